@@ -1,0 +1,122 @@
+"""Train, save and load PyTorch models whose every part is chosen by name.
+
+Names are looked up when they are first used, so importing this package imports neither torch nor a
+plugin.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first use
+    from argus_core.batch import deep_chunk as deep_chunk
+    from argus_core.batch import deep_detach as deep_detach
+    from argus_core.batch import deep_to as deep_to
+    from argus_core.callbacks import Callback as Callback
+    from argus_core.callbacks import on_catch_exception as on_catch_exception
+    from argus_core.callbacks import on_complete as on_complete
+    from argus_core.callbacks import on_epoch_complete as on_epoch_complete
+    from argus_core.callbacks import on_epoch_start as on_epoch_start
+    from argus_core.callbacks import on_event as on_event
+    from argus_core.callbacks import on_iteration_complete as on_iteration_complete
+    from argus_core.callbacks import on_iteration_start as on_iteration_start
+    from argus_core.callbacks import on_start as on_start
+    from argus_core.engine import Engine as Engine
+    from argus_core.engine import State as State
+    from argus_core.engine import StepOutput as StepOutput
+    from argus_core.errors import AmbiguousNameError as AmbiguousNameError
+    from argus_core.errors import ArgusError as ArgusError
+    from argus_core.errors import BlockedPluginError as BlockedPluginError
+    from argus_core.errors import BrokenPluginError as BrokenPluginError
+    from argus_core.errors import BuildError as BuildError
+    from argus_core.errors import CheckpointError as CheckpointError
+    from argus_core.errors import ConfigError as ConfigError
+    from argus_core.errors import ConflictError as ConflictError
+    from argus_core.errors import CorruptCheckpointError as CorruptCheckpointError
+    from argus_core.errors import MissingPluginError as MissingPluginError
+    from argus_core.errors import NewerCheckpointError as NewerCheckpointError
+    from argus_core.errors import ParamsError as ParamsError
+    from argus_core.errors import SpecError as SpecError
+    from argus_core.errors import StateMismatchError as StateMismatchError
+    from argus_core.errors import UnknownNameError as UnknownNameError
+    from argus_core.errors import UnsafeCheckpointError as UnsafeCheckpointError
+    from argus_core.hooks import hookimpl as hookimpl
+    from argus_core.loading import load_model as load_model
+    from argus_core.metrics import Metric as Metric
+    from argus_core.model import Model as Model
+    from argus_core.registry import Component as Component
+    from argus_core.registry import isolated_registry as isolated_registry
+    from argus_core.registry import names as names
+    from argus_core.registry import register as register
+    from argus_core.registry import resolve as resolve
+
+_EXPORTS: dict[str, tuple[str, ...]] = {
+    "batch": (
+        "deep_chunk",
+        "deep_detach",
+        "deep_to",
+    ),
+    "callbacks": (
+        "Callback",
+        "on_catch_exception",
+        "on_complete",
+        "on_epoch_complete",
+        "on_epoch_start",
+        "on_event",
+        "on_iteration_complete",
+        "on_iteration_start",
+        "on_start",
+    ),
+    "loading": ("load_model",),
+    "engine": (
+        "Engine",
+        "State",
+        "StepOutput",
+    ),
+    "errors": (
+        "AmbiguousNameError",
+        "ArgusError",
+        "BlockedPluginError",
+        "BrokenPluginError",
+        "BuildError",
+        "CheckpointError",
+        "ConfigError",
+        "ConflictError",
+        "CorruptCheckpointError",
+        "MissingPluginError",
+        "NewerCheckpointError",
+        "ParamsError",
+        "SpecError",
+        "StateMismatchError",
+        "UnknownNameError",
+        "UnsafeCheckpointError",
+    ),
+    "hooks": ("hookimpl",),
+    "metrics": ("Metric",),
+    "model": ("Model",),
+    "registry": (
+        "Component",
+        "isolated_registry",
+        "names",
+        "register",
+        "resolve",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _MODULE_OF[name]
+    except KeyError:
+        raise AttributeError(f"module 'argus_core' has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(f"argus_core.{module}"), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

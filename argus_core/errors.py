@@ -1,0 +1,139 @@
+"""Every error that argus_core raises on purpose.
+
+::
+
+    ArgusError
+    ├── UnknownNameError        no component of that name
+    ├── AmbiguousNameError      several providers have it
+    ├── BrokenPluginError       its provider cannot be imported
+    ├── BlockedPluginError      its provider is switched off
+    ├── MissingPluginError      a checkpoint needs a package that is not installed
+    ├── SpecError               a choice of a component has the wrong shape
+    ├── ParamsError             parameters are not plain data, or not the factory's
+    ├── BuildError              a component, or a model made of them, cannot be built
+    ├── ConflictError           two things claim one place
+    ├── ConfigError             a configuration file is wrong
+    └── CheckpointError
+        ├── CorruptCheckpointError    the file is not what was written
+        ├── UnsafeCheckpointError     the file asks for what is never done
+        ├── NewerCheckpointError      a newer argus_core wrote it
+        └── StateMismatchError        its state does not fit the model
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "AmbiguousNameError",
+    "ArgusError",
+    "ArgusWarning",
+    "BlockedPluginError",
+    "BrokenPluginError",
+    "BuildError",
+    "CheckpointError",
+    "ConfigError",
+    "ConflictError",
+    "CorruptCheckpointError",
+    "MissingPluginError",
+    "NewerCheckpointError",
+    "ParamsError",
+    "ProviderDriftWarning",
+    "SpecError",
+    "StateMismatchError",
+    "UnknownNameError",
+    "UnsafeCheckpointError",
+    "near",
+]
+
+
+class ArgusError(Exception):
+    """Anything argus_core refuses; the message ends with what to do next."""
+
+
+class UnknownNameError(ArgusError):
+    """No component of that kind has that name."""
+
+
+class AmbiguousNameError(ArgusError):
+    """Several providers have a component of that short name."""
+
+
+class BrokenPluginError(ArgusError):
+    """The component is declared, but its provider fails when imported."""
+
+
+class BlockedPluginError(ArgusError):
+    """The component's provider is switched off by the environment."""
+
+
+class MissingPluginError(ArgusError):
+    """A checkpoint names components that no installed package provides."""
+
+
+class SpecError(ArgusError):
+    """What was written to choose a component has the wrong shape."""
+
+
+class ParamsError(ArgusError):
+    """Parameters are not plain data, or the factory does not take them."""
+
+
+class BuildError(ArgusError):
+    """A component, or the model made of several, cannot be built."""
+
+
+class ConflictError(ArgusError):
+    """Two things claim a place that holds one."""
+
+
+class ConfigError(ArgusError):
+    """A configuration file, or a change to it from the command line, is wrong."""
+
+
+class CheckpointError(ArgusError):
+    """A checkpoint cannot be read, or must not be."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """The file's bytes are not those that were written."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """The file asks for something that loading never does."""
+
+
+class NewerCheckpointError(CheckpointError):
+    """The file's schema is newer than this argus_core."""
+
+
+class StateMismatchError(CheckpointError):
+    """The stored state does not fit the model that was built."""
+
+
+class ArgusWarning(UserWarning):
+    """Something is allowed but will surprise."""
+
+
+class ProviderDriftWarning(ArgusWarning):
+    """Another package or version now provides a component that a checkpoint names."""
+
+
+def near(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """Return ``"; did you mean 'X' or 'Y'?"`` for the known names close to ``name``, or ``""``."""
+    by_folded: dict[str, str] = {}
+    for candidate in known:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    folded_name = name.casefold()
+    close = difflib.get_close_matches(folded_name, by_folded, n=10, cutoff=0.6)
+    # A slip is seldom in the first letters ('adamm' is nearer to 'AdamW' than to 'RAdam'); then by likeness.
+    close = sorted(close, key=lambda folded: -_shared_start(folded_name, folded))[:limit]
+    if not close:
+        return ""
+    return "; did you mean " + " or ".join(repr(by_folded[folded]) for folded in close) + "?"
+
+
+def _shared_start(name: str, other: str) -> int:
+    differing = (place for place, (one, two) in enumerate(zip(name, other, strict=False)) if one != two)
+    return next(differing, min(len(name), len(other)))

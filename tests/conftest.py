@@ -1,0 +1,114 @@
+"""What all tests share. It never imports torch by itself: some of them run where torch is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from argus_core import discovery
+from argus_core.registry import Registry, isolated_registry
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out, where there is no torch, the files whose tests need it."""
+    if HAS_TORCH or collection_path.suffix != ".py":
+        return None
+    return "pytest.mark.torchfree" not in collection_path.read_text("utf-8") or None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip the tests that need a GPU where there is none."""
+    if item.get_closest_marker("gpu") is not None:
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+class FakeDistributions:
+    """Makes throw-away distributions, installed as far as anything that reads metadata can tell.
+
+    Called with a name, a version, entry points by kind (``{"loss": {"focal": "medseg.losses:Focal"}}``)
+    and the sources of modules by dotted name, it puts them into a folder of their own, first on
+    ``sys.path``, and returns that folder.
+    """
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path: list[str] = []
+        self.modules: set[str] = set()
+        self._root = root
+        self._monkeypatch = monkeypatch
+
+    def __call__(
+        self,
+        name: str,
+        version: str = "1.0",
+        entry_points: Mapping[str, Mapping[str, str]] | None = None,
+        modules: Mapping[str, str] | None = None,
+    ) -> Path:
+        folder = self._root / f"{len(self.path)}-{name}"
+        metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "utf-8"
+        )
+        (metadata / "entry_points.txt").write_text(self._ini(entry_points or {}), "utf-8")
+        for module, source in (modules or {}).items():
+            self._write(folder, module, source)
+        self.path.insert(0, str(folder))
+        self._monkeypatch.syspath_prepend(folder)
+        return folder
+
+    def _ini(self, entry_points: Mapping[str, Mapping[str, str]]) -> str:
+        return "\n".join(
+            f"[argus_core.{kind}]\n" + "".join(f"{name} = {target}\n" for name, target in targets.items())
+            for kind, targets in entry_points.items()
+        )
+
+    def _write(self, folder: Path, module: str, source: str) -> None:
+        self.modules.add(module.partition(".")[0])
+        package = folder
+        for part in module.split("."):
+            package /= part
+            package.mkdir(exist_ok=True)
+            (package / "__init__.py").touch()
+        (package / "__init__.py").write_text(source, "utf-8")
+
+    def forget(self) -> None:
+        """Drop what was imported from them."""
+        for module in [name for name in sys.modules if name.partition(".")[0] in self.modules]:
+            del sys.modules[module]
+
+
+@pytest.fixture
+def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Make distributions for one test, in a project without pins and an environment without plugin lists."""
+    for variable in ("ARGUS_PLUGINS", "ARGUS_DISABLE_PLUGINS", "ARGUS_STRICT_PLUGINS"):
+        monkeypatch.delenv(variable, raising=False)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").touch()
+    monkeypatch.chdir(project)
+    fake = FakeDistributions(tmp_path / "site", monkeypatch)
+    yield fake
+    fake.forget()
+
+
+@pytest.fixture
+def scan_registry(fake_distribution: FakeDistributions) -> Iterator[Callable[[], Registry]]:
+    """Scan, when called, the distributions that the test has made, and no others.
+
+    The registry that it returns is the active one until the test ends.
+    """
+    with isolated_registry() as registry:
+
+        def scan() -> Registry:
+            registry.update(discovery.scan(fake_distribution.path))
+            return registry
+
+        yield scan
