@@ -1,0 +1,135 @@
+"""Diagnosis: the ladder of errors for a name that leads nowhere, each with the next action.
+
+Every error is made from the index alone: finding out what is wrong imports nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from argus_core.components import Component
+from argus_core.discovery import Removal
+from argus_core.distributions import version_of
+from argus_core.errors import AmbiguousNameError, ConfigError, ConflictError, UnknownNameError, near
+from argus_core.pins import TABLE, Pins
+
+__all__ = [
+    "Missing",
+    "ambiguous",
+    "missing_message",
+    "removed",
+    "taken",
+    "unknown_name",
+    "unknown_provider",
+    "wrong_pin",
+]
+
+Missing = tuple[str, str, str | None, str]
+"""What a checkpoint lacks: kind, qualified name, version (None: unknown) and why it is not there."""
+
+
+def unknown_name(
+    kind: str, name: str, components: Iterable[Component], count: int, origin: str = ""
+) -> UnknownNameError:
+    """Return the error for a name that nobody has, or that its provider has not.
+
+    Args:
+        kind: the kind that was asked for.
+        name: the short name.
+        components: all that may have been meant, of whatever kind.
+        count: how many names of that kind there are.
+        origin: the provider that was asked for by a qualified name.
+    """
+    known: dict[str, set[str]] = {}
+    for component in components:
+        known.setdefault(component.kind, set()).add(component.name)
+    suggested = known.get(kind, ())
+    elsewhere = sorted(other for other, of_kind in known.items() if name in of_kind)
+    if elsewhere:
+        hint = f"; there is {' and '.join(map(_with_article, elsewhere))} of that name"
+    else:
+        hint = near(name, suggested, 2) or near(_last_part(name), suggested, 2)
+    where = f" in {origin}" if origin else ""
+    some = f"{count} known" if count else f"it has no {kind}" if origin else "no installed package has one"
+    return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind})")
+
+
+def unknown_provider(kind: str, name: str, providers: Collection[str]) -> UnknownNameError:
+    """Return the error for a qualified name whose distribution declares nothing."""
+    provider = name.partition("/")[0]
+    version = version_of(provider)
+    if version is not None:
+        reason = f"{provider} {version} is installed but declares no components (see: argus list {kind})"
+    else:
+        # A near name is likelier meant than a package of the misspelled name, whoever's that is.
+        hint = near(provider, providers, 2) or f"; pip install {provider}"
+        reason = f"the package {provider!r} is not installed{hint}"
+    return UnknownNameError(f"no {kind} named {name!r}: {reason}")
+
+
+def removed(removal: Removal) -> UnknownNameError:
+    """Return the error for a name that its provider has given up."""
+    return UnknownNameError(
+        f"{removal.kind} {removal.name!r} was removed from {removal.provider} {removal.version}; "
+        f"use {removal.replacement!r}"
+    )
+
+
+def ambiguous(components: Sequence[Component]) -> AmbiguousNameError:
+    """Return the error for a short name that several providers have."""
+    first = components[0]
+    origins = " and ".join(component.origin for component in components)
+    qualified = " or ".join(repr(component.qualified_name) for component in components)
+    return AmbiguousNameError(
+        f"{first.kind} {first.name!r} is provided by {origins}; write {qualified}, or pin one, "
+        f'as in "{first.kind}.{first.name}" = "{first.provider}" under {TABLE} in pyproject.toml'
+    )
+
+
+def wrong_pin(kind: str, name: str, pins: Pins, components: Sequence[Component]) -> ConfigError:
+    """Return the error for a pin to a provider that does not have the name."""
+    provider = pins.providers[kind, name]
+    version = version_of(provider)
+    reason = "is not installed" if version is None else f"does not provide it in version {version}"
+    others = " or ".join(repr(component.provider) for component in components)
+    action = f"pin it to {others}" if others else f"install {provider} or remove the pin"
+    return ConfigError(
+        f"{TABLE} in {pins.path} pins {kind} {name!r} to {provider!r}, which {reason}; {action}"
+    )
+
+
+def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
+    """Return the error for registering a different object under a name that is taken."""
+    holder = " and ".join(f"{component.target} of {component.origin}" for component in holders)
+    return ConflictError(
+        f"{kind} {name!r} is taken by {holder}; choose another name, or replace it here with override=True"
+    )
+
+
+def missing_message(parts: Iterable[Missing]) -> str:
+    """Return one sentence that lists all the missing components, with one command that installs them."""
+    listed: list[str] = []
+    requirements: dict[str, str] = {}
+    in_process: list[str] = []
+    for kind, name, version, why in parts:
+        listed.append(f"{kind} {name!r} ({why})")
+        provider, slash, _ = name.partition("/")
+        if slash:
+            requirements.setdefault(provider, f"'{provider}=={version}'" if version else f"'{provider}'")
+        else:
+            in_process.append(f"{kind} {name!r}")
+    actions = [f"pip install {' '.join(requirements.values())}"] if requirements else []
+    if in_process:
+        they = "it" if len(in_process) == 1 else "them"
+        what = " and ".join(in_process)
+        actions.append(f"for {what} import the code that registers {they}, or publish {they} as a plugin")
+    return f"not available here: {', '.join(listed)}; {'; '.join(actions)}"
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeio" or kind == "nn_module" else f"a {kind}"
+
+
+def _last_part(name: str) -> str:
+    # 'torch.optim.Adam' is never imported, but what was meant can be guessed.
+    return name.replace(":", ".").rpartition(".")[2]

@@ -1,0 +1,125 @@
+"""Discovery: one scan of the installed metadata finds every component that packages declare."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from argus_core.components import BUILTIN, KINDS, Component, check_name, is_strict
+from argus_core.distributions import Entry, Installed, Problem, installed, normalised, version_of
+from argus_core.errors import BrokenPluginError, SpecError, near
+from argus_core.pins import NO_PINS, Pins, read_pins
+
+__all__ = ["BUILTIN", "Index", "Removal", "scan", "scan_builtins", "version_of"]
+
+GROUP = "argus_core."
+REMOVED = "argus_core.removed"
+
+_TARGET = re.compile(r"([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A name that a provider had in an earlier version, and the one that replaces it."""
+
+    kind: str
+    name: str
+    provider: str
+    version: str
+    replacement: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a scan found; ``problems`` are the declarations that it had to leave out."""
+
+    components: tuple[Component, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    pins: Pins = NO_PINS
+
+
+def scan(path: Sequence[str] | None = None) -> Index:
+    """Return an index of all that the distributions on ``path`` (``sys.path`` by default) declare.
+
+    Reads the environment and the nearest ``pyproject.toml`` too, and imports nothing.
+
+    Raises:
+        ConfigError: the project's pins cannot be read.
+        BrokenPluginError: a declaration is wrong, and ``ARGUS_STRICT_PLUGINS`` is set.
+    """
+    index = _index(installed(GROUP, path), read_pins())
+    if index.problems and is_strict():
+        raise BrokenPluginError(
+            f"{index.problems[0]}; upgrade or uninstall it, or unset ARGUS_STRICT_PLUGINS"
+        )
+    return index
+
+
+def scan_builtins() -> Index:
+    """Return an index of the built-in components alone, with no pins."""
+    found = (item for item in installed(GROUP) if isinstance(item, Installed) and item.name == BUILTIN)
+    return _index(found, NO_PINS)
+
+
+def _index(found: Iterator[Installed | Problem], pins: Pins) -> Index:
+    rows = [row for item in found for row in (_declarations(item) if isinstance(item, Installed) else [item])]
+    return Index(
+        tuple(row for row in rows if isinstance(row, Component)),
+        tuple(row for row in rows if isinstance(row, Removal)),
+        tuple(row for row in rows if isinstance(row, Problem)),
+        pins,
+    )
+
+
+def _declarations(distribution: Installed) -> Iterator[Component | Removal | Problem]:
+    blocked_by = _blocked_by(distribution.name)
+    seen: set[tuple[str, str]] = set()
+    for entry in distribution.entries:
+        reason = "its name is declared twice" if (entry.group, entry.name) in seen else _fault(entry)
+        seen.add((entry.group, entry.name))
+        if reason:
+            origin = f"{distribution.name} {distribution.version}"
+            yield Problem(origin, f"entry point {entry.name!r} of group {entry.group!r} is ignored, {reason}")
+        else:
+            yield _declaration(distribution, entry, blocked_by)
+
+
+def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Component | Removal:
+    origin = distribution.name, distribution.version
+    if entry.group == REMOVED:
+        kind, _, name = entry.name.partition(".")
+        return Removal(kind, name, *origin, entry.value)
+    kind = entry.group[len(GROUP) :]
+    target = _TARGET.fullmatch(entry.value)
+    spelled = ":".join(target.group(1, 2)) if target else entry.value  # any other value fails when loaded
+    return Component.declared(kind, entry.name, origin, spelled, blocked_by)
+
+
+def _fault(entry: Entry) -> str:
+    kind, name = entry.group[len(GROUP) :], entry.name
+    if entry.group == REMOVED:
+        kind, _, name = name.partition(".")
+    if kind not in KINDS:
+        return f"there is no kind {kind!r}{near(kind, KINDS)}"
+    try:
+        check_name(kind, name)
+    except SpecError as error:
+        return str(error)
+    return "" if entry.value else "it has no value"
+
+
+def _blocked_by(provider: str) -> str:
+    """Return the environment variable that switches a provider off, or ``""``."""
+    allowed = os.environ.get("ARGUS_PLUGINS")
+    if provider == BUILTIN:
+        return ""
+    if provider in _names(os.environ.get("ARGUS_DISABLE_PLUGINS", "")):
+        return "ARGUS_DISABLE_PLUGINS"
+    return "ARGUS_PLUGINS" if allowed is not None and provider not in _names(allowed) else ""
+
+
+def _names(value: str) -> set[str]:
+    return {normalised(name.strip()) for name in value.split(",")}

@@ -1,0 +1,78 @@
+"""Pins: which provider a project prefers where several have one name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from argus_core.components import KINDS
+from argus_core.distributions import normalised
+from argus_core.errors import ConfigError, near
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["NO_PINS", "TABLE", "Pins", "read_pins"]
+
+TABLE = "[tool.argus.prefer]"
+
+
+@dataclass(frozen=True)
+class Pins:
+    """The preferred providers by ``(kind, name)``, and the file that says so."""
+
+    path: Path | None = None
+    providers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+NO_PINS = Pins()
+
+
+def read_pins(folder: Path | None = None) -> Pins:
+    """Return the pins of the nearest ``pyproject.toml``, in ``folder`` (the current one) or above it.
+
+    Raises:
+        ConfigError: that file is not TOML, or its table of pins is not one of ``"kind.name" = "provider"``.
+    """
+    start = Path.cwd() if folder is None else folder.absolute()
+    for path in (parent / "pyproject.toml" for parent in (start, *start.parents)):
+        if path.is_file():
+            return Pins(path, dict(_pins(path)))
+    return NO_PINS
+
+
+def _pins(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    content = path.read_bytes()
+    if b"argus" not in content or b"prefer" not in content:
+        return  # most projects have no pins: they need not even be parsed
+    try:
+        table: object = tomllib.loads(content.decode())
+    except ValueError as error:  # of the TOML, and of its UTF-8
+        raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+    for key in ("tool", "argus", "prefer"):
+        table = table.get(key, {}) if isinstance(table, dict) else table
+    for key, provider in _flat(table):
+        kind, _, name = key.partition(".")
+        if not name or not isinstance(provider, str):
+            raise ConfigError(
+                f"{TABLE} in {path} holds {key!r} = {provider!r}; "
+                'write "<kind>.<name>" = "<distribution>", such as "nn_module.unet" = "medseg"'
+            )
+        if kind not in KINDS:
+            raise ConfigError(
+                f"{TABLE} in {path} pins {key!r}, but there is no kind {kind!r}{near(kind, KINDS)}"
+            )
+        yield (kind, name), normalised(provider)
+
+
+def _flat(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    # Without quotes, nn_module.unet = "medseg" is a table in a table, and means the same.
+    if not isinstance(table, dict):
+        yield prefix, table
+        return
+    for key, value in table.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else key)
