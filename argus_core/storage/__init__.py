@@ -1,0 +1,24 @@
+"""The file: tensors and a manifest in one safetensors file, written whole or not at all, checked when read.
+
+::
+
+    8 bytes      length of the header, little-endian
+    header       JSON, padded with spaces to a multiple of 8
+      __metadata__   argus: the manifest's JSON; argus_crc: its CRC-32; format: "pt"
+      <name>         dtype, shape and place of each tensor, as safetensors has it
+    payload      the tensors' bytes, without holes, those of wide numbers first
+
+The storage adds to the manifest what safetensors has no place for: ``tensors`` holds each tensor's
+torch dtype, shape, CRC-32 of every 8 MiB and memory format, in the order of the file; ``aliases`` the
+other names of tensors that are stored once. The header follows from the manifest, to the byte, so
+whatever is changed in the file contradicts a checksum or the manifest.
+
+Names and headers are read without torch.
+"""
+
+from argus_core.storage.entry import Entry
+from argus_core.storage.file import CheckpointFile, read_header, read_tensors
+from argus_core.storage.header import Header
+from argus_core.storage.writer import write
+
+__all__ = ["CheckpointFile", "Entry", "Header", "read_header", "read_tensors", "write"]

@@ -1,0 +1,109 @@
+"""A tensor's place in a checkpoint, and how each torch dtype is stored. Without torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["MEMORY_FORMATS", "STORED_AS", "Entry", "is_shape", "name_problem"]
+
+# Bytes of one number in each of safetensors' dtypes.
+_SIZES = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ", "F8_E8M0", "I8", "U8", "BOOL"), 1),
+}
+
+# How each torch dtype is stored: safetensors' dtype, and the shape of one element in it.
+# Those that safetensors lacks are stored as the bytes or numbers they are made of.
+STORED_AS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "float64": ("F64", ()),
+    "float32": ("F32", ()),
+    "float16": ("F16", ()),
+    "bfloat16": ("BF16", ()),
+    "float8_e4m3fn": ("F8_E4M3", ()),
+    "float8_e4m3fnuz": ("F8_E4M3FNUZ", ()),
+    "float8_e5m2": ("F8_E5M2", ()),
+    "float8_e5m2fnuz": ("F8_E5M2FNUZ", ()),
+    "float8_e8m0fnu": ("F8_E8M0", ()),
+    "int64": ("I64", ()),
+    "int32": ("I32", ()),
+    "int16": ("I16", ()),
+    "int8": ("I8", ()),
+    "uint64": ("U64", ()),
+    "uint32": ("U32", ()),
+    "uint16": ("U16", ()),
+    "uint8": ("U8", ()),
+    "bool": ("BOOL", ()),
+    "complex64": ("C64", ()),
+    "complex128": ("F64", (2,)),
+    "complex32": ("F16", (2,)),
+    "bits16": ("U16", ()),
+    **dict.fromkeys(("bits8", "bits1x8", "bits2x4", "bits4x2", "float4_e2m1fn_x2"), ("U8", ())),
+    **dict.fromkeys((f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)), ("U8", ())),
+}
+
+# The memory formats that come back, and how many dimensions they take.
+MEMORY_FORMATS = {"channels_last": 4, "channels_last_3d": 5}
+
+MAX_DIMENSIONS = 64
+_LARGEST = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in the file: what it is and where; offsets in bytes from the start of the payload."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    memory_format: str | None = None
+    crcs: tuple[int, ...] = ()
+    start: int = 0
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Its shape in the stored dtype."""
+        return (*self.shape, *STORED_AS[self.dtype][1])
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        return math.prod(self.stored_shape) * self.alignment
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.start + self.size
+
+    @property
+    def alignment(self) -> int:
+        """What its place must be a multiple of, in bytes."""
+        return _SIZES[STORED_AS[self.dtype][0]]
+
+
+def is_shape(shape: list[Any], dtype: str) -> bool:
+    """Return whether a tensor of a dtype in `STORED_AS` can have this shape."""
+    if len(shape) > MAX_DIMENSIONS or not all(type(length) is int and length >= 0 for length in shape):
+        return False
+    # torch multiplies the other lengths even where one is 0.
+    entry = Entry(dtype, tuple(length for length in shape if length))
+    return entry.size <= _LARGEST
+
+
+def name_problem(name: str) -> str | None:
+    """Return why a string cannot name a tensor, as the end of a sentence, or None if it can."""
+    if name == "__metadata__":
+        return "is taken by the format"
+    if not name.isprintable():
+        return "holds characters that do not print"
+    # Tools that unpack a file into a folder make paths of names.
+    if (
+        "\\" in name
+        or re.match(r"[A-Za-z]:", name)
+        or any(part in ("", ".", "..") for part in name.split("/"))
+    ):
+        return "could be taken for a path out of a folder"
+    return None

@@ -1,0 +1,217 @@
+"""Reading a checkpoint: the header first, without torch; then the tensors that are asked for, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError, near
+from argus_core.storage.header import MAX_BYTES, Header, parse
+from argus_core.storage.reader import fill, read
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["CheckpointFile", "read_header", "read_tensors"]
+
+
+class CheckpointFile:
+    """An open checkpoint; a context manager.
+
+    The header and the tensors come from one file even if another takes its name meanwhile.
+
+    Args:
+        path: the file.
+        sha256: the whole file's SHA-256 in hexadecimal, if it must be that very file.
+
+    Attributes:
+        header: what the file says before its tensors, checked.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it cannot be read; the subclasses say how.
+    """
+
+    header: Header
+
+    def __init__(self, path: str | os.PathLike[str], sha256: str | None = None) -> None:
+        self.path = Path(path)
+        self._file = _open(self.path)
+        try:
+            with self._blamed():
+                if sha256 is not None:
+                    _check_sha256(self._file, sha256)
+                self.header = _read_header(self._file)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> CheckpointFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def read(
+        self,
+        names: Iterable[str] | None = None,
+        device: torch.device | str = "cpu",
+        verify: bool = True,
+    ) -> dict[str, Tensor]:
+        """Return tensors by name, reading only their bytes.
+
+        Args:
+            names: which; all if left out. Names of one stored tensor get one tensor.
+            device: where the tensors come to be.
+            verify: whether to check their bytes against their checksums.
+
+        Raises:
+            CheckpointError: there is no tensor of such a name.
+            CorruptCheckpointError: a tensor's bytes are not those that were written.
+        """
+        known = {**self.header.aliases, **{name: name for name in self.header.entries}}
+        with self._blamed():
+            owners = {name: _owner(name, known) for name in (known if names is None else names)}
+            tensors = read(self._file, self.header, set(owners.values()), device, verify)
+        return {name: tensors[owner] for name, owner in owners.items()}
+
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Put the path before what is wrong."""
+        try:
+            yield
+        except CheckpointError as error:
+            raise type(error)(f"{self.path}: {error}") from error
+        except OSError as error:
+            raise CheckpointError(f"cannot read {self.path}: {error.strerror}; use another copy") from error
+
+
+def read_header(path: str | os.PathLike[str], sha256: str | None = None) -> Header:
+    """Return what a checkpoint says before its tensors, without torch; see `CheckpointFile`."""
+    with CheckpointFile(path, sha256) as file:
+        return file.header
+
+
+def read_tensors(
+    path: str | os.PathLike[str],
+    header: Header,
+    names: Iterable[str] | None = None,
+    device: torch.device | str = "cpu",
+    verify: bool = True,
+) -> dict[str, Tensor]:
+    """Return tensors of the checkpoint that ``header`` was read from; see `CheckpointFile.read`.
+
+    Raises:
+        CheckpointError: the file at ``path`` is another one by now.
+    """
+    with CheckpointFile(path) as file:
+        if file.header != header:
+            raise CheckpointError(f"{path} was replaced after its header was read; load it again")
+        return file.read(names, device, verify)
+
+
+def _open(path: Path) -> FileIO:
+    try:
+        # Before it is opened: opening a pipe waits for its other end.
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            return FileIO(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint at {path}{_near_files(path) or '; check the path'}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: {reason}; check the path and its permissions"
+        ) from error
+    what = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
+    raise CheckpointError(f"no checkpoint at {path}: it is {what}; give the path of a file")
+
+
+def _near_files(path: Path) -> str:
+    try:
+        return near(path.name, os.listdir(path.parent))
+    except OSError:
+        return ""
+
+
+def _check_sha256(file: FileIO, expected: str) -> None:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", expected):
+        raise CheckpointError(f"sha256={expected!r} is not 64 hexadecimal digits; give what sha256sum prints")
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(2**20))
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+    if digest.hexdigest() != expected.lower():
+        raise CorruptCheckpointError(
+            f"the file is not the one asked for: its SHA-256 is {digest.hexdigest()}, not {expected}; "
+            "get it again from where the number comes from"
+        )
+
+
+def _read_header(file: FileIO) -> Header:
+    size = os.fstat(file.fileno()).st_size
+    start = _first_bytes(file, min(size, 16))
+    _refuse_others(start)
+    length = int.from_bytes(start[:8], "little")
+    if len(start) < 8 or length > size - 8:
+        raise CorruptCheckpointError(
+            f"not an argus checkpoint, or cut off in the header ({size:,} bytes are left); use another copy"
+        )
+    if length > MAX_BYTES:
+        raise UnsafeCheckpointError(
+            f"the header takes {length:,} bytes, and {MAX_BYTES:,} is the most; do not trust this file"
+        )
+    header = parse(_first_bytes(file, 8 + length))
+    if header.file_size != size:
+        raise CorruptCheckpointError(_size_problem(header, size))
+    return header
+
+
+def _first_bytes(file: FileIO, count: int) -> bytes:
+    data = bytearray(count)
+    fill(file, 0, memoryview(data), "the header")
+    return bytes(data)
+
+
+def _refuse_others(start: bytes) -> None:
+    """Refuse a file that is clearly something else. An argus checkpoint has a brace after 8 bytes."""
+    what = None
+    if start[8:9] != b"{":
+        if start.startswith(b"PK\x03\x04"):
+            what = "a zip archive such as torch.save writes"
+        elif re.match(rb"\x80[\x02-\x05][^\0]", start):
+            what = "a pickle such as old versions of torch.save write"
+    if what is not None:
+        raise CheckpointError(
+            f"not an argus checkpoint: {what}; if its origin is trusted, read it with "
+            "torch.load(weights_only=True)"
+        )
+
+
+def _size_problem(header: Header, size: int) -> str:
+    if size > header.file_size:
+        return f"{size - header.file_size:,} bytes follow the last tensor; use another copy"
+    there = size - header.payload_start
+    name = next(name for name, entry in header.entries.items() if entry.end > there)
+    return (
+        f"the file is cut off in tensor {name!r} ({header.file_size - size:,} of {header.file_size:,} bytes "
+        "are missing); use another copy"
+    )
+
+
+def _owner(name: str, known: dict[str, str]) -> str:
+    if name not in known:
+        hint = near(name, known) or "; see `argus inspect`"
+        raise CheckpointError(f"the checkpoint holds no tensor {name!r}{hint}")
+    return known[name]

@@ -1,0 +1,146 @@
+"""Tensors as bytes, and bytes as tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from argus_core.errors import CheckpointError, ParamsError
+from argus_core.params import unstorable
+from argus_core.storage.crc import CHUNK
+from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
+
+__all__ = ["empty", "entry_of", "pieces", "restore", "stored_once", "view"]
+
+# Integers of each width: every dtype of that width can be seen as one, and all devices can copy them.
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def stored_once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors to store by name, wide numbers first, and other names of the same tensors.
+
+    Raises:
+        ParamsError: a tensor, or its name, is not one that can be stored.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    kept: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        plain = _plain(name, tensor)
+        owner = first.setdefault(_identity(name, plain), name)
+        if owner == name:
+            kept[name] = plain
+        else:
+            aliases[name] = owner
+    # So each lies at a multiple of its width, and can be used where it is by who maps the file.
+    in_order = sorted(kept, key=lambda name: (-entry_of(kept[name]).alignment, name))
+    return {name: kept[name] for name in in_order}, aliases
+
+
+def entry_of(tensor: Tensor) -> Entry:
+    """Return a tensor's entry, still without a place and checksums."""
+    return Entry(_dtype_name(tensor), tuple(tensor.shape), _memory_format(tensor))
+
+
+def pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """Return the numbers of a tensor as contiguous CPU tensors, one after the other.
+
+    Those of a contiguous CPU tensor share its memory; anything else is copied, about 8 MiB at a time.
+    """
+    tensor = _as_integers(tensor)
+    if tensor.is_contiguous():
+        tensor = tensor.flatten()
+        yield from (part.cpu() for part in torch.split(tensor, CHUNK // tensor.element_size()))
+    elif tensor.nbytes <= CHUNK:
+        yield tensor.cpu().contiguous()
+    else:
+        row = tensor.nbytes // len(tensor)
+        parts = torch.split(tensor, CHUNK // row) if row <= CHUNK else tensor.unbind()
+        for part in parts:
+            yield from pieces(part)
+
+
+def view(tensor: Tensor) -> memoryview:
+    """Return the bytes of a contiguous CPU tensor, which they keep alive."""
+    if tensor.nbytes == 0:
+        return memoryview(b"")
+    memory = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr())
+    memory.owner = tensor  # type: ignore[attr-defined]
+    return memoryview(memory).cast("B")
+
+
+def empty(entry: Entry) -> Tensor:
+    """Return a CPU tensor for an entry's bytes, with whatever is in the memory."""
+    dtype = vars(torch).get(entry.dtype)
+    if dtype is None:
+        raise CheckpointError(f"torch {torch.__version__} has no dtype {entry.dtype!r}; upgrade torch")
+    # Explicitly: a caller may have chosen another device, or meta, for what it builds.
+    return torch.empty(entry.shape, dtype=dtype, device="cpu")
+
+
+def restore(tensor: Tensor, entry: Entry, device: torch.device | str) -> Tensor:
+    """Return a tensor that was read as it was stored: in its memory format, on ``device``."""
+    if entry.memory_format:
+        ordered = torch.empty_like(tensor, memory_format=getattr(torch, entry.memory_format))
+        _as_integers(ordered).copy_(_as_integers(tensor))
+        tensor = ordered
+    return tensor.to(device)
+
+
+def _plain(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor without its gradient and subclass, if it can be stored under that name."""
+    if problem := name_problem(name):
+        raise ParamsError(f"{name!r} cannot name a tensor in a checkpoint: it {problem}; rename it")
+    if why := unstorable(tensor):
+        raise ParamsError(f"tensor {name!r} {why}")
+    if _dtype_name(tensor) not in STORED_AS or not is_shape(list(tensor.shape), _dtype_name(tensor)):
+        raise ParamsError(
+            f"tensor {name!r} has dtype {tensor.dtype} and {tensor.dim()} dimensions, which a checkpoint "
+            "cannot hold; convert it first"
+        )
+    # These would be seen as numbers that are not yet conjugated or negated.
+    return tensor.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
+
+
+def _identity(name: str, tensor: Tensor) -> tuple[object, ...]:
+    """Return what two names of one tensor have in common."""
+    try:
+        memory = tensor.untyped_storage().data_ptr()
+    except RuntimeError as error:
+        raise ParamsError(
+            f"tensor {name!r} has no memory of its own; convert it to a torch.Tensor"
+        ) from error
+    if tensor.numel() == 0:
+        return (name,)
+    return (tensor.device, memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _memory_format(tensor: Tensor) -> str | None:
+    """Return the memory format that a tensor's strides follow, if it is not the ordinary one."""
+    for name, dimensions in MEMORY_FORMATS.items():
+        if tensor.dim() == dimensions and tensor.numel():
+            batch, channels, *lengths = tensor.shape
+            whole, *image, channel = _strides((batch, *lengths, channels))
+            if tensor.stride() == (whole, channel, *image) != _strides(tensor.shape):
+                return name
+    return None
+
+
+def _strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a contiguous tensor."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _as_integers(tensor: Tensor) -> Tensor:
+    # Integers are copied bit by bit, which floats need not be (NaN), and by every device.
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return tensor.view(_INTEGERS[tensor.element_size()])

@@ -1,0 +1,183 @@
+"""A file that takes another's place once it is whole, so that a crash leaves one or the other."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from argus_core.errors import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["replacement"]
+
+# No write takes this long without touching its file.
+_ABANDONED_AFTER = 3600.0  # seconds
+
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or save elsewhere"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "allow writing to its folder or save elsewhere"),
+    **dict.fromkeys((errno.EROFS, errno.EIO), "save elsewhere"),
+    errno.EISDIR: "give the name of a file in it",
+    errno.ENOTDIR: "give a path through folders only",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+
+
+@contextmanager
+def replacement(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Return an empty file that becomes ``path`` when the block ends, and vanishes if it raises.
+
+    The file is on the disk when the block has ended; folders on the way are made; an existing file's
+    permissions are kept; a symbolic link keeps pointing where it does.
+
+    Raises:
+        CheckpointError: the system refused something; the file that was at ``path`` is as it was.
+    """
+    target = _target(path)
+    try:
+        new_folders = _make_folder(target)
+        _sweep(target)
+        _forget(target)
+        with _temporary(target) as (temporary, file):
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            os.replace(temporary, target)
+    except OSError as error:
+        raise _refusal(path, target, error) from error
+    try:
+        for folder in (target.parent, *new_folders):
+            _sync_folder(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} was written, but may be lost if the machine stops now ({error.strerror}); save it again"
+        ) from error
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:
+        raise CheckpointError(f"cannot write {os.fspath(path)!r}: {error}; give another name") from error
+
+
+def _make_folder(target: Path) -> list[Path]:
+    """Make the target's folder, and return the folders that hold a new one."""
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise FileExistsError(errno.EEXIST, "it is not an ordinary file")
+    missing = [folder for folder in target.parents if not os.path.exists(folder)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return [folder.parent for folder in missing]
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[tuple[str, BinaryIO]]:
+    name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = os.path.join(target.parent, name)
+    # 0o666 less the umask, as open() has it; tempfile would give 0o600.
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            _lock(descriptor)
+            with suppress(FileNotFoundError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
+            yield temporary, file
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _forget(target: Path) -> None:
+    """Drop the old file from the system's cache, where it would stay beside the new one to the end."""
+    if hasattr(os, "posix_fadvise"):
+        # An advice only: there may be no file, or none that may be read.
+        with suppress(OSError), open(target, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # pragma: no cover - Windows opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems have no fsync for folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(target: Path) -> None:
+    """Remove temporary files that writers of this target left behind when they were killed."""
+    pattern = re.compile(re.escape(f".{target.name}.") + r"(?:([0-9]{1,9})-)?[0-9a-f]+\.tmp")
+    with os.scandir(target.parent) as files:
+        found = [(file.path, match) for file in files if (match := pattern.fullmatch(file.name))]
+    for path, match in found:
+        # Another writer may sweep it at the same time, or own it.
+        with suppress(OSError):
+            if _is_abandoned(path, match[1]):
+                os.unlink(path)
+
+
+def _is_abandoned(path: str, writer: str | None) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        # A writer in another container, whose process is not seen here, still holds its lock.
+        if not _lock(descriptor):
+            return False
+        old = time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_AFTER
+        return old or (writer is not None and not _is_running(int(writer)))
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file until it is closed, and return False if somebody else has."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # A file system without locks: process and age decide.
+            return True
+    return True
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # pragma: no cover - there, signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _refusal(path: str | os.PathLike[str], target: Path, error: OSError) -> CheckpointError:
+    reason = error.strerror or str(error)
+    kept = (
+        "the checkpoint that was there is untouched" if os.path.isfile(target) else "nothing was left behind"
+    )
+    advice = _ADVICE.get(error.errno or 0, "save elsewhere")
+    return CheckpointError(f"cannot write {os.fspath(path)}: {reason}; {kept}; {advice}")
