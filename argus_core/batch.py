@@ -1,0 +1,172 @@
+"""Batches: any nesting of tuples, namedtuples, lists and dicts around tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from argus_core.errors import ArgusError
+
+__all__ = ["batch_size", "deep_cat", "deep_chunk", "deep_detach", "deep_split", "deep_to"]
+
+
+def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return ``value`` with ``.to(*args, **kwargs)`` applied to everything in it that has ``to``.
+
+    Tuples, namedtuples, lists and dicts keep their type; other values come back as they are.
+
+    >>> deep_to({"x": (torch.ones(2), "name")}, torch.float64)
+    {'x': (tensor([1., 1.], dtype=torch.float64), 'name')}
+    """
+    if isinstance(value, torch.Tensor) or _has(value, "to"):  # packed sequences, graphs, token encodings
+        return value.to(*args, **kwargs)
+    return _rebuild(value, lambda item: deep_to(item, *args, **kwargs))
+
+
+def deep_detach(value: Any) -> Any:
+    """Return ``value`` with every tensor cut off from the graph; containers keep their type."""
+    if isinstance(value, torch.Tensor) or _has(value, "detach"):
+        return value.detach()
+    return _rebuild(value, deep_detach)
+
+
+def deep_chunk(value: Any, chunks: int, dim: int = 0) -> list[Any]:
+    """Return ``value`` in at most ``chunks`` nearly equal parts along ``dim``, as `torch.chunk` cuts.
+
+    Raises:
+        ArgusError: ``chunks`` is below 1, or tensors in ``value`` differ in size along ``dim``.
+    """
+    if chunks < 1:
+        raise ArgusError(f"cannot cut a batch into {chunks} chunks; give at least 1")
+    size = max(1, -(-batch_size(value, dim) // chunks))
+    return deep_split(value, size, dim)
+
+
+def deep_split(value: Any, size: int, dim: int = 0) -> list[Any]:
+    """Return ``value`` in parts of ``size`` samples along ``dim``; the last may be smaller.
+
+    Tensors and lists of one entry per sample are cut; whatever else there is goes into every part. An
+    empty batch is one part.
+
+    Raises:
+        ArgusError: tensors in ``value`` differ in size along ``dim``.
+    """
+    samples = batch_size(value, dim)
+    starts = range(0, max(samples, 1), size)
+    return [_slice(value, start, min(start + size, samples), samples, dim) for start in starts]
+
+
+def batch_size(value: Any, dim: int = 0) -> int:
+    """Return the number of samples: the size along ``dim`` of the first tensor in ``value``, or 1.
+
+    0-d tensors do not count. A packed sequence has as many samples as its first time step.
+    """
+    first = _first_tensor(value, least_ndim=1)
+    if first is None:
+        return 1
+    return int(first.batch_sizes[0] if isinstance(first, PackedSequence) else first.shape[dim])
+
+
+def deep_cat(values: Sequence[Any]) -> Any:
+    """Return the parts of one batch put together again along their first dimension.
+
+    0-d tensors are stacked. Lists of one entry per sample (labels, texts, dicts of boxes) follow each
+    other. What every part has the very same, such as ``None``, stays one. Tensors whose other dimensions
+    differ, and packed sequences, cannot be put together: then the list of parts comes back.
+    """
+    first = values[0]
+    if len(values) == 1:
+        return first
+    if isinstance(first, torch.Tensor):
+        return _cat_tensors(values)
+    if isinstance(first, PackedSequence):
+        return list(values)
+    if _is_namedtuple(first):
+        return type(first)(*map(deep_cat, zip(*values, strict=True)))
+    if isinstance(first, Mapping):
+        return _like(first, {key: deep_cat([part[key] for part in values]) for key in first})
+    if isinstance(first, tuple | list):
+        if _has_entry_per_sample(values):
+            return type(first)(entry for part in values for entry in part)
+        return type(first)(map(deep_cat, zip(*values, strict=True)))
+    return first if all(part is first for part in values) else list(values)
+
+
+def _has_entry_per_sample(parts: Sequence[Any]) -> bool:
+    """Return whether these lists or tuples have one entry per sample, rather than one tensor per output."""
+    first = parts[0]
+    dicts = isinstance(first, list) and all(isinstance(entry, Mapping) for entry in first)
+    return dicts or _first_tensor(first) is None or len(set(map(len, parts))) > 1
+
+
+def _cat_tensors(tensors: Sequence[torch.Tensor]) -> Any:
+    if tensors[0].ndim == 0:
+        return torch.stack(tuple(tensors))
+    if len({tensor.shape[1:] for tensor in tensors}) > 1:
+        return list(tensors)
+    return torch.cat(tuple(tensors))
+
+
+def _rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
+    if _is_namedtuple(value):
+        return type(value)(*map(change, value))
+    if isinstance(value, tuple | list):
+        return type(value)(map(change, value))
+    if isinstance(value, dict):
+        return _like(value, {key: change(item) for key, item in value.items()})
+    return value
+
+
+def _like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> dict[Any, Any]:
+    if type(value) is dict or not isinstance(value, dict):
+        return changed
+    copied = copy.copy(value)  # keeps the subclass and what it carries, a defaultdict's factory for one
+    for key, item in changed.items():
+        copied[key] = item
+    return copied
+
+
+def _slice(value: Any, start: int, stop: int, samples: int, dim: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        if value.ndim == 0:
+            return value
+        if value.shape[dim] != samples:
+            raise ArgusError(
+                f"cannot cut a batch whose tensors have {samples} and {value.shape[dim]} samples along "
+                f"dimension {dim}; give them one size or choose a step strategy that splits this batch"
+            )
+        return value.narrow(dim, start, stop - start)
+    if isinstance(value, PackedSequence):
+        raise ArgusError(
+            "cannot cut a packed sequence; pack it in forward_loss, after the batch has been cut"
+        )
+    if _is_namedtuple(value) or _first_tensor(value) is not None:
+        return _rebuild(value, lambda item: _slice(item, start, stop, samples, dim))
+    if isinstance(value, list | tuple) and len(value) == samples:
+        return value[start:stop]  # one label, path or text for each sample
+    return _rebuild(value, lambda item: _slice(item, start, stop, samples, dim))
+
+
+def _first_tensor(value: Any, least_ndim: int = 0) -> torch.Tensor | PackedSequence | None:
+    if isinstance(value, torch.Tensor):
+        return value if value.ndim >= least_ndim else None
+    if isinstance(value, PackedSequence):
+        return value
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return None
+    found = (_first_tensor(item, least_ndim) for item in value)
+    return next((tensor for tensor in found if tensor is not None), None)
+
+
+def _is_namedtuple(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def _has(value: Any, method: str) -> bool:
+    return callable(getattr(value, method, None))

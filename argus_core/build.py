@@ -1,0 +1,86 @@
+"""From specs to components: the one way a factory is looked up and called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from argus_core.errors import ArgusError, BuildError, ParamsError, near
+from argus_core.registry import resolve
+from argus_core.spec import parse_spec
+
+__all__ = ["build_component", "build_many", "call_factory", "name_of"]
+
+
+def build_component(kind: str, value: Any, where: str, *args: Any) -> Any:
+    """Return the component that a spec chooses, built with ``args`` and the spec's parameters."""
+    spec = parse_spec(kind, value, where)
+    return call_factory(f"{kind} {spec.name!r}", resolve(kind, spec.name).load(), args, spec.params)
+
+
+def build_many(kind: str, values: Any, where: str) -> list[Any]:
+    """Return components from one or several specs; instances among them are taken as they are."""
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple) or _is_spec(values):
+        values = [values]
+    return [
+        build_component(kind, value, f"{where}[{index}]") if isinstance(value, str | tuple | list) else value
+        for index, value in enumerate(values)
+    ]
+
+
+def call_factory(
+    label: str, factory: Callable[..., Any], args: Iterable[Any], params: Mapping[str, Any]
+) -> Any:
+    """Return ``factory(*args, **params)``.
+
+    Raises:
+        ParamsError: the factory does not take these parameters; its signature stands beside them.
+        BuildError: the factory raised something.
+    """
+    args = tuple(args)
+    _check_params(label, factory, args, params)
+    try:
+        return factory(*args, **params)
+    except ArgusError:
+        raise
+    except Exception as error:
+        raise BuildError(
+            f"{label} cannot be built from {_shown(params)}: "
+            f"{type(error).__name__}: {error}; check its parameters"
+        ) from error
+
+
+def _check_params(
+    label: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some extension types have none; the call itself will tell
+        return
+    try:
+        signature.bind(*args, **params)
+    except TypeError as error:
+        takes = [name for name in list(signature.parameters)[len(args) :] if name != "self"]
+        unknown = next((name for name in params if name not in takes), None)
+        hint = near(unknown, takes) if unknown is not None else ""
+        raise ParamsError(
+            f"{label} does not take these parameters ({error}){hint}; "
+            f"it takes {name_of(factory)}{signature}, and was given {_shown(params)}"
+        ) from error
+
+
+def _is_spec(value: Any) -> bool:
+    return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Mapping)
+
+
+def name_of(factory: Callable[..., Any]) -> str:
+    """Return how messages call a factory."""
+    return getattr(factory, "__qualname__", None) or repr(factory)
+
+
+def _shown(params: Mapping[str, Any]) -> str:
+    shown = ", ".join(f"{name}={value!r}" for name, value in params.items())
+    return f"({shown})" if len(shown) < 200 else f"({shown[:200]}...)"

@@ -1,0 +1,81 @@
+"""Devices: from what a user writes to `torch.device` objects that exist here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from argus_core.errors import BuildError, SpecError, near
+
+__all__ = ["DeviceSpec", "resolve_devices"]
+
+DeviceSpec = str | int | torch.device | Sequence[str | int | torch.device]
+
+_PREFERENCE = ("cuda", "xpu", "mps")
+_ALWAYS_THERE = ("cpu", "meta")
+
+
+def resolve_devices(device: Any) -> list[torch.device]:
+    """Return the devices that ``device`` means, the output device first.
+
+    Args:
+        device: ``"auto"`` (cuda, else xpu, else mps, else cpu), a device string, a `torch.device`,
+            an index, or a list of these for `torch.nn.DataParallel`.
+
+    Raises:
+        SpecError: it is not a device, or an empty list.
+        BuildError: this machine does not have it.
+    """
+    if isinstance(device, list | tuple):
+        if not device:
+            raise SpecError("params['device'] is an empty list; give a device such as 'auto' or 'cuda:0'")
+        devices = [_resolve_one(item) for item in device]
+        if len(devices) > 1:
+            _check_data_parallel(devices)
+        return devices
+    return [_resolve_one(device)]
+
+
+def _resolve_one(device: Any) -> torch.device:
+    if device == "auto":
+        return next((torch.device(kind) for kind in _PREFERENCE if _count(kind)), torch.device("cpu"))
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        hint = (
+            "; did you mean 'cuda'?" if device == "gpu" else near(str(device), ["auto", "cpu", *_PREFERENCE])
+        )
+        raise SpecError(
+            f"unknown device {device!r}{hint}; give 'auto', 'cpu', 'cuda', 'cuda:0' or another torch device"
+        ) from error
+    if resolved.type not in _ALWAYS_THERE and (resolved.index or 0) >= _count(resolved.type):
+        raise BuildError(
+            f"device {str(device)!r} is not on this machine; choose from {_available()} or 'auto'"
+        )
+    return resolved
+
+
+def _check_data_parallel(devices: list[torch.device]) -> None:
+    if {device.type for device in devices} != {"cuda"} or len(
+        {device.index or 0 for device in devices}
+    ) < len(devices):
+        raise BuildError(
+            f"a list of devices means torch.nn.DataParallel, which needs different CUDA devices, not "
+            f"{[str(device) for device in devices]}; give one device"
+        )
+
+
+def _count(kind: str) -> int:
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    module = getattr(torch, kind, None)
+    return int(module.device_count()) if module is not None and hasattr(module, "device_count") else 0
+
+
+def _available() -> str:
+    found = ["cpu"]
+    for kind in _PREFERENCE:
+        found += [f"{kind}:{index}" for index in range(_count(kind))]
+    return ", ".join(map(repr, found))

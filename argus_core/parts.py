@@ -1,0 +1,180 @@
+"""The parts of a model: what its class offers and its params choose, before anything is built."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from argus_core.build import call_factory, name_of
+from argus_core.errors import ArgusError, SpecError, near
+from argus_core.params import check_plain
+from argus_core.registry import Component, component_of
+from argus_core.spec import Spec, parse_spec, parse_specs
+from argus_core.steps.composition import Strategy
+
+__all__ = ["KIND_OF_PART", "Part", "build_strategies", "check_params", "choose", "choose_steps", "load_all"]
+
+KIND_OF_PART = {
+    "nn_module": "nn_module",
+    "loss": "loss",
+    "optimizer": "optimizer",
+    "prediction_transform": "transform",
+}
+
+Resolve = Callable[[str, str], Component]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One chosen part of a model, not yet built.
+
+    Attributes:
+        kind: ``"loss"``, ``"transform"`` and so on.
+        name: as it was chosen: ``"focal"``, ``"medseg/focal"``, or the name of a fixed class.
+        params: what its factory gets.
+        component: where the registry has it, or ``None`` for an unregistered class.
+        fixed: the factory that the model class fixes; ``None`` where the component decides.
+    """
+
+    kind: str
+    name: str
+    params: Mapping[str, Any]
+    component: Component | None = None
+    fixed: Callable[..., Any] | None = field(default=None, repr=False)
+
+    @property
+    def label(self) -> str:
+        """How messages call it: ``loss 'focal'``."""
+        return f"{self.kind} {self.name!r}"
+
+    @property
+    def factory(self) -> Callable[..., Any]:
+        """The callable that builds the part; imports its provider when asked first."""
+        if self.fixed is not None:
+            return self.fixed
+        assert self.component is not None
+        factory: Callable[..., Any] = self.component.load()
+        return factory
+
+
+def choose(kind: str, slot: str, offered: Any, has_value: bool, value: Any, resolve: Resolve) -> Part | None:
+    """Return the part that ``params[slot]`` chooses, given what the model class offers for it.
+
+    Args:
+        kind: the registry's kind.
+        slot: the key in ``params``: ``nn_module`` or ``prediction_transform``.
+        offered: the class attribute: ``None`` (any name), a callable (fixed), a dict of callables or
+            names (a choice), a name or ``(name, {params})`` (fixed unless ``params`` names another).
+        has_value: whether ``params`` has the slot.
+        value: ``params[slot]``; ``None`` leaves the part out.
+
+    Raises:
+        SpecError: ``value`` has the wrong shape for what is offered.
+    """
+    if has_value and value is None:
+        return None
+    where = f"params[{slot!r}]"
+    if offered is None:
+        return _named(kind, parse_spec(kind, value, where), resolve) if has_value else None
+    if isinstance(offered, Mapping):
+        return _from_choices(kind, where, offered, value, resolve)
+    if isinstance(offered, str | tuple | list):
+        default = parse_spec(kind, offered, f"class attribute {slot}")
+        if value is None or isinstance(value, Mapping):
+            return _component_part(kind, default.name, {**default.params, **(value or {})}, resolve)
+        return _named(kind, parse_spec(kind, value, where), resolve)
+    if not callable(offered):
+        raise SpecError(f"class attribute {slot} is {offered!r}; give a class, a dict of classes or a name")
+    if value is not None and not isinstance(value, Mapping):
+        raise SpecError(
+            f"{where} is {value!r}, but the model class fixes {slot} to {name_of(offered)}; "
+            "give its parameters as a dict"
+        )
+    return _fixed_part(kind, name_of(offered), offered, value or {})
+
+
+def load_all(parts: Iterable[Part | None]) -> None:
+    """Import every part's provider; one error names all that fail, before anything is built."""
+    errors: list[ArgusError] = []
+    for part in filter(None, parts):
+        try:
+            _ = part.factory
+        except ArgusError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise type(errors[0])("; ".join(map(str, errors))) from errors[0]
+
+
+def check_params(params: Any, *, open_ended: bool) -> dict[str, Any]:
+    """Return a copy of a model's ``params``, checked to be plain data.
+
+    Args:
+        params: what the user gave.
+        open_ended: whether keys of the user's own are allowed, as in a subclass that reads them.
+    """
+    if not isinstance(params, Mapping):
+        raise SpecError(f"a model takes a dict of params, not {params!r}")
+    known = (*KIND_OF_PART, "step", "device")
+    unknown = [key for key in params if key not in known]
+    if unknown and not open_ended:
+        raise SpecError(
+            f"params has {unknown[0]!r}{near(str(unknown[0]), known)}; Model takes {', '.join(known)} "
+            "(a subclass may have keys of its own)"
+        )
+    plain = dict(params)
+    check_plain(plain)
+    return copy.deepcopy(plain)
+
+
+def choose_steps(offered: Any, params: Mapping[str, Any], resolve: Resolve) -> list[Part]:
+    """Return the step strategies that ``params["step"]`` chooses, else those that the class names."""
+    value = params.get("step", offered)
+    if value is None:
+        return []
+    where = "params['step']" if "step" in params else "class attribute step"
+    return [_named("step", spec, resolve) for spec in parse_specs("step", value, where)]
+
+
+def build_strategies(parts: Iterable[Part]) -> list[Strategy]:
+    """Return the step strategies of ``parts``, built."""
+    strategies = []
+    for part in parts:
+        assert part.component is not None
+        component = part.component
+        provider = (
+            f"{component.provider} {component.version}" if component.provider else "registered in process"
+        )
+        instance = call_factory(part.label, part.factory, (), part.params)
+        strategies.append(Strategy(component.name, instance, provider))
+    return strategies
+
+
+def _from_choices(kind: str, where: str, offered: Mapping[str, Any], value: Any, resolve: Resolve) -> Part:
+    known = ", ".join(map(repr, offered))
+    if value is None or isinstance(value, Mapping):
+        raise SpecError(f"{where} must name one of {known}: a name or (name, {{params}}), not {value!r}")
+    spec = parse_spec(kind, value, where)
+    if spec.name not in offered:
+        raise SpecError(
+            f"{where} names {spec.name!r}{near(spec.name, offered)}; the model class offers {known}"
+        )
+    choice = offered[spec.name]
+    if isinstance(choice, str):
+        return _component_part(kind, choice, spec.params, resolve)
+    return _fixed_part(kind, spec.name, choice, spec.params)
+
+
+def _named(kind: str, spec: Spec, resolve: Resolve) -> Part:
+    return _component_part(kind, spec.name, spec.params, resolve)
+
+
+def _component_part(kind: str, name: str, params: Mapping[str, Any], resolve: Resolve) -> Part:
+    return Part(kind, name, params, resolve(kind, name))
+
+
+def _fixed_part(kind: str, name: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> Part:
+    return Part(kind, name, params, component_of(kind, factory), factory)

@@ -1,0 +1,25 @@
+"""Gradient accumulation: several loader batches make one update."""
+
+from __future__ import annotations
+
+from argus_core.errors import ParamsError
+from argus_core.hooks import hookimpl
+
+__all__ = ["Accumulate"]
+
+
+class Accumulate:
+    """Makes one update from ``steps`` loader batches, each weighted by its share of the samples.
+
+    The result equals one update from the joined batch, whatever the sizes of the batches; at the end
+    of an epoch the window is as long as what is left.
+    """
+
+    def __init__(self, steps: int) -> None:
+        if type(steps) is not int or steps < 1:
+            raise ParamsError(f"accumulate takes steps >= 1 (loader batches for one update), not {steps!r}")
+        self.steps = steps
+
+    @hookimpl
+    def window_size(self) -> int:
+        return self.steps

@@ -1,0 +1,138 @@
+"""Automatic mixed precision: forward and loss in half precision, fp16 with loss scaling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from argus_core.errors import ParamsError
+from argus_core.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["AMP"]
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class AMP:
+    """Runs forward and loss under `torch.autocast`, in training, validation and prediction alike.
+
+    ``float16`` scales the loss (`torch.amp.GradScaler`) so that small gradients survive, and skips the
+    updates whose gradients overflow; ``bfloat16`` has float32's range and needs no scaling. Weights and
+    optimizer state stay in float32 (Micikevicius et al. 2018, arXiv:1710.03740).
+
+    Args:
+        dtype: ``"bfloat16"``, ``"float16"``, or ``"auto"``: float16 on CUDA devices without bfloat16
+            support, bfloat16 everywhere else.
+        init_scale: the first loss scale (float16 only).
+        growth_factor: what the scale is multiplied by after ``growth_interval`` updates without overflow.
+        backoff_factor: what the scale is multiplied by after an overflow.
+        growth_interval: in updates.
+    """
+
+    def __init__(
+        self,
+        dtype: str = "auto",
+        init_scale: float = 2.0**16,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
+        growth_interval: int = 2000,
+    ) -> None:
+        if dtype not in ("auto", *_DTYPES):
+            raise ParamsError(f"amp takes dtype 'auto', 'bfloat16' or 'float16', not {dtype!r}")
+        if not (init_scale > 0 and growth_factor > 1 > backoff_factor > 0 and growth_interval >= 1):
+            raise ParamsError(
+                f"amp takes init_scale > 0, growth_factor > 1 > backoff_factor > 0 and growth_interval >= 1, "
+                f"not {init_scale!r}, {growth_factor!r}, {backoff_factor!r} and {growth_interval!r}"
+            )
+        self.dtype = dtype
+        self._scaling: dict[str, Any] = {
+            "init_scale": init_scale,
+            "growth_factor": growth_factor,
+            "backoff_factor": backoff_factor,
+            "growth_interval": growth_interval,
+        }
+        self._device_type = "cpu"
+        self._autocast_dtype = torch.bfloat16
+        self._scaler: torch.amp.GradScaler | None = None
+        self._state: dict[str, Any] = {}
+        self._awaits_update = False
+        self._overflowed = False
+
+    def traits(self, model: Model) -> set[str]:
+        """Return ``{"grad_scaler"}`` where the loss is scaled; strategies declare conflicts with it."""
+        return {"grad_scaler"} if self._dtype_on(model.device) is torch.float16 else set()
+
+    @hookimpl
+    def set_up(self, model: Model) -> None:
+        self._device_type = model.device.type
+        self._autocast_dtype = self._dtype_on(model.device)
+        if self._autocast_dtype is torch.float16:
+            self._state = self.state_dict()
+            self._scaler = torch.amp.GradScaler(self._device_type, **self._scaling)
+            self.load_state_dict(self._state)
+        else:
+            self._scaler = None
+
+    @hookimpl
+    def forward_context(self) -> torch.autocast:
+        return torch.autocast(self._device_type, self._autocast_dtype)
+
+    @hookimpl
+    def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
+        if self._scaler is None:
+            return loss
+        if self._awaits_update:  # gradients are taken once more in one update: the scaler counts each time
+            self._update_scale()
+        return self._scaler.scale(loss)
+
+    @hookimpl
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
+            self._awaits_update = True
+
+    @hookimpl
+    def apply_update(self, optimizer: torch.optim.Optimizer) -> bool:
+        if self._scaler is None:
+            optimizer.step()
+            return True
+        if not self._overflowed:  # in gradients that were taken before the last
+            self._scaler.step(optimizer)
+        self._update_scale()
+        return not self._overflowed
+
+    @hookimpl(tryfirst=True)
+    def after_update(self) -> None:
+        # Another strategy's veto leaves unscaled gradients behind; the scaler must hear of it.
+        if self._awaits_update:
+            self._update_scale()
+        self._overflowed = False
+
+    @hookimpl
+    def state_dict(self) -> dict[str, Any]:
+        return self._state if self._scaler is None else self._scaler.state_dict()
+
+    @hookimpl
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._state = state  # kept for set_up, which makes the scaler
+        if self._scaler is not None and state:
+            self._scaler.load_state_dict(state)
+
+    def _update_scale(self) -> None:
+        assert self._scaler is not None
+        before = self._scaler.get_scale()
+        self._scaler.update()
+        self._awaits_update = False
+        # The only public sign of a skipped step: a fused optimizer's step is called all the same.
+        self._overflowed |= self._scaler.get_scale() < before
+
+    def _dtype_on(self, device: torch.device) -> torch.dtype:
+        if self.dtype != "auto":
+            return _DTYPES[self.dtype]
+        if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.float16
+        return torch.bfloat16

@@ -1,0 +1,260 @@
+"""Which strategy sits in which slot: order, owners, conflicts; decided before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from argus_core.components import BUILTIN
+from argus_core.distributions import version_of
+from argus_core.errors import BuildError, ConflictError, near
+from argus_core.hooks import PROJECT, Composition, StepHooks, composition_of
+from argus_core.steps.default import Default
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["SLOTS", "Composed", "Strategy"]
+
+SLOTS: tuple[str, ...] = tuple(name for name in vars(StepHooks) if not name.startswith("_"))
+
+Implementation = Callable[..., Any]
+
+_MODEL = "the model"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A built step strategy with the name it was chosen by and who provides it (for messages)."""
+
+    name: str
+    instance: Any
+    provider: str
+
+    @property
+    def label(self) -> str:
+        """How messages call it: ``step strategy 'sam' (medseg 2.1)``."""
+        return f"step strategy {self.name!r} ({self.provider})"
+
+    @property
+    def runs_before(self) -> tuple[str, ...]:
+        """Names of strategies that come after this one wherever both sit in a slot."""
+        return _names(getattr(self.instance, "runs_before", ()))
+
+    @property
+    def runs_after(self) -> tuple[str, ...]:
+        """Names of strategies that come before this one wherever both sit in a slot."""
+        return _names(getattr(self.instance, "runs_after", ()))
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """Traits of other strategies or of the model that this one refuses, each with the reason."""
+        return dict(getattr(self.instance, "conflicts", {}))
+
+    @property
+    def requires(self) -> Mapping[str, str]:
+        """Traits that another strategy or the model must have, each with the reason."""
+        return dict(getattr(self.instance, "requires", {}))
+
+    def traits(self, model: Model) -> set[str]:
+        """Return what others may conflict with or require: its name, and what it declares."""
+        declared = getattr(self.instance, "traits", None)
+        return {self.name} | (set(declared(model)) if declared is not None else set())
+
+
+class Composed:
+    """The strategies of one model, sorted into slots.
+
+    The order in which the user listed them plays no part: slots follow each other as `StepHooks` says;
+    inside a slot ``tryfirst``/``trylast`` and then ``runs_before``/``runs_after`` decide, then the name.
+
+    Raises:
+        ConflictError: one strategy twice, two owners for a slot, a declared conflict, or a circle.
+        BuildError: a misspelled or wrongly declared hook, or a requirement that nobody meets.
+    """
+
+    def __init__(self, strategies: Iterable[Strategy], default: Strategy | None = None) -> None:
+        strategies = tuple(strategies)
+        _check_twice(strategies)
+        self._default = default or Strategy("default", Default(), f"{BUILTIN} {version_of(BUILTIN)}")
+        chosen = [strategy for strategy in strategies if type(strategy.instance) is not Default]
+        self.strategies: tuple[Strategy, ...] = (self._default, *_ordered(chosen))
+        slots = _fill_slots(self.strategies)
+        self._slots = {slot: _owned(slot, members, self._default) for slot, members in slots.items()}
+
+    def implementations(self, slot: str) -> tuple[Implementation, ...]:
+        """Return the bound methods to call for ``slot``, in order; one for a slot with an owner."""
+        return tuple(function for _, function in self._slots[slot])
+
+    def members(self, slot: str) -> tuple[Strategy, ...]:
+        """Return the strategies that act in ``slot``, in order."""
+        return tuple(strategy for strategy, _ in self._slots[slot])
+
+    def check(self, model: Model) -> None:
+        """Refuse strategies that do not go together with each other or with ``model``."""
+        traits = {strategy.name: strategy.traits(model) for strategy in self.strategies}
+        traits[_MODEL] = model.traits()
+        if "needs_closure" in traits[_MODEL] and self.members("run_procedure") == (self._default,):
+            raise ConflictError(
+                f"optimizer {type(model.optimizer).__name__!r} asks for gradients several times in one step, and "
+                "no step strategy hands it a closure that takes them; "
+                "add one that does, or choose another optimizer"
+            )
+        for strategy in self.strategies:
+            for trait, reason in strategy.conflicts.items():
+                for other in traits:
+                    if trait in traits[other] and other != strategy.name:
+                        raise ConflictError(
+                            f"step strategy {strategy.name!r} does not go with {_owner_of(trait, other)}: "
+                            f"{reason}; leave one of them out"
+                        )
+            for trait, reason in strategy.requires.items():
+                if not any(trait in owned for owned in traits.values()):
+                    raise BuildError(f"step strategy {strategy.name!r} needs {trait!r}: {reason}; add it")
+
+
+def _owner_of(trait: str, owner: str) -> str:
+    return repr(trait) if owner in (trait, _MODEL) else f"{owner!r} ({trait})"
+
+
+def _names(declared: str | Iterable[str]) -> tuple[str, ...]:
+    return (declared,) if isinstance(declared, str) else tuple(declared)
+
+
+def _check_twice(strategies: Sequence[Strategy]) -> None:
+    seen: set[str] = set()
+    for strategy in strategies:
+        if strategy.name in seen:
+            raise ConflictError(f"step strategy {strategy.name!r} is listed twice; list it once")
+        seen.add(strategy.name)
+
+
+def _ordered(strategies: Sequence[Strategy]) -> list[Strategy]:
+    by_name = {strategy.name: strategy for strategy in strategies}
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for strategy in sorted(strategies, key=lambda strategy: strategy.name):
+        sorter.add(strategy.name, *(name for name in strategy.runs_after if name in by_name))
+        for later in strategy.runs_before:
+            if later in by_name:
+                sorter.add(later, strategy.name)
+    ordered: list[str] = []
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise ConflictError(
+            f"step strategies run before each other in a circle: {circle}; leave one out"
+        ) from error
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += ready
+        sorter.done(*ready)
+    return [by_name[name] for name in ordered]
+
+
+def _fill_slots(strategies: Sequence[Strategy]) -> dict[str, list[tuple[Strategy, Implementation]]]:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(StepHooks)
+    for strategy in strategies:
+        _register(manager, strategy)
+    position = {id(strategy.instance): index for index, strategy in enumerate(strategies)}
+    slots: dict[str, list[tuple[Strategy, Implementation]]] = {}
+    for slot in SLOTS:
+        implementations = sorted(
+            getattr(manager.hook, slot).get_hookimpls(),
+            key=lambda implementation: (
+                bool(implementation.trylast) - bool(implementation.tryfirst),
+                position[id(implementation.plugin)],
+            ),
+        )
+        slots[slot] = [
+            (strategies[position[id(implementation.plugin)]], _positional(slot, implementation))
+            for implementation in implementations
+        ]
+    return slots
+
+
+def _register(manager: pluggy.PluginManager, strategy: Strategy) -> None:
+    marked = [_check_method(manager, strategy, name) for name in dir(strategy.instance)]
+    if not any(marked):
+        raise BuildError(
+            f"{strategy.label} implements no slot; mark a method named after one with hookimpl "
+            f"({', '.join(SLOTS)})"
+        )
+    try:
+        manager.register(strategy.instance)
+    except pluggy.PluginValidationError as error:
+        raise BuildError(_wrong_arguments(strategy, error)) from error
+
+
+def _check_method(manager: pluggy.PluginManager, strategy: Strategy, name: str) -> bool:
+    """Return whether the strategy's method of that name implements a slot; refuse one that never could."""
+    options = manager.parse_hookimpl_opts(strategy.instance, name)
+    if options is None:
+        if name in SLOTS:
+            raise BuildError(
+                f"{strategy.label} has a method {name!r} without hookimpl, so it would never be called; "
+                "mark it with hookimpl or rename it"
+            )
+        return False
+    slot = options.get("specname") or name
+    if slot not in SLOTS:
+        raise BuildError(
+            f"{strategy.label} implements {slot!r}, which is no slot{near(slot, SLOTS)}; "
+            f"the slots are {', '.join(SLOTS)}"
+        )
+    if options.get("wrapper") or options.get("hookwrapper"):
+        raise BuildError(
+            f"{strategy.label} wraps slot {slot!r}; slots take plain implementations: "
+            "return a context manager from a slot that wraps"
+        )
+    return True
+
+
+def _wrong_arguments(strategy: Strategy, error: pluggy.PluginValidationError) -> str:
+    slot = next(slot for slot in SLOTS if repr(slot) in str(error))
+    return (
+        f"{strategy.label} implements {slot!r} with arguments that the slot does not have; "
+        f"the slot is {slot}{inspect.signature(getattr(StepHooks, slot))}"
+    )
+
+
+def _positional(slot: str, implementation: pluggy.HookImpl) -> Implementation:
+    """Return a callable that takes all of the slot's arguments by position: the bound method if it can."""
+    function: Implementation = implementation.function
+    expected = tuple(inspect.signature(getattr(StepHooks, slot)).parameters)[1:]
+    if implementation.argnames == expected:
+        return function
+    return _Positional(function, tuple(expected.index(name) for name in implementation.argnames))
+
+
+@dataclass(frozen=True)
+class _Positional:
+    """Calls ``function`` with the arguments it asks for; unlike a lambda, a deep copy of it is its own."""
+
+    function: Implementation
+    positions: tuple[int, ...]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*(arguments[position] for position in self.positions))
+
+
+def _owned(
+    slot: str, members: list[tuple[Strategy, Implementation]], default: Strategy
+) -> list[tuple[Strategy, Implementation]]:
+    """Return a slot's members; where it takes one owner, the default's makes room for a strategy's."""
+    owners = [member for member in members if member[0] is not default]
+    if composition_of(slot) is not Composition.OWNER or not owners:
+        return members
+    if len(owners) > 1:
+        first, second = (strategy for strategy, _ in owners[:2])
+        raise ConflictError(
+            f"{first.label} and {second.label} both own the slot {slot!r}, which takes one; "
+            "leave one of them out"
+        )
+    return owners

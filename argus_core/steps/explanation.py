@@ -1,0 +1,67 @@
+"""The drawing of one update: every slot, who sits in it, and from which package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from argus_core.hooks import Composition, composition_of
+from argus_core.steps.composition import Composed
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["explain"]
+
+_LAYOUT: tuple[tuple[str, str], ...] = (
+    ("set_up", "set up"),
+    ("window_size", "window ─► {window} to one update"),
+    ("prepare_batch", "├─ prepare batch"),
+    ("split_window", "├─ split window into micro-batches"),
+    ("micro_batch_weight", "├─ weight of a micro-batch"),
+    ("run_procedure", "├─ procedure"),
+    ("", "│  ├─ gradients(): zero_grad, then for each micro-batch"),
+    ("sync_context", "│  │  ├─ sync ⟨"),
+    ("forward_context", "│  │  ├─   forward ⟨"),
+    ("forward_loss", "│  │  ├─     forward and loss ⟩⟩"),
+    ("scale_loss", "│  │  ├─ weigh and scale loss"),
+    ("backward", "│  │  └─ backward"),
+    ("unscale", "│  ├─ unscale"),
+    ("transform_gradients", "│  ├─ transform gradients"),
+    ("allow_update", "│  ├─ may this update happen?"),
+    ("apply_update", "│  └─ apply"),
+    ("after_update", "├─ after the update (stepped?)"),
+    ("evaluation_context", "└─ around validation and prediction ⟨⟩"),
+)
+
+
+def explain(model: Model, composed: Composed) -> str:
+    """Return the update of ``model`` as a drawing, one slot a line."""
+    (window_size,) = composed.implementations("window_size")
+    size = window_size()
+    window = "1 loader batch" if size == 1 else f"{size} loader batches"
+    rows = [(text.format(window=window), _members(slot, composed, model)) for slot, text in _LAYOUT]
+    width = max(len(text) for text, _ in rows) + 2
+    head = "one optimizer update of " + _title(model)
+    return "\n".join([head, *(f"{text:<{width}}{members}".rstrip() for text, members in rows)])
+
+
+def _members(slot: str, composed: Composed, model: Model) -> str:
+    if not slot:
+        return ""
+    if slot == "forward_loss":
+        return f"{type(model).__name__}.forward_loss"
+    names = [f"{strategy.name} ({strategy.provider})" for strategy in composed.members(slot)]
+    arrow = " + " if composition_of(slot) is Composition.VOTE else " ─► "
+    return arrow.join(names) or "—"
+
+
+def _title(model: Model) -> str:
+    return f"{type(model).__name__}: {', '.join(_titles(model))}, device {model.device}"
+
+
+def _titles(model: Model) -> Iterator[str]:
+    for slot, part in model.parts.items():
+        if part is not None:
+            provider = part.component.provider if part.component is not None else None
+            yield f"{slot} {part.name!r}" + (f" ({provider})" if provider else "")

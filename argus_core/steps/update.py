@@ -1,0 +1,284 @@
+"""One optimizer update, compiled from a model's strategies to tuples of bound methods.
+
+The slots are `argus_core.hooks.StepHooks`. An empty slot costs an empty loop, never a pluggy call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from argus_core.batch import batch_size, deep_cat, deep_detach
+from argus_core.errors import BuildError, ParamsError
+from argus_core.steps.composition import SLOTS, Composed
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["StepOutput", "Update", "Window", "check_loss"]
+
+
+Part = tuple[Any, Any]
+
+
+class Window(tuple[Any, ...]):
+    """Several loader batches that make one update together."""
+
+    __slots__ = ()
+
+
+class StepOutput(Mapping[str, Any]):
+    """What a step returns: ``prediction``, ``target`` and ``loss``.
+
+    ``prediction`` (after prediction_transform, detached) and ``target`` are on the processing device;
+    ``loss`` is a float. Each is made when it is read first, and reading ``loss`` waits for the device.
+
+    Args:
+        model: transforms the prediction.
+        parts: for each micro-batch its detached prediction before prediction_transform, and its target.
+        loss_tensor: see below.
+        samples: see below.
+        stepped: see below.
+
+    Attributes:
+        loss_tensor: the loss of the whole window, 0-d, detached, on the processing device.
+        samples: how many samples the step saw.
+        stepped: whether the weights moved.
+    """
+
+    __slots__ = ("_model", "_parts", "_values", "loss_tensor", "samples", "stepped")
+
+    def __init__(
+        self, model: Model, parts: Sequence[Part], loss_tensor: torch.Tensor, samples: int, stepped: bool
+    ) -> None:
+        self._model = model
+        self._parts = parts
+        self._values: dict[str, Any] = {}
+        self.loss_tensor = loss_tensor
+        self.samples = samples
+        self.stepped = stepped
+
+    def __getitem__(self, key: str) -> Any:
+        values = self._values
+        if key not in values:
+            if key == "loss":
+                values[key] = self.loss_tensor.item()
+            elif key == "target":
+                values[key] = deep_cat([target for _, target in self._parts])
+            elif key == "prediction":
+                values[key] = self._model.transform_prediction(deep_cat([part for part, _ in self._parts]))
+            else:
+                raise KeyError(key)
+        return values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("prediction", "target", "loss"))
+
+    def __len__(self) -> int:
+        return 3
+
+    def __repr__(self) -> str:
+        return f"StepOutput({dict(self)!r})"
+
+
+class Update:
+    """Runs one optimizer update after another; a procedure strategy calls its methods.
+
+    Attributes:
+        model: the model that is trained.
+        window_size: how many loader batches make one update.
+        micro_batches: what the current window was split into, on the device.
+    """
+
+    def __init__(self, model: Model, composed: Composed) -> None:
+        self.model = model
+        slots = {slot: composed.implementations(slot) for slot in SLOTS}
+        for set_up in slots["set_up"]:
+            set_up(model)
+        self.window_size: int = slots["window_size"][0]()
+        self.micro_batches: Sequence[Any] = ()
+        self._prepare = slots["prepare_batch"]
+        (self._split,) = slots["split_window"]
+        (self._weight,) = slots["micro_batch_weight"]
+        self._sync = slots["sync_context"]
+        self._forward = slots["forward_context"]
+        self._evaluation = slots["evaluation_context"]
+        self._scale = slots["scale_loss"]
+        (self._backward,) = slots["backward"]
+        (self._unscale,) = slots["unscale"]
+        self._transform = slots["transform_gradients"]
+        self._votes = slots["allow_update"]
+        (self._procedure,) = slots["run_procedure"]
+        (self._apply,) = slots["apply_update"]
+        self._after = slots["after_update"]
+        self._parts: list[Part] = []
+        self._loss: torch.Tensor | None = None
+        self._samples = 0
+        self._evaluating = False
+
+    def run(self, window: Sequence[Any]) -> StepOutput:
+        """Make one update from a window of loader batches and return its output."""
+        self.micro_batches = self._split([self.prepare(batch) for batch in window])
+        self._loss = None
+        stepped = self._procedure(self)
+        if self._loss is None:
+            raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
+        if type(stepped) is not bool:
+            raise BuildError(
+                f"the step procedure returned {stepped!r}; return from run_procedure, and from apply_update, "
+                "whether the weights moved"
+            )
+        for follow in self._after:
+            follow(self.model, stepped)
+        return self._output(self._loss, stepped)
+
+    def prepare(self, batch: Any) -> Any:
+        """Return a loader batch as the network needs it, on the device."""
+        device = self.model.device
+        for prepare in self._prepare:
+            batch = prepare(batch, device)
+        return batch
+
+    def gradients(self) -> torch.Tensor:
+        """Take fresh gradients of the whole window, unscaled, and return its loss (0-d, detached).
+
+        A procedure may call it several times in one update; the output is that of the first time.
+        """
+        optimizer = self.model.optimizer
+        assert optimizer is not None
+        optimizer.zero_grad()
+        parts: list[Part] = []
+        micro_batches = self.micro_batches
+        if len(micro_batches) == 1:
+            loss = self._accumulate(micro_batches[0], None, True, parts)
+        else:
+            shares = self._shares()
+            last = len(micro_batches) - 1
+            losses = [
+                self._accumulate(micro_batch, shares[index], index == last, parts)
+                for index, micro_batch in enumerate(micro_batches)
+            ]
+            loss = torch.stack(losses).sum()
+        self._unscale(optimizer)
+        if self._loss is None:
+            self._parts, self._loss = parts, loss
+            self._samples = sum(map(batch_size, zip(micro_batches, parts, strict=True)))
+        return loss
+
+    def apply(self) -> bool:
+        """Transform the gradients, ask whether the update may happen, and move the weights.
+
+        Returns whether they moved.
+        """
+        optimizer = self.model.optimizer
+        assert optimizer is not None
+        if self._transform or self._votes:
+            parameters = self.parameters()
+            self.transform_gradients(parameters)
+            if not self.allowed(parameters):
+                return False
+        stepped: bool = self._apply(optimizer)
+        return stepped
+
+    def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
+        """Let the strategies change the gradients of ``parameters`` in place."""
+        for transform in self._transform:
+            transform(parameters)
+
+    def allowed(self, parameters: tuple[nn.Parameter, ...]) -> bool:
+        """Return whether every strategy agrees that the update happens.
+
+        All are asked, also after one has said no: another process may be waiting for the answer of each.
+        """
+        votes = [vote(self._loss, parameters) for vote in self._votes]
+        return all(map(bool, votes))
+
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """Return the parameters that the optimizer moves."""
+        optimizer = self.model.optimizer
+        assert optimizer is not None
+        return tuple(parameter for group in optimizer.param_groups for parameter in group["params"])
+
+    def forward_context(self) -> AbstractContextManager[Any]:
+        """Return the context for forward and loss."""
+        return _nested(self._forward)
+
+    @contextmanager
+    def evaluation_context(self) -> Iterator[None]:
+        """Hold the context for a whole validation or prediction; one inside another adds nothing."""
+        if self._evaluating:  # weights that are swapped twice are the old ones again
+            yield
+            return
+        self._evaluating = True
+        try:
+            with _nested(self._evaluation):
+                yield
+        finally:
+            self._evaluating = False
+
+    def _output(self, loss: torch.Tensor, stepped: bool) -> StepOutput:
+        output = StepOutput(self.model, self._parts, loss, self._samples, stepped)
+        self._parts, self._loss, self.micro_batches = [], None, ()  # the next window needs their memory
+        return output
+
+    def _accumulate(self, micro_batch: Any, share: Any, last: bool, parts: list[Part]) -> torch.Tensor:
+        """Add one micro-batch's weighted gradients; return its weighted loss."""
+        if self._sync:
+            with _nested(self._sync, last):
+                return self._backward_from(micro_batch, share, parts)
+        return self._backward_from(micro_batch, share, parts)
+
+    def _backward_from(self, micro_batch: Any, share: Any, parts: list[Part]) -> torch.Tensor:
+        if self._forward:
+            with self.forward_context():
+                prediction, target, loss = self.model.forward_loss(micro_batch)
+        else:
+            prediction, target, loss = self.model.forward_loss(micro_batch)
+        check_loss(loss)
+        if share is not None:
+            loss = loss * share
+        scaled = loss
+        for scale in self._scale:
+            scaled = scale(scaled)
+        self._backward(scaled)
+        parts.append((deep_detach(prediction), deep_detach(target)))
+        detached: torch.Tensor = loss.detach()
+        return detached
+
+    def _shares(self) -> Sequence[Any]:
+        """Return each micro-batch's share of the window: a mean adds up by samples, a sum as it is."""
+        if self.model.loss_reduction() == "sum":
+            return [None] * len(self.micro_batches)
+        weights = [self._weight(micro_batch) for micro_batch in self.micro_batches]
+        total = sum(weights)
+        return [weight / total for weight in weights]
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse a loss that is not one number."""
+    if not isinstance(loss, torch.Tensor):
+        raise ParamsError(f"the loss is a {type(loss).__name__}; return a 0-d tensor from forward_loss")
+    if loss.ndim != 0:
+        raise ParamsError(
+            f"the loss has shape {tuple(loss.shape)}, and only one number can be minimised; "
+            "choose reduction='mean' or 'sum' for the loss"
+        )
+
+
+def _nested(contexts: Sequence[Any], *arguments: Any) -> AbstractContextManager[Any]:
+    if len(contexts) == 1:
+        context: AbstractContextManager[Any] = contexts[0](*arguments)
+        return context
+    return _stacked(contexts, arguments)
+
+
+@contextmanager
+def _stacked(contexts: Sequence[Any], arguments: tuple[Any, ...]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context(*arguments))
+        yield
