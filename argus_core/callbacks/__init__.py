@@ -1,0 +1,40 @@
+"""Callbacks: objects whose methods are called at the events of a run, in `argus_core.hooks.RunHooks`."""
+
+from __future__ import annotations
+
+from argus_core.callbacks.callback import (
+    Callback,
+    FunctionCallback,
+    on_catch_exception,
+    on_complete,
+    on_epoch_complete,
+    on_epoch_start,
+    on_event,
+    on_iteration_complete,
+    on_iteration_start,
+    on_start,
+)
+from argus_core.callbacks.checkpoint import Checkpoint, MonitorCheckpoint
+from argus_core.callbacks.early_stopping import EarlyStopping
+from argus_core.callbacks.logging import LoggingToCSV, LoggingToFile, MetricsJSONL
+from argus_core.callbacks.progress import Progress
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "FunctionCallback",
+    "LoggingToCSV",
+    "LoggingToFile",
+    "MetricsJSONL",
+    "MonitorCheckpoint",
+    "Progress",
+    "on_catch_exception",
+    "on_complete",
+    "on_epoch_complete",
+    "on_epoch_start",
+    "on_event",
+    "on_iteration_complete",
+    "on_iteration_start",
+    "on_start",
+]

@@ -1,0 +1,39 @@
+"""How often something happens in a run: every so many epochs, updates or minutes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from argus_core.errors import ParamsError
+
+__all__ = ["Cadence", "parse_cadence"]
+
+Unit = Literal["ep", "up", "min"]
+
+_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(ep|up|min)")
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """A count of epochs (``"ep"``), updates (``"up"``) or minutes (``"min"``)."""
+
+    count: float
+    unit: Unit
+
+
+def parse_cadence(callback: str, value: object) -> Cadence:
+    """Return what ``"2ep"``, ``"500up"`` or ``"10min"`` means.
+
+    Raises:
+        ParamsError: it means nothing.
+    """
+    match = _FORM.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is not None:
+        cadence = Cadence(float(match[1]), cast(Unit, match[2]))
+        if cadence.count > 0 and (cadence.unit == "min" or cadence.count.is_integer()):
+            return cadence
+    raise ParamsError(
+        f"{callback} has every={value!r}; give epochs, updates or minutes, such as '2ep', '500up' or '10min'"
+    )

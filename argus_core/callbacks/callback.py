@@ -1,0 +1,210 @@
+"""What a callback is, and how a function becomes one."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from argus_core.errors import BuildError, near
+from argus_core.hooks import PROJECT
+
+if TYPE_CHECKING:
+    from argus_core.engine import State
+
+__all__ = [
+    "Callback",
+    "FunctionCallback",
+    "on_catch_exception",
+    "on_complete",
+    "on_epoch_complete",
+    "on_epoch_start",
+    "on_event",
+    "on_iteration_complete",
+    "on_iteration_start",
+    "on_start",
+]
+
+Function = Callable[["State"], Any]
+
+_NEAR = 0.75  # 'epoch_completed' is taken for an event, 'save' is not
+
+
+class Callback:
+    """Abstract callback: a subclass has methods named after events, each taking the run's state.
+
+    A method marked with ``@hookimpl(tryfirst=True)`` is called before the other callbacks' methods for that
+    event, one marked ``@hookimpl(trylast=True)`` after them. A callback with events of its own lists classes
+    of ``@hookspec`` methods in ``hookspecs`` and raises them with ``state.engine.raise_event(name)``.
+
+    >>> class PrintLoss(Callback):
+    ...     def epoch_complete(self, state):
+    ...         print(state.epoch, state.metrics["train_loss"])
+    """
+
+    hookspecs: tuple[type, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What messages call it, and where its state is kept in a checkpoint."""
+        return type(self).__name__
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs of this callback, as plain data."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+
+    def check_events(self, events: Collection[str]) -> None:
+        """Check that methods which look like events are events, and can be called.
+
+        Raises:
+            BuildError: a method's name is nearly an event's, or an event's method takes other arguments.
+        """
+        for method_name, method in _methods(self):
+            if method_name in events:
+                _check_arguments(f"callback {self.name}:", method_name, method, named="state")
+            elif _is_meant_as_event(method):
+                _check_spelling(self.name, method_name, method, events)
+
+
+class FunctionCallback(Callback):
+    """Calls a function at one event; the decorators ``on_epoch_complete`` and so on make it.
+
+    Args:
+        event: a built-in event, or one that another callback declares.
+        function: called with the state.
+    """
+
+    def __init__(self, event: str, function: Function) -> None:
+        self.event = event
+        self.function = function
+        if not callable(function):
+            raise BuildError(f"on_{event} decorates a function that takes the state, not {function!r}")
+        _check_arguments("function", self.name, function)
+        setattr(self, event, lambda state: function(state))  # the event's argument has one name, state
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __call__(self, state: State) -> Any:
+        """Call the function itself."""
+        return self.function(state)
+
+    def __repr__(self) -> str:
+        return f"<on_{self.event} {self.name}>"
+
+    def check_events(self, events: Collection[str]) -> None:
+        """Check that the event is one of this run.
+
+        Raises:
+            BuildError: it is not.
+        """
+        if self.event not in events:
+            raise BuildError(
+                f"function {self.name!r} listens to {self.event!r}, which is no event of this run"
+                f"{near(self.event, events)}; add the callback whose hookspecs declare it"
+            )
+
+
+def on_event(event: str) -> Callable[[Function], FunctionCallback]:
+    """Return a decorator that makes a function a callback for ``event``, also one of a callback's own.
+
+    >>> @on_event("validation_start")
+    ... def announce(state):
+    ...     state.logger.info("validating")
+    """
+    return lambda function: FunctionCallback(event, function)
+
+
+def on_start(function: Function) -> FunctionCallback:
+    """Call the function when a run begins."""
+    return FunctionCallback("start", function)
+
+
+def on_complete(function: Function) -> FunctionCallback:
+    """Call the function when a run is over."""
+    return FunctionCallback("complete", function)
+
+
+def on_epoch_start(function: Function) -> FunctionCallback:
+    """Call the function when an epoch begins."""
+    return FunctionCallback("epoch_start", function)
+
+
+def on_epoch_complete(function: Function) -> FunctionCallback:
+    """Call the function when an epoch is done, validation included."""
+    return FunctionCallback("epoch_complete", function)
+
+
+def on_iteration_start(function: Function) -> FunctionCallback:
+    """Call the function before each update."""
+    return FunctionCallback("iteration_start", function)
+
+
+def on_iteration_complete(function: Function) -> FunctionCallback:
+    """Call the function after each update."""
+    return FunctionCallback("iteration_complete", function)
+
+
+def on_catch_exception(function: Function) -> FunctionCallback:
+    """Call the function when ``state.exception`` ends a run."""
+    return FunctionCallback("catch_exception", function)
+
+
+def _methods(callback: Callback) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Give a callback's public methods, those that every callback has aside."""
+    for name in dir(callback):
+        if name.startswith("_") or hasattr(Callback, name):
+            continue
+        value = getattr(callback, name)
+        if inspect.isroutine(value):
+            yield name, value
+
+
+def _check_arguments(owner: str, name: str, method: Callable[..., Any], named: str | None = None) -> None:
+    """Check that a method can be called with the state alone, in an argument ``named`` so if given."""
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):  # some built-in functions have none; the call itself will tell
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise _wrong_arguments(owner, name, signature) from error
+    first = next(iter(signature.parameters.values()))
+    if named not in (None, first.name) and first.kind is not first.VAR_POSITIONAL:
+        raise _wrong_arguments(owner, name, signature)
+
+
+def _wrong_arguments(owner: str, name: str, signature: inspect.Signature) -> BuildError:
+    return BuildError(
+        f"{owner} {name}{signature} cannot take an event, which has one argument; write {name}(state)"
+    )
+
+
+def _is_meant_as_event(method: Callable[..., Any]) -> bool:
+    if hasattr(method, f"{PROJECT}_impl"):
+        return True
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return [parameter.name for parameter in parameters if parameter.default is parameter.empty] == ["state"]
+
+
+def _check_spelling(owner: str, name: str, method: Callable[..., Any], events: Collection[str]) -> None:
+    meant = difflib.get_close_matches(name, events, n=1, cutoff=_NEAR)
+    if meant:
+        raise BuildError(
+            f"callback {owner} has a method {name!r}, which is no event; did you mean {meant[0]!r}?"
+        )
+    if hasattr(method, f"{PROJECT}_impl"):
+        raise BuildError(
+            f"callback {owner} marks {name!r} with hookimpl, and it is no event; "
+            f"events are {', '.join(sorted(events))}"
+        )

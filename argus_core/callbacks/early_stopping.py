@@ -1,0 +1,66 @@
+"""Ending a run that no longer gets better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from argus_core.callbacks.callback import Callback
+from argus_core.callbacks.monitor import Monitor
+from argus_core.errors import ParamsError
+from argus_core.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from argus_core.engine import State
+
+__all__ = ["EarlyStopping"]
+
+
+class EarlyStopping(Callback):
+    """Stops a run after ``patience`` epochs in a row in which the monitored metric did not improve.
+
+    Args:
+        monitor: a name among the run's metrics.
+        patience: how many epochs.
+        better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
+    """
+
+    name = "early_stopping"
+
+    def __init__(self, monitor: str = "val_loss", patience: int = 1, better: str = "auto") -> None:
+        if type(patience) is not int or patience < 1:
+            raise ParamsError(f"{self.name} takes patience >= 1 (epochs), not {patience!r}")
+        self.monitor = Monitor(self.name, monitor, better)
+        self.patience = patience
+        self.waited = 0
+        self._resumed = False
+
+    def start(self, state: State) -> None:
+        """Begin anew, except after `load_state_dict`."""
+        self.monitor.start(state)
+        if not self._resumed:
+            self.monitor.best, self.waited = None, 0
+        self._resumed = False
+
+    @hookimpl(trylast=True)
+    def epoch_complete(self, state: State) -> None:
+        """Count the epoch if the metric did not improve; stop the run after too many."""
+        if self.monitor.improved(state):
+            self.waited = 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            state.stopped = True
+            best = "never finite" if self.monitor.best is None else f"best {self.monitor.best:g}"
+            state.logger.info(
+                "stopped early in epoch %d: %s (%s) has not improved for %d epochs",
+                state.epoch, self.monitor.metric, best, self.waited,
+            )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value and how many epochs have passed since."""
+        return {"best": self.monitor.best, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned; the next run goes on from it."""
+        self.monitor.best, self.waited = state_dict["best"], state_dict["waited"]
+        self._resumed = True

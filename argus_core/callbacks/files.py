@@ -1,0 +1,45 @@
+"""Files that callbacks write: where to, and what is said when they cannot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from argus_core.errors import ArgusError, ParamsError
+
+__all__ = ["checked_path", "make_folder", "writing"]
+
+
+def checked_path(callback: str, argument: str, value: object) -> Path:
+    """Return ``value`` as a path.
+
+    Raises:
+        ParamsError: it is no path, or empty.
+    """
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise ParamsError(f"{callback} takes a path for {argument}, such as 'runs/a', not {value!r}")
+    return Path(value)
+
+
+def make_folder(callback: str, folder: Path) -> None:
+    """Make a folder and its parents where they are missing."""
+    with writing(callback, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def writing(callback: str, path: Path) -> Iterator[None]:
+    """Turn what the system says about ``path`` into a sentence.
+
+    Raises:
+        ArgusError: the file or folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArgusError(
+            f"{callback} cannot write {str(path)!r}: {error.strerror or error}; "
+            "make room there or choose another path"
+        ) from error

@@ -1,0 +1,221 @@
+"""Writing down what happens in a run: to a log, a CSV file or a JSON Lines file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from argus_core.callbacks.files import checked_path, make_folder, writing
+from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
+from argus_core.errors import ArgusError, ParamsError
+from argus_core.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from argus_core.engine import State
+
+__all__ = ["LoggingToCSV", "LoggingToFile", "MetricsJSONL"]
+
+_LINE = "%(asctime)s %(levelname)s %(message)s"
+
+
+class LoggingToFile(EpochReport):
+    """Writes a log: a line for each epoch, every message of ``state.logger``, and what ended the run.
+
+    Args:
+        file_path: the log; parent folders are made.
+        append: whether to keep what the file holds. A resumed run always does.
+    """
+
+    name = "logging_to_file"
+
+    def __init__(self, file_path: str | Path, append: bool = False) -> None:
+        self.file_path = checked_path(self.name, "file_path", file_path)
+        self.append = append
+        self._handler: logging.Handler = logging.NullHandler()
+        self._undo = ExitStack()
+
+    @hookimpl(tryfirst=True)
+    def start(self, state: State) -> None:
+        """Open the file; from now on messages of level INFO and above reach it."""
+        self._undo.close()  # of a run whose end was never seen
+        make_folder(self.name, self.file_path.parent)
+        with writing(self.name, self.file_path):
+            mode = "a" if self.append or _is_resumed(state) else "w"
+            self._handler = logging.FileHandler(self.file_path, mode, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter(_LINE))
+        self._undo.callback(setattr, self, "_handler", logging.NullHandler())
+        self._undo.callback(self._handler.close)
+        _attach(self._handler, state.logger, self._undo)
+        self._say(state, logging.INFO, f"{state.phase} starts, epochs: {state.engine.num_epochs}")
+
+    def report(self, record: EpochRecord, state: State) -> None:
+        """Write the epoch's line."""
+        self._say(state, logging.INFO, format_record(record))
+
+    @hookimpl(trylast=True)
+    def complete(self, state: State) -> None:
+        """Write the last line and close the file."""
+        self._say(state, logging.INFO, f"{state.phase} complete, updates: {state.global_step}")
+        self._undo.close()
+
+    @hookimpl(trylast=True)
+    def catch_exception(self, state: State) -> None:
+        """Write the traceback and close the file."""
+        self._say(state, logging.ERROR, f"{state.phase} ended by an exception", state.exception)
+        self._undo.close()
+
+    def _say(self, state: State, level: int, message: str, error: BaseException | None = None) -> None:
+        """Write to this file alone: two of these callbacks would otherwise write everything twice."""
+        exc_info = (type(error), error, error.__traceback__) if error is not None else None
+        self._handler.handle(
+            logging.LogRecord(state.logger.name, level, __file__, 0, message, None, exc_info)
+        )
+
+
+class LoggingToCSV(EpochReport):
+    """Writes a CSV file with a row for each epoch: time, epoch (counting from 0), lr and all metrics.
+
+    Args:
+        file_path: the file; parent folders are made.
+        separator: between columns.
+        append: whether to keep what the file holds. A resumed run always does.
+    """
+
+    name = "logging_to_csv"
+
+    def __init__(self, file_path: str | Path, separator: str = ",", append: bool = False) -> None:
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
+            raise ParamsError(
+                f"{self.name} takes one character for separator, such as ',' or ';', not {separator!r}"
+            )
+        self.file_path = checked_path(self.name, "file_path", file_path)
+        self.separator = separator
+        self.append = append
+        self._columns: list[str] = []
+
+    def start(self, state: State) -> None:
+        """Begin the file, or find out which columns it has."""
+        _begin(self.name, self.file_path, self.append or _is_resumed(state))
+        self._columns = next(iter(self._read()), [])
+
+    def report(self, record: EpochRecord, state: State) -> None:
+        """Write the epoch's row; a metric that is new gets a column, which is empty in earlier rows."""
+        lr = " ".join(map(str, rates(record.lr)))
+        row = {"time": record.time, "epoch": record.epoch, "lr": lr, **record.metrics}
+        with writing(self.name, self.file_path):
+            if not set(row) <= set(self._columns):
+                self._add_columns([column for column in row if column not in self._columns])
+            with self.file_path.open("a", encoding="utf-8", newline="") as file:
+                self._writer(file).writerow([row.get(column, "") for column in self._columns])
+
+    def _read(self) -> list[list[str]]:
+        try:
+            with (
+                writing(self.name, self.file_path),
+                self.file_path.open(encoding="utf-8", newline="") as file,
+            ):
+                return list(csv.reader(file, delimiter=self.separator))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ArgusError(
+                f"{self.name} cannot append to {str(self.file_path)!r}, which is no CSV file ({error}); "
+                "choose another path"
+            ) from error
+
+    def _add_columns(self, columns: list[str]) -> None:
+        """Replace the file by one with more columns, in one step, so that no row is ever lost."""
+        rows = self._read()[1:]
+        self._columns = self._columns + columns
+        filled = [row + [""] * (len(self._columns) - len(row)) for row in rows]
+        temporary = self.file_path.with_name(f".{self.file_path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                self._writer(file).writerows([self._columns, *filled])
+            temporary.replace(self.file_path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _writer(self, file: Any) -> Any:
+        return csv.writer(file, delimiter=self.separator, lineterminator="\n")
+
+
+class MetricsJSONL(EpochReport):
+    """Writes a JSON object on a line for each epoch: epoch (from 0), global_step, time, lr and all metrics.
+
+    Values that are not finite are the strings ``"nan"``, ``"inf"`` and ``"-inf"``, since JSON has no numbers
+    for them; Python's ``float`` reads them back.
+
+    Args:
+        file_path: the file; parent folders are made.
+        append: whether to keep what the file holds. A resumed run always does.
+    """
+
+    name = "metrics_jsonl"
+
+    def __init__(self, file_path: str | Path, append: bool = False) -> None:
+        self.file_path = checked_path(self.name, "file_path", file_path)
+        self.append = append
+
+    def start(self, state: State) -> None:
+        """Begin the file."""
+        _begin(self.name, self.file_path, self.append or _is_resumed(state))
+
+    def report(self, record: EpochRecord, state: State) -> None:
+        """Write the epoch's line."""
+        values = {
+            "epoch": record.epoch,
+            "global_step": record.global_step,
+            "time": record.time,
+            "lr": record.lr,
+            **record.metrics,
+        }
+        line = json.dumps({name: _json_value(value) for name, value in values.items()}, allow_nan=False)
+        with writing(self.name, self.file_path), self.file_path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+class _Forward(logging.Handler):
+    """Passes records on to the handlers of a logger's parent."""
+
+    def __init__(self, level: int, parent: logging.Logger) -> None:
+        super().__init__(level)
+        self.parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.parent.callHandlers(record)
+
+
+def _attach(handler: logging.Handler, logger: logging.Logger, undo: ExitStack) -> None:
+    """Let ``handler`` have the records from INFO up, and everybody else those that they had before."""
+    if logger.propagate and logger.parent is not None:
+        # The logger's level would open the parent's handlers, such as a terminal, to INFO records as well.
+        forward = _Forward(logger.getEffectiveLevel(), logger.parent)
+        logger.addHandler(forward)
+        undo.callback(logger.removeHandler, forward)
+        undo.callback(setattr, logger, "propagate", True)
+        logger.propagate = False
+    if not logger.isEnabledFor(logging.INFO):
+        undo.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    undo.callback(logger.removeHandler, handler)
+
+
+def _is_resumed(state: State) -> bool:
+    return state.global_step > 0 or state.epoch > 0
+
+
+def _begin(callback: str, path: Path, append: bool) -> None:
+    """Make the folder and the file now: a path that cannot be written shows before hours of training."""
+    make_folder(callback, path.parent)
+    with writing(callback, path), path.open("a" if append else "w", encoding="utf-8"):
+        pass
+
+
+def _json_value(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

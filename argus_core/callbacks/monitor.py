@@ -1,0 +1,140 @@
+"""Following one metric through a run: whether it exists, which way is better, what was its best value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from argus_core.callbacks.callback import FunctionCallback
+from argus_core.errors import BuildError, ParamsError, near
+
+if TYPE_CHECKING:
+    from argus_core.engine import State
+
+__all__ = ["Monitor", "check_monitor", "monitored_value"]
+
+Better = Literal["auto", "min", "max"]
+
+
+class Monitor:
+    """Compares a metric's values with the best so far.
+
+    Args:
+        callback: who monitors, for messages.
+        metric: a name among a run's metrics, ``val_loss``.
+        better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric; a name that ends in ``loss`` means
+            ``"min"``.
+
+    Attributes:
+        best: the best value so far, or ``None``.
+    """
+
+    def __init__(self, callback: str, metric: str, better: str = "auto") -> None:
+        if not isinstance(metric, str) or not metric:
+            raise ParamsError(
+                f"{callback} takes the name of a metric for monitor, such as 'val_loss', not {metric!r}"
+            )
+        if better not in ("auto", "min", "max"):
+            raise ParamsError(f"{callback} takes 'auto', 'min' or 'max' for better, not {better!r}")
+        self.callback = callback
+        self.metric = metric
+        self.better = better
+        self.best: float | None = None
+        self._direction: str | None = None
+
+    def start(self, state: State) -> None:
+        """Find out which way is better, and whether the metric will be computed.
+
+        Raises:
+            BuildError: it will not be, or nobody knows which way is better.
+        """
+        check_monitor(self.callback, self.metric, state)
+        self._direction = self.better if self.better != "auto" else _direction(self.metric, state)
+        if self._direction is None:
+            computed = _planned(state)
+            raise BuildError(
+                f"{self.callback} monitors {self.metric!r}, which no metric of this run is named"
+                f"{near(self.metric, computed)}; if a callback computes it, set better='min' or 'max' "
+                f"({_shown(computed)})"
+            )
+
+    def improved(self, state: State) -> bool:
+        """Return whether the newest value is better than all before; a value that is not finite never is.
+
+        Raises:
+            BuildError: there is no value.
+        """
+        value = monitored_value(self.callback, self.metric, state)
+        if not math.isfinite(value) or (self.best is not None and not self._is_better(value, self.best)):
+            return False
+        self.best = value
+        return True
+
+    def _is_better(self, value: float, best: float) -> bool:
+        return value > best if self._direction == "max" else value < best
+
+
+def check_monitor(callback: str, metric: str, state: State) -> None:
+    """Check when a run starts that somebody may compute ``metric``.
+
+    Raises:
+        BuildError: no metric of the run has that name, and no code but argus_core's own could add it.
+    """
+    planned = _planned(state)
+    if metric not in planned and metric not in state.metrics and _is_all_known(state):
+        raise _nobody_computes(callback, metric, planned, state)
+
+
+def monitored_value(callback: str, metric: str, state: State) -> float:
+    """Return the newest value of ``metric``.
+
+    Raises:
+        BuildError: there is none.
+    """
+    try:
+        return float(state.metrics[metric])
+    except KeyError:
+        raise _nobody_computes(callback, metric, state.metrics, state) from None
+
+
+def _planned(state: State) -> list[str]:
+    """Return the names of the metrics that the engines of this run compute."""
+    return [name for name, _ in _metrics(state)]
+
+
+def _metrics(state: State) -> Iterable[tuple[str, Any]]:
+    for phase, phase_state in state.phase_states.items():
+        for metric in phase_state.engine.metrics:
+            yield f"{phase}_{metric.name}", metric
+
+
+def _direction(name: str, state: State) -> str | None:
+    better = next((metric.better for planned, metric in _metrics(state) if planned == name), None)
+    return better or ("min" if name.endswith("loss") else None)
+
+
+def _is_all_known(state: State) -> bool:
+    """Return whether nobody but argus_core itself can write to the run's metrics."""
+    engines = [phase_state.engine for phase_state in state.phase_states.values()]
+    steps = [engine.step for engine in engines]
+    callbacks = [callback for engine in engines for callback in engine.callbacks]
+    writers = [*steps, *(_function(callback) for callback in callbacks)]
+    return all(str(getattr(writer, "__module__", "")).startswith("argus_core.") for writer in writers)
+
+
+def _function(callback: Any) -> Any:
+    return callback.function if isinstance(callback, FunctionCallback) else type(callback)
+
+
+def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state: State) -> BuildError:
+    no_validation = metric.startswith("val_") and "val" not in state.phase_states
+    action = "give fit a val_loader" if no_validation else "add it to metrics="
+    return BuildError(
+        f"{callback} monitors {metric!r}, which nobody computes{near(metric, computed)} "
+        f"({_shown(computed)}; {action})"
+    )
+
+
+def _shown(computed: Iterable[str]) -> str:
+    return f"computed: {', '.join(computed) or 'nothing'}"

@@ -1,0 +1,135 @@
+"""What there is to say about an epoch, for the callbacks that write or show it."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from argus_core.callbacks.callback import Callback
+from argus_core.errors import ArgusError
+from argus_core.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from argus_core.engine import State
+
+__all__ = [
+    "EpochRecord",
+    "EpochReport",
+    "format_lr",
+    "format_number",
+    "format_record",
+    "plain_metrics",
+    "rates",
+]
+
+LearningRate = float | list[float] | None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch that is done.
+
+    Attributes:
+        epoch: counts from 0.
+        num_epochs: how many the run will have.
+        global_step: updates since the run began.
+        time: when the epoch was done, ISO 8601, UTC.
+        seconds: how long it took, validation included.
+        lr: the learning rate that it began with, a list for several parameter groups, ``None`` without an
+            optimizer.
+        metrics: plain numbers.
+    """
+
+    epoch: int
+    num_epochs: int
+    global_step: int
+    time: str
+    seconds: float
+    lr: LearningRate
+    metrics: Mapping[str, float]
+
+
+class EpochReport(Callback):
+    """Abstract callback that reports each epoch, after all other callbacks had their say."""
+
+    _began = 0.0
+    _lr: LearningRate = None
+
+    @abstractmethod
+    def report(self, record: EpochRecord, state: State) -> None:
+        """Write or show an epoch."""
+
+    def epoch_start(self, state: State) -> None:
+        """Note what the epoch begins with."""
+        self._began = time.monotonic()
+        self._lr = state.model.get_lr() if state.model.optimizer is not None else None
+
+    @hookimpl(trylast=True)
+    def epoch_complete(self, state: State) -> None:
+        """Report the epoch."""
+        record = EpochRecord(
+            epoch=state.epoch,
+            num_epochs=state.engine.num_epochs,
+            global_step=state.global_step,
+            time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            seconds=time.monotonic() - self._began,
+            lr=self._lr,
+            metrics=plain_metrics(state.metrics),
+        )
+        self.report(record, state)
+
+
+def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics as Python numbers; a callback may have put a 0-d tensor or array among them.
+
+    Raises:
+        ArgusError: one is no number.
+    """
+    plain: dict[str, float] = {}
+    for name, value in metrics.items():
+        try:
+            plain[name] = value if type(value) is int else float(value)
+        except (TypeError, ValueError) as error:
+            raise ArgusError(
+                f"metric {name!r} is {value!r}, which is no number; put numbers into state.metrics"
+            ) from error
+    return plain
+
+
+def format_record(record: EpochRecord) -> str:
+    """Return one line about an epoch.
+
+    >>> metrics = {"train_loss": 0.12341, "val_accuracy": 0.96944}
+    >>> format_record(EpochRecord(2, 15, 90, "2026-01-05T10:00:00+00:00", 1.234, 0.002, metrics))
+    'epoch 3/15  train_loss 0.1234  val_accuracy 0.9694  lr 0.002  1.2 s'
+    """
+    parts = [f"epoch {record.epoch + 1}/{record.num_epochs}"]
+    parts += [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
+    if record.lr is not None:
+        parts.append(f"lr {format_lr(record.lr)}")
+    return "  ".join([*parts, f"{record.seconds:.1f} s"])
+
+
+def rates(lr: LearningRate) -> list[float]:
+    """Return a learning rate as a list: none, one, or one for each parameter group."""
+    return lr if isinstance(lr, list) else [] if lr is None else [lr]
+
+
+def format_lr(lr: LearningRate) -> str:
+    """Return a learning rate, or one for each parameter group, in few digits."""
+    return " ".join(f"{rate:.4g}" for rate in rates(lr))
+
+
+def format_number(value: float) -> str:
+    """Return a number with four digits behind the point, or as many that count where that says too little.
+
+    >>> [format_number(value) for value in (0.5, 12.3456789, 0.0000123, float("nan"))]
+    ['0.5000', '12.3457', '1.23e-05', 'nan']
+    """
+    ordinary = value == 0 or 0.001 <= abs(value) < 100_000 or not math.isfinite(value)
+    return f"{value:.4f}" if ordinary else f"{value:.3g}"

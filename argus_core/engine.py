@@ -1,0 +1,246 @@
+"""The loop: the one place in the project that goes through batches.
+
+::
+
+    start
+    for each epoch
+        epoch_start
+        for each window of loader batches
+            iteration_start ─► step ─► metrics ─► (update_skipped) ─► iteration_complete
+        compute metrics
+        epoch_complete          validation first, then callbacks, then the late ones
+    complete
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from argus_core.errors import ArgusError, BuildError, near
+from argus_core.hooks import PROJECT, RunHooks
+from argus_core.steps.update import StepOutput, Window
+
+if TYPE_CHECKING:
+    from argus_core.metrics import Metric
+    from argus_core.model import Model
+
+__all__ = ["Engine", "State", "StepOutput"]
+
+Step = Callable[[Any, "State"], Any]
+Handler = Callable[["State"], Any]
+
+
+class State:
+    """What callbacks and steps see of a run.
+
+    Attributes:
+        model: the model that is run.
+        engine: the engine that runs it.
+        phase: ``"train"`` or ``"val"``.
+        phase_states: the states of all phases of this run by phase.
+        epoch: counts from 0.
+        iteration: updates within this epoch, counting from 0.
+        global_step: updates that moved the weights since the run began.
+        updates_skipped: updates that did not move the weights.
+        batch: the current loader batch, or a `Window` of several that make one update.
+        step_output: what the step returned: a mapping with prediction, target and loss.
+        metrics: the newest value of every metric by name, ``train_loss`` or ``val_accuracy``.
+        stopped: set it to ``True`` to end the run after the current iteration.
+        exception: what ended the run, if something was raised.
+        checkpoint_path: the file that a callback wrote last.
+        logger: for callbacks' messages.
+    """
+
+    def __init__(self, model: Model, engine: Engine, phase: str) -> None:
+        self.model = model
+        self.engine = engine
+        self.phase = phase
+        self.phase_states: dict[str, State] = {phase: self}
+        self.epoch = 0
+        self.iteration = -1
+        self.global_step = 0
+        self.updates_skipped = 0
+        self.batch: Any = None
+        self.step_output: Any = None
+        self.metrics: dict[str, float] = {}
+        self.stopped = False
+        self.exception: BaseException | None = None
+        self.checkpoint_path: Path | None = None
+        self.logger: logging.Logger = model.logger
+
+
+class Engine:
+    """Runs a step over a loader and calls callbacks at the events of the run.
+
+    Args:
+        step: called with a batch (or `Window`) and the state; returns the step output.
+        model: given to callbacks as ``state.model``.
+        phase: ``"train"`` or ``"val"``, the prefix of the metrics' names.
+        window_size: how many loader batches one step gets.
+        callbacks: objects with methods named after events.
+        metrics: updated with each step output, computed at the end of each epoch.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        model: Model,
+        phase: str = "train",
+        *,
+        window_size: int = 1,
+        callbacks: Iterable[Any] = (),
+        metrics: Iterable[Metric] = (),
+    ) -> None:
+        self.step = step
+        self.window_size = window_size
+        self.callbacks: tuple[Any, ...] = tuple(callbacks)
+        self.metrics: tuple[Metric, ...] = tuple(metrics)
+        self.state = State(model, self, phase)
+        self.num_epochs = 0
+        self.num_batches: int | None = None
+        self._handlers = _handlers(self.callbacks)
+
+    def raise_event(self, event: str) -> None:
+        """Call the callbacks that listen to ``event``, a built-in one or one of a callback's own."""
+        try:
+            handlers = self._handlers[event]
+        except KeyError:
+            known = sorted(self._handlers)
+            raise BuildError(
+                f"no event {event!r}{near(event, known)}; declare it in the hookspecs of a callback "
+                f"({len(known)} known: {', '.join(known)})"
+            ) from None
+        for handler in handlers:
+            handler(self.state)
+
+    def run(self, loader: Iterable[Any], num_epochs: int = 1, start_epoch: int = 0) -> State:
+        """Run the epochs ``start_epoch`` to ``num_epochs - 1`` over ``loader``; return the last state.
+
+        Raises:
+            ArgusError: the loader gives no batches.
+        """
+        state = self.state
+        state.stopped = False
+        state.epoch = start_epoch
+        self.num_epochs = num_epochs
+        self.num_batches = _length(loader)
+        try:
+            self.raise_event("start")
+            for epoch in range(start_epoch, num_epochs):
+                if state.stopped:
+                    break
+                state.epoch = epoch
+                self._run_epoch(loader)
+            self.raise_event("complete")
+        except BaseException as error:
+            state.exception = error
+            self.raise_event("catch_exception")
+            raise
+        return state
+
+    def _run_epoch(self, loader: Iterable[Any]) -> None:
+        state = self.state
+        state.iteration = -1
+        for metric in self.metrics:
+            metric.reset()
+        self.raise_event("epoch_start")
+        self._run_iterations(loader)
+        if state.iteration < 0:
+            raise ArgusError(f"the {state.phase} loader gave no batches; give it data, or drop drop_last")
+        for metric in self.metrics:
+            state.metrics[f"{state.phase}_{metric.name}"] = metric.compute()
+        self.raise_event("epoch_complete")
+
+    def _run_iterations(self, loader: Iterable[Any]) -> None:
+        state, step = self.state, self.step
+        before, after = self._handlers["iteration_start"], self._handlers["iteration_complete"]
+        updates = [metric.update for metric in self.metrics]
+        for state.batch in _windows(loader, self.window_size):
+            state.iteration += 1
+            for handler in before:
+                handler(state)
+            state.step_output = output = step(state.batch, state)
+            for update in updates:
+                update(output)
+            if getattr(output, "stepped", True):
+                state.global_step += 1
+            else:
+                state.updates_skipped += 1
+                self.raise_event("update_skipped")
+            for handler in after:
+                handler(state)
+            if state.stopped:
+                break
+
+
+def _windows(loader: Iterable[Any], size: int) -> Iterable[Any]:
+    """Return the loader's batches in windows of ``size``; the last has what is left."""
+    return loader if size == 1 else _grouped(loader, size)
+
+
+def _grouped(loader: Iterable[Any], size: int) -> Iterator[Window]:
+    batches = iter(loader)
+    while window := Window(islice(batches, size)):
+        yield window
+
+
+def _length(loader: Iterable[Any]) -> int | None:
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except TypeError:  # an iterable dataset or a generator
+        return None
+
+
+def _handlers(callbacks: Sequence[Any]) -> dict[str, tuple[Handler, ...]]:
+    """Return the bound methods to call for each event: early ones, those in the listed order, late ones."""
+    manager = _CallbackManager(PROJECT)
+    manager.add_hookspecs(RunHooks)
+    for callback in callbacks:
+        for hookspecs in getattr(callback, "hookspecs", ()):
+            manager.add_hookspecs(hookspecs)
+    for callback in callbacks:
+        manager.register_callback(callback)
+    position = {id(callback): index for index, callback in enumerate(callbacks)}
+    return {
+        event: tuple(
+            implementation.function
+            for implementation in sorted(
+                caller.get_hookimpls(),
+                key=lambda implementation: (
+                    bool(implementation.trylast) - bool(implementation.tryfirst),
+                    position[id(implementation.plugin)],
+                ),
+            )
+        )
+        for event, caller in vars(manager.hook).items()
+        if not event.startswith("_")
+    }
+
+
+class _CallbackManager(pluggy.PluginManager):
+    """Takes a callback's methods named after events for hook implementations, marked or not."""
+
+    def register_callback(self, callback: Any) -> None:
+        events = [event for event in vars(self.hook) if not event.startswith("_")]
+        check = getattr(callback, "check_events", None)
+        if check is not None:
+            check(events)
+        try:
+            self.register(callback, name=f"{type(callback).__name__}-{id(callback)}")
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise BuildError(f"callback {type(callback).__name__} cannot be attached: {error}") from error
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        marked = super().parse_hookimpl_opts(plugin, name)
+        if marked is not None or name.startswith("_") or name not in vars(self.hook):
+            return marked
+        return {
+            "wrapper": False, "hookwrapper": False, "optionalhook": False,
+            "tryfirst": False, "trylast": False, "specname": None,
+        }  # fmt: skip

@@ -1,0 +1,108 @@
+"""Learning-rate schedulers: any of torch's by name, stepped once an epoch or once an update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from argus_core.build import build_component
+from argus_core.callbacks.callback import Callback
+from argus_core.callbacks.monitor import check_monitor
+from argus_core.errors import SpecError
+from argus_core.spec import parse_spec, parse_specs
+
+if TYPE_CHECKING:
+    from argus_core.engine import State
+    from argus_core.model import Model
+
+__all__ = ["LRSchedule", "build_schedules"]
+
+_INTERVALS = ("epoch", "update")
+
+
+class LRSchedule(Callback):
+    """Steps a scheduler after each epoch or each update that moved the weights.
+
+    Args:
+        scheduler: built for the model's optimizer.
+        interval: ``"epoch"`` or ``"update"``.
+        monitor: the metric that `ReduceLROnPlateau` follows.
+    """
+
+    def __init__(self, scheduler: LRScheduler, interval: str = "epoch", monitor: str | None = None) -> None:
+        self.scheduler = scheduler
+        self.interval = interval
+        self.monitor = monitor
+        self._stepped = False
+
+    def start(self, state: State) -> None:
+        if self.monitor is not None:
+            check_monitor("lr_scheduler", self.monitor, state)
+
+    def iteration_complete(self, state: State) -> None:
+        # A scheduler that runs ahead of a skipped update would be out of step for the rest of the run.
+        if getattr(state.step_output, "stepped", True):
+            self._stepped = True
+            if self.interval == "update":
+                self.scheduler.step()
+
+    def epoch_complete(self, state: State) -> None:
+        if self.interval == "epoch" and self._stepped:
+            if self.monitor is None:
+                self.scheduler.step()
+            else:
+                self.scheduler.step(state.metrics[self.monitor])  # type: ignore[arg-type]
+        self._stepped = False
+
+
+def build_schedules(value: Any, model: Model) -> list[LRSchedule]:
+    """Return the callbacks that step the schedulers which ``value`` chooses: a spec or several.
+
+    Besides the scheduler's own parameters a spec takes ``interval`` and ``monitor``.
+
+    Raises:
+        SpecError: an unknown interval, or `ReduceLROnPlateau` without a metric to monitor.
+    """
+    if value is None:
+        return []
+    if isinstance(value, LRScheduler):
+        return [LRSchedule(value)]
+    if model.optimizer is None:
+        raise SpecError("lr_scheduler needs the model to have an optimizer; name one in params")
+    return [
+        _build_schedule(spec.name, dict(spec.params), model.optimizer)
+        for spec in parse_specs("lr_scheduler", value, "lr_scheduler")
+    ]
+
+
+def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:
+    interval = params.pop("interval", "epoch")
+    monitor = params.pop("monitor", None)
+    if interval not in _INTERVALS:
+        raise SpecError(f"lr_scheduler {name!r} has interval {interval!r}; give 'epoch' or 'update'")
+    scheduler = _build_scheduler(name, params, optimizer)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if monitor is None:
+            raise SpecError(f"lr_scheduler {name!r} needs a metric to follow; give monitor='val_loss'")
+        if interval != "epoch":
+            raise SpecError(f"lr_scheduler {name!r} follows a metric of the epoch; leave interval out")
+    elif monitor is not None:
+        raise SpecError(f"lr_scheduler {name!r} follows no metric; leave monitor={monitor!r} out")
+    return LRSchedule(scheduler, interval, monitor)
+
+
+def _build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer) -> LRScheduler:
+    """Build one scheduler; those of `SequentialLR` and `ChainedScheduler` are specs themselves."""
+    params = dict(params)
+    nested = params.pop("schedulers", None)
+    if nested is None:
+        scheduler: LRScheduler = build_component("lr_scheduler", (name, params), "lr_scheduler", optimizer)
+        return scheduler
+    specs = [parse_spec("lr_scheduler", item, "lr_scheduler schedulers") for item in nested]
+    schedulers = [_build_scheduler(spec.name, spec.params, optimizer) for spec in specs]
+    params |= {"optimizer": optimizer, "schedulers": schedulers}
+    scheduler = build_component("lr_scheduler", (name, params), "lr_scheduler")
+    return scheduler

@@ -1,0 +1,269 @@
+"""Metrics: numbers that sum up a run's step outputs, the same however the data are cut into batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from argus_core.batch import batch_size
+from argus_core.errors import ArgusError, ParamsError
+
+__all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "TopKAccuracy"]
+
+Reduction = Literal["sum", "max", "min"]
+
+_EMPTY: Mapping[Reduction, float] = {"sum": 0, "max": float("-inf"), "min": float("inf")}
+_CLASSES = "(batch, classes, ...) with integer targets (batch, ...)"
+_BINARY = "probabilities (batch,) or (batch, 1) with as many targets 0 or 1"
+
+
+class Metric(ABC):
+    """Abstract metric: an engine resets it when an epoch starts, updates it and computes it at the end.
+
+    Args:
+        name: what the metric is called instead of its usual name.
+
+    Attributes:
+        name: ``"accuracy"`` becomes ``train_accuracy`` and ``val_accuracy`` among a run's metrics.
+        better: whether a higher (``"max"``) or a lower (``"min"``) value is better.
+        states: for each attribute that holds state how the processes' values become one: ``"sum"``,
+            ``"max"`` or ``"min"``. State is a number or a tensor on the device of the updates.
+    """
+
+    name: str
+    better: Literal["max", "min"] = "max"
+    states: ClassVar[Mapping[str, Reduction]] = {}
+
+    def __init__(self, name: str | None = None) -> None:
+        if name is not None:
+            self.name = name
+
+    def reset(self) -> None:
+        """Forget all updates."""
+        for state, reduction in self.states.items():
+            setattr(self, state, _EMPTY[reduction])
+
+    @abstractmethod
+    def update(self, step_output: Mapping[str, Any]) -> None:
+        """Take a step output in, without waiting for the device."""
+
+    @abstractmethod
+    def compute(self) -> float:
+        """Return the value over all updates since the reset; waits for the device."""
+
+
+class MeanMetric(Metric):
+    """Abstract metric that is a mean: ``update`` adds to ``total`` and ``count``.
+
+    On a CPU ``total`` is a Python number, since reading a tensor there waits for nothing and costs a tenth of
+    adding tensors; elsewhere it is a 0-d tensor on the device.
+    """
+
+    states: ClassVar[Mapping[str, Reduction]] = {"total": "sum", "count": "sum"}
+    total: float | torch.Tensor = 0
+    count: int | torch.Tensor = 0
+
+    def compute(self) -> float:
+        """Return the mean.
+
+        Raises:
+            ArgusError: there was no update.
+        """
+        if not self.count:
+            raise ArgusError(f"metric {self.name!r} has seen no samples; update it with a step output first")
+        return float(self.total) / float(self.count)  # a device would divide in float32
+
+
+class Loss(MeanMetric):
+    """The mean loss of a sample: each step's loss is weighted by its samples."""
+
+    name = "loss"
+    better = "min"
+
+    def update(self, step_output: Mapping[str, Any]) -> None:
+        """Add a step's loss."""
+        loss = getattr(step_output, "loss_tensor", None)
+        if loss is None:  # a train_step or val_step of the user's own
+            loss, samples = _read(step_output, "loss", self.name), _samples(step_output)
+        else:
+            samples = step_output.samples  # type: ignore[attr-defined]
+            if loss.is_cpu:
+                loss = step_output["loss"]
+        if not samples:  # the mean loss of no samples is nan
+            return
+        if isinstance(loss, torch.Tensor):
+            self.total = _double(self.total, loss.device).add(loss.detach(), alpha=samples)
+        else:
+            self.total += loss * samples
+        self.count += samples
+
+
+class Accuracy(MeanMetric):
+    """The share of targets that are predicted right.
+
+    Predictions ``(batch, classes)`` or ``(batch, classes, ...)``, logits or probabilities, go with integer
+    targets ``(batch, ...)``. Predictions ``(batch,)`` or ``(batch, 1, ...)`` are probabilities of class 1 and
+    go with targets 0 and 1.
+
+    Args:
+        threshold: above it a binary prediction says 1; give 0 for logits.
+        name: what the metric is called instead of ``accuracy``.
+    """
+
+    name = "accuracy"
+
+    def __init__(self, threshold: float = 0.5, name: str | None = None) -> None:
+        super().__init__(name)
+        self.threshold = threshold
+
+    def update(self, step_output: Mapping[str, Any]) -> None:
+        """Count a step's right predictions."""
+        prediction, target = _tensors(step_output, self.name)
+        if prediction.ndim > 1 and prediction.shape[1] != 1:
+            predicted = prediction.argmax(1)
+        else:
+            predicted, target = _binary(prediction, target)
+            predicted = predicted > self.threshold
+        if predicted.shape != target.shape:
+            raise _misfit(self.name, step_output, f"{_CLASSES}, or {_BINARY}")
+        right = (predicted == target).count_nonzero()  # half the time of a sum
+        self.total = self.total + (right.item() if right.is_cpu else right)
+        self.count += target.numel()
+
+
+class TopKAccuracy(MeanMetric):
+    """The share of targets that are among the ``k`` highest predictions.
+
+    Predictions ``(batch, classes, ...)``, logits or probabilities, go with integer targets ``(batch, ...)``.
+
+    Args:
+        k: how many predictions count.
+        name: what the metric is called instead of ``top_k_accuracy``.
+    """
+
+    name = "top_k_accuracy"
+
+    def __init__(self, k: int = 5, name: str | None = None) -> None:
+        super().__init__(name)
+        if type(k) is not int or k < 1:
+            raise ParamsError(f"top_k_accuracy takes k >= 1, not {k!r}")
+        self.k = k
+
+    def update(self, step_output: Mapping[str, Any]) -> None:
+        """Count a step's targets that are among the highest predictions."""
+        prediction, target = _tensors(step_output, self.name)
+        if prediction.ndim < 2 or prediction.shape[:1] + prediction.shape[2:] != target.shape:
+            raise _misfit(self.name, step_output, _CLASSES)
+        if prediction.shape[1] < self.k:
+            raise ParamsError(
+                f"metric {self.name!r} has k={self.k}, and there are {prediction.shape[1]} classes; choose a "
+                "smaller k"
+            )
+        right = (prediction.topk(self.k, dim=1).indices == target.unsqueeze(1)).count_nonzero()
+        self.total = self.total + (right.item() if right.is_cpu else right)
+        self.count += target.numel()
+
+
+class _ErrorMetric(MeanMetric):
+    """Abstract mean over all elements of something made of prediction - target; shapes are equal."""
+
+    better = "min"
+
+    def update(self, step_output: Mapping[str, Any]) -> None:
+        """Add a step's errors."""
+        prediction, target = _tensors(step_output, self.name)
+        if prediction.shape != target.shape:  # they would broadcast
+            raise _misfit(self.name, step_output, "equal shapes; squeeze or unsqueeze one of them")
+        if prediction.dtype not in (torch.float32, torch.float64):
+            prediction = prediction.float()  # the square of 256 is out of float16's range
+        if target.dtype is torch.bool:  # booleans cannot be subtracted
+            target = target.float()
+        error = self.error(prediction.detach() - target)
+        total = error.sum(dtype=_dtype(error.device))
+        self.total = self.total + (total.item() if total.is_cpu else total)
+        self.count += target.numel()
+
+    @abstractmethod
+    def error(self, difference: torch.Tensor) -> torch.Tensor:
+        """Return what each element counts."""
+
+
+class MAE(_ErrorMetric):
+    """The mean absolute error over all elements; prediction and target have one shape."""
+
+    name = "mae"
+
+    def error(self, difference: torch.Tensor) -> torch.Tensor:
+        """Return the absolute differences."""
+        return difference.abs()
+
+
+class MSE(_ErrorMetric):
+    """The mean squared error over all elements; prediction and target have one shape."""
+
+    name = "mse"
+
+    def error(self, difference: torch.Tensor) -> torch.Tensor:
+        """Return the squared differences."""
+        return difference.square()
+
+
+def _tensors(step_output: Mapping[str, Any], metric: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return prediction and target of a step output."""
+    prediction = _read(step_output, "prediction", metric)
+    target = _read(step_output, "target", metric)
+    if not (isinstance(prediction, torch.Tensor) and isinstance(target, torch.Tensor)):
+        raise ParamsError(
+            f"metric {metric!r} takes tensors, and the step output has a {type(prediction).__name__} for "
+            f"prediction and a {type(target).__name__} for target; write a Metric that reads them"
+        )
+    return prediction, target
+
+
+def _read(step_output: Mapping[str, Any], key: str, metric: str) -> Any:
+    try:
+        return step_output[key]
+    except (KeyError, TypeError) as error:
+        if isinstance(step_output, Mapping):
+            if key in list(step_output):  # it is there, and making it failed
+                raise
+            found = f"has no {key!r}"
+        else:
+            found = f"is a {type(step_output).__name__}"
+        raise ParamsError(
+            f"metric {metric!r}: the step output {found}; return a mapping with prediction, target and loss"
+        ) from error
+
+
+def _samples(step_output: Mapping[str, Any]) -> int:
+    target = step_output.get("target")
+    return batch_size(step_output.get("prediction") if target is None else target)
+
+
+def _binary(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both without the dimension of one class, which either may have or not."""
+    if target.ndim > 1 and target.shape[1] == 1 and prediction.ndim in (1, target.ndim):
+        target = target.squeeze(1)
+    return (prediction.squeeze(1) if prediction.ndim > 1 else prediction), target
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+
+
+def _double(total: float | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a total as a tensor that many small amounts can be added to."""
+    if isinstance(total, torch.Tensor):
+        return total
+    return torch.full((), total, dtype=_dtype(device), device=device)
+
+
+def _misfit(metric: str, step_output: Mapping[str, Any], accepted: str) -> ParamsError:
+    shapes = [tuple(step_output[key].shape) for key in ("prediction", "target")]
+    return ParamsError(
+        f"metric {metric!r} got predictions of shape {shapes[0]} and targets of shape {shapes[1]}; "
+        f"it takes {accepted}"
+    )

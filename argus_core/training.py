@@ -1,0 +1,114 @@
+"""Fitting and validating: the engine with its metrics, callbacks and schedulers put together."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from argus_core.build import build_many
+from argus_core.callbacks.callback import Callback
+from argus_core.engine import Engine, State
+from argus_core.errors import ConflictError, ParamsError
+from argus_core.hooks import hookimpl
+from argus_core.lr_scheduler import build_schedules
+from argus_core.metrics import Loss, Metric
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["build_metrics", "fit", "seed_everything", "validate"]
+
+
+def fit(
+    model: Model,
+    train_loader: Iterable[Any],
+    val_loader: Iterable[Any] | None = None,
+    *,
+    num_epochs: int,
+    metrics: Any,
+    metrics_on_train: bool,
+    callbacks: Any,
+    val_callbacks: Any,
+    lr_scheduler: Any,
+    seed: int | None,
+) -> dict[str, float]:
+    """Train ``model`` and return the last value of every metric; see `Model.fit`."""
+    if type(num_epochs) is not int or num_epochs < 1:
+        raise ParamsError(f"fit takes num_epochs >= 1, not {num_epochs!r}")
+    if seed is not None:
+        seed_everything(seed)
+    chosen = build_metrics(metrics)
+    validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
+    engine = Engine(
+        model.train_step,
+        model,
+        "train",
+        window_size=model.window_size(),
+        callbacks=[
+            *validation,
+            *build_many("callback", callbacks, "callbacks"),
+            *build_schedules(lr_scheduler, model),
+        ],
+        metrics=chosen if metrics_on_train else chosen[:1],
+    )
+    for part in validation:
+        engine.state.phase_states["val"] = part.engine.state
+        part.engine.state.phase_states["train"] = engine.state
+    return dict(engine.run(train_loader, num_epochs).metrics)
+
+
+def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any) -> dict[str, float]:
+    """Return the value of every metric over ``val_loader``; see `Model.validate`."""
+    engine = _validation_engine(model, build_metrics(metrics), callbacks)
+    with model.evaluation():
+        return dict(engine.run(val_loader).metrics)
+
+
+def build_metrics(metrics: Any) -> list[Metric]:
+    """Return the loss metric and the metrics that specs, names and instances choose, in that order."""
+    chosen: dict[str, Metric] = {"loss": Loss()}
+    for metric in build_many("metric", metrics, "metrics"):
+        if not isinstance(metric, Metric):
+            raise ParamsError(f"metrics has {metric!r}; give a name, a spec or an argus_core.Metric")
+        if metric.name in chosen and metric.name != "loss":
+            raise ConflictError(f"two metrics are named {metric.name!r}; give one of them another name")
+        chosen[metric.name] = metric
+    return list(chosen.values())
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, torch and (where it is used) numpy."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+
+
+class _Validation(Callback):
+    """Validates at the end of each epoch, before any other callback sees the metrics."""
+
+    def __init__(self, model: Model, loader: Iterable[Any], metrics: list[Metric], callbacks: Any) -> None:
+        self.loader = loader
+        self.engine = _validation_engine(model, metrics, callbacks)
+
+    @hookimpl(tryfirst=True)
+    def epoch_complete(self, state: State) -> None:
+        state.engine.raise_event("validation_start")
+        with state.model.evaluation():
+            self.engine.run(self.loader, state.epoch + 1, state.epoch)
+        state.metrics.update(self.engine.state.metrics)
+        state.engine.raise_event("validation_complete")
+
+
+def _validation_engine(model: Model, metrics: list[Metric], callbacks: Any) -> Engine:
+    return Engine(
+        model.val_step,
+        model,
+        "val",
+        callbacks=build_many("callback", callbacks, "val_callbacks"),
+        metrics=metrics,
+    )

@@ -1,0 +1,143 @@
+"""Monitoring a metric: it must be computed by somebody, and one must know which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from networks import batches
+from planned_runs import planned_run, small_model
+
+from argus_core import BuildError, Callback, Model, ParamsError, State, on_epoch_complete
+from argus_core.callbacks import EarlyStopping
+from argus_core.callbacks.monitor import Monitor, check_monitor, monitored_value
+from argus_core.metrics import Accuracy
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with small_model() as model:
+        yield model
+
+
+class Count(Callback):
+    """Says how many updates were made, so that a test sees whether a run began at all."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    def iteration_complete(self, state: State) -> None:
+        self.updates += 1
+
+
+def test_missing_metric_is_told_at_the_start_with_the_near_names_and_all_that_are_computed(
+    model: Model,
+) -> None:
+    weights = model.nn_module.out.weight.clone()
+    with pytest.raises(
+        BuildError,
+        match=r"^early_stopping monitors 'val_acc', which nobody computes; did you mean 'val_accuracy'\? "
+        r"\(computed: train_loss, val_loss, val_accuracy; add it to metrics=\)$",
+    ):
+        model.fit(batches(), batches(), metrics=["accuracy"], callbacks=[EarlyStopping("val_acc")])
+    assert torch.equal(model.nn_module.out.weight, weights)
+
+
+def test_missing_metric_of_validation_asks_for_validation_data(model: Model) -> None:
+    with pytest.raises(
+        BuildError,
+        match=r"monitors 'val_loss', which nobody computes; did you mean 'train_loss'\? "
+        r"\(computed: train_loss; give fit a val_loader\)",
+    ):
+        model.fit(batches(), callbacks=["early_stopping"])
+
+
+@pytest.mark.parametrize("where", ["callbacks", "val_callbacks"])
+@pytest.mark.parametrize("as_function", [True, False])
+def test_missing_metric_is_told_after_the_first_epoch_where_a_callback_could_compute_it(
+    where: str, as_function: bool, model: Model
+) -> None:
+    own: Any = on_epoch_complete(lambda state: None) if as_function else Count()
+    counter = Count()
+    arguments: dict[str, Any] = {"callbacks": [EarlyStopping("dice", better="max")], "val_callbacks": []}
+    arguments[where].append(own)
+    arguments["callbacks"].append(counter)
+    with pytest.raises(
+        BuildError,
+        match=r"early_stopping monitors 'dice', which nobody computes \(computed: train_loss, val_loss; add it",
+    ):
+        model.fit(batches(), batches(), 3, **arguments)
+    assert counter.updates == len(batches())
+
+
+def test_missing_metric_is_told_after_the_first_epoch_where_a_step_of_ones_own_could_compute_it() -> None:
+    class Own(Model):
+        def train_step(self, batch: Any, state: Any = None) -> Any:
+            state.metrics["grad_norm"] = 1.0
+            return super().train_step(batch, state)
+
+    with small_model() as model:
+        own = Own({key: model.params[key] for key in ("nn_module", "loss", "optimizer", "device")})
+    own.fit(batches(), num_epochs=2, callbacks=[EarlyStopping("grad_norm", better="min")])
+
+
+def test_direction_of_an_unknown_metric_must_be_told(model: Model) -> None:
+    counter = Count()
+    with pytest.raises(
+        BuildError,
+        match=r"early_stopping monitors 'train_dice', which no metric of this run is named; "
+        r"did you mean 'train_loss'\?; if a callback computes it, set better='min' or 'max' \(computed: train_loss\)",
+    ):
+        model.fit(batches(), callbacks=[EarlyStopping("train_dice"), counter])
+    assert counter.updates == 0
+
+
+@pytest.mark.parametrize(("metric", "best"), [("train_dice_loss", 1.0), ("train_loss", 2.0)])
+def test_losses_are_better_low(metric: str, best: float, model: Model) -> None:
+    class Measure(Callback):
+        def epoch_complete(self, state: State) -> None:
+            state.metrics["train_dice_loss"] = [3.0, 1.0, 2.0][state.epoch]
+
+    callback = EarlyStopping(metric, patience=5)
+    planned_run(model, [4.0, 3.0, 2.0], callback, Measure())
+    assert callback.monitor.best == best
+
+
+def test_direction_is_the_metrics_own(model: Model) -> None:
+    class Measure(Accuracy):
+        name = "success_loss"  # in spite of its name
+
+        def compute(self) -> float:
+            self.values = getattr(self, "values", [0.9, 0.8, 0.95])
+            return self.values.pop()
+
+    callback = EarlyStopping("val_success_loss", patience=5)
+    model.fit(batches(), batches(), 3, metrics=[Measure()], callbacks=[callback])
+    assert callback.monitor.best == 0.95
+
+
+@pytest.mark.parametrize("better", ["", "high", None, 1])
+def test_unknown_direction_is_refused(better: Any) -> None:
+    with pytest.raises(ParamsError, match="early_stopping takes 'auto', 'min' or 'max' for better, not"):
+        EarlyStopping(better=better)
+
+
+@pytest.mark.parametrize("metric", ["", None, 3])
+def test_monitor_that_is_no_name_is_refused(metric: Any) -> None:
+    with pytest.raises(
+        ParamsError, match="early_stopping takes the name of a metric for monitor, such as 'val_loss'"
+    ):
+        EarlyStopping(monitor=metric)
+
+
+def test_metric_that_is_already_there_is_known(model: Model) -> None:
+    state = planned_run(model, [1.0])
+    state.metrics["restored"] = 3.0
+    check_monitor("lr_scheduler", "restored", state)
+    assert monitored_value("lr_scheduler", "restored", state) == 3.0
+
+
+def test_best_is_none_before_the_first_value() -> None:
+    assert Monitor("early_stopping", "val_loss").best is None
