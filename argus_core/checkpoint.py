@@ -1,0 +1,120 @@
+"""Saving a model by names: names, plain parameters and tensors, in one file, whole or not at all.
+
+The file itself is `argus_core.storage`'s, the plain-data part `argus_core.manifest`'s; loading is
+`argus_core.loading`'s.
+"""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from argus_core import registry
+from argus_core.components import BUILTIN
+from argus_core.distributions import version_of
+from argus_core.encoding import encode
+from argus_core.errors import ArgusWarning
+from argus_core.manifest import SCHEMA
+from argus_core.parts import Part
+from argus_core.state import name_optimizer_state
+from argus_core.storage import write
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["PREFIXES", "save_model"]
+
+PREFIXES = {"nn_module": "nn", "loss": "loss", "prediction_transform": "transform"}
+"""Where the state of each stateful part stands among the file's tensors."""
+
+
+def save_model(
+    model: Model, file_path: Path, *, optimizer_state: bool, run: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``model`` to ``file_path``; see `Model.save`."""
+    _warn_unregistered(model)
+    tensors: dict[str, torch.Tensor] = {}
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {
+            "argus": version_of(BUILTIN),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "model": _model_record(model),
+        "params": encode(model.params, "params", tensors),
+        "components": {slot: _record(part) for slot, part in model.parts.items()}
+        | {"step": [_record(part) for part in model.step_parts]},
+        "run": encode(dict(run or {}), "run", tensors),
+        "extra": {},
+    }
+    for slot, prefix in PREFIXES.items():
+        module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
+        if isinstance(module, nn.Module):
+            _put_state(module.state_dict(), prefix, tensors, manifest["extra"])
+    if optimizer_state and model.optimizer is not None:
+        named = name_optimizer_state(model.optimizer, model.get_nn_module())
+        manifest["optimizer"] = {
+            "state": encode(named["state"], "optimizer", tensors),
+            "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
+        }
+    write(file_path, tensors, manifest)
+
+
+def _put_state(
+    state: Mapping[str, Any], prefix: str, tensors: dict[str, torch.Tensor], extra: dict[str, Any]
+) -> None:
+    """Put a module's tensors among ``tensors`` and what else its state has into ``extra``."""
+    tensors.update(
+        {f"{prefix}/{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    )
+    others = {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
+    if others:
+        extra[prefix] = encode(others, f"extra/{prefix}", tensors)
+
+
+def _model_record(model: Model) -> dict[str, Any]:
+    component = registry.component_of("model", type(model))
+    return _component_record(component, type(model).__name__, type(model))
+
+
+def _record(part: Part | None) -> dict[str, Any] | None:
+    return None if part is None else _component_record(part.component, part.name, part.factory)
+
+
+def _component_record(
+    component: registry.Component | None, name: str, factory: Callable[..., Any]
+) -> dict[str, Any]:
+    """Return what says later which component this was; the entry point is for messages only."""
+    if component is None:
+        target = f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
+        return {"as": name, "name": None, "provider": None, "version": None, "entry_point": target}
+    return {
+        "as": name,
+        "name": component.qualified_name,
+        "provider": component.provider,
+        "version": component.version,
+        "entry_point": component.target,
+    }
+
+
+def _warn_unregistered(model: Model) -> None:
+    unregistered = [
+        f"{slot} {part.name!r}" for slot, part in model.parts.items() if part and part.component is None
+    ]
+    if unregistered and not model.warned_unregistered:
+        model.warned_unregistered = True
+        warnings.warn(
+            f"{', '.join(unregistered)} will not load by name elsewhere, because no registered component "
+            "built it; register the class with argus_core.register(kind, name) or publish it as a plugin",
+            ArgusWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,389 @@
+"""The model: a network, loss, optimizer, device and prediction transform, trained and used as one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from argus_core import checkpoint, registry, training
+from argus_core.batch import batch_size
+from argus_core.build import call_factory
+from argus_core.device import resolve_devices
+from argus_core.errors import BuildError, ConflictError, SpecError
+from argus_core.parts import (
+    KIND_OF_PART,
+    Part,
+    build_strategies,
+    check_params,
+    choose,
+    choose_steps,
+    load_all,
+)
+from argus_core.steps.composition import Composed
+from argus_core.steps.explanation import explain
+from argus_core.steps.update import StepOutput, Update, Window, check_loss
+
+__all__ = ["Model"]
+
+
+class Model:
+    """Everything that training, saving and predicting need, each part chosen by name.
+
+    Args:
+        params: plain data: for each of ``nn_module``, ``loss``, ``optimizer`` and
+            ``prediction_transform`` a name, ``(name, {params})`` or ``None``; ``step``: a strategy or a
+            list of them; ``device``: ``"auto"``, a device or a list of CUDA devices.
+
+    A subclass may fix a part by a class attribute (a class), offer a choice (a dict of classes) or name
+    one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. It is registered under its
+    class name, or under ``class Name(Model, name="other")``.
+
+    Raises:
+        ParamsError: ``params`` are not plain data, or a factory does not take them.
+        SpecError: a choice has the wrong shape.
+        UnknownNameError: nobody provides a name.
+        ConflictError: step strategies do not go together.
+
+    Attributes:
+        params: as given.
+        parts: what was chosen for each part.
+        nn_module: the network, on the device; wrapped in `torch.nn.DataParallel` on several devices.
+        loss: called with prediction and target, returns a 0-d tensor.
+        optimizer: over the network's parameters that require grad.
+        prediction_transform: called with the network's prediction; ``None`` leaves it as it is.
+        device: where batches go and predictions come from.
+    """
+
+    nn_module: Any = None
+    loss: Any = None
+    optimizer: Any = None
+    prediction_transform: Any = None
+    step: Any = None
+
+    # What load_model has already looked up, so that a checkpoint's names win over later registrations.
+    bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
+    warned_unregistered = False
+
+    def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A class made in a function has no identity that another process could share: the newest wins.
+        registry.register("model", name or cls.__name__, cls, override="<locals>" in cls.__qualname__)
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        cls = type(self)
+        self.logger = logging.getLogger("argus_core.run")
+        self.params = check_params(params, open_ended=cls is not Model)
+        self.parts: dict[str, Part | None] = {
+            slot: choose(kind, slot, getattr(cls, slot), slot in params, params.get(slot), self._resolve)
+            for slot, kind in KIND_OF_PART.items()
+        }
+        self.step_parts = choose_steps(cls.step, self.params, self._resolve)
+        load_all([*self.parts.values(), *self.step_parts])
+        self._check_overrides()
+        self._composed = Composed(build_strategies(self.step_parts))
+        self._update: Update | None = None
+        self._build()
+        self._composed.check(self)
+
+    # Building: each method may be overridden and gets the factory and its parameters.
+
+    def build_nn_module(self, factory: Callable[..., nn.Module], params: Mapping[str, Any]) -> nn.Module:
+        """Return the network."""
+        module: nn.Module = self._call("nn_module", factory, (), params)
+        return module
+
+    def build_loss(self, factory: Callable[..., Any], params: Mapping[str, Any]) -> Any:
+        """Return the loss function."""
+        return self._call("loss", factory, (), params)
+
+    def build_optimizer(self, factory: Callable[..., Optimizer], params: Mapping[str, Any]) -> Optimizer:
+        """Return the optimizer of the network's parameters that require grad."""
+        trainable = [parameter for parameter in self.nn_module.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise BuildError(
+                "no parameter of nn_module requires grad; unfreeze some or set optimizer to None"
+            )
+        optimizer: Optimizer = self._call("optimizer", factory, (trainable,), params)
+        return optimizer
+
+    def build_prediction_transform(self, factory: Callable[..., Any], params: Mapping[str, Any]) -> Any:
+        """Return what turns the network's output into a prediction."""
+        return self._call("prediction_transform", factory, (), params)
+
+    def build_device(self, device: Any) -> list[torch.device]:
+        """Return the devices to use, the output device first."""
+        return resolve_devices(device)
+
+    # Training and prediction.
+
+    def fit(
+        self,
+        train_loader: Iterable[Any],
+        val_loader: Iterable[Any] | None = None,
+        num_epochs: int = 1,
+        metrics: Any = None,
+        metrics_on_train: bool = False,
+        callbacks: Any = None,
+        val_callbacks: Any = None,
+        lr_scheduler: Any = None,
+        seed: int | None = None,
+    ) -> dict[str, float]:
+        """Train and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
+
+        Args:
+            train_loader: any iterable of batches.
+            val_loader: validated on after each epoch.
+            num_epochs: how often to go through ``train_loader``.
+            metrics: names, specs or instances; computed in validation.
+            metrics_on_train: compute them in training, too.
+            callbacks: names, specs or instances.
+            val_callbacks: callbacks for the events of validation.
+            lr_scheduler: a spec, or several, of a torch scheduler, with ``interval="epoch"`` (default) or
+                ``"update"``; `ReduceLROnPlateau` also takes ``monitor="val_loss"``.
+            seed: seeds the generators of Python, numpy and torch.
+        """
+        if type(self).train_step is Model.train_step:
+            self._check_ready("train", "loss", "optimizer")
+        return training.fit(
+            self,
+            train_loader,
+            val_loader,
+            num_epochs=num_epochs,
+            metrics=metrics,
+            metrics_on_train=metrics_on_train,
+            callbacks=callbacks,
+            val_callbacks=val_callbacks,
+            lr_scheduler=lr_scheduler,
+            seed=seed,
+        )
+
+    def validate(
+        self, val_loader: Iterable[Any], metrics: Any = None, callbacks: Any = None
+    ) -> dict[str, float]:
+        """Return ``val_loss`` and the value of every metric over ``val_loader``."""
+        if type(self).val_step is Model.val_step:
+            self._check_ready("validate", "loss")
+        return training.validate(self, val_loader, metrics=metrics, callbacks=callbacks)
+
+    def train_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
+        """Make one optimizer update from a loader batch, or a `Window` of several.
+
+        Returns ``prediction`` and ``target`` on the device and ``loss``, a float.
+        """
+        update = self._update or self._compile()
+        if self.optimizer is None:
+            self._check_ready("train", "loss", "optimizer")
+        if not self.nn_module.training:
+            self.train()
+        return update.run(batch if type(batch) is Window else (batch,))
+
+    def val_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
+        """Return prediction, target and loss of a loader batch, in evaluation mode, without gradients."""
+        update = self._update or self._compile()
+        if self.nn_module.training:
+            self.eval()
+        with torch.no_grad():
+            prepared = update.prepare(batch)
+            with update.forward_context():
+                prediction, target, loss = self.forward_loss(prepared)
+        check_loss(loss)
+        samples = batch_size((prepared, target, prediction))
+        return StepOutput(self, [(prediction, target)], loss, samples, stepped=True)
+
+    def forward_loss(self, batch: Any) -> tuple[Any, Any, torch.Tensor]:
+        """Return prediction, target and loss (0-d, on the graph) of a batch on the device.
+
+        Override it for another computation: every step strategy keeps working.
+        """
+        if not isinstance(batch, tuple | list) or len(batch) != 2:  # a tensor of two samples unpacks, too
+            raise BuildError(
+                f"a batch is {type(batch).__name__}, not a pair (input, target); "
+                "override forward_loss for others"
+            )
+        input, target = batch
+        prediction = self.nn_module(input)
+        return prediction, target, self._loss_function()(prediction, target)
+
+    def loss_reduction(self) -> str:
+        """Return how the loss joins its samples: ``"mean"``, or ``"sum"`` (micro-batches then just add)."""
+        reduction: str = getattr(self.loss, "reduction", "mean")
+        return reduction
+
+    def predict(self, input: Any) -> Any:
+        """Return the prediction for an input batch, after prediction_transform, on the device."""
+        update = self._update or self._compile()
+        if self.nn_module.training:
+            self.eval()
+        with torch.no_grad(), self.evaluation():
+            input = update.prepare(input)
+            with update.forward_context():
+                prediction = self.nn_module(input)
+            return self.transform_prediction(prediction)
+
+    def transform_prediction(self, prediction: Any) -> Any:
+        """Return a network's prediction after prediction_transform, off the graph."""
+        if self.prediction_transform is None:
+            return prediction
+        with torch.no_grad():
+            return self.prediction_transform(prediction)
+
+    def evaluation(self) -> AbstractContextManager[None]:
+        """Return the context that step strategies put around a whole validation or prediction."""
+        return (self._update or self._compile()).evaluation_context()
+
+    # State.
+
+    def save(
+        self, file_path: str | Path, optimizer_state: bool = False, run: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the model to ``file_path``, whole or not at all, to be loaded with `load_model`.
+
+        Args:
+            file_path: ``*.safetensors``; parent folders are made.
+            optimizer_state: whether to keep the optimizer's state, for training on.
+            run: plain data about the run (epoch, metrics) that `argus inspect` shows.
+        """
+        checkpoint.save_model(self, Path(file_path), optimizer_state=optimizer_state, run=run)
+
+    def train(self) -> None:
+        """Put network and loss in training mode."""
+        self._set_mode(True)
+
+    def eval(self) -> None:
+        """Put network and loss in evaluation mode."""
+        self._set_mode(False)
+
+    def train_ready(self) -> bool:
+        """Return whether there is what training needs: network, loss and optimizer."""
+        return not self._missing("loss", "optimizer")
+
+    def predict_ready(self) -> bool:
+        """Return whether there is what prediction needs: a network."""
+        return isinstance(self.nn_module, nn.Module)
+
+    def get_nn_module(self) -> nn.Module:
+        """Return the network itself, without the wrapper that several devices need."""
+        module: nn.Module = self.nn_module
+        return module.module if isinstance(module, nn.DataParallel) else module
+
+    def get_device(self) -> torch.device | list[torch.device]:
+        """Return the device, or the list of devices of `torch.nn.DataParallel`."""
+        return self._devices[0] if len(self._devices) == 1 else list(self._devices)
+
+    def set_device(self, device: Any) -> None:
+        """Move network, loss and optimizer state to a device, or to a list of CUDA devices."""
+        self._devices = self.build_device(device)
+        self.device = self._devices[0]
+        module = self.get_nn_module().to(self.device)
+        several = len(self._devices) > 1
+        self.nn_module = nn.DataParallel(module, device_ids=self._devices) if several else module
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(self.device)
+        if isinstance(self.optimizer, Optimizer):
+            self.optimizer.load_state_dict(self.optimizer.state_dict())  # moves its state to the parameters
+        self._update = None
+
+    def get_lr(self) -> float | list[float]:
+        """Return the learning rate, or a list with one for each parameter group."""
+        rates = [float(group["lr"]) for group in self._optimizer().param_groups]
+        return rates[0] if len(rates) == 1 else rates
+
+    def set_lr(self, lr: float | Iterable[float]) -> None:
+        """Set the learning rate of all parameter groups, or one for each from a list."""
+        groups = self._optimizer().param_groups
+        rates = [float(rate) for rate in lr] if isinstance(lr, Iterable) else [float(lr)] * len(groups)
+        if len(rates) != len(groups):
+            raise SpecError(
+                f"set_lr got {len(rates)} rates for {len(groups)} parameter groups; give one for each"
+            )
+        for group, rate in zip(groups, rates, strict=True):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def explain(self) -> str:
+        """Return a drawing of one optimizer update: every slot, who sits in it and from which package."""
+        return explain(self, self._composed)
+
+    def traits(self) -> set[str]:
+        """Return what step strategies may conflict with or require, such as ``optimizer:LBFGS``."""
+        traits = {f"optimizer:{type(self.optimizer).__name__}"} if self.optimizer is not None else set()
+        if any(group.get("fused") for group in getattr(self.optimizer, "param_groups", ())):
+            traits.add("fused_optimizer")
+        return traits
+
+    def window_size(self) -> int:
+        """Return how many loader batches make one update."""
+        return (self._update or self._compile()).window_size
+
+    # Inside.
+
+    def _resolve(self, kind: str, name: str) -> registry.Component:
+        return self.bindings.get((kind, name)) or registry.resolve(kind, name)
+
+    def _build(self) -> None:
+        for slot in ("nn_module", "loss", "optimizer", "prediction_transform"):
+            part = self.parts[slot]
+            build = getattr(self, f"build_{slot}")
+            setattr(self, slot, None if part is None else build(part.factory, dict(part.params)))
+            if slot == "loss":  # before the optimizer, which holds on to the parameters as they are
+                self.set_device(self.params.get("device", "auto"))
+
+    def _call(
+        self, slot: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
+    ) -> Any:
+        part = self.parts[slot]
+        assert part is not None
+        return call_factory(part.label, factory, args, params)
+
+    def _compile(self) -> Update:
+        self._update = Update(self, self._composed)
+        return self._update
+
+    def _check_overrides(self) -> None:
+        if self.parts["nn_module"] is None:
+            raise SpecError("params['nn_module'] is missing; name a network: argus list nn_module")
+        others = [part.label for part in self.step_parts if part.name != "default"]
+        if others and type(self).train_step is not Model.train_step:
+            raise ConflictError(
+                f"{type(self).__name__} overrides train_step, so {others[0]} would never be called; "
+                "override forward_loss instead, or leave step out"
+            )
+
+    def _loss_function(self) -> Callable[..., torch.Tensor]:
+        if self.loss is None:
+            self._check_ready("compute a loss", "loss")
+        function: Callable[..., torch.Tensor] = self.loss
+        return function
+
+    def _optimizer(self) -> Optimizer:
+        self._check_ready("use a learning rate", "optimizer")
+        optimizer: Optimizer = self.optimizer
+        return optimizer
+
+    def _missing(self, *slots: str) -> list[str]:
+        """Return which parts are not there; whoever computes the loss alone needs no loss part."""
+        own_loss = type(self).forward_loss is not Model.forward_loss
+        return [slot for slot in slots if getattr(self, slot) is None and not (slot == "loss" and own_loss)]
+
+    def _check_ready(self, purpose: str, *slots: str) -> None:
+        missing = self._missing(*slots)
+        if missing:
+            raise BuildError(
+                f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; "
+                f"name one in params, or load it without {missing[0]}=None"
+            )
+
+    def _set_mode(self, training: bool) -> None:
+        self.nn_module.train(training)
+        if isinstance(self.loss, nn.Module):
+            self.loss.train(training)

@@ -1,0 +1,132 @@
+"""What a checkpoint holds, whatever its format."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from argus_core.checkpoint import PREFIXES
+from argus_core.encoding import decode, tensor_names
+from argus_core.errors import UnsafeCheckpointError
+from argus_core.parts import KIND_OF_PART
+from argus_core.state import number_optimizer_state
+from argus_core.storage import CheckpointFile
+
+__all__ = ["AbstractSaved", "SavedFile", "SavedState"]
+
+
+class AbstractSaved(ABC):
+    """What a checkpoint holds, whatever its format; tensors are read when they are asked for."""
+
+    model: Mapping[str, Any]
+    components: Mapping[str, Any]
+
+    @abstractmethod
+    def params(self) -> dict[str, Any]:
+        """Return the model's params."""
+
+    @abstractmethod
+    def module_state(self, slot: str) -> dict[str, Any]:
+        """Return the state dict of a part, empty where it has none."""
+
+    @abstractmethod
+    def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
+        """Return the optimizer's numbered state dict, if any, and the parameters' names by number."""
+
+
+class SavedFile(AbstractSaved):
+    """Our own file; tensors are read when they are asked for."""
+
+    def __init__(self, file: CheckpointFile, verify: bool) -> None:
+        self._file = file
+        self._verify = verify
+        self._manifest = file.header.manifest
+        _check_manifest(self._manifest, file.path)
+        self.model = self._manifest["model"]
+        self.components = self._manifest["components"]
+
+    def params(self) -> dict[str, Any]:
+        params: dict[str, Any] = self._decode(self._manifest["params"])
+        return params
+
+    def module_state(self, slot: str) -> dict[str, Any]:
+        prefix = PREFIXES[slot] + "/"
+        header = self._file.header
+        stored = self._read([name for name in (*header.entries, *header.aliases) if name.startswith(prefix)])
+        state = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
+        state.update(self._decode(self._manifest["extra"].get(PREFIXES[slot], {})))
+        return state
+
+    def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
+        encoded = self._manifest.get("optimizer")
+        if encoded is None:
+            return None, None
+        named = self._decode(encoded)
+        return number_optimizer_state(named), [
+            name for group in named["param_groups"] for name in group["params"]
+        ]
+
+    def _decode(self, encoded: Any) -> Any:
+        return decode(encoded, self._read(tensor_names(encoded)))
+
+    def _read(self, names: list[str]) -> dict[str, Any]:
+        return self._file.read(names, verify=self._verify)
+
+
+def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
+    """Refuse a manifest whose checksums are right and whose contents no argus_core wrote."""
+    sections = {"model": dict, "params": dict, "components": dict, "extra": dict}
+    for section, sort in sections.items():
+        if not isinstance(manifest.get(section), sort):
+            raise UnsafeCheckpointError(
+                f"{path}: the manifest has no valid {section!r}; do not trust this file"
+            )
+    components = manifest["components"]
+    steps = components.get("step", [])
+    records = [manifest["model"], *(components.get(slot) for slot in KIND_OF_PART)]
+    for record in [*records, *(steps if isinstance(steps, list) else [steps])]:
+        if record is not None and not _is_record(record):
+            raise UnsafeCheckpointError(
+                f"{path}: the manifest's components are malformed; do not trust this file"
+            )
+    if manifest.get("optimizer") is not None and not _is_optimizer(manifest["optimizer"]):
+        raise UnsafeCheckpointError(f"{path}: the manifest's optimizer is malformed; do not trust this file")
+
+
+def _is_record(record: Any) -> bool:
+    fields = ("as", "name", "provider", "version", "entry_point")
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("as"), str)
+        and all(field in record and isinstance(record[field], str | None) for field in fields)
+    )
+
+
+def _is_optimizer(optimizer: Any) -> bool:
+    return isinstance(optimizer, dict) and set(optimizer) == {"state", "param_groups"}
+
+
+class SavedState(AbstractSaved):
+    """State in memory, in the form of pytorch-argus."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self._state = state
+        self.model = {
+            "as": state["model_name"],
+            "name": None,
+            "provider": None,
+            "version": None,
+            "entry_point": None,
+        }
+        self.components = {}
+
+    def params(self) -> dict[str, Any]:
+        return dict(self._state["params"])
+
+    def module_state(self, slot: str) -> dict[str, Any]:
+        return dict(self._state["nn_state_dict"]) if slot == "nn_module" else {}
+
+    def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
+        return self._state.get("optimizer_state_dict"), None

@@ -1,0 +1,118 @@
+"""State of networks and optimizers, by the names of their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from argus_core.errors import StateMismatchError
+
+__all__ = ["load_module_state", "load_optimizer_state", "name_optimizer_state", "number_optimizer_state"]
+
+_SHOWN = 5
+
+
+def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
+    """Put ``state`` into ``module``, all of it or nothing.
+
+    Raises:
+        StateMismatchError: names, shapes or dtypes differ; says which.
+    """
+    problems = _differences(module.state_dict(), state)
+    if problems:
+        shown = "; ".join(problems[:_SHOWN]) + (
+            f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
+        )
+        raise StateMismatchError(
+            f"the stored state does not fit {what}: {shown}; build it with the parameters it was saved with, "
+            "or give change_state_dict_func"
+        )
+    module.load_state_dict(state)
+
+
+def _differences(built: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
+    problems = [f"{name!r} is missing from the file" for name in built if name not in stored]
+    problems += [f"{name!r} is not in what was built" for name in stored if name not in built]
+    for name, ours in built.items():
+        theirs = stored.get(name)
+        if isinstance(theirs, torch.Tensor) and _form(ours) != _form(theirs):
+            problems.append(f"{name!r} is {_form(theirs)} in the file and {_form(ours)} in what was built")
+    return problems
+
+
+def _form(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+
+
+def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> dict[str, Any]:
+    """Return the optimizer's state dict with each parameter's name in the place of its number.
+
+    A parameter that is not the module's is called ``#<number>``.
+    """
+    numbered = optimizer.state_dict()
+    names = _names(optimizer, module)
+    groups = [
+        {**group, "params": [names[number] for number in group["params"]]}
+        for group in numbered["param_groups"]
+    ]
+    state = {names[number]: dict(slots) for number, slots in numbered["state"].items()}
+    return {"state": state, "param_groups": groups}
+
+
+def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state dict as torch has it: with parameters numbered in the order of their groups."""
+    names = [name for group in named["param_groups"] for name in group["params"]]
+    number = {name: index for index, name in enumerate(names)}
+    groups = [
+        {**group, "params": [number[name] for name in group["params"]]} for group in named["param_groups"]
+    ]
+    return {"state": {number[name]: slots for name, slots in named["state"].items()}, "param_groups": groups}
+
+
+def load_optimizer_state(
+    optimizer: Optimizer, state: Mapping[str, Any], names: list[str] | None, module: nn.Module
+) -> None:
+    """Put a numbered ``state`` into ``optimizer``.
+
+    Args:
+        state: as `torch.optim.Optimizer.state_dict` has it.
+        names: the stored parameters' names by number, where known: they are matched with the module's.
+
+    Raises:
+        StateMismatchError: it belongs to other parameters.
+    """
+    built = _names(optimizer, module)
+    if names is not None and names != built:
+        if sorted(names) != sorted(built):
+            differing = sorted(set(names) ^ set(built))[:_SHOWN]
+            raise StateMismatchError(
+                f"the stored optimizer state belongs to other parameters ({', '.join(differing)}); "
+                "load with optimizer=None, or train the same parameters"
+            )
+        state = _renumber(state, [names.index(name) for name in built])
+    try:
+        optimizer.load_state_dict(dict(state))
+    except (ValueError, KeyError) as error:
+        raise StateMismatchError(
+            f"the stored optimizer state does not fit {type(optimizer).__name__}: {error}; "
+            "load with optimizer=None"
+        ) from error
+
+
+def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any]:
+    """Return ``state`` with its slots under new numbers; the groups stay as long as they were."""
+    slots = state["state"]
+    moved = {new: slots[old] for new, old in enumerate(old_numbers) if old in slots}
+    return {"state": moved, "param_groups": state["param_groups"]}
+
+
+def _names(optimizer: Optimizer, module: nn.Module) -> list[str]:
+    known = {id(parameter): name for name, parameter in module.named_parameters()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [known.get(id(parameter), f"#{number}") for number, parameter in enumerate(parameters)]

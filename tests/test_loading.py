@@ -1,0 +1,523 @@
+"""load_model: by names, whole or not at all, with every argument; errors name what to do."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from networks import Net, batches
+from torch import nn
+
+import argus_core
+from argus_core import (
+    BuildError,
+    CheckpointError,
+    CorruptCheckpointError,
+    MissingPluginError,
+    Model,
+    SpecError,
+    StateMismatchError,
+    UnsafeCheckpointError,
+    load_model,
+)
+from argus_core.errors import ArgusWarning, ProviderDriftWarning
+from argus_core.storage import CheckpointFile, write
+
+PARAMS: dict[str, Any] = {
+    "nn_module": ("net", {"classes": 3}),
+    "loss": ("CrossEntropyLoss", {"label_smoothing": 0.1}),
+    "optimizer": ("AdamW", {"lr": 0.01}),
+    "prediction_transform": ("Softmax", {"dim": 1}),
+    "step": [("accumulate", {"steps": 2}), ("clip_grad_norm", {"max_norm": 1.0})],
+    "device": "cpu",
+}
+
+
+class Tied(nn.Module):
+    """Two layers share one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.second(self.first(input))
+        return output
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with argus_core.isolated_registry(builtins=True):
+        argus_core.register("nn_module", "net", Net)
+        yield
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+def trained(**params: Any) -> Model:
+    torch.manual_seed(0)
+    model = Model(PARAMS | params)
+    model.fit(batches(), num_epochs=2)
+    return model
+
+
+def same_weights(one: Model, other: Model) -> bool:
+    ours, theirs = one.get_nn_module().state_dict(), other.get_nn_module().state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """Write the checkpoint again with its manifest changed, all checksums right."""
+    with CheckpointFile(path) as file:
+        tensors, manifest = file.read(), dict(file.header.manifest)
+    for key in ("tensors", "aliases"):
+        manifest.pop(key, None)
+    change(manifest)
+    write(path, tensors, manifest)
+
+
+def test_a_model_comes_back_as_it_was_saved(path: Path) -> None:
+    model = trained()
+    model.save(path)
+    loaded = load_model(path)
+    assert loaded.params == model.params
+    assert same_weights(model, loaded)
+    assert not loaded.nn_module.training
+    assert loaded.window_size() == 2
+    assert torch.equal(model.predict(batches()[0][0]), loaded.predict(batches()[0][0]))
+
+
+def test_the_optimizer_state_comes_back_by_parameter_name_and_training_goes_on_equally(path: Path) -> None:
+    model = trained()
+    model.save(path, optimizer_state=True)
+    loaded = load_model(path)
+    for each in (model, loaded):
+        each.fit(batches(seed=5), num_epochs=2)
+    assert same_weights(model, loaded)
+    with CheckpointFile(path) as file:
+        assert {"optimizer/out.weight/exp_avg", "optimizer/out.weight/step", "nn/out.weight"} <= set(
+            file.header.entries
+        )
+
+
+def test_without_optimizer_state_the_optimizer_is_fresh(path: Path) -> None:
+    trained().save(path)
+    assert not load_model(path).optimizer.state
+
+
+@pytest.mark.parametrize("slot", ["loss", "optimizer", "prediction_transform"])
+def test_a_part_that_is_none_is_not_built(path: Path, slot: str) -> None:
+    trained().save(path, optimizer_state=True)
+    loaded = load_model(path, **{slot: None})
+    assert getattr(loaded, slot) is None
+    assert loaded.params[slot] is None
+
+
+def test_step_none_leaves_the_strategies_out(path: Path) -> None:
+    trained().save(path)
+    assert load_model(path, step=None).window_size() == 1
+
+
+def test_nn_module_cannot_be_left_out(path: Path) -> None:
+    trained().save(path)
+    with pytest.raises(SpecError, match="cannot leave nn_module out"):
+        load_model(path, nn_module=None)
+
+
+def test_a_dict_updates_the_saved_parameters_and_keeps_the_name(path: Path) -> None:
+    trained().save(path, optimizer_state=True)
+    loaded = load_model(path, loss={"label_smoothing": 0.5}, optimizer={"lr": 0.5})
+    assert loaded.loss.label_smoothing == 0.5
+    assert loaded.get_lr() == 0.5
+    assert loaded.optimizer.state
+    assert loaded.params["optimizer"] == ("AdamW", {"lr": 0.5})
+
+
+def test_a_spec_replaces_a_component_and_its_state_is_not_read(path: Path) -> None:
+    trained().save(path, optimizer_state=True)
+    loaded = load_model(path, optimizer=("SGD", {"lr": 0.2}), loss="NLLLoss", step="amp")
+    assert isinstance(loaded.optimizer, torch.optim.SGD)
+    assert isinstance(loaded.loss, nn.NLLLoss)
+    assert not loaded.optimizer.state
+    assert [part.name for part in loaded.step_parts] == ["amp"]
+
+
+def test_a_dict_for_several_steps_is_refused(path: Path) -> None:
+    trained().save(path)
+    with pytest.raises(SpecError, match="a dict updates the parameters of one component, and step has 2"):
+        load_model(path, step={"steps": 4})
+
+
+def test_a_dict_for_a_part_that_was_saved_without_is_refused(path: Path) -> None:
+    trained(prediction_transform=None).save(path)
+    with pytest.raises(SpecError, match="saved without prediction_transform; give a name"):
+        load_model(path, prediction_transform={"dim": 1})
+
+
+def test_the_device_is_remapped(path: Path) -> None:
+    trained(loss=("CrossEntropyLoss", {"weight": torch.ones(3)})).save(path)
+    rewrite(path, lambda manifest: manifest["params"].update(device="cuda:7"))
+    with pytest.raises(BuildError, match="device 'cuda:7' is not on this machine"):
+        load_model(path)
+    loaded = load_model(path, device="cpu")
+    assert loaded.device == torch.device("cpu")
+    assert loaded.loss.weight.device == torch.device("cpu")
+
+
+def test_a_list_of_devices_needs_cuda(path: Path) -> None:
+    trained().save(path)
+    with pytest.raises(
+        BuildError, match=r"DataParallel, which needs different CUDA devices.*give one device"
+    ):
+        load_model(path, device=["cpu", "cpu"])
+
+
+def test_params_and_keyword_params_can_be_changed(path: Path) -> None:
+    class Own(Model):
+        nn_module = "net"
+
+    Own({"temperature": 1.0, "device": "cpu"}).save(path)
+    loaded = load_model(path, change_params_func=lambda params: params | {"temperature": 2.0}, note="new")
+    assert loaded.params["temperature"] == 2.0
+    assert loaded.params["note"] == "new"
+
+
+def test_state_dicts_can_be_changed(path: Path) -> None:
+    trained().save(path, optimizer_state=True)
+    seen: list[Any] = []
+
+    def change(nn_state: Any, optimizer_state: Any) -> Any:
+        seen.append(optimizer_state)
+        return {name: torch.zeros_like(value) for name, value in nn_state.items()}, None
+
+    loaded = load_model(path, change_state_dict_func=change)
+    assert not loaded.nn_module.out.weight.any()
+    assert seen[0]["param_groups"][0]["params"] == [0, 1, 2, 3]
+    assert not loaded.optimizer.state
+
+
+def test_a_state_load_func_replaces_our_reading(tmp_path: Path) -> None:
+    model = trained()
+    torch.save({"any": model.nn_module.state_dict()}, tmp_path / "own.bin")
+
+    def read(file: Path) -> Any:
+        return {"model_name": "Model", "params": PARAMS, "nn_state_dict": torch.load(file)["any"]}
+
+    assert same_weights(load_model(tmp_path / "own.bin", state_load_func=read), model)
+
+
+def test_a_subclass_comes_back_as_itself(path: Path) -> None:
+    class Own(Model):
+        nn_module = Net
+        loss = nn.CrossEntropyLoss
+
+    model = Own({"nn_module": {"classes": 5}, "device": "cpu"})
+    model.save(path)
+    loaded = load_model(path)
+    assert type(loaded) is Own
+    assert same_weights(model, loaded)
+
+
+def test_a_missing_subclass_is_named_and_model_name_loads_it_as_another(path: Path) -> None:
+    class Own(Model):
+        nn_module = Net
+        loss = nn.CrossEntropyLoss
+
+    model = Own({"nn_module": {"classes": 5}, "device": "cpu"})
+    model.save(path)
+    with argus_core.isolated_registry(builtins=True):
+        argus_core.register("nn_module", "net", Net)
+        with pytest.raises(MissingPluginError, match=r"model 'Own' \(it was test_loading:.*import the code"):
+            load_model(path)
+        loaded = load_model(path, model_name="Model")
+    assert type(loaded) is Model
+    assert isinstance(loaded.loss, nn.CrossEntropyLoss)
+    assert same_weights(model, loaded)
+
+
+def test_all_missing_components_are_listed_at_once_with_what_to_install(path: Path) -> None:
+    trained().save(path)
+
+    def foreign(manifest: Any) -> None:
+        for slot, name in (("nn_module", "unet"), ("loss", "dice")):
+            manifest["params"][slot] = name
+            manifest["components"][slot] = {
+                "as": name, "name": f"medseg/{name}", "provider": "medseg", "version": "1.4",
+                "entry_point": f"medseg:{name}",
+            }  # fmt: skip
+
+    rewrite(path, foreign)
+    with pytest.raises(MissingPluginError, match=r"medseg/unet.*medseg/dice.*pip install 'medseg==1.4'"):
+        load_model(path)
+    with pytest.raises(MissingPluginError) as caught:
+        load_model(path, loss=None)
+    assert "dice" not in str(caught.value)
+
+
+def test_a_loss_whose_plugin_is_gone_does_not_matter_when_it_is_left_out(path: Path) -> None:
+    argus_core.register("loss", "own", nn.MSELoss)
+    model = trained(loss="CrossEntropyLoss")
+    model.save(path)
+
+    def gone(manifest: Any) -> None:
+        manifest["params"]["loss"] = "dice"
+        manifest["components"]["loss"].update({"as": "dice", "name": "medseg/dice", "provider": "medseg"})
+
+    rewrite(path, gone)
+    assert same_weights(load_model(path, loss=None), model)
+
+
+def test_another_version_or_provider_warns(path: Path) -> None:
+    trained().save(path)
+
+    def moved(manifest: Any) -> None:
+        manifest["components"]["nn_module"].update(name="medseg/net", provider="medseg", version="1.4")
+
+    rewrite(path, moved)
+    with pytest.warns(
+        ProviderDriftWarning, match="nn_module 'net' was provided by medseg 1.4 .* by code in the process"
+    ):
+        load_model(path)
+
+
+def test_an_unregistered_class_warns_once_at_save_and_says_how_to_register(path: Path) -> None:
+    class Choice(Model):
+        nn_module = {"small": nn.Linear, "net": Net}
+
+    model = Choice({"nn_module": ("small", {"in_features": 2, "out_features": 1}), "device": "cpu"})
+    with pytest.warns(
+        ArgusWarning, match=r"nn_module 'small' will not load by name elsewhere.*argus_core.register"
+    ):
+        model.save(path)
+    model.save(path)  # a second warning would be an error
+
+
+def test_a_class_that_some_plugin_declares_counts_as_registered(path: Path) -> None:
+    class Fixed(Model):
+        nn_module = Net
+        optimizer = torch.optim.SGD
+
+    Fixed({"optimizer": {"lr": 0.1}, "device": "cpu"}).save(path)
+    with CheckpointFile(path) as file:
+        assert file.header.manifest["components"]["optimizer"]["name"] == "argus-torch/SGD"
+
+
+def test_tied_weights_are_stored_once_and_stay_tied(path: Path) -> None:
+    argus_core.register("nn_module", "tied", Tied)
+    model = Model({"nn_module": "tied", "device": "cpu"})
+    model.save(path)
+    loaded = load_model(path)
+    assert loaded.nn_module.first.weight is loaded.nn_module.second.weight
+    assert same_weights(model, loaded)
+    with CheckpointFile(path) as file:
+        assert len(file.header.entries) == 3
+
+
+def test_state_of_the_loss_is_kept(path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.ones(()))
+
+        def forward(self, prediction: Any, target: Any) -> Any:
+            return nn.functional.cross_entropy(prediction, target) * self.scale
+
+    argus_core.register("loss", "scaled", Scaled)
+    model = Model(PARAMS | {"loss": "scaled"})
+    model.loss.scale.fill_(3.0)
+    model.save(path)
+    assert load_model(path).loss.scale.item() == 3.0
+
+
+def test_state_that_does_not_fit_is_named(path: Path) -> None:
+    trained().save(path)
+    with pytest.raises(
+        StateMismatchError, match=r"'out.weight' is float32\[3, 8\] in the file and float32\[7, 8\]"
+    ):
+        load_model(path, nn_module={"classes": 7})
+    argus_core.register("nn_module", "linear", nn.Linear)
+    with pytest.raises(StateMismatchError, match=r"'hidden.weight' is not in what was built"):
+        load_model(path, nn_module=("linear", {"in_features": 4, "out_features": 3}))
+
+
+def test_a_dtype_that_differs_is_loud(path: Path) -> None:
+    trained().save(path)
+
+    def half(nn_state: Any, optimizer_state: Any) -> Any:
+        return {name: value.half() for name, value in nn_state.items()}, optimizer_state
+
+    with pytest.raises(StateMismatchError, match=r"is float16\[8, 4\] in the file and float32\[8, 4\]"):
+        load_model(path, change_state_dict_func=half)
+
+
+def test_optimizer_state_of_other_parameters_is_refused(path: Path) -> None:
+    trained().save(path, optimizer_state=True)
+    argus_core.register("nn_module", "frozen", _frozen)
+    with pytest.raises(StateMismatchError, match=r"optimizer state belongs to other parameters \(hidden"):
+        load_model(path, nn_module=("frozen", {"classes": 3}))
+
+
+def _frozen(classes: int) -> nn.Module:
+    net = Net(classes=classes)
+    net.hidden.requires_grad_(False)
+    return net
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load_model(tmp_path / "nothing.safetensors")
+
+
+def test_a_truncated_file_is_corrupt(path: Path) -> None:
+    trained().save(path)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(CorruptCheckpointError, match="model.safetensors"):
+        load_model(path)
+
+
+def test_a_flipped_bit_names_the_tensor(path: Path) -> None:
+    trained().save(path)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(CorruptCheckpointError, match="nn/"):
+        load_model(path)
+    assert load_model(path, verify=False).nn_module
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("model", None),
+        ("model", {"as": 1}),
+        ("model", {"as": "Model"}),
+        ("params", 3),
+        ("params", []),
+        ("components", "x"),
+        ("components", {"nn_module": 3}),
+        ("components", {"step": 3}),
+        ("components", {"step": [{"as": "amp"}]}),
+        ("extra", None),
+        ("optimizer", {"state": {}}),
+    ],
+)
+def test_a_malformed_manifest_is_refused(path: Path, section: str, value: Any) -> None:
+    trained().save(path)
+    rewrite(path, lambda manifest: manifest.update({section: value}))
+    with pytest.raises(UnsafeCheckpointError, match="do not trust this file"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", ["os:system", "os.system", "builtins.eval", "subprocess/Popen"])
+def test_names_in_a_file_are_looked_up_and_never_imported(path: Path, name: str) -> None:
+    trained().save(path)
+
+    def hostile(manifest: Any) -> None:
+        manifest["params"]["loss"] = {"$tuple": [name, {"command": "true"}]}
+        manifest["components"]["loss"].update({"as": name, "name": name, "entry_point": "os:system"})
+
+    rewrite(path, hostile)
+    with pytest.raises(MissingPluginError, match="not available here"):
+        load_model(path)
+
+
+def test_a_pth_of_pytorch_argus_loads(tmp_path: Path) -> None:
+    class OldModel(Model):
+        nn_module = {"net": Net}
+        optimizer = torch.optim.SGD
+        loss = nn.CrossEntropyLoss
+
+    params = {
+        "nn_module": ("net", {"classes": 3}),
+        "optimizer": {"lr": 0.1, "momentum": 0.9},
+        "device": "cpu",
+    }
+    model = OldModel(params)
+    model.fit(batches())
+    state = {
+        "model_name": "OldModel",
+        "params": params,
+        "nn_state_dict": model.nn_module.state_dict(),
+        "optimizer_state_dict": model.optimizer.state_dict(),
+    }
+    torch.save(state, tmp_path / "old.pth")
+    loaded = load_model(tmp_path / "old.pth")
+    assert type(loaded) is OldModel
+    assert loaded.params == params
+    assert same_weights(model, loaded)
+    assert loaded.optimizer.state_dict()["state"].keys() == {0, 1, 2, 3}
+    assert load_model(tmp_path / "old.pth", optimizer=None, loss=None).optimizer is None
+
+
+def test_a_pth_of_an_unknown_model_says_to_import_its_code(tmp_path: Path) -> None:
+    torch.save({"model_name": "Gone", "params": {}, "nn_state_dict": {}}, tmp_path / "old.pth")
+    with pytest.raises(MissingPluginError, match="model 'Gone'.*import the code that registers it"):
+        load_model(tmp_path / "old.pth")
+
+
+class _Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("this must never run",))
+
+
+def test_a_pth_with_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {"model_name": "Model", "params": _Evil(), "nn_state_dict": {}}
+    torch.save(state, tmp_path / "evil.pth")
+    with pytest.raises(UnsafeCheckpointError, match="asks for objects that are not tensors or plain data"):
+        load_model(tmp_path / "evil.pth")
+    assert "never" not in capsys.readouterr().out
+
+
+def test_a_deflated_pth_is_refused(tmp_path: Path) -> None:
+    torch.save({"zeros": torch.zeros(1000)}, tmp_path / "plain.pth")
+    bomb_path = tmp_path / "bomb.pth"
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as source,
+        zipfile.ZipFile(bomb_path, "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in source.infolist():
+            bomb.writestr(entry.filename, source.read(entry))
+    with pytest.raises(UnsafeCheckpointError, match="is compressed"):
+        load_model(tmp_path / "bomb.pth")
+
+
+def test_a_damaged_pth_is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    torch.save({"model_name": "Model", "params": {}, "nn_state_dict": {"w": torch.arange(1000.0)}}, path)
+    data = path.read_bytes()
+    middle = data.index(torch.tensor([500.0]).numpy().tobytes())
+    path.write_bytes(data[:middle] + b"\xff" + data[middle + 1 :])
+    with pytest.raises(CorruptCheckpointError, match="damaged in"):
+        load_model(path)
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptCheckpointError, match="is damaged, or older"):
+        load_model(path)
+
+
+def test_a_pth_that_is_no_model_says_so(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="is no pytorch-argus checkpoint"):
+        load_model(tmp_path / "other.pth")
+
+
+def test_the_manifest_holds_names_and_versions(path: Path) -> None:
+    model = trained()
+    model.save(path, run={"epoch": 4, "metrics": {"val_loss": 0.5}})
+    with CheckpointFile(path) as file:
+        manifest = file.header.manifest
+    assert manifest["schema"] == 1
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["run"] == {"epoch": 4, "metrics": {"val_loss": 0.5}}
+    loss = manifest["components"]["loss"]
+    assert (loss["name"], loss["provider"]) == ("argus-torch/CrossEntropyLoss", "argus-torch")
+    assert json.dumps(manifest)

@@ -1,0 +1,412 @@
+"""The model: parts by name, with and without a subclass; steps, prediction, device and learning rate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from networks import Net, batches
+from torch import nn
+
+import argus_core
+from argus_core import (
+    BuildError,
+    ConflictError,
+    Model,
+    ParamsError,
+    SpecError,
+    UnknownNameError,
+)
+
+PARAMS: dict[str, Any] = {
+    "nn_module": ("net", {"classes": 3}),
+    "loss": "CrossEntropyLoss",
+    "optimizer": ("SGD", {"lr": 0.1}),
+    "device": "cpu",
+}
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with argus_core.isolated_registry(builtins=True):
+        argus_core.register("nn_module", "net", Net)
+        yield
+
+
+def test_a_plain_model_builds_every_part_by_name() -> None:
+    model = Model({**PARAMS, "prediction_transform": ("Softmax", {"dim": 1})})
+    assert isinstance(model.nn_module, Net)
+    assert isinstance(model.loss, nn.CrossEntropyLoss)
+    assert isinstance(model.optimizer, torch.optim.SGD)
+    assert isinstance(model.prediction_transform, nn.Softmax)
+    assert model.device == torch.device("cpu")
+
+
+def test_params_are_copied_so_later_changes_by_the_caller_do_not_matter() -> None:
+    params = copy.deepcopy(PARAMS)
+    model = Model(params)
+    params["nn_module"][1]["classes"] = 99
+    assert model.params == PARAMS
+
+
+@pytest.mark.parametrize("slot", ["loss", "optimizer", "prediction_transform"])
+def test_a_part_that_is_none_or_missing_is_left_out(slot: str) -> None:
+    params = {key: value for key, value in PARAMS.items() if key != slot}
+    assert getattr(Model(params), slot) is None
+    assert getattr(Model({**params, slot: None}), slot) is None
+
+
+def test_a_missing_network_says_how_to_find_one() -> None:
+    with pytest.raises(
+        SpecError, match=r"params\['nn_module'\] is missing; name a network: argus list nn_module"
+    ):
+        Model({"loss": "CrossEntropyLoss"})
+
+
+def test_an_unknown_key_of_params_is_refused_with_near_names() -> None:
+    with pytest.raises(SpecError, match="params has 'optimiser'; did you mean 'optimizer'"):
+        Model({**PARAMS, "optimiser": "SGD"})
+
+
+def test_params_must_be_a_dict() -> None:
+    with pytest.raises(SpecError, match="a model takes a dict of params, not 3"):
+        Model(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("slot", "kind"),
+    [
+        ("nn_module", "nn_module"),
+        ("loss", "loss"),
+        ("optimizer", "optimizer"),
+        ("prediction_transform", "transform"),
+        ("step", "step"),
+    ],
+)
+def test_an_unknown_name_of_each_kind_is_one_sentence(slot: str, kind: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"no {kind} named 'nothing-like-it'"):
+        Model({**PARAMS, slot: "nothing-like-it"})
+
+
+def test_several_unknown_names_are_listed_at_once() -> None:
+    with pytest.raises(UnknownNameError, match="no loss named 'CrossEntropyLos'.*") as caught:
+        Model({**PARAMS, "loss": "CrossEntropyLos"})
+    assert "did you mean 'CrossEntropyLoss'" in str(caught.value)
+
+
+def test_a_name_of_another_kind_is_pointed_out() -> None:
+    with pytest.raises(UnknownNameError, match="there is a loss of that name"):
+        Model({**PARAMS, "optimizer": "CrossEntropyLoss"})
+
+
+def test_parameters_that_the_factory_does_not_take_show_its_signature() -> None:
+    with pytest.raises(
+        ParamsError, match=r"did you mean 'classes'\?; it takes Net\(features: .*given \(clases=3\)"
+    ):
+        Model({**PARAMS, "nn_module": ("net", {"clases": 3})})
+
+
+def test_a_factory_that_raises_is_named_with_its_parameters() -> None:
+    with pytest.raises(
+        BuildError, match=r"optimizer 'SGD' cannot be built from \(lr=-1\): ValueError: Invalid"
+    ):
+        Model({**PARAMS, "optimizer": ("SGD", {"lr": -1})})
+
+
+def test_params_that_are_not_plain_data_show_the_path() -> None:
+    with pytest.raises(ParamsError, match=r"params\['loss'\]\[1\]\['weight_fn'\] is a function; register it"):
+        Model({**PARAMS, "loss": ("CrossEntropyLoss", {"weight_fn": lambda: None})})
+
+
+@pytest.mark.parametrize("value", [3, ("net", 3), ("net", {}, {}), ["net", "other"], (3, {})])
+def test_a_spec_of_the_wrong_shape_says_what_one_looks_like(value: Any) -> None:
+    with pytest.raises(SpecError, match=r"params\['nn_module'\]"):
+        Model({**PARAMS, "nn_module": value})
+
+
+def test_a_class_attribute_fixes_a_part_and_params_hold_its_parameters() -> None:
+    class Fixed(Model):
+        nn_module = Net
+        optimizer = torch.optim.SGD
+        loss = nn.CrossEntropyLoss
+
+    model = Fixed({"nn_module": {"classes": 5}, "optimizer": {"lr": 0.5}, "device": "cpu"})
+    assert model.nn_module.out.out_features == 5
+    assert model.get_lr() == 0.5
+    assert isinstance(model.loss, nn.CrossEntropyLoss)
+
+
+def test_a_fixed_part_does_not_take_a_name() -> None:
+    class Fixed(Model):
+        nn_module = Net
+
+    with pytest.raises(
+        SpecError, match="the model class fixes nn_module to Net; give its parameters as a dict"
+    ):
+        Fixed({"nn_module": ("other", {})})
+
+
+def test_a_dict_of_classes_offers_a_choice() -> None:
+    class Choice(Model):
+        nn_module = {"net": Net, "linear": nn.Linear}
+
+    model = Choice({"nn_module": ("linear", {"in_features": 2, "out_features": 1}), "device": "cpu"})
+    assert isinstance(model.nn_module, nn.Linear)
+    with pytest.raises(SpecError, match="names 'liner'; did you mean 'linear'.*offers 'net', 'linear'"):
+        Choice({"nn_module": "liner"})
+    with pytest.raises(SpecError, match="must name one of 'net', 'linear'"):
+        Choice({"nn_module": {}})
+
+
+def test_a_name_as_class_attribute_takes_parameters_and_gives_way_to_another_name() -> None:
+    class Named(Model):
+        nn_module = Net
+        loss = "CrossEntropyLoss"
+
+    assert Named({"loss": {"label_smoothing": 0.1}}).loss.label_smoothing == 0.1
+    assert isinstance(Named({}).loss, nn.CrossEntropyLoss)
+    assert isinstance(Named({"loss": "NLLLoss"}).loss, nn.NLLLoss)
+
+
+def test_a_subclass_is_registered_by_its_name_or_the_one_it_gives() -> None:
+    class Segmenter(Model):
+        nn_module = Net
+
+    class Other(Model, name="other-segmenter"):
+        nn_module = Net
+
+    assert argus_core.resolve("model", "Segmenter").load() is Segmenter
+    assert argus_core.resolve("model", "other-segmenter").load() is Other
+
+
+def test_a_subclass_may_have_keys_of_its_own_in_params() -> None:
+    class Own(Model):
+        nn_module = Net
+
+    assert Own({"temperature": 2.0}).params["temperature"] == 2.0
+
+
+def test_build_methods_can_be_overridden_and_get_factory_and_params() -> None:
+    seen: dict[str, Any] = {}
+
+    class Built(Model):
+        nn_module = Net
+        loss = "CrossEntropyLoss"
+        optimizer = torch.optim.SGD
+        prediction_transform = nn.Softmax
+
+        def build_nn_module(self, factory: Any, params: Any) -> nn.Module:
+            seen["nn_module"] = (factory, params)
+            return nn.Sequential(factory(**params))
+
+        def build_loss(self, factory: Any, params: Any) -> Any:
+            seen["loss"] = (factory, params)
+            return super().build_loss(factory, params)
+
+        def build_optimizer(self, factory: Any, params: Any) -> Any:
+            seen["optimizer"] = (factory, params)
+            return factory([{"params": self.nn_module.parameters(), "lr": 0.3}], **params)
+
+        def build_prediction_transform(self, factory: Any, params: Any) -> Any:
+            seen["prediction_transform"] = (factory, params)
+            return super().build_prediction_transform(factory, params)
+
+        def build_device(self, device: Any) -> Any:
+            seen["device"] = device
+            return super().build_device("cpu")
+
+    model = Built({"optimizer": {"lr": 0.1}, "prediction_transform": {"dim": 1}, "device": "cuda:77"})
+    assert isinstance(model.nn_module, nn.Sequential)
+    assert model.get_lr() == 0.3
+    assert seen == {
+        "nn_module": (Net, {}),
+        "loss": (nn.CrossEntropyLoss, {}),
+        "optimizer": (torch.optim.SGD, {"lr": 0.1}),
+        "prediction_transform": (nn.Softmax, {"dim": 1}),
+        "device": "cuda:77",
+    }
+
+
+def test_only_parameters_that_require_grad_go_to_the_optimizer() -> None:
+    def frozen() -> nn.Module:
+        net = Net()
+        net.hidden.requires_grad_(False)
+        return net
+
+    argus_core.register("nn_module", "frozen", frozen)
+    model = Model({**PARAMS, "nn_module": "frozen"})
+    assert [p.shape for p in model.optimizer.param_groups[0]["params"]] == [(3, 8), (3,)]
+
+
+def test_a_network_with_nothing_to_train_is_refused_with_an_optimizer() -> None:
+    argus_core.register("nn_module", "frozen", lambda: Net().requires_grad_(False))
+    with pytest.raises(BuildError, match="no parameter of nn_module requires grad"):
+        Model({**PARAMS, "nn_module": "frozen"})
+
+
+def test_train_step_moves_the_weights_and_returns_the_step_output() -> None:
+    model = Model({**PARAMS, "prediction_transform": ("Softmax", {"dim": 1})})
+    model.eval()
+    before = model.nn_module.out.weight.clone()
+    output = model.train_step(batches()[0], None)
+    assert model.nn_module.training
+    assert not torch.equal(before, model.nn_module.out.weight)
+    assert set(output) == {"prediction", "target", "loss"}
+    assert isinstance(output["loss"], float)
+    assert not output["prediction"].requires_grad
+    torch.testing.assert_close(output["prediction"].sum(1), torch.ones(8))
+
+
+def test_val_step_leaves_weights_and_gradients_alone() -> None:
+    model = Model(PARAMS)
+    before = copy.deepcopy(model.nn_module.state_dict())
+    output = model.val_step(batches()[0], None)
+    assert not model.nn_module.training
+    assert all(torch.equal(before[name], value) for name, value in model.nn_module.state_dict().items())
+    assert model.nn_module.out.weight.grad is None
+    assert isinstance(output["loss"], float)
+
+
+def test_overriding_one_step_never_changes_the_other() -> None:
+    class Own(Model):
+        nn_module = Net
+        loss = "CrossEntropyLoss"
+        optimizer = torch.optim.SGD
+
+        def train_step(self, batch: Any, state: Any = None) -> Any:
+            return {"prediction": batch[0], "target": batch[1], "loss": 7.0}
+
+    model = Own({"optimizer": {"lr": 0.1}, "device": "cpu"})
+    assert model.train_step(batches()[0])["loss"] == 7.0
+    assert model.val_step(batches()[0])["loss"] != 7.0
+    assert model.fit(batches(), batches())["train_loss"] == 7.0
+
+
+def test_an_overridden_train_step_refuses_named_strategies() -> None:
+    class Own(Model):
+        nn_module = Net
+
+        def train_step(self, batch: Any, state: Any = None) -> Any:
+            return {}
+
+    with pytest.raises(ConflictError, match="Own overrides train_step, so step 'amp' would never be called"):
+        Own({"step": "amp"})
+    assert Own({"step": "default"}).step_parts[0].name == "default"
+
+
+def test_forward_loss_is_all_that_another_computation_needs() -> None:
+    class Auto(Model):
+        nn_module = nn.Linear
+        optimizer = torch.optim.SGD
+
+        def forward_loss(self, batch: Any) -> Any:
+            prediction = self.nn_module(batch)
+            return prediction, batch, (prediction - batch).square().mean()
+
+    model = Auto(
+        {"nn_module": {"in_features": 4, "out_features": 4}, "optimizer": {"lr": 0.1}, "device": "cpu"}
+    )
+    assert model.train_ready()
+    data = [torch.randn(8, 4) for _ in range(3)]
+    assert model.fit(data, num_epochs=5)["train_loss"] < model.fit(data)["train_loss"] * 10
+
+
+def test_predict_applies_the_transform_in_evaluation_mode() -> None:
+    model = Model({**PARAMS, "prediction_transform": ("Softmax", {"dim": 1})})
+    model.train()
+    prediction = model.predict(batches()[0][0])
+    assert not model.nn_module.training
+    assert not prediction.requires_grad
+    torch.testing.assert_close(prediction.sum(1), torch.ones(8))
+
+
+@pytest.mark.parametrize("missing", ["loss", "optimizer"])
+def test_training_without_a_part_says_which(missing: str) -> None:
+    model = Model({**PARAMS, missing: None})
+    assert not model.train_ready()
+    assert model.predict_ready()
+    with pytest.raises(BuildError, match=f"the model has no {missing}, so it cannot"):
+        model.fit(batches())
+    with pytest.raises(BuildError, match=f"the model has no {missing}, so it cannot"):
+        model.train_step(batches()[0])
+
+
+def test_validate_without_a_loss_says_so() -> None:
+    with pytest.raises(BuildError, match="the model has no loss, so it cannot validate"):
+        Model({**PARAMS, "loss": None}).validate(batches())
+
+
+def test_a_batch_that_is_no_pair_points_to_forward_loss() -> None:
+    with pytest.raises(
+        BuildError, match=r"a batch is Tensor, not a pair \(input, target\); override forward_loss"
+    ):
+        Model(PARAMS).train_step(torch.randn(3, 4))
+
+
+def test_a_loss_that_is_not_scalar_is_refused() -> None:
+    model = Model({**PARAMS, "loss": ("CrossEntropyLoss", {"reduction": "none"})})
+    with pytest.raises(ParamsError, match=r"the loss has shape \(8,\).*choose reduction='mean' or 'sum'"):
+        model.train_step(batches()[0])
+    with pytest.raises(ParamsError, match=r"the loss has shape \(8,\)"):
+        model.val_step(batches()[0])
+
+
+def test_the_learning_rate_is_read_and_set_for_all_groups_or_each() -> None:
+    model = Model(PARAMS)
+    model.set_lr(0.5)
+    assert model.get_lr() == 0.5
+    model.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 0.25})
+    assert model.get_lr() == [0.5, 0.25]
+    model.set_lr([0.1, 0.2])
+    assert model.get_lr() == [0.1, 0.2]
+    with pytest.raises(SpecError, match="set_lr got 3 rates for 2 parameter groups"):
+        model.set_lr([1, 2, 3])
+
+
+def test_get_lr_without_an_optimizer_says_so() -> None:
+    with pytest.raises(BuildError, match="the model has no optimizer"):
+        Model({**PARAMS, "optimizer": None}).get_lr()
+
+
+def test_set_device_moves_network_and_loss() -> None:
+    params = {**PARAMS, "optimizer": None, "loss": ("CrossEntropyLoss", {"weight": torch.ones(3)})}
+    model = Model(params)
+    model.set_device("meta")
+    assert model.get_device() == torch.device("meta")
+    assert model.nn_module.out.weight.is_meta
+    assert model.loss.weight.is_meta
+
+
+@pytest.mark.gpu
+def test_set_device_moves_the_state_of_the_optimizer() -> None:
+    model = Model({**PARAMS, "optimizer": "AdamW"})
+    model.train_step(batches()[0])
+    model.set_device("cuda")
+    slots = next(iter(model.optimizer.state.values()))
+    assert slots["exp_avg"].is_cuda
+    model.train_step(batches()[0])
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(SpecError, match="unknown device 'cudda'; did you mean 'cuda'"):
+        Model({**PARAMS, "device": "cudda"})
+
+
+def test_a_deep_copy_trains_on_its_own() -> None:
+    model = Model({**PARAMS, "step": ["amp", ("clip_grad_norm", {"max_norm": 1.0})]})
+    model.train_step(batches()[0])
+    other = copy.deepcopy(model)
+    before = copy.deepcopy(model.nn_module.state_dict())
+    other.train_step(batches()[1])
+    assert all(torch.equal(before[name], value) for name, value in model.nn_module.state_dict().items())
+    assert not torch.equal(before["out.weight"], other.nn_module.out.weight)
+
+
+def test_explain_names_who_sits_where_and_from_which_package() -> None:
+    drawing = Model({**PARAMS, "step": ["amp", ("accumulate", {"steps": 4})]}).explain()
+    assert "4 loader batches to one update" in drawing
+    assert "amp (argus-torch" in drawing
+    assert "nn_module 'net'" in drawing
