@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -319,6 +320,8 @@ class Model:
         traits = {f"optimizer:{type(self.optimizer).__name__}"} if self.optimizer is not None else set()
         if any(group.get("fused") for group in getattr(self.optimizer, "param_groups", ())):
             traits.add("fused_optimizer")
+        if isinstance(self.optimizer, Optimizer) and _needs_closure(self.optimizer):
+            traits.add("needs_closure")
         return traits
 
     def window_size(self) -> int:
@@ -387,3 +390,8 @@ class Model:
         self.nn_module.train(training)
         if isinstance(self.loss, nn.Module):
             self.loss.train(training)
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty

@@ -112,3 +112,13 @@ def scan_registry(fake_distribution: FakeDistributions) -> Iterator[Callable[[],
             return registry
 
         yield scan
+
+
+@pytest.fixture
+def net_registry() -> Iterator[None]:
+    """Give a test the built-in components, and `networks.Net` as nn_module ``net``."""
+    from networks import Net  # needs torch
+
+    with isolated_registry(builtins=True) as registry:
+        registry.register("nn_module", "net", Net)
+        yield

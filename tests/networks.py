@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from argus_core import Model
 
 Batch = tuple[Tensor, Tensor]
 
@@ -33,3 +37,21 @@ def batches(
         )
         for size in sizes
     ]
+
+
+def make_model(**params: Any) -> Model:
+    """Return a plain model of `Net`, the same for the same params; needs the fixture ``net_registry``."""
+    torch.manual_seed(0)
+    defaults: dict[str, Any] = {
+        "nn_module": "net",
+        "loss": "CrossEntropyLoss",
+        "optimizer": ("SGD", {"lr": 0.1}),
+        "device": "cpu",
+    }
+    return Model(defaults | params)
+
+
+def same_weights(one: Model, other: Model) -> bool:
+    """Return whether two models' networks are equal to the bit."""
+    ours, theirs = one.get_nn_module().state_dict(), other.get_nn_module().state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from networks import Net, batches
+from networks import Net, batches, same_weights
 from torch import nn
 
 import argus_core
@@ -25,7 +22,7 @@ from argus_core import (
     UnsafeCheckpointError,
     load_model,
 )
-from argus_core.errors import ArgusWarning, ProviderDriftWarning
+from argus_core.errors import ProviderDriftWarning
 from argus_core.storage import CheckpointFile, write
 
 PARAMS: dict[str, Any] = {
@@ -52,11 +49,7 @@ class Tied(nn.Module):
         return output
 
 
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        argus_core.register("nn_module", "net", Net)
-        yield
+pytestmark = pytest.mark.usefixtures("net_registry")
 
 
 @pytest.fixture
@@ -69,11 +62,6 @@ def trained(**params: Any) -> Model:
     model = Model(PARAMS | params)
     model.fit(batches(), num_epochs=2)
     return model
-
-
-def same_weights(one: Model, other: Model) -> bool:
-    ours, theirs = one.get_nn_module().state_dict(), other.get_nn_module().state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def rewrite(path: Path, change: Any) -> None:
@@ -290,28 +278,6 @@ def test_another_version_or_provider_warns(path: Path) -> None:
         load_model(path)
 
 
-def test_an_unregistered_class_warns_once_at_save_and_says_how_to_register(path: Path) -> None:
-    class Choice(Model):
-        nn_module = {"small": nn.Linear, "net": Net}
-
-    model = Choice({"nn_module": ("small", {"in_features": 2, "out_features": 1}), "device": "cpu"})
-    with pytest.warns(
-        ArgusWarning, match=r"nn_module 'small' will not load by name elsewhere.*argus_core.register"
-    ):
-        model.save(path)
-    model.save(path)  # a second warning would be an error
-
-
-def test_a_class_that_some_plugin_declares_counts_as_registered(path: Path) -> None:
-    class Fixed(Model):
-        nn_module = Net
-        optimizer = torch.optim.SGD
-
-    Fixed({"optimizer": {"lr": 0.1}, "device": "cpu"}).save(path)
-    with CheckpointFile(path) as file:
-        assert file.header.manifest["components"]["optimizer"]["name"] == "argus-torch/SGD"
-
-
 def test_tied_weights_are_stored_once_and_stay_tied(path: Path) -> None:
     argus_core.register("nn_module", "tied", Tied)
     model = Model({"nn_module": "tied", "device": "cpu"})
@@ -429,95 +395,3 @@ def test_names_in_a_file_are_looked_up_and_never_imported(path: Path, name: str)
     rewrite(path, hostile)
     with pytest.raises(MissingPluginError, match="not available here"):
         load_model(path)
-
-
-def test_a_pth_of_pytorch_argus_loads(tmp_path: Path) -> None:
-    class OldModel(Model):
-        nn_module = {"net": Net}
-        optimizer = torch.optim.SGD
-        loss = nn.CrossEntropyLoss
-
-    params = {
-        "nn_module": ("net", {"classes": 3}),
-        "optimizer": {"lr": 0.1, "momentum": 0.9},
-        "device": "cpu",
-    }
-    model = OldModel(params)
-    model.fit(batches())
-    state = {
-        "model_name": "OldModel",
-        "params": params,
-        "nn_state_dict": model.nn_module.state_dict(),
-        "optimizer_state_dict": model.optimizer.state_dict(),
-    }
-    torch.save(state, tmp_path / "old.pth")
-    loaded = load_model(tmp_path / "old.pth")
-    assert type(loaded) is OldModel
-    assert loaded.params == params
-    assert same_weights(model, loaded)
-    assert loaded.optimizer.state_dict()["state"].keys() == {0, 1, 2, 3}
-    assert load_model(tmp_path / "old.pth", optimizer=None, loss=None).optimizer is None
-
-
-def test_a_pth_of_an_unknown_model_says_to_import_its_code(tmp_path: Path) -> None:
-    torch.save({"model_name": "Gone", "params": {}, "nn_state_dict": {}}, tmp_path / "old.pth")
-    with pytest.raises(MissingPluginError, match="model 'Gone'.*import the code that registers it"):
-        load_model(tmp_path / "old.pth")
-
-
-class _Evil:
-    def __reduce__(self) -> Any:
-        return (print, ("this must never run",))
-
-
-def test_a_pth_with_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    state = {"model_name": "Model", "params": _Evil(), "nn_state_dict": {}}
-    torch.save(state, tmp_path / "evil.pth")
-    with pytest.raises(UnsafeCheckpointError, match="asks for objects that are not tensors or plain data"):
-        load_model(tmp_path / "evil.pth")
-    assert "never" not in capsys.readouterr().out
-
-
-def test_a_deflated_pth_is_refused(tmp_path: Path) -> None:
-    torch.save({"zeros": torch.zeros(1000)}, tmp_path / "plain.pth")
-    bomb_path = tmp_path / "bomb.pth"
-    with (
-        zipfile.ZipFile(tmp_path / "plain.pth") as source,
-        zipfile.ZipFile(bomb_path, "w", zipfile.ZIP_DEFLATED) as bomb,
-    ):
-        for entry in source.infolist():
-            bomb.writestr(entry.filename, source.read(entry))
-    with pytest.raises(UnsafeCheckpointError, match="is compressed"):
-        load_model(tmp_path / "bomb.pth")
-
-
-def test_a_damaged_pth_is_corrupt(tmp_path: Path) -> None:
-    path = tmp_path / "old.pth"
-    torch.save({"model_name": "Model", "params": {}, "nn_state_dict": {"w": torch.arange(1000.0)}}, path)
-    data = path.read_bytes()
-    middle = data.index(torch.tensor([500.0]).numpy().tobytes())
-    path.write_bytes(data[:middle] + b"\xff" + data[middle + 1 :])
-    with pytest.raises(CorruptCheckpointError, match="damaged in"):
-        load_model(path)
-    path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(CorruptCheckpointError, match="is damaged, or older"):
-        load_model(path)
-
-
-def test_a_pth_that_is_no_model_says_so(tmp_path: Path) -> None:
-    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match="is no pytorch-argus checkpoint"):
-        load_model(tmp_path / "other.pth")
-
-
-def test_the_manifest_holds_names_and_versions(path: Path) -> None:
-    model = trained()
-    model.save(path, run={"epoch": 4, "metrics": {"val_loss": 0.5}})
-    with CheckpointFile(path) as file:
-        manifest = file.header.manifest
-    assert manifest["schema"] == 1
-    assert manifest["versions"]["torch"] == torch.__version__
-    assert manifest["run"] == {"epoch": 4, "metrics": {"val_loss": 0.5}}
-    loss = manifest["components"]["loss"]
-    assert (loss["name"], loss["provider"]) == ("argus-torch/CrossEntropyLoss", "argus-torch")
-    assert json.dumps(manifest)

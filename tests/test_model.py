@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,11 +28,7 @@ PARAMS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        argus_core.register("nn_module", "net", Net)
-        yield
+pytestmark = pytest.mark.usefixtures("net_registry")
 
 
 def test_a_plain_model_builds_every_part_by_name() -> None:

@@ -1,0 +1,102 @@
+"""Checkpoints of pytorch-argus load; hostile and damaged ones are refused."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from networks import Net, batches, same_weights
+from torch import nn
+
+from argus_core import (
+    CheckpointError,
+    CorruptCheckpointError,
+    MissingPluginError,
+    Model,
+    UnsafeCheckpointError,
+    load_model,
+)
+
+pytestmark = pytest.mark.usefixtures("net_registry")
+
+
+def test_a_pth_of_pytorch_argus_loads(tmp_path: Path) -> None:
+    class OldModel(Model):
+        nn_module = {"net": Net}
+        optimizer = torch.optim.SGD
+        loss = nn.CrossEntropyLoss
+
+    params = {
+        "nn_module": ("net", {"classes": 3}),
+        "optimizer": {"lr": 0.1, "momentum": 0.9},
+        "device": "cpu",
+    }
+    model = OldModel(params)
+    model.fit(batches())
+    state = {
+        "model_name": "OldModel",
+        "params": params,
+        "nn_state_dict": model.nn_module.state_dict(),
+        "optimizer_state_dict": model.optimizer.state_dict(),
+    }
+    torch.save(state, tmp_path / "old.pth")
+    loaded = load_model(tmp_path / "old.pth")
+    assert type(loaded) is OldModel
+    assert loaded.params == params
+    assert same_weights(model, loaded)
+    assert loaded.optimizer.state_dict()["state"].keys() == {0, 1, 2, 3}
+    assert load_model(tmp_path / "old.pth", optimizer=None, loss=None).optimizer is None
+
+
+def test_a_pth_of_an_unknown_model_says_to_import_its_code(tmp_path: Path) -> None:
+    torch.save({"model_name": "Gone", "params": {}, "nn_state_dict": {}}, tmp_path / "old.pth")
+    with pytest.raises(MissingPluginError, match="model 'Gone'.*import the code that registers it"):
+        load_model(tmp_path / "old.pth")
+
+
+class _Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("this must never run",))
+
+
+def test_a_pth_with_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {"model_name": "Model", "params": _Evil(), "nn_state_dict": {}}
+    torch.save(state, tmp_path / "evil.pth")
+    with pytest.raises(UnsafeCheckpointError, match="asks for objects that are not tensors or plain data"):
+        load_model(tmp_path / "evil.pth")
+    assert "never" not in capsys.readouterr().out
+
+
+def test_a_deflated_pth_is_refused(tmp_path: Path) -> None:
+    torch.save({"zeros": torch.zeros(1000)}, tmp_path / "plain.pth")
+    bomb_path = tmp_path / "bomb.pth"
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as source,
+        zipfile.ZipFile(bomb_path, "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in source.infolist():
+            bomb.writestr(entry.filename, source.read(entry))
+    with pytest.raises(UnsafeCheckpointError, match="is compressed"):
+        load_model(tmp_path / "bomb.pth")
+
+
+def test_a_damaged_pth_is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    torch.save({"model_name": "Model", "params": {}, "nn_state_dict": {"w": torch.arange(1000.0)}}, path)
+    data = path.read_bytes()
+    middle = data.index(torch.tensor([500.0]).numpy().tobytes())
+    path.write_bytes(data[:middle] + b"\xff" + data[middle + 1 :])
+    with pytest.raises(CorruptCheckpointError, match="damaged in"):
+        load_model(path)
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptCheckpointError, match="is damaged, or older"):
+        load_model(path)
+
+
+def test_a_pth_that_is_no_model_says_so(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="is no pytorch-argus checkpoint"):
+        load_model(tmp_path / "other.pth")
