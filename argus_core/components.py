@@ -6,7 +6,6 @@ import functools
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -241,6 +240,8 @@ def _follow(target: str) -> Factory:
 
 
 def _one_line(error: BaseException | None) -> str:
+    import traceback  # not at start-up, where milliseconds count: hardly ever is a plugin broken
+
     # format_exception_only also gives, indented and first, the source of a SyntaxError.
     lines = traceback.format_exception_only(type(error), error)
     return next(line for line in lines if not line.startswith(" ")).partition("\n")[0]

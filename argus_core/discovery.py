@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from argus_core.components import BUILTIN, KINDS, Component, check_name, is_strict
 from argus_core.distributions import Entry, Installed, Problem, installed, normalised, version_of
@@ -20,8 +20,7 @@ REMOVED = "argus_core.removed"
 _TARGET = re.compile(r"([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?")
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(NamedTuple):
     """A name that a provider had in an earlier version, and the one that replaces it."""
 
     kind: str
@@ -31,8 +30,7 @@ class Removal:
     replacement: str
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(NamedTuple):
     """What a scan found; ``problems`` are the declarations that it had to leave out."""
 
     components: tuple[Component, ...] = ()
@@ -65,7 +63,13 @@ def scan_builtins() -> Index:
 
 
 def _index(found: Iterator[Installed | Problem], pins: Pins) -> Index:
-    rows = [row for item in found for row in (_declarations(item) if isinstance(item, Installed) else [item])]
+    lists = _lists()
+    rows: list[Component | Removal | Problem] = []
+    for item in found:
+        if isinstance(item, Problem):
+            rows.append(item)
+        else:
+            rows.extend(_declarations(item, _blocked_by(item.name, *lists)))
     return Index(
         tuple(row for row in rows if isinstance(row, Component)),
         tuple(row for row in rows if isinstance(row, Removal)),
@@ -74,8 +78,7 @@ def _index(found: Iterator[Installed | Problem], pins: Pins) -> Index:
     )
 
 
-def _declarations(distribution: Installed) -> Iterator[Component | Removal | Problem]:
-    blocked_by = _blocked_by(distribution.name)
+def _declarations(distribution: Installed, blocked_by: str) -> Iterator[Component | Removal | Problem]:
     seen: set[tuple[str, str]] = set()
     for entry in distribution.entries:
         reason = "its name is declared twice" if (entry.group, entry.name) in seen else _fault(entry)
@@ -111,14 +114,19 @@ def _fault(entry: Entry) -> str:
     return "" if entry.value else "it has no value"
 
 
-def _blocked_by(provider: str) -> str:
-    """Return the environment variable that switches a provider off, or ``""``."""
+def _lists() -> tuple[set[str] | None, set[str]]:
+    """Return the distributions that the environment allows (None: all) and those that it switches off."""
     allowed = os.environ.get("ARGUS_PLUGINS")
+    return None if allowed is None else _names(allowed), _names(os.environ.get("ARGUS_DISABLE_PLUGINS", ""))
+
+
+def _blocked_by(provider: str, allowed: set[str] | None, disabled: set[str]) -> str:
+    """Return the environment variable that switches a provider off, or ``""``."""
     if provider == BUILTIN:
         return ""
-    if provider in _names(os.environ.get("ARGUS_DISABLE_PLUGINS", "")):
+    if provider in disabled:
         return "ARGUS_DISABLE_PLUGINS"
-    return "ARGUS_PLUGINS" if allowed is not None and provider not in _names(allowed) else ""
+    return "" if allowed is None or provider in allowed else "ARGUS_PLUGINS"
 
 
 def _names(value: str) -> set[str]:

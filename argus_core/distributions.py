@@ -7,9 +7,8 @@ import re
 import site
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 if sys.version_info >= (3, 12):
     from importlib import metadata
@@ -21,8 +20,7 @@ __all__ = ["Entry", "Installed", "Problem", "installed", "normalised", "notice_n
 _HEADER = {field: re.compile(rf"^{field}:[ \t]*(\S+)", re.MULTILINE) for field in ("Name", "Version")}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of an ``entry_points.txt``: ``name = value`` under ``[group]``."""
 
     group: str
@@ -30,8 +28,7 @@ class Entry:
     value: str
 
 
-@dataclass(frozen=True)
-class Installed:
+class Installed(NamedTuple):
     """A distribution that declares entry points of the groups asked for."""
 
     name: str
@@ -39,8 +36,7 @@ class Installed:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Something in the installed metadata that was left out of the index, and why."""
 
     origin: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +19,7 @@ from argus_core import checkpoint, registry, training
 from argus_core.batch import batch_size
 from argus_core.build import call_factory
 from argus_core.device import resolve_devices
-from argus_core.errors import BuildError, ConflictError, SpecError
+from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError
 from argus_core.parts import (
     KIND_OF_PART,
     Part,
@@ -44,8 +45,8 @@ class Model:
             list of them; ``device``: ``"auto"``, a device or a list of CUDA devices.
 
     A subclass may fix a part by a class attribute (a class), offer a choice (a dict of classes) or name
-    one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. It is registered under its
-    class name, or under ``class Name(Model, name="other")``.
+    one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. It is registered in process
+    under its class name, or another: ``class Segmenter(Model, name="medseg-segmenter")``.
 
     Raises:
         ParamsError: ``params`` are not plain data, or a factory does not take them.
@@ -75,8 +76,7 @@ class Model:
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A class made in a function has no identity that another process could share: the newest wins.
-        registry.register("model", name or cls.__name__, cls, override="<locals>" in cls.__qualname__)
+        _register(cls, name or cls.__name__)
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         cls = type(self)
@@ -395,3 +395,18 @@ class Model:
 def _needs_closure(optimizer: Optimizer) -> bool:
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty
+
+
+def _register(cls: type[Model], name: str) -> None:
+    """Register a model class; where two share a name the newest has it, since no import may fail for it."""
+    try:
+        registry.register("model", name, cls)
+    except ConflictError as error:
+        registry.register("model", name, cls, override=True)
+        if "<locals>" not in cls.__qualname__:  # classes made in functions come and go
+            warnings.warn(
+                f"{error}; the name now means {cls.__module__}:{cls.__qualname__}, "
+                f'and class {cls.__name__}(Model, name="...") gives it another',
+                ArgusWarning,
+                stacklevel=3,
+            )

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from argus_core.components import KINDS
 from argus_core.distributions import normalised
 from argus_core.errors import ConfigError, near
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["NO_PINS", "TABLE", "Pins", "read_pins"]
 
 TABLE = "[tool.argus.prefer]"
 
 
-@dataclass(frozen=True)
-class Pins:
+class Pins(NamedTuple):
     """The preferred providers by ``(kind, name)``, and the file that says so."""
 
     path: Path | None = None
-    providers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    providers: Mapping[tuple[str, str], str] = MappingProxyType({})
 
 
 NO_PINS = Pins()
@@ -50,7 +45,7 @@ def _pins(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
     if b"argus" not in content or b"prefer" not in content:
         return  # most projects have no pins: they need not even be parsed
     try:
-        table: object = tomllib.loads(content.decode())
+        table: object = _loads(content.decode())
     except ValueError as error:  # of the TOML, and of its UTF-8
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
     for key in ("tool", "argus", "prefer"):
@@ -67,6 +62,16 @@ def _pins(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
                 f"{TABLE} in {path} pins {key!r}, but there is no kind {kind!r}{near(kind, KINDS)}"
             )
         yield (kind, name), normalised(provider)
+
+
+def _loads(text: str) -> dict[str, Any]:
+    # Imported here because hardly any project has pins, and start-up is counted in milliseconds.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    document: dict[str, Any] = tomllib.loads(text)
+    return document
 
 
 def _flat(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:

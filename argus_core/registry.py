@@ -8,7 +8,6 @@ installed metadata is scanned once, at the first look-up; a component's module i
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +36,6 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 Key = tuple[str, str]
 
-_logger = logging.getLogger("argus_core.registry")
 _ABSENT: Any = object()
 
 
@@ -75,10 +73,7 @@ class Registry:
         if holders and not (previous and component.repeats(previous)):
             if not override:
                 raise diagnosis.taken(kind, name, holders)
-            _logger.info(
-                "%s %r is now %s, in place of %s of %s",
-                *(kind, name, component.target, holders[0].target, holders[0].origin),
-            )
+            _log_override(component, holders[0])
         self._registered[kind, name] = self._resolved[kind, name] = component
 
     def resolve(self, kind: str, name: str) -> Component:
@@ -172,6 +167,14 @@ class Registry:
         for removal in self.index.removals:
             if (removal.kind, removal.name) == (kind, name) and provider in (None, removal.provider):
                 raise diagnosis.removed(removal)
+
+
+def _log_override(component: Component, holder: Component) -> None:
+    import logging  # not at start-up, where milliseconds count: overrides are rare
+
+    message = "%s %r is now %s, in place of %s of %s"
+    values = component.kind, component.name, component.target, holder.target, holder.origin
+    logging.getLogger("argus_core.registry").info(message, *values)
 
 
 _lock = threading.Lock()

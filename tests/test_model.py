@@ -19,6 +19,7 @@ from argus_core import (
     SpecError,
     UnknownNameError,
 )
+from argus_core.errors import ArgusWarning
 
 PARAMS: dict[str, Any] = {
     "nn_module": ("net", {"classes": 3}),
@@ -175,6 +176,19 @@ def test_a_subclass_is_registered_by_its_name_or_the_one_it_gives() -> None:
 
     assert argus_core.resolve("model", "Segmenter").load() is Segmenter
     assert argus_core.resolve("model", "other-segmenter").load() is Other
+
+
+def test_two_subclasses_of_one_name_warn_and_the_newest_has_it() -> None:
+    def define(module: str) -> type[Model]:
+        return type(
+            "Segmenter", (Model,), {"nn_module": Net, "__module__": module, "__qualname__": "Segmenter"}
+        )
+
+    define("medseg")
+    with pytest.warns(ArgusWarning, match=r"taken by medseg:Segmenter.*now means otherseg:Segmenter"):
+        other = define("otherseg")
+    assert argus_core.resolve("model", "Segmenter").load() is other
+    define("otherseg")  # the same again, as a notebook cell that runs twice, is quiet
 
 
 def test_a_subclass_may_have_keys_of_its_own_in_params() -> None:
