@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.monitor import check_monitor
+from argus_core.callbacks.monitor import check_monitor, monitored_value
 from argus_core.errors import SpecError
 from argus_core.spec import parse_spec, parse_specs
 
@@ -54,7 +54,7 @@ class LRSchedule(Callback):
             if self.monitor is None:
                 self.scheduler.step()
             else:
-                self.scheduler.step(state.metrics[self.monitor])  # type: ignore[arg-type]
+                self.scheduler.step(monitored_value("lr_scheduler", self.monitor, state))  # type: ignore[arg-type]
         self._stepped = False
 
 

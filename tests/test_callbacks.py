@@ -153,7 +153,7 @@ def test_other_methods_are_left_alone(model: Model) -> None:
         def _epoch_completed(self, state: State) -> None: ...
 
         starts = 3
-        builtin = print
+        update = {}.update
 
     planned_run(model, [1.0], Note())
 
@@ -185,6 +185,10 @@ def test_event_method_may_have_further_arguments_with_defaults(method: Any, mode
 def test_function_with_other_arguments_is_refused(function: Any) -> None:
     with pytest.raises(BuildError, match="cannot take an event, which has one argument"):
         on_event("start")(function)
+
+
+def test_function_without_a_signature_is_taken_as_it_is() -> None:
+    assert on_event("start")({}.update).name == "update"
 
 
 def test_decorating_what_is_no_function_is_refused() -> None:

@@ -39,7 +39,7 @@ def files(folder: Path) -> list[str]:
         ("3up", ["model-000-000003", "model-001-000006", "model-002-000009"]),
         (" 4 up ", ["model-000-000004", "model-001-000008"]),
         ("100up", []),
-        ("0.0000001min", [f"model-{step // 4:03d}-{step + 1:06d}" for step in range(10)]),
+        ("0.0000000001min", [f"model-{step // 4:03d}-{step + 1:06d}" for step in range(10)]),
         ("10min", []),
     ],
 )

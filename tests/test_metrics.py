@@ -25,8 +25,9 @@ class _NoTransform:
         return prediction
 
 
-def output(prediction: Any, target: Any, loss: float = 0.0) -> StepOutput:
-    return StepOutput(_NoTransform(), [(prediction, target)], torch.tensor(loss), stepped=True)  # type: ignore[arg-type]
+def output(prediction: Any, target: Any, loss: float = 0.0, model: Any = _NoTransform()) -> StepOutput:  # noqa: B008
+    samples = len(target) if target.ndim else 1
+    return StepOutput(model, [(prediction, target)], torch.tensor(loss), samples, stepped=True)
 
 
 def computed(metric: Metric, *outputs: Mapping[str, Any]) -> float:
@@ -124,7 +125,7 @@ def test_loss_on_a_device_is_summed_there_in_float64() -> None:
     metric = Loss()
     with torch.device("meta"):  # has no values: reading one would raise
         for _ in range(2):
-            metric.update(StepOutput(_NoTransform(), [(None, torch.zeros(3))], torch.zeros(()), True))  # type: ignore[arg-type]
+            metric.update(output(None, torch.zeros(3)))
     assert isinstance(metric.total, torch.Tensor)
     assert metric.total.dtype == torch.float64
     assert metric.count == 6
@@ -147,6 +148,26 @@ def test_update_never_reads_a_value_from_a_device(
         metric.update({"prediction": prediction.to("meta"), "target": target.to("meta")})
     assert isinstance(metric.total, torch.Tensor)
     assert metric.total.device.type == "meta"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("metric", [Loss(), Accuracy(), TopKAccuracy(), MAE(), MSE()])
+def test_update_never_waits_for_a_gpu(metric: Loss) -> None:
+    same_shape = isinstance(metric, MAE | MSE)
+    prediction, target = (VALUES, VALUE_TARGETS) if same_shape else (CLASSES, CLASS_TARGETS)
+    expected = computed(metric, output(prediction, target, 0.5))
+    step_output = output(prediction.cuda(), target.cuda())
+    step_output.loss_tensor = torch.tensor(0.5).cuda()
+    metric.reset()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            metric.update(step_output)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert metric.compute() == pytest.approx(expected, rel=1e-6)
+    assert isinstance(metric.total, torch.Tensor)
+    assert metric.total.is_cuda
 
 
 @pytest.mark.parametrize("prediction_shape", [(4,), (4, 1)])
@@ -213,7 +234,8 @@ def test_top_k_accuracy_refuses_a_k_that_is_no_count(k: Any) -> None:
 def test_errors_refuse_shapes_that_would_broadcast(metric: Metric) -> None:
     with pytest.raises(
         ParamsError,
-        match=rf"metric '{metric.name}' got predictions of shape \(4, 1\) and targets of shape \(4,\); it takes equal",
+        match=rf"metric '{metric.name}' got predictions of shape \(4, 1\) and targets of shape \(4,\); "
+        "it takes equal shapes",
     ):
         metric.update(output(torch.zeros(4, 1), torch.zeros(4)))
 
@@ -283,15 +305,14 @@ def test_error_inside_the_prediction_transform_is_not_mistaken_for_a_missing_pre
         def transform_prediction(self, prediction: Any) -> Any:
             raise KeyError("boxes")
 
-    failing = StepOutput(Failing(), [(torch.zeros(2), torch.zeros(2))], torch.tensor(0.0), True)  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="boxes"):
-        Accuracy().update(failing)
+        Accuracy().update(output(torch.zeros(2), torch.zeros(2), model=Failing()))
 
 
 def test_metric_of_ones_own_resets_its_declared_states() -> None:
     class LargestTarget(Metric):
         name = "largest_target"
-        states = {"largest": "max", "smallest": "min", "steps": "sum"}  # noqa: RUF012
+        states = {"largest": "max", "smallest": "min", "steps": "sum"}
         largest: float
         smallest: float
         steps: float

@@ -66,7 +66,7 @@ def test_missing_metric_is_told_after_the_first_epoch_where_a_callback_could_com
     arguments["callbacks"].append(counter)
     with pytest.raises(
         BuildError,
-        match=r"early_stopping monitors 'dice', which nobody computes \(computed: train_loss, val_loss; add it",
+        match=r"early_stopping monitors 'dice', which nobody computes \(computed: train_loss, val_loss; add",
     ):
         model.fit(batches(), batches(), 3, **arguments)
     assert counter.updates == len(batches())
@@ -88,7 +88,8 @@ def test_direction_of_an_unknown_metric_must_be_told(model: Model) -> None:
     with pytest.raises(
         BuildError,
         match=r"early_stopping monitors 'train_dice', which no metric of this run is named; "
-        r"did you mean 'train_loss'\?; if a callback computes it, set better='min' or 'max' \(computed: train_loss\)",
+        r"did you mean 'train_loss'\?; if a callback computes it, set better='min' or 'max' "
+        r"\(computed: train_loss\)",
     ):
         model.fit(batches(), callbacks=[EarlyStopping("train_dice"), counter])
     assert counter.updates == 0

@@ -145,13 +145,21 @@ class _Bar:
     """A live line at the bottom of the terminal; rich is imported when the first one is made."""
 
     def __init__(self) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
         title = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
         status = TextColumn("{task.fields[status]}", markup=False, table_column=Column(no_wrap=True))
         # No thread of rich's own: the interval says when to draw.
-        self._progress = Progress(title, BarColumn(_BAR_WIDTH), status, auto_refresh=False, transient=True)
+        self._progress = Progress(
+            title,
+            BarColumn(_BAR_WIDTH),
+            status,
+            console=Console(),
+            auto_refresh=False,
+            transient=True,
+        )
         self._task = self._progress.add_task("", total=1, status="")
         self._progress.start()
 
