@@ -1,0 +1,34 @@
+"""``argus explain``: one optimizer update as a drawing, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.config import read_config
+
+__all__ = ["command"]
+
+
+@click.command(
+    "explain",
+    epilog=examples(
+        "argus explain examples/digits.toml",
+        'argus explain examples/digits.toml --set \'step=["amp", ["accumulate", {steps=4}]]\'',
+    ),
+)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
+)
+def command(config: Path, changes: tuple[str, ...]) -> None:
+    """Draw one optimizer update of CONFIG.
+
+    Every slot, who sits in it and from which package; nothing is trained.
+    """
+    chosen = read_config(config, changes)
+    from argus_core.run import build_model  # imports torch
+
+    click.echo(build_model(chosen).explain())

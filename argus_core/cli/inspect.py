@@ -1,0 +1,88 @@
+"""``argus inspect``: what a checkpoint says about itself, without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.manifest import describe
+from argus_core.storage import Header, read_header
+
+__all__ = ["command"]
+
+
+@click.command(
+    "inspect",
+    epilog=examples(
+        "argus inspect runs/digits/checkpoints/best.safetensors",
+        "argus inspect runs/digits/checkpoints/best.safetensors --json",
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(file: Path, as_json: bool) -> None:
+    """Print what the checkpoint FILE holds.
+
+    Versions, components and their providers, params, tensors. Only the header is read, and checked;
+    nothing that it names is imported.
+    """
+    record = _record(file, read_header(file))
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+    else:
+        click.echo("\n".join(_lines(record)))
+
+
+def _record(file: Path, header: Header) -> dict[str, Any]:
+    manifest = {key: value for key, value in header.manifest.items() if key not in ("tensors", "aliases")}
+    tensors = {
+        name: {"dtype": entry.dtype, "shape": list(entry.shape), "bytes": entry.size}
+        for name, entry in header.entries.items()
+    }
+    return {
+        "file": str(file),
+        "bytes": header.file_size,
+        **describe(manifest),
+        "tensors": tensors,
+        "aliases": header.aliases,
+    }
+
+
+def _lines(record: dict[str, Any]) -> Iterator[str]:
+    for key, value in record.items():
+        if key == "tensors":
+            yield f"tensors: {len(value)}"
+            yield from (f"  {name}  {_tensor(tensor)}" for name, tensor in value.items())
+        else:
+            yield from _item(key, value, "")
+
+
+def _item(key: str, value: Any, indent: str) -> Iterator[str]:
+    """Yield a key and its value, one below the other where the value has keys of its own."""
+    if isinstance(value, dict) and "entry_point" in value:
+        yield f"{indent}{key}: {_component(value)}"
+    elif isinstance(value, dict) and value:
+        yield f"{indent}{key}:"
+        for name, item in value.items():
+            yield from _item(name, item, indent + "  ")
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        yield f"{indent}{key}:"
+        for index, item in enumerate(value):
+            yield from _item(str(index), item, indent + "  ")
+    else:
+        yield f"{indent}{key}: {value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _component(record: dict[str, Any]) -> str:
+    origin = f"{record.get('provider') or 'no package'} {record.get('version') or ''}".rstrip()
+    return f"{record.get('as')}  ({origin}, {record['entry_point']})"
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    shape = ", ".join(map(str, tensor["shape"]))
+    return f"{tensor['dtype']} ({shape})  {tensor['bytes']:,} bytes"

@@ -1,0 +1,46 @@
+"""``argus list``: the components that there are to choose from."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.cli.table import print_table
+from argus_core.components import KINDS, Component
+from argus_core.registry import components
+
+__all__ = ["command"]
+
+
+@click.command("list", epilog=examples("argus list", "argus list nn_module", "argus list dataset --json"))
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(kind: str | None, as_json: bool) -> None:
+    """List the components of one KIND, or of all.
+
+    With provider, version and state. Only the packages' metadata are read; nothing of them is imported.
+    """
+    found = components(kind)
+    if as_json:
+        click.echo(json.dumps([_record(component) for component in found], indent=2))
+    elif found:
+        header = ("kind", "name", "provider", "version", "state")
+        print_table(header, [[_record(component)[key] or "" for key in header] for component in found])
+    else:
+        click.echo(f"no components of kind {kind}; install a package that has some")
+    if kind is None and not as_json:
+        click.echo(
+            f"\n{len(found)} components of {len(KINDS)} kinds; argus show KIND NAME tells more about one"
+        )
+
+
+def _record(component: Component) -> dict[str, str | None]:
+    return {
+        "kind": component.kind,
+        "name": component.name,
+        "provider": component.provider,
+        "version": component.version,
+        "state": component.state,
+    }

@@ -1,0 +1,102 @@
+"""``argus predict``: predictions of a checkpoint for a dataset or a data file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.config import BATCH_SIZE, parse_value
+from argus_core.errors import ArgusError
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+__all__ = ["command"]
+
+
+@click.command(
+    "predict",
+    epilog=examples(
+        "argus predict runs/digits/checkpoints/best.safetensors digits --param split=val --metric accuracy",
+        "argus predict runs/digits/checkpoints/best.safetensors images.npy --output predictions.csv",
+    ),
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("data")
+@click.option(
+    "--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of the dataset; repeatable."
+)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("predictions.npz"), show_default=True,
+              help="Where to write; the suffix is .npz, .npy, .csv or .safetensors.")  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--batch-size", type=click.IntRange(min=1), default=BATCH_SIZE, show_default=True)
+@click.option("--metric", "metrics", multiple=True, metavar="NAME",
+              help="Compute a metric from the known targets; repeatable.")  # fmt: skip
+def command(
+    checkpoint: Path,
+    data: str,
+    params: tuple[str, ...],
+    output: Path,
+    device: str,
+    batch_size: int,
+    metrics: tuple[str, ...],
+) -> None:
+    """Predict with CHECKPOINT for DATA.
+
+    Writes the predictions in the order of the samples. DATA is the name of a dataset, or a file: .npy
+    with inputs; .npz or .safetensors with arrays `input` and perhaps `target`; .csv with a header that
+    may have a column `target`. With --metric the loss and each metric are printed with all their digits:
+    the same as in training if --batch-size is the same too.
+    """
+    values = _parameters(params)
+    from argus_core import data_files  # imports torch, as do those below
+    from argus_core.data import make_loader
+    from argus_core.loading import load_model
+    from argus_core.prediction import predict_all
+
+    _check_output(output, checkpoint, data)
+    data_files.check_writable(output)
+    dataset = _dataset(data, values, needs_targets=bool(metrics))
+    unused: dict[str, Any] = {"optimizer": None} if metrics else {"optimizer": None, "loss": None}
+    model = load_model(checkpoint, device=device, **unused)
+    tensors, measured = predict_all(model, make_loader(dataset, batch_size), list(metrics))
+    data_files.write_tensors(output, tensors)
+    for name, value in measured.items():
+        click.echo(f"{name}: {value!r}")
+    click.echo(f"predictions: {output} ({len(next(iter(tensors.values())))} samples)")
+
+
+def _parameters(params: tuple[str, ...]) -> dict[str, Any]:
+    values = {}
+    for param in params:
+        key, equals, text = param.partition("=")
+        if not equals or not key.strip():
+            raise click.UsageError(f"--param {param}: give KEY=VALUE, as in --param split=val")
+        values[key.strip()] = parse_value(text.strip(), f"--param {param}")
+    return values
+
+
+def _dataset(data: str, params: dict[str, Any], needs_targets: bool) -> Dataset[Any]:
+    from argus_core.data import build_dataset
+    from argus_core.data_files import is_data_file, read_dataset
+
+    if not is_data_file(data):
+        return build_dataset((data, params), f"dataset {data!r}")
+    if params:
+        raise click.UsageError(f"--param is for datasets chosen by name, and {data!r} is a file")
+    dataset = read_dataset(Path(data))
+    if needs_targets and len(dataset.tensors) == 1:
+        raise ArgusError(
+            f"{data!r} holds no targets, so metrics cannot be computed; leave --metric out, "
+            "or give a file with input and target"
+        )
+    return dataset
+
+
+def _check_output(output: Path, *inputs: str | Path) -> None:
+    for path in map(Path, inputs):
+        if path.exists() and output.exists() and output.samefile(path):
+            raise click.UsageError(f"--output {output} would overwrite what is read; choose another")

@@ -1,0 +1,104 @@
+"""``argus show``: all about one component."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.registry import resolve
+
+__all__ = ["command"]
+
+# What the model hands to the factory of a kind before the parameters of a spec.
+_HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
+
+
+@click.command("show", epilog=examples("argus show optimizer AdamW", "argus show step accumulate --json"))
+@click.argument("kind")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(kind: str, name: str, as_json: bool) -> None:
+    """Show all about one component.
+
+    Its parameters with their defaults, its documentation and where it is defined. This imports the
+    component, and no other.
+    """
+    component = resolve(kind, name)
+    factory = component.load()
+    parameters = _parameters(factory, _HANDED_OVER.get(kind, 0))
+    record = {
+        "kind": kind,
+        "name": component.name,
+        "provider": component.provider,
+        "version": component.version,
+        "state": component.state,
+        "target": component.target,
+        "defined": _place(factory),
+        "parameters": [_parameter(parameter) for parameter in parameters],
+        "documentation": inspect.getdoc(factory) or "",
+    }
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return
+    click.echo(f"{kind} {component.name}  ({component.origin})")
+    click.echo(f"defined in {record['defined'] or 'compiled code'} as {component.target}")
+    click.echo(f"\n{component.name}{_signature(parameters)}")
+    if record["documentation"]:
+        click.echo(f"\n{record['documentation']}")
+
+
+def _parameters(factory: Callable[..., Any], handed_over: int) -> list[inspect.Parameter]:
+    """Return what a spec may give: without what the model gives by itself."""
+    try:
+        return list(inspect.signature(factory).parameters.values())[handed_over:]
+    except (TypeError, ValueError):  # compiled code may have no signature
+        return []
+
+
+def _signature(parameters: list[inspect.Parameter]) -> str:
+    plain = [parameter.replace(annotation=_unquoted(parameter.annotation)) for parameter in parameters]
+    text = str(inspect.Signature(plain))
+    if len(text) <= 80:
+        return text
+    return "(\n" + "".join(f"    {parameter},\n" for parameter in plain) + ")"
+
+
+def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
+    empty = inspect.Parameter.empty
+    annotation = _unquoted(parameter.annotation)
+    return {
+        "name": parameter.name,
+        "type": None if annotation is empty else inspect.formatannotation(annotation),
+        "required": parameter.default is empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD),
+        "default": None if parameter.default is empty else repr(parameter.default),
+    }
+
+
+class _Text:
+    """Prints as the annotation that it is, without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _unquoted(annotation: Any) -> Any:
+    """Return an annotation such that one that was kept as a string prints without quotes."""
+    return _Text(annotation) if isinstance(annotation, str) else annotation
+
+
+def _place(factory: Callable[..., Any]) -> str | None:
+    """Return file and line of a definition, if it is in Python."""
+    try:
+        file = inspect.getsourcefile(factory)
+        return f"{file}:{inspect.getsourcelines(factory)[1]}"
+    except (TypeError, OSError):
+        return None

@@ -1,0 +1,67 @@
+"""``argus train``: a training run from a configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.config import read_config
+from argus_core.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from argus_core.run import Result
+
+__all__ = ["command"]
+
+
+@click.command(
+    "train",
+    epilog=examples(
+        "argus train examples/digits.toml",
+        "argus train examples/digits.toml --set optimizer.lr=0.01 --set num_epochs=3 --run-dir runs/short",
+        "argus train examples/digits.toml --set step.accumulate.steps=4 --overwrite",
+    ),
+)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
+)
+@click.option("--run-dir", metavar="DIR", help="Where to keep the run; by default what CONFIG says.")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, ...; by default what CONFIG says.")
+@click.option(
+    "--overwrite", is_flag=True, help="Remove the run that the directory holds, and nothing else in it."
+)
+def command(
+    config: Path, changes: tuple[str, ...], run_dir: str | None, device: str | None, overwrite: bool
+) -> None:
+    """Train as CONFIG, a TOML file, says.
+
+    The run is kept in its run directory, which gets the resolved configuration (config.toml),
+    versions.json, metrics.jsonl, log.txt and checkpoints/ with best.safetensors and last.safetensors.
+    """
+    options = {"fit.run_dir": run_dir, "model.device": device}
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    chosen = read_config(config, [*changes, *given])
+    directory = RunDirectory(Path(chosen.fit["run_dir"]))
+    directory.check(overwrite)  # before the seconds that torch takes
+    click.echo(f"run directory: {directory.path}")
+    from argus_core.run import train  # imports torch
+
+    _report(train(chosen, overwrite))
+
+
+def _report(result: Result) -> None:
+    directory = result.directory
+    click.echo(f"metrics: {directory.metrics}")
+    click.echo(f"last checkpoint: {directory.last}")
+    if result.best_epoch is None:
+        click.echo(f"no best checkpoint: {result.monitor} was never finite")
+        return
+    click.echo(f"best checkpoint: {directory.best}")
+    click.echo(f"best {result.monitor}: {result.best_value!r} (epoch {result.best_epoch + 1})")
+    for name, value in result.test_metrics.items():
+        click.echo(f"{name}: {value!r}")

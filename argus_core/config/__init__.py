@@ -1,0 +1,21 @@
+"""Configuration files: three sections of TOML that say what to train, on what data and how.
+
+`argus_core.config.schema` says what each key takes, `argus_core.config.changes` applies ``--set``.
+"""
+
+from __future__ import annotations
+
+from argus_core.config.changes import apply_change, parse_value
+from argus_core.config.file import Config, read_config, resolved_toml
+from argus_core.config.schema import BATCH_SIZE, SECTIONS, Key
+
+__all__ = [
+    "BATCH_SIZE",
+    "SECTIONS",
+    "Config",
+    "Key",
+    "apply_change",
+    "parse_value",
+    "read_config",
+    "resolved_toml",
+]

@@ -1,0 +1,130 @@
+"""Changes to a configuration from the command line: ``--set optimizer.lr=0.01``.
+
+A key is written with its section (``fit.num_epochs``) or without (``num_epochs``). Beyond a key that
+chooses components the path goes on to a parameter: ``optimizer.lr``, ``data.train.split``; where
+several are chosen it names one of them first: ``step.accumulate.steps``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from argus_core.config.schema import SECTIONS, Sections, plain_model, read_value, unknown_key
+from argus_core.config.toml import parse
+from argus_core.errors import ConfigError, near
+
+__all__ = ["apply_change", "parse_value"]
+
+Spec = str | tuple[str, dict[str, Any]]
+
+_PYTHON_WORDS = {"True": True, "False": False}
+
+
+def apply_change(sections: Sections, change: str) -> None:
+    """Make the change ``key=value`` in ``sections``.
+
+    Raises:
+        ConfigError: it is no such text, there is no such key, or the key does not take the value.
+    """
+    source = f"--set {change}"
+    key, equals, text = change.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not equals or not all(path):
+        raise ConfigError(f"{source}: give KEY=VALUE, as in --set optimizer.lr=0.01")
+    value = parse_value(text.strip(), source)
+    section, path = _locate(sections, path, source)
+    if len(path) == 1:
+        sections[section][path[0]] = read_value(sections, section, path[0], value, source)
+    else:
+        _set_inside(sections[section], path, value, f"{source}: [{section}] {path[0]}", section)
+
+
+def parse_value(text: str, source: str) -> Any:
+    """Return the TOML value that ``text`` is, or ``text`` itself: ``0.01``, ``[1, 2]``, ``SGD``.
+
+    Raises:
+        ConfigError: it begins like a list, table or quoted string and is none.
+    """
+    if text in _PYTHON_WORDS:
+        return _PYTHON_WORDS[text]
+    try:
+        document = parse(f"value = {text}")
+    except ValueError as error:
+        if text.startswith(("[", "{", '"', "'")):
+            raise ConfigError(
+                f"{source}: the value is not TOML ({error}); put quotes around strings, "
+                "and other quotes around the whole change for the shell"
+            ) from error
+        return text
+    return document["value"] if len(document) == 1 else text
+
+
+def _locate(sections: Sections, path: list[str], source: str) -> tuple[str, list[str]]:
+    """Return the section that a path is about and the path within it."""
+    if path[0] in SECTIONS:
+        if len(path) == 1:
+            keys = ", ".join(f"{path[0]}.{key}" for key in SECTIONS[path[0]])
+            raise ConfigError(f"{source}: [{path[0]}] is a section; set one of {keys}")
+        name, path = path[0], path[1:]
+        if path[0] not in SECTIONS[name] and (name != "model" or plain_model(sections)):
+            raise ConfigError(f"{source}: {unknown_key(name, path[0])}")
+        return name, path
+    for name, own in SECTIONS.items():
+        if path[0] in own or path[0] in sections[name]:
+            return name, path
+    known = [key for own in SECTIONS.values() for key in own]
+    hint = near(path[0], [*known, *SECTIONS]) or f"; the keys are {', '.join(known)}"
+    raise ConfigError(f"{source}: there is no key {path[0]!r}{hint}")
+
+
+def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str, section: str) -> None:
+    """Set a parameter of the component, or of one of the components, that ``path[0]`` chooses."""
+    key, rest = path[0], path[1:]
+    known = SECTIONS[section].get(key)
+    if known is not None and not known.kind:
+        raise ConfigError(f"{where} has no parameters; set it whole: --set {section}.{key}=VALUE")
+    chosen = values.get(key)
+    if isinstance(chosen, list):
+        _set_in_list(chosen, rest, value, where)
+    elif isinstance(chosen, str | tuple):
+        values[key] = _with_parameter(chosen, rest, value, where)
+    elif chosen is None and known is not None and _is_plain(values, section):
+        raise ConfigError(f"{where} is not set; choose a component first: --set {section}.{key}=NAME")
+    else:
+        _set_nested(values, [key, *rest], value, where)
+
+
+def _is_plain(values: dict[str, Any], section: str) -> bool:
+    return section != "model" or plain_model({"model": values})
+
+
+def _set_in_list(chosen: list[Spec], path: list[str], value: Any, where: str) -> None:
+    names = [spec if isinstance(spec, str) else spec[0] for spec in chosen]
+    found = [index for index, name in enumerate(names) if path[0] in (name, name.rpartition("/")[2])]
+    if not found:
+        hint = near(path[0], names) or f"; it has {', '.join(names)}"
+        raise ConfigError(f"{where} has no {path[0]!r}{hint}")
+    if len(found) > 1:
+        raise ConfigError(f"{where} has {path[0]!r} {len(found)} times; set it whole")
+    if len(path) == 1:
+        raise ConfigError(f"{where}: name a parameter of {path[0]!r} too, as in {path[0]}.PARAMETER=VALUE")
+    [index] = found
+    chosen[index] = _with_parameter(chosen[index], path[1:], value, where)
+
+
+def _with_parameter(spec: Spec, path: list[str], value: Any, where: str) -> Spec:
+    name, params = (spec, {}) if isinstance(spec, str) else spec
+    if path == ["name"]:
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}.name is {value!r}; give the name of a component")
+        return (value, params) if params else value
+    _set_nested(params, path, value, where)
+    return (name, params)
+
+
+def _set_nested(table: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where}: {part!r} is {table!r}, which holds nothing; set it whole")
+    table[path[-1]] = value

@@ -1,0 +1,104 @@
+"""A configuration from its file: read, changed, checked and complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from argus_core.config.changes import apply_change
+from argus_core.config.schema import SECTIONS, Sections, plain_model, read_sections
+from argus_core.config.toml import parse
+from argus_core.errors import ConfigError, near
+
+__all__ = ["Config", "read_config", "resolved_toml"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, on what data and how; a key that was left out has its default.
+
+    Attributes:
+        model: ``name``, a registered class of model, and its ``params``.
+        data: datasets and how they are loaded.
+        fit: how long and with what to train; where the run is kept.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    fit: Mapping[str, Any]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the model is built with."""
+        return {key: value for key, value in self.model.items() if key != "name"}
+
+
+def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
+    """Return the configuration in a TOML file, with ``changes`` (``key=value``) made to it.
+
+    Raises:
+        ConfigError: there is no such file, it is not TOML, or it says something that is not known.
+    """
+    sections = read_sections(_parse(path), str(path))
+    for change in changes:
+        apply_change(sections, change)
+    _check_required(sections, str(path))
+    return _complete(sections, path.stem)
+
+
+def resolved_toml(config: Config) -> str:
+    """Return the configuration as TOML that says everything, defaults too, and trains as it is."""
+    tables = {"model": config.model, "data": config.data, "fit": config.fit}
+    return tomli_w.dumps({name: dict(table) for name, table in tables.items()})
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration {str(path)!r}{_near_files(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{path} cannot be read: {reason}; give a TOML file in UTF-8") from error
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _near_files(path: Path) -> str:
+    """Return what else there is where the file was looked for."""
+    if not path.parent.is_dir():
+        return f"; there is no folder {str(path.parent)!r}"
+    files = sorted(str(file) for file in path.parent.glob("*.toml") if file.name != "pyproject.toml")
+    if not files:
+        return f"; there is no .toml file in {str(path.parent.absolute())!r}"
+    return near(str(path), files) or f"; there is {', '.join(files[:5])}"
+
+
+def _check_required(sections: Sections, source: str) -> None:
+    for section, keys in SECTIONS.items():
+        if section == "model" and not plain_model(sections):
+            continue  # the class may fix every part
+        for key, known in keys.items():
+            if known.required and key not in sections[section]:
+                hint = "" if sections[section] else f" (there is no section [{section}])"
+                raise ConfigError(f"{source}: [{section}] has no {key!r}{hint}; name {known.about}")
+
+
+def _complete(sections: Sections, stem: str) -> Config:
+    model, data, fit = (_with_defaults(section, sections[section]) for section in SECTIONS)
+    data.setdefault("val_batch_size", data["batch_size"])
+    fit.setdefault("monitor", "val_loss" if "val" in data else "train_loss")
+    fit.setdefault("run_dir", f"runs/{stem}")
+    return Config(model, data, fit)
+
+
+def _with_defaults(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section in the order of its keys, those of the user's own at the end."""
+    filled = {key: values.get(key, known.default) for key, known in SECTIONS[section].items()}
+    return {key: value for key, value in {**filled, **values}.items() if value is not None}

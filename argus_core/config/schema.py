@@ -1,0 +1,205 @@
+"""What a configuration may say: every key of every section, what it takes and its default.
+
+A spec, however it is written, is read into a name or a tuple ``(name, {params})``::
+
+    loss = "CrossEntropyLoss"
+    optimizer = ["AdamW", { lr = 2e-3 }]
+    nn_module = { name = "cnn", classes = 10 }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from argus_core.errors import ConfigError, near
+
+__all__ = [
+    "BATCH_SIZE",
+    "SECTIONS",
+    "Key",
+    "Sections",
+    "plain_model",
+    "read_sections",
+    "read_value",
+    "unknown_key",
+]
+
+BATCH_SIZE = 32
+"""Samples in a batch where nothing else is said."""
+
+Sections = dict[str, dict[str, Any]]
+"""The values of each section by key, specs in their read form."""
+
+Read = Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a section.
+
+    Attributes:
+        about: what it is for, in a few words.
+        read: returns the value in its read form; raises `ConfigError`.
+        default: what holds if the key is left out.
+        required: whether it must be there.
+        kind: the kind of the components that it chooses; "" if it chooses none.
+    """
+
+    about: str
+    read: Read
+    default: Any = None
+    required: bool = False
+    kind: str = ""
+
+
+def read_sections(document: Mapping[str, Any], source: str) -> Sections:
+    """Return the sections of a parsed file, every value in its read form.
+
+    Raises:
+        ConfigError: an unknown section or key, or a value that its key does not take.
+    """
+    for name, section in document.items():
+        _check_section(name, section, source)
+    sections: Sections = {name: {} for name in SECTIONS}
+    for name in SECTIONS:
+        # The model's name first: it decides which other keys the section takes.
+        for key, value in sorted(document.get(name, {}).items(), key=lambda item: item[0] != "name"):
+            sections[name][key] = read_value(sections, name, key, value, source)
+    return sections
+
+
+def read_value(sections: Sections, section: str, key: str, value: Any, source: str) -> Any:
+    """Return ``value`` as ``key`` of ``section`` takes it; ``source`` begins the messages."""
+    where = f"{source}: [{section}] {key}"
+    known = SECTIONS[section].get(key)
+    own = section == "model" and not plain_model(sections)
+    if known is None:
+        if own:
+            return value
+        raise ConfigError(f"{source}: {unknown_key(section, key)}")
+    if own and isinstance(value, dict) and "name" not in value:
+        return value  # parameters of a part that the model class fixes
+    return known.read(value, where)
+
+
+def unknown_key(section: str, key: str) -> str:
+    """Return the end of a message on a key that ``section`` does not have."""
+    elsewhere = next((name for name, keys in SECTIONS.items() if key in keys), None)
+    if elsewhere is not None:
+        return f"[{section}] has {key!r}, which belongs under [{elsewhere}]"
+    hint = near(key, SECTIONS[section]) or f"; it takes {', '.join(SECTIONS[section])}"
+    return f"[{section}] has {key!r}{hint}"
+
+
+def plain_model(sections: Sections) -> bool:
+    """Return whether the model is a plain `Model`, whose keys are all known here."""
+    return sections["model"].get("name", "Model") in ("Model", "argus-torch/Model")
+
+
+def _check_section(name: str, section: Any, source: str) -> None:
+    if name in SECTIONS and isinstance(section, dict):
+        return
+    if name in SECTIONS:
+        raise ConfigError(f"{source}: {name!r} is {section!r}; write it as [{name}] with its keys below")
+    elsewhere = next((known for known, keys in SECTIONS.items() if name in keys), None)
+    if elsewhere is not None:
+        raise ConfigError(f"{source}: {name!r} stands outside its section; put it under [{elsewhere}]")
+    hint = near(name, SECTIONS) or f"; the sections are {', '.join(f'[{known}]' for known in SECTIONS)}"
+    raise ConfigError(f"{source} has the section [{name}]{hint}")
+
+
+def _spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, dict):
+        params = dict(value)
+        name = params.pop("name", None)
+        if isinstance(name, str) and name:
+            return (name, params) if params else name
+    if isinstance(value, list) and _is_spec(value):
+        return (value[0], dict(value[1])) if len(value) == 2 else str(value[0])
+    raise ConfigError(
+        f'{where} is {value!r}; give a name, ["name", {{ parameter = value }}] or a table that has a name'
+    )
+
+
+def _specs(value: Any, where: str) -> list[str | tuple[str, dict[str, Any]]]:
+    if not isinstance(value, list) or _is_spec(value):
+        return [_spec(value, where)]
+    return [_spec(item, f"{where}[{index}]") for index, item in enumerate(value)]
+
+
+def _is_spec(value: list[Any]) -> bool:
+    """Return whether a list is one spec: a name, alone or with a table of parameters."""
+    if not value or not isinstance(value[0], str):
+        return False
+    return len(value) == 1 or (len(value) == 2 and isinstance(value[1], dict))
+
+
+def _value(takes: str, accepts: Callable[[Any], bool]) -> Read:
+    def read(value: Any, where: str) -> Any:
+        if not accepts(value):
+            raise ConfigError(f"{where} is {value!r}; give {takes}")
+        return value
+
+    return read
+
+
+def _whole(least: int) -> Read:
+    return _value(f"a whole number of {least} or more", lambda value: type(value) is int and value >= least)
+
+
+def _is_device(value: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return all(type(item) in (str, int) for item in items)
+
+
+_TEXT = _value("a non-empty string", lambda value: isinstance(value, str) and value != "")
+_SWITCH = _value("true or false", lambda value: isinstance(value, bool))
+_DEVICE = _value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
+
+
+def _one(kind: str, about: str, required: bool = False) -> Key:
+    return Key(about, _spec, required=required, kind=kind)
+
+
+def _several(kind: str, about: str) -> Key:
+    return Key(about, _specs, kind=kind)
+
+
+SECTIONS: dict[str, dict[str, Key]] = {
+    "model": {
+        "name": Key("a registered class of model", _TEXT, "Model"),
+        "nn_module": _one("nn_module", "the network", required=True),
+        "loss": _one("loss", "the loss", required=True),
+        "optimizer": _one("optimizer", "the optimizer", required=True),
+        "prediction_transform": _one("transform", "what turns the network's output into a prediction"),
+        "step": _several("step", "the step strategies"),
+        "device": Key("where to train", _DEVICE, "auto"),
+    },
+    "data": {
+        "train": _one("dataset", "the dataset to train on", required=True),
+        "val": _one("dataset", "the dataset to validate on after each epoch"),
+        "test": _one("dataset", "the dataset to measure the best checkpoint on, after training"),
+        "batch_size": Key("samples in a batch", _whole(1), BATCH_SIZE),
+        "val_batch_size": Key("samples in a batch of val and test, batch_size if left out", _whole(1)),
+        "num_workers": Key("processes that read data", _whole(0), 0),
+        "shuffle": Key("whether each epoch has its own order of training samples", _SWITCH, True),
+        "drop_last": Key("whether to leave out a smaller last training batch", _SWITCH, False),
+        "pin_memory": Key("whether batches wait in memory that an accelerator reads faster", _SWITCH, False),
+    },
+    "fit": {
+        "num_epochs": Key("how often to go through the training data", _whole(1), 1),
+        "metrics": _several("metric", "the metrics besides the loss"),
+        "metrics_on_train": Key("whether to compute the metrics in training too", _SWITCH, False),
+        "callbacks": _several("callback", "callbacks besides those of every run"),
+        "val_callbacks": _several("callback", "callbacks for the events of validation"),
+        "lr_scheduler": _several("lr_scheduler", "learning-rate schedulers"),
+        "monitor": Key("the metric of the best checkpoint; val_loss, or train_loss without val", _TEXT),
+        "seed": Key("fixes initial weights and the order of samples; drawn if left out", _whole(0)),
+        "run_dir": Key("the run directory; runs/ and the file's name if left out", _TEXT),
+    },
+}
+"""Every key by section; the reference page of the documentation is made from it."""

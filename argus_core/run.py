@@ -1,0 +1,223 @@
+"""A training run from a configuration, kept in a run directory."""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from argus_core.build import build_component
+from argus_core.callbacks.callback import Callback
+from argus_core.components import BUILTIN, Component
+from argus_core.config import SECTIONS, Config, resolved_toml
+from argus_core.data import build_dataset, make_loader
+from argus_core.distributions import version_of
+from argus_core.errors import BuildError
+from argus_core.loading import load_model
+from argus_core.model import Model
+from argus_core.registry import resolve
+from argus_core.run_directory import RunDirectory
+from argus_core.spec import Spec, parse_specs
+from argus_core.training import seed_everything
+
+if TYPE_CHECKING:
+    from argus_core.engine import State
+
+__all__ = ["Result", "build_model", "train"]
+
+_LARGEST_SEED = 2**32
+
+Loader = DataLoader[Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run.
+
+    Attributes:
+        directory: where everything is.
+        metrics: the last value of every metric.
+        monitor: the metric that decides which epoch was the best.
+        best_epoch: counts from 0; ``None`` if the metric was never finite.
+        best_value: its value then, exactly.
+        test_metrics: of the best checkpoint on the test data, empty if there are none.
+    """
+
+    directory: RunDirectory
+    metrics: dict[str, float]
+    monitor: str
+    best_epoch: int | None
+    best_value: float | None
+    test_metrics: dict[str, float]
+
+
+def build_model(config: Config) -> Model:
+    """Return the model that a configuration describes.
+
+    Raises:
+        BuildError: the component that ``name`` in ``[model]`` chooses is no class of model.
+    """
+    name = config.model["name"]
+    cls: Any = resolve("model", name).load()
+    if not isinstance(cls, type) or not issubclass(cls, Model):
+        raise BuildError(
+            f"model {name!r} is {cls!r}, which is no subclass of argus_core.Model; choose another"
+        )
+    return cls(config.params)
+
+
+def train(config: Config, overwrite: bool = False) -> Result:
+    """Train as ``config`` says and keep the run in its run directory.
+
+    A run that fails before its first update leaves nothing behind.
+
+    Args:
+        config: without a seed one is drawn, and kept with the run.
+        overwrite: whether a run that the directory already holds is removed.
+
+    Raises:
+        ConfigError: the directory already holds a run, or something else that is in the way.
+    """
+    directory = RunDirectory(Path(config.fit["run_dir"]))
+    directory.check(overwrite)
+    seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
+    config = replace(config, fit={**config.fit, "seed": seed})
+    seed_everything(seed)  # before the network draws its initial weights
+    loaders = _build_loaders(config.data, seed)
+    model = build_model(config)
+    versions = _versions([*_components_of(model), *_components_in(config)])
+    directory.create(resolved_toml(config), versions, overwrite)
+    witness = _Witness(directory)
+    try:
+        metrics = _fit(model, config, loaders, directory, witness)
+    except BaseException:
+        if not witness.began:
+            directory.discard()
+        raise
+    tested = _test(config, loaders.get("test"), directory)
+    return Result(directory, metrics, config.fit["monitor"], witness.best_epoch, witness.best_value, tested)
+
+
+class _Witness(Callback):
+    """Sees whether a run got as far as an update, and which epoch was the best."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+        self.began = False
+        self.best_epoch: int | None = None
+        self.best_value: float | None = None
+
+    def catch_exception(self, state: State) -> None:
+        self.began = state.global_step + state.updates_skipped > 0
+
+    def checkpoint_saved(self, state: State) -> None:
+        if state.checkpoint_path == self.directory.best:
+            self.best_epoch = state.epoch
+
+
+def _fit(
+    model: Model, config: Config, loaders: dict[str, Loader], directory: RunDirectory, witness: _Witness
+) -> dict[str, float]:
+    fit = config.fit
+    best = build_component("callback", _best_checkpoint(directory, fit["monitor"]), "callbacks")
+    metrics = model.fit(
+        loaders["train"],
+        loaders.get("val"),
+        fit["num_epochs"],
+        metrics=fit.get("metrics"),
+        metrics_on_train=fit["metrics_on_train"],
+        callbacks=[
+            *_reports(directory, fit.get("callbacks", [])),
+            best,
+            _last_checkpoint(directory),
+            witness,
+        ],
+        val_callbacks=fit.get("val_callbacks"),
+        lr_scheduler=fit.get("lr_scheduler"),
+        seed=fit["seed"],
+    )
+    witness.best_value = best.monitor.best
+    return metrics
+
+
+def _reports(directory: RunDirectory, own: list[Any]) -> list[Any]:
+    """Return the callbacks that report a run, and the user's own."""
+    named = {spec.name for spec in parse_specs("callback", own, "callbacks")}
+    progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": True})]
+    return [
+        *progress,
+        ("logging_to_file", {"file_path": str(directory.log)}),
+        ("metrics_jsonl", {"file_path": str(directory.metrics)}),
+        *own,
+    ]
+
+
+def _best_checkpoint(directory: RunDirectory, monitor: str) -> tuple[str, dict[str, Any]]:
+    params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
+    return "monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params}
+
+
+def _last_checkpoint(directory: RunDirectory) -> tuple[str, dict[str, Any]]:
+    params = {"file_format": directory.last.name, "max_saves": 1, "optimizer_state": True}
+    return "checkpoint", {"dir_path": str(directory.checkpoints), **params}
+
+
+def _build_loaders(data: Any, seed: int) -> dict[str, Loader]:
+    """Return the loaders of the datasets that there are; only training is shuffled."""
+    shared = {key: data[key] for key in ("num_workers", "pin_memory")} | {"seed": seed}
+    loaders: dict[str, Loader] = {}
+    for split in ("train", "val", "test"):
+        if split in data:
+            dataset = build_dataset(data[split], f"[data] {split}")
+            if split == "train":
+                options = {key: data[key] for key in ("batch_size", "shuffle", "drop_last")}
+            else:
+                options = {"batch_size": data["val_batch_size"]}
+            loaders[split] = make_loader(dataset, **options, **shared)
+    return loaders
+
+
+def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dict[str, float]:
+    """Measure the best checkpoint on the test data, once, after training."""
+    if loader is None or not directory.best.exists():
+        return {}
+    model = load_model(directory.best, optimizer=None, device=config.model["device"])
+    values = model.validate(loader, config.fit.get("metrics"))
+    tested = {f"test_{name.removeprefix('val_')}": value for name, value in values.items()}
+    directory.test.write_text(json.dumps(tested, indent=2) + "\n", encoding="utf-8")
+    return tested
+
+
+def _components_of(model: Model) -> Iterator[Component]:
+    yield from (
+        part.component for part in [*model.parts.values(), *model.step_parts] if part and part.component
+    )
+
+
+def _components_in(config: Config) -> Iterator[Component]:
+    """Yield the components that a configuration names outside the model's parts."""
+    yield resolve("model", config.model["name"])
+    for section, values in (("data", config.data), ("fit", config.fit)):
+        for key, known in SECTIONS[section].items():
+            if known.kind and key in values:
+                specs: list[Spec] = parse_specs(known.kind, values[key], f"[{section}] {key}")
+                yield from (resolve(known.kind, spec.name) for spec in specs)
+
+
+def _versions(components: list[Component]) -> dict[str, Any]:
+    """Return the versions of everything that takes part in a run."""
+    providers = {each.provider: each.version for each in components if each.provider not in (None, BUILTIN)}
+    return {
+        BUILTIN: version_of(BUILTIN),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "providers": dict(sorted(providers.items(), key=str)),
+    }
