@@ -68,8 +68,14 @@ def _check_params(
         hint = near(unknown, takes) if unknown is not None else ""
         raise ParamsError(
             f"{label} does not take these parameters ({error}){hint}; "
-            f"it takes {name_of(factory)}{signature}, and was given {_shown(params)}"
+            f"it takes {name_of(factory)}{_without_types(signature)}, and was given {_shown(params)}"
         ) from error
+
+
+def _without_types(signature: inspect.Signature) -> inspect.Signature:
+    empty = inspect.Signature.empty
+    parameters = [parameter.replace(annotation=empty) for parameter in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=empty)
 
 
 def _is_spec(value: Any) -> bool:

@@ -133,7 +133,8 @@ def canonical(value: Any) -> bytes:
 
 
 def _writer(manifest: dict[str, Any]) -> str:
-    version = manifest.get("argus")
+    versions = manifest.get("versions")
+    version = versions.get("argus") if isinstance(versions, dict) else None
     return describe(version)[:40] if isinstance(version, str) else "of an unknown version"
 
 

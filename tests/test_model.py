@@ -100,7 +100,7 @@ def test_a_name_of_another_kind_is_pointed_out() -> None:
 
 def test_parameters_that_the_factory_does_not_take_show_its_signature() -> None:
     with pytest.raises(
-        ParamsError, match=r"did you mean 'classes'\?; it takes Net\(features: .*given \(clases=3\)"
+        ParamsError, match=r"did you mean 'classes'\?; it takes Net\(features=4, .*given \(clases=3\)"
     ):
         Model({**PARAMS, "nn_module": ("net", {"clases": 3})})
 
