@@ -89,6 +89,8 @@ def train(config: Config, overwrite: bool = False) -> Result:
     directory.check(overwrite)
     seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
     config = replace(config, fit={**config.fit, "seed": seed})
+    if "num_threads" in config.fit:
+        torch.set_num_threads(config.fit["num_threads"])
     seed_everything(seed)  # before the network draws its initial weights
     loaders = _build_loaders(config.data, seed)
     model = build_model(config)

@@ -74,6 +74,15 @@ def test_resolved_configuration_repeats_the_run(folder: Path) -> None:
     assert lines(first) == lines(second)
 
 
+def test_num_threads_is_what_torch_uses(folder: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        run(folder, "num_threads=2")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_seed_that_is_drawn_is_kept_with_the_run(folder: Path) -> None:
     path = small_config(folder)
     path.write_text(path.read_text("utf-8").replace("seed = 0\n", ""), "utf-8")
