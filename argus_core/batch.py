@@ -22,14 +22,20 @@ def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
     >>> deep_to({"x": (torch.ones(2), "name")}, torch.float64)
     {'x': (tensor([1., 1.], dtype=torch.float64), 'name')}
     """
-    if isinstance(value, torch.Tensor) or _has(value, "to"):  # packed sequences, graphs, token encodings
+    if isinstance(value, torch.Tensor):
+        return value.to(*args, **kwargs)
+    if type(value) in (tuple, list):  # the usual batch; this runs in every update
+        return type(value)([deep_to(item, *args, **kwargs) for item in value])
+    if _has(value, "to"):  # packed sequences, graphs, token encodings
         return value.to(*args, **kwargs)
     return _rebuild(value, lambda item: deep_to(item, *args, **kwargs))
 
 
 def deep_detach(value: Any) -> Any:
     """Return ``value`` with every tensor cut off from the graph; containers keep their type."""
-    if isinstance(value, torch.Tensor) or _has(value, "detach"):
+    if isinstance(value, torch.Tensor):
+        return value.detach() if value.requires_grad else value
+    if _has(value, "detach"):
         return value.detach()
     return _rebuild(value, deep_detach)
 
@@ -156,12 +162,13 @@ def _first_tensor(value: Any, least_ndim: int = 0) -> torch.Tensor | PackedSeque
         return value if value.ndim >= least_ndim else None
     if isinstance(value, PackedSequence):
         return value
-    if isinstance(value, Mapping):
-        value = value.values()
-    elif not isinstance(value, tuple | list):
-        return None
-    found = (_first_tensor(item, least_ndim) for item in value)
-    return next((tensor for tensor in found if tensor is not None), None)
+    if not isinstance(value, (tuple, list)):
+        value = value.values() if isinstance(value, Mapping) else ()
+    for item in value:
+        tensor = _first_tensor(item, least_ndim)
+        if tensor is not None:
+            return tensor
+    return None
 
 
 def _is_namedtuple(value: Any) -> bool:

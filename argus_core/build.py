@@ -46,7 +46,7 @@ def call_factory(
         return factory(*args, **params)
     except ArgusError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin never ends the program
         raise BuildError(
             f"{label} cannot be built from {_shown(params)}: "
             f"{type(error).__name__}: {error}; check its parameters"
@@ -88,5 +88,5 @@ def name_of(factory: Callable[..., Any]) -> str:
 
 
 def _shown(params: Mapping[str, Any]) -> str:
-    shown = ", ".join(f"{name}={value!r}" for name, value in params.items())
+    shown = " ".join(", ".join(f"{name}={value!r}" for name, value in params.items()).split())  # on one line
     return f"({shown})" if len(shown) < 200 else f"({shown[:200]}...)"

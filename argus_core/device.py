@@ -58,9 +58,8 @@ def _resolve_one(device: Any) -> torch.device:
 
 
 def _check_data_parallel(devices: list[torch.device]) -> None:
-    if {device.type for device in devices} != {"cuda"} or len(
-        {device.index or 0 for device in devices}
-    ) < len(devices):
+    indices = {device.index or 0 for device in devices}  # 'cuda' is 'cuda:0'
+    if any(device.type != "cuda" for device in devices) or len(indices) < len(devices):
         raise BuildError(
             f"a list of devices means torch.nn.DataParallel, which needs different CUDA devices, not "
             f"{[str(device) for device in devices]}; give one device"

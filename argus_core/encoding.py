@@ -198,7 +198,7 @@ def _decode_tag(tag: str, payload: Any, tensors: Mapping[str, Tensor]) -> Any:
     if tag == "$tensor":
         return _get(payload, tensors)
     if tag == "$ndarray":
-        return _get(payload, tensors).cpu().numpy()
+        return _numpy().asarray(_get(payload, tensors).cpu())
     return _decode_text(tag, payload)
 
 
@@ -228,12 +228,19 @@ def _decode_dict(pairs: list[Any], tensors: Mapping[str, Tensor]) -> dict[Any, A
 
 
 def _decode_scalar(payload: list[Any], tensors: Mapping[str, Tensor]) -> Any:
-    import numpy
-
-    name, number = payload[0], _decode(payload[1], tensors)
-    if len(payload) != 2 or name not in NUMBERS or type(number) not in (bool, int, float):
+    name, encoded = payload
+    number = _decode(encoded, tensors)
+    if name not in NUMBERS or type(number) not in (bool, int, float):
         raise ValueError(name)
-    return numpy.dtype(name).type(number)
+    return _numpy().dtype(name).type(number)
+
+
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise CheckpointError("the checkpoint holds numpy arrays or scalars; pip install numpy") from error
+    return numpy
 
 
 def _get(name: str, tensors: Mapping[str, Tensor]) -> Tensor:

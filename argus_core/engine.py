@@ -15,6 +15,8 @@
 from __future__ import annotations
 
 import logging
+import reprlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from argus_core.errors import ArgusError, BuildError, near
+from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.hooks import PROJECT, RunHooks
 from argus_core.steps.update import StepOutput, Window
 
@@ -97,6 +99,10 @@ class Engine:
         callbacks: Iterable[Any] = (),
         metrics: Iterable[Metric] = (),
     ) -> None:
+        if type(window_size) is not int or not 1 <= window_size <= sys.maxsize:
+            raise BuildError(
+                f"one update is to take {window_size!r} loader batches; make window_size 1 or more"
+            )
         self.step = step
         self.window_size = window_size
         self.callbacks: tuple[Any, ...] = tuple(callbacks)
@@ -126,6 +132,7 @@ class Engine:
             ArgusError: the loader gives no batches.
         """
         state = self.state
+        _check_loader(loader, state.phase)
         state.stopped = False
         state.epoch = start_epoch
         self.num_epochs = num_epochs
@@ -140,9 +147,17 @@ class Engine:
             self.raise_event("complete")
         except BaseException as error:
             state.exception = error
-            self.raise_event("catch_exception")
+            self._show_exception()
             raise
         return state
+
+    def _show_exception(self) -> None:
+        """Call all that listen to ``catch_exception``; the run's own exception matters more than theirs."""
+        for handler in self._handlers["catch_exception"]:
+            try:
+                handler(self.state)
+            except Exception:
+                self.state.logger.exception("a callback failed in catch_exception: %s", handler)
 
     def _run_epoch(self, loader: Iterable[Any]) -> None:
         state = self.state
@@ -152,9 +167,13 @@ class Engine:
         self.raise_event("epoch_start")
         self._run_iterations(loader)
         if state.iteration < 0:
-            raise ArgusError(f"the {state.phase} loader gave no batches; give it data, or drop drop_last")
+            again = "; a generator gives them once, so make it a list or a DataLoader"
+            raise ArgusError(
+                f"the {state.phase} loader gave no batches; give it data, or drop drop_last"
+                f"{again if state.epoch > 0 else ''}"
+            )
         for metric in self.metrics:
-            state.metrics[f"{state.phase}_{metric.name}"] = metric.compute()
+            state.metrics[f"{state.phase}_{metric.name}"] = _computed(metric)
         self.raise_event("epoch_complete")
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
@@ -190,11 +209,31 @@ def _grouped(loader: Iterable[Any], size: int) -> Iterator[Window]:
         yield window
 
 
+def _check_loader(loader: Any, phase: str) -> None:
+    """Refuse what cannot be gone through; `iter` itself could start a loader's workers."""
+    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+        raise ParamsError(
+            f"the {phase} loader is {reprlib.repr(loader)}; give an iterable of batches, such as a list or a "
+            "torch.utils.data.DataLoader"
+        )
+
+
 def _length(loader: Iterable[Any]) -> int | None:
     try:
         return len(loader)  # type: ignore[arg-type]
-    except TypeError:  # an iterable dataset or a generator
+    except (TypeError, NotImplementedError):  # an iterable dataset or a generator
         return None
+
+
+def _computed(metric: Metric) -> float:
+    value = metric.compute()
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise BuildError(
+            f"metric {metric.name!r} computed {reprlib.repr(value)}, which is no number; "
+            "return a float from compute()"
+        ) from error
 
 
 def _handlers(callbacks: Sequence[Any]) -> dict[str, tuple[Handler, ...]]:
@@ -228,9 +267,21 @@ class _CallbackManager(pluggy.PluginManager):
 
     def register_callback(self, callback: Any) -> None:
         events = [event for event in vars(self.hook) if not event.startswith("_")]
+        if isinstance(callback, type):
+            raise BuildError(
+                f"callback {callback.__name__} is a class; give an instance, {callback.__name__}()"
+            )
+        if self.is_registered(callback):
+            name = getattr(callback, "name", type(callback).__name__)
+            raise BuildError(f"callback {name} is listed twice, the same object; list it once")
         check = getattr(callback, "check_events", None)
         if check is not None:
             check(events)
+        elif not any(callable(getattr(callback, event, None)) for event in events):
+            raise BuildError(
+                f"callbacks has {reprlib.repr(callback)}, which listens to no event; give a name, a spec, an "
+                "argus_core.Callback, or a function decorated with on_epoch_complete and the like"
+            )
         try:
             self.register(callback, name=f"{type(callback).__name__}-{id(callback)}")
         except (pluggy.PluginValidationError, ValueError) as error:

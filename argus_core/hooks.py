@@ -127,7 +127,7 @@ class StepHooks:
     """The slots of one optimizer update, in the order in which they are reached.
 
     A strategy implements a slot by a method of that name marked with ``hookimpl``; it may leave out
-    arguments that it does not use.
+    arguments that it does not use. A method of a slot's name without the mark is refused.
     """
 
     @_slot(Composition.EACH)

@@ -19,10 +19,13 @@ def is_legacy(file_path: Path) -> bool:
     """Return whether the file is an archive or a pickle as `torch.save` writes them."""
     try:
         with file_path.open("rb") as file:
-            start = file.read(2)
-    except OSError:
+            start = file.read(9)
+    except (OSError, ValueError):  # of a name that no file can have
         return False
-    return start == b"PK" or (start[:1] == b"\x80" and file_path.suffix in (".pth", ".pt"))
+    # A safetensors file begins with the header's length in 8 bytes, which can be any, and a brace.
+    if start[8:] == b"{":
+        return False
+    return start[:2] == b"PK" or (start[:1] == b"\x80" and file_path.suffix in (".pth", ".pt"))
 
 
 def read_legacy(file_path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ anything is built; then the model is built the way any model is built, and its s
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -117,7 +118,9 @@ def _load(
     params = saved.params()
     if change_params_func is not None:
         params = change_params_func(params)
-    params |= new_params
+        if not isinstance(params, Mapping):
+            raise SpecError(f"change_params_func returned {reprlib.repr(params)}; return the params to use")
+    params = {**params, **new_params}
     names = _Names(saved)
     cls = names.model_class(model_name)
     for slot, change in changes.items():
@@ -164,7 +167,13 @@ class _Names:
             component = registry.resolve("model", model_name)
         else:
             component = self._find("model", record) or registry.resolve("model", f"{BUILTIN}/Model")
-        return cast("type[Model]", component.load())
+        found = component.load()
+        if not isinstance(found, type) or not hasattr(found, "build_nn_module"):
+            raise SpecError(
+                f"model {component.name!r} is {component.target}, which is no subclass of argus_core.Model; "
+                "register it as one, or give load_model another model_name"
+            )
+        return cast("type[Model]", found)
 
     def bind(self, cls: type[Model], params: dict[str, Any]) -> Bindings:
         """Return the components by kind and name as ``params`` has it; completes ``params`` by names.
@@ -243,7 +252,13 @@ def _load_states(
     if model.optimizer is not None and _is_kept("optimizer", changes):
         optimizer_state, names = saved.optimizer_state()
     if change_state_dict_func is not None:
-        nn_state, optimizer_state = change_state_dict_func(nn_state, optimizer_state)
+        changed = change_state_dict_func(nn_state, optimizer_state)
+        if not isinstance(changed, tuple | list) or len(changed) != 2 or not isinstance(changed[0], Mapping):
+            raise SpecError(
+                f"change_state_dict_func returned {reprlib.repr(changed)}; return the network's state dict "
+                "and the optimizer's, or None for it"
+            )
+        nn_state, optimizer_state = changed
         names = None
     load_module_state(model.get_nn_module(), nn_state, _title(model, "nn_module"))
     for slot in ("loss", "prediction_transform"):

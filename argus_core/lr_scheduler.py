@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import check_monitor, monitored_value
-from argus_core.errors import SpecError
+from argus_core.errors import BuildError, SpecError
 from argus_core.spec import parse_spec, parse_specs
 
 if TYPE_CHECKING:
@@ -68,14 +68,21 @@ def build_schedules(value: Any, model: Model) -> list[LRSchedule]:
     """
     if value is None:
         return []
+    if isinstance(value, ReduceLROnPlateau):
+        raise SpecError(
+            "lr_scheduler is a ReduceLROnPlateau, which needs a metric to follow; "
+            "give ('ReduceLROnPlateau', {'monitor': 'val_loss'})"
+        )
     if isinstance(value, LRScheduler):
         return [LRSchedule(value)]
     if model.optimizer is None:
         raise SpecError("lr_scheduler needs the model to have an optimizer; name one in params")
-    return [
-        _build_schedule(spec.name, dict(spec.params), model.optimizer)
-        for spec in parse_specs("lr_scheduler", value, "lr_scheduler")
-    ]
+    specs = parse_specs("lr_scheduler", value, "lr_scheduler")
+    if not any("last_epoch" in spec.params for spec in specs):
+        # An earlier run's schedule left its first rate there, and torch would take it for the present one.
+        for group in model.optimizer.param_groups:
+            group.pop("initial_lr", None)
+    return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]
 
 
 def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:
@@ -83,6 +90,10 @@ def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> 
     monitor = params.pop("monitor", None)
     if interval not in _INTERVALS:
         raise SpecError(f"lr_scheduler {name!r} has interval {interval!r}; give 'epoch' or 'update'")
+    if not isinstance(monitor, str | None):
+        raise SpecError(
+            f"lr_scheduler {name!r} has monitor {monitor!r}; give the name of a metric, such as 'val_loss'"
+        )
     scheduler = _build_scheduler(name, params, optimizer)
     if isinstance(scheduler, ReduceLROnPlateau):
         if monitor is None:
@@ -100,7 +111,14 @@ def _build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer)
     nested = params.pop("schedulers", None)
     if nested is None:
         scheduler: LRScheduler = build_component("lr_scheduler", (name, params), "lr_scheduler", optimizer)
+        if not callable(getattr(scheduler, "step", None)):
+            raise BuildError(
+                f"lr_scheduler {name!r} built {scheduler!r}, which has no step(); its factory must return a "
+                "scheduler like those of torch.optim.lr_scheduler"
+            )
         return scheduler
+    if not isinstance(nested, list | tuple):
+        raise SpecError(f"lr_scheduler {name!r} has schedulers {nested!r}; give a list of specs")
     specs = [parse_spec("lr_scheduler", item, "lr_scheduler schedulers") for item in nested]
     schedulers = [_build_scheduler(spec.name, spec.params, optimizer) for spec in specs]
     params |= {"optimizer": optimizer, "schedulers": schedulers}

@@ -27,6 +27,7 @@ __all__ = [
     "describe",
     "dumps",
     "encode",
+    "excess",
     "loads",
     "migrate",
     "strict_json",
@@ -59,7 +60,7 @@ def dumps(manifest: dict[str, Any]) -> bytes:
     """
     _check_json(manifest, "manifest", MAX_LEVELS)
     data = canonical(manifest)
-    if why := _excess(data):
+    if why := excess(data):
         raise ParamsError(f"the manifest {why}; keep large data in tensors or arrays")
     return data
 
@@ -72,7 +73,7 @@ def loads(data: bytes) -> dict[str, Any]:
         CorruptCheckpointError: it is not the canonical JSON of an object.
     """
     if len(data) > MAX_BYTES:
-        raise UnsafeCheckpointError(f"the manifest {_excess(data)}; argus_core does not write such files")
+        raise UnsafeCheckpointError(f"the manifest {excess(data)}; argus_core does not write such files")
     manifest = strict_json(data, "the manifest")
     if not isinstance(manifest, dict):
         raise CorruptCheckpointError(
@@ -110,7 +111,7 @@ def strict_json(data: bytes, what: str) -> Any:
         UnsafeCheckpointError: it would take far more memory than a checkpoint's does, or is too deep.
         CorruptCheckpointError: it is not JSON, not canonical, or names a key twice.
     """
-    if why := _excess(data, limit=len(data)):
+    if why := excess(data, limit=len(data)):
         raise UnsafeCheckpointError(f"{what} {why}; argus_core does not write such files")
     try:
         value = json.loads(
@@ -135,10 +136,11 @@ def canonical(value: Any) -> bytes:
 def _writer(manifest: dict[str, Any]) -> str:
     versions = manifest.get("versions")
     version = versions.get("argus") if isinstance(versions, dict) else None
-    return describe(version)[:40] if isinstance(version, str) else "of an unknown version"
+    return str(describe(version))[:40] if isinstance(version, str) else "of an unknown version"
 
 
-def _excess(data: bytes, limit: int = MAX_BYTES) -> str | None:
+def excess(data: bytes, limit: int = MAX_BYTES) -> str | None:
+    """Return what about JSON is more than will be parsed, as the end of a sentence, or None."""
     if len(data) > limit:
         return f"takes {len(data):,} bytes, and {limit:,} is the most"
     containers = data.count(b"[") + data.count(b"{")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -211,7 +212,9 @@ class Model:
             )
         input, target = batch
         prediction = self.nn_module(input)
-        return prediction, target, self._loss_function()(prediction, target)
+        if self.loss is None:
+            self._check_ready("compute a loss", "loss")
+        return prediction, target, self.loss(prediction, target)
 
     def loss_reduction(self) -> str:
         """Return how the loss joins its samples: ``"mean"``, or ``"sum"`` (micro-batches then just add)."""
@@ -281,7 +284,8 @@ class Model:
 
     def set_device(self, device: Any) -> None:
         """Move network, loss and optimizer state to a device, or to a list of CUDA devices."""
-        self._devices = self.build_device(device)
+        devices = self.build_device(device)
+        self._devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.device = self._devices[0]
         module = self.get_nn_module().to(self.device)
         several = len(self._devices) > 1
@@ -300,7 +304,7 @@ class Model:
     def set_lr(self, lr: float | Iterable[float]) -> None:
         """Set the learning rate of all parameter groups, or one for each from a list."""
         groups = self._optimizer().param_groups
-        rates = [float(rate) for rate in lr] if isinstance(lr, Iterable) else [float(lr)] * len(groups)
+        rates = _rates(lr, len(groups))
         if len(rates) != len(groups):
             raise SpecError(
                 f"set_lr got {len(rates)} rates for {len(groups)} parameter groups; give one for each"
@@ -336,8 +340,10 @@ class Model:
     def _build(self) -> None:
         for slot in ("nn_module", "loss", "optimizer", "prediction_transform"):
             part = self.parts[slot]
-            build = getattr(self, f"build_{slot}")
-            setattr(self, slot, None if part is None else build(part.factory, dict(part.params)))
+            built = None if part is None else getattr(self, f"build_{slot}")(part.factory, dict(part.params))
+            if part is not None:
+                _check_built(part, slot, built)
+            setattr(self, slot, built)
             if slot == "loss":  # before the optimizer, which holds on to the parameters as they are
                 self.set_device(self.params.get("device", "auto"))
 
@@ -362,12 +368,6 @@ class Model:
                 "override forward_loss instead, or leave step out"
             )
 
-    def _loss_function(self) -> Callable[..., torch.Tensor]:
-        if self.loss is None:
-            self._check_ready("compute a loss", "loss")
-        function: Callable[..., torch.Tensor] = self.loss
-        return function
-
     def _optimizer(self) -> Optimizer:
         self._check_ready("use a learning rate", "optimizer")
         optimizer: Optimizer = self.optimizer
@@ -390,6 +390,30 @@ class Model:
         self.nn_module.train(training)
         if isinstance(self.loss, nn.Module):
             self.loss.train(training)
+
+
+def _check_built(part: Part, slot: str, built: Any) -> None:
+    """Refuse what a factory, or an overridden build method, returned by mistake."""
+    accepted, is_right = {
+        "nn_module": ("a torch.nn.Module", isinstance(built, nn.Module)),
+        "optimizer": ("a torch.optim.Optimizer", built is None or hasattr(built, "param_groups")),
+    }.get(slot, ("a callable", built is None or callable(built)))
+    if not is_right:
+        raise BuildError(
+            f"{part.label} was built as {built!r}; its factory, or build_{slot}, must return {accepted}"
+        )
+
+
+def _rates(lr: Any, count: int) -> list[float]:
+    """Return learning rates, as many as were given or ``count`` times one."""
+    several = isinstance(lr, Iterable) and not isinstance(lr, str) and getattr(lr, "ndim", 1) > 0
+    try:
+        rates = [float(rate) for rate in lr] if several else [float(lr)] * count
+    except (TypeError, ValueError):
+        rates = [math.nan]
+    if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
+        raise SpecError(f"set_lr got {lr!r}; give a number that is not negative, or a list of such numbers")
+    return rates
 
 
 def _needs_closure(optimizer: Optimizer) -> bool:

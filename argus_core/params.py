@@ -107,6 +107,8 @@ def _check(value: object, where: str, levels: int) -> None:
         raise ParamsError(f"{where} is {_description(value)}")
     if sort == "tensor" and (why := unstorable(value)):
         raise ParamsError(f"{where} {why}")
+    if sort == "tensor" and value.requires_grad:  # type: ignore[attr-defined]
+        raise ParamsError(f"{where} requires grad, and would come back without; give its detach()")
     left = levels - _levels(value)
     if left < 0:
         raise ParamsError(

@@ -85,8 +85,7 @@ def choose(kind: str, slot: str, offered: Any, has_value: bool, value: Any, reso
         if value is None or isinstance(value, Mapping):
             return _component_part(kind, default.name, {**default.params, **(value or {})}, resolve)
         return _named(kind, parse_spec(kind, value, where), resolve)
-    if not callable(offered):
-        raise SpecError(f"class attribute {slot} is {offered!r}; give a class, a dict of classes or a name")
+    _check_offered(f"class attribute {slot}", offered, "a class, a dict of classes or a name")
     if value is not None and not isinstance(value, Mapping):
         raise SpecError(
             f"{where} is {value!r}, but the model class fixes {slot} to {name_of(offered)}; "
@@ -153,18 +152,26 @@ def build_strategies(parts: Iterable[Part]) -> list[Strategy]:
     return strategies
 
 
+def _check_offered(what: str, offered: Any, accepted: str) -> None:
+    # A module can be called too, with a batch.
+    if not callable(offered) or (not isinstance(offered, type) and hasattr(offered, "state_dict")):
+        raise SpecError(f"{what} is {offered!r}; give {accepted}")
+
+
 def _from_choices(kind: str, where: str, offered: Mapping[str, Any], value: Any, resolve: Resolve) -> Part:
-    known = ", ".join(map(repr, offered))
+    choices = {str(name): choice for name, choice in offered.items()}
+    known = ", ".join(map(repr, choices)) or "none"
     if value is None or isinstance(value, Mapping):
         raise SpecError(f"{where} must name one of {known}: a name or (name, {{params}}), not {value!r}")
     spec = parse_spec(kind, value, where)
-    if spec.name not in offered:
+    if spec.name not in choices:
         raise SpecError(
-            f"{where} names {spec.name!r}{near(spec.name, offered)}; the model class offers {known}"
+            f"{where} names {spec.name!r}{near(spec.name, choices)}; the model class offers {known}"
         )
-    choice = offered[spec.name]
+    choice = choices[spec.name]
     if isinstance(choice, str):
         return _component_part(kind, choice, spec.params, resolve)
+    _check_offered(f"{where}: the model class offers {spec.name!r}, which", choice, "a class or a name")
     return _fixed_part(kind, spec.name, choice, spec.params)
 
 

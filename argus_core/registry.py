@@ -17,7 +17,7 @@ from argus_core import diagnosis
 from argus_core.components import KINDS, Component, Factory, check_kind, check_name
 from argus_core.discovery import Index, scan, scan_builtins
 from argus_core.distributions import normalised, notice_new
-from argus_core.errors import ArgusError, SpecError
+from argus_core.errors import ArgusError, SpecError, UnknownNameError
 
 __all__ = [
     "KINDS",
@@ -119,6 +119,8 @@ class Registry:
 
     def _find_qualified(self, kind: str, name: str) -> Component:
         provider, _, short = name.partition("/")
+        if not provider or not short:
+            raise UnknownNameError(f"no {kind} named {name!r}; write provider/name (argus list {kind})")
         provider = normalised(provider)
         theirs = [each for each in self.index.components if each.provider == provider]
         for component in theirs:

@@ -9,7 +9,7 @@ from typing import Any
 
 from argus_core.checkpoint import PREFIXES
 from argus_core.encoding import decode, tensor_names
-from argus_core.errors import UnsafeCheckpointError
+from argus_core.errors import CheckpointError, UnsafeCheckpointError
 from argus_core.parts import KIND_OF_PART
 from argus_core.state import number_optimizer_state
 from argus_core.storage import CheckpointFile
@@ -48,15 +48,14 @@ class SavedFile(AbstractSaved):
         self.components = self._manifest["components"]
 
     def params(self) -> dict[str, Any]:
-        params: dict[str, Any] = self._decode(self._manifest["params"])
-        return params
+        return self._decode_dict("params", self._manifest["params"])
 
     def module_state(self, slot: str) -> dict[str, Any]:
         prefix = PREFIXES[slot] + "/"
         header = self._file.header
         stored = self._read([name for name in (*header.entries, *header.aliases) if name.startswith(prefix)])
         state = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
-        state.update(self._decode(self._manifest["extra"].get(PREFIXES[slot], {})))
+        state.update(self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {})))
         return state
 
     def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
@@ -64,9 +63,17 @@ class SavedFile(AbstractSaved):
         if encoded is None:
             return None, None
         named = self._decode(encoded)
+        if not _is_named_state(named):
+            raise _malformed(self._file.path, "optimizer")
         return number_optimizer_state(named), [
             name for group in named["param_groups"] for name in group["params"]
         ]
+
+    def _decode_dict(self, section: str, encoded: Any) -> dict[str, Any]:
+        decoded = self._decode(encoded)
+        if not isinstance(decoded, dict):
+            raise _malformed(self._file.path, section)
+        return decoded
 
     def _decode(self, encoded: Any) -> Any:
         return decode(encoded, self._read(tensor_names(encoded)))
@@ -80,19 +87,20 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
     sections = {"model": dict, "params": dict, "components": dict, "extra": dict}
     for section, sort in sections.items():
         if not isinstance(manifest.get(section), sort):
-            raise UnsafeCheckpointError(
-                f"{path}: the manifest has no valid {section!r}; do not trust this file"
-            )
+            raise _malformed(path, section)
     components = manifest["components"]
     steps = components.get("step", [])
-    records = [manifest["model"], *(components.get(slot) for slot in KIND_OF_PART)]
-    for record in [*records, *(steps if isinstance(steps, list) else [steps])]:
-        if record is not None and not _is_record(record):
-            raise UnsafeCheckpointError(
-                f"{path}: the manifest's components are malformed; do not trust this file"
-            )
+    records = [components[slot] for slot in KIND_OF_PART if components.get(slot) is not None]
+    if not isinstance(steps, list) or not all(map(_is_record, [manifest["model"], *records, *steps])):
+        raise _malformed(path, "components")
     if manifest.get("optimizer") is not None and not _is_optimizer(manifest["optimizer"]):
-        raise UnsafeCheckpointError(f"{path}: the manifest's optimizer is malformed; do not trust this file")
+        raise _malformed(path, "optimizer")
+
+
+def _malformed(path: Path, section: str) -> UnsafeCheckpointError:
+    return UnsafeCheckpointError(
+        f"{path}: the manifest's {section!r} is not as argus_core writes it; do not trust this file"
+    )
 
 
 def _is_record(record: Any) -> bool:
@@ -108,10 +116,46 @@ def _is_optimizer(optimizer: Any) -> bool:
     return isinstance(optimizer, dict) and set(optimizer) == {"state", "param_groups"}
 
 
+def _is_named_state(optimizer: Mapping[str, Any]) -> bool:
+    """Return whether an optimizer's state has the form that `state.name_optimizer_state` gives it."""
+    state, groups = optimizer["state"], optimizer["param_groups"]
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return False
+    lists = [group.get("params") for group in groups]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        return False
+    known = {name for names in lists for name in names}
+    return isinstance(state, dict) and all(
+        name in known and isinstance(slots, dict) for name, slots in state.items()
+    )
+
+
+def _check_state(state: Any) -> None:
+    """Refuse what has not the form of a pytorch-argus checkpoint, read from a file or made by the user."""
+    forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
+    wrong = [key for key, form in forms.items() if not isinstance(_get(state, key), form)]
+    if not isinstance(_get(state, "optimizer_state_dict"), Mapping | None):
+        wrong.append("optimizer_state_dict")
+    if wrong:
+        raise CheckpointError(
+            f"the saved state has no valid {', '.join(wrong)}; it takes model_name (a string), params, "
+            "nn_state_dict and perhaps optimizer_state_dict (dicts)"
+        )
+
+
+def _get(state: Any, key: str) -> Any:
+    return state.get(key) if isinstance(state, Mapping) else None
+
+
 class SavedState(AbstractSaved):
-    """State in memory, in the form of pytorch-argus."""
+    """State in memory, in the form of pytorch-argus.
+
+    Raises:
+        CheckpointError: it has another form.
+    """
 
     def __init__(self, state: Mapping[str, Any]) -> None:
+        _check_state(state)
         self._state = state
         self.model = {
             "as": state["model_name"],

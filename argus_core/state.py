@@ -27,21 +27,36 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) ->
         shown = "; ".join(problems[:_SHOWN]) + (
             f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         )
-        raise StateMismatchError(
-            f"the stored state does not fit {what}: {shown}; build it with the parameters it was saved with, "
-            "or give change_state_dict_func"
-        )
-    module.load_state_dict(state)
+        raise _misfit(what, shown)
+    try:
+        module.load_state_dict(state)
+    except Exception as error:  # also of a hook, or of set_extra_state, which may raise anything
+        raise _misfit(what, " ".join(str(error).split())) from error
+
+
+def _misfit(what: str, problem: str) -> StateMismatchError:
+    return StateMismatchError(
+        f"the stored state does not fit {what}: {problem}; build it with the parameters it was saved with, "
+        "or give change_state_dict_func"
+    )
 
 
 def _differences(built: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
     problems = [f"{name!r} is missing from the file" for name in built if name not in stored]
     problems += [f"{name!r} is not in what was built" for name in stored if name not in built]
     for name, ours in built.items():
-        theirs = stored.get(name)
-        if isinstance(theirs, torch.Tensor) and _form(ours) != _form(theirs):
-            problems.append(f"{name!r} is {_form(theirs)} in the file and {_form(ours)} in what was built")
+        if name in stored and _is_fixed(name, ours) and _form(ours) != _form(stored[name]):
+            problems.append(
+                f"{name!r} is {_form(stored[name])} in the file and {_form(ours)} in what was built"
+            )
     return problems
+
+
+def _is_fixed(name: str, built: Any) -> bool:
+    """Return whether what was built decides the form, as for all tensors but a few."""
+    is_lazy = hasattr(built, "materialize")  # takes its form from what is loaded
+    is_extra = name.rpartition(".")[2] == "_extra_state"  # the module's own business, of any size and type
+    return isinstance(built, torch.Tensor) and not is_lazy and not is_extra
 
 
 def _form(value: Any) -> str:
@@ -98,7 +113,7 @@ def load_optimizer_state(
         state = _renumber(state, [names.index(name) for name in built])
     try:
         optimizer.load_state_dict(dict(state))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StateMismatchError(
             f"the stored optimizer state does not fit {type(optimizer).__name__}: {error}; "
             "load with optimizer=None"

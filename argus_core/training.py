@@ -74,6 +74,10 @@ def build_metrics(metrics: Any) -> list[Metric]:
     for metric in build_many("metric", metrics, "metrics"):
         if not isinstance(metric, Metric):
             raise ParamsError(f"metrics has {metric!r}; give a name, a spec or an argus_core.Metric")
+        if not isinstance(getattr(metric, "name", None), str):
+            raise ParamsError(
+                f"metric {type(metric).__name__} has no name; set name = '...' in the class, or give it one"
+            )
         if metric.name in chosen and metric.name != "loss":
             raise ConflictError(f"two metrics are named {metric.name!r}; give one of them another name")
         chosen[metric.name] = metric
@@ -81,7 +85,13 @@ def build_metrics(metrics: Any) -> list[Metric]:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the generators of Python, torch and (where it is used) numpy."""
+    """Seed the generators of Python, torch and (where it is used) numpy.
+
+    Raises:
+        ParamsError: torch does not take the seed.
+    """
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
+        raise ParamsError(f"seed is {seed!r}; give an integer that fits into 64 bits, such as 0")
     random.seed(seed)
     torch.manual_seed(seed)
     if "numpy" in sys.modules:

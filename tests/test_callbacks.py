@@ -10,6 +10,7 @@ from planned_runs import planned_engine, planned_run, small_model
 
 import argus_core
 from argus_core import BuildError, Callback, Model, State, hookimpl, on_event
+from argus_core.build import build_many
 from argus_core.callbacks import FunctionCallback
 from argus_core.hooks import RunHooks, hookspec
 
@@ -230,3 +231,41 @@ def test_early_and_late_methods_frame_those_in_the_listed_order(model: Model) ->
     late, early = noting("late", hookimpl(trylast=True)), noting("early", hookimpl(tryfirst=True))
     planned_run(model, [1.0], late, noting("first", hookimpl), noting("second", lambda method: method), early)
     assert order == ["early", "first", "second", "late"]
+
+
+@pytest.mark.parametrize("value", [5, object(), lambda state: None, {"progress"}, [None]])
+def test_what_listens_to_no_event_is_refused(value: Any, model: Model) -> None:
+    with pytest.raises(BuildError, match="callbacks has .*, which listens to no event; give a name, a spec"):
+        planned_engine(model, [1.0], build_many("callback", value, "callbacks"))
+
+
+def test_object_of_any_class_may_listen(model: Model) -> None:
+    class Counter:
+        count = 0
+
+        def epoch_complete(self, state: Any) -> None:
+            self.count += 1
+
+    counter = Counter()
+    planned_run(model, [1.0], counter)
+    assert counter.count == 1
+
+
+def test_class_in_the_place_of_a_callback_is_refused(model: Model) -> None:
+    with pytest.raises(BuildError, match=r"callback Callback is a class; give an instance, Callback\(\)"):
+        planned_engine(model, [1.0], [Callback])
+
+
+def test_callback_that_is_listed_twice_is_refused(model: Model) -> None:
+    callback = Callback()
+    with pytest.raises(BuildError, match="callback Callback is listed twice, the same object; list it once"):
+        planned_engine(model, [1.0], [callback, callback])
+
+
+def test_property_of_a_callback_is_not_read_before_the_run(model: Model) -> None:
+    class Reports(Callback):
+        @property
+        def report(self) -> str:
+            raise RuntimeError("nothing was written")
+
+    planned_run(model, [1.0], Reports())

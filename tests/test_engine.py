@@ -10,7 +10,17 @@ import torch
 from networks import Net, batches
 
 import argus_core
-from argus_core import ArgusError, BuildError, Callback, Engine, Model, hookimpl, on_event
+from argus_core import (
+    ArgusError,
+    BuildError,
+    Callback,
+    Engine,
+    Metric,
+    Model,
+    ParamsError,
+    hookimpl,
+    on_event,
+)
 from argus_core.hooks import RunHooks, hookspec
 from argus_core.steps.update import Window
 
@@ -217,3 +227,74 @@ def test_the_loop_does_not_read_the_loss(model: Model) -> None:
     Engine(model.train_step, model, callbacks=[Keep()]).run(batches((4, 4)))
     assert all(not output._values for output in outputs)
     assert torch.is_tensor(outputs[0].loss_tensor)
+
+
+def test_every_callback_sees_the_exception_even_if_one_fails_then(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+
+    @on_event("iteration_complete")
+    def fail(state: Any) -> None:
+        raise RuntimeError("sensor unplugged")
+
+    @on_event("catch_exception")
+    def fail_again(state: Any) -> None:
+        raise OSError("disk full")
+
+    @on_event("catch_exception")
+    def note(state: Any) -> None:
+        seen.append(str(state.exception))
+
+    with pytest.raises(RuntimeError, match="sensor unplugged"):
+        model.fit(batches(), callbacks=[fail, fail_again, note])
+    assert seen == ["sensor unplugged"]
+    assert "disk full" in caplog.text
+
+
+@pytest.mark.parametrize("loader", [None, 3, lambda: iter(batches())])
+def test_a_loader_that_cannot_be_gone_through_is_refused(loader: Any, model: Model) -> None:
+    with pytest.raises(ParamsError, match="the train loader is .*; give an iterable of batches"):
+        model.fit(loader)
+
+
+def test_a_loader_may_have_getitem_alone_and_no_length(model: Model) -> None:
+    class Stream:
+        def __getitem__(self, index: int) -> Any:
+            return batches()[index]
+
+        def __len__(self) -> int:
+            raise NotImplementedError
+
+    stream: Any = Stream()
+    assert Engine(model.train_step, model).run(stream).global_step == len(batches())
+
+
+def test_a_generator_that_has_run_dry_is_named(model: Model) -> None:
+    with pytest.raises(ArgusError, match="a generator gives them once, so make it a list or a DataLoader"):
+        model.fit((batch for batch in batches()), num_epochs=2)
+
+
+def test_a_metric_computes_a_number(model: Model) -> None:
+    class Constant(Metric):
+        name = "constant"
+
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+        def update(self, step_output: Any) -> None:
+            pass
+
+        def compute(self) -> Any:
+            return self.value
+
+    metrics = model.fit(batches(), batches(), metrics=[Constant(torch.tensor(2))])
+    assert type(metrics["val_constant"]) is float
+    with pytest.raises(BuildError, match="metric 'constant' computed 'two', which is no number"):
+        model.fit(batches(), batches(), metrics=[Constant("two")])
+
+
+@pytest.mark.parametrize("window_size", [0, None, 2.0, 10**30])
+def test_a_window_takes_a_number_of_batches(window_size: Any, model: Model) -> None:
+    with pytest.raises(BuildError, match="one update is to take .* loader batches; make window_size 1 or"):
+        Engine(model.train_step, model, window_size=window_size)

@@ -100,3 +100,35 @@ def test_a_pth_that_is_no_model_says_so(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="is no pytorch-argus checkpoint"):
         load_model(tmp_path / "other.pth")
+
+
+def test_a_header_whose_length_looks_like_an_archive_is_no_archive(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model = Model({"nn_module": "net", "device": "cpu"})
+    length = int.from_bytes(b"PK", "little")
+    model.save(path, run={"note": ""})
+    missing = length - int.from_bytes(path.read_bytes()[:8], "little")
+    model.save(path, run={"note": "x" * missing})
+    assert path.read_bytes()[:2] == b"PK"
+    assert same_weights(load_model(path), model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_name": None},
+        {"params": None},
+        {"nn_state_dict": [1]},
+        {"optimizer_state_dict": 5},
+    ],
+)
+def test_a_pth_of_another_form_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"model_name": "Model", "params": {}, "nn_state_dict": {}} | change, path)
+    with pytest.raises(CheckpointError, match=f"the saved state has no valid {next(iter(change))}; it takes"):
+        load_model(path)
+
+
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="null byte"):
+        load_model("a\0b")

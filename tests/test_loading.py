@@ -375,6 +375,15 @@ def test_a_flipped_bit_names_the_tensor(path: Path) -> None:
         ("components", {"step": [{"as": "amp"}]}),
         ("extra", None),
         ("optimizer", {"state": {}}),
+        ("params", {"$tuple": []}),
+        ("extra", {"nn": 5}),
+        ("components", {"step": [None]}),
+        ("optimizer", {"state": [], "param_groups": []}),
+        ("optimizer", {"state": {}, "param_groups": 5}),
+        ("optimizer", {"state": {}, "param_groups": [5]}),
+        ("optimizer", {"state": {}, "param_groups": [{"params": [["a"]]}]}),
+        ("optimizer", {"state": {"a": {}}, "param_groups": [{"params": ["b"]}]}),
+        ("optimizer", {"state": {"a": 5}, "param_groups": [{"params": ["a"]}]}),
     ],
 )
 def test_a_malformed_manifest_is_refused(path: Path, section: str, value: Any) -> None:
@@ -395,3 +404,78 @@ def test_names_in_a_file_are_looked_up_and_never_imported(path: Path, name: str)
     rewrite(path, hostile)
     with pytest.raises(MissingPluginError, match="not available here"):
         load_model(path)
+
+
+def test_a_lazy_network_takes_its_shapes_from_the_file(path: Path) -> None:
+    argus_core.register("nn_module", "lazy", lambda: nn.LazyLinear(3))
+    model = trained(nn_module="lazy", optimizer=("Adam", {"lr": 0.1}))
+    model.save(path, optimizer_state=True)
+    loaded = load_model(path)
+    assert same_weights(loaded, model)
+    assert loaded.fit(batches()) == model.fit(batches())
+    assert same_weights(loaded, model)
+
+
+class Counts(nn.Linear):
+    """Keeps what it has counted as extra state, of a size that changes."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.seen: list[float] = []
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        self.seen.append(float(len(input)))
+        return super().forward(input)
+
+    def get_extra_state(self) -> torch.Tensor:
+        return torch.tensor(self.seen)
+
+    def set_extra_state(self, state: Any) -> None:
+        if len(state) > 100:
+            raise RuntimeError("too much to count")
+        self.seen = state.tolist()
+
+
+def test_extra_state_may_have_any_size(path: Path) -> None:
+    argus_core.register("nn_module", "counts", Counts)
+    model = trained(nn_module="counts")
+    model.save(path)
+    assert load_model(path).nn_module.seen == model.nn_module.seen
+
+
+def test_a_network_that_refuses_its_state_is_named(path: Path) -> None:
+    argus_core.register("nn_module", "counts", Counts)
+    model = trained(nn_module="counts")
+    model.nn_module.seen = [1.0] * 101
+    model.save(path)
+    with pytest.raises(StateMismatchError, match="does not fit nn_module 'counts': too much to count"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("returned", [None, (), ({},), (None, None)])
+def test_a_change_state_dict_func_that_returns_something_else_is_named(path: Path, returned: Any) -> None:
+    trained().save(path)
+    with pytest.raises(
+        SpecError, match="change_state_dict_func returned .*; return the network's state dict"
+    ):
+        load_model(path, change_state_dict_func=lambda nn_state, optimizer_state: returned)
+
+
+def test_a_change_params_func_that_returns_nothing_is_named(path: Path) -> None:
+    trained().save(path)
+    with pytest.raises(SpecError, match="change_params_func returned None; return the params to use"):
+        load_model(path, change_params_func=lambda params: None)  # type: ignore[arg-type,return-value]
+
+
+def test_a_state_load_func_that_returns_something_else_is_named(path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match="the saved state has no valid model_name, params, nn_state_dict"
+    ):
+        load_model(path, state_load_func=lambda path: None)  # type: ignore[arg-type,return-value]
+
+
+def test_a_registered_model_that_is_no_class_of_models_is_refused(path: Path) -> None:
+    argus_core.register("model", "function", lambda params: None)
+    trained().save(path)
+    with pytest.raises(SpecError, match="model 'function' is .*, which is no subclass of argus_core.Model"):
+        load_model(path, model_name="function")

@@ -8,7 +8,8 @@ import pytest
 import torch
 from networks import Net, batches, make_model
 
-from argus_core import Model, SpecError
+import argus_core
+from argus_core import BuildError, Model, SpecError
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 
@@ -54,6 +55,8 @@ def test_schedulers_may_be_nested_and_several() -> None:
         ),
         ("ReduceLROnPlateau", "needs a metric to follow; give monitor='val_loss'"),
         (("ReduceLROnPlateau", {"monitor": "val_loss", "interval": "update"}), "leave interval out"),
+        (("ReduceLROnPlateau", {"monitor": 5}), "has monitor 5; give the name of a metric"),
+        (("SequentialLR", {"schedulers": 5, "milestones": [1]}), "has schedulers 5; give a list of specs"),
     ],
 )
 def test_a_wrong_schedule_says_what_is_wrong(spec: Any, message: str) -> None:
@@ -76,3 +79,31 @@ def test_a_scheduler_without_an_optimizer_says_so() -> None:
 
     with pytest.raises(SpecError, match="lr_scheduler needs the model to have an optimizer"):
         Own({"device": "cpu"}).fit(batches(), lr_scheduler="ConstantLR")
+
+
+def test_a_schedule_begins_at_the_rate_that_is_set_and_not_at_an_earlier_runs() -> None:
+    model = make_model()
+    model.fit(batches(), lr_scheduler=("StepLR", {"step_size": 1}))
+    model.set_lr(0.5)
+    model.fit(batches(), num_epochs=2, lr_scheduler=("CosineAnnealingWarmRestarts", {"T_0": 2}))
+    assert model.get_lr() == pytest.approx(0.5)  # restarted
+
+
+def test_a_schedule_may_go_on_from_an_epoch_in_the_optimizers_own_state() -> None:
+    model = make_model()
+    model.fit(batches(), lr_scheduler=("StepLR", {"step_size": 2}))
+    model.fit(batches(), lr_scheduler=("StepLR", {"step_size": 2, "last_epoch": 1}))
+    assert model.get_lr() == pytest.approx(0.01)
+
+
+def test_a_plateau_instance_is_refused_since_it_names_no_metric() -> None:
+    model = make_model()
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(model.optimizer)
+    with pytest.raises(SpecError, match=r"needs a metric to follow; give \('ReduceLROnPlateau', "):
+        model.fit(batches(), lr_scheduler=scheduler)
+
+
+def test_a_factory_that_builds_no_scheduler_is_named() -> None:
+    argus_core.register("lr_scheduler", "five", lambda optimizer: 5)
+    with pytest.raises(BuildError, match=r"lr_scheduler 'five' built 5, which has no step\(\)"):
+        make_model().fit(batches(), lr_scheduler="five")

@@ -419,3 +419,69 @@ def test_explain_names_who_sits_where_and_from_which_package() -> None:
     assert "4 loader batches to one update" in drawing
     assert "amp (argus-torch" in drawing
     assert "nn_module 'net'" in drawing
+
+
+@pytest.mark.parametrize(
+    ("slot", "offered", "message"),
+    [
+        ("loss", nn.MSELoss(), r"class attribute loss is MSELoss\(\); give a class, a dict of classes"),
+        ("loss", {"mse": 5}, "the model class offers 'mse', which is 5; give a class or a name"),
+        ("loss", {1: nn.MSELoss}, "names 'mse'; the model class offers '1'"),
+        ("loss", {}, "names 'mse'; the model class offers none"),
+    ],
+)
+def test_a_class_attribute_that_is_no_class_is_refused(slot: str, offered: Any, message: str) -> None:
+    model_class = type("Offers", (Model,), {slot: offered})
+    choice = {slot: "mse"} if isinstance(offered, dict) else {}
+    with pytest.raises(SpecError, match=message):
+        model_class({"nn_module": "net", "device": "cpu"} | choice)
+
+
+@pytest.mark.parametrize("slot", ["nn_module", "loss", "optimizer", "prediction_transform"])
+def test_a_factory_that_returns_something_else_is_named(slot: str) -> None:
+    kind = {"prediction_transform": "transform"}.get(slot, slot)
+    argus_core.register(kind, "five", lambda *args: 5)
+    with pytest.raises(BuildError, match=f"{kind} 'five' was built as 5; its factory, or build_{slot}, must"):
+        Model(PARAMS | {slot: "five"})
+
+
+def test_a_factory_cannot_end_the_program() -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    argus_core.register("loss", "leave", leave)
+    with pytest.raises(BuildError, match="loss 'leave' cannot be built from .*SystemExit: 3"):
+        Model(PARAMS | {"loss": "leave"})
+
+
+def test_parameters_are_shown_on_one_line() -> None:
+    weight = torch.ones(3, 3)
+    with pytest.raises(ParamsError, match=r"was given \(weights=tensor\(\[\[1., 1., 1.\], \[1.") as caught:
+        Model(PARAMS | {"loss": ("CrossEntropyLoss", {"weights": weight})})
+    assert "\n" not in str(caught.value)
+
+
+def test_build_device_may_return_a_single_device() -> None:
+    class Placed(Model):
+        def build_device(self, device: Any) -> Any:
+            return torch.device("cpu")
+
+    assert Placed(PARAMS).get_device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize("lr", ["fast", None, -0.1, [float("nan")], {"lr": 0.1}])
+def test_a_learning_rate_that_is_none_is_refused(lr: Any) -> None:
+    with pytest.raises(SpecError, match="set_lr got .*; give a number that is not negative, or a list"):
+        Model(PARAMS).set_lr(lr)
+
+
+def test_a_learning_rate_may_be_a_tensor() -> None:
+    model = Model(PARAMS)
+    model.set_lr(torch.tensor(0.25))  # type: ignore[arg-type]
+    assert model.get_lr() == 0.25
+
+
+def test_a_tensor_in_params_that_requires_grad_is_refused() -> None:
+    weight = torch.ones(3, requires_grad=True) * 2
+    with pytest.raises(ParamsError, match=r"\['weight'\] requires grad, and would come back without"):
+        Model(PARAMS | {"loss": ("CrossEntropyLoss", {"weight": weight})})

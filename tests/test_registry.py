@@ -509,3 +509,9 @@ def test_importing_the_registry_imports_no_torch_and_scans_nothing() -> None:
         "assert not {'torch', 'numpy', 'pluggy', 'safetensors'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+@pytest.mark.parametrize("name", ["/focal", "medseg/", "/"])
+def test_half_a_qualified_name_is_unknown(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"no loss named '{name}'; write provider/name"):
+        resolve("loss", name)

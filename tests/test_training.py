@@ -9,7 +9,7 @@ import pytest
 import torch
 from networks import batches, make_model
 
-from argus_core import Callback, ConflictError, ParamsError, UnknownNameError
+from argus_core import Callback, ConflictError, Metric, ParamsError, UnknownNameError
 from argus_core.metrics import Accuracy
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -95,3 +95,21 @@ def test_training_learns() -> None:
         data, data, num_epochs=30, metrics=["accuracy"]
     )
     assert metrics["val_accuracy"] > 0.95
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, 2**64])
+def test_a_seed_is_an_integer_of_64_bits(seed: Any) -> None:
+    with pytest.raises(ParamsError, match="seed is .*; give an integer that fits into 64 bits"):
+        make_model().fit(batches(), seed=seed)
+
+
+def test_a_metric_without_a_name_is_refused() -> None:
+    class Nameless(Metric):
+        def update(self, step_output: Any) -> None:
+            pass
+
+        def compute(self) -> float:
+            return 0.0
+
+    with pytest.raises(ParamsError, match="metric Nameless has no name; set name = '...' in the class"):
+        make_model().fit(batches(), metrics=[Nameless()])

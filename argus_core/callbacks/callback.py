@@ -161,6 +161,8 @@ def _methods(callback: Callback) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in dir(callback):
         if name.startswith("_") or hasattr(Callback, name):
             continue
+        if isinstance(inspect.getattr_static(callback, name), property):  # may not be there before the run
+            continue
         value = getattr(callback, name)
         if inspect.isroutine(value):
             yield name, value

@@ -88,12 +88,16 @@ class Composed:
         self._slots = {slot: _owned(slot, members, self._default) for slot, members in slots.items()}
 
     def implementations(self, slot: str) -> tuple[Implementation, ...]:
-        """Return the bound methods to call for ``slot``, in order; one for a slot with an owner."""
+        """Return the bound methods to call for ``slot``, in order.
+
+        An owner's slot has one, or none where `Update` itself does what the default does.
+        """
         return tuple(function for _, function in self._slots[slot])
 
     def members(self, slot: str) -> tuple[Strategy, ...]:
-        """Return the strategies that act in ``slot``, in order."""
-        return tuple(strategy for strategy, _ in self._slots[slot])
+        """Return the strategies that act in ``slot``, in order; the default owns what nobody else does."""
+        members = tuple(strategy for strategy, _ in self._slots[slot])
+        return members or ((self._default,) if composition_of(slot) is Composition.OWNER else ())
 
     def check(self, model: Model) -> None:
         """Refuse strategies that do not go together with each other or with ``model``."""
@@ -101,9 +105,8 @@ class Composed:
         traits[_MODEL] = model.traits()
         if "needs_closure" in traits[_MODEL] and self.members("run_procedure") == (self._default,):
             raise ConflictError(
-                f"optimizer {type(model.optimizer).__name__!r} asks for gradients several times in one step, and "
-                "no step strategy hands it a closure that takes them; "
-                "add one that does, or choose another optimizer"
+                f"optimizer {type(model.optimizer).__name__!r} asks for gradients several times in one step, "
+                "and no step strategy hands it a closure; add one that does, or choose another optimizer"
             )
         for strategy in self.strategies:
             for trait, reason in strategy.conflicts.items():

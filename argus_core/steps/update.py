@@ -1,6 +1,8 @@
 """One optimizer update, compiled from a model's strategies to tuples of bound methods.
 
-The slots are `argus_core.hooks.StepHooks`. An empty slot costs an empty loop, never a pluggy call.
+The slots are `argus_core.hooks.StepHooks`. An empty slot costs an empty loop, never a pluggy call. What
+the default does in a slot that nobody owns is written out here rather than called: between two kernels
+of torch, each Python function that runs costs a microsecond of cold caches.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class StepOutput(Mapping[str, Any]):
 
     Args:
         model: transforms the prediction.
-        parts: for each micro-batch its detached prediction before prediction_transform, and its target.
+        parts: for each micro-batch its prediction before prediction_transform, and its target.
         loss_tensor: see below.
         samples: see below.
         stepped: see below.
@@ -68,9 +70,10 @@ class StepOutput(Mapping[str, Any]):
             if key == "loss":
                 values[key] = self.loss_tensor.item()
             elif key == "target":
-                values[key] = deep_cat([target for _, target in self._parts])
+                values[key] = deep_cat([deep_detach(target) for _, target in self._parts])
             elif key == "prediction":
-                values[key] = self._model.transform_prediction(deep_cat([part for part, _ in self._parts]))
+                joined = deep_cat([deep_detach(prediction) for prediction, _ in self._parts])
+                values[key] = self._model.transform_prediction(joined)
             else:
                 raise KeyError(key)
         return values[key]
@@ -102,45 +105,53 @@ class Update:
         self.window_size: int = slots["window_size"][0]()
         self.micro_batches: Sequence[Any] = ()
         self._prepare = slots["prepare_batch"]
-        (self._split,) = slots["split_window"]
+        self._split = _owner(slots["split_window"])
         (self._weight,) = slots["micro_batch_weight"]
         self._sync = slots["sync_context"]
         self._forward = slots["forward_context"]
         self._evaluation = slots["evaluation_context"]
         self._scale = slots["scale_loss"]
-        (self._backward,) = slots["backward"]
-        (self._unscale,) = slots["unscale"]
+        self._backward = _owner(slots["backward"])
+        self._unscale = _owner(slots["unscale"])
         self._transform = slots["transform_gradients"]
         self._votes = slots["allow_update"]
-        (self._procedure,) = slots["run_procedure"]
-        (self._apply,) = slots["apply_update"]
+        self._procedure = _owner(slots["run_procedure"])
+        self._apply = _owner(slots["apply_update"])
         self._after = slots["after_update"]
         self._parts: list[Part] = []
         self._loss: torch.Tensor | None = None
-        self._samples = 0
         self._evaluating = False
 
     def run(self, window: Sequence[Any]) -> StepOutput:
         """Make one update from a window of loader batches and return its output."""
-        self.micro_batches = self._split([self.prepare(batch) for batch in window])
+        device, prepared = self.model.device, []
+        for batch in window:
+            for prepare in self._prepare:
+                batch = prepare(batch, device)
+            prepared.append(batch)
+        self.micro_batches = prepared if len(prepared) == 1 and self._split is None else self._cut(prepared)
         self._loss = None
-        stepped = self._procedure(self)
-        if self._loss is None:
+        if self._procedure is None:
+            self.gradients()
+            stepped = self.apply()
+        else:
+            stepped = _checked_stepped(self._procedure(self), "run_procedure")
+        loss = self._loss
+        if loss is None:
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
-        if type(stepped) is not bool:
-            raise BuildError(
-                f"the step procedure returned {stepped!r}; return from run_procedure, and from apply_update, "
-                "whether the weights moved"
-            )
         for follow in self._after:
             follow(self.model, stepped)
-        return self._output(self._loss, stepped)
+        samples = 0
+        for micro_batch, part in zip(self.micro_batches, self._parts, strict=True):
+            samples += _samples(micro_batch, part)
+        output = StepOutput(self.model, self._parts, loss, samples, stepped)
+        self._parts, self._loss, self.micro_batches = [], None, ()  # the next window needs their memory
+        return output
 
     def prepare(self, batch: Any) -> Any:
         """Return a loader batch as the network needs it, on the device."""
-        device = self.model.device
         for prepare in self._prepare:
-            batch = prepare(batch, device)
+            batch = prepare(batch, self.model.device)
         return batch
 
     def gradients(self) -> torch.Tensor:
@@ -149,24 +160,24 @@ class Update:
         A procedure may call it several times in one update; the output is that of the first time.
         """
         optimizer = self.model.optimizer
-        assert optimizer is not None
         optimizer.zero_grad()
         parts: list[Part] = []
         micro_batches = self.micro_batches
+        accumulate = self._accumulate_in_sync if self._sync else self._accumulate
         if len(micro_batches) == 1:
-            loss = self._accumulate(micro_batches[0], None, True, parts)
+            loss = accumulate(micro_batches[0], None, True, parts)
         else:
             shares = self._shares()
             last = len(micro_batches) - 1
             losses = [
-                self._accumulate(micro_batch, shares[index], index == last, parts)
+                accumulate(micro_batch, shares[index], index == last, parts)
                 for index, micro_batch in enumerate(micro_batches)
             ]
             loss = torch.stack(losses).sum()
-        self._unscale(optimizer)
+        if self._unscale is not None:
+            self._unscale(optimizer)
         if self._loss is None:
             self._parts, self._loss = parts, loss
-            self._samples = sum(map(batch_size, zip(micro_batches, parts, strict=True)))
         return loss
 
     def apply(self) -> bool:
@@ -175,14 +186,15 @@ class Update:
         Returns whether they moved.
         """
         optimizer = self.model.optimizer
-        assert optimizer is not None
         if self._transform or self._votes:
             parameters = self.parameters()
             self.transform_gradients(parameters)
             if not self.allowed(parameters):
                 return False
-        stepped: bool = self._apply(optimizer)
-        return stepped
+        if self._apply is None:
+            optimizer.step()
+            return True
+        return _checked_stepped(self._apply(optimizer), "apply_update")
 
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
         """Let the strategies change the gradients of ``parameters`` in place."""
@@ -195,6 +207,8 @@ class Update:
         All are asked, also after one has said no: another process may be waiting for the answer of each.
         """
         votes = [vote(self._loss, parameters) for vote in self._votes]
+        if any(vote is None for vote in votes):  # a forgotten return would stop the training silently
+            raise BuildError("a step strategy's allow_update returned None; return whether to update")
         return all(map(bool, votes))
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
@@ -220,32 +234,37 @@ class Update:
         finally:
             self._evaluating = False
 
-    def _output(self, loss: torch.Tensor, stepped: bool) -> StepOutput:
-        output = StepOutput(self.model, self._parts, loss, self._samples, stepped)
-        self._parts, self._loss, self.micro_batches = [], None, ()  # the next window needs their memory
-        return output
+    def _cut(self, prepared: Sequence[Any]) -> Sequence[Any]:
+        """Return the micro-batches of a prepared window, without those that have no samples."""
+        micro_batches = prepared if self._split is None else self._split(prepared)
+        # The mean loss of no samples is nan, and so is its share of nothing.
+        return [each for each in micro_batches if batch_size(each)] or micro_batches[:1]
+
+    def _accumulate_in_sync(
+        self, micro_batch: Any, share: Any, last: bool, parts: list[Part]
+    ) -> torch.Tensor:
+        with _nested(self._sync, last):
+            return self._accumulate(micro_batch, share, last, parts)
 
     def _accumulate(self, micro_batch: Any, share: Any, last: bool, parts: list[Part]) -> torch.Tensor:
         """Add one micro-batch's weighted gradients; return its weighted loss."""
-        if self._sync:
-            with _nested(self._sync, last):
-                return self._backward_from(micro_batch, share, parts)
-        return self._backward_from(micro_batch, share, parts)
-
-    def _backward_from(self, micro_batch: Any, share: Any, parts: list[Part]) -> torch.Tensor:
         if self._forward:
             with self.forward_context():
                 prediction, target, loss = self.model.forward_loss(micro_batch)
         else:
             prediction, target, loss = self.model.forward_loss(micro_batch)
-        check_loss(loss)
+        if type(loss) is not torch.Tensor or loss.ndim:
+            check_loss(loss)
         if share is not None:
             loss = loss * share
         scaled = loss
         for scale in self._scale:
             scaled = scale(scaled)
-        self._backward(scaled)
-        parts.append((deep_detach(prediction), deep_detach(target)))
+        if self._backward is None:
+            scaled.backward()  # type: ignore[no-untyped-call]
+        else:
+            self._backward(scaled)
+        parts.append((prediction, target))
         detached: torch.Tensor = loss.detach()
         return detached
 
@@ -256,6 +275,28 @@ class Update:
         weights = [self._weight(micro_batch) for micro_batch in self.micro_batches]
         total = sum(weights)
         return [weight / total for weight in weights]
+
+
+def _owner(implementations: Sequence[Any]) -> Any:
+    """Return the strategy's implementation of a slot, or ``None`` where the default is written out here."""
+    return implementations[0] if implementations else None
+
+
+def _checked_stepped(stepped: Any, slot: str) -> bool:
+    if type(stepped) is not bool:
+        raise BuildError(
+            f"a step strategy's {slot} returned {stepped!r}; return from it whether the weights moved"
+        )
+    return stepped
+
+
+def _samples(micro_batch: Any, part: Part) -> int:
+    """Return the number of samples of a micro-batch, or of what came of it if it holds no tensors."""
+    if type(micro_batch) in (tuple, list) and micro_batch:  # the usual batch; this runs in every update
+        first = micro_batch[0]
+        if type(first) is torch.Tensor and first.ndim:
+            return first.shape[0]
+    return batch_size((micro_batch, part))
 
 
 def check_loss(loss: Any) -> None:

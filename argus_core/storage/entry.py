@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Entry:
         """Its shape in the stored dtype."""
         return (*self.shape, *STORED_AS[self.dtype][1])
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """How many bytes it takes."""
         return math.prod(self.stored_shape) * self.alignment
@@ -88,9 +89,10 @@ def is_shape(shape: list[Any], dtype: str) -> bool:
     """Return whether a tensor of a dtype in `STORED_AS` can have this shape."""
     if len(shape) > MAX_DIMENSIONS or not all(type(length) is int and length >= 0 for length in shape):
         return False
+    code, element = STORED_AS[dtype]
     # torch multiplies the other lengths even where one is 0.
-    entry = Entry(dtype, tuple(length for length in shape if length))
-    return entry.size <= _LARGEST
+    count: int = math.prod(length for length in (*shape, *element) if length)
+    return count <= _LARGEST // _SIZES[code]
 
 
 def name_problem(name: str) -> str | None:

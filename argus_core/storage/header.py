@@ -6,13 +6,14 @@ manifest says it must be. Without torch.
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
-from argus_core.manifest import canonical, dumps, loads, migrate, strict_json
+from argus_core.manifest import canonical, dumps, excess, loads, migrate, strict_json
 from argus_core.storage.crc import chunk_count
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 
@@ -78,7 +79,7 @@ def parse(data: bytes) -> Header:
     """
     text = _manifest_text(data[8:].rstrip(b" "))
     manifest = migrate(loads(text))
-    entries = place(_entries(manifest.get("tensors")))
+    entries = _entries(manifest.get("tensors"))
     aliases = _aliases(manifest.get("aliases"), entries)
     if _render(text, entries) != data:
         raise CorruptCheckpointError("the header is damaged (it contradicts the manifest); use another copy")
@@ -95,9 +96,7 @@ def _render(text: bytes, entries: dict[str, Entry]) -> bytes:
 
 def _manifest_text(data: bytes) -> bytes:
     """Return the manifest's JSON out of the header's."""
-    whole = data.startswith(b"{") and data.endswith(b"}") and b"\0" not in data
-    # A single damaged bit cannot hit both keys.
-    if whole and b'"argus":' not in data and b'"argus_crc":' not in data:
+    if _is_foreign(data):
         raise CheckpointError(
             "not an argus checkpoint: a safetensors file without a manifest; read it with "
             "safetensors.torch.load_file"
@@ -115,13 +114,28 @@ def _manifest_text(data: bytes) -> bytes:
     return encoded
 
 
+def _is_foreign(data: bytes) -> bool:
+    # A single damaged bit cannot hit both keys.
+    if b'"argus":' in data or b'"argus_crc":' in data or excess(data, len(data)):
+        return False
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _entries(tensors: object) -> dict[str, Entry]:
     if not isinstance(tensors, dict):
         raise UnsafeCheckpointError("the manifest holds no table of tensors; do not trust this file")
-    return {_checked_name(name): _entry(name, tensor) for name, tensor in tensors.items()}
+    entries: dict[str, Entry] = {}
+    start = 0
+    for name, tensor in tensors.items():
+        entries[_checked_name(name)] = _entry(name, tensor, start)
+        start = entries[name].end
+    return entries
 
 
-def _entry(name: str, tensor: Any) -> Entry:
+def _entry(name: str, tensor: Any, start: int) -> Entry:
     match tensor:
         case {"dtype": str(dtype), "shape": list(shape), "crc": list(sums), **rest}:
             pass
@@ -136,7 +150,7 @@ def _entry(name: str, tensor: Any) -> Entry:
         raise _unsafe(name, "has an impossible shape")
     if not all(isinstance(value, str) and _HEX.fullmatch(value) for value in sums):
         raise _unsafe(name, "has checksums that are none")
-    entry = Entry(dtype, tuple(shape), memory_format, tuple(int(value, 16) for value in sums))
+    entry = Entry(dtype, tuple(shape), memory_format, tuple([int(value, 16) for value in sums]), start)
     if len(sums) != chunk_count(entry.size):
         raise _unsafe(name, "has too many checksums or too few")
     return entry

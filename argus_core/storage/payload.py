@@ -102,21 +102,27 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
             f"tensor {name!r} has dtype {tensor.dtype} and {tensor.dim()} dimensions, which a checkpoint "
             "cannot hold; convert it first"
         )
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        raise _without_memory(name, tensor)
     # These would be seen as numbers that are not yet conjugated or negated.
     return tensor.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
 
 
 def _identity(name: str, tensor: Tensor) -> tuple[object, ...]:
     """Return what two names of one tensor have in common."""
+    if tensor.numel() == 0:
+        return (name,)
     try:
         memory = tensor.untyped_storage().data_ptr()
     except RuntimeError as error:
-        raise ParamsError(
-            f"tensor {name!r} has no memory of its own; convert it to a torch.Tensor"
-        ) from error
-    if tensor.numel() == 0:
-        return (name,)
+        raise _without_memory(name, tensor) from error
     return (tensor.device, memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+
+
+def _without_memory(name: str, tensor: Tensor) -> ParamsError:
+    return ParamsError(
+        f"tensor {name!r} is a {type(tensor).__name__} without numbers of its own; convert it to a plain one"
+    )
 
 
 def _dtype_name(tensor: Tensor) -> str:

@@ -1,10 +1,9 @@
-"""Writing a checkpoint: a stream of the tensors, with checksums made beside it."""
+"""Writing a checkpoint: a stream of the tensors, summed as they pass."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,10 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
-# Tensors below this are summed where they are written: handing them over takes longer.
-_SMALL = 2**18
-# Parts, of up to 8 MiB, that may wait for their checksums.
-_MOST_WAITING = 3
+# Bytes.
+_PART = 2**18
+_FLUSHED_AT_ONCE = 2**25
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
@@ -47,9 +45,9 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
     entries = header.place({name: _blank(payload.entry_of(tensor)) for name, tensor in kept.items()})
     blank = header.render(manifest, entries, aliases)
     _check_readable(blank)
-    with replacement(path) as file:
+    with replacement(path) as file, _Flusher(file) as flusher:
         file.write(blank)
-        sums = _write_tensors(file, kept)
+        sums = {name: _write_tensor(file, tensor, flusher) for name, tensor in kept.items()}
         entries = {name: replace(entry, crcs=sums[name]) for name, entry in entries.items()}
         file.seek(0)
         file.write(header.render(manifest, entries, aliases))
@@ -62,39 +60,56 @@ def _blank(entry: Entry) -> Entry:
 
 def _check_readable(data: bytes) -> None:
     """Refuse to write what could not be read."""
-    if len(data) > header.MAX_BYTES:
-        raise ParamsError(
-            f"the header takes {len(data):,} bytes of at most {header.MAX_BYTES:,}; store fewer tensors"
-        )
     try:
         header.parse(data)
     except CheckpointError as error:
         raise ParamsError(f"this could be written but not read again: {error}") from error
 
 
-def _write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Write tensors one after the other, and return the checksums of their chunks."""
-    sums = {name: ChunkSums() for name in tensors}
-    pending: deque[Future[None]] = deque()
-    # One thread, so that the parts of a tensor are summed in order.
-    with ThreadPoolExecutor(1, "argus-checksum") as pool:
-        for name, part in _parts(tensors):
-            if tensors[name].nbytes <= _SMALL:
-                sums[name].add(part)
-            else:
-                pending.append(pool.submit(sums[name].add, part))
-            file.write(part)
-            # What waits is kept in memory.
-            if len(pending) > _MOST_WAITING:
-                pending.popleft().result()
-        for future in pending:
-            future.result()
-    return {name: of_chunks.finish() for name, of_chunks in sums.items()}
-
-
-def _parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, memoryview]]:
+def _write_tensor(file: BinaryIO, tensor: Tensor, flusher: _Flusher) -> tuple[int, ...]:
+    """Write a tensor's bytes, and return the checksums of its chunks."""
     from argus_core.storage import payload
 
-    for name, tensor in tensors.items():
-        for piece in payload.pieces(tensor):
-            yield name, payload.view(piece)
+    sums = ChunkSums()
+    # What is summed is what is written, even if a thread goes on training. The buffer fits into the
+    # processor's cache; larger writes take longer, too.
+    buffer = memoryview(bytearray(min(tensor.nbytes, _PART)))
+    for piece in payload.pieces(tensor):
+        view = payload.view(piece)
+        for start in range(0, len(view), _PART):
+            part = buffer[: len(view) - start]
+            part[:] = view[start : start + len(part)]
+            sums.add(part)
+            file.write(part)
+        flusher.add(len(view))
+    return sums.finish()
+
+
+class _Flusher:
+    """Has the disk take what is written meanwhile, rather than all of it at the end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._pool = ThreadPoolExecutor(1, "argus-flush")
+        self._running: Future[None] | None = None
+        self._unflushed = 0
+
+    def __enter__(self) -> _Flusher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        self._wait()
+
+    def add(self, size: int) -> None:
+        """Tell that ``size`` bytes have been written."""
+        self._unflushed += size
+        if self._unflushed >= _FLUSHED_AT_ONCE and (self._running is None or self._running.done()):
+            self._wait()
+            self._running = self._pool.submit(os.fsync, self._file.fileno())
+            self._unflushed = 0
+
+    def _wait(self) -> None:
+        # The system tells of a failed write once, perhaps only here.
+        if self._running is not None:
+            self._running.result()

@@ -1,0 +1,272 @@
+"""Mixed precision: autocast everywhere, and with float16 the loss scaling that skips overflowing updates."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import hand_written
+import pytest
+import torch
+from networks import Batch, batches
+from strategies import (
+    CLIP,
+    CUT,
+    Parameters,
+    Sharpness,
+    Veto,
+    build,
+    given,
+    register_all,
+    same_weights,
+    weights,
+)
+from torch import Tensor, nn
+
+import argus_core
+from argus_core import Model, ParamsError, State, StepOutput, hookimpl
+from argus_core.steps.amp import AMP
+
+SIZES = (7, 3, 8, 1, 5)
+SCALE = 2.0**10  # nothing overflows
+HALF = ("amp", {"dtype": "float16", "init_scale": SCALE})
+HUGE = 2.0**60  # overflows in float16 at once
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        yield
+
+
+def scale_of(amp: AMP) -> float:
+    scale: float = amp.state_dict()["scale"]
+    return scale
+
+
+def float16() -> torch.autocast:
+    return torch.autocast("cpu", torch.float16)
+
+
+def overflowing(backoff_factor: float = 2.0**-50) -> AMP:
+    """Return a strategy whose first scale overflows and whose second does not."""
+    return AMP("float16", init_scale=HUGE, backoff_factor=backoff_factor)
+
+
+def train_by_hand(model: Model, data: list[Batch], scaler: torch.amp.GradScaler, max_norm: float) -> None:
+    """Train with a scaler as torch's documentation says: unscale, clip, step, update."""
+    for input, target in data:
+        model.optimizer.zero_grad()
+        with float16():
+            loss = model.loss(model.nn_module(input), target)
+        scaler.scale(loss).backward()
+        scaler.unscale_(model.optimizer)
+        nn.utils.clip_grad_norm_(model.nn_module.parameters(), max_norm)
+        scaler.step(model.optimizer)
+        scaler.update()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "float32"},
+        {"init_scale": 0.0},
+        {"growth_factor": 1.0},
+        {"backoff_factor": 1.0},
+        {"backoff_factor": 0.0},
+        {"growth_interval": 0},
+    ],
+    ids=str,
+)
+def test_parameters_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ParamsError, match=r"amp takes .*, not .*"):
+        AMP(**options)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_training_validation_and_prediction_run_in_the_same_precision(dtype: str) -> None:
+    model, batch = build(("amp", {"dtype": dtype})), batches()[0]
+    expected = getattr(torch, dtype)
+    assert model.val_step(batch)["prediction"].dtype is expected
+    assert model.predict(batch[0]).dtype is expected
+    assert model.train_step(batch)["prediction"].dtype is expected
+    model.eval()
+    with torch.no_grad(), torch.autocast("cpu", expected):
+        assert torch.equal(model.predict(batch[0]), model.nn_module(batch[0]))
+
+
+def test_auto_on_a_cpu_is_bfloat16_without_a_scaler() -> None:
+    amp = AMP()
+    model = build(given(amp))
+    assert model.predict(torch.ones(1, 4)).dtype is torch.bfloat16
+    assert amp.traits(model) == set()
+    assert amp.state_dict() == {}
+
+
+def test_backward_and_the_weights_stay_out_of_autocast() -> None:
+    seen: list[bool] = []
+
+    class Watch:
+        @hookimpl
+        def backward(self, loss: Tensor) -> None:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    model = build("amp", given(Watch()))
+    output = model.train_step(batches()[0])
+    assert seen == [False]
+    assert isinstance(output, StepOutput)
+    assert output.loss_tensor.dtype is torch.float32
+    for parameter in model.nn_module.parameters():
+        assert parameter.dtype is torch.float32
+        assert parameter.grad is not None
+        assert parameter.grad.dtype is torch.float32
+
+
+@pytest.mark.parametrize("init_scale", [2.0**10, HUGE])
+def test_float16_is_the_documented_scaler_loop_to_the_last_bit(init_scale: float) -> None:
+    scaling: dict[str, Any] = {"init_scale": init_scale, "growth_interval": 2, "backoff_factor": 2.0**-25}
+    amp = AMP("float16", **scaling)
+    model, data = build(given(amp), CLIP), batches(SIZES)
+    twin, scaler = copy.deepcopy(model), torch.amp.GradScaler("cpu", **scaling)
+    model.fit(data, num_epochs=2)
+    train_by_hand(twin, data * 2, scaler, max_norm=0.3)
+    assert same_weights(model, twin)
+    assert amp.state_dict() == scaler.state_dict()
+    assert scale_of(amp) != init_scale  # it has grown, or backed off
+
+
+def test_a_cut_window_is_scaled_as_a_whole() -> None:
+    model, data = build(HALF, *CUT, CLIP), batches(SIZES)
+    twin = copy.deepcopy(model)
+    start = weights(model)
+    model.fit(data)
+    train_by_hand(twin, hand_written.windows(data, 2), torch.amp.GradScaler("cpu", SCALE), max_norm=0.3)
+    way = (weights(twin) - start).abs().max().item()
+    assert same_weights(model, twin, 4 * 2**-11 * way)  # float16 has 11 significant bits
+
+
+def test_strategies_see_gradients_after_unscaling() -> None:
+    norms: list[Tensor] = []
+
+    class Look:
+        @hookimpl
+        def transform_gradients(self, parameters: Parameters) -> None:
+            norms.append(nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None]))
+
+    window = batches((8,))[0]
+    for steps in ([], [HALF]):
+        build(*steps, given(Look())).train_step(window)
+    torch.testing.assert_close(norms[0], norms[1], rtol=0.01, atol=0)
+
+
+def test_an_overflow_skips_the_update_and_the_next_ones_recover() -> None:
+    skipped: list[int] = []
+
+    @argus_core.on_event("update_skipped")
+    def note(state: State) -> None:
+        skipped.append(state.iteration)
+        assert state.step_output.stepped is False
+        assert torch.equal(weights(state.model), start)
+        assert state.model.optimizer.state == {}
+        assert scale_of(amp) == 2.0**10
+
+    states: list[State] = []
+    amp = overflowing()
+    model = build(given(amp), CLIP)
+    start = weights(model)
+    schedule = ("ExponentialLR", {"gamma": 0.5, "interval": "update"})
+    keep = argus_core.on_complete(states.append)
+    model.fit(batches(SIZES), callbacks=[note, keep], lr_scheduler=schedule)
+    assert skipped == [0]
+    assert not torch.equal(weights(model), start)
+    assert weights(model).isfinite().all()
+    assert model.get_lr() == pytest.approx(0.1 * 0.5**4)  # as often as the weights moved
+    assert (states[0].global_step, states[0].updates_skipped) == (4, 1)
+
+
+def test_a_fused_optimizer_skips_overflowing_updates_too() -> None:
+    optimizer = ("AdamW", {"lr": 0.01, "fused": True})
+    model, data = build(given(overflowing()), CLIP, optimizer=optimizer), batches(SIZES)
+    start = weights(model)
+    output = model.train_step(data[0])
+    assert isinstance(output, StepOutput)
+    assert not output.stepped
+    assert torch.equal(weights(model), start)
+    model.fit(data)
+    plain = build(HALF, CLIP, optimizer=("AdamW", {"lr": 0.01}))
+    plain.fit(data)
+    assert same_weights(model, plain, 1e-5)
+
+
+def test_after_a_veto_the_scaler_goes_on() -> None:
+    amp = AMP("float16", SCALE, growth_interval=2)
+    model = build(given(amp), given(Veto([0, 2])), CLIP)
+    stepped = [model.train_step(batch).stepped for batch in batches(SIZES)]  # type: ignore[attr-defined]
+    assert stepped == [False, True, False, True, True]
+    assert scale_of(amp) == SCALE * 2**2  # no gradient overflowed, whether it was used or not
+
+
+def test_an_overflow_that_is_vetoed_backs_off() -> None:
+    amp = overflowing()
+    build(given(amp), given(Veto([0]))).train_step(batches()[0])
+    assert scale_of(amp) == 2.0**10
+
+
+def test_gradients_may_be_taken_several_times_in_one_update() -> None:
+    amp, data = AMP("float16", 2.0**5, growth_interval=1), batches(SIZES)
+    model = build(given(amp), "sharpness", CLIP)
+    steady, plain = build(HALF, "sharpness", CLIP), build("sharpness", CLIP)
+    start = weights(model)
+    for each in (model, steady, plain):
+        each.fit(data)
+    assert scale_of(amp) == 2.0**15  # each of ten gradients has been counted
+    way = (weights(plain) - start).abs().max().item()
+    assert same_weights(model, steady, 1e-5 * way)  # though the scale has grown within each update
+    assert same_weights(model, plain, 0.02 * way)
+
+
+def test_an_overflow_in_any_of_several_gradients_skips_the_update() -> None:
+    class Careless(Sharpness):
+        """Climbs along finite gradients only, so the second gradients are finite after an overflow."""
+
+        def climb(self, parameters: Parameters) -> Any:
+            finite = [each for each in parameters if each.grad is not None and each.grad.isfinite().all()]
+            return super().climb(tuple(finite)) if finite else []
+
+    amp = overflowing()
+    model = build(given(amp), given(Careless()))
+    start = weights(model)
+    overflowed = model.train_step(batches((4,))[0])
+    assert isinstance(overflowed, StepOutput)
+    assert not overflowed.stepped
+    assert torch.equal(weights(model), start)
+    assert scale_of(amp) == 2.0**10
+    recovered = model.train_step(batches((4,))[0])
+    assert isinstance(recovered, StepOutput)
+    assert recovered.stepped
+
+
+def test_the_scale_survives_a_new_device_and_a_state_that_comes_before_set_up() -> None:
+    amp = AMP("float16", SCALE, growth_interval=1)
+    model = build(given(amp))
+    model.fit(batches())
+    assert scale_of(amp) == SCALE * 2**3
+    model.set_device("cpu")
+    model.train_step(batches()[0])
+    assert scale_of(amp) == SCALE * 2**4
+    resumed = AMP("float16", SCALE, growth_interval=1)
+    resumed.load_state_dict(amp.state_dict())
+    build(given(resumed)).train_step(batches()[0])
+    assert scale_of(resumed) == SCALE * 2**5
+
+
+def test_a_state_is_kept_where_nothing_is_scaled() -> None:
+    amp = AMP("float16")
+    build(given(amp)).train_step(batches()[0])
+    elsewhere = AMP("bfloat16")
+    elsewhere.load_state_dict(amp.state_dict())
+    build(given(elsewhere)).train_step(batches()[0])
+    assert elsewhere.state_dict() == amp.state_dict()

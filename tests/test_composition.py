@@ -1,0 +1,279 @@
+"""Which strategy sits in which slot, in which order, and what does not go together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from strategies import PARAMS, register_all
+from torch import nn
+
+import argus_core
+from argus_core import BuildError, ConflictError, Model, hookimpl
+from argus_core.steps.accumulate import Accumulate
+from argus_core.steps.composition import Composed, Strategy
+from argus_core.steps.default import Default
+
+
+class Transforms:
+    """Sits in the slot where gradients are transformed; what it declares is given."""
+
+    def __init__(self, **declared: Any) -> None:
+        for name, value in declared.items():
+            setattr(self, name, value)
+
+    @hookimpl
+    def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
+        pass
+
+
+class First(Transforms):
+    @hookimpl(tryfirst=True)
+    def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
+        pass
+
+
+class Last(Transforms):
+    @hookimpl(trylast=True)
+    def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
+        pass
+
+
+class WindowOfThree:
+    @hookimpl
+    def window_size(self) -> int:
+        return 3
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        yield
+
+
+def compose(**instances: Any) -> Composed:
+    return Composed([Strategy(name, instance, "tests 1.0") for name, instance in instances.items()])
+
+
+def order(**instances: Any) -> list[str]:
+    """Return the names in the slot of gradient transformations; the same for every listed order."""
+    found = [
+        [strategy.name for strategy in compose(**dict(listed)).members("transform_gradients")]
+        for listed in itertools.permutations(instances.items())
+    ]
+    assert all(names == found[0] for names in found)
+    return found[0]
+
+
+def test_without_strategies_the_default_owns_every_slot_that_needs_an_owner() -> None:
+    composed = Composed([])
+    for slot in ("window_size", "split_window", "backward", "unscale", "run_procedure", "apply_update"):
+        (member,) = composed.members(slot)
+        assert isinstance(member.instance, Default)
+
+
+def test_a_strategy_takes_the_slot_it_owns_and_leaves_the_others() -> None:
+    composed = compose(three=WindowOfThree())
+    assert [strategy.name for strategy in composed.members("window_size")] == ["three"]
+    assert composed.implementations("window_size")[0]() == 3
+    assert [strategy.name for strategy in composed.members("split_window")] == ["default"]
+
+
+def test_naming_the_default_changes_nothing() -> None:
+    composed = compose(default=Default(), three=WindowOfThree())
+    assert [strategy.name for strategy in composed.strategies] == ["default", "three"]
+
+
+def test_a_subclass_of_the_default_is_a_strategy_of_its_own() -> None:
+    class Own(Default):
+        @hookimpl
+        def window_size(self) -> int:
+            return 5
+
+    assert compose(own=Own()).implementations("window_size")[0]() == 5
+
+
+def test_inside_a_slot_names_decide_when_nothing_is_declared() -> None:
+    assert order(b=Transforms(), c=Transforms(), a=Transforms()) == ["a", "b", "c"]
+
+
+def test_runs_before_and_runs_after_decide_before_names() -> None:
+    assert order(a=Transforms(runs_after=("c",)), b=Transforms(), c=Transforms(runs_before=("b",))) == [
+        "c",
+        "a",
+        "b",
+    ]
+
+
+def test_one_name_needs_no_tuple() -> None:
+    assert order(a=Transforms(runs_after="b"), b=Transforms()) == ["b", "a"]
+
+
+def test_strategies_that_are_not_there_are_not_waited_for() -> None:
+    assert order(a=Transforms(runs_after=("sam",)), b=Transforms(runs_before=("ema",))) == ["a", "b"]
+
+
+def test_tryfirst_and_trylast_decide_before_all_else() -> None:
+    instances = {"a": Last(runs_before=("b",)), "b": Transforms(), "c": First(runs_after=("b",))}
+    assert order(**instances) == ["c", "b", "a"]
+
+
+def test_a_circle_is_refused() -> None:
+    with pytest.raises(ConflictError, match="run before each other in a circle: .* -> .*; leave one out"):
+        compose(a=Transforms(runs_before=("b",)), b=Transforms(runs_before=("a",)))
+
+
+def test_two_owners_of_one_slot_are_named_with_their_packages() -> None:
+    with pytest.raises(
+        ConflictError,
+        match=r"step strategy 'accumulate' \(tests 1.0\) and step strategy 'three' \(tests 1.0\) both own "
+        r"the slot 'window_size', which takes one; leave one of them out",
+    ):
+        compose(three=WindowOfThree(), accumulate=Accumulate(2))
+
+
+def test_two_owners_are_refused_when_the_model_is_built() -> None:
+    argus_core.register("step", "three", WindowOfThree)
+    with pytest.raises(
+        ConflictError, match=r"'accumulate' \(argus-torch .*\) and .* 'three' \(registered in process\)"
+    ):
+        Model({**PARAMS, "step": ["three", ("accumulate", {"steps": 2})]})
+
+
+@pytest.mark.parametrize(
+    "step", [["default", "default"], [("accumulate", {"steps": 2}), ("accumulate", {"steps": 3})]]
+)
+def test_a_strategy_is_listed_once(step: list[Any]) -> None:
+    with pytest.raises(ConflictError, match=r"step strategy '\w+' is listed twice; list it once"):
+        Model({**PARAMS, "step": step})
+
+
+def test_a_misspelled_slot_is_refused_with_the_near_one() -> None:
+    class Misspelled:
+        @hookimpl
+        def transform_gradient(self, parameters: tuple[nn.Parameter, ...]) -> None:
+            pass
+
+    with pytest.raises(
+        BuildError,
+        match=r"step strategy 'odd' \(tests 1.0\) implements 'transform_gradient', which is no slot; did you "
+        r"mean 'transform_gradients'\?; the slots are set_up, window_size",
+    ):
+        compose(odd=Misspelled())
+
+
+def test_an_event_of_a_run_is_no_slot() -> None:
+    class Listener:
+        @hookimpl
+        def epoch_complete(self, state: Any) -> None:
+            pass
+
+    with pytest.raises(BuildError, match="implements 'epoch_complete', which is no slot"):
+        compose(odd=Listener())
+
+
+def test_arguments_that_the_slot_does_not_have_are_refused_with_its_signature() -> None:
+    class Wrong:
+        @hookimpl
+        def transform_gradients(self, params: tuple[nn.Parameter, ...]) -> None:
+            pass
+
+    with pytest.raises(
+        BuildError,
+        match=r"'odd' \(tests 1.0\) implements 'transform_gradients' with arguments that the slot does not "
+        r"have; the slot is transform_gradients\(self, parameters: 'tuple",
+    ):
+        compose(odd=Wrong())
+
+
+@pytest.mark.parametrize("marker", [hookimpl(hookwrapper=True), hookimpl(wrapper=True)])
+def test_a_pluggy_wrapper_is_refused(marker: Callable[[Any], Any]) -> None:
+    def around(self: Any) -> Iterator[None]:
+        yield
+
+    wrapper = type("Wrapper", (), {"forward_context": marker(around)})
+    with pytest.raises(
+        BuildError, match=r"'odd' \(tests 1.0\) wraps slot 'forward_context'; slots take plain"
+    ):
+        compose(odd=wrapper())
+
+
+def test_a_slot_without_the_mark_is_refused_since_it_would_never_be_called() -> None:
+    class Unmarked(WindowOfThree):
+        def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
+            pass
+
+    with pytest.raises(
+        BuildError,
+        match="'odd' .* has a method 'transform_gradients' without hookimpl, so it would never be called",
+    ):
+        compose(odd=Unmarked())
+
+
+def test_a_strategy_without_a_slot_is_refused() -> None:
+    argus_core.register("step", "relu", nn.ReLU)
+    with pytest.raises(BuildError, match=r"step strategy 'relu' .* implements no slot|without hookimpl"):
+        Model({**PARAMS, "step": "relu"})
+    with pytest.raises(
+        BuildError, match=r"step strategy 'odd' \(tests 1.0\) implements no slot; mark a method"
+    ):
+        compose(odd=object())
+
+
+def test_arguments_that_are_not_used_may_be_left_out_and_come_in_any_order() -> None:
+    calls: list[Any] = []
+
+    class Few:
+        @hookimpl
+        def after_update(self, stepped: bool) -> None:
+            calls.append(stepped)
+
+        @hookimpl
+        def allow_update(self, parameters: Any, loss: Any) -> bool:
+            calls.append((parameters, loss))
+            return True
+
+        @hookimpl(specname="prepare_batch")
+        def double(self, batch: Any) -> Any:
+            return batch * 2
+
+    composed = compose(few=Few())
+    composed.implementations("after_update")[0]("model", True)
+    composed.implementations("allow_update")[0]("loss", "parameters")
+    assert calls == [True, ("parameters", "loss")]
+    assert composed.implementations("prepare_batch")[-1](3, torch.device("cpu")) == 6
+
+
+def test_a_full_signature_is_called_without_anything_between() -> None:
+    accumulate = Accumulate(2)
+    assert compose(accumulate=accumulate).implementations("window_size") == (accumulate.window_size,)
+
+
+def test_contexts_nest_in_the_declared_order() -> None:
+    entered: list[str] = []
+
+    class Context:
+        def __init__(self, name: str, **declared: Any) -> None:
+            self.name = name
+            self.__dict__.update(declared)
+
+        @hookimpl
+        def forward_context(self) -> AbstractContextManager[Any]:
+            entered.append(self.name)
+            return nullcontext()
+
+    argus_core.register("step", "inner", Context)
+    argus_core.register("step", "outer", Context)
+    model = Model(
+        {
+            **PARAMS,
+            "step": [("inner", {"name": "inner", "runs_after": "outer"}), ("outer", {"name": "outer"})],
+        }
+    )
+    model.predict(torch.ones(1, 4))
+    assert entered == ["outer", "inner"]

@@ -1,0 +1,156 @@
+"""The manifest's JSON has one form, limits and a schema."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plain_data import exactly_equal, plain_values
+
+from argus_core import manifest
+from argus_core.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    NewerCheckpointError,
+    ParamsError,
+    UnsafeCheckpointError,
+)
+from argus_core.manifest import decode, dumps, encode, loads, migrate
+
+pytestmark = pytest.mark.torchfree
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: Any = 1
+    for _ in range(levels - 1):
+        value = [value]
+    return {"a": value}
+
+
+@given(plain_values())
+def test_encoded_data_come_back_exactly(value: object) -> None:
+    assert exactly_equal(decode(loads(dumps({"params": encode(value, "params", {})})), {}), {"params": value})
+
+
+def test_json_is_canonical() -> None:
+    assert dumps({"b": [1, 2.0, None], "a": "é\n"}) == b'{"b":[1,2.0,null],"a":"\\u00e9\\n"}'
+
+
+@pytest.mark.parametrize("value", [(1,), {1: 2}, b"a", 1j, {"b": {None: 1}}, [[{1, 2}]]])
+def test_what_json_does_not_have_is_refused_with_the_path_to_it(value: object) -> None:
+    with pytest.raises(ParamsError, match=r"^manifest\['a'\].*; encode\(\) it first"):
+        dumps({"a": value})
+
+
+def test_depth_is_limited_when_written_and_when_read() -> None:
+    assert loads(dumps(nested(64))) == nested(64)
+    with pytest.raises(ParamsError, match="the manifest has more than 64 levels; make it flatter"):
+        dumps(nested(65))
+    with pytest.raises(UnsafeCheckpointError, match="the manifest has more than 64 levels"):
+        loads(json.dumps(nested(65), separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("depth", [1_000, 100_000])
+def test_any_depth_is_refused(depth: int) -> None:
+    with pytest.raises(UnsafeCheckpointError, match="the manifest has more than 64 levels"):
+        loads(b"[" * depth + b"]" * depth)
+
+
+def test_size_is_limited_when_written_and_when_read() -> None:
+    with pytest.raises(
+        ParamsError, match="the manifest takes .* bytes, and 16,777,216 is the most; keep large data"
+    ):
+        dumps({"a": "a" * 2**24})
+    with pytest.raises(
+        UnsafeCheckpointError, match="the manifest takes .* bytes, and 16,777,216 is the most"
+    ):
+        loads(b'"' + b"a" * 2**24 + b'"')
+
+
+def test_the_number_of_containers_is_limited_when_written_and_when_read() -> None:
+    with pytest.raises(
+        ParamsError, match="the manifest holds .* lists and objects, and 1,048,576 is the most"
+    ):
+        dumps({"a": [[]] * 2**20})
+    with pytest.raises(UnsafeCheckpointError, match="the manifest holds .* lists and objects"):
+        loads(b"[" + b"[]," * 2**20 + b"1]")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b'{"a":1,"b":2,"a":3}', "the key 'a' twice"),
+        (b'{"a":NaN}', "the number NaN"),
+        (b'{"a":-Infinity}', "the number -Infinity"),
+        (b'{"a":' + b"9" * 30 + b"}", "a number of 30 digits"),
+        (b'{"a":1', "Expecting"),
+        (b"{}{}", "Extra data"),
+        (b"", "Expecting value"),
+        ('{"a":"é"}'.encode(), "ordinal not in range"),
+        (b'{"a": 1}', "not as it was written"),
+        (b'{"a":1e3}', "not as it was written"),
+        (b'{"a":"\\u0061"}', "not as it was written"),
+        (b'{"a":1e999}', "not JSON compliant"),
+    ],
+)
+def test_json_that_is_not_canonical_is_corrupt(data: bytes, why: str) -> None:
+    with pytest.raises(CorruptCheckpointError, match=f"the manifest is damaged .*{why}.*; use another copy"):
+        loads(data)
+
+
+@pytest.mark.parametrize("data", [b"[]", b"1", b"null", b'"a"'])
+def test_manifest_is_an_object(data: bytes) -> None:
+    with pytest.raises(CorruptCheckpointError, match="the manifest is a .*, not an object"):
+        loads(data)
+
+
+@given(st.binary() | st.text(alphabet='{}[]":,1ea\\u0 ').map(str.encode))
+def test_loads_takes_any_bytes(data: bytes) -> None:
+    try:
+        value = loads(data)
+    except CheckpointError:
+        return
+    assert dumps(value) == data
+
+
+def test_present_schema_is_left_as_it_is() -> None:
+    value = {"schema": manifest.SCHEMA, "a": 1}
+    assert migrate(value) == value
+
+
+def test_older_schemas_migrate_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "SCHEMA", 3)
+    monkeypatch.setitem(manifest.MIGRATIONS, 1, lambda old: {**old, "b": old["a"] + 1})
+    monkeypatch.setitem(manifest.MIGRATIONS, 2, lambda old: {**old, "c": old["b"] + 1})
+    old = {"schema": 1, "a": 1}
+    assert migrate(old) == {"schema": 3, "a": 1, "b": 2, "c": 3}
+    assert old == {"schema": 1, "a": 1}
+
+
+def test_every_older_schema_has_a_migration() -> None:
+    assert set(manifest.MIGRATIONS) == set(range(1, manifest.SCHEMA))
+
+
+@pytest.mark.parametrize(
+    ("manifest_of_newer", "writer"),
+    [
+        ({"versions": {"argus": "7.1"}}, r"7\.1"),
+        ({"versions": {"argus": "7\x1b"}}, r"7\\x1b"),
+        ({"versions": 7}, "of an unknown version"),
+        ({}, "of an unknown version"),
+    ],
+)
+def test_newer_schema_is_refused_with_who_wrote_it(manifest_of_newer: dict[str, Any], writer: str) -> None:
+    with pytest.raises(
+        NewerCheckpointError, match=f"has schema 99 and was written by argus-torch {writer}, .* up to 1: pip"
+    ):
+        migrate({"schema": 99, **manifest_of_newer})
+
+
+@pytest.mark.parametrize("schema", [None, 0, -1, True, "1", 1.0])
+def test_schema_is_a_number_from_1(schema: object) -> None:
+    with pytest.raises(CorruptCheckpointError, match="the manifest has the schema .*, not one from 1 to 1"):
+        migrate({"schema": schema})

@@ -1,0 +1,307 @@
+"""What a plugin's strategy can do in each slot, alone and together with the built-in ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hand_written
+import pytest
+import torch
+from networks import batches
+from strategies import (
+    CLIP,
+    CUT,
+    PARAMS,
+    Average,
+    Parameters,
+    Record,
+    Sharpness,
+    Veto,
+    build,
+    given,
+    register_all,
+    same_weights,
+    weights,
+)
+from torch import Tensor, nn
+
+import argus_core
+from argus_core import BuildError, Model, State, StepOutput, hookimpl, on_iteration_complete
+from argus_core.steps.update import Update, Window
+
+SIZES = (7, 3, 8, 1, 5)
+COMPOSITIONS: list[Any] = [[], CUT[:1], CUT[1:], [CLIP], [*CUT, CLIP]]
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        yield
+
+
+# Another computation under every strategy.
+
+
+def test_forward_loss_of_ones_own_works_with_every_strategy() -> None:
+    class AutoEncoder(Model):
+        def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+            prediction = self.nn_module(batch["image"])
+            loss: Tensor = self.loss(prediction, batch["image"])
+            return prediction, None, loss
+
+    params = {**PARAMS, "nn_module": ("net", {"classes": 4}), "loss": "MSELoss"}
+    torch.manual_seed(0)
+    model = AutoEncoder({**params, "step": [*CUT, CLIP]})
+    twin = copy.deepcopy(model)
+    images = [input for input, _ in batches(SIZES)]
+    outputs = []
+
+    @on_iteration_complete
+    def keep_output(state: State) -> None:
+        outputs.append(state.step_output)
+
+    model.fit([{"image": image, "phase": "train"} for image in images], callbacks=[keep_output])
+    pairs = [(image, image) for image in images]
+    hand_written.train(
+        twin.nn_module, twin.loss, twin.optimizer, hand_written.windows(pairs, 2), max_norm=0.3
+    )
+    assert same_weights(model, twin, 1e-6)
+    assert [len(output["prediction"]) for output in outputs] == [10, 9, 5]
+    assert outputs[0]["target"] is None
+
+
+def test_another_weight_makes_a_mean_over_tokens_exact() -> None:
+    class Tokens:
+        @hookimpl
+        def micro_batch_weight(self, micro_batch: tuple[Tensor, Tensor]) -> Tensor:
+            return (micro_batch[1] >= 0).sum()
+
+    data = [
+        (input, target.where(torch.arange(len(target)) % 3 > 0, -100)) for input, target in batches((6, 4, 5))
+    ]
+    model = build(*CUT, given(Tokens()), loss=("CrossEntropyLoss", {"ignore_index": -100}))
+    twin = copy.deepcopy(model)
+    model.fit(data)
+    hand_written.train(twin.nn_module, twin.loss, twin.optimizer, hand_written.windows(data, 2))
+    assert same_weights(model, twin, 1e-6)
+
+
+def test_a_batch_may_be_changed_in_training_alone() -> None:
+    class Noise:
+        @hookimpl
+        def set_up(self, model: Model) -> None:
+            self.model = model
+
+        @hookimpl
+        def prepare_batch(self, batch: Any) -> Any:
+            if not self.model.nn_module.training:
+                return batch
+            input, target = batch
+            assert input.device == self.model.device  # the default has moved it before
+            return torch.zeros_like(input), target
+
+    model = build(given(Noise()))
+    batch = batches()[0]
+    assert model.train_step(batch)["prediction"].unique(dim=0).shape[0] == 1
+    assert model.val_step(batch)["prediction"].unique(dim=0).shape[0] == len(batch[1])
+    assert model.predict(batch[0]).unique(dim=0).shape[0] == len(batch[1])
+
+
+# Procedures that take gradients several times.
+
+
+@pytest.mark.parametrize("steps", COMPOSITIONS)
+def test_a_procedure_that_takes_gradients_twice_equals_the_loop_by_hand(steps: list[Any]) -> None:
+    model, data = build("sharpness", *steps), batches(SIZES)
+    twin = copy.deepcopy(model)
+    model.fit(data, num_epochs=2)
+    sharpness = Sharpness()
+    parameters = tuple(twin.nn_module.parameters())
+    for input, target in hand_written.windows(data, 2 if CUT[0] in steps else 1) * 2:
+        twin.optimizer.zero_grad()
+        twin.loss(twin.nn_module(input), target).backward()
+        moved = sharpness.climb(parameters)
+        twin.optimizer.zero_grad()
+        twin.loss(twin.nn_module(input), target).backward()
+        for parameter, step in moved:
+            parameter.data.sub_(step)
+        if CLIP in steps:
+            nn.utils.clip_grad_norm_(parameters, 0.3)
+        twin.optimizer.step()
+    assert same_weights(model, twin, 1e-6)
+
+
+@pytest.mark.parametrize("steps", COMPOSITIONS)
+def test_a_closure_equals_the_loop_by_hand(steps: list[Any]) -> None:
+    params = {
+        "optimizer": ("LBFGS", {"lr": 0.1, "max_iter": 2}),
+        "nn_module": ("smooth", {"dtype": torch.float64}),
+    }
+    model, twin = (build("own_closure", *steps, **params) for _ in range(2))  # torch cannot copy an LBFGS
+    data = [(input.double(), target) for input, target in batches(SIZES)]
+    model.fit(data)
+
+    def closure_over(input: Tensor, target: Tensor) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            twin.optimizer.zero_grad()
+            loss: Tensor = twin.loss(twin.nn_module(input), target)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if CLIP in steps:
+                nn.utils.clip_grad_norm_(twin.nn_module.parameters(), 0.3)
+            return loss
+
+        return closure
+
+    for input, target in hand_written.windows(data, 2 if CUT[0] in steps else 1):
+        twin.optimizer.step(closure_over(input, target))
+    assert same_weights(model, twin, 1e-14)  # it divides by differences of gradients: float32 would not do
+
+
+def test_the_output_is_that_of_the_first_gradients() -> None:
+    model, batch = build("sharpness"), batches()[0]
+    before = model.val_step(batch)
+    output = model.train_step(batch)
+    assert output["loss"] == before["loss"]
+    assert torch.equal(output["prediction"], before["prediction"])
+
+
+def test_a_procedure_without_gradients_is_refused() -> None:
+    class Idle:
+        @hookimpl
+        def run_procedure(self, update: Update) -> bool:
+            return True
+
+    with pytest.raises(BuildError, match=r"took no gradients; call update.gradients\(\) in run_procedure"):
+        build(given(Idle())).train_step(batches()[0])
+
+
+def test_a_procedure_says_whether_the_weights_moved() -> None:
+    class Silent:
+        @hookimpl
+        def apply_update(self, optimizer: torch.optim.Optimizer) -> None:
+            optimizer.step()
+
+    with pytest.raises(
+        BuildError, match="apply_update returned None; return from it whether the weights moved"
+    ):
+        build(given(Silent())).train_step(batches()[0])
+
+
+# Votes.
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported(as_tensor: bool) -> None:
+    skipped: list[int] = []
+
+    @argus_core.on_event("update_skipped")
+    def note(state: State) -> None:
+        skipped.append(state.iteration)
+
+    record = Record()
+    model = build(("veto", {"updates": [1], "as_tensor": as_tensor}), given(record))
+    twin, data = build(), batches(SIZES)
+    model.fit(data, callbacks=[note], lr_scheduler=("ExponentialLR", {"gamma": 0.5, "interval": "update"}))
+    twin.fit(
+        [batch for index, batch in enumerate(data) if index != 1],
+        lr_scheduler=("ExponentialLR", {"gamma": 0.5, "interval": "update"}),
+    )
+    assert skipped == [1]
+    assert same_weights(model, twin)
+    assert model.get_lr() == twin.get_lr() == pytest.approx(0.1 * 0.5**4)
+    assert [event[1] for event in record.events if event[0] == "after"] == [True, False, True, True, True]
+
+
+def test_every_vote_is_asked_since_other_processes_may_wait_for_it() -> None:
+    class AnotherVeto(Veto):
+        pass
+
+    first, second = Veto([0]), AnotherVeto([0, 1])
+    model = build(given(first), given(second))
+    start = weights(model)
+    output = model.train_step(batches()[0])
+    assert (first.asked, second.asked) == (1, 1)
+    assert isinstance(output, StepOutput)
+    assert not output.stepped
+    assert torch.equal(weights(model), start)
+
+
+def test_a_vote_sees_the_loss_and_the_clipped_gradients_of_the_window() -> None:
+    seen: list[tuple[float, float]] = []
+
+    class Look:
+        @hookimpl
+        def allow_update(self, loss: Tensor, parameters: Parameters) -> bool:
+            norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
+            seen.append((loss.item(), torch.stack(norms).norm().item()))
+            return True
+
+    model = build(*CUT, ("clip_grad_norm", {"max_norm": 0.01}), given(Look()))
+    output = model.train_step(Window(batches((4, 3))))
+    assert [loss for loss, _ in seen] == [output["loss"]]
+    assert [norm for _, norm in seen] == pytest.approx([0.01], rel=1e-4)
+
+
+# Averages of the weights: after_update and evaluation_context.
+
+
+def test_evaluation_has_the_averaged_weights_and_training_its_own() -> None:
+    average = Average(decay=0.9)
+    model, data = build(given(average)), batches()
+    plain = build()
+    model.fit(data)
+    plain.fit(data)
+    assert average.average is not None
+    expected = average.average(data[0][0])
+    assert torch.equal(model.predict(data[0][0]), expected)
+    assert not torch.equal(plain.predict(data[0][0]), expected)
+    assert same_weights(model, plain)
+
+
+def test_validation_within_fit_evaluates_the_average() -> None:
+    average, data = Average(decay=0.9), batches()
+    model = build(given(average))
+    validated = model.fit(data, val_loader=data, num_epochs=2)["val_loss"]
+    assert average.average is not None
+    losses = [(model.loss(average.average(input), target).item(), len(target)) for input, target in data]
+    mean = sum(loss * samples for loss, samples in losses) / sum(samples for _, samples in losses)
+    assert validated == pytest.approx(mean, rel=1e-6)
+    assert validated == pytest.approx(model.validate(data)["val_loss"])
+
+
+def test_a_prediction_within_a_validation_does_not_swap_twice() -> None:
+    average, data = Average(decay=0.9), batches()
+    model = build(given(average))
+    model.fit(data)
+    expected = model.predict(data[0][0])
+    seen: list[Tensor] = []
+
+    @on_iteration_complete
+    def predict(state: State) -> None:
+        seen.append(state.model.predict(data[0][0]))
+
+    model.validate(data, callbacks=[predict])
+    assert len(seen) == len(data)
+    assert all(torch.equal(prediction, expected) for prediction in seen)
+    assert torch.equal(model.predict(data[0][0]), expected)
+
+
+def test_a_failed_evaluation_puts_the_weights_back() -> None:
+    model = build("average")
+    model.fit(batches())
+    start = weights(model)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        model.predict(torch.ones(1, 99))
+    assert torch.equal(weights(model), start)
+    assert len(model.predict(torch.ones(1, 4))) == 1
+
+
+def test_a_skipped_update_does_not_move_the_average() -> None:
+    average = Average()
+    model = build(given(average), ("veto", {"updates": [0]}))
+    model.train_step(batches()[0])
+    assert average.average is not None
+    assert torch.equal(nn.utils.parameters_to_vector(average.average.parameters()), weights(model))

@@ -1,0 +1,122 @@
+"""The built-in strategies' parameters, and what each does alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from networks import batches
+from strategies import build, register_all, weights
+from torch import nn
+
+import argus_core
+from argus_core import ParamsError, State, on_iteration_complete
+from argus_core.steps.accumulate import Accumulate
+from argus_core.steps.clip_grad_norm import ClipGradNorm
+from argus_core.steps.default import Default
+from argus_core.steps.microbatch import Microbatch
+from argus_core.steps.update import Window
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        yield
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, True, "2", None])
+def test_accumulate_takes_a_whole_number_of_batches(steps: Any) -> None:
+    with pytest.raises(ParamsError, match=r"accumulate takes steps >= 1 \(loader batches .*\), not"):
+        Accumulate(steps)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"chunks": 2, "size": 2}, {"chunks": 0}, {"size": -1}, {"chunks": 1.5}, {"size": True}],
+    ids=str,
+)
+def test_microbatch_takes_either_chunks_or_size(options: dict[str, Any]) -> None:
+    with pytest.raises(ParamsError, match="microbatch takes either chunks >= 1 or size >= 1, not"):
+        Microbatch(**options)
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, math.nan])
+def test_clip_grad_norm_takes_a_positive_norm(max_norm: float) -> None:
+    with pytest.raises(ParamsError, match="clip_grad_norm takes max_norm > 0, not"):
+        ClipGradNorm(max_norm)
+
+
+@pytest.mark.parametrize("max_norm", ["1", None])
+def test_a_norm_that_is_no_number_is_refused(max_norm: Any) -> None:
+    with pytest.raises(argus_core.ArgusError, match="clip_grad_norm"):
+        build(("clip_grad_norm", {"max_norm": max_norm}))
+
+
+def test_a_window_has_as_many_batches_as_accumulate_says_and_the_tail_what_is_left() -> None:
+    sizes: list[int] = []
+
+    @on_iteration_complete
+    def note(state: State) -> None:
+        assert type(state.batch) is Window
+        sizes.append(len(state.batch))
+
+    model = build(("accumulate", {"steps": 2}))
+    model.fit(batches((1, 2, 3, 4, 5)), num_epochs=2, callbacks=[note])
+    assert sizes == [2, 2, 1, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"), [({"chunks": 3}, [3, 3, 1, 2]), ({"size": 4}, [4, 3, 2])], ids=str
+)
+def test_microbatch_splits_each_batch_of_a_window(options: dict[str, int], sizes: list[int]) -> None:
+    parts = Microbatch(**options).split_window(batches((7, 2)))
+    whole = sizes if "size" in options else [3, 3, 1, 1, 1]
+    assert [len(target) for _, target in parts] == whole
+
+
+def test_a_norm_below_the_limit_changes_nothing() -> None:
+    models = [build(*steps) for steps in ([], [("clip_grad_norm", {"max_norm": 1e6})])]
+    for model in models:
+        model.fit(batches())
+    assert torch.equal(weights(models[0]), weights(models[1]))
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, math.inf])
+def test_the_whole_norm_is_clipped_in_any_order(norm_type: float) -> None:
+    model = build(("clip_grad_norm", {"max_norm": 0.01, "norm_type": norm_type}))
+    model.train_step(batches()[0])
+    gradients = [parameter.grad for parameter in model.nn_module.parameters()]
+    norm = nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None], norm_type)
+    assert norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_frozen_parameters_are_neither_clipped_nor_moved() -> None:
+    class Frozen(argus_core.Model):
+        def build_nn_module(self, factory: Any, params: Any) -> nn.Module:
+            network = super().build_nn_module(factory, params)
+            next(network.parameters()).requires_grad_(False)
+            return network
+
+    model = Frozen(build(("clip_grad_norm", {"max_norm": 0.01})).params)
+    frozen = next(model.nn_module.parameters())
+    before = frozen.clone()
+    model.fit(batches())
+    assert torch.equal(frozen, before)
+    assert frozen.grad is None
+
+
+def test_the_default_moves_a_batch_without_waiting_unless_it_goes_to_a_cpu() -> None:
+    seen: list[bool] = []
+
+    class Batch:
+        def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+            seen.append(non_blocking)
+            return self
+
+    for device in ("cpu", "meta"):
+        Default().prepare_batch(Batch(), torch.device(device))
+    assert seen == [False, True]

@@ -1,0 +1,364 @@
+"""A checkpoint is written whole or not at all, and what was there before stays until then."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import random
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from argus_core.errors import CheckpointError
+from argus_core.storage import CheckpointFile, write
+from argus_core.storage.replacement import replacement
+
+resource = pytest.importorskip("resource", reason="the system has no resource limits")
+fcntl = pytest.importorskip("fcntl", reason="the system has no file locks")
+
+BIG = {f"w{index}": torch.randn(200_000) for index in range(20)}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a checkpoint that is there."""
+    path = tmp_path / "model.safetensors"
+    write(path, {"a": torch.ones(3)}, {"run": "old"})
+    return path
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Let no file grow beyond 1 MB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def assert_old(path: Path) -> None:
+    with CheckpointFile(path) as file:
+        assert file.header.manifest["run"] == "old"
+        assert torch.equal(file.read()["a"], torch.ones(3))
+    assert os.listdir(path.parent) == [path.name]
+
+
+# Failures
+
+
+def test_full_disk_leaves_the_old_file(path: Path, full_disk: None) -> None:
+    with pytest.raises(
+        CheckpointError,
+        match=r"cannot write .*model\.safetensors: File too large; the checkpoint that was there is "
+        "untouched; free some space or save elsewhere",
+    ):
+        write(path, BIG, {})
+    assert_old(path)
+
+
+def test_full_disk_leaves_nothing_where_nothing_was(tmp_path: Path, full_disk: None) -> None:
+    with pytest.raises(CheckpointError, match="File too large; nothing was left behind; free some space"):
+        write(tmp_path / "a", BIG, {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_disk_that_is_found_full_only_when_flushed_leaves_the_old_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(CheckpointError, match="No space left on device; .* untouched; free some space"):
+        write(path, {"a": torch.zeros(3)}, {})
+    assert_old(path)
+
+
+def test_failure_while_flushing_in_the_background_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, calls = os.fsync, []
+
+    def fail_once(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    monkeypatch.setattr("argus_core.storage.writer._FLUSHED_AT_ONCE", 2**20)
+    with pytest.raises(CheckpointError, match="Input/output error; .* untouched; save elsewhere"):
+        write(path, BIG, {})
+    assert_old(path)
+
+
+def test_interruption_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("argus_core.storage.crc.ChunkSums.add", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, {"a": torch.zeros(3)}, {})
+    assert_old(path)
+
+
+def test_folder_that_cannot_be_flushed_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def fail_for_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    with pytest.raises(CheckpointError, match="was written, but may be lost if the machine stops now"):
+        write(path, {"a": torch.zeros(3)}, {})
+
+
+def test_system_that_flushes_no_folders_is_fine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def refuse_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    write(path, {"a": torch.zeros(3)}, {})
+
+
+def test_folder_in_its_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(
+        CheckpointError, match="cannot write .*: it is a folder; .*; give the name of a file in it"
+    ):
+        write(tmp_path / "a", {}, {})
+
+
+def test_pipe_in_its_place_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(
+        CheckpointError, match="cannot write .*: it is not an ordinary file; .*; save elsewhere"
+    ):
+        write(tmp_path / "a", {}, {})
+
+
+def test_file_on_the_way_is_told(path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match="cannot write .*Not a directory; nothing was left behind; give a path"
+    ):
+        write(path / "b" / "c", {}, {})
+    assert_old(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300])
+def test_impossible_name_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="cannot write .*; give (another|a shorter) name"):
+        write(tmp_path / name, {}, {})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission_is_told(path: Path) -> None:
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(
+            CheckpointError, match="Permission denied; .* untouched; allow writing to its folder"
+        ):
+            write(path, {}, {})
+    finally:
+        path.parent.chmod(0o700)
+    assert_old(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_killed_writer_leaves_the_old_or_the_new_file(path: Path) -> None:
+    rng = random.Random(0)
+    for _ in range(12):
+        child = os.fork()
+        if child == 0:
+            try:
+                while True:
+                    write(path, BIG, {"run": "new"})
+            finally:
+                os._exit(1)
+        time.sleep(rng.uniform(0.01, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with CheckpointFile(path) as file:
+            tensors = file.read()
+        assert set(tensors) in ({"a"}, set(BIG))
+    write(path, {"a": torch.ones(3)}, {"run": "old"})
+    assert_old(path)
+
+
+# Several writers
+
+
+def test_threads_leave_one_whole_file(path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda run: write(path, {"a": torch.full((300_000,), run)}, {"run": run}), range(12)))
+    with CheckpointFile(path) as file:
+        assert set(file.read()["a"].tolist()) == {file.header.manifest["run"]}
+    assert os.listdir(path.parent) == [path.name]
+
+
+def write_often(path: Path, run: int) -> None:
+    for _ in range(5):
+        write(path, {"a": torch.full((300_000,), run)}, {"run": run})
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_processes_leave_one_whole_file(path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=write_often, args=(path, run)) for run in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    with CheckpointFile(path) as file:
+        assert set(file.read()["a"].tolist()) == {file.header.manifest["run"]}
+    assert os.listdir(path.parent) == [path.name]
+
+
+# Temporary files that were left behind
+
+
+def leave(path: Path, name: str, age: float = 0) -> Path:
+    temporary = path.with_name(name)
+    temporary.write_bytes(b"abc")
+    os.utime(temporary, (time.time() - age, time.time() - age))
+    return temporary
+
+
+@pytest.fixture
+def dead() -> int:
+    """Return the number of a process that has ended."""
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    process.start()
+    process.join()
+    assert process.pid is not None
+    return process.pid
+
+
+def test_temporary_file_of_a_dead_writer_is_swept(path: Path, dead: int) -> None:
+    leave(path, f".{path.name}.{dead}-0123abcd.tmp")
+    write(path, {}, {})
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_temporary_file_of_an_hour_ago_is_swept(path: Path) -> None:
+    leave(path, f".{path.name}.{os.getpid()}-0123abcd.tmp", age=3700)
+    leave(path, f".{path.name}.0123abcd.tmp", age=3700)
+    write(path, {}, {})
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_files_that_are_not_abandoned_stay(path: Path, dead: int) -> None:
+    kept = [
+        leave(path, f".{path.name}.{os.getpid()}-0123abcd.tmp"),
+        leave(path, f".{path.name}.1-0123abcd.tmp"),
+        leave(path, f".{path.name}.0123abcd.tmp"),
+        leave(path, f".other.{dead}-0123abcd.tmp", age=3700),
+        leave(path, f".{path.name}.notes.tmp", age=3700),
+        leave(path, f"{path.name}.0123abcd.tmp", age=3700),
+    ]
+    write(path, {}, {})
+    assert all(temporary.exists() for temporary in kept)
+
+
+def test_file_that_a_writer_elsewhere_holds_stays(path: Path, dead: int) -> None:
+    held = leave(path, f".{path.name}.{dead}-0123abcd.tmp", age=3700)
+    with held.open("rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write(path, {}, {})
+        assert held.exists()
+    write(path, {}, {})
+    assert not held.exists()
+
+
+def test_system_without_locks_goes_by_process_and_age(
+    path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    leave(path, f".{path.name}.{dead}-0123abcd.tmp")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write(path, {"a": torch.ones(3)}, {"run": "old"})
+    assert_old(path)
+
+
+def test_system_that_knows_no_locks_and_no_advice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("argus_core.storage.replacement.fcntl", None)
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    write(path, {"a": torch.ones(3)}, {"run": "old"})
+    assert_old(path)
+
+
+# The file itself
+
+
+def test_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "a" / "best.safetensors"
+    write(path, {}, {})
+    assert path.is_file()
+
+
+def test_new_file_has_ordinary_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "a", {}, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_existing_file_keeps_its_permissions(path: Path) -> None:
+    path.chmod(0o604)
+    write(path, {}, {})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_symbolic_link_keeps_pointing_where_it_does(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "links" / "best"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    write(link, {}, {"run": "new"})
+    assert link.is_symlink()
+    with CheckpointFile(path) as file:
+        assert file.header.manifest["run"] == "new"
+
+
+def test_tensor_that_changes_while_it_is_written_makes_a_sound_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from argus_core.storage.crc import ChunkSums
+
+    tensor = torch.zeros(1000)
+    add = ChunkSums.add
+
+    def train_and_add(sums: ChunkSums, part: memoryview) -> None:
+        add(sums, part)
+        tensor.add_(1)
+
+    monkeypatch.setattr(ChunkSums, "add", train_and_add)
+    write(path, {"a": tensor}, {})
+    with CheckpointFile(path) as file:
+        assert torch.equal(file.read()["a"], torch.zeros(1000))
+
+
+def test_nothing_is_replaced_where_the_block_raises(path: Path) -> None:
+    def write_half() -> None:
+        with replacement(path) as file:
+            file.write(b"abc")
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        write_half()
+    assert_old(path)
