@@ -9,7 +9,7 @@ import torch
 
 from argus_core.errors import BuildError, SpecError, near
 
-__all__ = ["DeviceSpec", "resolve_devices"]
+__all__ = ["DeviceSpec", "resolve_devices", "widest_float"]
 
 DeviceSpec = str | int | torch.device | Sequence[str | int | torch.device]
 
@@ -36,6 +36,11 @@ def resolve_devices(device: Any) -> list[torch.device]:
             _check_data_parallel(devices)
         return devices
     return [_resolve_one(device)]
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return the dtype to add up many small numbers in: float64, float32 on mps, which has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _resolve_one(device: Any) -> torch.device:

@@ -148,7 +148,7 @@ class StepHooks:
 
     @_slot(Composition.OWNER)
     def micro_batch_weight(self, micro_batch: Any) -> float | torch.Tensor:
-        """Return what a micro-batch counts within its window: its number of samples."""
+        """Return what a micro-batch counts within its window; by default what its mean loss divides by."""
 
     @_slot(Composition.WRAP)
     def sync_context(self, last: bool) -> AbstractContextManager[Any]:

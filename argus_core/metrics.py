@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from argus_core.batch import batch_size
+from argus_core.device import widest_float
 from argus_core.errors import ArgusError, ParamsError
 
 __all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "TopKAccuracy"]
@@ -182,7 +183,7 @@ class _ErrorMetric(MeanMetric):
         if target.dtype is torch.bool:  # booleans cannot be subtracted
             target = target.float()
         error = self.error(prediction.detach() - target)
-        total = error.sum(dtype=_dtype(error.device))
+        total = error.sum(dtype=widest_float(error.device))
         self.total = self.total + (total.item() if total.is_cpu else total)
         self.count += target.numel()
 
@@ -250,15 +251,11 @@ def _binary(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tenso
     return (prediction.squeeze(1) if prediction.ndim > 1 else prediction), target
 
 
-def _dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-
-
 def _double(total: float | torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return a total as a tensor that many small amounts can be added to."""
     if isinstance(total, torch.Tensor):
         return total
-    return torch.full((), total, dtype=_dtype(device), device=device)
+    return torch.full((), total, dtype=widest_float(device), device=device)
 
 
 def _misfit(metric: str, step_output: Mapping[str, Any], accepted: str) -> ParamsError:

@@ -30,6 +30,7 @@ from argus_core.parts import (
     choose_steps,
     load_all,
 )
+from argus_core.reduction import mean_divisor
 from argus_core.steps.composition import Composed
 from argus_core.steps.explanation import explain
 from argus_core.steps.update import StepOutput, Update, Window, check_loss
@@ -220,6 +221,14 @@ class Model:
         """Return how the loss joins its samples: ``"mean"``, or ``"sum"`` (micro-batches then just add)."""
         reduction: str = getattr(self.loss, "reduction", "mean")
         return reduction
+
+    def loss_weight(self, batch: Any) -> float | torch.Tensor:
+        """Return what a batch on the device counts in the mean of its window.
+
+        That is what its mean loss divides by: its samples, or the class weights of the targets that are not
+        ignored. Override it beside a `forward_loss` that takes another mean, over tokens for example.
+        """
+        return mean_divisor(self.loss, batch)
 
     def predict(self, input: Any) -> Any:
         """Return the prediction for an input batch, after prediction_transform, on the device."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from argus_core.batch import batch_size, deep_to
+from argus_core.batch import deep_to
 from argus_core.hooks import hookimpl
 
 __all__ = ["Default"]
@@ -29,10 +29,6 @@ class Default:
             return deep_to(batch, device, non_blocking=True)
         # Towards a CPU a non-blocking copy may be read before it is done; mostly there is nothing to move.
         return batch if _is_on_cpu(batch) else deep_to(batch, device)
-
-    @hookimpl
-    def micro_batch_weight(self, micro_batch: Any) -> float:
-        return batch_size(micro_batch)
 
 
 def _is_on_cpu(batch: Any) -> bool:

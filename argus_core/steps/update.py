@@ -16,6 +16,7 @@ from torch import nn
 
 from argus_core.batch import batch_size, deep_cat, deep_detach
 from argus_core.errors import BuildError, ParamsError
+from argus_core.reduction import weigh
 from argus_core.steps.composition import SLOTS, Composed
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Update:
         self.micro_batches: Sequence[Any] = ()
         self._prepare = slots["prepare_batch"]
         self._split = _owner(slots["split_window"])
-        (self._weight,) = slots["micro_batch_weight"]
+        self._weight = _owner(slots["micro_batch_weight"])
         self._sync = slots["sync_context"]
         self._forward = slots["forward_context"]
         self._evaluation = slots["evaluation_context"]
@@ -253,10 +254,11 @@ class Update:
                 prediction, target, loss = self.model.forward_loss(micro_batch)
         else:
             prediction, target, loss = self.model.forward_loss(micro_batch)
-        if type(loss) is not torch.Tensor or loss.ndim:
+        if type(loss) is not torch.Tensor or loss.ndim or not loss.requires_grad:
             check_loss(loss)
+            _check_on_graph(loss)
         if share is not None:
-            loss = loss * share
+            loss = weigh(loss, share)
         scaled = loss
         for scale in self._scale:
             scaled = scale(scaled)
@@ -269,10 +271,11 @@ class Update:
         return detached
 
     def _shares(self) -> Sequence[Any]:
-        """Return each micro-batch's share of the window: a mean adds up by samples, a sum as it is."""
+        """Return each micro-batch's share of the window: a mean adds up by what it divides by."""
         if self.model.loss_reduction() == "sum":
             return [None] * len(self.micro_batches)
-        weights = [self._weight(micro_batch) for micro_batch in self.micro_batches]
+        weight = self._weight or self.model.loss_weight
+        weights = [weight(micro_batch) for micro_batch in self.micro_batches]
         total = sum(weights)
         return [weight / total for weight in weights]
 
@@ -307,6 +310,14 @@ def check_loss(loss: Any) -> None:
         raise ParamsError(
             f"the loss has shape {tuple(loss.shape)}, and only one number can be minimised; "
             "choose reduction='mean' or 'sum' for the loss"
+        )
+
+
+def _check_on_graph(loss: torch.Tensor) -> None:
+    if not loss.requires_grad:
+        raise ParamsError(
+            f"the loss ({loss.dtype}) depends on no parameter that requires grad; return it from "
+            "forward_loss without detach(), item() or no_grad()"
         )
 
 

@@ -41,6 +41,10 @@ class FocalLoss(nn.Module):
         self.reduction = reduction
         self.register_buffer("weight", None if weight is None else torch.as_tensor(weight).float())
 
+    def divisor(self, target: Tensor) -> int | Tensor:
+        """Return what the mean divides by, so that a batch cut into parts adds up to the whole."""
+        return target.numel() if self.weight is None else self.weight[target].sum()
+
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss, a scalar, of logits (batch, classes, ...) and target (batch, ...), int64."""
         surprise = functional.cross_entropy(logits, target, reduction="none")  # -log(p_t)
