@@ -199,9 +199,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "lr_scheduler": _several("lr_scheduler", "learning-rate schedulers"),
         "monitor": Key("the metric of the best checkpoint; val_loss, or train_loss without val", _TEXT),
         "seed": Key("fixes initial weights and the order of samples; drawn if left out", _whole(0)),
-        "num_threads": Key(
-            "CPU threads of torch, which decides if left out; 1 for small networks", _whole(1)
-        ),
+        "num_threads": Key("CPU threads of torch; left out, torch decides; 1 for small networks", _whole(1)),
         "run_dir": Key("the run directory; runs/ and the file's name if left out", _TEXT),
     },
 }

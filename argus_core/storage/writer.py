@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from argus_core.errors import CheckpointError, ParamsError
 from argus_core.manifest import SCHEMA
@@ -14,15 +13,12 @@ from argus_core.storage import header
 from argus_core.storage.crc import ChunkSums, chunk_count
 from argus_core.storage.entry import Entry
 from argus_core.storage.replacement import replacement
+from argus_core.storage.stream import Stream
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["write"]
-
-# Bytes.
-_PART = 2**18
-_FLUSHED_AT_ONCE = 2**25
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
@@ -45,9 +41,10 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
     entries = header.place({name: _blank(payload.entry_of(tensor)) for name, tensor in kept.items()})
     blank = header.render(manifest, entries, aliases)
     _check_readable(blank)
-    with replacement(path) as file, _Flusher(file) as flusher:
-        file.write(blank)
-        sums = {name: _write_tensor(file, tensor, flusher) for name, tensor in kept.items()}
+    with replacement(path) as file:
+        with Stream(file) as stream:
+            stream.put(blank)
+            sums = {name: _put_tensor(stream, tensor) for name, tensor in kept.items()}
         entries = {name: replace(entry, crcs=sums[name]) for name, entry in entries.items()}
         file.seek(0)
         file.write(header.render(manifest, entries, aliases))
@@ -66,50 +63,12 @@ def _check_readable(data: bytes) -> None:
         raise ParamsError(f"this could be written but not read again: {error}") from error
 
 
-def _write_tensor(file: BinaryIO, tensor: Tensor, flusher: _Flusher) -> tuple[int, ...]:
+def _put_tensor(stream: Stream, tensor: Tensor) -> tuple[int, ...]:
     """Write a tensor's bytes, and return the checksums of its chunks."""
     from argus_core.storage import payload
 
     sums = ChunkSums()
-    # What is summed is what is written, even if a thread goes on training. The buffer fits into the
-    # processor's cache; larger writes take longer, too.
-    buffer = memoryview(bytearray(min(tensor.nbytes, _PART)))
     for piece in payload.pieces(tensor):
-        view = payload.view(piece)
-        for start in range(0, len(view), _PART):
-            part = buffer[: len(view) - start]
-            part[:] = view[start : start + len(part)]
-            sums.add(part)
-            file.write(part)
-        flusher.add(len(view))
+        # Summed is what is written, even if another thread goes on training.
+        stream.put(payload.view(piece), sums)
     return sums.finish()
-
-
-class _Flusher:
-    """Has the disk take what is written meanwhile, rather than all of it at the end."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._pool = ThreadPoolExecutor(1, "argus-flush")
-        self._running: Future[None] | None = None
-        self._unflushed = 0
-
-    def __enter__(self) -> _Flusher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-        self._wait()
-
-    def add(self, size: int) -> None:
-        """Tell that ``size`` bytes have been written."""
-        self._unflushed += size
-        if self._unflushed >= _FLUSHED_AT_ONCE and (self._running is None or self._running.done()):
-            self._wait()
-            self._running = self._pool.submit(os.fsync, self._file.fileno())
-            self._unflushed = 0
-
-    def _wait(self) -> None:
-        # The system tells of a failed write once, perhaps only here.
-        if self._running is not None:
-            self._running.result()

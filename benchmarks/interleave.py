@@ -1,0 +1,70 @@
+"""Measures contenders side by side: every round runs each of them once, and ratios are taken within rounds.
+
+A busy machine slows a whole round down, so the ratio of two contenders in one round stays true where their
+times do not. The order changes from round to round, and the median leaves the disturbed rounds out.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+__all__ = ["Times", "interleave", "print_table"]
+
+Times = dict[str, list[float]]
+"""The seconds of every round by contender."""
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], Callable[[], object]]],
+    rounds: int = 15,
+    clock: Callable[[], float] = time.process_time,
+) -> Times:
+    """Return what each contender took in each round, by ``clock``.
+
+    Args:
+        contenders: each is called before its turn, outside the measurement, and returns what is measured;
+            new objects in every round give nobody a lucky place in memory for good.
+        rounds: how often each runs; one more round before them warms up.
+        clock: CPU seconds of this process by default.
+    """
+    times: Times = {name: [] for name in contenders}
+    order = list(contenders)
+    for turn in range(rounds + 1):
+        random.Random(turn).shuffle(order)
+        for name in order:
+            run = contenders[name]()
+            gc.collect()
+            start = clock()
+            run()
+            elapsed = clock() - start
+            if turn:
+                times[name].append(elapsed)
+    return times
+
+
+def print_table(times: Times, bases: Mapping[str, str], scale: float, unit: str) -> None:
+    """Print a Markdown table: the median of each contender and of its ratio to each base.
+
+    Args:
+        times: of `interleave`.
+        bases: what to compare with: a column's title by contender.
+        scale: what a round's seconds are multiplied by to give ``unit``.
+    """
+    present = {base: title for base, title in bases.items() if base in times}
+    print(f"| contender | {unit} |" + "".join(f" {title} |" for title in present.values()))
+    print("|---|---:|" + "---:|" * len(present))
+    for name, rounds in times.items():
+        columns = [ratio(times, name, base) for base in present]
+        print(f"| {name} | {median(rounds) * scale:.4g} | " + " | ".join(columns) + " |")
+    print()
+
+
+def ratio(times: Times, name: str, base: str) -> str:
+    """Return the median of a contender's ratio to ``base`` within rounds, with its middle half."""
+    ratios = sorted(own / other for own, other in zip(times[name], times[base], strict=True))
+    quarter = len(ratios) // 4
+    return f"{median(ratios):.3f} ({ratios[quarter]:.2f}-{ratios[-1 - quarter]:.2f})"

@@ -1,0 +1,186 @@
+"""CPU time of one optimizer update: argus_core and others against the loop written by hand.
+
+    python benchmarks/step_overhead.py [--rounds 31] [--updates 400]
+
+A network so small that the update itself hardly counts, one thread, the real public entry points, batches
+from a list. Frameworks that are not installed are named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from frameworks import FRAMEWORKS, NotInstalled
+from interleave import interleave, print_table
+from torch import nn
+
+import argus_core
+
+Batches = list[tuple[torch.Tensor, torch.Tensor]]
+Contender = Callable[[], Callable[[], object]]
+
+
+class MLP(nn.Module):
+    """16-32-outputs."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, outputs))
+
+    def forward(self, input: torch.Tensor) -> Any:
+        return self.layers(input)
+
+
+def regression(updates: int) -> Batches:
+    return [(torch.randn(32, 16), torch.randn(32, 1)) for _ in range(updates)]
+
+
+def classification(updates: int) -> Batches:
+    return [(torch.randn(32, 16), torch.randint(0, 2, (32,))) for _ in range(updates)]
+
+
+def bare(outputs: int, batches: Batches) -> Callable[[], object]:
+    """Track nothing."""
+    network, loss_function, optimizer = by_hand(outputs)
+
+    def run() -> None:
+        network.train()
+        for input, target in batches:
+            optimizer.zero_grad()
+            loss = loss_function(network(input), target)
+            loss.backward()
+            optimizer.step()
+
+    return run
+
+
+def hand_loss(outputs: int, batches: Batches) -> Callable[[], object]:
+    """Track the mean loss of a sample."""
+    network, loss_function, optimizer = by_hand(outputs)
+
+    def run() -> float:
+        network.train()
+        total, count = 0.0, 0
+        for input, target in batches:
+            optimizer.zero_grad()
+            loss = loss_function(network(input), target)
+            loss.backward()
+            optimizer.step()
+            samples = target.shape[0]
+            total += loss.item() * samples
+            count += samples
+        return total / count
+
+    return run
+
+
+def hand_accuracy(outputs: int, batches: Batches) -> Callable[[], object]:
+    """Track the mean loss of a sample and the share of right predictions."""
+    network, loss_function, optimizer = by_hand(outputs)
+
+    def run() -> tuple[float, float]:
+        network.train()
+        total, right, count = 0.0, 0, 0
+        for input, target in batches:
+            optimizer.zero_grad()
+            prediction = network(input)
+            loss = loss_function(prediction, target)
+            loss.backward()
+            optimizer.step()
+            samples = target.shape[0]
+            total += loss.item() * samples
+            right += (prediction.argmax(1) == target).sum().item()
+            count += samples
+        return total / count, right / count
+
+    return run
+
+
+def by_hand(outputs: int) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+    network = MLP(outputs)
+    return network, loss_of(outputs), torch.optim.SGD(network.parameters(), lr=0.01)
+
+
+def loss_of(outputs: int) -> nn.Module:
+    return nn.MSELoss() if outputs == 1 else nn.CrossEntropyLoss()
+
+
+def argus(outputs: int, batches: Batches, metrics: list[str]) -> Callable[[], object]:
+    model = argus_core.Model(
+        {
+            "nn_module": ("mlp", {"outputs": outputs}),
+            "loss": type(loss_of(outputs)).__name__,
+            "optimizer": ("SGD", {"lr": 0.01}),
+            "device": "cpu",
+        }
+    )
+    return lambda: model.fit(batches, metrics=metrics, metrics_on_train=bool(metrics))
+
+
+def frameworks(outputs: int, batches: Batches, accuracy: bool, names: Iterable[str]) -> dict[str, Contender]:
+    """Return the other frameworks that are installed, each ready to be measured."""
+    contenders: dict[str, Contender] = {}
+    for name in names:
+        try:
+            make = FRAMEWORKS[name]()
+        except NotInstalled as error:
+            print(f"{name}: not installed ({error})")
+            continue
+        contenders[name] = lambda make=make: make(  # type: ignore[misc]
+            MLP(outputs), loss_of(outputs), batches, accuracy
+        )
+    return contenders
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(1)
+    argus_core.register("nn_module", "mlp", MLP)
+    names = list(FRAMEWORKS) if arguments.only is None else arguments.only
+
+    print(
+        f"{arguments.rounds} rounds of {arguments.updates} updates, CPU time, one thread, torch {torch.__version__}\n"
+    )
+    batches = regression(arguments.updates)
+    contenders: dict[str, Contender] = {
+        "bare loop": lambda: bare(1, batches),
+        "by hand, loss": lambda: hand_loss(1, batches),
+        "argus_core": lambda: argus(1, batches, []),
+        **frameworks(1, batches, False, names),
+    }
+    report("loss tracked", contenders, "by hand, loss", arguments)
+
+    labelled = classification(arguments.updates)
+    contenders = {
+        "bare loop": lambda: bare(2, labelled),
+        "by hand, loss and accuracy": lambda: hand_accuracy(2, labelled),
+        "argus_core": lambda: argus(2, labelled, ["accuracy"]),
+        **frameworks(2, labelled, True, names),
+    }
+    report("loss and accuracy tracked", contenders, "by hand, loss and accuracy", arguments)
+
+
+def report(title: str, contenders: dict[str, Contender], base: str, arguments: argparse.Namespace) -> None:
+    print(f"{title}:\n")
+    times = interleave(contenders, arguments.rounds)
+    bases = {base: "over by hand (middle half)", "bare loop": "over bare (middle half)"}
+    print_table(times, bases, 1e6 / arguments.updates, "us an update")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument(
+        "--only", nargs="*", metavar="FRAMEWORK", help=f"of {', '.join(FRAMEWORKS)}; none for none"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
