@@ -142,7 +142,8 @@ def main() -> None:
     names = list(FRAMEWORKS) if arguments.only is None else arguments.only
 
     print(
-        f"{arguments.rounds} rounds of {arguments.updates} updates, CPU time, one thread, torch {torch.__version__}\n"
+        f"{arguments.rounds} rounds of {arguments.updates} updates, CPU time, one thread, "
+        f"torch {torch.__version__}\n"
     )
     batches = regression(arguments.updates)
     contenders: dict[str, Contender] = {

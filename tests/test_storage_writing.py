@@ -91,7 +91,7 @@ def test_failure_while_flushing_in_the_background_counts(path: Path, monkeypatch
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail_once)
-    monkeypatch.setattr("argus_core.storage.writer._FLUSHED_AT_ONCE", 2**20)
+    monkeypatch.setattr("argus_core.storage.stream._FLUSHED_AT_ONCE", 2**20)
     with pytest.raises(CheckpointError, match="Input/output error; .* untouched; save elsewhere"):
         write(path, BIG, {})
     assert_old(path)
