@@ -18,7 +18,6 @@ import base64
 import contextlib
 import math
 import re
-import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ __all__ = ["decode", "describe", "encode", "tensor_names"]
 _SMALL = range(-(2**63), 2**64)
 _FLOATS = ("inf", "-inf", "nan")
 _DEVICE = re.compile(r"[a-z]{1,20}(:[0-9]{1,4})?")
+_UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]+")
 _HEXADECIMAL = re.compile(r"-?0x[0-9a-f]+")
 
 # What a tag's payload must be in JSON.
@@ -155,9 +155,13 @@ def _array_tensor(array: Any) -> Tensor:
 
 def _segment(key: str) -> str:
     """Return a dict's key as one segment of a tensor's name; different keys give different segments."""
-    quoted = urllib.parse.quote(key, safe="", errors="surrogatepass")
-    # "", "." and ".." would not do in a path; quote() gives no lone "%".
+    quoted = _UNUSUAL.sub(_quote, key)
+    # "", "." and ".." would not do in a path, and nothing else gives a lone "%".
     return quoted if quoted.strip(".") else "%" + "%2E" * len(quoted)
+
+
+def _quote(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
 def _references(encoded: Any) -> Iterator[str]:

@@ -92,7 +92,7 @@ class Loss(MeanMetric):
         else:
             samples = step_output.samples  # type: ignore[attr-defined]
             if loss.is_cpu:
-                loss = step_output["loss"]
+                loss = loss.item()
         if not samples:  # the mean loss of no samples is nan
             return
         if isinstance(loss, torch.Tensor):

@@ -206,7 +206,7 @@ class Model:
 
         Override it for another computation: every step strategy keeps working.
         """
-        if not isinstance(batch, tuple | list) or len(batch) != 2:  # a tensor of two samples unpacks, too
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # a tensor of two samples unpacks, too
             raise BuildError(
                 f"a batch is {type(batch).__name__}, not a pair (input, target); "
                 "override forward_loss for others"

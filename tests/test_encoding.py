@@ -105,7 +105,7 @@ def test_the_caller_says_what_the_value_is_called() -> None:
 
 def test_tensors_are_put_aside_by_names_that_tell_where_they_were(torch: Any) -> None:
     tensors: dict[str, Any] = {}
-    value = {"loss": {"weight": torch.arange(3)}, "means": (torch.ones(()), [torch.zeros(2)])}
+    value = {"loss": {"weight": torch.arange(3)}, "means": (torch.ones(()), [torch.zeros(2), 0.5])}
     encoded = encode(value, "params", tensors)
     assert sorted(tensors) == ["params/loss/weight", "params/means/0", "params/means/1/0"]
     assert encoded["loss"] == {"weight": {"$tensor": "params/loss/weight"}}

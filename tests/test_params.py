@@ -129,6 +129,12 @@ def test_parameter_is_refused(torch: Any) -> None:
     )
 
 
+def test_tensor_that_requires_grad_is_refused(torch: Any) -> None:
+    refused(
+        {"w": torch.ones(1, requires_grad=True)}, r"^params\['w'\] requires grad, and would come back without"
+    )
+
+
 def test_module_is_refused(torch: Any) -> None:
     refused({"nn_module": torch.nn.ReLU()}, r"is an object of the class ReLU; register the class")
 
@@ -142,6 +148,12 @@ def test_tensor_without_values_is_refused(torch: Any) -> None:
 
 def test_sparse_tensor_is_refused(torch: Any) -> None:
     refused([torch.eye(2).to_sparse()], r"is not a dense tensor but torch.sparse_coo; store its parts")
+
+
+def test_numpy_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "numpy", raising=False)
+    check_plain({"a": [1]})
+    refused(object(), "is of type object")
 
 
 def test_array_of_anything_but_numbers_is_refused(numpy: Any) -> None:

@@ -421,6 +421,22 @@ def test_systems_that_read_at_one_position_only(tmp_path: Path, monkeypatch: pyt
         assert torch.equal(back[name], tensor)
 
 
+def test_machine_with_other_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a", {"a": torch.ones(3)}, {})
+    monkeypatch.setattr(sys, "byteorder", "big")
+    with pytest.raises(CheckpointError, match="checkpoints hold little-endian numbers"):
+        write(tmp_path / "b", {"a": torch.ones(3)}, {})
+    with CheckpointFile(tmp_path / "a") as file, pytest.raises(CheckpointError, match="little-endian"):
+        file.read()
+
+
+def test_the_module_has_no_other_names() -> None:
+    import argus_core.storage
+
+    with pytest.raises(AttributeError, match="no attribute 'wriet'"):
+        argus_core.storage.wriet  # type: ignore[attr-defined]  # noqa: B018
+
+
 # One and the same file
 
 

@@ -406,7 +406,7 @@ def test_unreadable_disk_is_told(sound: bytes, path: Path, monkeypatch: pytest.M
 
     path.write_bytes(sound)
     with CheckpointFile(path) as file:
-        monkeypatch.setattr("argus_core.storage.reader._read_at", fail)
+        monkeypatch.setattr("argus_core.storage.crc._read_at", fail)
         with pytest.raises(
             CheckpointError, match=r"cannot read .*model\.safetensors: Input/output error; use another"
         ):

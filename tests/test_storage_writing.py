@@ -272,6 +272,16 @@ def test_files_that_are_not_abandoned_stay(path: Path, dead: int) -> None:
     assert all(temporary.exists() for temporary in kept)
 
 
+def test_temporary_file_of_another_user_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refuse)
+    temporary = leave(path, f".{path.name}.1-0123abcd.tmp")
+    write(path, {}, {})
+    assert temporary.exists()
+
+
 def test_file_that_a_writer_elsewhere_holds_stays(path: Path, dead: int) -> None:
     held = leave(path, f".{path.name}.{dead}-0123abcd.tmp", age=3700)
     with held.open("rb+") as file:

@@ -31,6 +31,26 @@ def _registry() -> Iterator[None]:
 # The order of an update.
 
 
+class Watcher:
+    """Follows updates and changes nothing, which is enough for the composed form of an update."""
+
+    @hookimpl
+    def after_update(self) -> None:
+        return None
+
+
+def test_the_plain_form_of_an_update_equals_the_composed_one_to_the_bit() -> None:
+    plain, composed = build(), build(given(Watcher()))
+    for batch in batches(SIZES):
+        outputs = plain.train_step(batch), composed.train_step(batch)
+        assert outputs[0]["loss"] == outputs[1]["loss"]
+        assert outputs[0].samples == outputs[1].samples
+        assert torch.equal(outputs[0]["prediction"], outputs[1]["prediction"])
+    assert same_weights(plain, composed)
+    assert plain._update._is_plain
+    assert not composed._update._is_plain
+
+
 def test_an_update_goes_through_its_slots_in_the_documented_order() -> None:
     record = Record()
     model = build(given(record), ("accumulate", {"steps": 2}))

@@ -27,15 +27,11 @@ class Default:
     def prepare_batch(self, batch: Any, device: torch.device) -> Any:
         if device.type != "cpu":
             return deep_to(batch, device, non_blocking=True)
-        # Towards a CPU a non-blocking copy may be read before it is done; mostly there is nothing to move.
-        return batch if _is_on_cpu(batch) else deep_to(batch, device)
-
-
-def _is_on_cpu(batch: Any) -> bool:
-    """Return whether a batch is plainly a row of tensors on the CPU; asking is cheaper than moving."""
-    if type(batch) not in (tuple, list):
-        return False
-    for item in batch:  # noqa: SIM110 (a generator takes twice the time)
-        if type(item) is not torch.Tensor or not item.is_cpu:
-            return False
-    return True
+        # Towards a CPU a non-blocking copy may be read before it is done. Mostly there is nothing to move,
+        # and to ask is cheaper than to move.
+        if type(batch) not in (tuple, list):
+            return deep_to(batch, device)
+        for item in batch:
+            if type(item) is not torch.Tensor or not item.is_cpu:
+                return deep_to(batch, device)
+        return batch

@@ -13,12 +13,26 @@ torch dtype, shape, CRC-32 of every 8 MiB and memory format, in the order of the
 other names of tensors that are stored once. The header follows from the manifest, to the byte, so
 whatever is changed in the file contradicts a checksum or the manifest.
 
-Names and headers are read without torch.
+Headers are read without torch; `write` and the tensors need it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from argus_core.storage.entry import Entry
 from argus_core.storage.file import CheckpointFile, read_header, read_tensors
 from argus_core.storage.header import Header
-from argus_core.storage.writer import write
+
+if TYPE_CHECKING:
+    from argus_core.storage.writer import write
 
 __all__ = ["CheckpointFile", "Entry", "Header", "read_header", "read_tensors", "write"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "write":
+        from argus_core.storage.writer import write
+
+        return write
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

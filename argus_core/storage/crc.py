@@ -1,13 +1,24 @@
-"""CRC-32 of bytes, chunk by chunk."""
+"""CRC-32 of bytes that come or go, chunk by chunk."""
 
 from __future__ import annotations
 
+import os
+import threading
 import zlib
+from io import FileIO
 
-__all__ = ["CHUNK", "ChunkSums", "chunk_count"]
+from argus_core.errors import CorruptCheckpointError
 
-# Bytes under one checksum, and the most that is in flight at a time.
+__all__ = ["CHUNK", "ChunkSums", "chunk_count", "fill"]
+
+# Bytes under one checksum.
 CHUNK = 8 * 2**20
+
+# Bytes read at a time: they fit into the processor's cache, where the sum finds them.
+_PART = 2**20
+
+# Where files can only be read at their one position, threads take turns.
+_POSITION = threading.Lock()
 
 
 def chunk_count(size: int) -> int:
@@ -42,3 +53,38 @@ class ChunkSums:
     def _close_chunk(self) -> None:
         self._done.append(self._sum)
         self._sum = self._size = 0
+
+
+def fill(file: FileIO, start: int, view: memoryview, what: str, verify: bool = False) -> int:
+    """Read the bytes from ``start`` on into ``view``, and return their CRC-32, or 0.
+
+    Args:
+        file: read by several threads at a time.
+        start: bytes from the beginning of the file.
+        view: where the bytes go.
+        what: what they are, for the message.
+        verify: whether to take the sum.
+
+    Raises:
+        CorruptCheckpointError: the file ends before.
+    """
+    crc = 0
+    while view:
+        count = _read_at(file, start, view[:_PART])
+        if not count:
+            raise CorruptCheckpointError(
+                f"the file was cut off in {what} while it was read; use another copy"
+            )
+        if verify:
+            crc = zlib.crc32(view[:count], crc)
+        start += count
+        view = view[count:]
+    return crc
+
+
+def _read_at(file: FileIO, start: int, view: memoryview) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [view], start)
+    with _POSITION:
+        file.seek(start)
+        return file.readinto(view)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError, near
+from argus_core.storage.crc import fill
 from argus_core.storage.header import MAX_BYTES, Header, parse
-from argus_core.storage.reader import fill, read
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +80,8 @@ class CheckpointFile:
             CheckpointError: there is no tensor of such a name.
             CorruptCheckpointError: a tensor's bytes are not those that were written.
         """
+        from argus_core.storage.reader import read  # needs torch
+
         known = {**self.header.aliases, **{name: name for name in self.header.entries}}
         with self._blamed():
             owners = {name: _owner(name, known) for name in (known if names is None else names)}

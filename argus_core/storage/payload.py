@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -26,6 +27,7 @@ def stored_once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
     Raises:
         ParamsError: a tensor, or its name, is not one that can be stored.
     """
+    _check_byte_order()
     first: dict[tuple[object, ...], str] = {}
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
@@ -75,6 +77,7 @@ def view(tensor: Tensor) -> memoryview:
 
 def empty(entry: Entry) -> Tensor:
     """Return a CPU tensor for an entry's bytes, with whatever is in the memory."""
+    _check_byte_order()
     dtype = vars(torch).get(entry.dtype)
     if dtype is None:
         raise CheckpointError(f"torch {torch.__version__} has no dtype {entry.dtype!r}; upgrade torch")
@@ -89,6 +92,11 @@ def restore(tensor: Tensor, entry: Entry, device: torch.device | str) -> Tensor:
         _as_integers(ordered).copy_(_as_integers(tensor))
         tensor = ordered
     return tensor.to(device)
+
+
+def _check_byte_order() -> None:
+    if sys.byteorder != "little":
+        raise CheckpointError("checkpoints hold little-endian numbers; use a machine that has them, too")
 
 
 def _plain(name: str, tensor: Tensor) -> Tensor:

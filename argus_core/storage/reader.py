@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import os
-import threading
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import FileIO
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from argus_core.errors import CorruptCheckpointError
-from argus_core.storage.crc import CHUNK
+from argus_core.storage import payload
+from argus_core.storage.crc import CHUNK, fill
 from argus_core.storage.entry import Entry
 from argus_core.storage.header import Header
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-__all__ = ["fill", "read"]
+__all__ = ["read"]
 
 _THREADS = min(4, os.cpu_count() or 1)
-# Bytes.
-_PART = 2**20
+# Bytes below which handing a tensor over takes longer than reading it.
 _SMALL = 2**18
-# So many may be under way at a time: they take memory beside that of another device.
+# Bytes that may be under way at a time: they take memory beside that of another device.
 _MOST_WAITING = 8 * CHUNK
-
-# Where files have one position, and no way to read elsewhere, threads take turns.
-_POSITION = threading.Lock()
 
 
 def read(
@@ -55,42 +48,6 @@ def read(
         return {reading.name: reading.finish(device, verify) for reading in _later(started)}
 
 
-def fill(file: FileIO, start: int, view: memoryview, what: str, verify: bool = False) -> int:
-    """Read the bytes from ``start`` on into ``view``, and return their CRC-32, or 0.
-
-    Args:
-        file: read by several threads at a time.
-        start: bytes from the beginning of the file.
-        view: where the bytes go.
-        what: what they are, for the message.
-        verify: whether to take the sum.
-
-    Raises:
-        CorruptCheckpointError: the file ends before.
-    """
-    crc = 0
-    while view:
-        # In parts that fit into the processor's cache, so that the sum finds them there.
-        count = _read_at(file, start, view[:_PART])
-        if not count:
-            raise CorruptCheckpointError(
-                f"the file was cut off in {what} while it was read; use another copy"
-            )
-        if verify:
-            crc = zlib.crc32(view[:count], crc)
-        start += count
-        view = view[count:]
-    return crc
-
-
-def _read_at(file: FileIO, start: int, view: memoryview) -> int:
-    if hasattr(os, "preadv"):
-        return os.preadv(file.fileno(), [view], start)
-    with _POSITION:
-        file.seek(start)
-        return file.readinto(view)
-
-
 @dataclass
 class _Reading:
     """A tensor whose bytes are being read, and the checksums of its chunks or what will know them."""
@@ -102,8 +59,6 @@ class _Reading:
 
     def finish(self, device: torch.device | str, verify: bool) -> Tensor:
         """Return the tensor on ``device`` once it has been read."""
-        from argus_core.storage import payload
-
         for index, found in enumerate(self.sums):
             crc = found if isinstance(found, int) else found.result()
             if verify and crc != self.entry.crcs[index]:
@@ -115,14 +70,11 @@ class _Reading:
 def _start(
     file: FileIO, header: Header, name: str, entry: Entry, verify: bool, pool: ThreadPoolExecutor
 ) -> _Reading:
-    from argus_core.storage import payload
-
     reading = _Reading(name, entry, payload.empty(entry))
     view = payload.view(reading.tensor)
     for offset in range(0, len(view), CHUNK):
         chunk = view[offset : offset + CHUNK]
         task = (file, header.payload_start + entry.start + offset, chunk, f"tensor {name!r}", verify)
-        # A small one takes longer to hand over than to read.
         reading.sums.append(fill(*task) if len(chunk) < _SMALL else pool.submit(fill, *task))
     return reading
 

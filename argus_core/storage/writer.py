@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from argus_core.errors import CheckpointError, ParamsError
 from argus_core.manifest import SCHEMA
-from argus_core.storage import header
+from argus_core.storage import header, payload
 from argus_core.storage.crc import ChunkSums, chunk_count
 from argus_core.storage.entry import Entry
 from argus_core.storage.replacement import replacement
 from argus_core.storage.stream import Stream
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["write"]
 
@@ -34,8 +33,6 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
         ParamsError: a tensor, a name or the manifest is not one that can be stored.
         CheckpointError: the system refused to write; what was at ``path`` is untouched.
     """
-    from argus_core.storage import payload
-
     manifest = {"schema": SCHEMA, **manifest}
     kept, aliases = payload.stored_once(tensors)
     entries = header.place({name: _blank(payload.entry_of(tensor)) for name, tensor in kept.items()})
@@ -65,8 +62,6 @@ def _check_readable(data: bytes) -> None:
 
 def _put_tensor(stream: Stream, tensor: Tensor) -> tuple[int, ...]:
     """Write a tensor's bytes, and return the checksums of its chunks."""
-    from argus_core.storage import payload
-
     sums = ChunkSums()
     for piece in payload.pieces(tensor):
         # Summed is what is written, even if another thread goes on training.
