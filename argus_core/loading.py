@@ -29,7 +29,7 @@ from argus_core.parts import KIND_OF_PART
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
 from argus_core.state import load_module_state, load_optimizer_state
-from argus_core.storage import CheckpointFile
+from argus_core.storage import CheckpointFile, check_sha256
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -81,7 +81,7 @@ def load_model(
         change_params_func: called with the saved params; returns those to use.
         change_state_dict_func: called with the network's state dict and the optimizer's (or ``None``);
             returns both.
-        verify: whether to check every byte that is read against its checksum.
+        verify: whether to check every byte that is read of a safetensors file against its checksum.
         sha256: the hexadecimal digest that the whole file must have.
         **params: replace top-level params of the same name.
 
@@ -100,6 +100,8 @@ def load_model(
         params["device"] = device
     path = Path(file_path)
     if state_load_func is not None or is_legacy(path):
+        if sha256 is not None:
+            check_sha256(path, sha256)
         saved: AbstractSaved = SavedState(state_load_func(path) if state_load_func else read_legacy(path))
         return _load(saved, changes, params, model_name, change_params_func, change_state_dict_func)
     with CheckpointFile(path, sha256=sha256) as file:

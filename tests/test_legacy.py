@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from networks import Net, batches, same_weights
+from networks import Net, batches, make_model, same_weights
 from torch import nn
 
 from argus_core import (
@@ -132,3 +133,14 @@ def test_a_pth_of_another_form_is_refused(change: dict[str, Any], tmp_path: Path
 def test_a_path_that_no_file_can_have_is_refused() -> None:
     with pytest.raises(CheckpointError, match="null byte"):
         load_model("a\0b")
+
+
+def test_a_pth_can_be_pinned_by_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    model = make_model()
+    state = {"model_name": "Model", "params": model.params, "nn_state_dict": model.nn_module.state_dict()}
+    torch.save(state, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert same_weights(load_model(path, sha256=digest), model)
+    with pytest.raises(CorruptCheckpointError, match="old.pth"):
+        load_model(path, sha256="0" * 64)

@@ -21,13 +21,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from argus_core.storage.entry import Entry
-from argus_core.storage.file import CheckpointFile, read_header, read_tensors
+from argus_core.storage.file import CheckpointFile, check_sha256, read_header, read_tensors
 from argus_core.storage.header import Header
 
 if TYPE_CHECKING:
     from argus_core.storage.writer import write
 
-__all__ = ["CheckpointFile", "Entry", "Header", "read_header", "read_tensors", "write"]
+__all__ = ["CheckpointFile", "Entry", "Header", "check_sha256", "read_header", "read_tensors", "write"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["CheckpointFile", "read_header", "read_tensors"]
+__all__ = ["CheckpointFile", "check_sha256", "read_header", "read_tensors"]
 
 
 class CheckpointFile:
@@ -121,6 +121,20 @@ def read_tensors(
         if file.header != header:
             raise CheckpointError(f"{path} was replaced after its header was read; load it again")
         return file.read(names, device, verify)
+
+
+def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
+    """Check the digest of a whole file of any format.
+
+    Raises:
+        CorruptCheckpointError: it is another file.
+        CheckpointError: there is none, or ``expected`` is no digest.
+    """
+    with _open(Path(path)) as file:
+        try:
+            _check_sha256(file, expected)
+        except CheckpointError as error:
+            raise type(error)(f"{path}: {error}") from error
 
 
 def _open(path: Path) -> FileIO:
