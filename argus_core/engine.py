@@ -26,7 +26,7 @@ import pluggy
 
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.hooks import PROJECT, RunHooks
-from argus_core.steps.update import StepOutput, Window
+from argus_core.steps.output import StepOutput, Window
 
 if TYPE_CHECKING:
     from argus_core.metrics import Metric

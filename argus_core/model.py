@@ -33,7 +33,8 @@ from argus_core.parts import (
 from argus_core.reduction import mean_divisor
 from argus_core.steps.composition import Composed
 from argus_core.steps.explanation import explain
-from argus_core.steps.update import StepOutput, Update, Window, check_loss
+from argus_core.steps.output import StepOutput, Window
+from argus_core.steps.update import Update, check_loss
 
 __all__ = ["Model"]
 

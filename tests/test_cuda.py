@@ -16,7 +16,7 @@ from strategies import CLIP, CUT, build, register_all, same_weights, weights
 
 import argus_core
 from argus_core import Model, State, on_iteration_start
-from argus_core.steps.update import Window
+from argus_core.steps.output import Window
 
 pytestmark = pytest.mark.gpu
 

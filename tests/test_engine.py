@@ -22,7 +22,7 @@ from argus_core import (
     on_event,
 )
 from argus_core.hooks import RunHooks, hookspec
-from argus_core.steps.update import Window
+from argus_core.steps.output import Window
 
 EVENTS = [name for name in vars(RunHooks) if not name.startswith("_")]
 

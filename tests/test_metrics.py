@@ -15,7 +15,7 @@ import argus_core
 from argus_core import ArgusError, Metric, Model, ParamsError
 from argus_core.metrics import MAE, MSE, Accuracy, Loss, TopKAccuracy
 from argus_core.registry import names, resolve
-from argus_core.steps.update import StepOutput
+from argus_core.steps.output import StepOutput
 
 SIZES = [(32,), (16, 16), (1, 30, 1), (5, 7, 9, 11), (1,) * 32]
 

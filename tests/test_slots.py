@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import BuildError, Model, State, StepOutput, hookimpl, on_iteration_complete
-from argus_core.steps.update import Update, Window
+from argus_core.steps.output import Window
+from argus_core.steps.update import Update
 
 SIZES = (7, 3, 8, 1, 5)
 COMPOSITIONS: list[Any] = [[], CUT[:1], CUT[1:], [CLIP], [*CUT, CLIP]]

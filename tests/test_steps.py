@@ -18,7 +18,7 @@ from argus_core.steps.accumulate import Accumulate
 from argus_core.steps.clip_grad_norm import ClipGradNorm
 from argus_core.steps.default import Default
 from argus_core.steps.microbatch import Microbatch
-from argus_core.steps.update import Window
+from argus_core.steps.output import Window
 
 
 @pytest.fixture(autouse=True)

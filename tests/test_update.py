@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import ArgusError, BuildError, Metric, Model, ParamsError, StepOutput, hookimpl, register
-from argus_core.steps.update import Window
+from argus_core.steps.output import Window
 
 SIZES = (7, 3, 8, 1, 5)
 

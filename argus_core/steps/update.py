@@ -7,92 +7,29 @@ of torch, each Python function that runs costs a microsecond of cold caches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from argus_core.batch import batch_size, deep_cat, deep_detach
+from argus_core.batch import batch_size
 from argus_core.errors import BuildError, ParamsError
 from argus_core.reduction import weigh
 from argus_core.steps.composition import SLOTS, Composed
+from argus_core.steps.output import Part, StepOutput, count_samples
 
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["StepOutput", "Update", "Window", "check_loss"]
-
-
-Part = tuple[Any, Any]
+__all__ = ["Update", "check_loss"]
 
 
 # Slots that take no part in making an update, or that the default fills.
 _BESIDE_THE_UPDATE = frozenset(
     ["set_up", "window_size", "prepare_batch", "evaluation_context", "state_dict", "load_state_dict"]
 )
-
-
-class Window(tuple[Any, ...]):
-    """Several loader batches that make one update together."""
-
-    __slots__ = ()
-
-
-class StepOutput(Mapping[str, Any]):
-    """What a step returns: ``prediction``, ``target`` and ``loss``.
-
-    ``prediction`` (after prediction_transform, detached) and ``target`` are on the processing device;
-    ``loss`` is a float. Each is made when it is read first, and reading ``loss`` waits for the device.
-
-    Args:
-        model: transforms the prediction.
-        parts: for each micro-batch its prediction before prediction_transform, and its target.
-        loss_tensor: see below.
-        samples: see below.
-        stepped: see below.
-
-    Attributes:
-        loss_tensor: the loss of the whole window, 0-d, detached, on the processing device.
-        samples: how many samples the step saw.
-        stepped: whether the weights moved.
-    """
-
-    __slots__ = ("_model", "_parts", "_values", "loss_tensor", "samples", "stepped")
-
-    def __init__(
-        self, model: Model, parts: Sequence[Part], loss_tensor: torch.Tensor, samples: int, stepped: bool
-    ) -> None:
-        self._model = model
-        self._parts = parts
-        self._values: dict[str, Any] = {}
-        self.loss_tensor = loss_tensor
-        self.samples = samples
-        self.stepped = stepped
-
-    def __getitem__(self, key: str) -> Any:
-        values = self._values
-        if key not in values:
-            if key == "loss":
-                values[key] = self.loss_tensor.item()
-            elif key == "target":
-                values[key] = deep_cat([deep_detach(target) for _, target in self._parts])
-            elif key == "prediction":
-                joined = deep_cat([deep_detach(prediction) for prediction, _ in self._parts])
-                values[key] = self._model.transform_prediction(joined)
-            else:
-                raise KeyError(key)
-        return values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("prediction", "target", "loss"))
-
-    def __len__(self) -> int:
-        return 3
-
-    def __repr__(self) -> str:
-        return f"StepOutput({dict(self)!r})"
 
 
 class Update:
@@ -146,7 +83,7 @@ class Update:
             loss.backward()  # type: ignore[no-untyped-call]
             model.optimizer.step()
             part = prediction, target
-            return StepOutput(model, (part,), loss.detach(), _samples(batch, part), True)
+            return StepOutput(model, (part,), loss.detach(), count_samples(batch, part), True)
         return self._run_composed(window)
 
     def _run_composed(self, window: Sequence[Any]) -> StepOutput:
@@ -167,7 +104,7 @@ class Update:
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
         for follow in self._after:
             follow(self.model, stepped)
-        samples = sum(map(_samples, self.micro_batches, self._parts))
+        samples = sum(map(count_samples, self.micro_batches, self._parts))
         output = StepOutput(self.model, self._parts, loss, samples, stepped)
         self._parts, self._loss, self.micro_batches = [], None, ()  # the next window needs their memory
         return output
@@ -324,15 +261,6 @@ def _checked_stepped(stepped: Any, slot: str) -> bool:
             f"a step strategy's {slot} returned {stepped!r}; return from it whether the weights moved"
         )
     return stepped
-
-
-def _samples(micro_batch: Any, part: Part) -> int:
-    """Return the number of samples of a micro-batch, or of what came of it if it holds no tensors."""
-    if type(micro_batch) in (tuple, list) and micro_batch:  # the usual batch; this runs in every update
-        first = micro_batch[0]
-        if type(first) is torch.Tensor and first.ndim:
-            return first.shape[0]
-    return batch_size((micro_batch, part))
 
 
 def check_loss(loss: Any) -> None:
