@@ -223,12 +223,16 @@ def _decode_text(tag: str, text: str) -> Any:
 
 
 def _decode_dict(pairs: list[Any], tensors: Mapping[str, Tensor]) -> dict[Any, Any]:
-    if any(type(pair) is not list or len(pair) != 2 for pair in pairs):
-        raise ValueError("not pairs")
-    result = {_decode(key, tensors): _decode(item, tensors) for key, item in pairs}
+    result = {_decode(key, tensors): _decode(item, tensors) for key, item in _checked_pairs(pairs)}
     if len(result) != len(pairs):
         raise ValueError("a key twice")
     return result
+
+
+def _checked_pairs(pairs: list[Any]) -> list[Any]:
+    if any(type(pair) is not list or len(pair) != 2 for pair in pairs):
+        raise ValueError("not pairs")
+    return pairs
 
 
 def _decode_scalar(payload: list[Any], tensors: Mapping[str, Tensor]) -> Any:
@@ -284,7 +288,7 @@ def _describe_tag(tag: str, payload: Any) -> Any:
     if tag == "$tuple":
         return tuple(describe(payload))
     if tag == "$dict":
-        return {_key_text(describe(key)): describe(item) for key, item in payload}
+        return {_key_text(describe(key)): describe(item) for key, item in _checked_pairs(payload)}
     if tag == "$scalar":
         return describe(payload[1])
     if tag == "$bytes":

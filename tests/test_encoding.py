@@ -278,5 +278,5 @@ def test_describe_escapes_what_would_act_on_a_terminal() -> None:
 
 
 def test_describe_shows_what_decode_refuses_as_it_is() -> None:
-    assert describe({"$module": "os"}) == {"$module": "os"}
-    assert describe({"$dict": ["a"]}) == {"$dict": ["a"]}
+    for encoded in ({"$module": "os"}, *({"$dict": [pair]} for pair in ("a", "ab", None, 1, [1], {"a": 1}))):
+        assert describe(encoded) == encoded
