@@ -339,8 +339,22 @@ def test_csv_separator_that_separates_nothing_is_refused(separator: Any, tmp_pat
 def test_jsonl_has_an_object_for_each_epoch(model: Model, tmp_path: Path) -> None:
     planned_run(model, [0.5, 0.25], MetricsJSONL(tmp_path / "metrics.jsonl"))
     first, second = objects(tmp_path / "metrics.jsonl")
-    assert first | {"time": ""} == {"epoch": 0, "global_step": 2, "time": "", "lr": 0.1, "train_loss": 0.5}
-    assert second | {"time": ""} == {"epoch": 1, "global_step": 4, "time": "", "lr": 0.1, "train_loss": 0.25}
+    assert first | {"time": ""} == {
+        "epoch": 0,
+        "global_step": 2,
+        "updates_skipped": 0,
+        "time": "",
+        "lr": 0.1,
+        "train_loss": 0.5,
+    }
+    assert second | {"time": ""} == {
+        "epoch": 1,
+        "global_step": 4,
+        "updates_skipped": 0,
+        "time": "",
+        "lr": 0.1,
+        "train_loss": 0.25,
+    }
     assert datetime.fromisoformat(first["time"]).tzinfo is not None
 
 

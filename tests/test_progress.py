@@ -61,7 +61,7 @@ def test_prints_a_line_for_a_validation_without_an_optimizer(capsys: pytest.Capt
 
 
 def test_line_has_a_rate_for_each_parameter_group() -> None:
-    record = EpochRecord(0, 1, 5, "", 2.0, [0.1, 0.01], {})
+    record = EpochRecord(0, 1, 5, 0, "", 2.0, [0.1, 0.01], {})
     assert format_record(record) == "epoch 1/1  lr 0.1 0.01  2.0 s"
 
 

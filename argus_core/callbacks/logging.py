@@ -145,7 +145,9 @@ class LoggingToCSV(EpochReport):
 
 
 class MetricsJSONL(EpochReport):
-    """Writes a JSON object on a line for each epoch: epoch (from 0), global_step, time, lr and all metrics.
+    """Writes a JSON object on a line for each epoch.
+
+    It has epoch (from 0), global_step, updates_skipped (of this epoch), time, lr and all metrics.
 
     Values that are not finite are the strings ``"nan"``, ``"inf"`` and ``"-inf"``, since JSON has no numbers
     for them; Python's ``float`` reads them back.
@@ -170,6 +172,7 @@ class MetricsJSONL(EpochReport):
         values = {
             "epoch": record.epoch,
             "global_step": record.global_step,
+            "updates_skipped": record.updates_skipped,
             "time": record.time,
             "lr": record.lr,
             **record.metrics,

@@ -184,7 +184,8 @@ def _newest(state: State) -> str:
     output = state.step_output
     loss = {"loss": output["loss"]} if isinstance(output, Mapping) and "loss" in output else {}
     shown = plain_metrics({**loss, **state.metrics})
-    return "  ".join(f"{name} {format_number(value)}" for name, value in shown.items())
+    skipped = [f"{state.updates_skipped} skipped"] if state.updates_skipped else []
+    return "  ".join([*skipped, *(f"{name} {format_number(value)}" for name, value in shown.items())])
 
 
 def _clock(seconds: float) -> str:

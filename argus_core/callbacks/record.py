@@ -38,6 +38,7 @@ class EpochRecord:
         epoch: counts from 0.
         num_epochs: how many the run will have.
         global_step: updates since the run began.
+        updates_skipped: updates of this epoch that did not move the weights.
         time: when the epoch was done, ISO 8601, UTC.
         seconds: how long it took, validation included.
         lr: the learning rate that it began with, a list for several parameter groups, ``None`` without an
@@ -48,6 +49,7 @@ class EpochRecord:
     epoch: int
     num_epochs: int
     global_step: int
+    updates_skipped: int
     time: str
     seconds: float
     lr: LearningRate
@@ -58,6 +60,7 @@ class EpochReport(Callback):
     """Abstract callback that reports each epoch, after all other callbacks had their say."""
 
     _began = 0.0
+    _skipped_before = 0
     _lr: LearningRate = None
 
     @abstractmethod
@@ -67,6 +70,7 @@ class EpochReport(Callback):
     def epoch_start(self, state: State) -> None:
         """Note what the epoch begins with."""
         self._began = time.monotonic()
+        self._skipped_before = state.updates_skipped
         self._lr = state.model.get_lr() if state.model.optimizer is not None else None
 
     @hookimpl(trylast=True)
@@ -76,6 +80,7 @@ class EpochReport(Callback):
             epoch=state.epoch,
             num_epochs=state.engine.num_epochs,
             global_step=state.global_step,
+            updates_skipped=state.updates_skipped - self._skipped_before,
             time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             seconds=time.monotonic() - self._began,
             lr=self._lr,
@@ -105,13 +110,15 @@ def format_record(record: EpochRecord) -> str:
     """Return one line about an epoch.
 
     >>> metrics = {"train_loss": 0.12341, "val_accuracy": 0.96944}
-    >>> format_record(EpochRecord(2, 15, 90, "2026-01-05T10:00:00+00:00", 1.234, 0.002, metrics))
+    >>> format_record(EpochRecord(2, 15, 90, 0, "2026-01-05T10:00:00+00:00", 1.234, 0.002, metrics))
     'epoch 3/15  train_loss 0.1234  val_accuracy 0.9694  lr 0.002  1.2 s'
     """
     parts = [f"epoch {record.epoch + 1}/{record.num_epochs}"]
     parts += [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
     if record.lr is not None:
         parts.append(f"lr {format_lr(record.lr)}")
+    if record.updates_skipped:
+        parts.append(f"{record.updates_skipped} updates skipped")
     return "  ".join([*parts, f"{record.seconds:.1f} s"])
 
 
