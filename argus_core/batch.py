@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from argus_core.errors import ArgusError
 
-__all__ = ["batch_size", "deep_cat", "deep_chunk", "deep_detach", "deep_split", "deep_to"]
+__all__ = ["batch_size", "deep_cat", "deep_chunk", "deep_detach", "deep_map", "deep_split", "deep_to"]
 
 
 def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -38,6 +38,13 @@ def deep_detach(value: Any) -> Any:
     if _has(value, "detach"):
         return value.detach()
     return _rebuild(value, deep_detach)
+
+
+def deep_map(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return ``value`` with ``change`` applied to every tensor; containers keep their type."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    return _rebuild(value, lambda item: deep_map(item, change))
 
 
 def deep_chunk(value: Any, chunks: int, dim: int = 0) -> list[Any]:

@@ -66,7 +66,15 @@ def save_model(
             "state": encode(named["state"], "optimizer", tensors),
             "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
         }
+    manifest["step_state"] = {
+        name: encode(state, _step_prefix(name), tensors) for name, state in model.step_state().items()
+    }
     write(file_path, tensors, manifest)
+
+
+def _step_prefix(name: str) -> str:
+    """Return where a strategy's tensors stand: ``ema/``, but never where a part's stand."""
+    return f"step/{name}" if name in PREFIXES.values() else name
 
 
 def _put_state(

@@ -41,6 +41,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 _Hook = TypeVar("_Hook", bound=Callable[..., Any])
 
+Closure = Callable[[], "torch.Tensor"]
+
 
 class Composition(enum.Enum):
     """How the implementations of one slot work together."""
@@ -171,6 +173,10 @@ class StepHooks:
         """Add the gradients of ``loss`` to those of the parameters."""
 
     @_slot(Composition.OWNER)
+    def out_of_memory(self) -> bool:
+        """Return whether to split the window anew and start over; the device's memory is full."""
+
+    @_slot(Composition.OWNER)
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Undo in the gradients what ``scale_loss`` did; called once for each gradients()."""
 
@@ -187,8 +193,11 @@ class StepHooks:
         """Take gradients, move the weights, and return whether they moved."""
 
     @_slot(Composition.OWNER)
-    def apply_update(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Move the weights by the gradients and return whether they moved."""
+    def apply_update(self, optimizer: torch.optim.Optimizer, closure: Closure | None) -> bool:
+        """Move the weights by the gradients and return whether they moved.
+
+        ``closure`` takes fresh gradients and returns the loss, where the procedure offers it, else ``None``.
+        """
 
     @_slot(Composition.EACH)
     def after_update(self, model: Model, stepped: bool) -> None:
@@ -196,8 +205,8 @@ class StepHooks:
 
     @_slot(Composition.EACH)
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumable checkpoint must keep of this strategy, as plain data and tensors."""
+        """Return what a checkpoint must keep of this strategy, as plain data and tensors; maybe nothing."""
 
     @_slot(Composition.EACH)
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Take back what ``state_dict`` returned; called before ``set_up``."""

@@ -267,6 +267,9 @@ def _load_states(
         module = getattr(model, slot)
         if isinstance(module, nn.Module) and _is_kept(slot, changes):
             load_module_state(module, saved.module_state(slot), _title(model, slot))
+    model.load_step_state(
+        saved.step_state(part.component.name for part in model.step_parts if part.component)
+    )
     if optimizer_state is not None:
         load_optimizer_state(model.optimizer, optimizer_state, names, model.get_nn_module())
         _set_options(model.optimizer, changes.get("optimizer", {}))

@@ -7,7 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -194,7 +194,7 @@ class Model:
         update = self._update or self._compile()
         if self.nn_module.training:
             self.eval()
-        with torch.no_grad():
+        with torch.no_grad(), update.evaluation_context():
             prepared = update.prepare(batch)
             with update.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
@@ -265,7 +265,8 @@ class Model:
             optimizer_state: whether to keep the optimizer's state, for training on.
             run: plain data about the run (epoch, metrics) that `argus inspect` shows.
         """
-        checkpoint.save_model(self, Path(file_path), optimizer_state=optimizer_state, run=run)
+        with self._update.training_context() if self._update else nullcontext():
+            checkpoint.save_model(self, Path(file_path), optimizer_state=optimizer_state, run=run)
 
     def train(self) -> None:
         """Put network and loss in training mode."""
@@ -336,7 +337,26 @@ class Model:
             traits.add("fused_optimizer")
         if isinstance(self.optimizer, Optimizer) and _needs_closure(self.optimizer):
             traits.add("needs_closure")
+        if len(self._devices) > 1:
+            traits.add("data_parallel")
         return traits
+
+    def step_traits(self) -> set[str]:
+        """Return the traits of all its step strategies: their names, and ``grad_scaler`` for one."""
+        return set().union(*self._composed.traits(self).values())
+
+    def step_state(self) -> dict[str, dict[str, Any]]:
+        """Return the state of each step strategy that has some, by name: averages, loss scale."""
+        return self._composed.state()
+
+    def load_step_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Give each step strategy its state back, all of it before the next update or prediction.
+
+        Raises:
+            StateMismatchError: a state does not fit its strategy or the network.
+        """
+        self._composed.load_state(state)
+        self._compile()
 
     def window_size(self) -> int:
         """Return how many loader batches make one update."""
@@ -365,6 +385,7 @@ class Model:
         return call_factory(part.label, factory, args, params)
 
     def _compile(self) -> Update:
+        self._composed.check(self)  # the device may be another one now
         self._update = Update(self, self._composed)
         return self._update
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ class AbstractSaved(ABC):
         """Return the state dict of a part, empty where it has none."""
 
     @abstractmethod
+    def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the state of those step strategies among ``names`` that had some."""
+
+    @abstractmethod
     def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
         """Return the optimizer's numbered state dict, if any, and the parameters' names by number."""
 
@@ -57,6 +61,10 @@ class SavedFile(AbstractSaved):
         state = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
         state.update(self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {})))
         return state
+
+    def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        stored = self._manifest.get("step_state", {})
+        return {name: self._decode_dict("step_state", stored[name]) for name in names if name in stored}
 
     def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
         encoded = self._manifest.get("optimizer")
@@ -93,6 +101,8 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
     records = [components[slot] for slot in KIND_OF_PART if components.get(slot) is not None]
     if not isinstance(steps, list) or not all(map(_is_record, [manifest["model"], *records, *steps])):
         raise _malformed(path, "components")
+    if not isinstance(manifest.get("step_state", {}), dict):
+        raise _malformed(path, "step_state")
     if manifest.get("optimizer") is not None and not _is_optimizer(manifest["optimizer"]):
         raise _malformed(path, "optimizer")
 
@@ -171,6 +181,9 @@ class SavedState(AbstractSaved):
 
     def module_state(self, slot: str) -> dict[str, Any]:
         return dict(self._state["nn_state_dict"]) if slot == "nn_module" else {}
+
+    def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        return {}
 
     def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
         return self._state.get("optimizer_state_dict"), None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,6 @@ from networks import Net
 from torch import Tensor, nn
 
 from argus_core import Model, hookimpl, register
-from argus_core.steps.update import Update
 
 Parameters = tuple[nn.Parameter, ...]
 Spec = tuple[str, dict[str, Any]]
@@ -25,89 +23,6 @@ PARAMS: dict[str, Any] = {
 }
 CUT: list[Spec] = [("accumulate", {"steps": 2}), ("microbatch", {"chunks": 3})]
 CLIP: Spec = ("clip_grad_norm", {"max_norm": 0.3})
-
-
-class Sharpness:
-    """Takes gradients twice: where the weights are, and a step of length ``rho`` up the slope from there.
-
-    Sharpness-aware minimisation, Foret et al. 2021 (arXiv:2010.01412).
-    """
-
-    def __init__(self, rho: float = 0.1) -> None:
-        self.rho = rho
-
-    @hookimpl
-    def run_procedure(self, update: Update) -> bool:
-        update.gradients()
-        steps = self.climb(update.parameters())
-        update.gradients()
-        for parameter, step in steps:
-            parameter.data.sub_(step)
-        return update.apply()
-
-    def climb(self, parameters: Parameters) -> list[tuple[nn.Parameter, Tensor]]:
-        gradients = [(parameter, parameter.grad) for parameter in parameters]
-        norm = torch.stack([grad.norm() for _, grad in gradients if grad is not None]).norm()
-        steps = [(parameter, grad * (self.rho / norm)) for parameter, grad in gradients if grad is not None]
-        for parameter, step in steps:
-            parameter.data.add_(step)
-        return steps
-
-
-class Closure:
-    """Hands the optimizer a closure, as LBFGS asks for one."""
-
-    @hookimpl
-    def run_procedure(self, update: Update) -> bool:
-        def closure() -> Tensor:
-            loss = update.gradients()
-            update.transform_gradients(update.parameters())
-            return loss
-
-        closure()
-        if not update.allowed(update.parameters()):
-            return False
-        optimizer = update.model.optimizer
-        assert optimizer is not None
-        optimizer.step(closure)
-        return True
-
-
-class Average:
-    """Averages the weights over updates, and puts the average in the network's place to evaluate."""
-
-    def __init__(self, decay: float = 0.5) -> None:
-        self.decay = decay
-        self.average: nn.Module | None = None
-
-    @hookimpl
-    def set_up(self, model: Model) -> None:
-        self.network = model.get_nn_module()
-        if self.average is None:
-            self.average = copy.deepcopy(self.network)
-
-    @hookimpl
-    def after_update(self, stepped: bool) -> None:
-        if stepped:
-            for average, parameter in self.pairs():
-                average.data.lerp_(parameter.data, 1 - self.decay)
-
-    @hookimpl
-    @contextmanager
-    def evaluation_context(self) -> Iterator[None]:
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
-
-    def swap(self) -> None:
-        for average, parameter in self.pairs():
-            average.data, parameter.data = parameter.data, average.data
-
-    def pairs(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        assert self.average is not None
-        return list(zip(self.average.parameters(), self.network.parameters(), strict=True))
 
 
 class Veto:
@@ -199,9 +114,6 @@ def register_all() -> None:
     """Register the networks and strategies of the tests."""
     register("nn_module", "net", Net)
     register("nn_module", "smooth", Smooth)
-    register("step", "sharpness", Sharpness)
-    register("step", "own_closure", Closure)
-    register("step", "average", Average)
     register("step", "veto", Veto)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from strategies import PARAMS, Parameters, register_all
 
 import argus_core
@@ -106,8 +107,41 @@ def test_an_optimizer_that_needs_a_closure_is_refused_where_nobody_hands_it_one(
     with pytest.raises(
         ConflictError,
         match="optimizer 'LBFGS' asks for gradients several times in one step, and no step strategy hands it "
-        "a closure; add one that does, or choose another optimizer",
+        "a closure; add 'closure' to step, or choose another optimizer",
     ):
         Model(lbfgs)
 
-    Model({**lbfgs, "step": "own_closure"})
+    Model({**lbfgs, "step": "closure"})
+
+
+def test_a_procedure_without_a_closure_does_not_do_for_an_optimizer_that_needs_one() -> None:
+    with pytest.raises(ConflictError, match="'LBFGS' asks for gradients several times .* add 'closure'"):
+        Model({**PARAMS, "optimizer": ("LBFGS", {"lr": 0.1}), "step": "sam"})
+
+
+def test_every_conflict_is_told_at_once() -> None:
+    declared = {"b": "both scale", "optimizer:SGD": "no momentum"}
+    with pytest.raises(ConflictError, match="'b': both scale; .*; step strategy 'a' .* 'optimizer:SGD'"):
+        check(a=Transforms(conflicts=declared), b=Transforms())
+
+
+def test_a_device_that_brings_a_conflict_is_found_when_the_model_is_used_there() -> None:
+    argus_core.register("step", "refuses", lambda: Transforms(conflicts={"on_meta": "no weights there"}))
+    argus_core.register("step", "device", OnDevice)
+    model = Model({**PARAMS, "step": ["refuses", "device"]})
+    model.set_device("meta")
+    with pytest.raises(ConflictError, match=r"'refuses' does not go with 'device' \(on_meta\): no weights"):
+        model.window_size()
+
+
+def test_an_owner_that_moves_the_weights_without_a_closure_does_not_go_with_one() -> None:
+    class Half(Transforms):
+        @hookimpl
+        def apply_update(self, optimizer: torch.optim.Optimizer) -> bool:
+            return False
+
+    argus_core.register("step", "half", Half)
+    with pytest.raises(
+        ConflictError, match=r"'closure' does not go with 'half' \(ignores_closure\): it moves the weights"
+    ):
+        Model({**PARAMS, "step": ["closure", "half"]})

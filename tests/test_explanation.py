@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from strategies import CLIP, CUT, PARAMS, Average, Record, Veto, build, given, register_all
+from strategies import CLIP, CUT, PARAMS, Record, Veto, build, given, register_all
 
 import argus_core
 from argus_core import Model
+from argus_core.distributions import version_of
 from argus_core.steps.composition import SLOTS
 from argus_core.steps.explanation import _LAYOUT
 
@@ -25,6 +26,10 @@ def line(drawing: str, start: str) -> str:
     """Return who sits in the slot whose line starts so."""
     (found,) = [each for each in drawing.splitlines() if each.lstrip("│├└─ ").startswith(start)]
     return found.lstrip("│├└─ ").removeprefix(start).strip()
+
+
+def builtin() -> str:
+    return f"(argus-torch {version_of('argus-torch')})"
 
 
 def test_every_slot_has_a_line_but_those_of_saved_state() -> None:
@@ -56,16 +61,14 @@ def test_each_strategy_stands_in_its_slots_with_its_package() -> None:
 
 
 def test_a_strategy_of_this_process_says_so() -> None:
-    drawing = build("sharpness", "average").explain()
-    assert line(drawing, "procedure") == "sharpness (registered in process)"
-    assert line(drawing, "after the update (stepped?)") == "average (registered in process)"
-    assert line(drawing, "around validation and prediction ⟨⟩") == "average (registered in process)"
+    drawing = build(given(Veto([]))).explain()
+    assert line(drawing, "may this update happen?") == "own_veto (registered in process)"
 
 
 def test_several_in_one_slot_stand_in_their_order_and_votes_add_up() -> None:
     own = "(registered in process)"
-    drawing = build(given(Record()), given(Average()), given(Veto([]))).explain()
-    assert line(drawing, "after the update (stepped?)") == f"own_average {own} ─► own_record {own}"
+    drawing = build(given(Record()), "ema", given(Veto([]))).explain()
+    assert line(drawing, "after the update (stepped?)") == f"ema {builtin()} ─► own_record {own}"
     assert line(drawing, "may this update happen?") == f"own_record {own} + own_veto {own}"
 
 
@@ -86,3 +89,16 @@ def test_explaining_runs_nothing() -> None:
     build(given(record), given(veto)).explain()
     assert record.events == []
     assert veto.asked == 0
+
+
+def test_what_the_strategies_do_not_go_with_stands_below_the_drawing() -> None:
+    below = build("closure").explain().splitlines()[len(_LAYOUT) + 1 :]
+    assert below[0].startswith("closure does not go with grad_scaler: torch.amp.GradScaler steps without")
+    assert below[1].startswith("closure does not go with ignores_closure: it moves the weights without")
+
+
+def test_what_a_strategy_needs_stands_below_the_drawing() -> None:
+    class Needy(Veto):
+        requires = {"optimizer:SGD": "it counts on momentum"}
+
+    assert build(given(Needy([]))).explain().endswith("own_needy needs optimizer:SGD: it counts on momentum")

@@ -19,6 +19,7 @@ SLOTS = {
     "evaluation_context": Composition.WRAP,
     "scale_loss": Composition.PIPE,
     "backward": Composition.OWNER,
+    "out_of_memory": Composition.OWNER,
     "unscale": Composition.OWNER,
     "transform_gradients": Composition.EACH,
     "allow_update": Composition.VOTE,

@@ -31,6 +31,7 @@ READING_ORDER = (
     "batch",
     "build",
     "device",
+    "ranks",
     "reduction",
     "hooks",
     "steps",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import argus_core
 from argus_core import ParamsError, State, on_iteration_complete
 from argus_core.steps.accumulate import Accumulate
 from argus_core.steps.clip_grad_norm import ClipGradNorm
+from argus_core.steps.clip_grad_value import ClipGradValue
 from argus_core.steps.default import Default
 from argus_core.steps.microbatch import Microbatch
 from argus_core.steps.output import Window
@@ -25,6 +27,7 @@ from argus_core.steps.output import Window
 def _registry() -> Iterator[None]:
     with argus_core.isolated_registry(builtins=True):
         register_all()
+        argus_core.register("nn_module", "linear", lambda: nn.Linear(4, 3))
         yield
 
 
@@ -120,3 +123,107 @@ def test_the_default_moves_a_batch_without_waiting_unless_it_goes_to_a_cpu() -> 
     for device in ("cpu", "meta"):
         Default().prepare_batch(Batch(), torch.device(device))
     assert seen == [False, True]
+
+
+@pytest.mark.parametrize("clip_value", [0, -1.0, math.nan])
+def test_clip_grad_value_takes_a_positive_value(clip_value: float) -> None:
+    with pytest.raises(ParamsError, match="clip_grad_value takes clip_value > 0, not"):
+        ClipGradValue(clip_value)
+
+
+def test_every_entry_of_the_whole_windows_gradient_is_limited() -> None:
+    steps = [("accumulate", {"steps": 2}), ("microbatch", {"chunks": 2})]
+    whole = build(*steps)
+    model = build(*steps, ("clip_grad_value", {"clip_value": 0.01}))
+    for each in (whole, model):
+        each.train_step(Window(batches((5, 4))))
+    for ours, theirs in zip(model.nn_module.parameters(), whole.nn_module.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad.clamp(-0.01, 0.01))
+
+
+def test_values_are_clipped_before_the_norm_so_both_limits_hold() -> None:
+    model = build(("clip_grad_norm", {"max_norm": 0.02}), ("clip_grad_value", {"clip_value": 0.01}))
+    plain = build()
+    for each in (model, plain):
+        each.train_step(batches()[0])
+    expected = [parameter.grad.clamp(-0.01, 0.01) for parameter in plain.nn_module.parameters()]
+    norm = nn.utils.get_total_norm(expected)
+    assert norm > 0.02
+    for parameter, gradient in zip(model.nn_module.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient * (0.02 / norm), rtol=1e-4, atol=1e-8)
+
+
+class Hungry(nn.Linear):
+    """Needs more memory than any machine has for more than two samples at once; fails as torch does."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.seen: list[int] = []
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(input))
+        if len(input) > 2:
+            torch.empty(2**62, dtype=torch.uint8)
+        return super().forward(input)
+
+
+def hungry(*steps: Any) -> argus_core.Model:
+    argus_core.register("nn_module", "hungry", Hungry, override=True)
+    return build(*steps, nn_module="hungry")
+
+
+def test_micro_batches_are_halved_until_the_memory_does_and_stay_so(caplog: pytest.LogCaptureFixture) -> None:
+    model, plain = hungry(("microbatch", {"chunks": 1, "halve_on_oom": True})), build(nn_module="linear")
+    plain.nn_module.load_state_dict(model.nn_module.state_dict())
+    for each in (model, plain):
+        each.fit(batches((7, 3)))
+    torch.testing.assert_close(weights(model), weights(plain), rtol=0, atol=1e-6)
+    assert model.nn_module.seen == [7, 4, 2, 2, 2, 1, 2, 1]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the device ran out of memory with micro-batches of 7 samples; going on with 4",
+        "the device ran out of memory with micro-batches of 4 samples; going on with 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    "steps", [["sam"], ["closure"], [("amp", {"dtype": "float16", "init_scale": 2.0**5})]]
+)
+def test_halving_goes_with_other_strategies(steps: list[Any]) -> None:
+    model = hungry(("microbatch", {"size": 4, "halve_on_oom": True}), *steps)
+    plain = build(*steps, nn_module="linear")
+    plain.nn_module.load_state_dict(model.nn_module.state_dict())
+    for each in (model, plain):
+        each.fit(batches((7, 3)))
+    torch.testing.assert_close(
+        weights(model), weights(plain), rtol=0, atol=1e-3 if "amp" in str(steps) else 1e-6
+    )
+
+
+def test_without_halving_the_error_of_the_device_stays() -> None:
+    with pytest.raises(RuntimeError, match="memory"):
+        hungry(("microbatch", {"size": 4})).fit(batches((7,)))
+
+
+def test_what_does_not_fit_one_sample_at_a_time_stays_an_error() -> None:
+    model = hungry(("microbatch", {"size": 4, "halve_on_oom": True}))
+    model.nn_module.forward = lambda input: torch.empty(2**62, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="memory"):
+        model.fit(batches((7,)))
+
+
+def test_an_error_that_is_not_about_memory_is_not_tried_again() -> None:
+    model = hungry(("microbatch", {"size": 1, "halve_on_oom": True}))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        model.train_step((torch.ones(2, 99), torch.zeros(2, dtype=torch.long)))
+    assert model.nn_module.seen == [1]
+
+
+def test_the_size_that_fitted_is_kept_with_a_checkpoint(tmp_path: Path) -> None:
+    model = hungry(("microbatch", {"chunks": 1, "halve_on_oom": True}))
+    model.fit(batches((7,)))
+    model.save(tmp_path / "model.safetensors", optimizer_state=True)
+    loaded = argus_core.load_model(tmp_path / "model.safetensors")
+    loaded.fit(batches((7,)))
+    assert loaded.nn_module.seen == [2, 2, 2, 1]

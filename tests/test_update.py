@@ -265,9 +265,7 @@ def test_a_batch_that_cannot_be_cut_is_refused() -> None:
 # Copies.
 
 
-@pytest.mark.parametrize(
-    "steps", [[], [*CUT, CLIP], [("amp", {"dtype": "float16"}), CLIP], ["average", "sharpness"]]
-)
+@pytest.mark.parametrize("steps", [[], [*CUT, CLIP], [("amp", {"dtype": "float16"}), CLIP], ["ema", "sam"]])
 def test_a_copy_made_in_mid_training_goes_on_by_itself(steps: Sequence[Any]) -> None:
     model, data = build(*steps), batches(SIZES)
     model.fit(data[:2])

@@ -8,8 +8,10 @@ import torch
 
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.default import step_optimizer
 
 if TYPE_CHECKING:
+    from argus_core.hooks import Closure
     from argus_core.model import Model
 
 __all__ = ["AMP"]
@@ -96,9 +98,9 @@ class AMP:
             self._awaits_update = True
 
     @hookimpl
-    def apply_update(self, optimizer: torch.optim.Optimizer) -> bool:
+    def apply_update(self, optimizer: torch.optim.Optimizer, closure: Closure | None) -> bool:
         if self._scaler is None:
-            optimizer.step()
+            step_optimizer(optimizer, closure)
             return True
         if not self._overflowed:  # in gradients that were taken before the last
             self._scaler.step(optimizer)

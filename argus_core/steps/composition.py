@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import pluggy
 
 from argus_core.components import BUILTIN
 from argus_core.distributions import version_of
-from argus_core.errors import BuildError, ConflictError, near
+from argus_core.errors import ArgusError, BuildError, ConflictError, StateMismatchError, near
 from argus_core.hooks import PROJECT, Composition, StepHooks, composition_of
 from argus_core.steps.default import Default
 
@@ -101,24 +101,63 @@ class Composed:
 
     def check(self, model: Model) -> None:
         """Refuse strategies that do not go together with each other or with ``model``."""
+        traits = {**self.traits(model), _MODEL: model.traits()}
+        conflicts = [*_missing_closure(model, traits), *self._conflicts(traits)]
+        if conflicts:
+            raise ConflictError("; ".join(conflicts))
+        for strategy in self.strategies:
+            for trait, reason in strategy.requires.items():
+                if not any(trait in owned for owned in traits.values()):
+                    raise BuildError(f"step strategy {strategy.name!r} needs {trait!r}: {reason}; add it")
+
+    def traits(self, model: Model) -> dict[str, set[str]]:
+        """Return each strategy's traits by its name: what others may conflict with or require."""
         traits = {strategy.name: strategy.traits(model) for strategy in self.strategies}
-        traits[_MODEL] = model.traits()
-        if "needs_closure" in traits[_MODEL] and self.members("run_procedure") == (self._default,):
-            raise ConflictError(
-                f"optimizer {type(model.optimizer).__name__!r} asks for gradients several times in one step, "
-                "and no step strategy hands it a closure; add one that does, or choose another optimizer"
-            )
+        for strategy, function in self._slots["apply_update"]:
+            if not _takes(function, "apply_update", "closure"):
+                traits[strategy.name].add("ignores_closure")
+        return traits
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Return the state of each strategy that has some, by its name."""
+        states = {strategy.name: function() for strategy, function in self._slots["state_dict"]}
+        return {name: state for name, state in states.items() if state}
+
+    def load_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Give each strategy back what `state` returned for it.
+
+        Raises:
+            StateMismatchError: a strategy cannot take its state.
+        """
+        for strategy, function in self._slots["load_state_dict"]:
+            if strategy.name in state:
+                try:
+                    function(dict(state[strategy.name]))
+                except ArgusError:
+                    raise
+                except Exception as error:  # a plugin may expect anything of what a file holds
+                    raise StateMismatchError(
+                        f"the stored state does not fit {strategy.label}: {type(error).__name__}: {error}; "
+                        "install the version that it was saved with, or load with step=None"
+                    ) from error
+
+    def _conflicts(self, traits: Mapping[str, set[str]]) -> Iterator[str]:
         for strategy in self.strategies:
             for trait, reason in strategy.conflicts.items():
                 for other in traits:
                     if trait in traits[other] and other != strategy.name:
-                        raise ConflictError(
+                        yield (
                             f"step strategy {strategy.name!r} does not go with {_owner_of(trait, other)}: "
                             f"{reason}; leave one of them out"
                         )
-            for trait, reason in strategy.requires.items():
-                if not any(trait in owned for owned in traits.values()):
-                    raise BuildError(f"step strategy {strategy.name!r} needs {trait!r}: {reason}; add it")
+
+
+def _missing_closure(model: Model, traits: Mapping[str, set[str]]) -> Iterator[str]:
+    if "needs_closure" in traits[_MODEL] and not any("gives_closure" in owned for owned in traits.values()):
+        yield (
+            f"optimizer {type(model.optimizer).__name__!r} asks for gradients several times in one step, "
+            "and no step strategy hands it a closure; add 'closure' to step, or choose another optimizer"
+        )
 
 
 def _owner_of(trait: str, owner: str) -> str:
@@ -230,7 +269,7 @@ def _wrong_arguments(strategy: Strategy, error: pluggy.PluginValidationError) ->
 def _positional(slot: str, implementation: pluggy.HookImpl) -> Implementation:
     """Return a callable that takes all of the slot's arguments by position: the bound method if it can."""
     function: Implementation = implementation.function
-    expected = tuple(inspect.signature(getattr(StepHooks, slot)).parameters)[1:]
+    expected = _arguments(slot)
     if implementation.argnames == expected:
         return function
     return _Positional(function, tuple(expected.index(name) for name in implementation.argnames))
@@ -245,6 +284,15 @@ class _Positional:
 
     def __call__(self, *arguments: Any) -> Any:
         return self.function(*(arguments[position] for position in self.positions))
+
+
+def _arguments(slot: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(getattr(StepHooks, slot)).parameters)[1:]
+
+
+def _takes(function: Implementation, slot: str, argument: str) -> bool:
+    """Return whether an implementation of the slot asks for that argument."""
+    return not isinstance(function, _Positional) or _arguments(slot).index(argument) in function.positions
 
 
 def _owned(

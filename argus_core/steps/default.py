@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from argus_core.batch import deep_to
 from argus_core.hooks import hookimpl
 
-__all__ = ["Default"]
+if TYPE_CHECKING:
+    from argus_core.hooks import Closure
+
+__all__ = ["Default", "step_optimizer"]
 
 
 class Default:
@@ -35,3 +38,11 @@ class Default:
             if type(item) is not torch.Tensor or not item.is_cpu:
                 return deep_to(batch, device)
         return batch
+
+
+def step_optimizer(optimizer: Any, closure: Closure | None) -> None:
+    """Move the weights; a closure only goes to an optimizer where there is one, since not all take it."""
+    if closure is None:
+        optimizer.step()
+    else:
+        optimizer.step(closure)

@@ -26,6 +26,7 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
     ("forward_loss", "│  │  ├─     forward and loss ⟩⟩"),
     ("scale_loss", "│  │  ├─ weigh and scale loss"),
     ("backward", "│  │  └─ backward"),
+    ("out_of_memory", "│  ├─ out of memory: split smaller?"),
     ("unscale", "│  ├─ unscale"),
     ("transform_gradients", "│  ├─ transform gradients"),
     ("allow_update", "│  ├─ may this update happen?"),
@@ -43,7 +44,17 @@ def explain(model: Model, composed: Composed) -> str:
     rows = [(text.format(window=window), _members(slot, composed, model)) for slot, text in _LAYOUT]
     width = max(len(text) for text, _ in rows) + 2
     head = "one optimizer update of " + _title(model)
-    return "\n".join([head, *(f"{text:<{width}}{members}".rstrip() for text, members in rows)])
+    drawn = [f"{text:<{width}}{members}".rstrip() for text, members in rows]
+    return "\n".join([head, *drawn, *_declared(composed)])
+
+
+def _declared(composed: Composed) -> Iterator[str]:
+    """Yield what the strategies say about others, so that a later change holds no surprise."""
+    for strategy in composed.strategies:
+        for trait, reason in strategy.conflicts.items():
+            yield f"{strategy.name} does not go with {trait}: {reason}"
+        for trait, reason in strategy.requires.items():
+            yield f"{strategy.name} needs {trait}: {reason}"
 
 
 def _members(slot: str, composed: Composed, model: Model) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from argus_core.batch import deep_chunk, deep_split
+from argus_core.batch import batch_size, deep_chunk, deep_split
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
 
 __all__ = ["Microbatch"]
 
@@ -18,19 +22,52 @@ class Microbatch:
     Args:
         chunks: into how many nearly equal parts; or
         size: how many samples to a part.
+        halve_on_oom: whether to halve the parts for the rest of the run, and log it, each time the device
+            runs out of memory; the update then begins again. ``chunks=1`` starts with whole batches.
     """
 
-    def __init__(self, chunks: int | None = None, size: int | None = None) -> None:
+    def __init__(
+        self, chunks: int | None = None, size: int | None = None, halve_on_oom: bool = False
+    ) -> None:
         given = {"chunks": chunks, "size": size}
         chosen = {name: value for name, value in given.items() if value is not None}
         if len(chosen) != 1 or any(type(value) is not int or value < 1 for value in chosen.values()):
             raise ParamsError(f"microbatch takes either chunks >= 1 or size >= 1, not {given}")
         self.chunks = chunks
         self.size = size
+        self.halve_on_oom = halve_on_oom
+        self._largest = 0  # samples of a micro-batch of this window
+        self._logger = logging.getLogger(__name__)
+
+    @hookimpl
+    def set_up(self, model: Model) -> None:
+        self._logger = model.logger
 
     @hookimpl
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
-        return [part for batch in window for part in self._split(batch)]
+        parts = [part for batch in window for part in self._split(batch)]
+        self._largest = max(map(batch_size, parts))
+        return parts
+
+    @hookimpl
+    def out_of_memory(self) -> bool:
+        if not self.halve_on_oom or self._largest <= 1:
+            return False
+        self.chunks, self.size = None, (self._largest + 1) // 2
+        self._logger.warning(
+            "the device ran out of memory with micro-batches of %d samples; going on with %d",
+            self._largest,
+            self.size,
+        )
+        return True
+
+    @hookimpl
+    def state_dict(self) -> dict[str, Any]:
+        return {"chunks": self.chunks, "size": self.size} if self.halve_on_oom else {}
+
+    @hookimpl
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.chunks, self.size = state["chunks"], state["size"]
 
     def _split(self, batch: Any) -> list[Any]:
         if self.chunks is not None:

@@ -16,11 +16,14 @@ from torch import nn
 
 from argus_core.batch import batch_size
 from argus_core.errors import BuildError, ParamsError
+from argus_core.ranks import all_agree
 from argus_core.reduction import weigh
 from argus_core.steps.composition import SLOTS, Composed
+from argus_core.steps.default import step_optimizer
 from argus_core.steps.output import Part, StepOutput, count_samples
 
 if TYPE_CHECKING:
+    from argus_core.hooks import Closure
     from argus_core.model import Model
 
 __all__ = ["Update", "check_loss"]
@@ -50,6 +53,7 @@ class Update:
         self.micro_batches: Sequence[Any] = ()
         self._prepare = slots["prepare_batch"]
         self._split = _owner(slots["split_window"])
+        self._out_of_memory = _owner(slots["out_of_memory"])
         self._weight = _owner(slots["micro_batch_weight"])
         self._sync = slots["sync_context"]
         self._forward = slots["forward_context"]
@@ -64,7 +68,8 @@ class Update:
         self._after = slots["after_update"]
         self._parts: list[Part] = []
         self._loss: torch.Tensor | None = None
-        self._evaluating = False
+        self._prepared: Sequence[Any] = ()
+        self._held: ExitStack | None = None  # the contexts of the evaluation that is going on
         shaping = (slots[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
         self._is_plain = not any(shaping) and len(self._prepare) == 1
 
@@ -92,7 +97,8 @@ class Update:
             for prepare in self._prepare:
                 batch = prepare(batch, device)
             prepared.append(batch)
-        self.micro_batches = prepared if len(prepared) == 1 and self._split is None else self._cut(prepared)
+        self._prepared = prepared
+        self.micro_batches = prepared if len(prepared) == 1 and self._split is None else self._cut()
         self._loss = None
         if self._procedure is None:
             self.gradients()
@@ -106,7 +112,8 @@ class Update:
             follow(self.model, stepped)
         samples = sum(map(count_samples, self.micro_batches, self._parts))
         output = StepOutput(self.model, self._parts, loss, samples, stepped)
-        self._parts, self._loss, self.micro_batches = [], None, ()  # the next window needs their memory
+        # The next window needs their memory.
+        self._parts, self._loss, self.micro_batches, self._prepared = [], None, (), ()
         return output
 
     def prepare(self, batch: Any) -> Any:
@@ -120,6 +127,16 @@ class Update:
 
         A procedure may call it several times in one update; the output is that of the first time.
         """
+        while True:
+            try:
+                return self._take_gradients()
+            except Exception as error:
+                if self._out_of_memory is None or not _ran_out(error) or not self._out_of_memory():
+                    raise
+            # Only here has the error let go of the graph that filled the memory.
+            self.micro_batches = self._cut()
+
+    def _take_gradients(self) -> torch.Tensor:
         optimizer = self.model.optimizer
         _clear_gradients(optimizer)
         parts: list[Part] = []
@@ -146,16 +163,23 @@ class Update:
 
         Returns whether they moved.
         """
-        optimizer = self.model.optimizer
         if self._transform or self._votes:
             parameters = self.parameters()
             self.transform_gradients(parameters)
             if not self.allowed(parameters):
                 return False
+        return self.step()
+
+    def step(self, closure: Closure | None = None) -> bool:
+        """Move the weights by the gradients as they are, and return whether they moved.
+
+        Args:
+            closure: takes fresh gradients and returns the loss, for optimizers that ask several times.
+        """
         if self._apply is None:
-            optimizer.step()
+            step_optimizer(self.model.optimizer, closure)
             return True
-        return _checked_stepped(self._apply(optimizer), "apply_update")
+        return _checked_stepped(self._apply(self.model.optimizer, closure), "apply_update")
 
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
         """Let the strategies change the gradients of ``parameters`` in place."""
@@ -163,14 +187,16 @@ class Update:
             transform(parameters)
 
     def allowed(self, parameters: tuple[nn.Parameter, ...]) -> bool:
-        """Return whether every strategy agrees that the update happens.
+        """Return whether every strategy, in every process, agrees that the update happens.
 
         All are asked, also after one has said no: another process may be waiting for the answer of each.
         """
+        if not self._votes:
+            return True
         votes = [vote(self._loss, parameters) for vote in self._votes]
         if any(vote is None for vote in votes):  # a forgotten return would stop the training silently
             raise BuildError("a step strategy's allow_update returned None; return whether to update")
-        return all(map(bool, votes))
+        return all_agree(all(map(bool, votes)), self.model.device)
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """Return the parameters that the optimizer moves."""
@@ -185,19 +211,36 @@ class Update:
     @contextmanager
     def evaluation_context(self) -> Iterator[None]:
         """Hold the context for a whole validation or prediction; one inside another adds nothing."""
-        if self._evaluating:  # weights that are swapped twice are the old ones again
+        if self._held is not None or not self._evaluation:  # weights that are swapped twice are the old ones
             yield
             return
-        self._evaluating = True
-        try:
-            with _nested(self._evaluation):
+        with ExitStack() as self._held:
+            try:
+                self._enter_evaluation(self._held)
                 yield
-        finally:
-            self._evaluating = False
+            finally:
+                self._held = None
 
-    def _cut(self, prepared: Sequence[Any]) -> Sequence[Any]:
-        """Return the micro-batches of a prepared window, without those that have no samples."""
-        micro_batches = prepared if self._split is None else self._split(prepared)
+    @contextmanager
+    def training_context(self) -> Iterator[None]:
+        """Leave the evaluation that is going on, if any: the model is for now as it is trained."""
+        held = self._held
+        if held is None:
+            yield
+            return
+        held.close()
+        try:
+            yield
+        finally:
+            self._enter_evaluation(held)
+
+    def _enter_evaluation(self, stack: ExitStack) -> None:
+        for context in self._evaluation:
+            stack.enter_context(context())
+
+    def _cut(self) -> Sequence[Any]:
+        """Return the micro-batches of the prepared window, without those that have no samples."""
+        micro_batches = self._prepared if self._split is None else self._split(self._prepared)
         # The mean loss of no samples is nan, and so is its share of nothing.
         return [each for each in micro_batches if batch_size(each)] or micro_batches[:1]
 
@@ -253,6 +296,11 @@ def _clear_gradients(optimizer: Any) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = None
+
+
+def _ran_out(error: Exception) -> bool:
+    """Return whether a device has no memory left; a CPU's allocator has no error class of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _checked_stepped(stepped: Any, slot: str) -> bool:

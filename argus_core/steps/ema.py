@@ -1,0 +1,122 @@
+"""An exponential moving average of the weights, to evaluate and predict with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from argus_core.errors import ParamsError, StateMismatchError
+from argus_core.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["EMA"]
+
+_BUFFERS = ("copy", "average")
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class EMA:
+    """Keeps an average of the weights over updates; validation and prediction use it, training does not.
+
+    a <- d * a + (1 - d) * w after each update that moved the weights (Polyak and Juditsky 1992,
+    doi:10.1137/0330046), beginning with the weights as they are before the first. Checkpoints keep both sets;
+    the network has its own weights again after each validation or prediction, also a failed one.
+
+    Args:
+        decay: d, from 0 to below 1; the average looks back over about 1 / (1 - d) updates.
+        warmup: whether d is min(decay, (1 + t) / (10 + t)) at update t, counting from 1, so that early
+            weights are soon forgotten (as in TensorFlow's ``ExponentialMovingAverage``).
+        buffers: ``"copy"`` evaluates with the network's present buffers, such as running statistics, which
+            are averages already; ``"average"`` averages those of floating point like weights.
+    """
+
+    runs_after = ("channels_last",)
+
+    def __init__(self, decay: float = 0.999, warmup: bool = True, buffers: str = "copy") -> None:
+        if not 0 <= decay < 1:
+            raise ParamsError(f"ema takes 0 <= decay < 1, not {decay!r}")
+        if buffers not in _BUFFERS:
+            raise ParamsError(f"ema takes buffers 'copy' or 'average', not {buffers!r}")
+        self.decay = float(decay)
+        self.warmup = warmup
+        self.buffers = buffers
+        self._updates = 0
+        self._averages: dict[str, Tensor] = {}
+        self._weights: list[Tensor] = []
+
+    @hookimpl
+    def set_up(self, model: Model) -> None:
+        weights = self._averaged(model)
+        if self._averages:
+            _check_fit(self._averages, weights)
+        started = {name: _wide(weight.detach()).clone() for name, weight in weights.items()}
+        for name, average in self._averages.items():  # into their layout and onto their device
+            started[name].copy_(average)
+        self._averages = started
+        self._weights = list(weights.values())
+
+    @hookimpl
+    def after_update(self, stepped: bool) -> None:
+        if not stepped:
+            return
+        self._updates += 1
+        decay = self.decay
+        if self.warmup:
+            decay = min(decay, (1 + self._updates) / (10 + self._updates))
+        weights = [_wide(weight) for weight in self._weights]
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average(list(self._averages.values()), weights, None)
+
+    @hookimpl
+    @contextmanager
+    def evaluation_context(self) -> Iterator[None]:
+        # The tensors change places with their averages; nothing is copied.
+        kept = [(weight, weight.data) for weight in self._weights]
+        try:
+            for (weight, _), average in zip(kept, self._averages.values(), strict=True):
+                weight.data = average.to(weight.dtype)
+            yield
+        finally:
+            for weight, data in kept:
+                weight.data = data
+
+    @hookimpl
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self._updates, "averages": dict(self._averages)} if self._averages else {}
+
+    @hookimpl
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._updates = state["updates"]
+        self._averages = dict(state["averages"])
+
+    def _averaged(self, model: Model) -> dict[str, Tensor]:
+        """Return what is averaged, by name."""
+        module = model.get_nn_module()
+        buffers = module.named_buffers() if self.buffers == "average" else ()
+        floating = ((name, buffer) for name, buffer in buffers if buffer.is_floating_point())
+        return dict(chain[tuple[str, Tensor]](module.named_parameters(), floating))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in the dtype of its average: in half precision small changes would be rounded away."""
+    return tensor.float() if tensor.dtype in _HALF else tensor
+
+
+def _check_fit(averages: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    ours = {name: tuple(weight.shape) for name, weight in weights.items()}
+    stored = {name: tuple(average.shape) for name, average in averages.items()}
+    for name in chain(ours, stored):
+        if ours.get(name) != stored.get(name):
+            raise StateMismatchError(
+                f"the stored averages of step 'ema' do not fit the network: {name!r} is "
+                f"{stored.get(name, 'missing')} in the file and {ours.get(name, 'missing')} in the network; "
+                "build it with the parameters it was saved with, or load with step=None"
+            )

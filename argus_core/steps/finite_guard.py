@@ -1,0 +1,82 @@
+"""A guard against updates by a loss or gradients that are not finite."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from argus_core.errors import ArgusError, ParamsError
+from argus_core.hooks import hookimpl
+from argus_core.ranks import all_agree
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["FiniteGuard"]
+
+_POLICIES = ("raise", "skip")
+_ADVICE = "lower the learning rate, clip gradients, or look at the batch"
+
+
+class FiniteGuard:
+    """Refuses an update whose loss or gradients hold nan or inf, so that the weights stay as they were.
+
+    With several processes all decide the same: one that is not finite is enough. Under ``amp`` with float16
+    infinite gradients belong to the loss scaler's search for a scale, and the guard looks at the loss alone.
+    It waits for the device once in each update.
+
+    Args:
+        policy: ``"raise"`` ends the run with an error before the weights move; ``"skip"`` leaves the update
+            out and reports it (``update_skipped``).
+        max_consecutive: how many updates in a row may be left out, for whatever reason, before it is an error
+            all the same.
+    """
+
+    def __init__(self, policy: str = "raise", max_consecutive: int = 20) -> None:
+        if policy not in _POLICIES:
+            raise ParamsError(f"finite_guard takes policy 'raise' or 'skip', not {policy!r}")
+        if type(max_consecutive) is not int or max_consecutive < 1:
+            raise ParamsError(f"finite_guard takes max_consecutive >= 1 (updates), not {max_consecutive!r}")
+        self.policy = policy
+        self.max_consecutive = max_consecutive
+        self._skipped = 0
+        self._looks_at_gradients = True
+
+    @hookimpl
+    def set_up(self, model: Model) -> None:
+        self._looks_at_gradients = "grad_scaler" not in model.step_traits()
+
+    @hookimpl
+    def allow_update(self, loss: Tensor, parameters: tuple[nn.Parameter, ...]) -> bool:
+        largest = _largest(parameters) if self._looks_at_gradients else loss
+        finite = all_agree(torch.isfinite(loss) & torch.isfinite(largest), loss.device)
+        if not finite and self.policy == "raise":
+            raise ArgusError(
+                f"the update is not finite: {_what(loss)}; the weights are as they were before it; "
+                f"{_ADVICE}, or choose finite_guard with policy='skip'"
+            )
+        return finite
+
+    @hookimpl
+    def after_update(self, model: Model, stepped: bool) -> None:
+        self._skipped = 0 if stepped else self._skipped + 1
+        if self._skipped > self.max_consecutive:
+            raise ArgusError(
+                f"{self._skipped} updates in a row were skipped, and finite_guard allows "
+                f"{self.max_consecutive}; {_ADVICE}, or raise max_consecutive"
+            )
+
+
+def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:
+    """Return the largest absolute value of all gradients: unlike a sum of squares it cannot overflow."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    values = [each.coalesce().values() if each.is_sparse else each for each in gradients]
+    return nn.utils.get_total_norm([each for each in values if each.numel()], math.inf)
+
+
+def _what(loss: Tensor) -> str:
+    value = loss.item()
+    return "a gradient holds nan or inf" if math.isfinite(value) else f"the loss is {value}"

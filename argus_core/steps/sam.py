@@ -1,0 +1,75 @@
+"""Sharpness-aware minimisation: gradients from where the loss is worst nearby."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from argus_core.errors import ParamsError
+from argus_core.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from argus_core.steps.update import Update
+
+__all__ = ["SAM"]
+
+_TINY = 1e-12  # a gradient of nothing but zeros has no direction
+
+
+class SAM:
+    """Takes gradients twice: at the weights, and a step of length ``rho`` up the slope from there.
+
+    w <- w - lr * g(w + rho * g(w) / ||g(w)||): the weights move by the second gradients, from where they
+    were (Foret et al. 2021, arXiv:2010.01412). Both are those of the whole window. Buffers, such as
+    the running statistics of batch normalisation, see the first pass only, and the step output is that of the
+    first pass. An update takes twice the time and memory for one more copy of the weights.
+
+    Args:
+        rho: the length of the step up, in the norm of all parameters together.
+        adaptive: whether to measure that length relative to each weight's size, so that it does not depend on
+            how a network's weights are scaled (ASAM, Kwon et al. 2021, arXiv:2102.11600); ``rho`` is then
+            larger, about 0.5 to 2.
+    """
+
+    def __init__(self, rho: float = 0.05, adaptive: bool = False) -> None:
+        if not rho > 0:
+            raise ParamsError(f"sam takes rho > 0, not {rho!r}")
+        self.rho = float(rho)
+        self.adaptive = adaptive
+
+    @hookimpl
+    def run_procedure(self, update: Update) -> bool:
+        update.gradients()
+        parameters = [parameter for parameter in update.parameters() if parameter.grad is not None]
+        kept = [*parameters, *update.model.get_nn_module().buffers()]
+        values = [tensor.detach().clone() for tensor in kept]
+        try:
+            self._climb(parameters)
+            update.gradients()
+        finally:  # copies: adding and taking away again would leave a rounding error in every update
+            with torch.no_grad():
+                for tensor, value in zip(kept, values, strict=True):
+                    tensor.copy_(value)
+        return update.apply()
+
+    @torch.no_grad()
+    def _climb(self, parameters: Sequence[nn.Parameter]) -> None:
+        sizes = [parameter.abs() if self.adaptive else None for parameter in parameters]
+        slopes = [
+            _times(_gradient(parameter), size) for parameter, size in zip(parameters, sizes, strict=True)
+        ]
+        length = self.rho / (nn.utils.get_total_norm(slopes) + _TINY)
+        for parameter, slope, size in zip(parameters, slopes, sizes, strict=True):
+            parameter.addcmul_(_times(slope, size), length.to(parameter.dtype))
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _times(slope: Tensor, size: Tensor | None) -> Tensor:
+    return slope if size is None else slope * size

@@ -1,0 +1,250 @@
+"""The average of the weights: its formula, where it is used, and that it survives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from networks import batches
+from strategies import build, given, register_all, same_weights, weights
+from torch import Tensor, nn
+
+import argus_core
+from argus_core import Model, ParamsError, State, StateMismatchError, on_epoch_complete, on_iteration_complete
+from argus_core.steps.ema import EMA
+
+DECAY = 0.9
+STEADY = ("ema", {"decay": DECAY, "warmup": False})
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        argus_core.register("nn_module", "normed", normed)
+        yield
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+
+def averages(model: Model) -> Tensor:
+    """Return the weights that evaluation uses, in one vector."""
+    with model.evaluation():
+        return weights(model)
+
+
+def weights_of_each_update(steps: list[Any]) -> list[Tensor]:
+    """Return the weights at the start and after each update."""
+    model = build(*steps)
+    seen = [weights(model)]
+    keep = on_iteration_complete(lambda state: seen.append(weights(state.model)))
+    model.fit(batches(), num_epochs=2, callbacks=[keep])
+    return seen
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
+def test_decay_is_from_0_to_below_1(decay: float) -> None:
+    with pytest.raises(ParamsError, match="ema takes 0 <= decay < 1, not"):
+        EMA(decay)
+
+
+def test_buffers_are_copied_or_averaged() -> None:
+    with pytest.raises(ParamsError, match="ema takes buffers 'copy' or 'average', not 'keep'"):
+        EMA(buffers="keep")
+
+
+@pytest.mark.parametrize("warmup", [False, True])
+def test_it_equals_its_formula_by_hand(warmup: bool) -> None:
+    first, *later = weights_of_each_update([])
+    expected = first.double()
+    for update, value in enumerate(later, start=1):
+        decay = min(DECAY, (1 + update) / (10 + update)) if warmup else DECAY
+        expected = decay * expected + (1 - decay) * value.double()
+    model = build(("ema", {"decay": DECAY, "warmup": warmup}))
+    model.fit(batches(), num_epochs=2)
+    torch.testing.assert_close(averages(model).double(), expected, rtol=0, atol=1e-6)
+
+
+def test_training_goes_its_own_way() -> None:
+    model, plain = build(STEADY), build()
+    for each in (model, plain):
+        each.fit(batches(), val_loader=batches(), num_epochs=3)
+    assert same_weights(model, plain)
+
+
+def test_validation_prediction_and_a_single_val_step_use_the_average() -> None:
+    model, data = build(STEADY), batches()
+    model.fit(data)
+    twin = build()
+    nn.utils.vector_to_parameters(averages(model), twin.nn_module.parameters())
+    assert torch.equal(model.predict(data[0][0]), twin.predict(data[0][0]))
+    assert model.validate(data) == twin.validate(data)
+    assert model.val_step(data[0])["loss"] == twin.val_step(data[0])["loss"]
+
+
+def test_validation_within_fit_uses_the_average_of_that_moment() -> None:
+    model, data = build(STEADY), batches()
+    validated: list[float] = []
+    again: list[float] = []
+
+    @on_epoch_complete
+    def validate_again(state: State) -> None:
+        validated.append(state.metrics["val_loss"])
+        again.append(state.model.validate(data)["val_loss"])
+
+    model.fit(data, val_loader=data, num_epochs=3, callbacks=[validate_again])
+    assert validated == again
+    assert len(set(validated)) == 3
+
+
+def test_a_prediction_within_a_validation_uses_the_average_too() -> None:
+    model, data = build(STEADY), batches()
+    model.fit(data)
+    expected = model.predict(data[0][0])
+    seen: list[Tensor] = []
+    predict = on_iteration_complete(lambda state: seen.append(state.model.predict(data[0][0])))
+    model.validate(data, callbacks=[predict])
+    assert len(seen) == len(data)
+    assert all(torch.equal(prediction, expected) for prediction in seen)
+    assert torch.equal(model.predict(data[0][0]), expected)
+
+
+def test_a_failed_evaluation_puts_the_weights_back() -> None:
+    model = build(STEADY)
+    model.fit(batches())
+    start = weights(model)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        model.predict(torch.ones(1, 99))
+    assert torch.equal(weights(model), start)
+    assert not torch.equal(averages(model), start)
+
+
+def test_a_skipped_update_does_not_move_the_average() -> None:
+    model = build(STEADY, ("veto", {"updates": [0, 1, 2]}))
+    start = weights(model)
+    model.fit(batches())
+    assert torch.equal(averages(model), start)
+    assert model.step_state()["ema"]["updates"] == 0
+
+
+def test_running_statistics_are_the_present_ones_unless_they_are_averaged() -> None:
+    models = {
+        buffers: build(("ema", {"decay": DECAY, "warmup": False, "buffers": buffers}), nn_module="normed")
+        for buffers in ("copy", "average")
+    }
+    expected = torch.zeros(3)
+    for batch in batches():
+        for model in models.values():
+            model.train_step(batch)
+        expected = DECAY * expected + (1 - DECAY) * models["copy"].nn_module[1].running_mean
+    present = models["copy"].nn_module[1].running_mean.clone()
+    for buffers, mean in (("copy", present), ("average", expected)):
+        with models[buffers].evaluation():
+            torch.testing.assert_close(models[buffers].nn_module[1].running_mean, mean)
+        assert torch.equal(models[buffers].nn_module[1].running_mean, present)
+
+
+def test_half_precision_weights_are_averaged_in_float32() -> None:
+    argus_core.register("nn_module", "half", lambda: nn.Linear(4, 3, dtype=torch.bfloat16))
+    model = build(("ema", {"decay": 0.999, "warmup": False}), nn_module="half")
+    data = [(input.bfloat16(), target) for input, target in batches((8,) * 20)]
+    model.fit(data)
+    state = model.step_state()["ema"]["averages"]
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    with model.evaluation():
+        assert model.nn_module.weight.dtype is torch.bfloat16
+    start = build(nn_module="half").nn_module.weight
+    assert not torch.equal(state["weight"].bfloat16().float(), state["weight"])  # finer than bfloat16 is
+    assert not torch.equal(state["weight"], start.float())
+
+
+def test_both_sets_are_saved_and_loaded(tmp_path: Path) -> None:
+    model, data = build(STEADY), batches()
+    model.fit(data)
+    model.save(tmp_path / "model.safetensors")
+    loaded = argus_core.load_model(tmp_path / "model.safetensors", loss=None, optimizer=None)
+    assert same_weights(loaded, model)
+    assert torch.equal(averages(loaded), averages(model))
+    assert torch.equal(loaded.predict(data[0][0]), model.predict(data[0][0]))
+
+
+def test_a_loaded_average_goes_on(tmp_path: Path) -> None:
+    model, data = build(("ema", {"decay": DECAY})), batches()
+    model.fit(data)
+    model.save(tmp_path / "model.safetensors", optimizer_state=True)
+    loaded = argus_core.load_model(tmp_path / "model.safetensors")
+    for each in (model, loaded):
+        each.fit(data)
+    assert torch.equal(averages(loaded), averages(model))
+
+
+def test_without_the_strategy_a_checkpoint_predicts_with_the_trained_weights(tmp_path: Path) -> None:
+    model = build(STEADY)
+    model.fit(batches())
+    model.save(tmp_path / "model.safetensors")
+    loaded = argus_core.load_model(tmp_path / "model.safetensors", step=None)
+    assert torch.equal(averages(loaded), weights(model))
+
+
+def test_what_is_saved_within_a_validation_has_the_trained_weights(tmp_path: Path) -> None:
+    model = build(STEADY)
+    save = on_epoch_complete(lambda state: state.model.save(tmp_path / "model.safetensors"))
+    model.fit(batches(), val_loader=batches(), val_callbacks=[save])
+    loaded = argus_core.load_model(tmp_path / "model.safetensors")
+    assert same_weights(loaded, model)
+    assert torch.equal(averages(loaded), averages(model))
+
+
+def test_an_average_of_another_network_is_refused(tmp_path: Path) -> None:
+    model = build(STEADY)
+    model.fit(batches())
+    model.save(tmp_path / "model.safetensors")
+    with pytest.raises(
+        StateMismatchError,
+        match=r"stored averages of step 'ema' do not fit the network: 'hidden.weight' is "
+        r"\(8, 4\) in the file and \(9, 4\) in the network; .* load with step=None",
+    ):
+        argus_core.load_model(
+            tmp_path / "model.safetensors",
+            nn_module={"hidden": 9},
+            change_state_dict_func=lambda nn_state, _: (
+                build(nn_module=("net", {"hidden": 9})).nn_module.state_dict(),
+                None,
+            ),
+        )
+
+
+def test_a_damaged_state_is_refused_with_the_strategy_named() -> None:
+    with pytest.raises(
+        StateMismatchError,
+        match=r"state does not fit step strategy 'ema' \(argus-torch .*KeyError.* step=None",
+    ):
+        build(STEADY).load_step_state({"ema": {"updates": 1}})
+
+
+def test_the_average_moves_to_another_device_and_stays() -> None:
+    model = build(STEADY)
+    model.fit(batches())
+    before = averages(model)
+    model.set_device("cpu")
+    assert torch.equal(averages(model), before)
+
+
+def test_an_interrupted_start_of_an_evaluation_puts_the_weights_back() -> None:
+    class Broken:
+        @argus_core.hookimpl(trylast=True)
+        def evaluation_context(self) -> Any:
+            raise RuntimeError("no evaluation today")
+
+    model = build(STEADY, given(Broken()))
+    model.fit(batches())
+    start = weights(model)
+    with pytest.raises(RuntimeError, match="no evaluation today"):
+        model.predict(torch.ones(1, 4))
+    assert torch.equal(weights(model), start)
+    model.train_step(batches()[0])
