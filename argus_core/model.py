@@ -345,6 +345,10 @@ class Model:
         """Return the traits of all its step strategies: their names, and ``grad_scaler`` for one."""
         return set().union(*self._composed.traits(self).values())
 
+    def step_members(self, slot: str) -> list[str]:
+        """Return the names of the step strategies that act in a slot, in order."""
+        return [strategy.name for strategy in self._composed.members(slot)]
+
     def step_state(self) -> dict[str, dict[str, Any]]:
         """Return the state of each step strategy that has some, by name: averages, loss scale."""
         return self._composed.state()

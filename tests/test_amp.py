@@ -162,7 +162,8 @@ def test_strategies_see_gradients_after_unscaling() -> None:
     torch.testing.assert_close(norms[0], norms[1], rtol=0.01, atol=0)
 
 
-def test_an_overflow_skips_the_update_and_the_next_ones_recover() -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_an_overflow_skips_the_update_and_the_next_ones_recover(device: str) -> None:
     skipped: list[int] = []
 
     @argus_core.on_event("update_skipped")
@@ -171,11 +172,15 @@ def test_an_overflow_skips_the_update_and_the_next_ones_recover() -> None:
         assert state.step_output.stepped is False
         assert torch.equal(weights(state.model), start)
         assert state.model.optimizer.state == {}
+        assert state.model.get_lr() == 0.1
+        assert state.model.step_state()["ema"]["updates"] == 0
+        with state.model.evaluation():
+            assert torch.equal(weights(state.model), start)
         assert scale_of(amp) == 2.0**10
 
     states: list[State] = []
     amp = overflowing()
-    model = build(given(amp), CLIP)
+    model = build(given(amp), CLIP, "ema", device=device)
     start = weights(model)
     schedule = ("ExponentialLR", {"gamma": 0.5, "interval": "update"})
     keep = argus_core.on_complete(states.append)
@@ -184,6 +189,7 @@ def test_an_overflow_skips_the_update_and_the_next_ones_recover() -> None:
     assert not torch.equal(weights(model), start)
     assert weights(model).isfinite().all()
     assert model.get_lr() == pytest.approx(0.1 * 0.5**4)  # as often as the weights moved
+    assert model.step_state()["ema"]["updates"] == 4
     assert (states[0].global_step, states[0].updates_skipped) == (4, 1)
 
 

@@ -17,12 +17,15 @@ from strategies import CLIP, CUT, build, register_all, same_weights, weights
 import argus_core
 from argus_core import Model, State, on_iteration_start
 from argus_core.steps.output import Window
+from argus_core.testing import Example, check_composition, compositions, examples
 
 pytestmark = pytest.mark.gpu
 
 SIZES = (7, 3, 8, 1, 5)
 SUBSETS = [list(subset) for length in range(4) for subset in itertools.combinations([*CUT, CLIP], length)]
 BFLOAT16 = ("amp", {"dtype": "bfloat16"})
+VALUE = ("clip_grad_value", {"clip_value": 0.1})
+REST = ["sam", "ema", "channels_last"]
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +81,18 @@ def test_every_subset_with_amp_equals_the_loop_by_hand_within_bfloat16_rounding(
 
 
 @pytest.mark.parametrize(
-    "steps", [[], [CUT[0]], [BFLOAT16], [BFLOAT16, *CUT, CLIP]], ids=["default", "accumulate", "amp", "all"]
+    "steps",
+    [
+        [],
+        [CUT[0]],
+        [BFLOAT16],
+        ["sam"],
+        ["ema"],
+        ["channels_last"],
+        [VALUE],
+        [BFLOAT16, *CUT, CLIP, VALUE, *REST],
+    ],
+    ids=["default", "accumulate", "amp", "sam", "ema", "channels_last", "clip_grad_value", "all"],
 )
 @pytest.mark.parametrize("optimizer", [("SGD", {"lr": 0.1, "momentum": 0.9}), ("AdamW", {"lr": 0.02})])
 def test_no_update_waits_for_the_device(steps: list[Any], optimizer: Any) -> None:
@@ -116,14 +130,12 @@ def test_a_run_waits_for_the_device_only_when_its_metrics_are_computed(steps: li
     assert metrics["train_loss"] > 0
 
 
-def test_float16_skips_an_overflowing_update_and_recovers() -> None:
-    half = ("amp", {"dtype": "float16", "init_scale": 2.0**60, "backoff_factor": 2.0**-50})
-    model = build(half, CLIP, device="cuda")
-    start = weights(model)
-    stepped = [model.train_step(batch).stepped for batch in batches(SIZES)]  # type: ignore[attr-defined]
-    assert stepped == [False, True, True, True, True]
-    assert weights(model).isfinite().all()
-    assert not torch.equal(weights(model), start)
+@pytest.mark.parametrize("subset", compositions(examples(), 2), ids=str)
+def test_every_pair_of_strategies_equals_the_loop_by_hand_or_is_refused(
+    subset: tuple[Example, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert (check_composition(subset, "cuda") is None) == (check_composition(subset) is None)
 
 
 def test_prediction_and_target_are_on_the_device() -> None:

@@ -47,6 +47,7 @@ READING_ORDER = (
     "saved",
     "legacy",
     "loading",
+    "testing",
     "config",
     "data_files",
     "data",

@@ -127,3 +127,11 @@ def test_compile_does_not_go_with_data_parallel() -> None:
         ConflictError, match="'compile' does not go with 'data_parallel': DataParallel copies the net"
     ):
         Spread({"nn_module": "conv", "step": "compile", "device": "cpu"})
+
+
+def test_channels_last_does_not_go_with_lbfgs() -> None:
+    lbfgs = {"nn_module": "conv", "optimizer": ("LBFGS", {"lr": 0.1})}
+    with pytest.raises(
+        ConflictError, match="'channels_last' does not go with 'optimizer:LBFGS': torch's LBFGS"
+    ):
+        build("channels_last", "closure", **lbfgs)

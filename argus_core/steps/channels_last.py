@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -24,6 +24,10 @@ class ChannelsLast:
     the layout in which tensor cores convolve
     (https://docs.pytorch.org/tutorials/intermediate/memory_format_tutorial.html).
     """
+
+    conflicts: ClassVar[dict[str, str]] = {
+        "optimizer:LBFGS": "torch's LBFGS takes only gradients that are contiguous in memory"
+    }
 
     @hookimpl
     def set_up(self, model: Model) -> None:

@@ -1,0 +1,248 @@
+"""The composition matrix: every combination of step strategies is right, or refused with a reason.
+
+A combination trains a small network, and a loop by hand (`argus_core.testing.by_hand`) trains the same
+network over whole windows. Weights, averaged weights, buffers, losses and predictions of every update must be
+equal, to a tolerance that each setting states.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from argus_core.callbacks import on_iteration_complete
+from argus_core.engine import State
+from argus_core.errors import ArgusError, ConflictError
+from argus_core.model import Model
+from argus_core.registry import names, resolve
+from argus_core.steps.composition import Composed, Strategy
+from argus_core.testing.by_hand import BY_HAND, Loop
+from argus_core.testing.settings import LBFGS, Setting, settings
+
+__all__ = ["Example", "check_composition", "check_strategy", "compositions", "examples"]
+
+_EPOCHS = 2
+_LARGEST = 4
+
+_PARAMS: dict[str, list[dict[str, Any]]] = {
+    "accumulate": [{"steps": 2}],
+    "amp": [{"dtype": "bfloat16"}, {"dtype": "float16", "init_scale": 2.0**10}],
+    "clip_grad_norm": [{"max_norm": 0.3}],
+    "clip_grad_value": [{"clip_value": 0.05}],
+    "compile": [{"backend": "eager"}],  # the same graphs as for every other backend, and quick
+    "ema": [{"decay": 0.9}],
+    "microbatch": [{"chunks": 3}],
+    "sam": [{"rho": 0.05}],
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One step strategy with the parameters that it has in the matrix.
+
+    Attributes:
+        name: as it is registered.
+        params: what its factory gets.
+    """
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def label(self) -> str:
+        """How test ids and messages call it: ``amp(bfloat16)``."""
+        return f"{self.name}({self.params['dtype']})" if "dtype" in self.params else self.name
+
+    @property
+    def spec(self) -> tuple[str, dict[str, Any]]:
+        """What chooses it in ``params["step"]``."""
+        return self.name, dict(self.params)
+
+    def by_hand(self) -> Any:
+        """Return what it comes to in a loop by hand, or ``None`` where that is nothing."""
+        factory = BY_HAND[self.name] if self.name in BY_HAND else resolve("step", self.name).load()
+        return None if factory is None else factory(**self.params)
+
+
+def examples(params: Mapping[str, Sequence[dict[str, Any]]] | None = None) -> list[Example]:
+    """Return an example, or several, of each step strategy that is registered, but for ``default``.
+
+    Strategies of plugins that cannot be imported, or that need parameters, take part only if ``params`` has
+    some for them.
+
+    Args:
+        params: by name, a list of parameters to try.
+    """
+    known = {**_PARAMS, **(params or {})}
+    found = [name for name in names("step") if name != "default"]
+    return [
+        Example(name, each)
+        for name in found
+        if name in known or _is_ready(name)
+        for each in known.get(name, [{}])
+    ]
+
+
+def compositions(
+    members: Sequence[Example], size: int = _LARGEST, containing: Example | None = None
+) -> list[tuple[Example, ...]]:
+    """Return every combination of at most ``size`` strategies, the empty one included.
+
+    Args:
+        members: what to combine.
+        size: how many at most.
+        containing: leaves out the combinations without this one.
+    """
+    subsets = (itertools.combinations(members, length) for length in range(size + 1))
+    return [subset for subset in itertools.chain(*subsets) if containing is None or containing in subset]
+
+
+def check_strategy(name: str, params: Mapping[str, Any] | None = None, size: int = 3) -> dict[str, str]:
+    """Check a step strategy with every combination of the others; return those that are refused.
+
+    The reference calls the strategy's own hooks in a loop by hand, so this checks that it composes, not that
+    its formula is what its documentation says.
+
+    Args:
+        name: as it is registered.
+        params: what it is built with.
+        size: of the combinations, its own place included.
+
+    Returns:
+        The reason of each refused combination, by the labels of its members.
+
+    Raises:
+        AssertionError: a combination differs from the loop by hand.
+    """
+    example = Example(name, dict(params or {}))
+    members = [example, *(other for other in examples() if other.name != name)]
+    checked = {
+        "+".join(each.label for each in subset): check_composition(subset)
+        for subset in compositions(members, size, containing=example)
+    }
+    return {labels: reason for labels, reason in checked.items() if reason is not None}
+
+
+def check_composition(members: Sequence[Example], device: str = "cpu") -> str | None:
+    """Check that a combination equals the loop by hand in every setting in which that is defined.
+
+    Args:
+        members: the strategies to combine.
+        device: where both train; torch's TF32 must be off on CUDA devices, as it is by default for all but
+            convolutions.
+
+    Returns:
+        Why the combination is refused, or ``None`` where it is legal.
+
+    Raises:
+        AssertionError: it differs; says where, and by how much.
+    """
+    listed = [each.spec for each in members]
+    random.Random(len(listed)).shuffle(listed)  # the order in which strategies are listed means nothing
+    for setting in settings(listed):
+        setting = replace(setting, device=device)
+        try:
+            model = setting.model(listed)
+        except ConflictError as error:
+            return str(error)
+        if setting.is_defined(model):
+            _compare(setting, members, model)
+    return None
+
+
+def _is_ready(name: str) -> bool:
+    """Return whether a strategy can be built without parameters."""
+    try:
+        inspect.signature(resolve("step", name).load()).bind()
+    except (ArgusError, TypeError):
+        return False
+    return True
+
+
+class _Run(NamedTuple):
+    """What came of training: in float64, by name."""
+
+    states: dict[str, Tensor]
+    losses: Tensor
+    predictions: list[Tensor]
+
+
+def _compare(setting: Setting, members: Sequence[Example], model: Model) -> None:
+    start = _copied(model)
+    ours, theirs = _by_framework(setting, model), _by_hand(setting, members)
+    title = f"{' + '.join(each.label for each in members) or 'default'}, {setting.label}"
+    scale = 1.0
+    if setting.half:
+        ways = [(theirs.states[name] - value).abs().max().item() for name, value in start.items()]
+        scale = max(ways)
+    for name, expected in theirs.states.items():
+        _check_close(f"{title}: {name}", ours.states[name], expected, setting.tolerance * scale)
+    size = max(theirs.losses.abs().max().item(), 1.0)
+    _check_close(f"{title}: losses", ours.losses, theirs.losses, setting.tolerance * size)
+    for update, (own, other) in enumerate(zip(ours.predictions, theirs.predictions, strict=True)):
+        _check_close(f"{title}: predictions of update {update}", own, other, setting.tolerance * size)
+
+
+def _by_framework(setting: Setting, model: Model) -> _Run:
+    losses: list[float] = []
+    predictions: list[Tensor] = []
+
+    @on_iteration_complete
+    def keep(state: State) -> None:
+        losses.append(state.step_output["loss"])
+        predictions.append(state.step_output["prediction"])
+
+    with _seeded():
+        model.fit(setting.batches(setting.dtype), num_epochs=_EPOCHS, callbacks=[keep])
+    torch.compiler.reset()
+    return _run(model, model.evaluation, losses, predictions)
+
+
+def _by_hand(setting: Setting, members: Sequence[Example]) -> _Run:
+    strategies = [Strategy(each.name, each.by_hand(), "by hand") for each in members]
+    composed = Composed(strategy for strategy in strategies if strategy.instance is not None)
+    unused = ["closure"] if setting.optimizer is LBFGS else []  # without one, a model refuses LBFGS
+    loop = Loop(setting.model(unused, reference=True), composed)
+    with _seeded():
+        loop.fit(setting.batches(setting.reference), _EPOCHS)
+    return _run(loop.model, loop.evaluation, loop.losses, loop.predictions)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        yield
+
+
+def _run(model: Model, evaluation: Callable[[], Any], losses: list[float], predictions: list[Tensor]) -> _Run:
+    states = _copied(model)
+    with evaluation():
+        states |= {f"evaluated {name}": value for name, value in _copied(model).items()}
+    return _Run(
+        states,
+        torch.tensor(losses, dtype=torch.float64),
+        [each.double().cpu() for each in predictions],
+    )
+
+
+def _copied(model: Model) -> dict[str, Tensor]:
+    """Return a copy of the network's state, in float64 on the CPU."""
+    state = model.get_nn_module().state_dict()
+    return {name: value.to("cpu", torch.float64, copy=True) for name, value in state.items()}
+
+
+def _check_close(what: str, ours: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert ours.shape == expected.shape, f"{what}: shape {tuple(ours.shape)}, by hand {tuple(expected.shape)}"
+    error = (ours - expected).abs().max().item() if ours.numel() else 0.0
+    assert error <= tolerance, (
+        f"{what}: differs by {error:.3g} from the loop by hand, allowed {tolerance:.3g}"
+    )
