@@ -36,7 +36,12 @@ PREFIXES = {"nn_module": "nn", "loss": "loss", "prediction_transform": "transfor
 
 
 def save_model(
-    model: Model, file_path: Path, *, optimizer_state: bool, run: Mapping[str, Any] | None = None
+    model: Model,
+    file_path: Path,
+    *,
+    optimizer_state: bool,
+    run: Mapping[str, Any] | None = None,
+    progress: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``model`` to ``file_path``; see `Model.save`."""
     _warn_unregistered(model)
@@ -69,6 +74,8 @@ def save_model(
     manifest["step_state"] = {
         name: encode(state, _step_prefix(name), tensors) for name, state in model.step_state().items()
     }
+    if progress is not None:
+        manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
     write(file_path, tensors, manifest)
 
 

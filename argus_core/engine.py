@@ -26,6 +26,10 @@ import pluggy
 
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.hooks import PROJECT, RunHooks
+from argus_core.interruption import Interruption, check_interruption
+from argus_core.order import epoch_batches
+from argus_core.progress import snapshot
+from argus_core.rng import set_random_state
 from argus_core.steps.output import StepOutput, Window
 
 if TYPE_CHECKING:
@@ -110,6 +114,10 @@ class Engine:
         self.state = State(model, self, phase)
         self.num_epochs = 0
         self.num_batches: int | None = None
+        self.seed = 0
+        self.updates_done = 0  # of this epoch, complete ones
+        self.epoch_done = False
+        self._random_state: dict[str, Any] | None = None
         self._handlers = _handlers(self.callbacks)
 
     def raise_event(self, event: str) -> None:
@@ -125,6 +133,19 @@ class Engine:
         for handler in handlers:
             handler(self.state)
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return how far the run is, as plain data and tensors, for a checkpoint to go on from."""
+        return snapshot(self)
+
+    def resume_at(self, random_state: dict[str, Any]) -> None:
+        """Let the next `run` go on where counters, metrics and callbacks have been put.
+
+        Args:
+            random_state: of the moment; set when the batches of the first epoch are about to come, since
+                the start of a run may draw numbers.
+        """
+        self._random_state = random_state
+
     def run(self, loader: Iterable[Any], num_epochs: int = 1, start_epoch: int = 0) -> State:
         """Run the epochs ``start_epoch`` to ``num_epochs - 1`` over ``loader``; return the last state.
 
@@ -134,18 +155,27 @@ class Engine:
         state = self.state
         _check_loader(loader, state.phase)
         state.stopped = False
-        state.epoch = start_epoch
         self.num_epochs = num_epochs
         self.num_batches = _length(loader)
+        is_resumed = self._random_state is not None
+        if is_resumed:
+            start_epoch = state.epoch + self.epoch_done
+        else:
+            state.epoch, self.updates_done, self.epoch_done = start_epoch, 0, False
         try:
             self.raise_event("start")
+            if is_resumed:
+                self.raise_event("resumed")
             for epoch in range(start_epoch, num_epochs):
                 if state.stopped:
                     break
                 state.epoch = epoch
-                self._run_epoch(loader)
+                self._run_epoch(loader, begun=is_resumed and epoch == start_epoch)
             self.raise_event("complete")
         except BaseException as error:
+            if isinstance(error, Interruption):
+                self.epoch_done = False  # what follows the updates of an epoch may not have happened yet
+                self.raise_event("interrupted")
             state.exception = error
             self._show_exception()
             raise
@@ -159,12 +189,15 @@ class Engine:
             except Exception:
                 self.state.logger.exception("a callback failed in catch_exception: %s", handler)
 
-    def _run_epoch(self, loader: Iterable[Any]) -> None:
+    def _run_epoch(self, loader: Iterable[Any], begun: bool) -> None:
+        """Run an epoch, or what is left of one that an earlier process has begun."""
         state = self.state
-        state.iteration = -1
-        for metric in self.metrics:
-            metric.reset()
-        self.raise_event("epoch_start")
+        if not (begun and self.updates_done and not self.epoch_done):
+            self.updates_done, self.epoch_done = 0, False
+            for metric in self.metrics:
+                metric.reset()
+            self.raise_event("epoch_start")
+        state.iteration = self.updates_done - 1
         self._run_iterations(loader)
         if state.iteration < 0:
             again = "; a generator gives them once, so make it a list or a DataLoader"
@@ -174,13 +207,18 @@ class Engine:
             )
         for metric in self.metrics:
             state.metrics[f"{state.phase}_{metric.name}"] = _computed(metric)
+        self.epoch_done = True
         self.raise_event("epoch_complete")
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
         state, step = self.state, self.step
         before, after = self._handlers["iteration_start"], self._handlers["iteration_complete"]
         updates = [metric.update for metric in self.metrics]
-        for state.batch in _windows(loader, self.window_size):
+        batches = epoch_batches(loader, state.epoch, self.updates_done * self.window_size)
+        if self._random_state is not None:
+            set_random_state(self._random_state)
+            self._random_state = None
+        for state.batch in _windows(batches, self.window_size):
             state.iteration += 1
             for handler in before:
                 handler(state)
@@ -192,19 +230,20 @@ class Engine:
             else:
                 state.updates_skipped += 1
                 self.raise_event("update_skipped")
+            self.updates_done += 1
             for handler in after:
                 handler(state)
+            check_interruption()
             if state.stopped:
                 break
 
 
-def _windows(loader: Iterable[Any], size: int) -> Iterable[Any]:
-    """Return the loader's batches in windows of ``size``; the last has what is left."""
-    return loader if size == 1 else _grouped(loader, size)
+def _windows(batches: Iterator[Any], size: int) -> Iterator[Any]:
+    """Return batches in windows of ``size``; the last has what is left."""
+    return batches if size == 1 else _grouped(batches, size)
 
 
-def _grouped(loader: Iterable[Any], size: int) -> Iterator[Window]:
-    batches = iter(loader)
+def _grouped(batches: Iterator[Any], size: int) -> Iterator[Window]:
     while window := Window(islice(batches, size)):
         yield window
 
@@ -253,6 +292,7 @@ def _handlers(callbacks: Sequence[Any]) -> dict[str, tuple[Handler, ...]]:
                 caller.get_hookimpls(),
                 key=lambda implementation: (
                     bool(implementation.trylast) - bool(implementation.tryfirst),
+                    getattr(implementation.plugin, "runs_last", False),
                     position[id(implementation.plugin)],
                 ),
             )

@@ -105,6 +105,10 @@ class RunHooks:
         """``state.exception`` was raised and ends the run; it is raised again afterwards."""
 
     @hookspec
+    def interrupted(self, state: State) -> None:
+        """A signal asks the run to end; it does so after this event, in which checkpoints are written."""
+
+    @hookspec
     def update_skipped(self, state: State) -> None:
         """The weights did not move in this update: a vote or the loss scaler said no."""
 

@@ -38,6 +38,22 @@ class LRSchedule(Callback):
         self.monitor = monitor
         self._stepped = False
 
+    @property
+    def name(self) -> str:
+        """The scheduler's class, to find its state by."""
+        return type(self.scheduler).__name__
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scheduler's state as plain data."""
+        return {"scheduler": _plain(self.scheduler.state_dict()), "stepped": self._stepped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        _load_scheduler(self.scheduler, state_dict["scheduler"])
+        self._stepped = state_dict["stepped"]
+        # torch warns of schedulers that step first, and counts the optimizer's steps in this process only.
+        self.scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]
+
     def start(self, state: State) -> None:
         if self.monitor is not None:
             check_monitor("lr_scheduler", self.monitor, state)
@@ -124,3 +140,19 @@ def _build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer)
     params |= {"optimizer": optimizer, "schedulers": schedulers}
     scheduler = build_component("lr_scheduler", (name, params), "lr_scheduler")
     return scheduler
+
+
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scheduler's state without subclasses of dict, which a checkpoint does not keep."""
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in state.items()}
+
+
+def _load_scheduler(scheduler: Any, state: Mapping[str, Any]) -> None:
+    """Give a scheduler its state back, what was a subclass of dict, such as MultiStepLR's, as one."""
+    own = vars(scheduler)
+    scheduler.load_state_dict(
+        {
+            name: type(own[name])(value) if isinstance(own.get(name), dict) else value
+            for name, value in state.items()
+        }
+    )

@@ -138,6 +138,7 @@ class Model:
         callbacks: Any = None,
         val_callbacks: Any = None,
         lr_scheduler: Any = None,
+        resume: str | Path | None = None,
         seed: int | None = None,
     ) -> dict[str, float]:
         """Train and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
@@ -152,7 +153,10 @@ class Model:
             val_callbacks: callbacks for the events of validation.
             lr_scheduler: a spec, or several, of a torch scheduler, with ``interval="epoch"`` (default) or
                 ``"update"``; `ReduceLROnPlateau` also takes ``monitor="val_loss"``.
-            seed: seeds the generators of Python, numpy and torch.
+            resume: a checkpoint with the state of its run, or a folder that holds some: the run goes on from
+                there, up to ``num_epochs`` in all, as if it had never stopped: on a CPU to the last bit, with
+                any ordinary DataLoader.
+            seed: seeds the generators of Python, numpy and torch, and the order of an ordinary DataLoader.
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
@@ -166,6 +170,7 @@ class Model:
             callbacks=callbacks,
             val_callbacks=val_callbacks,
             lr_scheduler=lr_scheduler,
+            resume=resume,
             seed=seed,
         )
 
@@ -256,7 +261,11 @@ class Model:
     # State.
 
     def save(
-        self, file_path: str | Path, optimizer_state: bool = False, run: Mapping[str, Any] | None = None
+        self,
+        file_path: str | Path,
+        optimizer_state: bool = False,
+        run: Mapping[str, Any] | None = None,
+        progress: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the model to ``file_path``, whole or not at all, to be loaded with `load_model`.
 
@@ -264,9 +273,12 @@ class Model:
             file_path: ``*.safetensors``; parent folders are made.
             optimizer_state: whether to keep the optimizer's state, for training on.
             run: plain data about the run (epoch, metrics) that `argus inspect` shows.
+            progress: how far the run is, where ``fit(resume=...)`` is to go on from the file.
         """
         with self._update.training_context() if self._update else nullcontext():
-            checkpoint.save_model(self, Path(file_path), optimizer_state=optimizer_state, run=run)
+            checkpoint.save_model(
+                self, Path(file_path), optimizer_state=optimizer_state, run=run, progress=progress
+            )
 
     def train(self) -> None:
         """Put network and loss in training mode."""

@@ -77,6 +77,17 @@ class SavedFile(AbstractSaved):
             name for group in named["param_groups"] for name in group["params"]
         ]
 
+    @property
+    def versions(self) -> Mapping[str, Any]:
+        """The versions of argus, torch and Python that wrote the file."""
+        versions = self._manifest.get("versions")
+        return versions if isinstance(versions, Mapping) else {}
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return how far the run was, if the file says it (see `argus_core.progress.snapshot`)."""
+        encoded = self._manifest.get("progress")
+        return None if encoded is None else self._decode_dict("progress", encoded)
+
     def _decode_dict(self, section: str, encoded: Any) -> dict[str, Any]:
         decoded = self._decode(encoded)
         if not isinstance(decoded, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +15,11 @@ from argus_core.callbacks.callback import Callback
 from argus_core.engine import Engine, State
 from argus_core.errors import ConflictError, ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.interruption import listening
 from argus_core.lr_scheduler import build_schedules
 from argus_core.metrics import Loss, Metric
+from argus_core.order import draw_seed, ordered
+from argus_core.resume import Resumption
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -34,13 +38,19 @@ def fit(
     callbacks: Any,
     val_callbacks: Any,
     lr_scheduler: Any,
+    resume: str | Path | None,
     seed: int | None,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
     if type(num_epochs) is not int or num_epochs < 1:
         raise ParamsError(f"fit takes num_epochs >= 1, not {num_epochs!r}")
+    resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
+    order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
+    train_loader = ordered(train_loader, order_seed)
+    if val_loader is not None:
+        val_loader = ordered(val_loader, order_seed)
     chosen = build_metrics(metrics)
     validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
     engine = Engine(
@@ -58,13 +68,17 @@ def fit(
     for part in validation:
         engine.state.phase_states["val"] = part.engine.state
         part.engine.state.phase_states["train"] = engine.state
-    return dict(engine.run(train_loader, num_epochs).metrics)
+    engine.seed = order_seed
+    if resumption is not None:
+        resumption.apply(model, engine, train_loader)
+    with listening():
+        return dict(engine.run(train_loader, num_epochs).metrics)
 
 
 def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
-    with model.evaluation():
+    with listening(), model.evaluation():
         return dict(engine.run(val_loader).metrics)
 
 

@@ -31,7 +31,7 @@ SLOTS = {
 }
 EVENTS = (
     "start complete epoch_start epoch_complete iteration_start iteration_complete catch_exception "
-    "update_skipped validation_start validation_complete checkpoint_saved resumed"
+    "interrupted update_skipped validation_start validation_complete checkpoint_saved resumed"
 ).split()
 
 

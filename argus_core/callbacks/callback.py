@@ -44,6 +44,7 @@ class Callback:
     """
 
     hookspecs: tuple[type, ...] = ()
+    runs_last: bool = False  # after all others, the late ones included: for what keeps the others' state
 
     @property
     def name(self) -> str:

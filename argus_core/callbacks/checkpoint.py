@@ -36,6 +36,7 @@ class Checkpoint(Callback):
     """
 
     name = "checkpoint"
+    runs_last = True
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Checkpoint(Callback):
         self.file_format = _checked_format(self.name, file_format or self._default_format())
         self._names: list[str] = []
         self._last_step = 0
+        self._saved_step = -1
         self._last_time = 0.0
         self._resumed = False
 
@@ -83,6 +85,12 @@ class Checkpoint(Callback):
     def epoch_complete(self, state: State) -> None:
         """Save if the epochs are due."""
         if self.every.unit == "ep" and (state.epoch + 1) % self.every.count == 0:
+            self.save(state)
+
+    @hookimpl(trylast=True)
+    def interrupted(self, state: State) -> None:
+        """Save where the run can go on, if the optimizer's state is kept."""
+        if self.optimizer_state and state.global_step != self._saved_step:
             self.save(state)
 
     @hookimpl(trylast=True)
@@ -131,7 +139,9 @@ class Checkpoint(Callback):
             "global_step": state.global_step,
             "metrics": plain_metrics(state.metrics),
         }
-        state.model.save(path, optimizer_state=self.optimizer_state, run=run)
+        progress = state.engine.snapshot() if self.optimizer_state else None
+        state.model.save(path, optimizer_state=self.optimizer_state, run=run, progress=progress)
+        self._saved_step = state.global_step
         state.checkpoint_path = path
         state.logger.info("saved %s", path)
 
@@ -200,6 +210,9 @@ class MonitorCheckpoint(Checkpoint):
         if not self._resumed:
             self.monitor.best = None
         super().start(state)
+
+    def interrupted(self, state: State) -> None:
+        """Leave the best ones alone."""
 
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:

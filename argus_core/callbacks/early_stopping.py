@@ -39,6 +39,8 @@ class EarlyStopping(Callback):
         self.monitor.start(state)
         if not self._resumed:
             self.monitor.best, self.waited = None, 0
+        elif self.waited >= self.patience:
+            state.stopped = True  # it had stopped before
         self._resumed = False
 
     @hookimpl(trylast=True)

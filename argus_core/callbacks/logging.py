@@ -98,11 +98,28 @@ class LoggingToCSV(EpochReport):
         self.separator = separator
         self.append = append
         self._columns: list[str] = []
+        self._rows = 0
+        self._kept: int | None = None
 
     def start(self, state: State) -> None:
         """Begin the file, or find out which columns it has."""
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
-        self._columns = next(iter(self._read()), [])
+        rows = self._read()
+        self._columns = next(iter(rows), [])
+        self._rows = max(len(rows) - 1, 0)
+        if self._kept is not None and self._kept < self._rows:
+            self._rows = self._kept
+            self._replace([self._columns, *rows[1 : 1 + self._rows]])
+        self._kept = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many rows there are: later ones are not of a run that resumes this."""
+        return {**super().state_dict(), "rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned; later rows are removed when the run starts."""
+        super().load_state_dict(state_dict)
+        self._kept = state_dict["rows"]
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's row; a metric that is new gets a column, which is empty in earlier rows."""
@@ -113,6 +130,7 @@ class LoggingToCSV(EpochReport):
                 self._add_columns([column for column in row if column not in self._columns])
             with self.file_path.open("a", encoding="utf-8", newline="") as file:
                 self._writer(file).writerow([row.get(column, "") for column in self._columns])
+        self._rows += 1
 
     def _read(self) -> list[list[str]]:
         try:
@@ -128,14 +146,16 @@ class LoggingToCSV(EpochReport):
             ) from error
 
     def _add_columns(self, columns: list[str]) -> None:
-        """Replace the file by one with more columns, in one step, so that no row is ever lost."""
         rows = self._read()[1:]
         self._columns = self._columns + columns
-        filled = [row + [""] * (len(self._columns) - len(row)) for row in rows]
+        self._replace([self._columns, *(row + [""] * (len(self._columns) - len(row)) for row in rows)])
+
+    def _replace(self, rows: list[list[str]]) -> None:
+        """Replace the file by one with other rows, in one step, so that none is ever lost."""
         temporary = self.file_path.with_name(f".{self.file_path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("w", encoding="utf-8", newline="") as file:
-                self._writer(file).writerows([self._columns, *filled])
+                self._writer(file).writerows(rows)
             temporary.replace(self.file_path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -162,10 +182,27 @@ class MetricsJSONL(EpochReport):
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)
         self.append = append
+        self._lines = 0
+        self._kept: int | None = None
 
     def start(self, state: State) -> None:
         """Begin the file."""
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
+        with writing(self.name, self.file_path):
+            lines = self.file_path.read_bytes().splitlines(keepends=True)
+            if self._kept is not None:
+                lines = lines[: self._kept]
+                os.truncate(self.file_path, sum(map(len, lines)))
+        self._lines, self._kept = len(lines), None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many lines there are: later ones are not of a run that resumes this."""
+        return {**super().state_dict(), "lines": self._lines}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned; later lines are removed when the run starts."""
+        super().load_state_dict(state_dict)
+        self._kept = state_dict["lines"]
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's line."""
@@ -180,6 +217,7 @@ class MetricsJSONL(EpochReport):
         line = json.dumps({name: _json_value(value) for name, value in values.items()}, allow_nan=False)
         with writing(self.name, self.file_path), self.file_path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+        self._lines += 1
 
 
 class _Forward(logging.Handler):

@@ -63,6 +63,15 @@ class EpochReport(Callback):
     _skipped_before = 0
     _lr: LearningRate = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the present epoch began with."""
+        return {"lr": self._lr, "skipped_before": self._skipped_before}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned; seconds count from here."""
+        self._lr, self._skipped_before = state_dict["lr"], state_dict["skipped_before"]
+        self._began = time.monotonic()
+
     @abstractmethod
     def report(self, record: EpochRecord, state: State) -> None:
         """Write or show an epoch."""

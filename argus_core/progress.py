@@ -1,0 +1,92 @@
+"""How far a run is: everything besides the model that it needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from argus_core.errors import ArgusError, StateMismatchError
+from argus_core.rng import random_state
+
+if TYPE_CHECKING:
+    from argus_core.engine import Engine
+
+__all__ = ["restore", "snapshot"]
+
+
+def snapshot(engine: Engine) -> dict[str, Any]:
+    """Return how far the run of ``engine`` is, as plain data and tensors.
+
+    Taken between two updates, or after an epoch; what the callbacks keep is what they have counted so far.
+    """
+    state = engine.state
+    return {
+        "counters": {
+            "epoch": state.epoch,
+            "updates_in_epoch": engine.updates_done,
+            "epoch_done": engine.epoch_done,
+            "global_step": state.global_step,
+            "updates_skipped": state.updates_skipped,
+        },
+        "device": state.model.device.type,
+        "loader": {"seed": engine.seed, "batches": engine.num_batches, "window": engine.window_size},
+        "metrics": {name: float(value) for name, value in state.metrics.items()},
+        "running": {metric.name: _metric_state(metric) for metric in engine.metrics},
+        "callback": {name: kept for name, callback in _named(engine) if (kept := _callback_state(callback))},
+        "rng": random_state(),
+    }
+
+
+def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
+    """Put the counters, metrics and callbacks of ``engine`` where they were; random numbers follow later.
+
+    Raises:
+        StateMismatchError: a callback cannot take its state.
+    """
+    state, counters = engine.state, progress["counters"]
+    state.epoch = counters["epoch"]
+    state.global_step = counters["global_step"]
+    state.updates_skipped = counters["updates_skipped"]
+    state.metrics.update(progress["metrics"])
+    engine.updates_done, engine.epoch_done = counters["updates_in_epoch"], counters["epoch_done"]
+    for metric in engine.metrics:
+        for name, value in progress["running"].get(metric.name, {}).items():
+            setattr(metric, name, value)
+    stored = progress["callback"]
+    for name, callback in _named(engine):
+        if name in stored:
+            _load_callback(name, callback, stored[name])
+        elif _callback_state(callback):
+            state.logger.warning("callback %s is not in the checkpoint and begins anew", name)
+
+
+def _metric_state(metric: Any) -> dict[str, Any]:
+    return {name: getattr(metric, name) for name in metric.states if hasattr(metric, name)}
+
+
+def _named(engine: Engine) -> Iterator[tuple[str, Any]]:
+    """Yield callbacks with names that tell them apart: the second of one name is ``name-2``."""
+    seen: Counter[str] = Counter()
+    for callback in engine.callbacks:
+        name = str(getattr(callback, "name", type(callback).__name__))
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), callback
+
+
+def _callback_state(callback: Any) -> dict[str, Any]:
+    state_dict = getattr(callback, "state_dict", None)
+    state: dict[str, Any] = state_dict() if callable(state_dict) else {}
+    return state
+
+
+def _load_callback(name: str, callback: Any, stored: Mapping[str, Any]) -> None:
+    try:
+        callback.load_state_dict(dict(stored))
+    except ArgusError:
+        raise
+    except Exception as error:  # a callback may expect anything of what a file holds
+        raise StateMismatchError(
+            f"the stored state does not fit callback {name}: {type(error).__name__}: {error}; "
+            "leave the callback out, or use the version that it was saved with"
+        ) from error

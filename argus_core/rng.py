@@ -1,0 +1,65 @@
+"""Random numbers: the state of every generator that a run draws from, and numbers that follow from a key."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any
+
+import numpy
+import torch
+
+__all__ = ["kept_random_state", "key_seed", "random_state", "seed_all", "set_random_state"]
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the generators of Python, numpy, torch and each CUDA device, as plain data."""
+    version, words, gauss = random.getstate()
+    name, keys, *rest = numpy.random.get_state(legacy=True)
+    state: dict[str, Any] = {
+        "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
+        "numpy": {"name": str(name), "keys": torch.tensor(list(map(int, keys))), "rest": rest},
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set what `random_state` returned; CUDA devices that it does not know stay as they are."""
+    python = state["python"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    numpy_state = state["numpy"]
+    keys = numpy_state["keys"].numpy().astype("uint32")
+    numpy.random.set_state((numpy_state["name"], keys, *numpy_state["rest"]))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available():
+        for device, each in zip(range(torch.cuda.device_count()), state.get("cuda", ()), strict=False):
+            torch.cuda.set_rng_state(each, device)
+
+
+def key_seed(*key: Any) -> int:
+    """Return a seed of 63 bits that follows from the key, and from nothing else."""
+    return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def seed_all(seed: int) -> None:
+    """Seed the generators of Python, numpy and the CPU's of torch; devices go on as they are."""
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leave the generators of Python, numpy and the CPU's of torch as they were before."""
+    states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        numpy.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,158 @@
+"""The order of batches, and each sample's random numbers, follow from seed, epoch and index."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from networks import batches
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from argus_core.order import OrderedLoader, can_skip, draw_seed, epoch_batches, ordered
+from argus_core.rng import random_state, set_random_state
+
+
+class Drawn(Dataset[Tensor]):
+    """Each sample is its index and a random number of each generator."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor([index, random.random(), float(numpy.random.rand()), torch.rand(()).item()])
+
+
+class Shuffled(Sampler[int]):
+    """A sampler of one's own, which draws as it goes along."""
+
+    def __iter__(self) -> Iterator[int]:
+        for _ in range(10):
+            yield random.randrange(10)
+
+    def __len__(self) -> int:
+        return 10
+
+
+LOADERS: dict[str, Any] = {
+    "shuffle": lambda: DataLoader(Drawn(), 3, shuffle=True),
+    "in order": lambda: DataLoader(Drawn(), 3),
+    "generator": lambda: DataLoader(Drawn(), 3, shuffle=True, generator=torch.Generator().manual_seed(3)),
+    "subset": lambda: DataLoader(Drawn(), 3, sampler=SubsetRandomSampler(range(7))),
+    "weighted": lambda: DataLoader(Drawn(), 3, sampler=WeightedRandomSampler([1.0] * 10, 8)),
+    "more than all": lambda: DataLoader(Drawn(), 3, sampler=RandomSampler(Drawn(), num_samples=25)),
+    "own sampler": lambda: DataLoader(Drawn(), 3, sampler=Shuffled()),
+    "own batches": lambda: DataLoader(Drawn(), batch_sampler=BatchSampler(RandomSampler(Drawn()), 4, True)),
+    "workers": lambda: DataLoader(Drawn(), 3, shuffle=True, num_workers=2),
+}
+
+
+def values(loader: Any, epoch: int, skip: int = 0) -> list[list[list[float]]]:
+    return [batch.tolist() for batch in epoch_batches(loader, epoch, skip)]
+
+
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+def test_an_epoch_can_begin_anywhere_and_is_the_same_from_there(make: Any) -> None:
+    loader = ordered(make(), seed=7)
+    whole = [values(loader, epoch) for epoch in range(2)]
+    assert len(whole[0]) == len(loader)  # type: ignore[arg-type]
+    again = ordered(make(), seed=7)
+    for epoch in (1, 0):
+        for skip in range(len(whole[epoch]) + 1):
+            assert values(again, epoch, skip) == whole[epoch][skip:]
+
+
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+def test_no_generator_of_the_process_is_touched(make: Any) -> None:
+    inner = make()
+    loader = ordered(inner, seed=7)
+    before = (
+        random.getstate(),
+        numpy.random.get_state(legacy=True)[1].tolist(),
+        torch.get_rng_state().tolist(),
+    )
+    own = inner.generator.get_state().tolist() if inner.generator is not None else None
+    values(loader, 0)
+    after = random.getstate(), numpy.random.get_state(legacy=True)[1].tolist(), torch.get_rng_state().tolist()
+    assert before == after
+    assert own is None or inner.generator.get_state().tolist() == own
+
+
+def test_epochs_and_seeds_have_orders_and_augmentations_of_their_own() -> None:
+    first, other = ordered(LOADERS["shuffle"](), 7), ordered(LOADERS["shuffle"](), 8)
+    assert len({str(each) for each in (values(first, 0), values(first, 1), values(other, 0))}) == 3
+    numbers = {sample[1] for epoch in (0, 1) for batch in values(first, epoch) for sample in batch}
+    assert len(numbers) == 20
+
+
+def test_every_sample_comes_once_in_an_epoch() -> None:
+    for epoch in range(3):
+        indices = [sample[0] for batch in values(ordered(LOADERS["shuffle"](), 0), epoch) for sample in batch]
+        assert sorted(indices) == list(range(10))
+
+
+def test_a_dataset_that_reads_whole_batches_still_does() -> None:
+    class Reader(Drawn):
+        def __getitems__(self, indices: list[int]) -> list[Tensor]:
+            return [torch.tensor([len(indices), torch.rand(()).item()])]
+
+    loader = ordered(DataLoader(Reader(), 4), 0)
+    assert [batch[0][0] for batch in values(loader, 0)] == [4, 4, 2]
+    assert values(loader, 0) == values(loader, 0)
+
+
+def test_the_seed_is_drawn_from_the_loaders_own_generator_or_from_torchs() -> None:
+    own = DataLoader(Drawn(), 3, generator=torch.Generator().manual_seed(1))
+    assert draw_seed(own) != draw_seed(own)
+    torch.manual_seed(0)
+    first = draw_seed(LOADERS["shuffle"]())
+    torch.manual_seed(0)
+    assert draw_seed(LOADERS["shuffle"]()) == first
+
+
+def test_other_loaders_stay_as_they_are_and_draw_nothing() -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+    class Special(DataLoader[Any]):
+        pass
+
+    before = torch.get_rng_state()
+    for loader in (batches(), DataLoader(Stream()), Special(Drawn()), DataLoader(Drawn(), batch_size=None)):
+        assert ordered(loader, 0) is loader
+        assert draw_seed(loader) == 0
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_lists_and_ordinary_loaders_can_skip_and_streams_cannot() -> None:
+    assert can_skip(batches())
+    assert can_skip(ordered(LOADERS["shuffle"](), 0))
+    assert not can_skip(iter(batches()))
+    assert [len(target) for _, target in epoch_batches(batches(), 0, 1)] == [8, 5]
+
+
+def test_a_random_state_comes_back() -> None:
+    state = random_state()
+    drawn = [(random.gauss(0, 1), numpy.random.randn(), torch.randn(()).item()) for _ in range(3)]
+    set_random_state(state)
+    assert [(random.gauss(0, 1), numpy.random.randn(), torch.randn(()).item()) for _ in range(3)] == drawn
+
+
+def test_an_ordered_loader_is_a_loader() -> None:
+    loader = ordered(LOADERS["shuffle"](), 7)
+    assert isinstance(loader, OrderedLoader)
+    assert [batch.tolist() for batch in loader] == values(loader, 0)
