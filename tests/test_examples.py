@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +22,7 @@ from argus_core.registry import isolated_registry
 from argus_core.storage import CheckpointFile
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 CONFIGS = sorted(path.name for path in EXAMPLES.glob("*.toml"))
 
 
@@ -76,3 +81,120 @@ def test_checkpoint_of_the_ema_example_predicts_with_the_averaged_weights(folder
 def under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+# Scripts.
+
+
+def load_script(name: str) -> Any:
+    """Import a script afresh, so that what it registers is in the test's own registry."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_runs_as_it_stands_and_ends_with_pictures(script: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all("@@" in line or "%%" in line or "##" in line for line in done.stdout.splitlines()[-5:-2])
+    assert (folder / "runs" / script).with_suffix(".safetensors").exists()
+
+
+# The variational auto-encoder.
+
+
+@pytest.fixture
+def vae() -> Any:
+    return load_script("vae")
+
+
+def same_batches(script: Any, split: str = "val", batch_size: int = 64) -> list[Any]:
+    """Return the batches of a script's loader, with the same noise in each call."""
+    torch.manual_seed(7)
+    return list(script.make_loader(split, batch_size))
+
+
+def test_vae_learns_to_reconstruct(vae: Any) -> None:
+    errors = [
+        vae.main(num_epochs).validate(same_batches(vae), metrics=[vae.ReconstructionError()])
+        for num_epochs in (1, 8)
+    ]
+    assert errors[1]["val_loss"] < errors[0]["val_loss"] - 2
+    assert errors[1]["val_reconstruction_error"] < 0.8 * errors[0]["val_reconstruction_error"]
+
+
+def test_vae_loaded_by_name_gives_every_output_as_before(vae: Any, folder: Path) -> None:
+    model = vae.main(1)
+    images = same_batches(vae)[0][0]
+    ours, loaded = (each.predict(images) for each in (model, argus_core.load_model("runs/vae.safetensors")))
+    assert loaded._fields == ("image", "mean", "log_variance")
+    assert all(map(torch.equal, ours, loaded))
+
+
+def test_vae_loaded_by_name_has_its_beta(vae: Any) -> None:
+    vae.VAE({**vae.PARAMS, "beta": 0.25}).save("vae.safetensors")
+    assert argus_core.load_model("vae.safetensors").params["beta"] == 0.25
+
+
+def test_beta_weighs_the_divergence(vae: Any) -> None:
+    batch = same_batches(vae)[0]
+
+    def loss(beta: float) -> float:
+        torch.manual_seed(0)
+        model = vae.VAE({**vae.PARAMS, "beta": beta, "step": None})
+        value: float = model.val_step(batch)["loss"]
+        return value
+
+    divergence = loss(1.0) - loss(0.0)
+    assert divergence > 0
+    assert loss(3.0) == pytest.approx(loss(0.0) + 3 * divergence, rel=1e-5)
+
+
+def test_vae_in_micro_batches_takes_the_steps_of_whole_batches(vae: Any) -> None:
+    cut = [("accumulate", {"steps": 2}), ("microbatch", {"size": 7}), ("clip_grad_norm", {"max_norm": 0.5})]
+    torch.manual_seed(0)
+    model = in_float64(vae, cut)
+    twin = in_float64(vae, None)
+    twin.nn_module.load_state_dict(model.nn_module.state_dict())
+    batches = [(images.double(), noise.double()) for images, noise in same_batches(vae, batch_size=30)][:5]
+    model.fit(batches, num_epochs=3)
+    for window in [batches[0:2], batches[2:4], batches[4:]] * 3:
+        twin.optimizer.zero_grad()
+        _, _, loss = twin.forward_loss(tuple(map(torch.cat, zip(*window, strict=True))))
+        loss.backward()
+        assert nn.utils.clip_grad_norm_(twin.nn_module.parameters(), 0.5) > 0.5
+        twin.optimizer.step()
+    for ours, theirs in zip(model.nn_module.parameters(), twin.nn_module.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def in_float64(vae: Any, steps: Any) -> Any:
+    model = vae.VAE({**vae.PARAMS, "optimizer": ("SGD", {"lr": 0.05, "momentum": 0.9}), "step": steps})
+    model.nn_module.double()
+    return model
+
+
+@pytest.mark.parametrize("step", [["sam", "ema"], ["finite_guard", ("clip_grad_value", {"clip_value": 1.0})]])
+def test_vae_trains_with_other_strategies_by_name(vae: Any, step: list[Any]) -> None:
+    torch.manual_seed(0)
+    model = vae.VAE({**vae.PARAMS, "step": step})
+    batches = same_batches(vae)
+    before = model.validate(batches)["val_loss"]
+    assert model.fit(batches, batches, num_epochs=3)["val_loss"] < before - 5
+
+
+def test_vae_samples_with_the_averaged_weights(vae: Any) -> None:
+    model = vae.main(1)
+    torch.manual_seed(0)
+    sampled = model.sample(4)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        unaveraged = model.nn_module.decoder(torch.randn(4, 8)).sigmoid()
+    assert sampled.shape == (4, 64)
+    assert not torch.equal(sampled, unaveraged)
