@@ -198,3 +198,93 @@ def test_vae_samples_with_the_averaged_weights(vae: Any) -> None:
         unaveraged = model.nn_module.decoder(torch.randn(4, 8)).sigmoid()
     assert sampled.shape == (4, 64)
     assert not torch.equal(sampled, unaveraged)
+
+
+# The generative adversarial network.
+
+
+@pytest.fixture
+def gan() -> Any:
+    return load_script("gan")
+
+
+def test_gan_learns_to_make_images_like_those_of_the_data(gan: Any) -> None:
+    torch.manual_seed(0)
+    batches = same_batches(gan, batch_size=400)
+    before = gan.GAN(gan.PARAMS).validate(batches, metrics=[gan.FrechetDistance()])
+    after = gan.main(15).validate(batches, metrics=[gan.FrechetDistance()])
+    assert after["val_frechet_distance"] < 0.4 * before["val_frechet_distance"]
+
+
+def test_discriminator_of_the_gan_comes_to_guess(gan: Any) -> None:
+    batches = same_batches(gan, batch_size=400)
+    early, late = (gan.main(num_epochs).validate(batches)["val_loss"] for num_epochs in (1, 30))
+    assert early < 0.45
+    assert 0.5 < late < 0.8  # log 2 = 0.69 is pure guessing
+
+
+def test_frechet_distance_of_gaussians_is_that_of_their_formula(gan: Any) -> None:
+    torch.manual_seed(0)
+    one = torch.randn(500, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
+    other = torch.randn(400, 6, dtype=torch.float64) + 0.5
+    c, d = (torch.cov(each.T, correction=0) for each in (one, other))
+    root = torch.linalg.eigvals(c @ d).real.sqrt().sum()
+    expected = (one.mean(0) - other.mean(0)).square().sum() + c.trace() + d.trace() - 2 * root
+    assert gan.frechet_distance(one, other) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_gan_loaded_by_name_makes_the_same_images(gan: Any) -> None:
+    model = gan.main(1)
+    noise = torch.randn(5, 16)
+    loaded = argus_core.load_model("runs/gan.safetensors", optimizer=None)
+    assert torch.equal(loaded.predict(noise), model.predict(noise))
+
+
+def test_gan_goes_on_where_it_was_after_loading(gan: Any) -> None:
+    model = gan.main(2)
+    loaded = argus_core.load_model("runs/gan.safetensors")
+    batches = same_batches(gan, "train", 64)[:5]
+    for each in (model, loaded):
+        each.fit(batches, seed=0)  # dropout
+    ours, theirs = (each.nn_module.state_dict() for each in (model, loaded))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_gan_loads_without_its_optimizers_and_saves_again(gan: Any) -> None:
+    gan.main(1)
+    loaded = argus_core.load_model("runs/gan.safetensors", optimizer=None)
+    assert loaded.discriminator_optimizer is None
+    loaded.save("again.safetensors", optimizer_state=True)
+    assert argus_core.load_model("again.safetensors").optimizer is None
+
+
+def test_gan_refuses_the_state_of_another_discriminator_optimizer(gan: Any) -> None:
+    model = gan.GAN(gan.PARAMS)
+    model.discriminator_optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)]})
+    model.save("gan.safetensors", optimizer_state=True)
+    with pytest.raises(
+        argus_core.StateMismatchError,
+        match=r"^the stored extra state does not fit GAN: ValueError: loaded state dict has a different "
+        r"number of parameter groups; build it with .* or load with optimizer=None$",
+    ):
+        argus_core.load_model("gan.safetensors")
+
+
+def test_set_device_takes_the_state_of_both_optimizers_to_the_parameters(gan: Any) -> None:
+    model = gan.GAN(gan.PARAMS)
+    model.fit(same_batches(gan)[:1])
+    model.nn_module.double()  # a second device is not everywhere; another dtype is another place, too
+    model.set_device("cpu")
+    for optimizer in (model.optimizer, model.discriminator_optimizer):
+        assert {slots["exp_avg"].dtype for slots in optimizer.state.values()} == {torch.float64}
+
+
+@pytest.mark.gpu
+def test_gan_goes_on_on_another_device(gan: Any) -> None:
+    model = gan.GAN(gan.PARAMS)
+    batches = same_batches(gan)
+    model.fit(batches)
+    model.set_device("cuda")
+    for optimizer in (model.optimizer, model.discriminator_optimizer):
+        assert {slots["exp_avg"].device.type for slots in optimizer.state.values()} == {"cuda"}
+    model.fit(batches)
