@@ -7,6 +7,7 @@ The file itself is `argus_core.storage`'s, the plain-data part `argus_core.manif
 from __future__ import annotations
 
 import platform
+import reprlib
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -20,7 +21,7 @@ from argus_core import registry
 from argus_core.components import BUILTIN
 from argus_core.distributions import version_of
 from argus_core.encoding import encode
-from argus_core.errors import ArgusWarning
+from argus_core.errors import ArgusWarning, ParamsError
 from argus_core.manifest import SCHEMA
 from argus_core.parts import Part
 from argus_core.state import name_optimizer_state
@@ -71,12 +72,25 @@ def save_model(
             "state": encode(named["state"], "optimizer", tensors),
             "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
         }
+    extra_state = _extra_state(model) if optimizer_state else {}
+    if extra_state:
+        manifest["extra_state"] = encode(extra_state, "extra_state", tensors)
     manifest["step_state"] = {
         name: encode(state, _step_prefix(name), tensors) for name, state in model.step_state().items()
     }
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
     write(file_path, tensors, manifest)
+
+
+def _extra_state(model: Model) -> dict[str, Any]:
+    state: Any = model.extra_state()
+    if not isinstance(state, dict):
+        raise ParamsError(
+            f"{type(model).__name__}.extra_state returned {reprlib.repr(state)}; return a dict of plain data "
+            "and tensors"
+        )
+    return state
 
 
 def _step_prefix(name: str) -> str:

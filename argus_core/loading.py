@@ -19,9 +19,11 @@ from argus_core import registry
 from argus_core.components import BUILTIN
 from argus_core.diagnosis import Missing, missing_message
 from argus_core.errors import (
+    ArgusError,
     MissingPluginError,
     ProviderDriftWarning,
     SpecError,
+    StateMismatchError,
     UnknownNameError,
 )
 from argus_core.legacy import is_legacy, read_legacy
@@ -273,6 +275,24 @@ def _load_states(
     if optimizer_state is not None:
         load_optimizer_state(model.optimizer, optimizer_state, names, model.get_nn_module())
         _set_options(model.optimizer, changes.get("optimizer", {}))
+
+    if changes.get("optimizer", AS_SAVED) is not None:
+        _load_extra_state(model, saved.extra_state())
+
+
+def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
+    """Give a model's class its state back, if there is some."""
+    if not state:
+        return
+    try:
+        model.load_extra_state(state)
+    except ArgusError:
+        raise
+    except Exception as error:  # the class may expect anything of what a file holds
+        raise StateMismatchError(
+            f"the stored extra state does not fit {type(model).__name__}: {type(error).__name__}: {error}; "
+            "build it with the parameters it was saved with, or load with optimizer=None"
+        ) from error
 
 
 def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:

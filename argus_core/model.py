@@ -20,7 +20,7 @@ from argus_core import checkpoint, registry, training
 from argus_core.batch import batch_size
 from argus_core.build import call_factory
 from argus_core.device import resolve_devices
-from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError
+from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
 from argus_core.parts import (
     KIND_OF_PART,
     Part,
@@ -271,7 +271,7 @@ class Model:
 
         Args:
             file_path: ``*.safetensors``; parent folders are made.
-            optimizer_state: whether to keep the optimizer's state, for training on.
+            optimizer_state: whether to keep the optimizer's state, and `extra_state`, for training on.
             run: plain data about the run (epoch, metrics) that `argus inspect` shows.
             progress: how far the run is, where ``fit(resume=...)`` is to go on from the file.
         """
@@ -373,6 +373,25 @@ class Model:
         """
         self._composed.load_state(state)
         self._compile()
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return what training on needs and no part holds, such as a second optimizer's state.
+
+        Plain data and tensors; `save` keeps it where it keeps the optimizer's state. Override it together
+        with `load_extra_state`.
+        """
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `extra_state` returned; `load_model` calls it last, but not with ``optimizer=None``.
+
+        Raises:
+            StateMismatchError: the state does not fit; whatever else is raised becomes one.
+        """
+        raise StateMismatchError(
+            f"the file has extra state ({', '.join(map(str, state))}), and {type(self).__name__} takes none; "
+            "override load_extra_state, or load with optimizer=None"
+        )
 
     def window_size(self) -> int:
         """Return how many loader batches make one update."""

@@ -125,7 +125,7 @@ class _Plan:
             seed_all(seed)
             for generator in generators:
                 generator.manual_seed(seed)
-            # All at once: samplers draw when they please, and whoever draws in between must not be in their way.
+            # All at once: samplers draw when they please, and nobody else may draw in between.
             batches = list(self._batches)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)

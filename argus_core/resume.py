@@ -163,6 +163,8 @@ def _load_model_state(model: Model, saved: SavedFile) -> None:
         raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
     load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
     _keep_new_options(model, saved)
+    if extra_state := saved.extra_state():
+        model.load_extra_state(extra_state)
     model.load_step_state(
         saved.step_state(part.component.name for part in model.step_parts if part.component)
     )

@@ -39,6 +39,10 @@ class AbstractSaved(ABC):
     def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
         """Return the optimizer's numbered state dict, if any, and the parameters' names by number."""
 
+    @abstractmethod
+    def extra_state(self) -> dict[str, Any]:
+        """Return the state that the model's class keeps beside its parts, empty where there is none."""
+
 
 class SavedFile(AbstractSaved):
     """Our own file; tensors are read when they are asked for."""
@@ -87,6 +91,9 @@ class SavedFile(AbstractSaved):
         """Return how far the run was, if the file says it (see `argus_core.progress.snapshot`)."""
         encoded = self._manifest.get("progress")
         return None if encoded is None else self._decode_dict("progress", encoded)
+
+    def extra_state(self) -> dict[str, Any]:
+        return self._decode_dict("extra_state", self._manifest.get("extra_state", {}))
 
     def _decode_dict(self, section: str, encoded: Any) -> dict[str, Any]:
         decoded = self._decode(encoded)
@@ -198,3 +205,6 @@ class SavedState(AbstractSaved):
 
     def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
         return self._state.get("optimizer_state_dict"), None
+
+    def extra_state(self) -> dict[str, Any]:
+        return {}
