@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,14 @@ from torch.utils.data import DataLoader
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
 from argus_core.components import BUILTIN, Component
-from argus_core.config import SECTIONS, Config, resolved_toml
+from argus_core.config import SECTIONS, Config, read_config, resolved_toml
 from argus_core.data import build_dataset, make_loader
 from argus_core.distributions import version_of
 from argus_core.errors import BuildError
 from argus_core.loading import load_model
 from argus_core.model import Model
 from argus_core.registry import resolve
+from argus_core.resume import find_checkpoint
 from argus_core.run_directory import RunDirectory
 from argus_core.spec import Spec, parse_specs
 from argus_core.training import seed_everything
@@ -30,7 +31,7 @@ from argus_core.training import seed_everything
 if TYPE_CHECKING:
     from argus_core.engine import State
 
-__all__ = ["Result", "build_model", "train"]
+__all__ = ["Result", "build_model", "resume", "train"]
 
 _LARGEST_SEED = 2**32
 
@@ -89,11 +90,7 @@ def train(config: Config, overwrite: bool = False) -> Result:
     directory.check(overwrite)
     seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
     config = replace(config, fit={**config.fit, "seed": seed})
-    if "num_threads" in config.fit:
-        torch.set_num_threads(config.fit["num_threads"])
-    seed_everything(seed)  # before the network draws its initial weights
-    loaders = _build_loaders(config.data, seed)
-    model = build_model(config)
+    model, loaders = _build(config)
     versions = _versions([*_components_of(model), *_components_in(config)])
     directory.create(resolved_toml(config), versions, overwrite)
     witness = _Witness(directory)
@@ -103,6 +100,44 @@ def train(config: Config, overwrite: bool = False) -> Result:
         if not witness.began:
             directory.discard()
         raise
+    return _result(config, loaders, directory, witness, metrics)
+
+
+def resume(path: Path, changes: Iterable[str] = ()) -> Result:
+    """Go on with the run that a run directory holds, from its last checkpoint or from a file in it.
+
+    Args:
+        path: the run directory, or one of its checkpoints.
+        changes: ``key=value``, made to the run's configuration, such as more epochs.
+
+    Raises:
+        ConfigError: there is no run.
+        CheckpointError: there is no checkpoint that it could go on from.
+    """
+    directory = RunDirectory.of(path)
+    config = read_config(directory.config, changes)
+    checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
+    model, loaders = _build(config)
+    witness = _Witness(directory)
+    metrics = _fit(model, config, loaders, directory, witness, checkpoint)
+    return _result(config, loaders, directory, witness, metrics)
+
+
+def _build(config: Config) -> tuple[Model, dict[str, Loader]]:
+    if "num_threads" in config.fit:
+        torch.set_num_threads(config.fit["num_threads"])
+    seed_everything(config.fit["seed"])  # before the network draws its initial weights
+    loaders = _build_loaders(config.data, config.fit["seed"])
+    return build_model(config), loaders
+
+
+def _result(
+    config: Config,
+    loaders: dict[str, Loader],
+    directory: RunDirectory,
+    witness: _Witness,
+    metrics: dict[str, float],
+) -> Result:
     tested = _test(config, loaders.get("test"), directory)
     return Result(directory, metrics, config.fit["monitor"], witness.best_epoch, witness.best_value, tested)
 
@@ -116,6 +151,12 @@ class _Witness(Callback):
         self.best_epoch: int | None = None
         self.best_value: float | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_epoch = state_dict["best_epoch"]
+
     def catch_exception(self, state: State) -> None:
         self.began = state.global_step + state.updates_skipped > 0
 
@@ -125,7 +166,12 @@ class _Witness(Callback):
 
 
 def _fit(
-    model: Model, config: Config, loaders: dict[str, Loader], directory: RunDirectory, witness: _Witness
+    model: Model,
+    config: Config,
+    loaders: dict[str, Loader],
+    directory: RunDirectory,
+    witness: _Witness,
+    checkpoint: Path | None = None,
 ) -> dict[str, float]:
     fit = config.fit
     best = build_component("callback", _best_checkpoint(directory, fit["monitor"]), "callbacks")
@@ -138,11 +184,12 @@ def _fit(
         callbacks=[
             *_reports(directory, fit.get("callbacks", [])),
             best,
-            _last_checkpoint(directory),
+            _last_checkpoint(directory, fit["checkpoint_every"]),
             witness,
         ],
         val_callbacks=fit.get("val_callbacks"),
         lr_scheduler=fit.get("lr_scheduler"),
+        resume=checkpoint,
         seed=fit["seed"],
     )
     witness.best_value = best.monitor.best
@@ -166,8 +213,8 @@ def _best_checkpoint(directory: RunDirectory, monitor: str) -> tuple[str, dict[s
     return "monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params}
 
 
-def _last_checkpoint(directory: RunDirectory) -> tuple[str, dict[str, Any]]:
-    params = {"file_format": directory.last.name, "max_saves": 1, "optimizer_state": True}
+def _last_checkpoint(directory: RunDirectory, every: str) -> tuple[str, dict[str, Any]]:
+    params = {"every": every, "file_format": directory.last.name, "max_saves": 1, "optimizer_state": True}
     return "checkpoint", {"dir_path": str(directory.checkpoints), **params}
 
 

@@ -42,6 +42,21 @@ class RunDirectory:
         self.last = self.checkpoints / "last.safetensors"
         self._made: list[Path] = []
 
+    @classmethod
+    def of(cls, path: Path) -> RunDirectory:
+        """Return the run directory at ``path``, or the one that holds the checkpoint ``path``.
+
+        Raises:
+            ConfigError: there is no run.
+        """
+        directory = cls(path if path.is_dir() else path.parent.parent)
+        if not directory._holds_run() or not directory.config.exists():
+            raise ConfigError(
+                f"{path} is of no run; give a run directory, which has a config.toml and a versions.json, "
+                "or a checkpoint in one"
+            )
+        return directory
+
     def check(self, overwrite: bool) -> None:
         """Check that a run may be put here.
 

@@ -327,7 +327,7 @@ def test_interrupted_run_ends_with_one_line(folder: Path) -> None:
     assert (folder / "run" / "metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "show", "explain", "inspect", "predict"])
+@pytest.mark.parametrize("command", ["train", "resume", "show", "explain", "inspect", "predict"])
 def test_examples_of_the_help_work(command: str, folder: Path, trained: Path) -> None:
     """Every example is called as it stands there, where the files that it names are."""
     (folder / "examples").symlink_to(ROOT / "examples")
@@ -344,7 +344,11 @@ def test_examples_of_the_help_work(command: str, folder: Path, trained: Path) ->
     assert lines
     with argus_core.isolated_registry(builtins=True) as registry:
         registry.update(argus_core.registry.scan())
+        if command == "resume":
+            argus("train", "examples/digits.toml", "--set", "num_epochs=1", "--set", "batch_size=512")
         for line in lines:
-            fewer = ["--set", "num_epochs=1", "--set", "batch_size=512"] if command == "train" else []
+            fewer = (
+                ["--set", "num_epochs=1", "--set", "batch_size=512"] if command in ("train", "resume") else []
+            )
             result = argus(*shlex.split(line), *fewer)
             assert result.exit_code == 0, (line, result.stderr)

@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from argus_core.errors import ParamsError
 
-__all__ = ["Cadence", "parse_cadence"]
+__all__ = ["Cadence", "is_cadence", "parse_cadence"]
 
 Unit = Literal["ep", "up", "min"]
 
@@ -23,17 +23,30 @@ class Cadence:
     unit: Unit
 
 
+def is_cadence(value: object) -> bool:
+    """Return whether ``value`` means a cadence."""
+    return _parsed(value) is not None
+
+
 def parse_cadence(callback: str, value: object) -> Cadence:
     """Return what ``"2ep"``, ``"500up"`` or ``"10min"`` means.
 
     Raises:
         ParamsError: it means nothing.
     """
+    cadence = _parsed(value)
+    if cadence is None:
+        raise ParamsError(
+            f"{callback} has every={value!r}; give epochs, updates or minutes, such as '2ep', '500up' or "
+            "'10min'"
+        )
+    return cadence
+
+
+def _parsed(value: object) -> Cadence | None:
     match = _FORM.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is not None:
-        cadence = Cadence(float(match[1]), cast(Unit, match[2]))
-        if cadence.count > 0 and (cadence.unit == "min" or cadence.count.is_integer()):
-            return cadence
-    raise ParamsError(
-        f"{callback} has every={value!r}; give epochs, updates or minutes, such as '2ep', '500up' or '10min'"
-    )
+    if match is None:
+        return None
+    cadence = Cadence(float(match[1]), cast(Unit, match[2]))
+    whole = cadence.unit == "min" or cadence.count.is_integer()
+    return cadence if cadence.count > 0 and whole else None

@@ -15,7 +15,7 @@ from argus_core.run_directory import RunDirectory
 if TYPE_CHECKING:
     from argus_core.run import Result
 
-__all__ = ["command"]
+__all__ = ["command", "report"]
 
 
 @click.command(
@@ -51,10 +51,11 @@ def command(
     click.echo(f"run directory: {directory.path}")
     from argus_core.run import train  # imports torch
 
-    _report(train(chosen, overwrite))
+    report(train(chosen, overwrite))
 
 
-def _report(result: Result) -> None:
+def report(result: Result) -> None:
+    """Print what came of a run, and where it is."""
     directory = result.directory
     click.echo(f"metrics: {directory.metrics}")
     click.echo(f"last checkpoint: {directory.last}")

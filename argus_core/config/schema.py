@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from argus_core.callbacks.cadence import is_cadence
 from argus_core.errors import ConfigError, near
 
 __all__ = [
@@ -157,6 +158,7 @@ def _is_device(value: Any) -> bool:
 
 
 _TEXT = _value("a non-empty string", lambda value: isinstance(value, str) and value != "")
+_CADENCE = _value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
 _SWITCH = _value("true or false", lambda value: isinstance(value, bool))
 _DEVICE = _value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
@@ -198,6 +200,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "val_callbacks": _several("callback", "callbacks for the events of validation"),
         "lr_scheduler": _several("lr_scheduler", "learning-rate schedulers"),
         "monitor": Key("the metric of the best checkpoint; val_loss, or train_loss without val", _TEXT),
+        "checkpoint_every": Key("how often the last checkpoint is written", _CADENCE, "1ep"),
         "seed": Key("fixes initial weights and the order of samples; drawn if left out", _whole(0)),
         "num_threads": Key("CPU threads of torch; left out, torch decides; 1 for small networks", _whole(1)),
         "run_dir": Key("the run directory; runs/ and the file's name if left out", _TEXT),

@@ -1,0 +1,35 @@
+"""``argus resume``: go on with a run that was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.cli.train import report
+
+__all__ = ["command"]
+
+
+@click.command(
+    "resume",
+    epilog=examples(
+        "argus resume runs/digits",
+        "argus resume runs/digits --set num_epochs=20",
+        "argus resume runs/digits/checkpoints/last.safetensors --set device=cpu",
+    ),
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
+)
+def command(run: Path, changes: tuple[str, ...]) -> None:
+    """Go on with RUN, a run directory or one of its checkpoints, as if it had never stopped.
+
+    It goes on from the newest checkpoint, in the middle of an epoch too, up to num_epochs in all. Ctrl-C and
+    SIGTERM end a run after the present update; it saves first, and its exit status is 130 or 143.
+    """
+    from argus_core.run import resume  # imports torch
+
+    report(resume(run, changes))
