@@ -30,10 +30,16 @@ from argus_core.storage import write
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["PREFIXES", "save_model"]
+__all__ = ["PREFIXES", "Write", "save_model"]
+
+Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
+"""What puts tensors and a manifest into a file."""
 
 PREFIXES = {"nn_module": "nn", "loss": "loss", "prediction_transform": "transform"}
 """Where the state of each stateful part stands among the file's tensors."""
+
+_TAKEN = {*PREFIXES.values(), "optimizer", "optimizer_groups", "params", "run", "extra", "extra_state", "rng"}
+_TAKEN |= {"callback", "running", "step"}
 
 
 def save_model(
@@ -43,6 +49,7 @@ def save_model(
     optimizer_state: bool,
     run: Mapping[str, Any] | None = None,
     progress: Mapping[str, Any] | None = None,
+    write: Write = write,
 ) -> None:
     """Write ``model`` to ``file_path``; see `Model.save`."""
     _warn_unregistered(model)
@@ -95,7 +102,7 @@ def _extra_state(model: Model) -> dict[str, Any]:
 
 def _step_prefix(name: str) -> str:
     """Return where a strategy's tensors stand: ``ema/``, but never where a part's stand."""
-    return f"step/{name}" if name in PREFIXES.values() else name
+    return f"step/{name}" if name in _TAKEN else name
 
 
 def _put_state(

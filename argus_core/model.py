@@ -35,6 +35,7 @@ from argus_core.steps.composition import Composed
 from argus_core.steps.explanation import explain
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.update import Update, check_loss
+from argus_core.storage import write
 
 __all__ = ["Model"]
 
@@ -266,6 +267,7 @@ class Model:
         optimizer_state: bool = False,
         run: Mapping[str, Any] | None = None,
         progress: Mapping[str, Any] | None = None,
+        write: checkpoint.Write = write,
     ) -> None:
         """Write the model to ``file_path``, whole or not at all, to be loaded with `load_model`.
 
@@ -274,10 +276,16 @@ class Model:
             optimizer_state: whether to keep the optimizer's state, and `extra_state`, for training on.
             run: plain data about the run (epoch, metrics) that `argus inspect` shows.
             progress: how far the run is, where ``fit(resume=...)`` is to go on from the file.
+            write: puts tensors and manifest into the file; the storage's own writer by default.
         """
         with self._update.training_context() if self._update else nullcontext():
             checkpoint.save_model(
-                self, Path(file_path), optimizer_state=optimizer_state, run=run, progress=progress
+                self,
+                Path(file_path),
+                optimizer_state=optimizer_state,
+                run=run,
+                progress=progress,
+                write=write,
             )
 
     def train(self) -> None:
@@ -287,6 +295,12 @@ class Model:
     def eval(self) -> None:
         """Put network and loss in evaluation mode."""
         self._set_mode(False)
+
+    def is_finite(self) -> bool:
+        """Return whether the network's weights and buffers hold neither nan nor inf; waits for the device."""
+        state = self.get_nn_module().state_dict().values()
+        tensors = [each for each in state if isinstance(each, torch.Tensor) and each.is_floating_point()]
+        return all(bool(torch.isfinite(each).all()) for each in tensors)
 
     def train_ready(self) -> bool:
         """Return whether there is what training needs: network, loss and optimizer."""

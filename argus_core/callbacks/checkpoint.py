@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from argus_core.callbacks.background import BackgroundWriter
 from argus_core.callbacks.cadence import parse_cadence
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.files import checked_path, make_folder
@@ -33,6 +34,8 @@ class Checkpoint(Callback):
         file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates) and
             the run's metrics. By default ``model-{epoch:03d}.safetensors``, or with ``step`` where ``every``
             is no number of epochs.
+        background: write while training goes on, from a copy of the state; ``checkpoint_saved`` is raised,
+            and old files are deleted, once the file is whole. An error shows at the next save or at the end.
     """
 
     name = "checkpoint"
@@ -46,6 +49,7 @@ class Checkpoint(Callback):
         optimizer_state: bool = False,
         save_after_exception: bool = False,
         file_format: str | None = None,
+        background: bool = False,
     ) -> None:
         if max_saves is not None and (type(max_saves) is not int or max_saves < 1):
             raise ParamsError(f"{self.name} takes max_saves >= 1 or None, not {max_saves!r}")
@@ -54,8 +58,11 @@ class Checkpoint(Callback):
         self.max_saves = max_saves
         self.optimizer_state = optimizer_state
         self.save_after_exception = save_after_exception
+        self.background = background
         self.file_format = _checked_format(self.name, file_format or self._default_format())
         self._names: list[str] = []
+        self._pending: str | None = None  # is being written
+        self._writer = BackgroundWriter()
         self._last_step = 0
         self._saved_step = -1
         self._last_time = 0.0
@@ -94,21 +101,59 @@ class Checkpoint(Callback):
             self.save(state)
 
     @hookimpl(trylast=True)
+    def complete(self, state: State) -> None:
+        """Wait for the file that is being written; what went wrong with it shows here."""
+        self._finish(state)
+
+    @hookimpl(trylast=True)
     def catch_exception(self, state: State) -> None:
         """Save what there is, if wanted; a failure is logged, since the run's own exception matters more."""
+        try:
+            self._finish(state)
+        except Exception:
+            state.logger.exception("could not save the checkpoint that was being written")
         if not self.save_after_exception or state.global_step == 0:
             return
         reason = type(state.exception).__name__
         path = self.dir_path / f"model-{state.epoch:03d}-{state.global_step:06d}-{reason}.safetensors"
         try:
             self._write(state, path)
+            self._writer.wait()
         except Exception:
             state.logger.exception("could not save %s after %s", path, reason)
 
     def save(self, state: State) -> None:
-        """Save the model now, delete files beyond ``max_saves``, and raise ``checkpoint_saved``."""
+        """Save the model now, delete files beyond ``max_saves``, and raise ``checkpoint_saved``.
+
+        Weights that are not finite go into a file of their own, which takes no other's place.
+        """
+        self._finish(state)
         name = self._file_name(state)
+        if not state.model.is_finite():
+            self._save_not_finite(state, name)
+            return
         self._write(state, self.dir_path / name)
+        self._pending = name
+        if not self.background:
+            self._finish(state)
+
+    def _save_not_finite(self, state: State, name: str) -> None:
+        path = self.dir_path / f"{Path(name).stem}-not-finite.safetensors"
+        state.logger.warning(
+            "the weights are not finite after %d updates; saved %s, and left the files before it alone",
+            state.global_step,
+            path,
+        )
+        state.model.save(path)
+
+    def _finish(self, state: State) -> None:
+        """Wait until the file that is being written is whole, and only then delete old ones."""
+        self._writer.wait()
+        name, self._pending = self._pending, None
+        if name is None:
+            return
+        state.checkpoint_path = self.dir_path / name
+        state.logger.info("saved %s", state.checkpoint_path)
         self._names = [other for other in self._names if other != name] + [name]  # it may be an old one's
         self._delete_old(state)
         state.engine.raise_event("checkpoint_saved")
@@ -140,10 +185,9 @@ class Checkpoint(Callback):
             "metrics": plain_metrics(state.metrics),
         }
         progress = state.engine.snapshot() if self.optimizer_state else None
-        state.model.save(path, optimizer_state=self.optimizer_state, run=run, progress=progress)
+        options = {"write": self._writer} if self.background else {}
+        state.model.save(path, optimizer_state=self.optimizer_state, run=run, progress=progress, **options)
         self._saved_step = state.global_step
-        state.checkpoint_path = path
-        state.logger.info("saved %s", path)
 
     def _fields(self, state: State) -> dict[str, Any]:
         """Return what a file's name may tell."""
@@ -182,6 +226,7 @@ class MonitorCheckpoint(Checkpoint):
         save_after_exception: save also when an exception ends the run; such a file is never deleted.
         file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates),
             ``monitor`` (the value) and the run's metrics.
+        background: as for ``checkpoint``.
     """
 
     name = "monitor_checkpoint"
@@ -196,8 +241,11 @@ class MonitorCheckpoint(Checkpoint):
         optimizer_state: bool = False,
         save_after_exception: bool = False,
         file_format: str = "model-{epoch:03d}-{monitor:.6f}.safetensors",
+        background: bool = False,
     ) -> None:
-        super().__init__(dir_path, every, max_saves, optimizer_state, save_after_exception, file_format)
+        super().__init__(
+            dir_path, every, max_saves, optimizer_state, save_after_exception, file_format, background
+        )
         if self.every.unit != "ep":
             raise ParamsError(
                 f"{self.name} has every={every!r}; metrics are computed once an epoch, so give '1ep'"

@@ -17,7 +17,7 @@ from argus_core.storage.entry import Entry
 from argus_core.storage.replacement import replacement
 from argus_core.storage.stream import Stream
 
-__all__ = ["write"]
+__all__ = ["copied", "write"]
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
@@ -45,6 +45,17 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
         entries = {name: replace(entry, crcs=sums[name]) for name, entry in entries.items()}
         file.seek(0)
         file.write(header.render(manifest, entries, aliases))
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies in main memory, that nothing else changes; what is one tensor stays one.
+
+    Raises:
+        ParamsError: a tensor, or its name, is not one that can be stored.
+    """
+    kept, aliases = payload.stored_once(tensors)
+    copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in kept.items()}
+    return copies | {alias: copies[name] for alias, name in aliases.items()}
 
 
 def _blank(entry: Entry) -> Entry:

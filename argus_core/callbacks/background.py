@@ -1,0 +1,54 @@
+"""Writing checkpoints while training goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BackgroundWriter"]
+
+
+class BackgroundWriter:
+    """Writes one checkpoint at a time in a thread, from a copy of everything that training may change."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def __call__(self, path: Path, tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
+        """Copy the tensors, and begin to write them.
+
+        Raises:
+            ArgusError: what the last checkpoint could not be written for.
+        """
+        self.wait()
+        from argus_core.storage.writer import copied  # imports torch
+
+        self._thread = threading.Thread(target=self._write, args=(path, copied(tensors), manifest))
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when the file is whole.
+
+        Raises:
+            ArgusError: it could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _write(self, path: Path, tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
+        from argus_core.storage import write
+
+        try:
+            write(path, tensors, manifest)
+        except BaseException as error:  # shown in the thread that trains
+            self._error = error
