@@ -125,6 +125,28 @@ def test_backward_and_the_weights_stay_out_of_autocast() -> None:
         assert parameter.grad.dtype is torch.float32
 
 
+@pytest.mark.parametrize("steps", [["amp"], ["amp", *CUT]], ids=str)
+def test_the_default_backward_runs_out_of_autocast(steps: list[Any]) -> None:
+    seen: list[bool] = []
+
+    class Watched(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            prediction = super().forward(input)
+            prediction.register_hook(lambda gradient: seen.append(torch.is_autocast_enabled("cpu")))
+            return prediction
+
+    argus_core.register("nn_module", "watched", lambda: Watched(4, 3))
+    build(*steps, nn_module="watched").train_step(batches((3,))[0])
+    assert set(seen) == {False}
+
+
+@pytest.mark.parametrize("steps", [[], [CLIP], CUT, ["sam"]], ids=str)
+def test_the_reported_loss_is_not_scaled(steps: list[Any]) -> None:
+    model, batch = build(HALF, *steps), batches()[0]
+    expected = model.val_step(batch)["loss"]
+    assert model.train_step(batch)["loss"] == pytest.approx(expected, rel=2**-9)
+
+
 @pytest.mark.parametrize("init_scale", [2.0**10, HUGE])
 def test_float16_is_the_documented_scaler_loop_to_the_last_bit(init_scale: float) -> None:
     scaling: dict[str, Any] = {"init_scale": init_scale, "growth_interval": 2, "backoff_factor": 2.0**-25}
