@@ -223,6 +223,28 @@ def test_a_fused_optimizer_skips_overflowing_updates_too() -> None:
     assert same_weights(model, plain, 1e-5)
 
 
+@pytest.mark.parametrize("init_scale", [SCALE, HUGE])
+@pytest.mark.parametrize(
+    "optimizer",
+    # With Adam's own eps it would hardly matter how long a gradient is.
+    [("SGD", {"lr": 0.1}), ("Adam", {"lr": 0.1, "eps": 0.1}), ("AdamW", {"lr": 0.1, "eps": 0.1})],
+    ids=lambda spec: spec[0],
+)
+def test_a_fused_optimizer_clips_unscaled_gradients_as_the_unfused_loop_does(
+    optimizer: Any, init_scale: float
+) -> None:
+    # A fused step can divide by the scale itself, which would be too late for clipping.
+    name, params = optimizer
+    scaling: dict[str, Any] = {"init_scale": init_scale, "backoff_factor": 2.0**-50}
+    amp, data = AMP("float16", **scaling), batches(SIZES)
+    model = build(given(amp), CLIP, optimizer=(name, {**params, "fused": True}))
+    twin, scaler = build(optimizer=optimizer), torch.amp.GradScaler("cpu", **scaling)
+    model.fit(data, num_epochs=2)
+    train_by_hand(twin, data * 2, scaler, max_norm=0.3)
+    assert same_weights(model, twin, 1e-6)
+    assert amp.state_dict() == scaler.state_dict()
+
+
 def test_after_a_veto_the_scaler_goes_on() -> None:
     amp = AMP("float16", SCALE, growth_interval=2)
     model = build(given(amp), given(Veto([0, 2])), CLIP)
