@@ -125,6 +125,28 @@ def test_backward_and_the_weights_stay_out_of_autocast() -> None:
         assert parameter.grad.dtype is torch.float32
 
 
+@pytest.mark.parametrize("steps", [["amp"], ["amp", *CUT]], ids=str)
+def test_the_default_backward_runs_out_of_autocast(steps: list[Any]) -> None:
+    seen: list[bool] = []
+
+    class Watched(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            prediction = super().forward(input)
+            prediction.register_hook(lambda gradient: seen.append(torch.is_autocast_enabled("cpu")))
+            return prediction
+
+    argus_core.register("nn_module", "watched", lambda: Watched(4, 3))
+    build(*steps, nn_module="watched").train_step(batches((3,))[0])
+    assert set(seen) == {False}
+
+
+@pytest.mark.parametrize("steps", [[], [CLIP], CUT, ["sam"]], ids=str)
+def test_the_reported_loss_is_not_scaled(steps: list[Any]) -> None:
+    model, batch = build(HALF, *steps), batches()[0]
+    expected = model.val_step(batch)["loss"]
+    assert model.train_step(batch)["loss"] == pytest.approx(expected, rel=2**-9)
+
+
 @pytest.mark.parametrize("init_scale", [2.0**10, HUGE])
 def test_float16_is_the_documented_scaler_loop_to_the_last_bit(init_scale: float) -> None:
     scaling: dict[str, Any] = {"init_scale": init_scale, "growth_interval": 2, "backoff_factor": 2.0**-25}
@@ -205,6 +227,28 @@ def test_a_fused_optimizer_skips_overflowing_updates_too() -> None:
     plain = build(HALF, CLIP, optimizer=("AdamW", {"lr": 0.01}))
     plain.fit(data)
     assert same_weights(model, plain, 1e-5)
+
+
+@pytest.mark.parametrize("init_scale", [SCALE, HUGE])
+@pytest.mark.parametrize(
+    "optimizer",
+    # With Adam's own eps it would hardly matter how long a gradient is.
+    [("SGD", {"lr": 0.1}), ("Adam", {"lr": 0.1, "eps": 0.1}), ("AdamW", {"lr": 0.1, "eps": 0.1})],
+    ids=lambda spec: spec[0],
+)
+def test_a_fused_optimizer_clips_unscaled_gradients_as_the_unfused_loop_does(
+    optimizer: Any, init_scale: float
+) -> None:
+    # A fused step can divide by the scale itself, which would be too late for clipping.
+    name, params = optimizer
+    scaling: dict[str, Any] = {"init_scale": init_scale, "backoff_factor": 2.0**-50}
+    amp, data = AMP("float16", **scaling), batches(SIZES)
+    model = build(given(amp), CLIP, optimizer=(name, {**params, "fused": True}))
+    twin, scaler = build(optimizer=optimizer), torch.amp.GradScaler("cpu", **scaling)
+    model.fit(data, num_epochs=2)
+    train_by_hand(twin, data * 2, scaler, max_norm=0.3)
+    assert same_weights(model, twin, 1e-6)
+    assert amp.state_dict() == scaler.state_dict()
 
 
 def test_after_a_veto_the_scaler_goes_on() -> None:

@@ -118,6 +118,11 @@ def test_deep_detach_cuts_every_tensor_from_the_graph() -> None:
     assert on_graph.requires_grad
 
 
+def test_deep_detach_keeps_every_container() -> None:
+    batch = (torch.ones(2), [torch.ones(1)], {"x": torch.ones(3)}, Pair(torch.ones(1), None), "name", 7)
+    assert same(deep_detach(batch), batch)
+
+
 def test_deep_detach_asks_objects_that_can_detach_themselves() -> None:
     class Output:
         def __init__(self, logits: Tensor) -> None:
@@ -170,6 +175,12 @@ def test_what_has_one_entry_per_sample_is_cut_and_the_rest_goes_into_every_part(
         assert part["classes"] == ["cat", "dog"]
         assert part["phase"] == "train"
         assert part["scale"] is batch["scale"]
+
+
+def test_deep_chunk_keeps_every_container() -> None:
+    pair = Pair(torch.arange(2), [torch.arange(2)])
+    expected = (Pair(torch.tensor([1]), [torch.tensor([1])]), {"x": torch.tensor([1])})
+    assert same(deep_chunk((pair, {"x": torch.arange(2)}), 2)[1], expected)
 
 
 def test_a_namedtuple_is_a_structure_even_with_as_many_fields_as_samples() -> None:

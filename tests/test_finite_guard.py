@@ -81,6 +81,18 @@ def test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is() -> None:
     assert torch.equal(weights(model), start)
 
 
+def test_a_loss_that_is_not_finite_is_seen_though_the_gradients_are() -> None:
+    class Offset(nn.CrossEntropyLoss):
+        def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return super().forward(input, target) + math.inf
+
+    argus_core.register("loss", "offset", Offset)
+    model = build("finite_guard", loss="offset")
+    with pytest.raises(ArgusError, match="the update is not finite: the loss is inf"):
+        model.train_step(batches()[0])
+    assert all(parameter.grad.isfinite().all() for parameter in model.nn_module.parameters())
+
+
 def test_a_sum_of_squares_that_would_overflow_is_finite() -> None:
     model = build("finite_guard", ("clip_grad_value", {"clip_value": 1.0}))
     for parameter in model.nn_module.parameters():

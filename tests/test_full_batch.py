@@ -26,6 +26,7 @@ STRATEGIES: dict[str, Spec] = {
     "accumulate": ("accumulate", {"steps": 2}),
     "microbatch": ("microbatch", {"chunks": 3}),
     "clip_grad_norm": ("clip_grad_norm", {"max_norm": MAX_NORM}),
+    "clip_grad_value": ("clip_grad_value", {"clip_value": 0.1}),
 }
 WITHOUT_AMP = [
     subset

@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 import torch
 from networks import Net, batches, make_model
+from strategies import Veto
 
 import argus_core
 from argus_core import BuildError, Model, SpecError
 
 pytestmark = pytest.mark.usefixtures("net_registry")
+
+# Halves the rate each epoch, since nothing is ever better by so much.
+STUCK = ("ReduceLROnPlateau", {"patience": 0, "threshold": 10.0, "factor": 0.5, "monitor": "val_loss"})
 
 
 def test_a_scheduler_steps_once_an_epoch() -> None:
@@ -24,6 +28,14 @@ def test_a_scheduler_steps_once_an_update() -> None:
     model = make_model(step=("accumulate", {"steps": 2}))
     model.fit(batches(), lr_scheduler=("StepLR", {"step_size": 1, "gamma": 0.5, "interval": "update"}))
     assert model.get_lr() == pytest.approx(0.1 * 0.5**2)
+
+
+@pytest.mark.parametrize("schedule", [("ExponentialLR", {"gamma": 0.5}), STUCK], ids=lambda spec: spec[0])
+def test_an_epoch_of_skipped_updates_does_not_step_a_scheduler(schedule: Any) -> None:
+    argus_core.register("step", "veto", Veto)
+    model = make_model(step=("veto", {"updates": [0, 1, 2]}), optimizer=("SGD", {"lr": 0.1}))
+    model.fit(batches(), batches(), num_epochs=2, lr_scheduler=schedule)  # the second epoch's three are made
+    assert model.get_lr() == pytest.approx(0.05)
 
 
 def test_a_plateau_scheduler_follows_its_metric() -> None:

@@ -279,6 +279,14 @@ def test_val_step_leaves_weights_and_gradients_alone() -> None:
     assert isinstance(output["loss"], float)
 
 
+def test_val_step_builds_no_graph() -> None:
+    enabled: list[bool] = []
+    model = Model(PARAMS)
+    model.nn_module.register_forward_pre_hook(lambda *_: enabled.append(torch.is_grad_enabled()))
+    model.val_step(batches()[0], None)
+    assert enabled == [False]
+
+
 def test_overriding_one_step_never_changes_the_other() -> None:
     class Own(Model):
         nn_module = Net

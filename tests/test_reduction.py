@@ -48,6 +48,12 @@ def test_a_micro_batch_with_nothing_but_ignored_targets_counts_nothing() -> None
     torch.testing.assert_close(cut, weights_after(target, loss, None), rtol=1e-5, atol=1e-6)
 
 
+def test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss_alone() -> None:
+    batch = INPUT, torch.tensor([-100, -100, -100, 0, 1, 2, 0, 1, 2])
+    cut, whole = (make_model(step=step).train_step(batch) for step in (("microbatch", {"size": 3}), None))
+    assert cut["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+
+
 def test_a_loss_may_say_what_its_mean_divides_by() -> None:
     class Summed(nn.Module):
         def divisor(self, target: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from strategies import (
     same_weights,
     weights,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 import argus_core
 from argus_core import BuildError, Model, State, StepOutput, hookimpl, on_iteration_complete
@@ -72,16 +72,45 @@ def test_forward_loss_of_ones_own_works_with_every_strategy() -> None:
     assert outputs[0]["target"] is None
 
 
+class TokenLoss(nn.Module):
+    """A mean over what is not padding, of which the package cannot know."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(prediction, target, ignore_index=-100)
+
+
+def tokens(target: Tensor) -> Tensor:
+    return (target >= 0).sum()
+
+
+def padded() -> list[tuple[Tensor, Tensor]]:
+    return [
+        (input, target.where(torch.arange(len(target)) % 3 > 0, -100)) for input, target in batches((6, 4, 5))
+    ]
+
+
 def test_another_weight_makes_a_mean_over_tokens_exact() -> None:
     class Tokens:
         @hookimpl
         def micro_batch_weight(self, micro_batch: tuple[Tensor, Tensor]) -> Tensor:
-            return (micro_batch[1] >= 0).sum()
+            return tokens(micro_batch[1])
 
-    data = [
-        (input, target.where(torch.arange(len(target)) % 3 > 0, -100)) for input, target in batches((6, 4, 5))
-    ]
-    model = build(*CUT, given(Tokens()), loss=("CrossEntropyLoss", {"ignore_index": -100}))
+    argus_core.register("loss", "token_mean", TokenLoss)
+    model, data = build(*CUT, given(Tokens()), loss="token_mean"), padded()
+    twin = copy.deepcopy(model)
+    model.fit(data)
+    hand_written.train(twin.nn_module, twin.loss, twin.optimizer, hand_written.windows(data, 2))
+    assert same_weights(model, twin, 1e-6)
+
+
+def test_a_model_may_say_what_its_own_mean_divides_by() -> None:
+    class Tagger(Model):
+        def loss_weight(self, batch: Any) -> Tensor:
+            return tokens(batch[1])
+
+    argus_core.register("loss", "token_mean", TokenLoss)
+    torch.manual_seed(0)
+    model, data = Tagger({**PARAMS, "loss": "token_mean", "step": CUT}), padded()
     twin = copy.deepcopy(model)
     model.fit(data)
     hand_written.train(twin.nn_module, twin.loss, twin.optimizer, hand_written.windows(data, 2))

@@ -278,13 +278,17 @@ def test_a_copy_made_in_mid_training_goes_on_by_itself(steps: Sequence[Any]) -> 
     assert torch.equal(model.predict(data[0][0]), twin.predict(data[0][0]))
 
 
+@pytest.mark.parametrize("loss", ["CrossEntropyLoss", "MSELoss"])
 @pytest.mark.parametrize("empty", [0, 1, 2])
-def test_an_empty_batch_counts_nothing_in_its_window(empty: int) -> None:
+def test_an_empty_batch_counts_nothing_in_its_window(empty: int, loss: str) -> None:
     sizes = [4, 3]
     sizes.insert(empty, 0)
-    model, same = build(("accumulate", {"steps": 3})), build(("accumulate", {"steps": 2}))
-    output = model.train_step(Window(batches(tuple(sizes))))
-    full = [batch for batch in batches(tuple(sizes)) if len(batch[1])]
+    model, same = (build(("accumulate", {"steps": steps}), loss=loss) for steps in (3, 2))
+    window = batches(tuple(sizes))
+    if loss == "MSELoss":
+        window = [(input, input[:, :3]) for input, _ in window]
+    output = model.train_step(Window(window))
+    full = [batch for batch in window if len(batch[1])]
     assert output["loss"] == same.train_step(Window(full))["loss"]
     assert output["prediction"].shape[0] == 7
     assert same_weights(model, same)

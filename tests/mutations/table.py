@@ -1,0 +1,765 @@
+"""What makes an update correct, rule by rule: how the code would break it, and the test that then fails.
+
+`run.py` tries them all. docs/explanation/how-updates-stay-correct.md shows rules and tests, and
+tests/test_mutations.py holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["MUTATIONS", "Mutation"]
+
+
+class Mutation(NamedTuple):
+    """A rule, a change to the package that breaks it, and the test that must then fail.
+
+    Attributes:
+        rule: in words, as the documentation says it.
+        file: below ``argus_core/``.
+        old: stands there exactly once.
+        new: what breaks the rule in its place.
+        test: a node of pytest's, below ``tests/``.
+    """
+
+    rule: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+_BY_HAND = "test_full_batch.py::test_every_subset_equals_the_loop_by_hand_to_1e_6"
+_AMP_BY_HAND = "test_full_batch.py::test_amp_alone_is_the_autocast_loop_to_the_last_bit"
+_SCALER_BY_HAND = "test_amp.py::test_float16_is_the_documented_scaler_loop_to_the_last_bit"
+_SLOT_ORDER = "test_update.py::test_an_update_goes_through_its_slots_in_the_documented_order"
+_SAME_PRECISION = "test_amp.py::test_training_validation_and_prediction_run_in_the_same_precision"
+
+MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
+    "The whole window": (
+        Mutation(
+            "Each micro-batch counts by its samples, not as one of so many.",
+            "steps/update.py",
+            "weights = [weight(micro_batch) for micro_batch in self.micro_batches]",
+            "weights = [1 for _ in self.micro_batches]",
+            _BY_HAND,
+        ),
+        Mutation(
+            "A single batch left at the end of an epoch is not divided by the window's size.",
+            "steps/update.py",
+            "accumulate(micro_batches[0], None, True, parts)",
+            "accumulate(micro_batches[0], 1 / self.window_size, True, parts)",
+            _BY_HAND,
+        ),
+        Mutation(
+            "Several batches left at the end of an epoch share among themselves.",
+            "steps/update.py",
+            "total = sum(weights)",
+            "total = sum(weights) * max(1, self.window_size / len(weights))",
+            "test_full_batch.py::test_a_window_longer_than_the_epoch_is_the_epoch",
+        ),
+        Mutation(
+            "The batches left at the end of an epoch make an update.",
+            "engine.py",
+            "while window := Window(islice(batches, size)):",
+            "while len(window := Window(islice(batches, size))) == size:",
+            "test_engine.py::test_a_window_is_complete_except_for_the_real_tail",
+        ),
+        Mutation(
+            "A loss that sums takes no weight.",
+            "steps/update.py",
+            'if self.model.loss_reduction() == "sum":',
+            "if False:",
+            _BY_HAND,
+        ),
+        Mutation(
+            "A mean over class weights counts by the weights of its targets.",
+            "reduction.py",
+            "if loss.weight is None:",
+            "if True:",
+            "test_reduction.py::test_class_weights_and_ignored_targets_add_up",
+        ),
+        Mutation(
+            "Ignored targets count nothing.",
+            "reduction.py",
+            "if ignored is None else target != ignored",
+            "",
+            "test_reduction.py::test_class_weights_and_ignored_targets_add_up",
+        ),
+        Mutation(
+            "A micro-batch of nothing but ignored targets, whose mean is nan, adds nothing.",
+            "reduction.py",
+            "loss = torch.where(share > 0, loss, torch.zeros_like(loss))",
+            "pass",
+            "test_reduction.py::"
+            "test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss_alone",
+        ),
+        Mutation(
+            "A loss may say what its mean divides by.",
+            "reduction.py",
+            'if callable(getattr(loss, "divisor", None)):',
+            "if False:",
+            "test_reduction.py::test_a_loss_may_say_what_its_mean_divides_by",
+        ),
+        Mutation(
+            "A strategy may weigh micro-batches by something else, such as tokens.",
+            "steps/update.py",
+            "weight = self._weight or self.model.loss_weight",
+            "weight = self.model.loss_weight",
+            "test_slots.py::test_another_weight_makes_a_mean_over_tokens_exact",
+        ),
+        Mutation(
+            "A model may weigh micro-batches by something else.",
+            "steps/update.py",
+            "self._weight or self.model.loss_weight",
+            "self._weight or batch_size",
+            "test_slots.py::test_a_model_may_say_what_its_own_mean_divides_by",
+        ),
+        Mutation(
+            "An empty batch, whose mean is nan, adds nothing to its window.",
+            "steps/update.py",
+            "[each for each in micro_batches if batch_size(each)] or micro_batches[:1]",
+            "micro_batches",
+            "test_update.py::test_an_empty_batch_counts_nothing_in_its_window",
+        ),
+        Mutation(
+            "Gradients are cleared before they are taken.",
+            "steps/update.py",
+            "        _clear_gradients(optimizer)\n        parts:",
+            "        parts:",
+            _BY_HAND,
+        ),
+        Mutation(
+            "Gradients are cleared where no strategy shapes the update, too.",
+            "steps/update.py",
+            "            _clear_gradients(model.optimizer)\n",
+            "",
+            "test_update.py::test_the_plain_form_of_an_update_equals_the_composed_one_to_the_bit",
+        ),
+        Mutation(
+            "Processes exchange gradients with the last micro-batch alone.",
+            "steps/update.py",
+            "shares[index], index == last, parts",
+            "shares[index], True, parts",
+            "test_update.py::test_gradients_meet_in_the_last_micro_batch_alone",
+        ),
+        Mutation(
+            "Forward is inside the context that puts the exchange off.",
+            "steps/update.py",
+            "        with _nested(self._sync, last):\n            return",
+            "        with _nested(self._sync, last):\n            pass\n        return",
+            _SLOT_ORDER,
+        ),
+    ),
+    "Order of strategies": (
+        Mutation(
+            "The order in which strategies are listed changes nothing.",
+            "steps/composition.py",
+            "(self._default, *_ordered(chosen))",
+            "(self._default, *chosen)",
+            "test_full_batch.py::test_the_listed_order_changes_no_bit",
+        ),
+        Mutation(
+            "Values are clipped before the norm, so that both limits hold.",
+            "steps/clip_grad_value.py",
+            'runs_before = ("clip_grad_norm",)',
+            "runs_before = ()",
+            "test_steps.py::test_values_are_clipped_before_the_norm_so_both_limits_hold",
+        ),
+        Mutation(
+            "A slot that takes one owner never has two.",
+            "steps/composition.py",
+            "if len(owners) > 1:",
+            "if False:",
+            "test_composition.py::test_two_owners_are_refused_when_the_model_is_built",
+        ),
+    ),
+    "Clipping": (
+        Mutation(
+            "The norm that is clipped is that of the whole window, not of each micro-batch.",
+            "steps/update.py",
+            "        parts.append((prediction, target))\n",
+            "        parts.append((prediction, target))\n"
+            "        self.transform_gradients(self.parameters())\n",
+            _BY_HAND,
+        ),
+        Mutation(
+            "The norm that is clipped is that of all parameters together.",
+            "steps/clip_grad_norm.py",
+            "        torch.nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)",
+            "        for each in parameters:\n"
+            "            torch.nn.utils.clip_grad_norm_(each, self.max_norm, self.norm_type)",
+            _BY_HAND,
+        ),
+        Mutation(
+            "Gradients are unscaled before they are clipped.",
+            "steps/update.py",
+            "        if self._unscale is not None:\n",
+            "        self.transform_gradients(self.parameters())\n        if self._unscale is not None:\n",
+            _SCALER_BY_HAND,
+        ),
+    ),
+    "Mixed precision": (
+        Mutation(
+            "Autocast covers forward.",
+            "steps/update.py",
+            "        if self._forward:\n            with self.forward_context():",
+            "        if self._forward:\n            if True:",
+            _AMP_BY_HAND,
+        ),
+        Mutation(
+            "Autocast covers the loss.",
+            "model.py",
+            "        return prediction, target, self.loss(prediction, target)",
+            "        with torch.autocast(self.device.type, enabled=False):\n"
+            "            return prediction, target, self.loss(prediction, target)",
+            _AMP_BY_HAND,
+        ),
+        Mutation(
+            "Autocast does not cover backward.",
+            "steps/update.py",
+            "            scaled.backward()  # type: ignore[no-untyped-call]",
+            "            with self.forward_context():\n                scaled.backward()",
+            "test_amp.py::test_the_default_backward_runs_out_of_autocast",
+        ),
+        Mutation(
+            "Validation runs in the precision of training.",
+            "model.py",
+            "            with update.forward_context():\n                prediction, target, loss",
+            "            if True:\n                prediction, target, loss",
+            _SAME_PRECISION,
+        ),
+        Mutation(
+            "Prediction runs in the precision of training.",
+            "model.py",
+            "            with update.forward_context():\n                prediction = self.nn_module(input)",
+            "            if True:\n                prediction = self.nn_module(input)",
+            _SAME_PRECISION,
+        ),
+        Mutation(
+            "Autocast is that of the model's device.",
+            "steps/amp.py",
+            "torch.autocast(self._device_type, self._autocast_dtype)",
+            'torch.autocast("cuda", self._autocast_dtype)',
+            _AMP_BY_HAND,
+        ),
+        Mutation(
+            "The scaler is that of the model's device.",
+            "steps/amp.py",
+            "torch.amp.GradScaler(self._device_type, **self._scaling)",
+            'torch.amp.GradScaler("cuda", **self._scaling)',
+            _SCALER_BY_HAND,
+        ),
+    ),
+    "Loss scaling": (
+        Mutation(
+            "Gradients are unscaled.",
+            "steps/update.py",
+            "            self._unscale(optimizer)\n",
+            "            pass\n",
+            "test_amp.py::test_strategies_see_gradients_after_unscaling",
+        ),
+        Mutation(
+            "Gradients are unscaled once, not with each micro-batch.",
+            "steps/update.py",
+            "        parts.append((prediction, target))\n",
+            "        parts.append((prediction, target))\n"
+            "        if self._unscale is not None and not last:\n"
+            "            self._unscale(self.model.optimizer)\n",
+            "test_amp.py::test_a_cut_window_is_scaled_as_a_whole",
+        ),
+        Mutation(
+            "The scaler is updated after a step.",
+            "steps/amp.py",
+            "            self._scaler.step(optimizer)\n        self._update_scale()\n",
+            "            self._scaler.step(optimizer)\n",
+            "test_amp.py::test_an_overflow_skips_the_update_and_the_next_ones_recover",
+        ),
+        Mutation(
+            "The scaler is updated after a veto.",
+            "steps/amp.py",
+            "        if self._awaits_update:\n"
+            "            self._update_scale()\n"
+            "        self._overflowed = False",
+            "        self._overflowed = False",
+            "test_amp.py::test_an_overflow_that_is_vetoed_backs_off",
+        ),
+        Mutation(
+            "The scaler is updated each time gradients are taken in one update.",
+            "steps/amp.py",
+            "if self._awaits_update:  # gradients",
+            "if False:  # gradients",
+            "test_amp.py::test_gradients_may_be_taken_several_times_in_one_update",
+        ),
+        Mutation(
+            "A lower scale is the sign of a skipped step.",
+            "steps/amp.py",
+            "self._overflowed |= self._scaler.get_scale() < before",
+            "self._overflowed |= self._scaler.get_scale() < 0 * before",
+            "test_amp.py::test_an_overflow_skips_the_update_and_the_next_ones_recover",
+        ),
+        Mutation(
+            "Whether the optimizer's step was called is no sign: a fused one's is called all the same.",
+            "steps/amp.py",
+            "            self._scaler.step(optimizer)\n"
+            "        self._update_scale()\n"
+            "        return not self._overflowed",
+            "            called = []\n"
+            "            watch = optimizer.register_step_post_hook(lambda *_: called.append(True))\n"
+            "            self._scaler.step(optimizer)\n"
+            "            watch.remove()\n"
+            "        self._update_scale()\n"
+            "        return bool(called)",
+            "test_amp.py::test_a_fused_optimizer_skips_overflowing_updates_too",
+        ),
+        Mutation(
+            "An overflow in any of several gradients skips the update.",
+            "steps/amp.py",
+            "if not self._overflowed:  # in",
+            "if True:  # in",
+            "test_amp.py::test_an_overflow_in_any_of_several_gradients_skips_the_update",
+        ),
+        Mutation(
+            "An overflow does not outlast its update.",
+            "steps/amp.py",
+            "            self._update_scale()\n        self._overflowed = False",
+            "            self._update_scale()",
+            "test_amp.py::test_an_overflow_skips_the_update_and_the_next_ones_recover",
+        ),
+        Mutation(
+            "The scale is part of a checkpoint.",
+            "steps/amp.py",
+            "return self._state if self._scaler is None else self._scaler.state_dict()",
+            "return self._state",
+            "test_amp.py::test_the_scale_survives_a_new_device_and_a_state_that_comes_before_set_up",
+        ),
+    ),
+    "Skipped updates": (
+        Mutation(
+            "A scheduler that steps each update does not step for a skipped one.",
+            "lr_scheduler.py",
+            'if getattr(state.step_output, "stepped", True):',
+            "if True:",
+            "test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
+        ),
+        Mutation(
+            "A scheduler that steps each epoch does not step for one whose updates were all skipped.",
+            "lr_scheduler.py",
+            'if self.interval == "epoch" and self._stepped:',
+            'if self.interval == "epoch":',
+            "test_lr_scheduler.py::test_an_epoch_of_skipped_updates_does_not_step_a_scheduler",
+        ),
+        Mutation(
+            "The average of the weights does not move.",
+            "steps/ema.py",
+            "        if not stepped:\n            return\n",
+            "",
+            "test_ema.py::test_a_skipped_update_does_not_move_the_average",
+        ),
+        Mutation(
+            "`global_step`, the count of updates, does not advance.",
+            "engine.py",
+            'if getattr(output, "stepped", True):',
+            "if state.updates_skipped >= 0:",
+            "test_amp.py::test_an_overflow_skips_the_update_and_the_next_ones_recover",
+        ),
+        Mutation(
+            "`update_skipped` is raised.",
+            "engine.py",
+            '                self.raise_event("update_skipped")\n',
+            "",
+            "test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
+        ),
+        Mutation(
+            "Strategies are told that the weights did not move.",
+            "steps/update.py",
+            "follow(self.model, stepped)",
+            "follow(self.model, True)",
+            "test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
+        ),
+        Mutation(
+            "Every vote is asked, also after one has said no.",
+            "steps/update.py",
+            "votes = [vote(self._loss, parameters) for vote in self._votes]",
+            "votes = [all(vote(self._loss, parameters) for vote in self._votes)]",
+            "test_slots.py::test_every_vote_is_asked_since_other_processes_may_wait_for_it",
+        ),
+        Mutation(
+            "A vote of one process counts in all.",
+            "steps/update.py",
+            "return all_agree(all(map(bool, votes)), self.model.device)",
+            "return all(map(bool, votes))",
+            "test_finite_guard.py::test_a_vote_of_one_process_counts_in_all",
+        ),
+        Mutation(
+            "A vote sees the gradients as they would be applied.",
+            "steps/update.py",
+            "            self.transform_gradients(parameters)\n"
+            "            if not self.allowed(parameters):\n"
+            "                return False\n",
+            "            if not self.allowed(parameters):\n"
+            "                return False\n"
+            "            self.transform_gradients(parameters)\n",
+            "test_slots.py::test_a_vote_sees_the_loss_and_the_clipped_gradients_of_the_window",
+        ),
+    ),
+    "Updates that are not finite": (
+        Mutation(
+            "Whether an update happens is decided before the weights move.",
+            "steps/update.py",
+            "            if not self.allowed(parameters):\n"
+            "                return False\n"
+            "        return self.step()",
+            "            stepped = self.step()\n"
+            "            return self.allowed(parameters) and stepped\n"
+            "        return self.step()",
+            "test_finite_guard.py::test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_move",
+        ),
+        Mutation(
+            "The loss is looked at.",
+            "steps/finite_guard.py",
+            "torch.isfinite(loss) & torch.isfinite(largest)",
+            "torch.isfinite(largest)",
+            "test_finite_guard.py::test_a_loss_that_is_not_finite_is_seen_though_the_gradients_are",
+        ),
+        Mutation(
+            "The gradients are looked at.",
+            "steps/finite_guard.py",
+            "_largest(parameters) if self._looks_at_gradients else loss",
+            "loss",
+            "test_finite_guard.py::test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is",
+        ),
+        Mutation(
+            "Large finite gradients, whose squares overflow, pass.",
+            "steps/finite_guard.py",
+            "if each.numel()], math.inf)",
+            "if each.numel()], 2.0)",
+            "test_finite_guard.py::test_a_sum_of_squares_that_would_overflow_is_finite",
+        ),
+        Mutation(
+            "Under float16 infinite gradients are left to the scaler.",
+            "steps/finite_guard.py",
+            '"grad_scaler" not in model.step_traits()',
+            "True",
+            "test_finite_guard.py::test_under_float16_infinite_gradients_are_the_scalers",
+        ),
+        Mutation(
+            "All processes decide as one.",
+            "steps/finite_guard.py",
+            "all_agree(torch.isfinite(loss) & torch.isfinite(largest), loss.device)",
+            "bool(torch.isfinite(loss) & torch.isfinite(largest))",
+            "test_finite_guard.py::test_processes_decide_as_one",
+        ),
+        Mutation(
+            "One process that says no is enough.",
+            "ranks.py",
+            "distributed.ReduceOp.MIN",
+            "distributed.ReduceOp.MAX",
+            "test_finite_guard.py::test_processes_decide_as_one",
+        ),
+        Mutation(
+            "The run ends, unless skipping was chosen.",
+            "steps/finite_guard.py",
+            'policy: str = "raise"',
+            'policy: str = "skip"',
+            "test_finite_guard.py::test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_move",
+        ),
+        Mutation(
+            "At most so many in a row are skipped.",
+            "steps/finite_guard.py",
+            "if self._skipped > self.max_consecutive:",
+            "if False:",
+            "test_finite_guard.py::test_too_many_skipped_in_a_row_are_an_error",
+        ),
+        Mutation(
+            "An update that happens begins the count anew.",
+            "steps/finite_guard.py",
+            "self._skipped = 0 if stepped else self._skipped + 1",
+            "self._skipped += not stepped",
+            "test_finite_guard.py::test_too_many_skipped_in_a_row_are_an_error",
+        ),
+    ),
+    "Closures": (
+        Mutation(
+            "Each evaluation goes through every micro-batch.",
+            "steps/closure.py",
+            "            # The optimizer begins",
+            "            if not losses:\n"
+            "                update.micro_batches = update.micro_batches[:1]\n"
+            "            # The optimizer begins",
+            "test_closure.py::test_it_equals_the_loop_by_hand",
+        ),
+        Mutation(
+            "Each evaluation takes fresh gradients at the present weights.",
+            "steps/closure.py",
+            "losses.pop() if losses else self._take(update)",
+            "losses[0]",
+            "test_closure.py::test_it_equals_the_loop_by_hand",
+        ),
+        Mutation(
+            "Each evaluation clips.",
+            "steps/closure.py",
+            "        update.transform_gradients(update.parameters())\n",
+            "",
+            "test_closure.py::test_it_equals_the_loop_by_hand",
+        ),
+        Mutation(
+            "The first evaluation is not made twice.",
+            "steps/closure.py",
+            "losses.pop() if losses else self._take(update)",
+            "self._take(update)",
+            "test_closure.py::test_no_gradients_are_taken_in_vain",
+        ),
+        Mutation(
+            "The step output, and so every metric, is that of the first evaluation.",
+            "steps/update.py",
+            "        if self._loss is None:\n            self._parts",
+            "        if True:\n            self._parts",
+            "test_closure.py::test_the_output_is_that_of_the_first_gradients",
+        ),
+        Mutation(
+            "A vote comes before the optimizer.",
+            "steps/closure.py",
+            "        if not update.allowed(update.parameters()):\n            return False\n",
+            "",
+            "test_closure.py::test_a_vetoed_update_never_reaches_the_optimizer",
+        ),
+        Mutation(
+            "A loss scaler, which steps without a closure, is refused.",
+            "steps/closure.py",
+            '        "grad_scaler": ',
+            '        "no_such_trait": ',
+            "test_closure.py::test_bfloat16_goes_with_it_and_float16_is_refused_with_the_reason",
+        ),
+        Mutation(
+            "An optimizer that needs a closure is refused where nobody hands it one.",
+            "steps/composition.py",
+            'if "needs_closure" in traits[_MODEL] and not',
+            "if False and not",
+            "test_conflicts.py::test_an_optimizer_that_needs_a_closure_is_refused_where_nobody_hands_it_one",
+        ),
+    ),
+    "Sharpness-aware minimisation": (
+        Mutation(
+            "The weights move by the second gradients.",
+            "steps/sam.py",
+            "            self._climb(parameters)\n            update.gradients()\n",
+            "            self._climb(parameters)\n",
+            "test_sam.py::test_it_equals_its_formula_by_hand",
+        ),
+        Mutation(
+            "The weights move from where they were, to the last bit.",
+            "steps/sam.py",
+            "tensor.copy_(value)",
+            "tensor.sub_(tensor - value)",
+            "test_sam.py::test_a_vetoed_update_leaves_every_bit_of_the_weights",
+        ),
+        Mutation(
+            "Buffers see the first pass only.",
+            "steps/sam.py",
+            "kept = [*parameters, *update.model.get_nn_module().buffers()]",
+            "kept = parameters",
+            "test_sam.py::test_running_statistics_see_the_first_pass_only",
+        ),
+        Mutation(
+            "An error in the second pass puts the weights back.",
+            "steps/sam.py",
+            "        finally:  # copies",
+            "        except ZeroDivisionError:\n            raise\n        else:  # copies",
+            "test_sam.py::test_an_error_in_the_second_pass_puts_the_weights_back",
+        ),
+        Mutation(
+            "A gradient of nothing but zeros is no nan.",
+            "steps/sam.py",
+            "_TINY = 1e-12",
+            "_TINY = 0.0",
+            "test_sam.py::test_a_gradient_of_zeros_moves_nothing_and_is_no_nan",
+        ),
+    ),
+    "The average of the weights": (
+        Mutation(
+            "Prediction uses the average.",
+            "model.py",
+            "with torch.no_grad(), self.evaluation():",
+            "with torch.no_grad():",
+            "test_ema.py::test_validation_prediction_and_a_single_val_step_use_the_average",
+        ),
+        Mutation(
+            "Validation uses the average.",
+            "model.py",
+            "with torch.no_grad(), update.evaluation_context():",
+            "with torch.no_grad():",
+            "test_ema.py::test_validation_prediction_and_a_single_val_step_use_the_average",
+        ),
+        Mutation(
+            "The weights are put back when an evaluation fails.",
+            "steps/ema.py",
+            "        finally:\n",
+            "        except ZeroDivisionError:\n            raise\n        else:\n",
+            "test_ema.py::test_a_failed_evaluation_puts_the_weights_back",
+        ),
+        Mutation(
+            "Half-precision weights are averaged in float32.",
+            "steps/ema.py",
+            "return tensor.float() if tensor.dtype in _HALF else tensor",
+            "return tensor",
+            "test_ema.py::test_half_precision_weights_are_averaged_in_float32",
+        ),
+        Mutation(
+            "A checkpoint has both sets.",
+            "steps/ema.py",
+            '"averages": dict(self._averages)} if self._averages else {}',
+            '"averages": dict(self._averages)} if False else {}',
+            "test_ema.py::test_both_sets_are_saved_and_loaded",
+        ),
+        Mutation(
+            "A checkpoint written within a validation has the trained weights, too.",
+            "steps/update.py",
+            "        held = self._held\n",
+            "        held = None\n",
+            "test_ema.py::test_what_is_saved_within_a_validation_has_the_trained_weights",
+        ),
+    ),
+    "How the network runs": (
+        Mutation(
+            "Compiling keeps the names in the state dict.",
+            "steps/compile.py",
+            "        module.compile(**self.options)\n",
+            "        module = model.nn_module = torch.compile(module, **self.options)\n",
+            "test_memory_layout.py::test_the_update_and_the_names_of_the_weights_stay_the_same",
+        ),
+        Mutation(
+            "The compiled network is the one that runs.",
+            "steps/compile.py",
+            "        module.compile(**self.options)\n",
+            "",
+            "test_memory_layout.py::test_it_is_the_compiled_network_that_runs",
+        ),
+        Mutation(
+            "Weights have their channels last.",
+            "steps/channels_last.py",
+            "parameter.data = _channels_last(parameter.data)",
+            "pass",
+            "test_memory_layout.py::test_weights_and_batches_have_their_channels_last",
+        ),
+        Mutation(
+            "Batches have their channels last.",
+            "steps/channels_last.py",
+            "return deep_map(batch, _channels_last)",
+            "return batch",
+            "test_memory_layout.py::test_weights_and_batches_have_their_channels_last",
+        ),
+    ),
+    "What is reported": (
+        Mutation(
+            "Metrics see the predictions of the whole window.",
+            "steps/output.py",
+            "for prediction, _ in self._parts]",
+            "for prediction, _ in self._parts[-1:]]",
+            "test_update.py::test_the_output_has_the_whole_window_in_its_order",
+        ),
+        Mutation(
+            "Metrics see the targets of the whole window.",
+            "steps/output.py",
+            "for _, target in self._parts]",
+            "for _, target in self._parts[-1:]]",
+            "test_update.py::test_the_output_has_the_whole_window_in_its_order",
+        ),
+        Mutation(
+            "The loss of a window is the mean over its samples, undivided.",
+            "steps/update.py",
+            "loss = torch.stack(losses).sum()",
+            "loss = torch.stack(losses).mean()",
+            _BY_HAND,
+        ),
+        Mutation(
+            "The loss that is reported is not scaled.",
+            "steps/update.py",
+            "detached: torch.Tensor = loss.detach()",
+            "detached: torch.Tensor = scaled.detach()",
+            "test_amp.py::test_the_reported_loss_is_not_scaled",
+        ),
+        Mutation(
+            "The loss of an epoch is the mean over its samples.",
+            "steps/update.py",
+            "samples = sum(map(count_samples, self.micro_batches, self._parts))",
+            "samples = 1",
+            "test_update.py::test_the_logged_loss_is_the_mean_over_samples",
+        ),
+        Mutation(
+            "The metric `loss` weighs by samples.",
+            "metrics.py",
+            "self.total += loss * samples\n        self.count += samples",
+            "self.total += loss\n        self.count += 1",
+            "test_metrics.py::test_loss_is_weighted_by_samples",
+        ),
+        Mutation(
+            "`prediction_transform` runs outside the graph.",
+            "model.py",
+            "        with torch.no_grad():\n            return self.prediction_transform(prediction)",
+            "        return self.prediction_transform(prediction)",
+            "test_update.py::test_the_transform_runs_once_outside_the_graph_on_the_whole_window",
+        ),
+        Mutation(
+            "Predictions are off the graph.",
+            "steps/output.py",
+            "[deep_detach(prediction) for",
+            "[prediction for",
+            "test_update.py::test_nothing_of_the_output_is_on_the_graph",
+        ),
+        Mutation(
+            "Validation takes no gradients.",
+            "model.py",
+            "with torch.no_grad(), update.evaluation_context():",
+            "with update.evaluation_context():",
+            "test_model.py::test_val_step_builds_no_graph",
+        ),
+    ),
+    "Batches": (
+        Mutation(
+            "`deep_to` keeps the type of a namedtuple.",
+            "batch.py",
+            "return type(value)(*map(change, value))",
+            "return tuple(map(change, value))",
+            "test_batch.py::test_deep_to_converts_every_tensor_and_keeps_every_container",
+        ),
+        Mutation(
+            "`deep_detach` keeps the type of a namedtuple.",
+            "batch.py",
+            "    return _rebuild(value, deep_detach)",
+            "    value = tuple(value) if _is_namedtuple(value) else value\n"
+            "    return _rebuild(value, deep_detach)",
+            "test_batch.py::test_deep_detach_keeps_every_container",
+        ),
+        Mutation(
+            "`deep_chunk` keeps the type of a namedtuple.",
+            "batch.py",
+            "if _is_namedtuple(value) or _first_tensor(value) is not None:\n        return _rebuild(",
+            "if _is_namedtuple(value) or _first_tensor(value) is not None:\n        return _rebuild("
+            "tuple(value) if isinstance(value, tuple) else ",
+            "test_batch.py::test_deep_chunk_keeps_every_container",
+        ),
+        Mutation(
+            "A window's predictions keep the type of a namedtuple.",
+            "batch.py",
+            "return type(first)(*map(deep_cat, zip(*values, strict=True)))",
+            "return tuple(map(deep_cat, zip(*values, strict=True)))",
+            "test_batch.py::test_deep_cat_joins_tensors_within_their_containers",
+        ),
+        Mutation(
+            "Tuples stay tuples.",
+            "batch.py",
+            "return type(value)(map(change, value))",
+            "return list(map(change, value))",
+            "test_batch.py::test_deep_detach_keeps_every_container",
+        ),
+        Mutation(
+            "The usual batch keeps its type, too.",
+            "batch.py",
+            "return type(value)([deep_to(item, *args, **kwargs) for item in value])",
+            "return [deep_to(item, *args, **kwargs) for item in value]",
+            "test_batch.py::test_deep_to_converts_every_tensor_and_keeps_every_container",
+        ),
+    ),
+}
