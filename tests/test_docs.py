@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pages
@@ -17,7 +19,7 @@ from argus_core import errors
 from argus_core.cli import main
 from argus_core.components import BUILTIN
 from argus_core.config import SECTIONS
-from argus_core.hooks import RunHooks, StepHooks, composition_of
+from argus_core.hooks import Composition, RunHooks, StepHooks, composition_of
 from argus_core.registry import components
 
 PAGES = [page for page in pages.pages() if pages.DOCS in page.parents]
@@ -27,10 +29,15 @@ HOOKS = [
     *((StepHooks, name) for name in SLOTS),
 ]
 COMMANDS = main.list_commands(click.Context(main))
-DOCUMENTED_KINDS = ("step", "metric", "callback")
+STRATEGIES = [component for component in components("step") if component.provider == BUILTIN]
 BUILTINS = [
-    component for kind in DOCUMENTED_KINDS for component in components(kind) if component.provider == BUILTIN
+    component
+    for kind in ("metric", "callback")
+    for component in components(kind)
+    if component.provider == BUILTIN
 ]
+
+each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda strategy: strategy.name)
 
 
 def text_of(page: str) -> str:
@@ -43,6 +50,14 @@ def section_of(page: str, heading: str) -> str:
     _, found, after = text_of(page).partition(f"\n{heading}\n")
     assert found, f"docs/{page} has no heading {heading!r}"
     return re.split(rf"^#{{1,{len(level)}}} ", after, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def section_of_strategy(strategy: argus_core.Component) -> str:
+    return section_of("reference/step-strategies.md", f"## `{strategy.name}`")
+
+
+def slots_of(strategy: argus_core.Component) -> list[str]:
+    return [slot for slot in SLOTS if hasattr(strategy.load(), slot)]
 
 
 def _id(page: Path) -> str:
@@ -130,9 +145,71 @@ def test_builtin_part_is_documented(component: argus_core.Component) -> None:
     assert f"autoclass:: {component.target.replace(':', '.')}\n" in section
 
 
+@each_strategy
+def test_step_strategy_has_its_class_and_an_example(strategy: argus_core.Component) -> None:
+    section = section_of_strategy(strategy)
+    assert f"autoclass:: {strategy.target.replace(':', '.')}\n" in section
+    examples = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert f'"{strategy.name}"' in "".join(examples)
+
+
+@each_strategy
+def test_step_strategy_is_documented_with_a_source(strategy: argus_core.Component) -> None:
+    (source,) = re.findall(r"^\*Source:\* (.*?)\n\n", section_of_strategy(strategy), re.MULTILINE | re.DOTALL)
+    assert re.search(r"https://(arxiv\.org/abs/\d{4}\.\d{5}|doi\.org/10\.|docs\.pytorch\.org/)", source)
+
+
+@each_strategy
+def test_step_strategy_is_documented_with_its_parameters_and_their_defaults(
+    strategy: argus_core.Component,
+) -> None:
+    section = section_of_strategy(strategy)
+    table = re.findall(r"^\| `([\w*]+)` \| (?:`(.*?)`|(\w+)) \| .*?\| .* \|$", section, re.MULTILINE)
+    documented = [(name, ast.literal_eval(code) if code else words) for name, code, words in table]
+    parameters = inspect.signature(strategy.load()).parameters.values()
+    assert documented == [(str(each).partition(":")[0], _default(each)) for each in parameters]
+    assert ("*Parameters:* none." in section) == (not documented)
+
+
+@each_strategy
+def test_step_strategy_is_documented_with_its_slots(strategy: argus_core.Component) -> None:
+    (slots,) = re.findall(r"^\*Slots:\* (.*?)\.", section_of_strategy(strategy), re.MULTILINE | re.DOTALL)
+    documented = dict(re.findall(r"`(\w+)`\s\((\w+)\)", slots))
+    assert documented == {slot: composition_of(slot).value for slot in slots_of(strategy)}
+
+
+@each_strategy
+def test_step_strategy_is_documented_with_what_it_does_not_go_with(strategy: argus_core.Component) -> None:
+    _, found, after = section_of_strategy(strategy).partition("\n*Does not go with:* ")
+    assert found
+    paragraph = after.partition("\n\n")[0]
+    factory = strategy.load()
+    declared = {*getattr(factory, "conflicts", ()), *getattr(factory, "requires", ())}
+    owned = {slot for slot in slots_of(strategy) if composition_of(slot) is Composition.OWNER}
+    named = declared | (owned if strategy.name != "default" else set())
+    assert named <= set(re.findall(r"`([\w:]+)`", paragraph))
+    assert paragraph.startswith("nothing") == (not named)
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_slot_is_documented_with_the_built_in_strategies_in_it(slot: str) -> None:
+    (section,) = re.findall(
+        rf"^### `{slot}\(.*?\)`\n(.*?)^```", text_of("reference/hooks.md"), re.MULTILINE | re.DOTALL
+    )
+    named = re.findall(r"Built[ -]in(?: owners?)?:((?:\s`\w+`,?(?:\sand)?)+)\.", section)
+    expected = [each.name for each in STRATEGIES if slot in slots_of(each) and each.name != "default"]
+    assert re.findall(r"`(\w+)`", "".join(named)) == expected
+
+
 @pytest.mark.parametrize("parameter", list(inspect.signature(argus_core.load_model).parameters)[1:-1])
 def test_argument_of_load_model_has_an_example(parameter: str) -> None:
     assert re.search(rf"\b{parameter}=", text_of("how-to/advanced-loading.md"))
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return "none"
+    return "required" if parameter.default is parameter.empty else parameter.default
 
 
 def test_modules_stand_in_their_reading_order() -> None:
