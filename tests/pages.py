@@ -95,6 +95,15 @@ def parse_command(line: str) -> None:
             _parse(arguments)
 
 
+def difference(expected: str, found: str) -> str | None:
+    """Return what differs, measured numbers and the packages' versions aside, or None."""
+    want, got = (_without_variables(text.strip() + "\n") for text in (expected, found))
+    checker = doctest.OutputChecker()
+    if checker.check_output(want, got, _FLAGS):
+        return None
+    return checker.output_difference(doctest.Example("", want), got, _FLAGS | doctest.REPORT_NDIFF)
+
+
 @contextlib.contextmanager
 def _installed() -> Iterator[None]:
     """Use a registry that knows what is installed, and nothing that was registered or imported before."""
@@ -128,7 +137,7 @@ def _run_python(example: Example) -> None:
 
 
 def _compare_output(example: Example) -> str | None:
-    return _difference(example.parsed, example.namespace["_printed"])
+    return difference(example.parsed, example.namespace["_printed"])
 
 
 def _read_toml(example: Example) -> None:
@@ -165,19 +174,10 @@ def _run_commands(example: Example) -> str | None:
         if result.exit_code and "error:" not in expected.lower():
             return f"{command} failed:\n{result.output}"
         if expected.strip():
-            difference = _difference(expected, result.output)
-            if difference:
-                return f"{command}\n{difference}"
+            differs = difference(expected, result.output)
+            if differs:
+                return f"{command}\n{differs}"
     return None
-
-
-def _difference(expected: str, found: str) -> str | None:
-    """Return what differs, measured numbers and the packages' versions aside, or None."""
-    want, got = (_without_variables(text.strip() + "\n") for text in (expected, found))
-    checker = doctest.OutputChecker()
-    if checker.check_output(want, got, _FLAGS):
-        return None
-    return checker.output_difference(doctest.Example("", want), got, _FLAGS | doctest.REPORT_NDIFF)
 
 
 def _without_variables(text: str) -> str:

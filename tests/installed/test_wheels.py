@@ -5,12 +5,11 @@ Run by ``tox run -e plugins`` alone: it installs and uninstalls packages in its 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from processes import output_of, pip, run
 
 TRAIN = """
 import torch, argus_core
@@ -44,22 +43,6 @@ loaded = {"torch", "argus_example", "argus_sklearn", "sklearn"} & set(sys.module
 assert not loaded, loaded
 print(result.output)
 """
-
-
-def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
-
-
-def output_of(code: str, folder: Path) -> str:
-    done = run(code, folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def pip(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture
