@@ -39,6 +39,7 @@ READING_ORDER = (
     "hooks",
     "steps",
     "parts",
+    "events",
     "progress",
     "engine",
     "metrics",
