@@ -107,6 +107,21 @@ def test_a_strategy_that_composes_is_found_to_do_so() -> None:
 
 
 @pytest.mark.usefixtures("_registry")
+def test_a_strategy_that_skips_updates_composes_with_an_average() -> None:
+    class SecondOnly:
+        asked = 0
+
+        @hookimpl
+        def allow_update(self) -> bool:
+            self.asked += 1
+            return self.asked % 2 == 0
+
+    argus_core.register("step", "second_only", SecondOnly)
+    subset = (Example("second_only"), Example("ema", {"decay": 0.9}))
+    assert check_composition(subset) is None
+
+
+@pytest.mark.usefixtures("_registry")
 def test_a_conflict_of_the_strategy_is_told_and_is_no_failure() -> None:
     class Picky(Plain):
         conflicts = {"sam": "one climb is enough"}

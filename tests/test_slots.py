@@ -117,6 +117,20 @@ def test_a_model_may_say_what_its_own_mean_divides_by() -> None:
     assert same_weights(model, twin, 1e-6)
 
 
+def test_an_integer_weight_divides_without_loss() -> None:
+    class Counted:
+        @hookimpl
+        def micro_batch_weight(self, micro_batch: tuple[Tensor, Tensor]) -> Tensor:
+            return (micro_batch[1] >= 0).sum()
+
+    double = {"nn_module": ("smooth", {"dtype": torch.float64})}
+    data = [(input.double(), target) for input, target in batches((7, 3, 5))]
+    model, plain = build(*CUT, given(Counted()), **double), build(*CUT, **double)
+    for each in (model, plain):
+        each.fit(data)
+    assert same_weights(model, plain, 1e-15)
+
+
 def test_a_batch_may_be_changed_in_training_alone() -> None:
     class Noise:
         @hookimpl

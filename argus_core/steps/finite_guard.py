@@ -44,15 +44,21 @@ class FiniteGuard:
         self.max_consecutive = max_consecutive
         self._skipped = 0
         self._looks_at_gradients = True
+        self._finite: Tensor | None = None  # whether the gradients were, before anything changed them
 
     @hookimpl
     def set_up(self, model: Model) -> None:
         self._looks_at_gradients = "grad_scaler" not in model.step_traits()
 
+    @hookimpl(tryfirst=True)
+    def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
+        # Clipping makes an infinite gradient look like any other.
+        self._finite = torch.isfinite(_largest(parameters)) if self._looks_at_gradients else None
+
     @hookimpl
-    def allow_update(self, loss: Tensor, parameters: tuple[nn.Parameter, ...]) -> bool:
-        largest = _largest(parameters) if self._looks_at_gradients else loss
-        finite = all_agree(torch.isfinite(loss) & torch.isfinite(largest), loss.device)
+    def allow_update(self, loss: Tensor) -> bool:
+        vote = torch.isfinite(loss)
+        finite = all_agree(vote if self._finite is None else vote & self._finite, loss.device)
         if not finite and self.policy == "raise":
             raise ArgusError(
                 f"the update is not finite: {_what(loss)}; the weights are as they were before it; "

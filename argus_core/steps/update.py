@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from argus_core.batch import batch_size
+from argus_core.device import widest_float
 from argus_core.errors import BuildError, ParamsError
 from argus_core.ranks import all_agree
 from argus_core.reduction import weigh
@@ -278,7 +279,7 @@ class Update:
         if self.model.loss_reduction() == "sum":
             return [None] * len(self.micro_batches)
         weight = self._weight or self.model.loss_weight
-        weights = [weight(micro_batch) for micro_batch in self.micro_batches]
+        weights = [_exact(weight(micro_batch)) for micro_batch in self.micro_batches]
         total = sum(weights)
         return [weight / total for weight in weights]
 
@@ -296,6 +297,11 @@ def _clear_gradients(optimizer: Any) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = None
+
+
+def _exact(weight: Any) -> Any:
+    """Return a weight that divides without loss: torch's integers would divide in float32."""
+    return weight.to(widest_float(weight.device)) if isinstance(weight, torch.Tensor) else weight
 
 
 def _ran_out(error: Exception) -> bool:

@@ -186,7 +186,9 @@ class _Average:
 
     @hookimpl
     def after_update(self, stepped: bool) -> None:
-        self.updates += stepped
+        if not stepped:
+            return
+        self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for average, parameter in zip(self.averages, self.module.parameters(), strict=True):
             average.copy_(decay * average + (1 - decay) * parameter.detach())
