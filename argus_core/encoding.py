@@ -28,7 +28,7 @@ from argus_core.params import NUMBERS, check_plain, is_object, plain_type
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["decode", "describe", "encode", "tensor_names"]
+__all__ = ["decode", "describe", "encode", "references", "tensor_names"]
 
 _SMALL = range(-(2**63), 2**64)
 _FLOATS = ("inf", "-inf", "nan")
@@ -94,7 +94,20 @@ def describe(encoded: Any) -> Any:
 
 def tensor_names(encoded: Any) -> list[str]:
     """Return the names of the tensors and arrays that encoded data refers to, in order."""
-    return list(dict.fromkeys(_references(encoded)))
+    return list(dict.fromkeys(references(encoded)))
+
+
+def references(encoded: Any) -> Iterator[str]:
+    """Return the name of a tensor or array for every time that encoded data refer to one, in order."""
+    if isinstance(encoded, list):
+        for item in encoded:
+            yield from references(item)
+    elif isinstance(encoded, dict):
+        for key, item in encoded.items():
+            if key in ("$tensor", "$ndarray") and isinstance(item, str):
+                yield item
+            else:
+                yield from references(item)
 
 
 def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -162,18 +175,6 @@ def _segment(key: str) -> str:
 
 def _quote(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
-
-
-def _references(encoded: Any) -> Iterator[str]:
-    if isinstance(encoded, list):
-        for item in encoded:
-            yield from _references(item)
-    elif isinstance(encoded, dict):
-        for key, item in encoded.items():
-            if key in ("$tensor", "$ndarray") and isinstance(item, str):
-                yield item
-            else:
-                yield from _references(item)
 
 
 def _decode(encoded: Any, tensors: Mapping[str, Tensor]) -> Any:
