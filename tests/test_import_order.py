@@ -44,6 +44,7 @@ READING_ORDER = (
     "checkpoint",
     "model",
     "saved",
+    "archive",
     "legacy",
     "loading",
     "config",
