@@ -78,6 +78,7 @@ def deflated(_: Path, path: Path) -> None:
     """Write a little that unpacks to a quarter of a gigabyte."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("a/data.pkl", pickle.dumps(state(), 2))
+        archive.writestr("a/version", b"3")
         archive.writestr("a/data/0", bytes(256 * MIB))
 
 
@@ -97,14 +98,24 @@ def patched(*changes: tuple[bytes, int, bytes]) -> Callable[[Path, Path], None]:
 
 
 def two_directories(_: Path, path: Path) -> None:
-    """Write an archive that has one table of contents where zipfile looks, and one where torch does."""
+    """Write an archive in which zipfile finds stored entries, and torch deflated ones of the same names."""
     deflated(_, path)
-    bomb = path.read_bytes()
-    place = struct.unpack("<L", bomb[-6:-2])[0]
-    patched()(_, path)
-    data = bytearray(bomb[:-22] + path.read_bytes())
-    data[-6:-2] = struct.pack("<L", place)
-    path.write_bytes(data)
+    bomb = path.read_bytes()[:-22]
+    with zipfile.ZipFile(path) as archive:
+        start, names = archive.start_dir, archive.namelist()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, pickle.dumps(state(), 2))
+    harmless = bytearray(path.read_bytes())
+    own_start = harmless.index(b"PK\1\2")
+    # zipfile takes the place of the table for where it should be, less what stands before the archive.
+    place = own_start
+    for name in names:
+        (offset,) = struct.unpack_from("<L", harmless, place + 42)
+        struct.pack_into("<L", harmless, place + 42, offset - own_start + start)
+        place += 46 + len(name)
+    struct.pack_into("<L", harmless, len(harmless) - 6, start)
+    path.write_bytes(bomb + harmless)
 
 
 def many_entries(_: Path, path: Path) -> None:
