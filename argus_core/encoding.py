@@ -34,7 +34,8 @@ _SMALL = range(-(2**63), 2**64)
 _FLOATS = ("inf", "-inf", "nan")
 _DEVICE = re.compile(r"[a-z]{1,20}(:[0-9]{1,4})?")
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]+")
-_HEXADECIMAL = re.compile(r"-?0x[0-9a-f]+")
+# No longer than the longest integer that is plain data.
+_HEXADECIMAL = re.compile(r"-?0x[0-9a-f]{1,3500}")
 
 # What a tag's payload must be in JSON.
 _PAYLOADS: dict[str, type] = {
