@@ -18,6 +18,7 @@ __all__ = ["AbstractSaved", "SavedFile", "SavedState"]
 
 # A loaded optimizer has copies of its own, even of what is stored once. Nothing else in a file is copied so.
 _MOST_COPIED = 2
+_CHOICES = (str, tuple, list, dict, type(None))
 # Characters. Similar names are looked for in time and memory that grow with the name.
 _LONGEST_NAME = 1000
 
@@ -53,7 +54,11 @@ class SavedFile(AbstractSaved):
         self.components = self._manifest["components"]
 
     def params(self) -> dict[str, Any]:
-        return self._decode_dict("params", self._manifest["params"])
+        params = self._decode_dict("params", self._manifest["params"])
+        # What chooses a part is looked at before it is parsed, and an array has no truth value.
+        if not all(isinstance(params.get(slot), _CHOICES) for slot in (*KIND_OF_PART, "step")):
+            raise _malformed(self._file.path, "params")
+        return params
 
     def module_state(self, slot: str) -> dict[str, Any]:
         prefix = PREFIXES[slot] + "/"

@@ -381,6 +381,8 @@ def test_a_flipped_bit_names_the_tensor(path: Path) -> None:
         ("extra", None),
         ("optimizer", {"state": {}}),
         ("params", {"$tuple": []}),
+        ("params", {"step": {"$tensor": "nn/out.bias"}}),
+        ("params", {"loss": 5}),
         ("extra", {"nn": 5}),
         ("components", {"step": [None]}),
         ("optimizer", {"state": [], "param_groups": []}),
@@ -448,6 +450,18 @@ def test_optimizer_state_that_copies_one_tensor_often_is_refused(path: Path) -> 
     with pytest.raises(UnsafeCheckpointError, match="the manifest's 'optimizer' is not as argus_core writes"):
         load_model(path)
     assert load_model(path, optimizer=None).optimizer is None
+
+
+def test_optimizer_state_that_the_optimizer_stumbles_over_is_named(path: Path) -> None:
+    trained().save(path, optimizer_state=True)
+
+    def hostile(manifest: Any) -> None:
+        groups = manifest["optimizer"]["param_groups"]
+        groups[0]["capturable"] = {"$tensor": "optimizer/out.weight/exp_avg"}
+
+    rewrite(path, hostile)
+    with pytest.raises(StateMismatchError, match="state does not fit AdamW: Boolean value .*; load with opt"):
+        load_model(path)
 
 
 def test_a_lazy_network_takes_its_shapes_from_the_file(path: Path) -> None:
