@@ -48,7 +48,7 @@ def _resolve_one(device: Any) -> torch.device:
         return next((torch.device(kind) for kind in _PREFERENCE if _count(kind)), torch.device("cpu"))
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         hint = (
             "; did you mean 'cuda'?" if device == "gpu" else near(str(device), ["auto", "cpu", *_PREFERENCE])
         )

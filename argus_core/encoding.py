@@ -28,13 +28,14 @@ from argus_core.params import NUMBERS, check_plain, is_object, plain_type
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["decode", "describe", "encode", "tensor_names"]
+__all__ = ["decode", "describe", "encode", "references", "tensor_names"]
 
 _SMALL = range(-(2**63), 2**64)
 _FLOATS = ("inf", "-inf", "nan")
 _DEVICE = re.compile(r"[a-z]{1,20}(:[0-9]{1,4})?")
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]+")
-_HEXADECIMAL = re.compile(r"-?0x[0-9a-f]+")
+# No longer than the longest integer that is plain data.
+_HEXADECIMAL = re.compile(r"-?0x[0-9a-f]{1,3500}")
 
 # What a tag's payload must be in JSON.
 _PAYLOADS: dict[str, type] = {
@@ -94,7 +95,20 @@ def describe(encoded: Any) -> Any:
 
 def tensor_names(encoded: Any) -> list[str]:
     """Return the names of the tensors and arrays that encoded data refers to, in order."""
-    return list(dict.fromkeys(_references(encoded)))
+    return list(dict.fromkeys(references(encoded)))
+
+
+def references(encoded: Any) -> Iterator[str]:
+    """Return the name of a tensor or array for every time that encoded data refer to one, in order."""
+    if isinstance(encoded, list):
+        for item in encoded:
+            yield from references(item)
+    elif isinstance(encoded, dict):
+        for key, item in encoded.items():
+            if key in ("$tensor", "$ndarray") and isinstance(item, str):
+                yield item
+            else:
+                yield from references(item)
 
 
 def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -162,18 +176,6 @@ def _segment(key: str) -> str:
 
 def _quote(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
-
-
-def _references(encoded: Any) -> Iterator[str]:
-    if isinstance(encoded, list):
-        for item in encoded:
-            yield from _references(item)
-    elif isinstance(encoded, dict):
-        for key, item in encoded.items():
-            if key in ("$tensor", "$ndarray") and isinstance(item, str):
-                yield item
-            else:
-                yield from _references(item)
 
 
 def _decode(encoded: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -7,7 +7,6 @@
     ├── AmbiguousNameError      several providers have it
     ├── BrokenPluginError       its provider cannot be imported
     ├── BlockedPluginError      its provider is switched off
-    ├── MissingPluginError      a checkpoint needs a package that is not installed
     ├── SpecError               a choice of a component has the wrong shape
     ├── ParamsError             parameters are not plain data, or not the factory's
     ├── BuildError              a component, or a model made of them, cannot be built
@@ -17,6 +16,7 @@
         ├── CorruptCheckpointError    the file is not what was written
         ├── UnsafeCheckpointError     the file asks for what is never done
         ├── NewerCheckpointError      a newer argus_core wrote it
+        ├── MissingPluginError        it needs a package that is not installed
         └── StateMismatchError        its state does not fit the model
 """
 
@@ -68,10 +68,6 @@ class BlockedPluginError(ArgusError):
     """The component's provider is switched off by the environment."""
 
 
-class MissingPluginError(ArgusError):
-    """A checkpoint names components that no installed package provides."""
-
-
 class SpecError(ArgusError):
     """What was written to choose a component has the wrong shape."""
 
@@ -106,6 +102,10 @@ class UnsafeCheckpointError(CheckpointError):
 
 class NewerCheckpointError(CheckpointError):
     """The file's schema is newer than this argus_core."""
+
+
+class MissingPluginError(CheckpointError):
+    """A checkpoint names components that no installed package provides."""
 
 
 class StateMismatchError(CheckpointError):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
+from argus_core.archive import check_archive
+from argus_core.errors import CheckpointError, UnsafeCheckpointError
 
 __all__ = ["is_legacy", "read_legacy"]
 
 _KEYS = ("model_name", "params", "nn_state_dict")
+# Containers in containers, and values in all of them: what is met twice counts twice, as it does when copied.
+_MAX_LEVELS = 64
+_MAX_VALUES = 2**20
 
 
 def is_legacy(file_path: Path) -> bool:
@@ -40,40 +44,80 @@ def read_legacy(file_path: Path) -> dict[str, Any]:
         UnsafeCheckpointError: it is compressed, lies about its size, or asks for other objects.
         CheckpointError: it is not a pytorch-argus checkpoint.
     """
-    _check_archive(file_path)
+    check_archive(file_path)
     try:
         state = torch.load(file_path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler's errors have many types; all mean the same here
         raise UnsafeCheckpointError(
-            f"{file_path} asks for objects that are not tensors or plain data "
-            f"({str(error).splitlines()[0]}); save it again from code that you trust"
+            f"{file_path} does not hold tensors and plain data as torch.save writes them "
+            f"({str(error).partition(chr(10))[0]}); save it again from code that you trust"
         ) from error
     if not isinstance(state, dict) or any(key not in state for key in _KEYS):
         raise CheckpointError(
             f"{file_path} is no pytorch-argus checkpoint: it lacks {', '.join(_KEYS)}; "
             "read it with torch.load(weights_only=True), or give state_load_func"
         )
+    _check_sizes(state, file_path)
     return state
 
 
-def _check_archive(file_path: Path) -> None:
-    """Refuse an archive that would grow in memory or whose entries are not what was written."""
+def _check_sizes(state: dict[str, Any], file_path: Path) -> None:
+    """Refuse tensors and containers that would take more memory, once they are copied, than the file has."""
+    scales = _Scales()
     try:
-        with zipfile.ZipFile(file_path) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise UnsafeCheckpointError(
-                    f"{file_path} is compressed, which torch.save never does; do not load it"
-                )
-            if len({entry.filename for entry in entries}) < len(entries):
-                raise UnsafeCheckpointError(f"{file_path} has two entries of one name; do not load it")
-            if sum(entry.file_size for entry in entries) > file_path.stat().st_size:
-                raise UnsafeCheckpointError(f"{file_path} claims more data than it has; do not load it")
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise CorruptCheckpointError(
-            f"{file_path} is damaged, or older than torch 1.6's archive format ({error}); "
-            "restore it, or save it again with a newer torch"
-        ) from error
-    if damaged is not None:
-        raise CorruptCheckpointError(f"{file_path} is damaged in {damaged!r}; restore it from a copy")
+        values = scales.weigh(state).values
+        # Of these, the optimizer makes a copy each, whatever they have in common.
+        copied = scales.weigh(state.get("optimizer_state_dict")).size
+    except RecursionError:
+        raise UnsafeCheckpointError(
+            f"{file_path} has more than {_MAX_LEVELS} levels, or something that holds itself; do not load it"
+        ) from None
+    if values > _MAX_VALUES or max(copied, scales.largest) > file_path.stat().st_size:
+        raise UnsafeCheckpointError(f"{file_path} claims more data than it has; do not load it")
+
+
+class _Weight(NamedTuple):
+    """What is in a value: levels of containers, values with itself, bytes of tensors."""
+
+    levels: int = 0
+    values: int = 1
+    size: int = 0
+
+
+class _Scales:
+    """Weighs nested containers; what is met twice counts twice, and takes no longer.
+
+    Attributes:
+        largest: the bytes of the largest tensor so far.
+    """
+
+    def __init__(self) -> None:
+        self.largest = 0
+        self._known: dict[int, _Weight] = {}
+
+    def weigh(self, value: object, levels: int = _MAX_LEVELS) -> _Weight:
+        """Return what is in a value.
+
+        Raises:
+            RecursionError: it has more than ``levels`` levels, or no end of them.
+        """
+        if isinstance(value, Tensor):
+            size = value.numel() * value.element_size()
+            self.largest = max(self.largest, size)
+            return _Weight(size=size)
+        if not isinstance(value, dict | list | tuple | set):
+            return _Weight()
+        if id(value) not in self._known:
+            if levels == 0:
+                raise RecursionError
+            items = [*value, *value.values()] if isinstance(value, dict) else value
+            parts = [self.weigh(item, levels - 1) for item in items]
+            self._known[id(value)] = _Weight(
+                1 + max((part.levels for part in parts), default=0),
+                1 + sum(part.values for part in parts),
+                sum(part.size for part in parts),
+            )
+        known = self._known[id(value)]
+        if known.levels > levels:
+            raise RecursionError
+        return known

@@ -27,10 +27,9 @@ __all__ = [
     "describe",
     "dumps",
     "encode",
-    "excess",
+    "excess_length",
     "loads",
     "migrate",
-    "strict_json",
     "tensor_names",
 ]
 
@@ -60,7 +59,7 @@ def dumps(manifest: dict[str, Any]) -> bytes:
     """
     _check_json(manifest, "manifest", MAX_LEVELS)
     data = canonical(manifest)
-    if why := excess(data):
+    if why := _excess(data):
         raise ParamsError(f"the manifest {why}; keep large data in tensors or arrays")
     return data
 
@@ -72,9 +71,9 @@ def loads(data: bytes) -> dict[str, Any]:
         UnsafeCheckpointError: it is too big or too deep.
         CorruptCheckpointError: it is not the canonical JSON of an object.
     """
-    if len(data) > MAX_BYTES:
-        raise UnsafeCheckpointError(f"the manifest {excess(data)}; argus_core does not write such files")
-    manifest = strict_json(data, "the manifest")
+    if why := _excess(data):
+        raise UnsafeCheckpointError(f"the manifest {why}; argus_core does not write such files")
+    manifest = _strict_json(data)
     if not isinstance(manifest, dict):
         raise CorruptCheckpointError(
             f"the manifest is a {type(manifest).__name__}, not an object; use another copy"
@@ -88,6 +87,7 @@ def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
     Raises:
         NewerCheckpointError: its schema is newer than `SCHEMA`.
         CorruptCheckpointError: it has no schema number that was ever in use.
+        UnsafeCheckpointError: it lacks what every manifest of its schema has.
     """
     schema = manifest.get("schema")
     if type(schema) is not int or schema < 1:
@@ -100,37 +100,23 @@ def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
             f"this argus-torch reads schemas up to {SCHEMA}: pip install --upgrade argus-torch"
         )
     for older in range(schema, SCHEMA):
-        manifest = {**MIGRATIONS[older](manifest), "schema": older + 1}
+        try:
+            manifest = {**MIGRATIONS[older](manifest), "schema": older + 1}
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise UnsafeCheckpointError(
+                f"the manifest of schema {older} is not as argus_core wrote it "
+                f"({type(error).__name__}: {error}); do not trust this file"
+            ) from error
     return manifest
-
-
-def strict_json(data: bytes, what: str) -> Any:
-    """Return what canonical JSON says; ``what`` begins the messages.
-
-    Raises:
-        UnsafeCheckpointError: it would take far more memory than a checkpoint's does, or is too deep.
-        CorruptCheckpointError: it is not JSON, not canonical, or names a key twice.
-    """
-    if why := excess(data, limit=len(data)):
-        raise UnsafeCheckpointError(f"{what} {why}; argus_core does not write such files")
-    try:
-        value = json.loads(
-            data.decode("ascii"), object_pairs_hook=_unique, parse_int=_short_int, parse_constant=_no_constant
-        )
-        _check_levels(value, what)
-        same = canonical(value) == data
-    except RecursionError:
-        raise _too_deep(what) from None
-    except ValueError as error:
-        raise CorruptCheckpointError(f"{what} is damaged ({error}); use another copy") from error
-    if not same:
-        raise CorruptCheckpointError(f"{what} is damaged (not as it was written); use another copy")
-    return value
 
 
 def canonical(value: Any) -> bytes:
     """Return the one text of JSON-able data."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return _canonical(value).encode("ascii")
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def _writer(manifest: dict[str, Any]) -> str:
@@ -139,14 +125,34 @@ def _writer(manifest: dict[str, Any]) -> str:
     return str(describe(version))[:40] if isinstance(version, str) else "of an unknown version"
 
 
-def excess(data: bytes, limit: int = MAX_BYTES) -> str | None:
-    """Return what about JSON is more than will be parsed, as the end of a sentence, or None."""
-    if len(data) > limit:
-        return f"takes {len(data):,} bytes, and {limit:,} is the most"
+def excess_length(length: int) -> str | None:
+    """Return what is wrong with a manifest of ``length`` bytes, as the end of a sentence, or None."""
+    if length > MAX_BYTES:
+        return f"takes {length:,} bytes, and {MAX_BYTES:,} is the most"
+    return None
+
+
+def _excess(data: bytes) -> str | None:
     containers = data.count(b"[") + data.count(b"{")
     if containers > MAX_CONTAINERS:
         return f"holds {containers:,} lists and objects, and {MAX_CONTAINERS:,} is the most"
-    return None
+    return excess_length(len(data))
+
+
+def _strict_json(data: bytes) -> Any:
+    """Return what canonical JSON says."""
+    try:
+        text = data.decode("ascii")
+        value = json.loads(text, object_pairs_hook=_unique, parse_int=_short_int, parse_constant=_no_constant)
+        _check_levels(value)
+        same = _canonical(value) == text
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise CorruptCheckpointError(f"the manifest is damaged ({error}); use another copy") from error
+    if not same:
+        raise CorruptCheckpointError("the manifest is damaged (not as it was written); use another copy")
+    return value
 
 
 def _check_json(value: Any, where: str, levels: int) -> None:
@@ -163,23 +169,24 @@ def _check_json(value: Any, where: str, levels: int) -> None:
         )
 
 
-def _check_levels(value: Any, what: str) -> None:
-    level = [value]
-    for _ in range(MAX_LEVELS + 1):
+def _check_levels(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_LEVELS):
+        # Only containers: numbers and strings may be many times as many.
         level = [
-            item for container in level if isinstance(container, dict | list) for item in _contents(container)
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, dict | list)
         ]
-    if level:
-        raise _too_deep(what)
+        if not level:
+            return
+    raise _too_deep()
 
 
-def _contents(container: dict[str, Any] | list[Any]) -> Any:
-    return container.values() if isinstance(container, dict) else container
-
-
-def _too_deep(what: str) -> UnsafeCheckpointError:
+def _too_deep() -> UnsafeCheckpointError:
     return UnsafeCheckpointError(
-        f"{what} has more than {MAX_LEVELS} levels; argus_core does not write such files"
+        f"the manifest has more than {MAX_LEVELS} levels; argus_core does not write such files"
     )
 
 

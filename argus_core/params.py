@@ -35,6 +35,9 @@ _PLAIN_TYPES: dict[type, str] = {
     pathlib.WindowsPath: "path",
 }
 
+# Python prints no longer integers, and messages are made of what they are about.
+_MOST_BITS = 14_000
+
 _KEYS = frozenset({"none", "bool", "int", "float", "str"})
 
 # The numpy types of which scalars are plain data.
@@ -62,6 +65,8 @@ def check_plain(value: object, where: str = "params") -> None:
 
 def plain_type(value: object) -> str | None:
     """Return which sort of plain data a value is (its contents aside), or None if it is none."""
+    if type(value) is int and value.bit_length() > _MOST_BITS:
+        return None
     return _PLAIN_TYPES.get(type(value)) or _torch_type(value) or _numpy_type(value)
 
 
@@ -141,8 +146,9 @@ def _check_key(key: object, where: str, levels: int) -> None:
         for item in key:
             _check_key(item, where, levels - _levels(key))
     elif plain_type(key) not in _KEYS:
+        shown = "of too many bits" if type(key) is int else repr(key)
         raise ParamsError(
-            f"{where} has the key {key!r} of type {type(key).__name__}; "
+            f"{where} has the key {shown} of type {type(key).__name__}; "
             "keys are strings, numbers, booleans, None or tuples of these"
         )
 
@@ -152,6 +158,8 @@ def _description(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__qualname__}; register it and choose it by name"
     name = type(value).__name__
+    if type(value) is int:
+        return f"an integer of {value.bit_length():,} bits, and {_MOST_BITS:,} is the most; give it as bytes"
     if name in {"function", "builtin_function_or_method", "method", "partial"}:
         return "a function; register it and choose it by name"
     if callable(value):

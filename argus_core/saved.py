@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.checkpoint import PREFIXES
-from argus_core.encoding import decode, tensor_names
+from argus_core.encoding import decode, references, tensor_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
 from argus_core.parts import KIND_OF_PART
 from argus_core.state import number_optimizer_state
 from argus_core.storage import CheckpointFile
 
 __all__ = ["AbstractSaved", "SavedFile", "SavedState"]
+
+# A loaded optimizer has copies of its own, even of what is stored once. Nothing else in a file is copied so.
+_MOST_COPIED = 2
+_CHOICES = (str, tuple, list, dict, type(None))
+# Characters. Similar names are looked for in time and memory that grow with the name.
+_LONGEST_NAME = 1000
 
 
 class AbstractSaved(ABC):
@@ -56,7 +62,11 @@ class SavedFile(AbstractSaved):
         self.components = self._manifest["components"]
 
     def params(self) -> dict[str, Any]:
-        return self._decode_dict("params", self._manifest["params"])
+        params = self._decode_dict("params", self._manifest["params"])
+        # What chooses a part is looked at before it is parsed, and an array has no truth value.
+        if not all(isinstance(params.get(slot), _CHOICES) for slot in (*KIND_OF_PART, "step")):
+            raise _malformed(self._file.path, "params")
+        return params
 
     def module_state(self, slot: str) -> dict[str, Any]:
         prefix = PREFIXES[slot] + "/"
@@ -74,6 +84,9 @@ class SavedFile(AbstractSaved):
         encoded = self._manifest.get("optimizer")
         if encoded is None:
             return None, None
+        header = self._file.header
+        if self._copied(encoded) > _MOST_COPIED * (header.file_size - header.payload_start):
+            raise _malformed(self._file.path, "optimizer")
         named = self._decode(encoded)
         if not _is_named_state(named):
             raise _malformed(self._file.path, "optimizer")
@@ -94,6 +107,12 @@ class SavedFile(AbstractSaved):
 
     def extra_state(self) -> dict[str, Any]:
         return self._decode_dict("extra_state", self._manifest.get("extra_state", {}))
+
+    def _copied(self, encoded: Any) -> int:
+        """Return the bytes of the tensors in encoded data, of each as often as it is met."""
+        header = self._file.header
+        owners = (header.aliases.get(name, name) for name in references(encoded))
+        return sum(header.entries[name].size for name in owners if name in header.entries)
 
     def _decode_dict(self, section: str, encoded: Any) -> dict[str, Any]:
         decoded = self._decode(encoded)
@@ -137,6 +156,7 @@ def _is_record(record: Any) -> bool:
         isinstance(record, dict)
         and isinstance(record.get("as"), str)
         and all(field in record and isinstance(record[field], str | None) for field in fields)
+        and max(len(record[field] or "") for field in fields) <= _LONGEST_NAME
     )
 
 

@@ -113,9 +113,10 @@ def load_optimizer_state(
         state = _renumber(state, [names.index(name) for name in built])
     try:
         optimizer.load_state_dict(dict(state))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # an optimizer that is given what no optimizer saved may raise anything
+        reason = " ".join(str(error).split())
         raise StateMismatchError(
-            f"the stored optimizer state does not fit {type(optimizer).__name__}: {error}; "
+            f"the stored optimizer state does not fit {type(optimizer).__name__}: {reason}; "
             "load with optimizer=None"
         ) from error
 

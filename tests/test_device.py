@@ -50,6 +50,7 @@ def test_auto_may_stand_in_a_list() -> None:
         (None, ""),
         (1.5, ""),
         ({"cuda": 0}, ""),
+        (10**30, ""),
         ([["cpu"]], ""),
     ],
     ids=str,

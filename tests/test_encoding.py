@@ -80,9 +80,18 @@ def test_tags(value: object, encoded: object) -> None:
     assert encode(value, "params", {}) == encoded
 
 
-def test_a_number_of_any_length_comes_back() -> None:
-    value = -(3**20_000)
+def test_the_longest_number_comes_back() -> None:
+    value = -(2**14_000 - 1)
     assert through_json(value) == value
+
+
+def test_a_number_that_python_would_not_print_is_refused_both_ways() -> None:
+    with pytest.raises(
+        ParamsError, match="^params is an integer of 14,001 bits, and 14,000 is the most; give"
+    ):
+        encode(2**14_000, "params", {})
+    with pytest.raises(UnsafeCheckpointError, match="holds .*0x1000.*, which argus_core does not write"):
+        decode({"$int": "0x1" + "0" * 3500}, {})
 
 
 def test_the_order_of_a_dict_is_kept() -> None:

@@ -51,6 +51,7 @@ READING_ORDER = (
     "resume",
     "training",
     "model",
+    "archive",
     "legacy",
     "loading",
     "testing",

@@ -17,6 +17,7 @@ from argus_core import (
     CorruptCheckpointError,
     MissingPluginError,
     Model,
+    ParamsError,
     SpecError,
     StateMismatchError,
     UnsafeCheckpointError,
@@ -33,6 +34,9 @@ PARAMS: dict[str, Any] = {
     "step": [("accumulate", {"steps": 2}), ("clip_grad_norm", {"max_norm": 1.0})],
     "device": "cpu",
 }
+
+
+FIELDS = ("as", "name", "provider", "version", "entry_point")
 
 
 class Tied(nn.Module):
@@ -373,9 +377,12 @@ def test_a_flipped_bit_names_the_tensor(path: Path) -> None:
         ("components", {"nn_module": 3}),
         ("components", {"step": 3}),
         ("components", {"step": [{"as": "amp"}]}),
+        ("components", {"loss": {**dict.fromkeys(FIELDS), "as": "a" * 1001}}),
         ("extra", None),
         ("optimizer", {"state": {}}),
         ("params", {"$tuple": []}),
+        ("params", {"step": {"$tensor": "nn/out.bias"}}),
+        ("params", {"loss": 5}),
         ("extra", {"nn": 5}),
         ("components", {"step": [None]}),
         ("optimizer", {"state": [], "param_groups": []}),
@@ -403,6 +410,57 @@ def test_names_in_a_file_are_looked_up_and_never_imported(path: Path, name: str)
 
     rewrite(path, hostile)
     with pytest.raises(MissingPluginError, match="not available here"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("slot", ["nn_module", "loss", "optimizer", "prediction_transform", "step"])
+def test_parameters_in_a_file_are_checked_before_any_factory_is_called(path: Path, slot: str) -> None:
+    called: list[str] = []
+
+    def own_part(lr: float = 0.1) -> Any:
+        called.append(slot)
+
+    def own_optimizer(params: Any, lr: float = 0.1) -> Any:
+        called.append(slot)
+
+    trained(step="amp").save(path)
+    kind = "transform" if slot == "prediction_transform" else slot
+    argus_core.register(kind, "own", own_optimizer if slot == "optimizer" else own_part)
+
+    def hostile(manifest: Any) -> None:
+        choice = {"$tuple": ["own", {"lr": 1.0, "path": "/etc/passwd"}]}
+        manifest["params"][slot] = [choice] if slot == "step" else choice
+        record = {**manifest["components"]["loss"], "as": "own", "name": None}
+        manifest["components"][slot] = [record] if slot == "step" else record
+
+    rewrite(path, hostile)
+    with pytest.raises(ParamsError, match=r"'own' does not take these parameters .*'path'.*given \(lr=1.0"):
+        load_model(path)
+    assert called == []
+
+
+def test_optimizer_state_that_copies_one_tensor_often_is_refused(path: Path) -> None:
+    trained().save(path, optimizer_state=True)
+
+    def hostile(manifest: Any) -> None:
+        slots = manifest["optimizer"]["state"]["out.bias"]
+        slots.update({f"copy{index}": {"$tensor": "optimizer/out.bias/exp_avg"} for index in range(1000)})
+
+    rewrite(path, hostile)
+    with pytest.raises(UnsafeCheckpointError, match="the manifest's 'optimizer' is not as argus_core writes"):
+        load_model(path)
+    assert load_model(path, optimizer=None).optimizer is None
+
+
+def test_optimizer_state_that_the_optimizer_stumbles_over_is_named(path: Path) -> None:
+    trained().save(path, optimizer_state=True)
+
+    def hostile(manifest: Any) -> None:
+        groups = manifest["optimizer"]["param_groups"]
+        groups[0]["capturable"] = {"$tensor": "optimizer/out.weight/exp_avg"}
+
+    rewrite(path, hostile)
+    with pytest.raises(StateMismatchError, match="state does not fit AdamW: Boolean value .*; load with opt"):
         load_model(path)
 
 

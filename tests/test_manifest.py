@@ -130,6 +130,14 @@ def test_older_schemas_migrate_step_by_step(monkeypatch: pytest.MonkeyPatch) -> 
     assert old == {"schema": 1, "a": 1}
 
 
+def test_manifest_that_a_migration_does_not_take_is_unsafe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "SCHEMA", 2)
+    monkeypatch.setitem(manifest.MIGRATIONS, 1, lambda old: {**old, "b": old["a"]["b"]})
+    for old in ({"schema": 1}, {"schema": 1, "a": 1}, {"schema": 1, "a": []}):
+        with pytest.raises(UnsafeCheckpointError, match="of schema 1 is not as argus_core wrote it .*do not"):
+            migrate(old)
+
+
 def test_every_older_schema_has_a_migration() -> None:
     assert set(manifest.MIGRATIONS) == set(range(1, manifest.SCHEMA))
 

@@ -115,6 +115,13 @@ def test_value_that_holds_itself_is_refused() -> None:
     refused(value, "or holds itself .*; make it flatter")
 
 
+@pytest.mark.parametrize(
+    "value", [2**14_000, -(2**14_000), (2**20_000,), {2**14_000: 1}, {(1, 2**14_000): 1}]
+)
+def test_integer_that_no_message_could_hold_is_refused(value: object) -> None:
+    refused({"a": value}, r"^params\['a'\].* (of 14,001 bits|of 20,001 bits|the key of too many bits)")
+
+
 def test_key_may_not_be_nested_without_end() -> None:
     key: tuple[object, ...] = ()
     for _ in range(MAX_LEVELS):

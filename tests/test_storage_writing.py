@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
-import random
-import signal
 import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
+from processes import running
 
 from argus_core.errors import CheckpointError
 from argus_core.storage import CheckpointFile, write
@@ -175,27 +176,6 @@ def test_folder_without_permission_is_told(path: Path) -> None:
     assert_old(path)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_killed_writer_leaves_the_old_or_the_new_file(path: Path) -> None:
-    rng = random.Random(0)
-    for _ in range(12):
-        child = os.fork()
-        if child == 0:
-            try:
-                while True:
-                    write(path, BIG, {"run": "new"})
-            finally:
-                os._exit(1)
-        time.sleep(rng.uniform(0.01, 0.1))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        with CheckpointFile(path) as file:
-            tensors = file.read()
-        assert set(tensors) in ({"a"}, set(BIG))
-    write(path, {"a": torch.ones(3)}, {"run": "old"})
-    assert_old(path)
-
-
 # Several writers
 
 
@@ -207,20 +187,16 @@ def test_threads_leave_one_whole_file(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-def write_often(path: Path, run: int) -> None:
+def write_often(path: Path, run: int, connection: Connection) -> None:
     for _ in range(5):
         write(path, {"a": torch.full((300_000,), run)}, {"run": run})
+    connection.send("written")
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_processes_leave_one_whole_file(path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=write_often, args=(path, run)) for run in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(running(write_often, path, run)) for run in range(3)]
+        assert [connection.recv() for _, connection in writers] == ["written"] * 3
     with CheckpointFile(path) as file:
         assert set(file.read()["a"].tolist()) == {file.header.manifest["run"]}
     assert os.listdir(path.parent) == [path.name]
@@ -290,6 +266,38 @@ def test_file_that_a_writer_elsewhere_holds_stays(path: Path, dead: int) -> None
         assert held.exists()
     write(path, {}, {})
     assert not held.exists()
+
+
+def test_file_that_a_writer_elsewhere_swept_before_it_was_held_is_made_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, swept = fcntl.flock, []
+
+    def sweep_first(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.extend(path.parent.glob(f".{path.name}.*.tmp"))
+            swept[0].unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", sweep_first)
+    write(path, {"a": torch.ones(3)}, {"run": "old"})
+    assert_old(path)
+
+
+def test_file_that_a_writer_elsewhere_looks_at_is_made_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, looked = fcntl.flock, []
+
+    def look_first(descriptor: int, operation: int) -> None:
+        if not looked:
+            looked.append(descriptor)
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", look_first)
+    write(path, {"a": torch.ones(3)}, {"run": "old"})
+    assert_old(path)
 
 
 def test_system_without_locks_goes_by_process_and_age(

@@ -12,9 +12,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError, near
-from argus_core.storage.crc import fill
-from argus_core.storage.header import MAX_BYTES, Header, parse
+from argus_core.errors import CheckpointError, CorruptCheckpointError, near
+from argus_core.storage.header import Header, check_length, parse
 
 if TYPE_CHECKING:
     import torch
@@ -184,10 +183,7 @@ def _read_header(file: FileIO) -> Header:
         raise CorruptCheckpointError(
             f"not an argus checkpoint, or cut off in the header ({size:,} bytes are left); use another copy"
         )
-    if length > MAX_BYTES:
-        raise UnsafeCheckpointError(
-            f"the header takes {length:,} bytes, and {MAX_BYTES:,} is the most; do not trust this file"
-        )
+    check_length(length)
     header = parse(_first_bytes(file, 8 + length))
     if header.file_size != size:
         raise CorruptCheckpointError(_size_problem(header, size))
@@ -195,9 +191,11 @@ def _read_header(file: FileIO) -> Header:
 
 
 def _first_bytes(file: FileIO, count: int) -> bytes:
-    data = bytearray(count)
-    fill(file, 0, memoryview(data), "the header")
-    return bytes(data)
+    file.seek(0)
+    data = file.read(count)
+    if len(data) < count:
+        raise CorruptCheckpointError("the file was cut off in the header while it was read; use another copy")
+    return data
 
 
 def _refuse_others(start: bytes) -> None:

@@ -13,15 +13,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
-from argus_core.manifest import canonical, dumps, excess, loads, migrate, strict_json
+from argus_core.manifest import canonical, dumps, excess_length, loads, migrate
 from argus_core.storage.crc import chunk_count
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 
-__all__ = ["MAX_BYTES", "Header", "parse", "place", "render"]
+__all__ = ["Header", "check_length", "parse", "place", "render"]
 
-# Room for a manifest of 16 MiB, which takes up to twice that as a JSON string, and for as much of tensors.
-MAX_BYTES = 64 * 2**20
+# Room for a manifest of 16 MiB, which takes a little more as a JSON string, and for the table of its tensors.
+_MAX_BYTES = 40 * 2**20
 _ALIGNMENT = 8
+
+# What stands before and after the manifest: inside of it, no quotation mark follows a comma unescaped.
+_BEFORE = b'{"__metadata__":{"argus":"'
+_AFTER = b'","argus_crc":"'
+# Bytes beyond which a header of others is not even looked at: it takes a dozen times as much in memory.
+_FOREIGN = 2**20
 
 _HEX = re.compile(r"[0-9a-f]{8}")
 
@@ -77,49 +83,90 @@ def parse(data: bytes) -> Header:
         UnsafeCheckpointError: it is what argus_core never writes.
         NewerCheckpointError: a newer argus_core wrote it.
     """
-    text = _manifest_text(data[8:].rstrip(b" "))
+    check_length(len(data) - 8)
+    text = _manifest_text(data)
     manifest = migrate(loads(text))
     entries = _entries(manifest.get("tensors"))
     aliases = _aliases(manifest.get("aliases"), entries)
-    if _render(text, entries) != data:
+    if not _is_rendered(data, text, entries):
         raise CorruptCheckpointError("the header is damaged (it contradicts the manifest); use another copy")
     return Header(manifest, entries, aliases, payload_start=len(data))
 
 
+def check_length(length: int) -> None:
+    """Check that a header takes no more bytes than any that argus_core writes.
+
+    Raises:
+        UnsafeCheckpointError: it does.
+    """
+    if length > _MAX_BYTES:
+        raise UnsafeCheckpointError(
+            f"the header takes {length:,} bytes, and {_MAX_BYTES:,} is the most; do not trust this file"
+        )
+
+
 def _render(text: bytes, entries: dict[str, Entry]) -> bytes:
-    metadata = {"argus": text.decode("ascii"), "argus_crc": _hex(zlib.crc32(text)), "format": "pt"}
-    header = {"__metadata__": metadata, **{name: _as_safetensors(entry) for name, entry in entries.items()}}
-    data = canonical(header)
-    data += b" " * (-len(data) % _ALIGNMENT)
-    return len(data).to_bytes(8, "little") + data
+    escaped = _escaped(text)
+    rest = _rest(text, entries)
+    length = len(_BEFORE) + len(escaped) + len(rest)
+    padding = -length % _ALIGNMENT
+    return b"".join(((length + padding).to_bytes(8, "little"), _BEFORE, escaped, rest, b" " * padding))
+
+
+def _is_rendered(data: bytes, text: bytes, entries: dict[str, Entry]) -> bool:
+    """Return whether `_render` gives these bytes, without all of them a second time."""
+    start, end = 8 + len(_BEFORE), data.find(_AFTER)
+    rest = _rest(text, entries)
+    padding = len(data) - end - len(rest)
+    return (
+        int.from_bytes(data[:8], "little") == len(data) - 8
+        and padding == -(end - 8 + len(rest)) % _ALIGNMENT
+        and data.endswith(rest + b" " * padding)
+        and memoryview(data)[start:end] == _escaped(text)
+    )
+
+
+def _escaped(text: bytes) -> bytes:
+    """Return canonical JSON as it stands in a JSON string: it is ASCII without control characters."""
+    return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+
+
+def _rest(text: bytes, entries: dict[str, Entry]) -> bytes:
+    """Return what follows the manifest in the header, padding aside."""
+    tensors = canonical({name: _as_safetensors(entry) for name, entry in entries.items()})
+    metadata = _AFTER + _hex(zlib.crc32(text)).encode("ascii") + b'","format":"pt"}'
+    return metadata + (b"}" if tensors == b"{}" else b"," + tensors[1:])
 
 
 def _manifest_text(data: bytes) -> bytes:
-    """Return the manifest's JSON out of the header's."""
-    if _is_foreign(data):
-        raise CheckpointError(
-            "not an argus checkpoint: a safetensors file without a manifest; read it with "
-            "safetensors.torch.load_file"
-        )
-    header = strict_json(data, "the header")
-    match header:
-        case {"__metadata__": {"argus": str(text), "argus_crc": str(checksum)}} if text.isascii():
-            encoded = text.encode("ascii")
-        case _:
-            raise CorruptCheckpointError("the header is damaged (it holds no manifest); use another copy")
-    if checksum != _hex(zlib.crc32(encoded)):
+    """Return the manifest's JSON out of the header's, which may hold anything else."""
+    start, end = 8 + len(_BEFORE), data.find(_AFTER)
+    if not data.startswith(_BEFORE, 8) or end < start:
+        if _is_foreign(data):
+            raise CheckpointError(
+                "not an argus checkpoint: a safetensors file without a manifest; read it with "
+                "safetensors.torch.load_file"
+            )
+        raise CorruptCheckpointError("the header is damaged (it holds no manifest); use another copy")
+    # Canonical JSON leaves these two to be escaped. The length counts before anything is copied.
+    length = end - start - data.count(b'\\"', start, end) - data.count(b"\\\\", start, end)
+    if why := excess_length(length):
+        raise UnsafeCheckpointError(f"the manifest {why}; do not trust this file")
+    text = data[start:end].replace(b'\\"', b'"').replace(b"\\\\", b"\\")
+    checksum = data[end + len(_AFTER) : end + len(_AFTER) + 8]
+    if checksum != _hex(zlib.crc32(text)).encode("ascii") or not text.isascii():
         raise CorruptCheckpointError(
             "the header is damaged (the manifest's checksum is wrong); use another copy"
         )
-    return encoded
+    return text
 
 
 def _is_foreign(data: bytes) -> bool:
     # A single damaged bit cannot hit both keys.
-    if b'"argus":' in data or b'"argus_crc":' in data or excess(data, len(data)):
+    if b'"argus":' in data or b'"argus_crc":' in data or len(data) > _FOREIGN:
         return False
     try:
-        return isinstance(json.loads(data), dict)
+        return isinstance(json.loads(data[8:]), dict)
     except (ValueError, RecursionError):
         return False
 

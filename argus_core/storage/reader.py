@@ -12,7 +12,7 @@ from io import FileIO
 import torch
 from torch import Tensor
 
-from argus_core.errors import CorruptCheckpointError
+from argus_core.errors import CheckpointError, CorruptCheckpointError
 from argus_core.storage import payload
 from argus_core.storage.crc import CHUNK, fill
 from argus_core.storage.entry import Entry
@@ -70,13 +70,24 @@ class _Reading:
 def _start(
     file: FileIO, header: Header, name: str, entry: Entry, verify: bool, pool: ThreadPoolExecutor
 ) -> _Reading:
-    reading = _Reading(name, entry, payload.empty(entry))
+    reading = _Reading(name, entry, _room(name, entry))
     view = payload.view(reading.tensor)
     for offset in range(0, len(view), CHUNK):
         chunk = view[offset : offset + CHUNK]
         task = (file, header.payload_start + entry.start + offset, chunk, f"tensor {name!r}", verify)
         reading.sums.append(fill(*task) if len(chunk) < _SMALL else pool.submit(fill, *task))
     return reading
+
+
+def _room(name: str, entry: Entry) -> Tensor:
+    """Return a tensor to read into. A file with holes in it can be far larger than the disk."""
+    try:
+        return payload.empty(entry)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"tensor {name!r} takes {entry.size:,} bytes, more than there is memory for; use another "
+            "machine, or another copy if it should be small"
+        ) from error
 
 
 def _later(readings: Iterable[_Reading]) -> Iterator[_Reading]:

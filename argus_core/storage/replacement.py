@@ -87,13 +87,9 @@ def _make_folder(target: Path) -> list[Path]:
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[tuple[str, BinaryIO]]:
-    name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    temporary = os.path.join(target.parent, name)
-    # 0o666 less the umask, as open() has it; tempfile would give 0o600.
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    temporary, descriptor = _locked_file(target)
     try:
         with open(descriptor, "wb") as file:
-            _lock(descriptor)
             with suppress(FileNotFoundError):
                 os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
             yield temporary, file
@@ -101,6 +97,22 @@ def _temporary(target: Path) -> Iterator[tuple[str, BinaryIO]]:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def _locked_file(target: Path) -> tuple[str, int]:
+    """Return a new file beside the target and its descriptor, locked."""
+    while True:
+        name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        temporary = os.path.join(target.parent, name)
+        # 0o666 less the umask, as open() has it; tempfile would give 0o600.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(temporary, flags, 0o666)
+        # A writer elsewhere may have found it before it was locked, and swept it.
+        if _lock(descriptor) and os.path.exists(temporary):
+            return temporary, descriptor
+        os.close(descriptor)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def _forget(target: Path) -> None:

@@ -1,0 +1,141 @@
+"""Archives as `torch.save` writes them, checked before anything else reads them. Without torch.
+
+torch's restricted unpickler runs no code, but it believes the archive: a deflated entry fills the memory, and
+so does a pickle of a few bytes that asks for ``bytearray(2**40)``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickletools
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
+
+__all__ = ["check_archive"]
+
+# Room for the pickle and the table of contents of 20,000 tensors; both take many times as much in memory.
+_MAX_PICKLE = 4 * 2**20
+_MAX_DIRECTORY = 2 * 2**20
+# Objects that a pickle may build, besides some for each entry of the archive, which is a tensor's data.
+_FREE_OBJECTS = 2**16
+_OBJECTS_PER_ENTRY = 16
+
+_END = struct.Struct("<4s4H2LH")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
+
+_BUILDING = frozenset(
+    "REDUCE BUILD NEWOBJ EMPTY_DICT EMPTY_LIST EMPTY_SET DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3".split()
+)
+# What the state of a model is made of. torch's own list holds more, of which some take any amount of memory.
+_GLOBALS = re.compile(
+    r"collections\.OrderedDict|(builtins|__builtin__)\.set|_codecs\.encode"
+    r"|torch\._utils\._rebuild_(tensor(_v[23])?|parameter(_with_state)?)|torch\._tensor\._rebuild_from_type_v2"
+    r"|torch\.nn\.parameter\.Parameter|torch\.(Size|device|bool)|torch\.serialization\._get_layout"
+    r"|torch\.(storage\.Untyped|(cuda\.)?(Double|Float|Half|BFloat16|Complex(Float|Double))"
+    r"|(cuda\.)?(Long|Int|Short|Char|Byte|Bool))Storage"
+    r"|torch\.(b?float|u?int|complex)[0-9]\w*"
+)
+
+
+def check_archive(file_path: Path) -> None:
+    """Check that a file is an archive that `torch.load` can be given without harm.
+
+    Raises:
+        CorruptCheckpointError: it is damaged, or no archive at all.
+        UnsafeCheckpointError: it would grow in memory, or asks for other objects than a state is made of.
+    """
+    try:
+        with file_path.open("rb") as file:
+            _check_end(file, file_path)
+            with zipfile.ZipFile(file) as archive:
+                _check_entries(archive, file_path)
+                _check_pickles(archive, file_path)
+    except CheckpointError:
+        raise
+    # Whatever zipfile and pickletools stumble over.
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
+        raise CorruptCheckpointError(
+            f"{file_path} is damaged, or older than torch 1.6's archive format ({error}); "
+            "restore it, or save it again with a newer torch"
+        ) from error
+
+
+def _check_end(file: BinaryIO, file_path: Path) -> None:
+    """Refuse an archive whose table of contents zipfile and torch could look for in different places."""
+    end = file.seek(0, os.SEEK_END) - _END.size
+    signature, *disks, _, size, start, comment = _END.unpack(_bytes_at(file, end, _END.size))
+    if signature != b"PK\5\6" or comment:
+        raise zipfile.BadZipFile("it does not end as an archive does")
+    locator = end - _LOCATOR.size
+    if locator >= 0 and _bytes_at(file, locator, 4) == b"PK\6\7":
+        end = locator - _END_64.size
+        _, _, place, _ = _LOCATOR.unpack(_bytes_at(file, locator, _LOCATOR.size))
+        signature, length, _, _, *disks, _, size, start = _END_64.unpack(_bytes_at(file, end, _END_64.size))
+        if signature != b"PK\6\6" or (length, place) != (_END_64.size - 12, end):
+            raise zipfile.BadZipFile("it does not end as an archive does")
+    if any(disks[:2]) or start + size != end:
+        raise zipfile.BadZipFile("its table of contents is not where it should be")
+    if size > _MAX_DIRECTORY:
+        raise UnsafeCheckpointError(
+            f"the table of contents of {file_path} takes {size:,} bytes, and {_MAX_DIRECTORY:,} is the most; "
+            "do not load it"
+        )
+
+
+def _bytes_at(file: BinaryIO, start: int, count: int) -> bytes:
+    if start < 0:
+        raise zipfile.BadZipFile("it is too short")
+    file.seek(start)
+    return file.read(count)
+
+
+def _check_entries(archive: zipfile.ZipFile, file_path: Path) -> None:
+    """Refuse an archive that would grow in memory or whose entries are not what was written."""
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
+        raise UnsafeCheckpointError(
+            f"{file_path} is compressed or encrypted, which torch.save never does; do not load it"
+        )
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise UnsafeCheckpointError(f"{file_path} has two entries of one name; do not load it")
+    claimed = sum(entry.file_size for entry in entries)
+    if claimed > file_path.stat().st_size or any(entry.file_size != entry.compress_size for entry in entries):
+        raise UnsafeCheckpointError(f"{file_path} claims more data than it has; do not load it")
+    damaged = archive.testzip()
+    if damaged is not None:
+        raise CorruptCheckpointError(f"{file_path} is damaged in {damaged!r}; restore it from a copy")
+
+
+def _check_pickles(archive: zipfile.ZipFile, file_path: Path) -> None:
+    entries = archive.infolist()
+    for entry in entries:
+        # torch finds its entries whatever the case of their names.
+        if not entry.filename.lower().endswith(".pkl"):
+            continue
+        if entry.file_size > _MAX_PICKLE:
+            raise UnsafeCheckpointError(
+                f"{entry.filename!r} in {file_path} takes {entry.file_size:,} bytes, "
+                f"and {_MAX_PICKLE:,} is the most; do not load it"
+            )
+        _check_pickle(archive.read(entry), _FREE_OBJECTS + _OBJECTS_PER_ENTRY * len(entries), str(file_path))
+
+
+def _check_pickle(data: bytes, most: int, what: str) -> None:
+    count = 0
+    for opcode, argument, _ in pickletools.genops(data):
+        count += opcode.name in _BUILDING
+        if count > most:
+            raise UnsafeCheckpointError(f"{what} asks for more objects than it has data; do not load it")
+        # Others than this one are not for torch's unpickler, which refuses them.
+        name = str(argument).replace(" ", ".") if opcode.name == "GLOBAL" else None
+        if name is not None and not _GLOBALS.fullmatch(name):
+            raise UnsafeCheckpointError(
+                f"{what} asks for objects that are not tensors or plain data ({name[:80]!r}); "
+                "save it again from code that you trust"
+            )

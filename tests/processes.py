@@ -1,0 +1,48 @@
+"""Processes of their own, started from one that has torch imported and does nothing else.
+
+A fork of the process that runs the tests would share its threads' locks, and could wait for one for ever.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+__all__ = ["running", "sent_by"]
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# The last is what torch imports at the first step of an optimizer.
+_CONTEXT.set_forkserver_preload(
+    ["pytest", "argus_core.loading", "argus_core.storage.writer", "torch._dynamo"]
+)
+
+
+@contextmanager
+def running(function: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProcess, Connection]]:
+    """Run ``function(*args, connection)`` in a process until the block ends; return it and our end."""
+    here, there = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=function, args=(*args, there))
+    process.start()
+    there.close()
+    try:
+        yield process, here
+    finally:
+        here.close()
+        process.kill()
+        process.join()
+
+
+def sent_by(function: Callable[..., None], *args: Any) -> Iterator[Any]:
+    """Return what ``function(*args, connection)`` sends, until it ends."""
+    with running(function, *args) as (process, connection):
+        while True:
+            try:
+                yield connection.recv()
+            except EOFError:
+                break
+        process.join()
+        assert process.exitcode == 0

@@ -1,0 +1,151 @@
+"""Files that somebody made to do harm: none runs code or fills the memory, each is refused with a reason."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hostile_archives import ARCHIVES, MARKER, Gadget
+from hostile_checkpoints import CHECKPOINTS, manifest
+from networks import batches, make_model
+from processes import sent_by
+
+import argus_core
+from argus_core import load_model
+from argus_core.errors import CheckpointError
+
+pytest.importorskip("resource", reason="the system does not say how much memory a process had")
+
+CASES = CHECKPOINTS | {f"archive: {name}": case for name, case in ARCHIVES.items()}
+# Bytes.
+MOST = 64 * 2**20
+# Whoever takes more than this would be stopped by the system rather than the machine by them.
+ENOUGH = 4 * 2**30
+
+
+class Refusal(NamedTuple):
+    """What happened when a file was loaded.
+
+    Attributes:
+        error: the class of what it raised.
+        message: what it said.
+        growth: how many bytes of memory the process had more meanwhile, at most.
+    """
+
+    error: type[object]
+    message: str
+    growth: int
+
+
+def load_one(path: Path, sound: list[Path], connection: Connection) -> None:
+    """Load a file, in a process of its own, and send what came of it."""
+    import resource
+
+    from networks import Net
+
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    with argus_core.isolated_registry(builtins=True) as registry:
+        registry.register("nn_module", "net", Net)
+        for other in sound:  # torch and Python come to rest
+            load_model(other)
+        resource.setrlimit(resource.RLIMIT_AS, (ENOUGH, ENOUGH))
+        before, error = peak(), None
+        try:
+            load_model(path)
+        except BaseException as caught:
+            error = caught
+    connection.send(Refusal(type(error), str(error)[:2000], peak() - before))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture(scope="module")
+def refusals(folder: Path) -> dict[str, Refusal]:
+    """Return how each hostile file was refused."""
+    sound = [folder / "sound.safetensors", folder / "sound.pth"]
+    save_sound(*sound)
+    refusals = {}
+    for name, case in CASES.items():
+        path = folder / f"hostile.{'pth' if name.startswith('archive') else 'safetensors'}"
+        case.make(sound[0], path)
+        [refusals[name]] = sent_by(load_one, path, sound)
+        path.unlink()
+    return refusals
+
+
+def save_sound(checkpoint: Path, archive: Path) -> None:
+    import torch
+    from networks import Net
+
+    with argus_core.isolated_registry(builtins=True) as registry:
+        registry.register("nn_module", "net", Net)
+        model = make_model(nn_module=("net", {"classes": 3}), optimizer=("Adam", {"lr": 0.1}))
+        model.fit(batches())
+        model.save(checkpoint, optimizer_state=True)
+        state = {
+            "model_name": "Model",
+            "params": model.params,
+            "nn_state_dict": model.nn_module.state_dict(),
+            "optimizer_state_dict": model.optimizer.state_dict(),
+        }
+        torch.save(state, archive)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_file_is_refused_with_a_reason(refusals: dict[str, Refusal], name: str) -> None:
+    refusal = refusals[name]
+    assert refusal.error is CASES[name].error
+    assert issubclass(refusal.error, CheckpointError)
+    assert re.search(CASES[name].why, refusal.message)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_file_takes_little_memory(refusals: dict[str, Refusal], name: str) -> None:
+    assert refusals[name].growth < MOST
+
+
+@pytest.mark.usefixtures("refusals")
+def test_no_hostile_file_runs_code() -> None:
+    assert not MARKER.exists()
+
+
+def test_gadget_would_run_if_it_were_unpickled() -> None:
+    pickle.loads(pickle.dumps(Gadget()))
+    assert MARKER.exists()
+    MARKER.unlink()
+
+
+def test_largest_growth_is_known(
+    refusals: dict[str, Refusal], record_property: Callable[[str, object], None]
+) -> None:
+    name, refusal = max(refusals.items(), key=lambda item: item[1].growth)
+    assert refusal.growth > 0
+    record_property(
+        f"{len(refusals)} hostile files", f"at most {refusal.growth / 2**20:.0f} MiB more memory ({name})"
+    )
+
+
+@pytest.mark.parametrize(
+    "note", [["ab"] * (3 * 2**20), [{"": 1}] * (2**20 - 100)], ids=["strings", "objects"]
+)
+def test_manifest_at_its_limits_takes_memory_within_bounds(
+    folder: Path, note: Any, record_property: Callable[[str, object], None]
+) -> None:
+    sound = [folder / "sound.safetensors", folder / "sound.pth"]
+    save_sound(*sound)
+    path = folder / "large.safetensors"
+    manifest(lambda manifest: manifest.update(note=note, params=None))(sound[0], path)
+    [refusal] = sent_by(load_one, path, sound)
+    assert "the manifest's 'params' is not as argus_core writes it" in refusal.message
+    assert refusal.growth < 384 * 2**20
+    record_property("a manifest at its limits", f"{refusal.growth / 2**20:.0f} MiB more memory")
