@@ -52,6 +52,7 @@ READING_ORDER = (
     "training",
     "model",
     "legacy",
+    "bindings",
     "loading",
     "testing",
     "config",
