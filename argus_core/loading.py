@@ -6,6 +6,7 @@ anything is built; then the model is built the way any model is built, and its s
 
 from __future__ import annotations
 
+import functools
 import reprlib
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -17,6 +18,7 @@ from torch import nn
 from argus_core.bindings import Names
 from argus_core.errors import ArgusError, SpecError, StateMismatchError
 from argus_core.legacy import is_legacy, read_legacy
+from argus_core.restoration import leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
 from argus_core.state import load_module_state, load_optimizer_state
@@ -120,8 +122,12 @@ def _load(
     # The class's own __init__ finds the components that were found here.
     model = cls.__new__(cls)
     model.bindings = bindings
+    at_once = change_state_dict_func is None and leaves_network_alone(cls)
+    if at_once:
+        model.restore_network = functools.partial(restore_network, saved)
     model.__init__(params)  # type: ignore[misc]
-    _load_states(model, saved, changes, change_state_dict_func)
+    model.restore_network = None
+    _load_states(model, saved, changes, change_state_dict_func, at_once)
     model.eval()
     return model
 
@@ -149,9 +155,10 @@ def _load_states(
     saved: AbstractSaved,
     changes: Mapping[str, Any],
     change_state_dict_func: Callable[..., Any] | None,
+    network_is_loaded: bool,
 ) -> None:
     """Put the saved state into the parts that are still those that were saved."""
-    nn_state = saved.module_state("nn_module")
+    nn_state = {} if network_is_loaded else saved.module_state("nn_module")
     optimizer_state, names = None, None
     if model.optimizer is not None and _is_kept("optimizer", changes):
         optimizer_state, names = saved.optimizer_state()
@@ -164,7 +171,8 @@ def _load_states(
             )
         nn_state, optimizer_state = changed
         names = None
-    load_module_state(model.get_nn_module(), nn_state, _title(model, "nn_module"))
+    if not network_is_loaded:
+        load_module_state(model.get_nn_module(), nn_state, _title(model, "nn_module"))
     for slot in ("loss", "prediction_transform"):
         module = getattr(model, slot)
         if isinstance(module, nn.Module) and _is_kept(slot, changes):

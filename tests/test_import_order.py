@@ -53,6 +53,8 @@ READING_ORDER = (
     "model",
     "legacy",
     "bindings",
+    "initial_values",
+    "restoration",
     "loading",
     "testing",
     "config",
