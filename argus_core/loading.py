@@ -6,28 +6,19 @@ anything is built; then the model is built the way any model is built, and its s
 
 from __future__ import annotations
 
+import functools
 import reprlib
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from argus_core import registry
-from argus_core.components import BUILTIN
-from argus_core.diagnosis import Missing, missing_message
-from argus_core.errors import (
-    ArgusError,
-    MissingPluginError,
-    ProviderDriftWarning,
-    SpecError,
-    StateMismatchError,
-    UnknownNameError,
-)
+from argus_core.bindings import Names
+from argus_core.errors import ArgusError, SpecError, StateMismatchError
 from argus_core.legacy import is_legacy, read_legacy
-from argus_core.parts import KIND_OF_PART
+from argus_core.restoration import leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
 from argus_core.state import load_module_state, load_optimizer_state
@@ -37,8 +28,6 @@ if TYPE_CHECKING:
     from argus_core.model import Model
 
 __all__ = ["load_model"]
-
-Bindings = dict[tuple[str, str], registry.Component]
 
 
 class _AsSaved(Enum):
@@ -125,7 +114,7 @@ def _load(
         if not isinstance(params, Mapping):
             raise SpecError(f"change_params_func returned {reprlib.repr(params)}; return the params to use")
     params = {**params, **new_params}
-    names = _Names(saved)
+    names = Names(saved)
     cls = names.model_class(model_name)
     for slot, change in changes.items():
         params[slot] = _changed(slot, params.get(slot), change, saved)
@@ -133,8 +122,12 @@ def _load(
     # The class's own __init__ finds the components that were found here.
     model = cls.__new__(cls)
     model.bindings = bindings
+    at_once = change_state_dict_func is None and leaves_network_alone(cls)
+    if at_once:
+        model.restore_network = functools.partial(restore_network, saved)
     model.__init__(params)  # type: ignore[misc]
-    _load_states(model, saved, changes, change_state_dict_func)
+    model.restore_network = None
+    _load_states(model, saved, changes, change_state_dict_func, at_once)
     model.eval()
     return model
 
@@ -157,101 +150,15 @@ def _changed(slot: str, value: Any, change: Any, saved: AbstractSaved) -> Any:
     return (specs[0].name, {**specs[0].params, **change})
 
 
-class _Names:
-    """Finds the components that a checkpoint names, and keeps those that nobody provides."""
-
-    def __init__(self, saved: AbstractSaved) -> None:
-        self._saved = saved
-        self._missing: list[Missing] = []
-
-    def model_class(self, model_name: str | None) -> type[Model]:
-        """Return the model's class; the plain model stands in for one that is missing, until `bind`."""
-        record = self._saved.model
-        if model_name is not None:
-            component = registry.resolve("model", model_name)
-        else:
-            component = self._find("model", record) or registry.resolve("model", f"{BUILTIN}/Model")
-        found = component.load()
-        if not isinstance(found, type) or not hasattr(found, "build_nn_module"):
-            raise SpecError(
-                f"model {component.name!r} is {component.target}, which is no subclass of argus_core.Model; "
-                "register it as one, or give load_model another model_name"
-            )
-        return cast("type[Model]", found)
-
-    def bind(self, cls: type[Model], params: dict[str, Any]) -> Bindings:
-        """Return the components by kind and name as ``params`` has it; completes ``params`` by names.
-
-        Raises:
-            MissingPluginError: some are not provided by anything installed.
-        """
-        bindings: Bindings = {}
-        for kind, name, record in self._records(cls, params):
-            found = self._find(kind, record)
-            if found is not None:
-                bindings[kind, name] = found
-        if self._missing:
-            raise MissingPluginError(missing_message(self._missing))
-        return bindings
-
-    def _records(
-        self, cls: type[Model], params: dict[str, Any]
-    ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-        for slot, kind in KIND_OF_PART.items():
-            record = self._saved.components.get(slot)
-            if record is None:
-                continue
-            offered, value = getattr(cls, slot), params.get(slot)
-            if offered is None and (isinstance(value, Mapping) or slot not in params):
-                params[slot] = value = (
-                    record["as"],
-                    dict(value or {}),
-                )  # its class fixed what this one leaves open
-            if value is None or isinstance(value, Mapping) or callable(offered):
-                continue
-            name = parse_spec(kind, value, f"params[{slot!r}]").name
-            if name == record["as"] and not (isinstance(offered, Mapping) and name in offered):
-                yield kind, name, record
-        steps = {record["as"]: record for record in self._saved.components.get("step", ())}
-        for spec in parse_specs("step", params.get("step") or [], "params['step']"):
-            if spec.name in steps:
-                yield "step", spec.name, steps[spec.name]
-
-    def _find(self, kind: str, record: Mapping[str, Any]) -> registry.Component | None:
-        for name in dict.fromkeys([record["name"] or record["as"], record["as"]]):
-            try:
-                component = registry.resolve(kind, name)
-            except UnknownNameError:
-                continue
-            _warn_drift(kind, record, component)
-            return component
-        why = f"it was {record['entry_point']}" if record["entry_point"] else "named in the file"
-        qualified = record["name"] or record["as"]
-        self._missing.append((kind, qualified, record["version"], why))
-        return None
-
-
-def _warn_drift(kind: str, record: Mapping[str, Any], component: registry.Component) -> None:
-    saved, now = (record["provider"], record["version"]), (component.provider, component.version)
-    if record["name"] is None or saved == now or saved[0] == now[0] == BUILTIN:
-        return
-    was, is_now = (" ".join(filter(None, owner)) or "code in the process" for owner in (saved, now))
-    warnings.warn(
-        f"{kind} {record['as']!r} was provided by {was} when the checkpoint was saved and is "
-        f"by {is_now} now; install what it was if results differ",
-        ProviderDriftWarning,
-        stacklevel=2,
-    )
-
-
 def _load_states(
     model: Model,
     saved: AbstractSaved,
     changes: Mapping[str, Any],
     change_state_dict_func: Callable[..., Any] | None,
+    network_is_loaded: bool,
 ) -> None:
     """Put the saved state into the parts that are still those that were saved."""
-    nn_state = saved.module_state("nn_module")
+    nn_state = {} if network_is_loaded else saved.module_state("nn_module")
     optimizer_state, names = None, None
     if model.optimizer is not None and _is_kept("optimizer", changes):
         optimizer_state, names = saved.optimizer_state()
@@ -264,7 +171,8 @@ def _load_states(
             )
         nn_state, optimizer_state = changed
         names = None
-    load_module_state(model.get_nn_module(), nn_state, _title(model, "nn_module"))
+    if not network_is_loaded:
+        load_module_state(model.get_nn_module(), nn_state, _title(model, "nn_module"))
     for slot in ("loss", "prediction_transform"):
         module = getattr(model, slot)
         if isinstance(module, nn.Module) and _is_kept(slot, changes):

@@ -76,6 +76,8 @@ class Model:
 
     # What load_model has already looked up, so that a checkpoint's names win over later registrations.
     bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
+    # How load_model has the network built: called with build_nn_module and the part.
+    restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
     warned_unregistered = False
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
@@ -419,12 +421,18 @@ class Model:
     def _build(self) -> None:
         for slot in ("nn_module", "loss", "optimizer", "prediction_transform"):
             part = self.parts[slot]
-            built = None if part is None else getattr(self, f"build_{slot}")(part.factory, dict(part.params))
+            built = None if part is None else self._build_part(slot, part)
             if part is not None:
                 _check_built(part, slot, built)
             setattr(self, slot, built)
             if slot == "loss":  # before the optimizer, which holds on to the parameters as they are
                 self.set_device(self.params.get("device", "auto"))
+
+    def _build_part(self, slot: str, part: Part) -> Any:
+        build = getattr(self, f"build_{slot}")
+        if slot == "nn_module" and self.restore_network is not None:
+            return self.restore_network(build, part)
+        return build(part.factory, dict(part.params))
 
     def _call(
         self, slot: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from argus_core.checkpoint import PREFIXES
 from argus_core.encoding import decode, references, tensor_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
@@ -34,8 +36,11 @@ class AbstractSaved(ABC):
         """Return the model's params."""
 
     @abstractmethod
-    def module_state(self, slot: str) -> dict[str, Any]:
-        """Return the state dict of a part, empty where it has none."""
+    def module_state(self, slot: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+        """Return the state dict of a part, empty where it has none.
+
+        Tensors in ``into`` may take the values of those of the same name and form, and stand for them then.
+        """
 
     @abstractmethod
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -68,10 +73,12 @@ class SavedFile(AbstractSaved):
             raise _malformed(self._file.path, "params")
         return params
 
-    def module_state(self, slot: str) -> dict[str, Any]:
+    def module_state(self, slot: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
         prefix = PREFIXES[slot] + "/"
         header = self._file.header
-        stored = self._read([name for name in (*header.entries, *header.aliases) if name.startswith(prefix)])
+        names = [name for name in (*header.entries, *header.aliases) if name.startswith(prefix)]
+        places = {prefix + name: tensor for name, tensor in (into or {}).items()}
+        stored = self._file.read(names, verify=self._verify, into=places)
         state = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
         state.update(self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {})))
         return state
@@ -217,7 +224,7 @@ class SavedState(AbstractSaved):
     def params(self) -> dict[str, Any]:
         return dict(self._state["params"])
 
-    def module_state(self, slot: str) -> dict[str, Any]:
+    def module_state(self, slot: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
         return dict(self._state["nn_state_dict"]) if slot == "nn_module" else {}
 
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -67,6 +67,7 @@ class CheckpointFile:
         names: Iterable[str] | None = None,
         device: torch.device | str = "cpu",
         verify: bool = True,
+        into: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return tensors by name, reading only their bytes.
 
@@ -74,6 +75,8 @@ class CheckpointFile:
             names: which; all if left out. Names of one stored tensor get one tensor.
             device: where the tensors come to be.
             verify: whether to check their bytes against their checksums.
+            into: tensors that may take the bytes of stored ones, and are then what is returned for them;
+                those that cannot take them as they are stored are left alone.
 
         Raises:
             CheckpointError: there is no tensor of such a name.
@@ -84,7 +87,7 @@ class CheckpointFile:
         known = {**self.header.aliases, **{name: name for name in self.header.entries}}
         with self._blamed():
             owners = {name: _owner(name, known) for name in (known if names is None else names)}
-            tensors = read(self._file, self.header, set(owners.values()), device, verify)
+            tensors = read(self._file, self.header, set(owners.values()), device, verify, into or {})
         return {name: tensors[owner] for name, owner in owners.items()}
 
     @contextmanager

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from argus_core.errors import CheckpointError, ParamsError
 from argus_core.params import unstorable
+from argus_core.storage import large_pages
 from argus_core.storage.crc import CHUNK
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 
-__all__ = ["empty", "entry_of", "pieces", "restore", "stored_once", "view"]
+__all__ = ["entry_of", "pieces", "restore", "room", "stored_once", "view"]
 
 # Integers of each width: every dtype of that width can be seen as one, and all devices can copy them.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -75,9 +76,27 @@ def view(tensor: Tensor) -> memoryview:
     return memoryview(memory).cast("B")
 
 
-def empty(entry: Entry) -> Tensor:
-    """Return a CPU tensor for an entry's bytes, with whatever is in the memory."""
+def room(entry: Entry, offered: Tensor | None) -> Tensor:
+    """Return a CPU tensor for an entry's bytes: the offered one, if it has their form, or a new one."""
     _check_byte_order()
+    tensor = offered if offered is not None and _takes(offered, entry) else _empty(entry)
+    large_pages.advise(tensor.data_ptr(), tensor.nbytes)
+    return tensor
+
+
+def _takes(tensor: Tensor, entry: Entry) -> bool:
+    return (
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and tensor.device.type == "cpu"
+        and tensor.layout is torch.strided
+        and (_dtype_name(tensor), tuple(tensor.shape)) == (entry.dtype, entry.shape)
+        and entry.memory_format is None
+        and tensor.is_contiguous()
+        and not (tensor.is_conj() or tensor.is_neg())
+    )
+
+
+def _empty(entry: Entry) -> Tensor:
     dtype = vars(torch).get(entry.dtype)
     if dtype is None:
         raise CheckpointError(f"torch {torch.__version__} has no dtype {entry.dtype!r}; upgrade torch")

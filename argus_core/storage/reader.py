@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import FileIO
@@ -28,7 +28,12 @@ _MOST_WAITING = 8 * CHUNK
 
 
 def read(
-    file: FileIO, header: Header, names: set[str], device: torch.device | str, verify: bool
+    file: FileIO,
+    header: Header,
+    names: set[str],
+    device: torch.device | str,
+    verify: bool,
+    into: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Return stored tensors by name.
 
@@ -38,13 +43,15 @@ def read(
         names: which; those of stored tensors, not of aliases.
         device: where the tensors come to be.
         verify: whether to compare checksums.
+        into: CPU tensors by name that are filled, where they can be, in place of new ones.
 
     Raises:
         CorruptCheckpointError: a tensor's bytes are not those that were written.
     """
     with ThreadPoolExecutor(_THREADS, "argus-read") as pool:
         wanted = [(name, entry) for name, entry in header.entries.items() if name in names]
-        started = (_start(file, header, name, entry, verify, pool) for name, entry in wanted)
+        readings = (_Reading(name, entry, _room(name, entry, into.get(name))) for name, entry in wanted)
+        started = (_start(reading, file, header.payload_start, verify, pool) for reading in readings)
         return {reading.name: reading.finish(device, verify) for reading in _later(started)}
 
 
@@ -68,21 +75,21 @@ class _Reading:
 
 
 def _start(
-    file: FileIO, header: Header, name: str, entry: Entry, verify: bool, pool: ThreadPoolExecutor
+    reading: _Reading, file: FileIO, payload_start: int, verify: bool, pool: ThreadPoolExecutor
 ) -> _Reading:
-    reading = _Reading(name, entry, _room(name, entry))
     view = payload.view(reading.tensor)
+    what = f"tensor {reading.name!r}"
     for offset in range(0, len(view), CHUNK):
         chunk = view[offset : offset + CHUNK]
-        task = (file, header.payload_start + entry.start + offset, chunk, f"tensor {name!r}", verify)
+        task = (file, payload_start + reading.entry.start + offset, chunk, what, verify)
         reading.sums.append(fill(*task) if len(chunk) < _SMALL else pool.submit(fill, *task))
     return reading
 
 
-def _room(name: str, entry: Entry) -> Tensor:
+def _room(name: str, entry: Entry, into: Tensor | None) -> Tensor:
     """Return a tensor to read into. A file with holes in it can be far larger than the disk."""
     try:
-        return payload.empty(entry)
+        return payload.room(entry, into)
     except RuntimeError as error:
         raise CheckpointError(
             f"tensor {name!r} takes {entry.size:,} bytes, more than there is memory for; use another "

@@ -41,7 +41,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Each micro-batch counts by its samples, not as one of so many.",
             "steps/update.py",
-            "weights = [weight(micro_batch) for micro_batch in self.micro_batches]",
+            "weights = [_exact(weight(micro_batch)) for micro_batch in self.micro_batches]",
             "weights = [1 for _ in self.micro_batches]",
             _BY_HAND,
         ),

@@ -1,0 +1,111 @@
+"""The names in a checkpoint, and the components that have them here.
+
+Names are looked up among the installed plugins, never imported; one error lists all that are missing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from argus_core import registry
+from argus_core.components import BUILTIN
+from argus_core.diagnosis import Missing, missing_message
+from argus_core.errors import MissingPluginError, ProviderDriftWarning, SpecError, UnknownNameError
+from argus_core.model import Model
+from argus_core.parts import KIND_OF_PART
+from argus_core.saved import AbstractSaved
+from argus_core.spec import parse_spec, parse_specs
+
+__all__ = ["Bindings", "Names"]
+
+Bindings = dict[tuple[str, str], registry.Component]
+"""Components by kind and name as a model's params have it."""
+
+
+class Names:
+    """Finds the components that a checkpoint names, and keeps those that nobody provides."""
+
+    def __init__(self, saved: AbstractSaved) -> None:
+        self._saved = saved
+        self._missing: list[Missing] = []
+
+    def model_class(self, model_name: str | None) -> type[Model]:
+        """Return the model's class; the plain model stands in for one that is missing, until `bind`."""
+        record = self._saved.model
+        if model_name is not None:
+            component = registry.resolve("model", model_name)
+        else:
+            component = self._find("model", record) or registry.resolve("model", f"{BUILTIN}/Model")
+        found = component.load()
+        if not isinstance(found, type) or not hasattr(found, "build_nn_module"):
+            raise SpecError(
+                f"model {component.name!r} is {component.target}, which is no subclass of argus_core.Model; "
+                "register it as one, or give load_model another model_name"
+            )
+        return cast(type[Model], found)
+
+    def bind(self, cls: type[Model], params: dict[str, Any]) -> Bindings:
+        """Return the components by kind and name as ``params`` has it; completes ``params`` by names.
+
+        Raises:
+            MissingPluginError: some are not provided by anything installed.
+        """
+        bindings: Bindings = {}
+        for kind, name, record in self._records(cls, params):
+            found = self._find(kind, record)
+            if found is not None:
+                bindings[kind, name] = found
+        if self._missing:
+            raise MissingPluginError(missing_message(self._missing))
+        return bindings
+
+    def _records(
+        self, cls: type[Model], params: dict[str, Any]
+    ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        for slot, kind in KIND_OF_PART.items():
+            record = self._saved.components.get(slot)
+            if record is None:
+                continue
+            offered, value = getattr(cls, slot), params.get(slot)
+            if offered is None and (isinstance(value, Mapping) or slot not in params):
+                params[slot] = value = (
+                    record["as"],
+                    dict(value or {}),
+                )  # its class fixed what this one leaves open
+            if value is None or isinstance(value, Mapping) or callable(offered):
+                continue
+            name = parse_spec(kind, value, f"params[{slot!r}]").name
+            if name == record["as"] and not (isinstance(offered, Mapping) and name in offered):
+                yield kind, name, record
+        steps = {record["as"]: record for record in self._saved.components.get("step", ())}
+        for spec in parse_specs("step", params.get("step") or [], "params['step']"):
+            if spec.name in steps:
+                yield "step", spec.name, steps[spec.name]
+
+    def _find(self, kind: str, record: Mapping[str, Any]) -> registry.Component | None:
+        for name in dict.fromkeys([record["name"] or record["as"], record["as"]]):
+            try:
+                component = registry.resolve(kind, name)
+            except UnknownNameError:
+                continue
+            _warn_drift(kind, record, component)
+            return component
+        why = f"it was {record['entry_point']}" if record["entry_point"] else "named in the file"
+        qualified = record["name"] or record["as"]
+        self._missing.append((kind, qualified, record["version"], why))
+        return None
+
+
+def _warn_drift(kind: str, record: Mapping[str, Any], component: registry.Component) -> None:
+    saved, now = (record["provider"], record["version"]), (component.provider, component.version)
+    if record["name"] is None or saved == now or saved[0] == now[0] == BUILTIN:
+        return
+    was, is_now = (" ".join(filter(None, owner)) or "code in the process" for owner in (saved, now))
+    warnings.warn(
+        f"{kind} {record['as']!r} was provided by {was} when the checkpoint was saved and is "
+        f"by {is_now} now; install what it was if results differ",
+        ProviderDriftWarning,
+        stacklevel=2,
+    )

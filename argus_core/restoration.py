@@ -1,0 +1,112 @@
+"""The network of a checkpoint: built without what its state overwrites anyway, and its state put in."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from argus_core.initial_values import build_without
+from argus_core.model import Model
+from argus_core.parts import Part
+from argus_core.saved import AbstractSaved
+from argus_core.state import load_module_state
+
+__all__ = ["leaves_network_alone", "restore_network"]
+
+# What of a model class is called once the network is built, up to the end of __init__.
+_AFTER_THE_NETWORK = (
+    "__init__ __setattr__ _build _build_part build_device build_loss build_optimizer "
+    "build_prediction_transform get_nn_module set_device"
+).split()
+
+# What of torch's own takes part in loading a state overwrites all that it has.
+_TORCH = "torch.nn."
+
+
+def leaves_network_alone(cls: type[Model]) -> bool:
+    """Return whether nothing of a class's own runs between its network's building and its loading.
+
+    A class that adds layers to its network in its ``__init__``, say, needs the state put in after that.
+    """
+    return all(getattr(cls, name) is getattr(Model, name) for name in _AFTER_THE_NETWORK)
+
+
+def restore_network(saved: AbstractSaved, build: Callable[..., Any], part: Part) -> Any:
+    """Return the network of ``part``, built by ``build``, with the state that is saved.
+
+    It equals the one that is built as usual and then loaded. Where the state overwrites all random initial
+    values, none are drawn, and torch's random generators stay where they were.
+
+    Raises:
+        StateMismatchError: the state does not fit the network.
+        CorruptCheckpointError: the state's bytes are not those that were written.
+    """
+    params = copy.deepcopy(dict(part.params))  # a constructor may take its own apart
+    found = build_without(lambda: build(part.factory, dict(part.params)))
+    module = found[0] if found else None
+    if found is None or not found[1].lies_within(_loaded(module).values()):
+        module = build(part.factory, params)
+    if not isinstance(module, nn.Module):
+        return module  # which the model refuses
+    network = _network(module)
+    load_module_state(network, saved.module_state("nn_module", _unshared(_loaded(network))), part.label)
+    return module
+
+
+def _network(module: nn.Module) -> nn.Module:
+    network: nn.Module = module.module if isinstance(module, nn.DataParallel) else module
+    return network
+
+
+def _loaded(module: Any) -> dict[str, Tensor]:
+    """Return the tensors that loading a state that fits overwrites, by name; none if that is not known."""
+    if not isinstance(module, nn.Module) or torch.__future__.get_swap_module_params_on_conversion():
+        return {}
+    network = _network(module)
+    if not all(map(_loads_plainly, network.modules())):
+        return {}
+    return dict(_state(network, ""))
+
+
+def _state(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield what is in a module's state dict as the module itself has it."""
+    kept = {
+        name: buffer
+        for name, buffer in module._buffers.items()
+        if name not in module._non_persistent_buffers_set
+    }
+    for name, tensor in (*module._parameters.items(), *kept.items()):
+        if tensor is not None and not torch.nn.parameter.is_lazy(tensor):
+            yield prefix + name, tensor
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _state(child, f"{prefix}{name}.")
+
+
+def _loads_plainly(module: nn.Module) -> bool:
+    """Return whether a module copies its state into its tensors, and has no say in it."""
+    load, kind = nn.Module, type(module)
+    steps = [kind._load_from_state_dict, *map(_hook, module._load_state_dict_pre_hooks.values())]
+    return (
+        kind.load_state_dict is load.load_state_dict
+        and kind.set_extra_state is load.set_extra_state
+        and kind.get_extra_state is load.get_extra_state
+        and not {"load_state_dict", "_load_from_state_dict"} & vars(module).keys()
+        and all(str(getattr(step, "__module__", "")).startswith(_TORCH) for step in steps)
+    )
+
+
+def _hook(wrapped: Any) -> Any:
+    return getattr(wrapped, "hook", wrapped)
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that no other name's state is copied into."""
+    memory = {name: tensor.untyped_storage()._cdata for name, tensor in tensors.items()}
+    uses = Counter(memory.values())
+    return {name: tensor for name, tensor in tensors.items() if uses[memory[name]] == 1}
