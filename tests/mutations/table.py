@@ -419,15 +419,22 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The loss is looked at.",
             "steps/finite_guard.py",
-            "torch.isfinite(loss) & torch.isfinite(largest)",
-            "torch.isfinite(largest)",
+            "vote = torch.isfinite(loss)",
+            "vote = torch.ones_like(loss, dtype=torch.bool)",
             "test_finite_guard.py::test_a_loss_that_is_not_finite_is_seen_though_the_gradients_are",
         ),
         Mutation(
             "The gradients are looked at.",
             "steps/finite_guard.py",
-            "_largest(parameters) if self._looks_at_gradients else loss",
-            "loss",
+            "if self._looks_at_gradients else None",
+            "if False else None",
+            "test_finite_guard.py::test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is",
+        ),
+        Mutation(
+            "They are looked at before clipping, which makes an infinite one look like any other.",
+            "steps/finite_guard.py",
+            "@hookimpl(tryfirst=True)",
+            "@hookimpl(trylast=True)",
             "test_finite_guard.py::test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is",
         ),
         Mutation(
@@ -447,8 +454,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "All processes decide as one.",
             "steps/finite_guard.py",
-            "all_agree(torch.isfinite(loss) & torch.isfinite(largest), loss.device)",
-            "bool(torch.isfinite(loss) & torch.isfinite(largest))",
+            "all_agree(vote if self._finite is None else vote & self._finite, loss.device)",
+            "bool(vote if self._finite is None else vote & self._finite)",
             "test_finite_guard.py::test_processes_decide_as_one",
         ),
         Mutation(
