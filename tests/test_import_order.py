@@ -57,6 +57,7 @@ READING_ORDER = (
     "initial_values",
     "restoration",
     "loading",
+    "conversion",
     "testing",
     "config",
     "data_files",

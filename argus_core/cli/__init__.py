@@ -19,7 +19,7 @@ from argus_core.errors import ArgusError, ArgusWarning, near
 
 __all__ = ["Commands", "main"]
 
-_COMMANDS = ("train", "resume", "list", "show", "explain", "inspect", "predict")
+_COMMANDS = ("train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _TRACEBACK = "argus_core.traceback"
 

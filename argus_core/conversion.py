@@ -1,0 +1,179 @@
+"""Checkpoints in other formats: those of pytorch-argus made ours, and our networks' states made plain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import Tensor
+
+from argus_core import registry
+from argus_core.errors import ArgusError, CheckpointError, MissingPluginError, SpecError, UnknownNameError
+from argus_core.legacy import is_legacy, read_legacy
+from argus_core.loading import load_model
+from argus_core.model import Model
+from argus_core.parts import KIND_OF_PART
+from argus_core.saved import AbstractSaved, SavedFile, SavedState
+from argus_core.storage import CheckpointFile
+from argus_core.storage.replacement import replacement
+
+__all__ = ["EXPORTED", "NONE", "check_target", "convert", "export"]
+
+EXPORTED = (".safetensors", ".pt", ".pth")
+"""The suffixes of the formats that a network's state can be exported in."""
+
+NONE = "none"
+"""What is given in place of a component's name to leave a part out."""
+
+_KNOWN = (*KIND_OF_PART, "step", "device")
+
+
+def check_target(target: Path, source: Path, overwrite: bool) -> None:
+    """Check before any work that ``target`` may be written.
+
+    Raises:
+        CheckpointError: it is the file that is read, or it is there and shall not be overwritten.
+    """
+    if not target.exists():
+        return
+    if source.exists() and target.samefile(source):
+        raise CheckpointError(f"{target} is the file that is read; give another name")
+    if not overwrite:
+        raise CheckpointError(f"{target} is there already; give another name, or --overwrite")
+
+
+def convert(
+    source: Path, target: Path, model_name: str | None = None, names: Mapping[str, str] | None = None
+) -> tuple[Model, list[str]]:
+    """Write a ``.pth`` of pytorch-argus as one of our checkpoints, with the optimizer's state if it has some.
+
+    The model is built and loaded on the way, so what is written is known to fit what is installed.
+
+    Args:
+        source: read as `argus_core.legacy` reads, so nothing in it is run or imported.
+        target: a ``.safetensors`` file; written whole or not at all.
+        model_name: a registered model class in place of the one that the file names; ``"Model"`` is the
+            plain one.
+        names: a component for each of ``nn_module``, ``loss``, ``optimizer`` and
+            ``prediction_transform`` whose class the file's model class fixed, or `NONE` to leave it out.
+
+    Returns:
+        The model, and the keys of its params that the plain `Model` does not take and were left out.
+
+    Raises:
+        MissingPluginError: nothing here provides the model's class.
+        SpecError: a part has parameters and no name.
+        CheckpointError: the file is none of pytorch-argus, damaged, unsafe, or does not fit the model.
+    """
+    if not is_legacy(source):
+        _refuse(source)
+    state = read_legacy(source)
+    params = SavedState(state).params()
+    cls = _model_class(source, state["model_name"] if model_name is None else model_name)
+    left_out = [str(key) for key in params if cls is Model and key not in _KNOWN]
+
+    def changed(saved: dict[str, Any]) -> dict[str, Any]:
+        kept = {key: value for key, value in saved.items() if str(key) not in left_out}
+        return _named(kept, names or {}, cls) | {"device": "cpu"}
+
+    model = load_model(
+        source, model_name=model_name, state_load_func=lambda _: state, change_params_func=changed
+    )
+    if "device" in params:
+        model.params["device"] = params["device"]  # where it shall be, if this machine has it or not
+    model.save(target, optimizer_state=bool(state.get("optimizer_state_dict")))
+    return model, left_out
+
+
+def export(source: Path, target: Path) -> int:
+    """Write the state dict of a checkpoint's network as a plain file, and return how many tensors it has.
+
+    The names are those of the network's state dict. No component is looked up, and nothing is built.
+
+    Args:
+        source: our checkpoint, or a ``.pth`` of pytorch-argus.
+        target: its suffix decides, see `EXPORTED`; written whole or not at all.
+
+    Raises:
+        ArgusError: the suffix is unknown, or the format cannot hold the state.
+        CheckpointError: the checkpoint is damaged or unsafe, or the system refuses to write.
+    """
+    if target.suffix.lower() not in EXPORTED:
+        raise ArgusError(f"cannot export to {str(target)!r}; give a name that ends in {', '.join(EXPORTED)}")
+    state = _network_state(source)
+    if target.suffix.lower() == ".safetensors":
+        data = _as_safetensors(state, source)
+        with replacement(target) as file:
+            file.write(data)
+    else:
+        with replacement(target) as file:
+            torch.save(state, file)
+    return sum(isinstance(value, Tensor) for value in state.values())
+
+
+def _refuse(source: Path) -> None:
+    with CheckpointFile(source):  # which says what is wrong with a file that is neither
+        raise CheckpointError(f"{source} is a checkpoint of argus_core already; load it with load_model")
+
+
+def _model_class(source: Path, name: str) -> Any:
+    try:
+        return registry.resolve("model", name).load()
+    except UnknownNameError as error:
+        raise MissingPluginError(
+            f"{source} needs the model class {name!r}, which nothing here provides; install the package that "
+            "registers it, or give another by --model NAME: with --model Model --nn-module NAME the plain "
+            "one takes a registered network"
+        ) from error
+
+
+def _named(params: dict[str, Any], names: Mapping[str, str], cls: Any) -> dict[str, Any]:
+    """Return params whose parts have the names that are given, with the parameters that they had."""
+    for part, name in names.items():
+        value = params.get(part)
+        options = value[1] if isinstance(value, tuple | list) and len(value) == 2 else value
+        named = (name, dict(options) if isinstance(options, Mapping) else {})
+        params[part] = None if name == NONE else named
+    for part in KIND_OF_PART:
+        if isinstance(params.get(part), Mapping) and getattr(cls, part, None) is None:
+            option = "--" + part.replace("_", "-")
+            raise SpecError(
+                f"params[{part!r}] is {params[part]!r}, parameters of what the file's model class fixed; "
+                f"name a registered component by {option} NAME, or leave the part out by {option} {NONE}"
+            )
+    return params
+
+
+def _network_state(source: Path) -> dict[str, Any]:
+    if is_legacy(source):
+        saved: AbstractSaved = SavedState(read_legacy(source))
+        return saved.module_state("nn_module")
+    with CheckpointFile(source) as file:
+        return SavedFile(file, verify=True).module_state("nn_module")
+
+
+def _as_safetensors(state: Mapping[str, Any], source: Path) -> bytes:
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ArgusError(
+            f"{source} holds state that is no tensor ({', '.join(others)}), which a plain safetensors file "
+            "cannot hold; export to a .pt file"
+        )
+    # Each name gets a tensor of its own: the format has no other way for tied weights.
+    used: set[int] = set()
+    tensors = {}
+    for name, value in state.items():
+        tensor = value.detach().contiguous()
+        shared = tensor.untyped_storage().data_ptr() in used
+        tensors[name] = tensor.clone() if shared else tensor
+        used.add(tensors[name].untyped_storage().data_ptr())
+    try:
+        return save(tensors, metadata={"format": "pt"})
+    except (SafetensorError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise ArgusError(
+            f"{source} holds a tensor that a plain safetensors file cannot ({error}); export to a .pt file"
+        ) from error
