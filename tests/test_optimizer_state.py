@@ -20,7 +20,7 @@ with argus_core.isolated_registry(builtins=True):
 
 # What an optimizer needs that others do not: a network of other parameters, or a closure.
 NEEDS: dict[str, dict[str, Any]] = {
-    "LBFGS": {"step": "own_closure"},
+    "LBFGS": {"step": "closure"},
     "Muon": {"nn_module": "flat"},
     "SparseAdam": {"nn_module": "bag"},
 }
