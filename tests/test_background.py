@@ -98,6 +98,22 @@ def test_an_error_shows_at_the_next_save(tmp_path: Path, monkeypatch: pytest.Mon
     assert seen == [1, 2]
 
 
+def test_a_file_that_could_not_be_written_takes_no_good_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails_the_second_time(path: Path, *arguments: Any) -> None:
+        if path.name.endswith("2.safetensors"):
+            raise ArgusError("the disk is full")
+        write(path, *arguments)
+
+    monkeypatch.setattr("argus_core.storage.write", fails_the_second_time)
+    caplog.set_level("INFO")
+    with pytest.raises(ArgusError, match="the disk is full"):
+        make_model().fit(DATA, callbacks=[checkpoint(tmp_path, max_saves=1)])
+    assert [path.name for path in tmp_path.iterdir()] == ["model-000-000001.safetensors"]
+    assert "000002" not in caplog.text  # it is not said to be saved
+
+
 def test_an_error_shows_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(monkeypatch, ArgusError("the disk is full"))
     slow.may_end.set()

@@ -234,6 +234,15 @@ def test_a_folder_gives_the_newest_and_leaves_damaged_files_aside(tmp_path: Path
     assert same_weights(again, argus_core.load_model(tmp_path / "model-000.safetensors"))
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_the_file_that_a_run_goes_on_from_counts_among_its_files(tmp_path: Path, background: bool) -> None:
+    options = {"dir_path": str(tmp_path), "optimizer_state": True, "max_saves": 2, "background": background}
+    build().fit(batches(), num_epochs=3, callbacks=[("checkpoint", options)])
+    build().fit(batches(), num_epochs=6, callbacks=[("checkpoint", options)], resume=tmp_path)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["model-004.safetensors", "model-005.safetensors"]
+
+
 def test_the_events_of_a_run_that_goes_on(tmp_path: Path) -> None:
     data, seen = batches((4, 3, 5, 2)), []
     saved(tmp_path, data, every="3up")
