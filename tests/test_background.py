@@ -184,3 +184,12 @@ def test_a_run_goes_on_from_the_last_finite_weights(tmp_path: Path) -> None:
     whole.fit(DATA)
     resumed.fit(DATA, resume=tmp_path)
     assert same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.bfloat16])
+def test_numbers_of_every_kind_may_be_finite_or_not(dtype: torch.dtype) -> None:
+    model = make_model()
+    model.nn_module.register_buffer("scale", torch.ones(3).to(dtype))
+    assert model.is_finite()
+    model.nn_module.scale = torch.full((3,), torch.nan).to(dtype)
+    assert not model.is_finite()
