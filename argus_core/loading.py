@@ -36,7 +36,7 @@ from argus_core.storage import CheckpointFile, check_sha256
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["load_model"]
+__all__ = ["load_extra_state", "load_model"]
 
 Bindings = dict[tuple[str, str], registry.Component]
 
@@ -277,10 +277,10 @@ def _load_states(
         _set_options(model.optimizer, changes.get("optimizer", {}))
 
     if changes.get("optimizer", AS_SAVED) is not None:
-        _load_extra_state(model, saved.extra_state())
+        load_extra_state(model, saved.extra_state())
 
 
-def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
+def load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
     """Give a model's class its state back, if there is some."""
     if not state:
         return

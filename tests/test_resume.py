@@ -19,7 +19,15 @@ from torch import Tensor, multiprocessing, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import argus_core
-from argus_core import Callback, CheckpointError, Model, State, StateMismatchError, on_iteration_complete
+from argus_core import (
+    Callback,
+    CheckpointError,
+    Model,
+    ParamsError,
+    State,
+    StateMismatchError,
+    on_iteration_complete,
+)
 from argus_core.errors import ArgusWarning
 
 EPOCHS = 2
@@ -369,3 +377,21 @@ def test_state_that_a_callback_cannot_take_is_refused_with_its_name(tmp_path: Pa
         StateMismatchError, match="state does not fit callback fickle: KeyError: 'total'; leave the"
     ):
         build().fit(batches(), num_epochs=2, resume=tmp_path, callbacks=[Fickle()])
+
+
+def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, batches())
+    with (
+        pytest.warns(ArgusWarning, match=r"params\['optimizer'\] was"),
+        pytest.raises(
+            StateMismatchError,
+            match="trained with optimizer 'SGD', whose state 'Adam' cannot take; go on with",
+        ),
+    ):
+        build(optimizer="Adam").fit(batches(), num_epochs=2, resume=tmp_path)
+
+
+@pytest.mark.parametrize("path", [5, True, "", b"runs"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(ParamsError, match="fit takes a path for resume, such as 'runs/a', not"):
+        build().fit(batches(), resume=path)
