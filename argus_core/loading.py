@@ -19,24 +19,22 @@ from argus_core import registry
 from argus_core.components import BUILTIN
 from argus_core.diagnosis import Missing, missing_message
 from argus_core.errors import (
-    ArgusError,
     MissingPluginError,
     ProviderDriftWarning,
     SpecError,
-    StateMismatchError,
     UnknownNameError,
 )
 from argus_core.legacy import is_legacy, read_legacy
 from argus_core.parts import KIND_OF_PART
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
-from argus_core.state import load_module_state, load_optimizer_state
+from argus_core.state import load_extra_state, load_module_state, load_optimizer_state
 from argus_core.storage import CheckpointFile, check_sha256
 
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["load_extra_state", "load_model"]
+__all__ = ["load_model"]
 
 Bindings = dict[tuple[str, str], registry.Component]
 
@@ -278,21 +276,6 @@ def _load_states(
 
     if changes.get("optimizer", AS_SAVED) is not None:
         load_extra_state(model, saved.extra_state())
-
-
-def load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
-    """Give a model's class its state back, if there is some."""
-    if not state:
-        return
-    try:
-        model.load_extra_state(state)
-    except ArgusError:
-        raise
-    except Exception as error:  # the class may expect anything of what a file holds
-        raise StateMismatchError(
-            f"the stored extra state does not fit {type(model).__name__}: {type(error).__name__}: {error}; "
-            "build it with the parameters it was saved with, or load with optimizer=None"
-        ) from error
 
 
 def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:

@@ -15,12 +15,11 @@ from argus_core.callbacks.files import checked_path
 from argus_core.checkpoint import PREFIXES
 from argus_core.components import BUILTIN
 from argus_core.distributions import version_of
-from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError
-from argus_core.loading import load_extra_state
+from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
 from argus_core.order import can_skip
-from argus_core.progress import restore
+from argus_core.progress import is_progress, restore
 from argus_core.saved import SavedFile
-from argus_core.state import load_module_state, load_optimizer_state
+from argus_core.state import load_extra_state, load_module_state, load_optimizer_state
 from argus_core.storage import CheckpointFile, read_header
 
 if TYPE_CHECKING:
@@ -68,6 +67,11 @@ class Resumption:
             raise CheckpointError(
                 f"{self.path} does not say how far its run was; give one that the callback checkpoint wrote "
                 "with optimizer_state=True, or load it with load_model and train anew"
+            )
+        if not is_progress(progress):
+            raise UnsafeCheckpointError(
+                f"{self.path}: the manifest's 'progress' is not as argus_core writes it; "
+                "do not trust this file"
             )
         self.progress: dict[str, Any] = progress
 

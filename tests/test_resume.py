@@ -28,7 +28,11 @@ from argus_core import (
     StateMismatchError,
     on_iteration_complete,
 )
+from argus_core.engine import Engine
 from argus_core.errors import ArgusWarning
+from argus_core.metrics import Loss
+from argus_core.progress import restore, snapshot
+from argus_core.storage import CheckpointFile, write
 
 EPOCHS = 2
 UPDATES = 8  # of both epochs: seven batches, two to an update, with a tail of one
@@ -395,3 +399,39 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_path_is_refused(path: Any) -> None:
     with pytest.raises(ParamsError, match="fit takes a path for resume, such as 'runs/a', not"):
         build().fit(batches(), resume=path)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("loader", None, "'progress' is not as argus_core writes it; do not trust this file"),
+        ("counters", {"epoch": "x"}, "'progress' is not as argus_core writes it"),
+        ("counters", {"updates_in_epoch": -3}, "'progress' is not as argus_core writes it"),
+        ("loader", {"seed": "x"}, "'progress' is not as argus_core writes it"),
+        ("running", {"loss": 1}, "'progress' is not as argus_core writes it"),
+        ("rng", {"python": {}}, "stored state of the random numbers does not fit: KeyError: .*; go on from"),
+    ],
+)
+def test_progress_that_nobody_writes_is_refused(
+    section: str, change: dict[str, Any] | None, message: str, tmp_path: Path
+) -> None:
+    saved(tmp_path, batches())
+    path = tmp_path / "model-000.safetensors"
+    with CheckpointFile(path) as file:
+        tensors, manifest = file.read(), dict(file.header.manifest)
+    for key in ("tensors", "aliases"):
+        manifest.pop(key)
+    progress = dict(manifest["progress"])
+    progress[section] = None if change is None else {**progress[section], **change}
+    write(path, tensors, {**manifest, "progress": progress})
+    with pytest.raises(CheckpointError, match=message):
+        build().fit(batches(), num_epochs=2, resume=path)
+
+
+def test_a_stored_metric_changes_nothing_but_its_state(tmp_path: Path) -> None:
+    loss = Loss()
+    engine = Engine(lambda batch, state: {}, build(), metrics=[loss])
+    progress = snapshot(engine)
+    progress["running"] = {"loss": {"update": 1}}
+    restore(engine, progress)
+    assert callable(loss.update)
