@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from argus_core.bindings import Names
-from argus_core.errors import ArgusError, SpecError, StateMismatchError
+from argus_core.errors import SpecError
 from argus_core.legacy import is_legacy, read_legacy
 from argus_core.restoration import leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
-from argus_core.state import load_module_state, load_optimizer_state
+from argus_core.state import load_extra_state, load_module_state, load_optimizer_state
 from argus_core.storage import CheckpointFile, check_sha256
 
 if TYPE_CHECKING:
@@ -185,22 +185,7 @@ def _load_states(
         _set_options(model.optimizer, changes.get("optimizer", {}))
 
     if changes.get("optimizer", AS_SAVED) is not None:
-        _load_extra_state(model, saved.extra_state())
-
-
-def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
-    """Give a model's class its state back, if there is some."""
-    if not state:
-        return
-    try:
-        model.load_extra_state(state)
-    except ArgusError:
-        raise
-    except Exception as error:  # the class may expect anything of what a file holds
-        raise StateMismatchError(
-            f"the stored extra state does not fit {type(model).__name__}: {type(error).__name__}: {error}; "
-            "build it with the parameters it was saved with, or load with optimizer=None"
-        ) from error
+        load_extra_state(model, saved.extra_state())
 
 
 def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:

@@ -142,17 +142,22 @@ def _build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer)
     return scheduler
 
 
-def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
     """Return a scheduler's state without subclasses of dict, which a checkpoint does not keep."""
-    return {name: dict(value) if isinstance(value, dict) else value for name, value in state.items()}
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if type(value) is list else value
 
 
 def _load_scheduler(scheduler: Any, state: Mapping[str, Any]) -> None:
     """Give a scheduler its state back, what was a subclass of dict, such as MultiStepLR's, as one."""
-    own = vars(scheduler)
-    scheduler.load_state_dict(
-        {
-            name: type(own[name])(value) if isinstance(own.get(name), dict) else value
-            for name, value in state.items()
-        }
-    )
+    scheduler.load_state_dict(_like(scheduler.state_dict(), state))
+
+
+def _like(own: Any, stored: Any) -> Any:
+    """Return a stored state with dicts of the types that a scheduler's own has, at any depth."""
+    if isinstance(own, dict) and isinstance(stored, Mapping):
+        return type(own)({name: _like(own.get(name), value) for name, value in stored.items()})
+    if type(own) is type(stored) is list and len(own) == len(stored):
+        return list(map(_like, own, stored))
+    return stored

@@ -301,8 +301,12 @@ class Model:
     def is_finite(self) -> bool:
         """Return whether the network's weights and buffers hold neither nan nor inf; waits for the device."""
         state = self.get_nn_module().state_dict().values()
-        tensors = [each for each in state if isinstance(each, torch.Tensor) and each.is_floating_point()]
-        return all(bool(torch.isfinite(each).all()) for each in tensors)
+        tensors = [each for each in state if isinstance(each, torch.Tensor)]
+        floating = [each for each in tensors if each.is_floating_point() or each.is_complex()]
+        # torch cannot ask that of numbers of 8 bits.
+        return all(
+            bool(torch.isfinite(each.float() if each.itemsize == 1 else each).all()) for each in floating
+        )
 
     def train_ready(self) -> bool:
         """Return whether there is what training needs: network, loss and optimizer."""

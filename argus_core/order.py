@@ -88,7 +88,15 @@ def epoch_batches(loader: Iterable[Any], epoch: int, skip: int = 0) -> Iterator[
 
 def _is_ordinary(loader: Any) -> bool:
     is_mapped = type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
-    return is_mapped and loader.batch_sampler is not None
+    return is_mapped and loader.batch_sampler is not None and _has_end(loader.batch_sampler)
+
+
+def _has_end(batches: Any) -> bool:
+    """Return whether batches can be counted; those that cannot may go on for ever."""
+    try:
+        return len(batches) >= 0
+    except (TypeError, NotImplementedError):
+        return False
 
 
 class _Plan:
@@ -136,7 +144,7 @@ class _SeededDataset(Dataset[Any]):
     """Seeds every generator before it reads a sample."""
 
     def __init__(self, dataset: Dataset[Any], seed: int) -> None:
-        self._dataset: Any = dataset
+        self.dataset: Any = dataset
         self._seed = seed
 
     def __getitems__(self, keys: Sequence[Key]) -> Any:
@@ -146,18 +154,22 @@ class _SeededDataset(Dataset[Any]):
             return self._read(keys)
 
     def _read(self, keys: Sequence[Key]) -> Any:
-        if callable(getattr(self._dataset, "__getitems__", None)):  # reads a batch at once
+        if callable(getattr(self.dataset, "__getitems__", None)):  # reads a batch at once
             seed_all(key_seed(self._seed, *keys[0]))
-            return self._dataset.__getitems__([index for _, index in keys])
+            return self.dataset.__getitems__([index for _, index in keys])
         return [self._sample(epoch, index) for epoch, index in keys]
 
     def _sample(self, epoch: int, index: Any) -> Any:
         seed_all(key_seed(self._seed, epoch, index))
-        return self._dataset[index]
+        return self.dataset[index]
 
 
 def _start_worker(init: Callable[[int], None] | None, worker: int) -> None:
     # Ctrl-C reaches the workers too; the run needs them until it has saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    info = get_worker_info()
+    assert info is not None
+    # Whatever looks there expects its own dataset; WorkerInfo itself refuses to be changed.
+    object.__setattr__(info, "dataset", info.dataset.dataset)  # type: ignore[attr-defined]
     if init is not None:
         init(worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from argus_core.rng import random_state
 if TYPE_CHECKING:
     from argus_core.engine import Engine
 
-__all__ = ["restore", "snapshot"]
+__all__ = ["is_progress", "restore", "snapshot"]
+
+_COUNTERS = ("epoch", "updates_in_epoch", "global_step", "updates_skipped")
 
 
 def snapshot(engine: Engine) -> dict[str, Any]:
@@ -38,6 +41,30 @@ def snapshot(engine: Engine) -> dict[str, Any]:
     }
 
 
+def is_progress(progress: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint's record has the form that `snapshot` gives it, whoever wrote the file."""
+    sections = ("counters", "loader", "metrics", "running", "callback", "rng")
+    if not all(isinstance(progress.get(section), dict) for section in sections):
+        return False
+    counters, loader = progress["counters"], progress["loader"]
+    batches = loader.get("batches")
+    return (
+        all(map(_is_count, (*map(counters.get, _COUNTERS), loader.get("window"))))
+        and type(counters.get("epoch_done")) is bool
+        and type(loader.get("seed")) is int
+        and (batches is None or _is_count(batches))
+        and isinstance(progress.get("device"), str)
+        and all(isinstance(value, float) for value in progress["metrics"].values())
+        and all(
+            isinstance(kept, dict) for kept in (*progress["running"].values(), *progress["callback"].values())
+        )
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= sys.maxsize
+
+
 def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
     """Put the counters, metrics and callbacks of ``engine`` where they were; random numbers follow later.
 
@@ -52,7 +79,8 @@ def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
     engine.updates_done, engine.epoch_done = counters["updates_in_epoch"], counters["epoch_done"]
     for metric in engine.metrics:
         for name, value in progress["running"].get(metric.name, {}).items():
-            setattr(metric, name, value)
+            if name in metric.states:
+                setattr(metric, name, value)
     stored = progress["callback"]
     for name, callback in _named(engine):
         if name in stored:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from argus_core.callbacks.files import checked_path
 from argus_core.checkpoint import PREFIXES
 from argus_core.components import BUILTIN
 from argus_core.distributions import version_of
-from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError
+from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
 from argus_core.order import can_skip
-from argus_core.progress import restore
+from argus_core.progress import is_progress, restore
 from argus_core.saved import SavedFile
-from argus_core.state import load_module_state, load_optimizer_state
+from argus_core.state import load_extra_state, load_module_state, load_optimizer_state
 from argus_core.storage import CheckpointFile, read_header
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ def find_checkpoint(path: str | Path) -> Path:
     """Return the checkpoint to go on from: the file itself, or the newest of its run in a folder.
 
     Raises:
+        ParamsError: it is no path.
         CheckpointError: there is none.
     """
-    path = Path(path)
+    path = checked_path("fit", "resume", path)
     if not path.is_dir():
         return path
     files = sorted([*path.glob("*.safetensors"), *path.glob("checkpoints/*.safetensors")])
@@ -65,6 +67,11 @@ class Resumption:
             raise CheckpointError(
                 f"{self.path} does not say how far its run was; give one that the callback checkpoint wrote "
                 "with optimizer_state=True, or load it with load_model and train anew"
+            )
+        if not is_progress(progress):
+            raise UnsafeCheckpointError(
+                f"{self.path}: the manifest's 'progress' is not as argus_core writes it; "
+                "do not trust this file"
             )
         self.progress: dict[str, Any] = progress
 
@@ -158,16 +165,29 @@ def _load_model_state(model: Model, saved: SavedFile) -> None:
         module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
         if isinstance(module, nn.Module):
             load_module_state(module, saved.module_state(slot), slot)
+    _check_same_optimizer(model, saved)
     state, names = saved.optimizer_state()
     if state is None or model.optimizer is None:
         raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
     load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
     _keep_new_options(model, saved)
-    if extra_state := saved.extra_state():
-        model.load_extra_state(extra_state)
+    load_extra_state(model, saved.extra_state())
     model.load_step_state(
         saved.step_state(part.component.name for part in model.step_parts if part.component)
     )
+
+
+def _check_same_optimizer(model: Model, saved: SavedFile) -> None:
+    """Refuse another optimizer: torch would take the old one's options for its own and fail in the update."""
+    record, part = saved.components.get("optimizer"), model.parts["optimizer"]
+    if record is None or part is None:
+        return
+    before, now = record["as"], part.name
+    if before.rpartition("/")[2] != now.rpartition("/")[2]:
+        raise StateMismatchError(
+            f"the run trained with optimizer {before!r}, whose state {now!r} cannot take; "
+            f"go on with {before!r}, or take the weights with load_model and train anew"
+        )
 
 
 def _keep_new_options(model: Model, saved: SavedFile) -> None:

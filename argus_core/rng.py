@@ -11,6 +11,8 @@ from typing import Any
 import numpy
 import torch
 
+from argus_core.errors import StateMismatchError
+
 __all__ = ["kept_random_state", "key_seed", "random_state", "seed_all", "set_random_state"]
 
 
@@ -29,7 +31,27 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Set what `random_state` returned; CUDA devices that it does not know stay as they are."""
+    """Set what `random_state` returned; CUDA devices that it does not know stay as they are.
+
+    Raises:
+        StateMismatchError: it is no such state.
+    """
+    try:
+        _set_random_state(state)
+    except (
+        AttributeError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # a file may hold anything
+        raise StateMismatchError(
+            f"the stored state of the random numbers does not fit: {type(error).__name__}: {error}; "
+            "go on from another checkpoint"
+        ) from error
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
     python = state["python"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     numpy_state = state["numpy"]

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from argus_core.errors import StateMismatchError
+from argus_core.errors import ArgusError, StateMismatchError
 
-__all__ = ["load_module_state", "load_optimizer_state", "name_optimizer_state", "number_optimizer_state"]
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = [
+    "load_extra_state",
+    "load_module_state",
+    "load_optimizer_state",
+    "name_optimizer_state",
+    "number_optimizer_state",
+]
 
 _SHOWN = 5
 
@@ -63,6 +72,21 @@ def _form(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
         return type(value).__name__
     return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+
+
+def load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
+    """Give a model's class its state back, if there is some."""
+    if not state:
+        return
+    try:
+        model.load_extra_state(state)
+    except ArgusError:
+        raise
+    except Exception as error:  # the class may expect anything of what a file holds
+        raise StateMismatchError(
+            f"the stored extra state does not fit {type(model).__name__}: {type(error).__name__}: {error}; "
+            "build it with the parameters it was saved with, or load with optimizer=None"
+        ) from error
 
 
 def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> dict[str, Any]:

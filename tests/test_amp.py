@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hand_written
@@ -77,6 +78,8 @@ def train_by_hand(model: Model, data: list[Batch], scaler: torch.amp.GradScaler,
         {"backoff_factor": 1.0},
         {"backoff_factor": 0.0},
         {"growth_interval": 0},
+        {"growth_interval": 1.5},
+        {"growth_interval": True},
     ],
     ids=str,
 )
@@ -322,3 +325,12 @@ def test_a_state_is_kept_where_nothing_is_scaled() -> None:
     elsewhere.load_state_dict(amp.state_dict())
     build(given(elsewhere)).train_step(batches()[0])
     assert elsewhere.state_dict() == amp.state_dict()
+
+
+def test_options_that_are_given_anew_win_over_the_stored_ones(tmp_path: Path) -> None:
+    model = build(("amp", {"dtype": "float16", "init_scale": 2.0**5, "growth_interval": 2000}))
+    model.fit(batches())
+    model.save(tmp_path / "model.safetensors", optimizer_state=True)
+    changed = ("amp", {"dtype": "float16", "growth_interval": 5})
+    state = argus_core.load_model(tmp_path / "model.safetensors", step=changed).step_state()["amp"]
+    assert (state["growth_interval"], state["scale"], state["_growth_tracker"]) == (5, 2.0**5, 3)

@@ -98,6 +98,22 @@ def test_an_error_shows_at_the_next_save(tmp_path: Path, monkeypatch: pytest.Mon
     assert seen == [1, 2]
 
 
+def test_a_file_that_could_not_be_written_takes_no_good_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails_the_second_time(path: Path, *arguments: Any) -> None:
+        if path.name.endswith("2.safetensors"):
+            raise ArgusError("the disk is full")
+        write(path, *arguments)
+
+    monkeypatch.setattr("argus_core.storage.write", fails_the_second_time)
+    caplog.set_level("INFO")
+    with pytest.raises(ArgusError, match="the disk is full"):
+        make_model().fit(DATA, callbacks=[checkpoint(tmp_path, max_saves=1)])
+    assert [path.name for path in tmp_path.iterdir()] == ["model-000-000001.safetensors"]
+    assert "000002" not in caplog.text  # it is not said to be saved
+
+
 def test_an_error_shows_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(monkeypatch, ArgusError("the disk is full"))
     slow.may_end.set()
@@ -168,3 +184,12 @@ def test_a_run_goes_on_from_the_last_finite_weights(tmp_path: Path) -> None:
     whole.fit(DATA)
     resumed.fit(DATA, resume=tmp_path)
     assert same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.bfloat16])
+def test_numbers_of_every_kind_may_be_finite_or_not(dtype: torch.dtype) -> None:
+    model = make_model()
+    model.nn_module.register_buffer("scale", torch.ones(3).to(dtype))
+    assert model.is_finite()
+    model.nn_module.scale = torch.full((3,), torch.nan).to(dtype)
+    assert not model.is_finite()

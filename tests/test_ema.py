@@ -248,3 +248,19 @@ def test_an_interrupted_start_of_an_evaluation_puts_the_weights_back() -> None:
         model.predict(torch.ones(1, 4))
     assert torch.equal(weights(model), start)
     model.train_step(batches()[0])
+
+
+def test_an_average_that_joins_a_run_begins_with_the_weights_of_that_moment(tmp_path: Path) -> None:
+    trained = build()
+    checkpoint = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    trained.fit(batches(), callbacks=[checkpoint])
+    joined, seen = build(STEADY), []
+    note = argus_core.on_start(lambda state: seen.append(averages(state.model)))
+    with pytest.warns(argus_core.errors.ArgusWarning, match=r"params\['step'\] was"):
+        joined.fit(batches(), num_epochs=2, callbacks=[note], resume=tmp_path)
+    assert torch.equal(seen[0], weights(trained))
+
+
+def test_warmup_is_yes_or_no() -> None:
+    with pytest.raises(ParamsError, match="ema takes warmup True or False, not 'no'"):
+        EMA(warmup="no")  # type: ignore[arg-type]

@@ -165,3 +165,11 @@ def test_extra_state_that_is_not_plain_is_refused_at_save_with_its_place(path: P
     with pytest.raises(ParamsError, match=r"extra_state\['updates'\]\['rule'\] is a function"):
         model.save(path, optimizer_state=True)
     assert not path.exists()
+
+
+def test_extra_state_that_does_not_fit_is_named_when_a_run_goes_on(tmp_path: Path, model: Counting) -> None:
+    checkpoint = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    model.fit(batches(), callbacks=[checkpoint])
+    rewrite(tmp_path / "model-000.safetensors", {"updates": {}})
+    with pytest.raises(StateMismatchError, match="does not fit Counting: KeyError: 'total'; build it with"):
+        model.fit(batches(), num_epochs=2, resume=tmp_path)

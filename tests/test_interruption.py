@@ -104,6 +104,17 @@ def test_a_signal_after_the_last_update_still_ends_the_process() -> None:
         build().fit(DATA, callbacks=[late])
 
 
+def test_a_callback_that_is_used_again_saves_at_the_update_at_which_its_last_run_ended(
+    tmp_path: Path,
+) -> None:
+    again = argus_core.callbacks.Checkpoint(tmp_path, optimizer_state=True)
+    build().fit(DATA, callbacks=[again])
+    (tmp_path / "model-000.safetensors").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        build().fit(DATA, callbacks=[raising(signal.SIGINT, update=len(DATA) - 1), again])
+    assert [path.name for path in tmp_path.iterdir()] == ["model-000.safetensors"]
+
+
 def test_the_best_checkpoint_is_left_alone(tmp_path: Path) -> None:
     best = (
         "monitor_checkpoint",

@@ -408,3 +408,10 @@ def test_writers_in_validation_continue_their_file_from_epoch_to_epoch(model: Mo
     writer = ("metrics_jsonl", {"file_path": str(tmp_path / "val.jsonl")})
     model.fit(batches(), batches(), 3, val_callbacks=[writer])
     assert [line["epoch"] for line in objects(tmp_path / "val.jsonl")] == [0, 1, 2]
+
+
+def test_jsonl_begins_a_line_after_one_that_was_cut_off(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 0}')
+    planned_run(model, [1.0], MetricsJSONL(path, append=True))
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from networks import Net, batches, make_model
+from networks import Net, batches, make_model, same_weights
 from strategies import Veto
 
 import argus_core
@@ -119,3 +120,24 @@ def test_a_factory_that_builds_no_scheduler_is_named() -> None:
     argus_core.register("lr_scheduler", "five", lambda optimizer: 5)
     with pytest.raises(BuildError, match=r"lr_scheduler 'five' built 5, which has no step\(\)"):
         make_model().fit(batches(), lr_scheduler="five")
+
+
+MILESTONES = ("MultiStepLR", {"milestones": [1, 2], "gamma": 0.5})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ("SequentialLR", {"schedulers": [("ConstantLR", {"total_iters": 1}), MILESTONES], "milestones": [1]}),
+        ("ChainedScheduler", {"schedulers": [MILESTONES, ("ExponentialLR", {"gamma": 0.9})]}),
+    ],
+    ids=lambda spec: spec[0],
+)
+def test_a_run_with_nested_schedulers_goes_on(spec: Any, tmp_path: Path) -> None:
+    whole, stopped, resumed = make_model(), make_model(), make_model()
+    whole.fit(batches(), num_epochs=5, lr_scheduler=spec)
+    checkpoint = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    stopped.fit(batches(), num_epochs=2, lr_scheduler=spec, callbacks=[checkpoint])
+    resumed.fit(batches(), num_epochs=5, lr_scheduler=spec, resume=tmp_path)
+    assert resumed.get_lr() == whole.get_lr()
+    assert same_weights(resumed, whole)

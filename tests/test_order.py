@@ -20,6 +20,7 @@ from torch.utils.data import (
     Sampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
+    get_worker_info,
 )
 
 from argus_core.order import OrderedLoader, can_skip, draw_seed, epoch_batches, ordered
@@ -156,3 +157,37 @@ def test_an_ordered_loader_is_a_loader() -> None:
     loader = ordered(LOADERS["shuffle"](), 7)
     assert isinstance(loader, OrderedLoader)
     assert [batch.tolist() for batch in loader] == values(loader, 0)
+
+
+class Opened(Dataset[Tensor]):
+    """A dataset that a worker opens by itself, as torch's documentation shows."""
+
+    factor: float
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor(index * self.factor)
+
+
+def open_in_worker(worker: int) -> None:
+    info = get_worker_info()
+    assert info is not None
+    info.dataset.factor = 10.0
+
+
+def test_a_worker_finds_its_own_dataset() -> None:
+    loader = DataLoader(Opened(), 2, num_workers=2, worker_init_fn=open_in_worker)
+    assert [batch.tolist() for batch in ordered(loader, 0)] == [[0.0, 10.0], [20.0, 30.0]]
+
+
+def test_a_sampler_without_an_end_is_left_alone() -> None:
+    class Endless(Sampler[int]):
+        def __iter__(self) -> Iterator[int]:
+            while True:
+                yield 1
+
+    loader = DataLoader(Drawn(), 2, sampler=Endless())
+    assert ordered(loader, 0) is loader
+    assert not can_skip(loader)

@@ -19,8 +19,20 @@ from torch import Tensor, multiprocessing, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import argus_core
-from argus_core import Callback, CheckpointError, Model, State, StateMismatchError, on_iteration_complete
+from argus_core import (
+    Callback,
+    CheckpointError,
+    Model,
+    ParamsError,
+    State,
+    StateMismatchError,
+    on_iteration_complete,
+)
+from argus_core.engine import Engine
 from argus_core.errors import ArgusWarning
+from argus_core.metrics import Loss
+from argus_core.progress import restore, snapshot
+from argus_core.storage import CheckpointFile, write
 
 EPOCHS = 2
 UPDATES = 8  # of both epochs: seven batches, two to an update, with a tail of one
@@ -234,6 +246,15 @@ def test_a_folder_gives_the_newest_and_leaves_damaged_files_aside(tmp_path: Path
     assert same_weights(again, argus_core.load_model(tmp_path / "model-000.safetensors"))
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_the_file_that_a_run_goes_on_from_counts_among_its_files(tmp_path: Path, background: bool) -> None:
+    options = {"dir_path": str(tmp_path), "optimizer_state": True, "max_saves": 2, "background": background}
+    build().fit(batches(), num_epochs=3, callbacks=[("checkpoint", options)])
+    build().fit(batches(), num_epochs=6, callbacks=[("checkpoint", options)], resume=tmp_path)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["model-004.safetensors", "model-005.safetensors"]
+
+
 def test_the_events_of_a_run_that_goes_on(tmp_path: Path) -> None:
     data, seen = batches((4, 3, 5, 2)), []
     saved(tmp_path, data, every="3up")
@@ -360,3 +381,57 @@ def test_state_that_a_callback_cannot_take_is_refused_with_its_name(tmp_path: Pa
         StateMismatchError, match="state does not fit callback fickle: KeyError: 'total'; leave the"
     ):
         build().fit(batches(), num_epochs=2, resume=tmp_path, callbacks=[Fickle()])
+
+
+def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, batches())
+    with (
+        pytest.warns(ArgusWarning, match=r"params\['optimizer'\] was"),
+        pytest.raises(
+            StateMismatchError,
+            match="trained with optimizer 'SGD', whose state 'Adam' cannot take; go on with",
+        ),
+    ):
+        build(optimizer="Adam").fit(batches(), num_epochs=2, resume=tmp_path)
+
+
+@pytest.mark.parametrize("path", [5, True, "", b"runs"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(ParamsError, match="fit takes a path for resume, such as 'runs/a', not"):
+        build().fit(batches(), resume=path)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("loader", None, "'progress' is not as argus_core writes it; do not trust this file"),
+        ("counters", {"epoch": "x"}, "'progress' is not as argus_core writes it"),
+        ("counters", {"updates_in_epoch": -3}, "'progress' is not as argus_core writes it"),
+        ("loader", {"seed": "x"}, "'progress' is not as argus_core writes it"),
+        ("running", {"loss": 1}, "'progress' is not as argus_core writes it"),
+        ("rng", {"python": {}}, "stored state of the random numbers does not fit: KeyError: .*; go on from"),
+    ],
+)
+def test_progress_that_nobody_writes_is_refused(
+    section: str, change: dict[str, Any] | None, message: str, tmp_path: Path
+) -> None:
+    saved(tmp_path, batches())
+    path = tmp_path / "model-000.safetensors"
+    with CheckpointFile(path) as file:
+        tensors, manifest = file.read(), dict(file.header.manifest)
+    for key in ("tensors", "aliases"):
+        manifest.pop(key)
+    progress = dict(manifest["progress"])
+    progress[section] = None if change is None else {**progress[section], **change}
+    write(path, tensors, {**manifest, "progress": progress})
+    with pytest.raises(CheckpointError, match=message):
+        build().fit(batches(), num_epochs=2, resume=path)
+
+
+def test_a_stored_metric_changes_nothing_but_its_state(tmp_path: Path) -> None:
+    loss = Loss()
+    engine = Engine(lambda batch, state: {}, build(), metrics=[loss])
+    progress = snapshot(engine)
+    progress["running"] = {"loss": {"update": 1}}
+    restore(engine, progress)
+    assert callable(loss.update)

@@ -57,7 +57,7 @@ def gradients(model: Model, input: Tensor, target: Tensor) -> list[Tensor]:
     return [parameter.grad.clone() for parameter in model.nn_module.parameters()]
 
 
-@pytest.mark.parametrize("rho", [0, -0.1, float("nan")])
+@pytest.mark.parametrize("rho", [0, -0.1, float("nan"), float("inf")])
 def test_rho_is_positive(rho: float) -> None:
     with pytest.raises(ParamsError, match="sam takes rho > 0, not"):
         SAM(rho)
@@ -133,3 +133,8 @@ def test_an_error_in_the_second_pass_puts_the_weights_back() -> None:
     with pytest.raises(RuntimeError, match="the second pass failed"):
         model.train_step(batches()[0])
     assert torch.equal(weights(model), start)
+
+
+def test_adaptive_is_yes_or_no() -> None:
+    with pytest.raises(ParamsError, match="sam takes adaptive True or False, not 'no'"):
+        SAM(adaptive="no")  # type: ignore[arg-type]

@@ -227,3 +227,46 @@ def test_the_size_that_fitted_is_kept_with_a_checkpoint(tmp_path: Path) -> None:
     loaded = argus_core.load_model(tmp_path / "model.safetensors")
     loaded.fit(batches((7,)))
     assert loaded.nn_module.seen == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("step", ["sam", "closure"])
+def test_all_samples_count_though_the_memory_is_full_in_a_later_pass(step: str) -> None:
+    model, passes = build(("microbatch", {"chunks": 1, "halve_on_oom": True}), step), []
+
+    def forward_loss(batch: Any) -> Any:
+        passes.append(len(batch[0]))
+        if len(passes) == 2:
+            raise torch.OutOfMemoryError
+        return type(model).forward_loss(model, batch)
+
+    model.forward_loss = forward_loss  # type: ignore[method-assign]
+    if step == "closure":
+        model.optimizer.step = lambda closure: (closure(), closure())
+    output = model.train_step(batches((7,))[0])
+    assert passes == [7, 7, 4, 3]
+    assert output.samples == len(output["target"]) == 7
+
+
+@pytest.mark.parametrize("given", [{"size": 3}, {"size": 3, "halve_on_oom": True}])
+def test_parts_that_are_chosen_anew_win_over_those_that_fitted(tmp_path: Path, given: dict[str, Any]) -> None:
+    model = hungry(("microbatch", {"chunks": 1, "halve_on_oom": True}))
+    model.fit(batches((7,)))
+    model.save(tmp_path / "model.safetensors", optimizer_state=True)
+    loaded = argus_core.load_model(
+        tmp_path / "model.safetensors", nn_module="linear", step=("microbatch", given)
+    )
+    sizes: list[int] = []
+    loaded.nn_module.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    loaded.fit(batches((7,)))
+    assert sizes == [3, 3, 1]
+
+
+def test_halving_is_yes_or_no() -> None:
+    with pytest.raises(ParamsError, match="microbatch takes halve_on_oom True or False, not 'no'"):
+        Microbatch(chunks=1, halve_on_oom="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("norm_type", [0, -1.0, math.nan])
+def test_a_norm_has_a_positive_order(norm_type: float) -> None:
+    with pytest.raises(ParamsError, match="clip_grad_norm takes norm_type > 0 or inf, not"):
+        ClipGradNorm(1.0, norm_type)

@@ -79,6 +79,7 @@ class Checkpoint(Callback):
         if not self._resumed:
             self._names, self._last_step = [], 0
         self._resumed = False
+        self._saved_step = -1
         self._last_time = time.monotonic()
 
     @hookimpl(trylast=True)
@@ -132,8 +133,12 @@ class Checkpoint(Callback):
         if not state.model.is_finite():
             self._save_not_finite(state, name)
             return
-        self._write(state, self.dir_path / name)
-        self._pending = name
+        self._pending = name  # before the file is written, whose own list of files it belongs to
+        try:
+            self._write(state, self.dir_path / name)
+        except BaseException:
+            self._pending = None
+            raise
         if not self.background:
             self._finish(state)
 
@@ -148,25 +153,29 @@ class Checkpoint(Callback):
 
     def _finish(self, state: State) -> None:
         """Wait until the file that is being written is whole, and only then delete old ones."""
+        name, self._pending = self._pending, None  # also if it fails: such a file takes no other's place
         self._writer.wait()
-        name, self._pending = self._pending, None
         if name is None:
             return
         state.checkpoint_path = self.dir_path / name
         state.logger.info("saved %s", state.checkpoint_path)
-        self._names = [other for other in self._names if other != name] + [name]  # it may be an old one's
+        self._names = self._names_with(name)
         self._delete_old(state)
         state.engine.raise_event("checkpoint_saved")
 
     def state_dict(self) -> dict[str, Any]:
         """Return which files were written, oldest first, and at which update last."""
-        return {"saved": list(self._names), "last_step": self._last_step}
+        return {"saved": self._names_with(self._pending), "last_step": self._last_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; the next run goes on from it."""
         self._names = list(state_dict["saved"])
         self._last_step = state_dict["last_step"]
         self._resumed = True
+
+    def _names_with(self, name: str | None) -> list[str]:
+        """Return the files' names with that of the newest, which may have been an older one's."""
+        return [other for other in self._names if other != name] + ([] if name is None else [name])
 
     def _default_format(self) -> str:
         step = "" if self.every.unit == "ep" else "-{step:06d}"

@@ -193,6 +193,9 @@ class MetricsJSONL(EpochReport):
             if self._kept is not None:
                 lines = lines[: self._kept]
                 os.truncate(self.file_path, sum(map(len, lines)))
+            if lines and not lines[-1].endswith(b"\n"):  # somebody has edited it, or a write was cut off
+                with self.file_path.open("a", encoding="utf-8") as file:
+                    file.write("\n")
         self._lines, self._kept = len(lines), None
 
     def state_dict(self) -> dict[str, Any]:

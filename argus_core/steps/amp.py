@@ -45,6 +45,8 @@ class AMP:
     ) -> None:
         if dtype not in ("auto", *_DTYPES):
             raise ParamsError(f"amp takes dtype 'auto', 'bfloat16' or 'float16', not {dtype!r}")
+        if type(growth_interval) is not int:
+            raise ParamsError(f"amp takes a whole growth_interval (updates), not {growth_interval!r}")
         if not (init_scale > 0 and growth_factor > 1 > backoff_factor > 0 and growth_interval >= 1):
             raise ParamsError(
                 f"amp takes init_scale > 0, growth_factor > 1 > backoff_factor > 0 and growth_interval >= 1, "
@@ -120,9 +122,10 @@ class AMP:
 
     @hookimpl
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._state = state  # kept for set_up, which makes the scaler
+        # Kept for set_up, which makes the scaler. Options that have been given since then win.
+        self._state = {name: self._scaling.get(name, value) for name, value in state.items()}
         if self._scaler is not None and state:
-            self._scaler.load_state_dict(state)
+            self._scaler.load_state_dict(self._state)
 
     def _update_scale(self) -> None:
         assert self._scaler is not None

@@ -25,6 +25,8 @@ class ClipGradNorm:
     def __init__(self, max_norm: float, norm_type: float = 2.0) -> None:
         if not max_norm > 0:
             raise ParamsError(f"clip_grad_norm takes max_norm > 0, not {max_norm!r}")
+        if not norm_type > 0:
+            raise ParamsError(f"clip_grad_norm takes norm_type > 0 or inf, not {norm_type!r}")
         self.max_norm = float(max_norm)
         self.norm_type = float(norm_type)
 

@@ -45,6 +45,8 @@ class EMA:
             raise ParamsError(f"ema takes 0 <= decay < 1, not {decay!r}")
         if buffers not in _BUFFERS:
             raise ParamsError(f"ema takes buffers 'copy' or 'average', not {buffers!r}")
+        if type(warmup) is not bool:
+            raise ParamsError(f"ema takes warmup True or False, not {warmup!r}")
         self.decay = float(decay)
         self.warmup = warmup
         self.buffers = buffers
@@ -55,10 +57,12 @@ class EMA:
     @hookimpl
     def set_up(self, model: Model) -> None:
         weights = self._averaged(model)
-        if self._averages:
-            _check_fit(self._averages, weights)
+        # Before the first update the average is the weights, which may have been loaded in the meantime.
+        averages = self._averages if self._updates else {}
+        if averages:
+            _check_fit(averages, weights)
         started = {name: _wide(weight.detach()).clone() for name, weight in weights.items()}
-        for name, average in self._averages.items():  # into their layout and onto their device
+        for name, average in averages.items():  # into their layout and onto their device
             started[name].copy_(average)
         self._averages = started
         self._weights = list(weights.values())

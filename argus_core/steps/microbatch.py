@@ -35,7 +35,10 @@ class Microbatch:
             raise ParamsError(f"microbatch takes either chunks >= 1 or size >= 1, not {given}")
         self.chunks = chunks
         self.size = size
+        if type(halve_on_oom) is not bool:
+            raise ParamsError(f"microbatch takes halve_on_oom True or False, not {halve_on_oom!r}")
         self.halve_on_oom = halve_on_oom
+        self._given = (chunks, size)
         self._largest = 0  # samples of a micro-batch of this window
         self._logger = logging.getLogger(__name__)
 
@@ -63,11 +66,13 @@ class Microbatch:
 
     @hookimpl
     def state_dict(self) -> dict[str, Any]:
-        return {"chunks": self.chunks, "size": self.size} if self.halve_on_oom else {}
+        kept = {"given": self._given, "chunks": self.chunks, "size": self.size}
+        return kept if self.halve_on_oom else {}
 
     @hookimpl
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.chunks, self.size = state["chunks"], state["size"]
+        if self.halve_on_oom and state["given"] == self._given:  # else other parts have been chosen since
+            self.chunks, self.size = state["chunks"], state["size"]
 
     def _split(self, batch: Any) -> list[Any]:
         if self.chunks is not None:

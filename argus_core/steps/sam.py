@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,10 @@ class SAM:
     """
 
     def __init__(self, rho: float = 0.05, adaptive: bool = False) -> None:
-        if not rho > 0:
+        if not 0 < rho < math.inf:
             raise ParamsError(f"sam takes rho > 0, not {rho!r}")
+        if type(adaptive) is not bool:
+            raise ParamsError(f"sam takes adaptive True or False, not {adaptive!r}")
         self.rho = float(rho)
         self.adaptive = adaptive
 

@@ -68,6 +68,7 @@ class Update:
         self._apply = _owner(slots["apply_update"])
         self._after = slots["after_update"]
         self._parts: list[Part] = []
+        self._samples = 0
         self._loss: torch.Tensor | None = None
         self._prepared: Sequence[Any] = ()
         self._held: ExitStack | None = None  # the contexts of the evaluation that is going on
@@ -111,8 +112,7 @@ class Update:
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
         for follow in self._after:
             follow(self.model, stepped)
-        samples = sum(map(count_samples, self.micro_batches, self._parts))
-        output = StepOutput(self.model, self._parts, loss, samples, stepped)
+        output = StepOutput(self.model, self._parts, loss, self._samples, stepped)
         # The next window needs their memory.
         self._parts, self._loss, self.micro_batches, self._prepared = [], None, (), ()
         return output
@@ -156,6 +156,8 @@ class Update:
         if self._unscale is not None:
             self._unscale(optimizer)
         if self._loss is None:
+            # Later on the window may be cut anew, when the memory is full.
+            self._samples = sum(map(count_samples, micro_batches, parts))
             self._parts, self._loss = parts, loss
         return loss
 

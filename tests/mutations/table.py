@@ -521,8 +521,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The step output, and so every metric, is that of the first evaluation.",
             "steps/update.py",
-            "        if self._loss is None:\n            self._parts",
-            "        if True:\n            self._parts",
+            "        if self._loss is None:\n            # Later",
+            "        if True:\n            # Later",
             "test_closure.py::test_the_output_is_that_of_the_first_gradients",
         ),
         Mutation(
@@ -690,8 +690,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The loss of an epoch is the mean over its samples.",
             "steps/update.py",
-            "samples = sum(map(count_samples, self.micro_batches, self._parts))",
-            "samples = 1",
+            "self._samples = sum(map(count_samples, micro_batches, parts))",
+            "self._samples = 1",
             "test_update.py::test_the_logged_loss_is_the_mean_over_samples",
         ),
         Mutation(
