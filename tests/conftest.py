@@ -22,6 +22,35 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return "pytest.mark.torchfree" not in collection_path.read_text("utf-8") or None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `tox run -e faults` ask for many more trials of each fault."""
+    parser.addoption("--long-faults", action="store_true", help="make the long versions of the fault tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Hypothesis try more where faults are tried for long."""
+    if config.getoption("long_faults"):
+        from hypothesis import settings
+
+        settings.register_profile("long faults", max_examples=2000, deadline=None)
+        settings.load_profile("long faults")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what the fault tests counted, for docs/explanation/what-a-checkpoint-promises.md."""
+    if config.getoption("long_faults"):
+        terminalreporter.section("faults")
+        for report in terminalreporter.stats.get("passed", []):
+            for fault, result in report.user_properties:
+                terminalreporter.line(f"{fault}: {result}")
+
+
+@pytest.fixture
+def trials(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """Return how many trials to make: the first number, or the second with ``--long-faults``."""
+    return lambda short, long: long if request.config.getoption("long_faults") else short
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip the tests that need a GPU where there is none."""
     if item.get_closest_marker("gpu") is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hostile_archives import pickled, state
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -137,6 +137,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+@settings(deadline=None)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_any_change_is_refused_or_harmless(sound: bytes, tmp_path_factory: Any, data: Any) -> None:
