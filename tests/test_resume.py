@@ -435,3 +435,20 @@ def test_a_stored_metric_changes_nothing_but_its_state(tmp_path: Path) -> None:
     progress["running"] = {"loss": {"update": 1}}
     restore(engine, progress)
     assert callable(loss.update)
+
+
+def test_the_best_of_another_metric_is_no_measure(tmp_path: Path) -> None:
+    def callbacks(monitor: str) -> list[Any]:
+        return [
+            ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True}),
+            ("monitor_checkpoint", {"dir_path": str(tmp_path / monitor), "monitor": monitor}),
+            ("early_stopping", {"monitor": monitor, "patience": 1}),
+        ]
+
+    data = batches()
+    build().fit(data, data, metrics=["accuracy"], callbacks=callbacks("val_accuracy"))
+    states: list[State] = []
+    more = [*callbacks("val_loss"), argus_core.on_complete(states.append)]
+    build().fit(data, data, num_epochs=3, metrics=["accuracy"], callbacks=more, resume=tmp_path)
+    assert len(list((tmp_path / "val_loss").iterdir())) == 2  # the loss falls in each
+    assert states[0].epoch == 2

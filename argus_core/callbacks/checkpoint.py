@@ -280,12 +280,13 @@ class MonitorCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and which files were written, oldest first."""
-        return {**super().state_dict(), "best": self.monitor.best}
+        return {**super().state_dict(), "monitor": self.monitor.metric, "best": self.monitor.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; the next run goes on from it."""
         super().load_state_dict(state_dict)
-        self.monitor.best = state_dict["best"]
+        same = state_dict.get("monitor", self.monitor.metric) == self.monitor.metric
+        self.monitor.best = state_dict["best"] if same else None  # another metric's best is no measure
 
     def _fields(self, state: State) -> dict[str, Any]:
         value = monitored_value(self.name, self.monitor.metric, state)

@@ -60,9 +60,12 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and how many epochs have passed since."""
-        return {"best": self.monitor.best, "waited": self.waited}
+        return {"monitor": self.monitor.metric, "best": self.monitor.best, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; the next run goes on from it."""
-        self.monitor.best, self.waited = state_dict["best"], state_dict["waited"]
-        self._resumed = True
+        if (
+            state_dict.get("monitor", self.monitor.metric) == self.monitor.metric
+        ):  # another metric's best is no measure
+            self.monitor.best, self.waited = state_dict["best"], state_dict["waited"]
+            self._resumed = True
