@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hostile_archives import ARCHIVES
 from networks import Net, batches, make_model, same_weights
 from torch import nn
 
@@ -20,6 +21,7 @@ from argus_core import (
     UnsafeCheckpointError,
     load_model,
 )
+from argus_core.legacy import read_legacy
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 
@@ -144,3 +146,38 @@ def test_a_pth_can_be_pinned_by_its_digest(tmp_path: Path) -> None:
     assert same_weights(load_model(path, sha256=digest), model)
     with pytest.raises(CorruptCheckpointError, match="old.pth"):
         load_model(path, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "network with stride 0",
+        "params with stride 0",
+        "optimizer with stride 0",
+        "optimizer with one tensor many times",
+        "list of 2**60 lists",
+        "list that holds itself",
+        "deep list",
+        "gadget by stacked names",
+        "archive that claims 4 GiB",
+        "archive of 45,000 entries",
+    ],
+)
+def test_a_pth_that_would_grow_or_is_no_state_is_refused_before_it_is_used(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "hostile.pth"
+    ARCHIVES[name].make(path, path)
+    with pytest.raises(ARCHIVES[name].error, match=ARCHIVES[name].why):
+        read_legacy(path)
+
+
+def test_one_chain_of_lists_that_is_met_at_two_depths_is_measured_at_the_deeper(tmp_path: Path) -> None:
+    def chain(end: Any) -> Any:
+        for _ in range(40):
+            end = [end]
+        return end
+
+    inner = chain(1)
+    params = {"first": inner, "second": chain(inner)}
+    torch.save({"model_name": "Model", "params": params, "nn_state_dict": {}}, tmp_path / "deep.pth")
+    with pytest.raises(UnsafeCheckpointError, match="has more than 64 levels"):
+        read_legacy(tmp_path / "deep.pth")
