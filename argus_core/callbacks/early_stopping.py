@@ -64,8 +64,6 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; the next run goes on from it."""
-        if (
-            state_dict.get("monitor", self.monitor.metric) == self.monitor.metric
-        ):  # another metric's best is no measure
+        if state_dict["monitor"] == self.monitor.metric:  # the best of another metric is no measure
             self.monitor.best, self.waited = state_dict["best"], state_dict["waited"]
             self._resumed = True
