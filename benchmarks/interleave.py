@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from statistics import median
 
-__all__ = ["Times", "interleave", "print_table"]
+__all__ = ["Times", "interleave", "print_differences", "print_table"]
 
 Times = dict[str, list[float]]
 """The seconds of every round by contender."""
@@ -68,3 +68,20 @@ def ratio(times: Times, name: str, base: str) -> str:
     ratios = sorted(own / other for own, other in zip(times[name], times[base], strict=True))
     quarter = len(ratios) // 4
     return f"{median(ratios):.3f} ({ratios[quarter]:.2f}-{ratios[-1 - quarter]:.2f})"
+
+
+def print_differences(times: Times, base: str, scale: float, unit: str) -> None:
+    """Print a Markdown table: the median of each contender, and of what it takes more than ``base``.
+
+    Args:
+        times: of `interleave`.
+        base: a contender.
+        scale: what a round's seconds are multiplied by to give ``unit``.
+    """
+    print(f"| contender | {unit} | more than {base} (middle half) |\n|---|---:|---:|")
+    for name, rounds in times.items():
+        more = sorted((own - other) * scale for own, other in zip(rounds, times[base], strict=True))
+        quarter = len(more) // 4
+        middle = f"{median(more):.0f} ({more[quarter]:.0f} to {more[-1 - quarter]:.0f})"
+        print(f"| {name} | {median(rounds) * scale:.4g} | {middle} |")
+    print()
