@@ -18,7 +18,7 @@ import torch
 from processes import running
 
 from argus_core.errors import CheckpointError
-from argus_core.storage import CheckpointFile, write
+from argus_core.storage import CheckpointFile, linux, write
 from argus_core.storage.replacement import replacement
 
 resource = pytest.importorskip("resource", reason="the system has no resource limits")
@@ -82,19 +82,24 @@ def test_disk_that_is_found_full_only_when_flushed_leaves_the_old_file(
     assert_old(path)
 
 
-def test_failure_while_flushing_in_the_background_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sync, calls = os.fsync, []
+def test_what_has_been_written_begins_to_go_to_the_disk_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(linux, "begin_writing", lambda descriptor, start, size: begun.extend([start, size]))
+    write(path, {"a": torch.zeros(5 * 2**20)}, {})
+    assert begun == [0, 2**23, 2**23, 2**23]
 
-    def fail_once(descriptor: int) -> None:
-        calls.append(descriptor)
-        if len(calls) == 1:
-            raise OSError(errno.EIO, "Input/output error")
-        sync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", fail_once)
-    monkeypatch.setattr("argus_core.storage.stream._FLUSHED_AT_ONCE", 2**20)
+def test_failure_of_a_block_that_is_written_beside_leaves_the_old_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(linux, "begin_writing", fail)
     with pytest.raises(CheckpointError, match="Input/output error; .* untouched; save elsewhere"):
-        write(path, BIG, {})
+        write(path, {"a": torch.zeros(5 * 2**20)}, {})
     assert_old(path)
 
 

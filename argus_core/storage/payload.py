@@ -12,7 +12,7 @@ from torch import Tensor
 
 from argus_core.errors import CheckpointError, ParamsError
 from argus_core.params import unstorable
-from argus_core.storage import large_pages
+from argus_core.storage import linux
 from argus_core.storage.crc import CHUNK
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 
@@ -80,7 +80,7 @@ def room(entry: Entry, offered: Tensor | None) -> Tensor:
     """Return a CPU tensor for an entry's bytes: the offered one, if it has their form, or a new one."""
     _check_byte_order()
     tensor = offered if offered is not None and _takes(offered, entry) else _empty(entry)
-    large_pages.advise(tensor.data_ptr(), tensor.nbytes)
+    linux.prefer_large_pages(tensor.data_ptr(), tensor.nbytes)
     return tensor
 
 

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import os
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
+from argus_core.storage import linux
 from argus_core.storage.crc import ChunkSums
 
 __all__ = ["Stream"]
 
 # Bytes. A block fits into the processor's cache, where the sum and the system find it.
-_BLOCK = 2**18
-_FLUSHED_AT_ONCE = 2**25
+_BLOCK = 2**20
+_BLOCKS = 4
+_BEGUN_AT_ONCE = 2**23
 
 
 class Stream:
     """Writes a file from its beginning, in whole blocks at multiples of their length; a context manager.
 
-    Anything else makes the system assemble its pages, which takes half as long again. What has been
-    written goes to the disk meanwhile, rather than all of it at the end.
+    Anything else makes the system assemble its pages, which takes half as long again. One block is filled
+    and summed while others are written, and what has been written begins to go to the disk meanwhile,
+    rather than all of it at the end. That all has arrived is for the owner of the file to ensure.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._block = memoryview(bytearray(_BLOCK))
         self._used = 0
-        self._unflushed = 0
-        self._flushing: Future[None] | None = None
-        self._pool = ThreadPoolExecutor(1, "argus-flush")
+        self._writing: deque[tuple[Future[None], memoryview]] = deque()
+        self._written = self._begun = 0
+        self._writer = ThreadPoolExecutor(1, "argus-write")
 
     def __enter__(self) -> Stream:
         return self
@@ -36,10 +39,11 @@ class Stream:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
             if error is None:
-                self._file.write(self._block[: self._used])
+                self._send_block()
+                while self._writing:
+                    self._written_block()
         finally:
-            self._pool.shutdown()
-        self._check_flushed()
+            self._writer.shutdown(cancel_futures=True)
 
     def put(self, data: memoryview | bytes, sums: ChunkSums | None = None) -> None:
         """Write bytes that are copied at once, and sum what was copied."""
@@ -52,18 +56,24 @@ class Stream:
             self._used += len(part)
             view = view[len(part) :]
             if self._used == _BLOCK:
-                self._write_block()
+                self._send_block()
 
-    def _write_block(self) -> None:
-        self._file.write(self._block)
+    def _send_block(self) -> None:
+        """Let the block be written, and take another."""
+        self._writing.append((self._writer.submit(self._write, self._block[: self._used]), self._block))
+        full = len(self._writing) == _BLOCKS
+        self._block = self._written_block() if full else memoryview(bytearray(_BLOCK))
         self._used = 0
-        self._unflushed += _BLOCK
-        if self._unflushed >= _FLUSHED_AT_ONCE and (self._flushing is None or self._flushing.done()):
-            self._check_flushed()
-            self._flushing = self._pool.submit(os.fsync, self._file.fileno())
-            self._unflushed = 0
 
-    def _check_flushed(self) -> None:
-        # The system tells of a failed write once, and perhaps only here.
-        if self._flushing is not None:
-            self._flushing.result()
+    def _written_block(self) -> memoryview:
+        """Return the block that has been waited for longest, once it is written."""
+        done, block = self._writing.popleft()
+        done.result()
+        return block
+
+    def _write(self, data: memoryview) -> None:
+        self._file.write(data)
+        self._written += len(data)
+        if self._written - self._begun >= _BEGUN_AT_ONCE:
+            linux.begin_writing(self._file.fileno(), self._begun, self._written - self._begun)
+            self._begun = self._written
