@@ -49,12 +49,12 @@ def restore_network(saved: AbstractSaved, build: Callable[..., Any], part: Part)
     params = copy.deepcopy(dict(part.params))  # a constructor may take its own apart
     found = build_without(lambda: build(part.factory, dict(part.params)))
     module = found[0] if found else None
-    if found is None or not found[1].lies_within(_loaded(module).values()):
+    places = _loaded(module)
+    if found is None or not found[1].lies_within(places.values()):
         module = build(part.factory, params)
-    if not isinstance(module, nn.Module):
-        return module  # which the model refuses
-    network = _network(module)
-    load_module_state(network, saved.module_state("nn_module", _unshared(_loaded(network))), part.label)
+        places = _loaded(module)
+    if isinstance(module, nn.Module):  # else the model refuses it
+        load_module_state(_network(module), saved.module_state("nn_module", _unshared(places)), part.label)
     return module
 
 
@@ -70,11 +70,12 @@ def _loaded(module: Any) -> dict[str, Tensor]:
     network = _network(module)
     if not all(map(_loads_plainly, network.modules())):
         return {}
-    return dict(_state(network, ""))
+    modules = network.named_modules(remove_duplicate=False)
+    return dict(item for prefix, each in modules for item in _own_state(each, prefix))
 
 
-def _state(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield what is in a module's state dict as the module itself has it."""
+def _own_state(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield what is in a module's state dict, but for its children's, as the module itself has it."""
     kept = {
         name: buffer
         for name, buffer in module._buffers.items()
@@ -82,10 +83,7 @@ def _state(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
     }
     for name, tensor in (*module._parameters.items(), *kept.items()):
         if tensor is not None and not torch.nn.parameter.is_lazy(tensor):
-            yield prefix + name, tensor
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from _state(child, f"{prefix}{name}.")
+            yield f"{prefix}.{name}".lstrip("."), tensor
 
 
 def _loads_plainly(module: nn.Module) -> bool:

@@ -50,6 +50,8 @@ def read(
     """
     with ThreadPoolExecutor(_THREADS, "argus-read") as pool:
         wanted = [(name, entry) for name, entry in header.entries.items() if name in names]
+        # The longest first, so that no thread begins with one when the others have come to the end.
+        wanted.sort(key=lambda each: each[1].size < CHUNK)
         readings = (_Reading(name, entry, _room(name, entry, into.get(name))) for name, entry in wanted)
         started = (_start(reading, file, header.payload_start, verify, pool) for reading in readings)
         return {reading.name: reading.finish(device, verify) for reading in _later(started)}
