@@ -14,6 +14,7 @@ from argus_core.errors import AmbiguousNameError, ConfigError, ConflictError, Un
 from argus_core.pins import TABLE, Pins
 
 __all__ = [
+    "PUBLISHED",
     "Missing",
     "ambiguous",
     "missing_message",
@@ -26,6 +27,9 @@ __all__ = [
 
 Missing = tuple[str, str, str | None, str]
 """What a checkpoint lacks: kind, qualified name, version (None: unknown) and why it is not there."""
+
+PUBLISHED: dict[tuple[str, str], str] = {("command", "sweep"): "argus-optuna"}
+"""Names that this project's own plugins provide, by kind: what to install where one is not there."""
 
 
 def unknown_name(
@@ -45,7 +49,9 @@ def unknown_name(
         known.setdefault(component.kind, set()).add(component.name)
     suggested = known.get(kind, ())
     elsewhere = sorted(other for other, of_kind in known.items() if name in of_kind)
-    if elsewhere:
+    if not origin and (kind, name) in PUBLISHED:
+        hint = f"; pip install {PUBLISHED[kind, name]}"
+    elif elsewhere:
         hint = f"; there is {' and '.join(map(_with_article, elsewhere))} of that name"
     else:
         hint = near(name, suggested, 2) or near(_last_part(name), suggested, 2)

@@ -74,7 +74,7 @@ def build_model(config: Config) -> Model:
     return cls(config.params)
 
 
-def train(config: Config, overwrite: bool = False) -> Result:
+def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
     """Train as ``config`` says and keep the run in its run directory.
 
     A run that fails before its first update leaves nothing behind.
@@ -82,6 +82,7 @@ def train(config: Config, overwrite: bool = False) -> Result:
     Args:
         config: without a seed one is drawn, and kept with the run.
         overwrite: whether a run that the directory already holds is removed.
+        callbacks: instances, names or specs, besides those of the configuration; not kept with the run.
 
     Raises:
         ConfigError: the directory already holds a run, or something else that is in the way.
@@ -95,7 +96,7 @@ def train(config: Config, overwrite: bool = False) -> Result:
     directory.create(resolved_toml(config), versions, overwrite)
     witness = _Witness(directory)
     try:
-        metrics = _fit(model, config, loaders, directory, witness)
+        metrics = _fit(model, config, loaders, witness, callbacks)
     except BaseException:
         if not witness.began:
             directory.discard()
@@ -103,12 +104,13 @@ def train(config: Config, overwrite: bool = False) -> Result:
     return _result(config, loaders, directory, witness, metrics)
 
 
-def resume(path: Path, changes: Iterable[str] = ()) -> Result:
+def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = ()) -> Result:
     """Go on with the run that a run directory holds, from its last checkpoint or from a file in it.
 
     Args:
         path: the run directory, or one of its checkpoints.
         changes: ``key=value``, made to the run's configuration, such as more epochs.
+        callbacks: as in `train`.
 
     Raises:
         ConfigError: there is no run.
@@ -119,7 +121,7 @@ def resume(path: Path, changes: Iterable[str] = ()) -> Result:
     checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
     model, loaders = _build(config)
     witness = _Witness(directory)
-    metrics = _fit(model, config, loaders, directory, witness, checkpoint)
+    metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
 
 
@@ -169,11 +171,11 @@ def _fit(
     model: Model,
     config: Config,
     loaders: dict[str, Loader],
-    directory: RunDirectory,
     witness: _Witness,
+    callbacks: Iterable[Any],
     checkpoint: Path | None = None,
 ) -> dict[str, float]:
-    fit = config.fit
+    fit, directory = config.fit, witness.directory
     best = build_component("callback", _best_checkpoint(directory, fit["monitor"]), "callbacks")
     metrics = model.fit(
         loaders["train"],
@@ -182,7 +184,7 @@ def _fit(
         metrics=fit.get("metrics"),
         metrics_on_train=fit["metrics_on_train"],
         callbacks=[
-            *_reports(directory, fit.get("callbacks", [])),
+            *_reports(directory, [*fit.get("callbacks", []), *callbacks]),
             best,
             _last_checkpoint(directory, fit["checkpoint_every"]),
             witness,
@@ -198,7 +200,8 @@ def _fit(
 
 def _reports(directory: RunDirectory, own: list[Any]) -> list[Any]:
     """Return the callbacks that report a run, and the user's own."""
-    named = {spec.name for spec in parse_specs("callback", own, "callbacks")}
+    specs = [each for each in own if isinstance(each, str | tuple | list)]
+    named = {spec.name for spec in parse_specs("callback", specs, "callbacks")}
     progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": True})]
     return [
         *progress,

@@ -156,7 +156,7 @@ def _read_toml(example: Example) -> None:
 def _resolve_all(sections: dict[str, Any]) -> None:
     """Look up every name that a configuration chooses."""
     for section, values in sections.items():
-        for key, known in SECTIONS[section].items():
+        for key, known in SECTIONS.get(section, {}).items():
             if known.kind and key in values:
                 for spec in parse_specs(known.kind, values[key], key):
                     resolve(known.kind, spec.name)

@@ -1,6 +1,7 @@
 """The command ``argus``: a file for each sub-command, imported when it is called.
 
-Importing a sub-command imports no torch; one that trains or predicts does so when it runs.
+Importing a sub-command imports no torch; one that trains or predicts does so when it runs. A sub-command that
+is not built in is a component of kind ``command``: metadata are read only when such a one is asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
-from argus_core.errors import ArgusError, ArgusWarning, near
+from argus_core.errors import ArgusError, ArgusWarning
 
 __all__ = ["Commands", "main"]
 
@@ -30,10 +31,26 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*_COMMANDS]  # `list` is a module of this package
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands for the help text; a plugin's with its provider, since it is not imported."""
+        super().format_commands(ctx, formatter)
+        from argus_core.cli.plugin_commands import described  # what reads metadata takes a while to import
+
+        rows = described(_COMMANDS)
+        if rows:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(rows)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        command: click.Command
+        if cmd_name.startswith("-"):
             return None
-        command: click.Command = importlib.import_module(f"argus_core.cli.{cmd_name}").command
+        if cmd_name in _COMMANDS:
+            command = importlib.import_module(f"argus_core.cli.{cmd_name}").command
+        else:
+            from argus_core.cli.plugin_commands import load
+
+            command = load(cmd_name)
         if all(parameter.name != "traceback" for parameter in command.params):
             command.params.append(_traceback_option())
         return command
@@ -42,8 +59,11 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            hint = near(args[0], _COMMANDS) or f"; the commands are {', '.join(_COMMANDS)}"
-            ctx.fail(f"no command {args[0]!r}{hint}")
+            from argus_core.cli.plugin_commands import unknown
+
+            reason = unknown(args[0], _COMMANDS)
+            if reason:
+                ctx.fail(reason)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
