@@ -10,7 +10,7 @@ from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.registry import resolve
 from argus_core.spec import parse_spec
 
-__all__ = ["build_component", "build_many", "call_factory", "name_of"]
+__all__ = ["build_component", "build_many", "call_factory", "check_params", "name_of"]
 
 
 def build_component(kind: str, value: Any, where: str, *args: Any) -> Any:
@@ -41,7 +41,7 @@ def call_factory(
         BuildError: the factory raised something.
     """
     args = tuple(args)
-    _check_params(label, factory, args, params)
+    check_params(label, factory, args, params)
     try:
         return factory(*args, **params)
     except ArgusError:
@@ -53,9 +53,14 @@ def call_factory(
         ) from error
 
 
-def _check_params(
+def check_params(
     label: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
 ) -> None:
+    """Check that a factory takes these arguments and parameters, by its signature, without calling it.
+
+    Raises:
+        ParamsError: it does not; the signature stands beside what was given.
+    """
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some extension types have none; the call itself will tell
