@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 from argus_core.config import read_config
 from argus_core.errors import ArgusError, ConfigError
 from argus_optuna.algorithms import PRUNERS, SAMPLERS
+from argus_optuna.database import connect
 from argus_optuna.lock import Lock
 from argus_optuna.settings import read_settings
-from argus_optuna.study import Study, connect
+from argus_optuna.study import Study
 
 SPACE = '"optimizer.lr" = { low = 0.0, high = 1.0 }\nbatch_size = { choices = [32, 64] }'
 SMALL = "batch_size = { choices = [32, 64] }\nnum_workers = { low = 0, high = 1 }"
@@ -283,7 +284,7 @@ def test_file_that_is_no_database_is_one_sentence(study: Any) -> None:
     Path("runs/digits-sweep").mkdir(parents=True)
     Path("runs/digits-sweep/study.db").write_text("no database" * 100)
     with pytest.raises(
-        ConfigError, match=r"study\.db cannot be used as a study: .*; choose another folder with "
+        ConfigError, match=r"study\.db cannot be used as a study: .*; mend that, or give another --s"
     ):
         study()
 
@@ -291,6 +292,21 @@ def test_file_that_is_no_database_is_one_sentence(study: Any) -> None:
 def test_file_in_place_of_the_folder_is_one_sentence(study: Any) -> None:
     Path("runs").write_text("")
     with pytest.raises(ConfigError, match="study_dir 'runs/digits-sweep' cannot be made: .*; give another"):
+        study()
+
+
+def test_folder_may_have_any_name(study: Any) -> None:
+    one = study(sweep='study_dir = "a ?b#c%20{d} é"')
+    run(one, 1)
+    assert Path("a ?b#c%20{d} é/study.db").is_file()
+    assert [path.name for path in Path().iterdir() if path.is_dir()] == ["a ?b#c%20{d} é"]
+
+
+def test_runs_of_a_study_that_is_gone_are_left_alone(study: Any) -> None:
+    Path("runs/digits-sweep/trial-0003").mkdir(parents=True)
+    with pytest.raises(
+        ConfigError, match="trial-0003 is of a study that is gone; move it away, or give another"
+    ):
         study()
 
 

@@ -356,13 +356,72 @@ def test_what_is_wrong_without_the_space_is_not_blamed_on_it(write: Any, change:
 
 def test_metric_that_nobody_computes_is_refused(write: Any) -> None:
     with pytest.raises(
-        ConfigError, match="monitor = 'val_acuracy', which no metric .*; did you mean 'val_accuracy'"
+        ConfigError, match="monitor = 'val_acuracy', which no metric computes; did you mean 'val_accuracy'"
     ):
         sweep(write(), ["monitor=val_acuracy"])
     with pytest.raises(
-        ConfigError, match="which no metric of the run is; there are val_loss, val_accuracy, train_"
+        ConfigError, match="which no metric computes; there are val_loss, val_accuracy, train_"
     ):
         sweep(write(), ["monitor=zzz"])
+
+
+@pytest.mark.parametrize(("better", "message"), [("max", None), (None, "does not say which way is better$")])
+def test_metric_of_several_values_says_which_way_is_better(
+    write: Any, better: str | None, message: str | None
+) -> None:
+    class Scores(argus_core.Metric):
+        name = "scores"
+        several = True
+
+        def reset(self) -> None: ...
+
+        def update(self, step_output: Any) -> None: ...
+
+        def compute(self) -> float:
+            return 0.0
+
+    Scores.better = better  # type: ignore[assignment]
+    argus_core.register("metric", "scores", Scores)
+    changes = ["metrics=scores", "monitor=val_scores_recall"]
+    if message is None:
+        assert sweep(write(), changes, timeout=1e-9).better == "max"
+    else:
+        with pytest.raises(ConfigError, match=message):
+            sweep(write(), changes, timeout=1e-9)
+
+
+def test_trial_whose_run_was_done_when_its_process_was_killed_is_recorded(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("argus_optuna.study.Study.finish", killed)
+        with pytest.raises(SystemExit):
+            sweep(write(CHOICES), trials=1)
+    for lock in Path("runs/digits-sweep/locks").iterdir():
+        lock.unlink()  # as when the process is gone
+    [trial] = sweep(write(CHOICES), trials=1).trials
+    assert (trial.state, trial.epochs, len(lines(trial))) == ("complete", 2, 2)
+    assert trial.value == max(line["val_accuracy"] for line in lines(trial))
+
+
+def test_trial_that_was_pruned_when_its_process_was_killed_stays_so(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    pruner = 'pruner = ["threshold", { lower = 2.0 }]'
+    with monkeypatch.context() as patch:
+        patch.setattr("argus_optuna.study.Study.finish", killed)
+        with pytest.raises(SystemExit):
+            sweep(write(CHOICES, pruner), trials=1)
+    for lock in Path("runs/digits-sweep/locks").iterdir():
+        lock.unlink()
+    [trial] = sweep(write(CHOICES, pruner), trials=1).trials
+    assert (trial.state, trial.epochs, len(lines(trial))) == ("pruned", 1, 1)
 
 
 def test_missing_configuration_is_refused(write: Any) -> None:

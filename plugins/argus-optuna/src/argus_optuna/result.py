@@ -75,7 +75,7 @@ class SweepResult:
 
     def load_study(self) -> optuna.Study:
         """Return the study of optuna itself, for its plots and its importances."""
-        from argus_optuna.study import connect
+        from argus_optuna.database import connect
 
         return connect(self.study_dir)
 

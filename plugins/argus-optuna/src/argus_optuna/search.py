@@ -9,6 +9,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
+from argus_core.components import BUILTIN
 from argus_core.config import Config
 from argus_core.errors import ArgusError, CheckpointError, ConfigError, near
 from argus_core.interruption import check_interruption, listening
@@ -118,7 +119,7 @@ class _Run:
 
     def _run(self, config: Config, pruning: Pruning) -> Result:
         named = {spec.name for spec in parse_specs("callback", config.fit.get("callbacks", []), "callbacks")}
-        progress = [] if "progress" in named else [("progress", {"table": False})]
+        progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": False})]
         if self.claim.begun and self.directory.last.exists():
             try:
                 return resume(self.directory.path, callbacks=[*progress, pruning])
@@ -144,19 +145,23 @@ def _better(config: Config) -> str:
     """Return which way the monitored metric is better.
 
     Raises:
-        ConfigError: no metric of the run has that name.
+        ConfigError: no metric of the run has that name, or it does not say which way is better.
     """
     monitor = config.fit["monitor"]
     phases = ["val", "train"] if "val" in config.data else ["train"]
-    known = {
-        f"{phase}_{metric.name}": metric.better
-        for phase in phases
-        for metric in build_metrics(config.fit.get("metrics"))
-    }
-    better = known.get(monitor) or ("min" if monitor.endswith("loss") else None)
+    metrics = build_metrics(config.fit.get("metrics"))
+    known = {f"{phase}_{metric.name}": metric for phase in phases for metric in metrics}
+    # A metric may compute several values, which are named after it.
+    computed = [
+        metric
+        for name, metric in known.items()
+        if monitor == name or (getattr(metric, "several", False) and monitor.startswith(f"{name}_"))
+    ]
+    better = next((metric.better for metric in computed), "min" if monitor.endswith("loss") else None)
     if better is None:
         hint = near(monitor, known) or f"; there are {', '.join(known)}"
+        reason = "whose metric does not say which way is better" if computed else "which no metric computes"
         raise ConfigError(
-            f"trials are compared by monitor = {monitor!r}, which no metric of the run is{hint}"
+            f"trials are compared by [fit] monitor = {monitor!r}, {reason}{'' if computed else hint}"
         )
     return str(better)

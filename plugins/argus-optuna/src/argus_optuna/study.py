@@ -22,17 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy.exc
 from optuna.trial import FrozenTrial, TrialState
 
 from argus_core.errors import ArgusError, ConfigError
 from argus_core.run_directory import RunDirectory
 from argus_optuna.algorithms import GRID, build_pruner, build_sampler
+from argus_optuna.database import connect, disconnect, sentences
 from argus_optuna.lock import Lock
 from argus_optuna.result import SweepResult, TrialRecord
 from argus_optuna.settings import Settings
 
-__all__ = ["Claim", "Study", "connect"]
+__all__ = ["Claim", "Study"]
 
 _RECORD = "argus_sweep"
 _ERROR = "argus_error"
@@ -41,7 +41,6 @@ _CHOSEN = "argus_chosen"
 _KILLS = "argus_kills"
 _MOST_KILLS = 3
 _PATIENCE = 60.0  # seconds to wait for another process to choose its next trial
-_BUSY = 60.0  # seconds to wait for another process to write
 
 _STATES = {
     TrialState.COMPLETE: "complete",
@@ -100,7 +99,7 @@ class Study:
 
     def close(self) -> None:
         """Let go of the database."""
-        _disconnect(self._study)
+        disconnect(self._study)
 
     def claim(self, trials: int) -> Claim | None:
         """Return the next trial to work on, or None if the study has enough.
@@ -110,7 +109,7 @@ class Study:
         Args:
             trials: how many the study has in the end.
         """
-        with self._alone(), _sentences(self.path):
+        with self._alone(), sentences(self.path):
             known = self._study.get_trials(deepcopy=False)
             for frozen in known:
                 if frozen.state is TrialState.RUNNING:
@@ -124,7 +123,7 @@ class Study:
         self, claim: Claim, state: TrialState, value: float | None = None, error: str = ""
     ) -> TrialRecord:
         """Record what came of a trial, and keep its checkpoint if it is the best."""
-        with self._alone(), _sentences(self.path):
+        with self._alone(), sentences(self.path):
             if error:
                 claim.trial.set_user_attr(_ERROR, error)
             self._study.tell(claim.trial, value, state)
@@ -137,7 +136,7 @@ class Study:
 
     def interrupt(self, claim: Claim) -> None:
         """Leave a trial to whoever goes on with the study."""
-        with self._alone(), _sentences(self.path):
+        with self._alone(), sentences(self.path):
             claim.trial.set_user_attr(_INTERRUPTED, True)
             self._release(claim)
 
@@ -205,6 +204,11 @@ class Study:
                 f"{self.path / 'study.db'} holds a study of another program; give another --study-dir"
             )
         if before is None:
+            runs = sorted(self.path.glob("trial-*"))
+            if runs:
+                raise ConfigError(
+                    f"{runs[0]} is of a study that is gone; move it away, or give another --study-dir"
+                )
             self._study.set_user_attr(_RECORD, record)
             return
         changes = [*_changes(before, record)]
@@ -248,55 +252,6 @@ class Study:
             yield
         finally:
             lock.release()
-
-
-def connect(
-    path: Path, direction: Any = None, pruner: optuna.pruners.BasePruner | None = None
-) -> optuna.Study:
-    """Return optuna's study in a folder; with a direction it is made if it is not there.
-
-    Raises:
-        ConfigError: what is there is no study.
-    """
-    file = path / "study.db"
-    if direction is None and not file.is_file():
-        raise ConfigError(f"{path} holds no study; give the folder of one, which has a study.db")
-    with _sentences(path):
-        storage = _open(file)
-        names = optuna.get_all_study_names(storage)
-        if names:
-            return optuna.load_study(study_name=names[0], storage=storage, pruner=pruner)
-        return optuna.create_study(
-            study_name=path.resolve().name, storage=storage, direction=direction, pruner=pruner
-        )
-
-
-def _open(file: Path) -> optuna.storages.RDBStorage:
-    try:
-        return optuna.storages.RDBStorage(
-            f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": _BUSY}}
-        )
-    except RuntimeError as error:  # another version of optuna has made it
-        raise ConfigError(f"{file} cannot be used as a study: {' '.join(str(error).split())}") from error
-
-
-def _disconnect(study: optuna.Study) -> None:
-    storage = study._storage
-    backend: Any = getattr(storage, "_backend", storage)  # optuna puts a cache around its storage
-    backend.remove_session()
-    backend.engine.dispose()
-
-
-@contextmanager
-def _sentences(path: Path) -> Iterator[None]:
-    """Turn what the database says into a sentence."""
-    try:
-        yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"{path / 'study.db'} cannot be used as a study: {reason}; choose another folder with --study-dir"
-        ) from error
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
