@@ -92,6 +92,11 @@ class Component:
         return "loaded" if self._life.loaded else "declared"
 
     @property
+    def blocked_by(self) -> str:
+        """The environment variable that switches its provider off, or ``""``."""
+        return self._life.blocked_by
+
+    @property
     def error(self) -> BaseException | None:
         """What its provider raised when it was loaded, if it did."""
         return self._life.error

@@ -23,6 +23,7 @@ READING_ORDER = (
     "discovery",
     "diagnosis",
     "registry",
+    "precedence",
     "spec",
     "params",
     "encoding",
