@@ -28,7 +28,7 @@ def one_spaced(line: str) -> str:
     return " ".join(line.split())
 
 
-@pytest.mark.parametrize("command", ["list"])
+@pytest.mark.parametrize("command", ["list", "why"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = argus(command, "--help")
     assert result.exit_code == 0
@@ -127,3 +127,85 @@ def test_a_plugin_that_imports_torch_is_not_imported_by_listing(
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "medseg-of-this-test" in done.stdout
     assert not marker.exists()
+
+
+# why.
+
+
+def test_why_shows_the_winner_the_rule_the_place_and_the_losers(
+    scan_registry: Any, fake_distribution: Any
+) -> None:
+    Path("pyproject.toml").write_text('[tool.argus.prefer]\n"loss.focal" = "medseg"\n')
+    folder = fake_distribution("medseg", "2.1", FOCAL, {"medseg.losses": "1 / 0\nclass Focal: ..."})
+    fake_distribution("other", "1.0", {"loss": {"focal": "absent:Focal"}})
+    scan_registry()
+    result = argus("why", "focal")
+    path = Path("pyproject.toml").absolute()
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "loss focal",
+        f"  winner: medseg 2.1, medseg.losses:Focal, defined in {folder / 'medseg/losses/__init__.py'}:2",
+        f"  reason: pinned to medseg in {path}:2",
+        "  loser: other 1.0, absent:Focal, its definition is not found without importing it",
+        f"    reason: shadowed by the pin to medseg in {path}",
+    ]
+
+
+def test_why_answers_for_every_kind_or_for_one(scan_registry: Any, fake_distribution: Any) -> None:
+    fake_distribution("medseg", "2.1", {"loss": {"dice": "m:A"}, "metric": {"dice": "m:B"}})
+    scan_registry()
+    assert [line for line in argus("why", "dice").output.splitlines() if line[:1].isalpha()] == [
+        "loss dice",
+        "metric dice",
+    ]
+    assert argus("why", "metric", "dice").output.startswith("metric dice\n  winner: medseg 2.1, m:B, ")
+
+
+def test_why_is_read_by_programs_as_json(scan_registry: Any, fake_distribution: Any) -> None:
+    folder = fake_distribution("medseg", "2.1", FOCAL, {"medseg.losses": "class Focal: ..."})
+    scan_registry()
+    assert json.loads(argus("why", "focal", "--json").output) == [
+        {
+            "kind": "loss",
+            "name": "focal",
+            "winner": {
+                "provider": "medseg",
+                "version": "2.1",
+                "target": "medseg.losses:Focal",
+                "state": "declared",
+                "file": str(folder / "medseg/losses/__init__.py"),
+                "line": 1,
+                "reason": "the one provider that has it",
+            },
+            "error": None,
+            "losers": [],
+        }
+    ]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_why_exits_with_1_if_nobody_has_the_name(
+    scan_registry: Any, fake_distribution: Any, options: tuple[str, ...]
+) -> None:
+    fake_distribution("medseg", "2.1", FOCAL)
+    fake_distribution("other", "1.0", FOCAL)
+    scan_registry()
+    result = argus("why", "focal", *options)
+    assert result.exit_code == 1
+    assert "loss 'focal' is provided by other 1.0 and medseg 2.1; write" in result.output
+
+
+def test_why_of_an_unknown_name_is_an_error_with_near_names(
+    scan_registry: Any, fake_distribution: Any
+) -> None:
+    fake_distribution("medseg", "2.1", FOCAL)
+    scan_registry()
+    result = argus("why", "focl")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: no component named 'focl'; did you mean 'focal'? (1 known: argus list)\n"
+    assert "error: no loss named 'focl'; did you mean 'focal'?" in argus("why", "loss", "focl").stderr
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b", "c")])
+def test_why_takes_a_name_and_perhaps_a_kind(names: tuple[str, ...]) -> None:
+    assert argus("why", *names).exit_code == 2

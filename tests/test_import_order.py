@@ -24,6 +24,7 @@ READING_ORDER = (
     "diagnosis",
     "registry",
     "precedence",
+    "definition",
     "spec",
     "params",
     "encoding",
