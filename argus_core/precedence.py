@@ -37,8 +37,9 @@ class Verdict(NamedTuple):
 def candidates() -> list[Candidate]:
     """Return every component by provider, those of this process first, whether it has its name or not."""
     registry = active()
-    rivals = _by_name(registry.components())
-    found = [Candidate(each, _obstacle(each, rivals, registry.index.pins)) for each in registry.components()]
+    components = registry.components()
+    rivals = _by_name(components)
+    found = [Candidate(each, _obstacle(each, rivals, registry.index.pins)) for each in components]
     return sorted(found, key=lambda candidate: candidate.component.provider or "")
 
 
