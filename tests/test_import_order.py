@@ -25,6 +25,7 @@ READING_ORDER = (
     "registry",
     "precedence",
     "definition",
+    "records",
     "spec",
     "params",
     "encoding",
