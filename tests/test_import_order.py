@@ -68,6 +68,7 @@ READING_ORDER = (
     "prediction",
     "run_directory",
     "run",
+    "examination",
     "cli",
 )
 
