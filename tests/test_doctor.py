@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -65,6 +66,19 @@ def is_expected(fault: Fault, expected: dict[str, str]) -> bool:
     return (fault.sort, fault.subject) == (expected["sort"], expected["subject"]) and all(
         is_like(getattr(fault, field), expected[field]) for field in ("problem", "fix")
     )
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether a process has ended; one that nobody has waited for yet has."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return not done.stdout.strip() or done.stdout.startswith("Z")
 
 
 @pytest.mark.parametrize("name", PLUGINS)
@@ -137,8 +151,24 @@ def test_nothing_that_a_plugin_starts_is_left(
     fake_distribution("medseg", "1.0", {"loss": {"hanging": "medseg:Focal"}}, {"medseg": source})
     (fault,) = alone("medseg", timeout=3).faults
     assert (fault.sort, fault.subject) == ("hang", "loss 'hanging'")
-    for pid in pids.read_text().split():
-        assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+    for number in pids.read_text().split():
+        wait_until(functools.partial(is_gone, int(number)))
+
+
+def test_a_doctor_that_is_killed_leaves_nothing(fake_distribution: Any, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    source = f"import os, time\nopen({str(pid)!r}, 'w').write(f'{{os.getpid()}}\\n')\ntime.sleep(600)\n"
+    folder = fake_distribution("medseg", "1.0", {"loss": {"hanging": "medseg:Focal"}}, {"medseg": source})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "argus_core", "plugins", "doctor", "--provider", "medseg"],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )
+    try:
+        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: is_gone(int(pid.read_text())))
 
 
 def test_one_hang_is_waited_for_once_in_a_module(

@@ -28,6 +28,7 @@ _CODE = (
     "from argus_core.examination.trial import main; main()"
 )
 _PATIENCE = 0.1  # seconds between two looks at whether a process is still there
+_LAST_PATIENCE = 2.0  # and for the messages of one that is gone
 _FRAME = re.compile(r'^  File "(.+?)", line (\d+)', re.MULTILINE)
 
 
@@ -117,8 +118,9 @@ class Trials:
         asked = [[each.kind, each.name, each.provider, each.version, each.target] for each in batch]
         assert process.stdin is not None
         with contextlib.suppress(OSError):  # it may be gone; that is seen when its messages are read
-            process.stdin.write(json.dumps({"components": asked, "timeout": self._timeout}).encode())
-            process.stdin.close()
+            # Not closed: its end tells the process that this one is gone.
+            process.stdin.write(json.dumps({"components": asked, "timeout": self._timeout}).encode() + b"\n")
+            process.stdin.flush()
         return process
 
     def _follow(
@@ -136,7 +138,7 @@ class Trials:
             elif "done" in message:
                 return
             elif "timeout" in message:
-                problem = f"is not imported within {self._timeout:g} s"
+                problem = f"is not {'looked at' if imported else 'imported'} within {self._timeout:g} s"
                 yield _End(index, imported, "hang", problem, _last_place(errors))
                 return
         yield _End(index, imported, "crash", _how_it_ended(process, errors), _last_place(errors))
@@ -151,7 +153,7 @@ def _messages(process: subprocess.Popen[bytes], timeout: float) -> Iterator[dict
     while True:
         over = process.poll() is not None  # looked at before the queue: what it has sent is there by then
         try:
-            line = lines.get(timeout=_PATIENCE)
+            line = lines.get(timeout=_LAST_PATIENCE if over else _PATIENCE)
         except queue.Empty:
             # Not the end of the pipe: a process that the plugin has started may hold it open.
             if over:
@@ -183,9 +185,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     else:
         process.kill()
     process.wait()
-    if process.stdout is not None:
-        with contextlib.suppress(OSError):
-            process.stdout.close()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
 
 
 def _outcome(component: Component, findings: Sequence[dict[str, str]]) -> Outcome:

@@ -13,7 +13,9 @@ import inspect
 import json
 import os
 import pkgutil
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from typing import Any, NoReturn, TextIO
@@ -31,9 +33,11 @@ Finding = dict[str, str]
 
 def main() -> NoReturn:
     """Try the components that standard input names, each for so many seconds, and end the process."""
-    order = json.loads(sys.stdin.read())
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what plugins print is nobody's business here
+    orders, channel = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    for standard in (0, 1):  # what plugins print is nobody's business here, and nobody answers them
+        os.dup2(os.open(os.devnull, os.O_RDWR), standard)
+    order = json.loads(orders.readline())
+    threading.Thread(target=_end_with_reader, args=(orders,), daemon=True).start()
     faulthandler.enable()
     for index, (kind, name, provider, version, target) in enumerate(order["components"]):
         component = Component.declared(kind, name, (provider, version), target)
@@ -45,6 +49,14 @@ def main() -> NoReturn:
         _send(channel, {"end": index, "findings": found})
     _send(channel, {"done": True})
     os._exit(0)  # threads and exit handlers of plugins have no say
+
+
+def _end_with_reader(orders: TextIO) -> None:
+    """Wait for the end of those who gave the orders, and end with them, whatever a plugin is about."""
+    orders.read()
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)  # a session of its own: this process, and what plugins have started
+    os._exit(1)
 
 
 def _send(channel: TextIO, message: dict[str, Any]) -> None:

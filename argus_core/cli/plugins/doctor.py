@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +16,9 @@ from argus_core.discovery import read_index
 from argus_core.distributions import normalised, version_of
 from argus_core.errors import near
 from argus_core.pins import NO_PINS
+
+if TYPE_CHECKING:
+    from argus_core.examination.isolation import Outcome
 
 __all__ = ["command"]
 
@@ -73,7 +78,9 @@ def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
     # Here for its imports: whoever asks for help needs no subprocess, no email and no threads.
     from argus_core.examination.installation import Report, examine
 
-    report: Report = examine(providers, timeout)
+    report: Report = examine(providers, timeout, on_outcome=_show_progress)
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)
     if as_json:
         record = {**report._asdict(), "faults": [fault._asdict() for fault in report.faults]}
         click.echo(json.dumps(record, indent=2))
@@ -87,6 +94,11 @@ def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
     loaded = f"{report.components} components of {report.providers} providers loaded"
     click.echo(f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}; {loaded}")
     return not report.faults
+
+
+def _show_progress(outcome: Outcome) -> None:
+    if sys.stderr.isatty():  # on one line: importing what plugins are built on can take a while
+        click.echo(f"\r\x1b[K{outcome.component.qualified_name!r} was loaded"[:79], nl=False, err=True)
 
 
 def _examine_checkpoint(path: Path, as_json: bool) -> bool:
