@@ -84,6 +84,8 @@ def _meant_group(group: str) -> str | None:
     if kinds and (alike or plain_head in ("argus", "argus_torch")):
         return GROUP + kinds[0]
     plain = re.sub(r"[^a-z0-9]+", "_", group.casefold())
+    if plain in ("argus_core", "arguscore", "argus_torch"):
+        return f"{GROUP}<kind>"
     without_dot = {re.sub(r"[^a-z0-9]+", "_", each): each for each in _GROUPS}
     close = difflib.get_close_matches(plain, without_dot, n=1, cutoff=0.9)
     return without_dot[close[0]] if close else None

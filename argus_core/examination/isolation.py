@@ -116,11 +116,10 @@ class Trials:
         )
         self._running.add(process)
         asked = [[each.kind, each.name, each.provider, each.version, each.target] for each in batch]
+        orders = json.dumps({"components": asked, "timeout": self._timeout}).encode() + b"\n"
         assert process.stdin is not None
-        with contextlib.suppress(OSError):  # it may be gone; that is seen when its messages are read
-            # Not closed: its end tells the process that this one is gone.
-            process.stdin.write(json.dumps({"components": asked, "timeout": self._timeout}).encode() + b"\n")
-            process.stdin.flush()
+        # By a thread: a process that does not come to reading them would hold this one up.
+        threading.Thread(target=_write, args=(process.stdin, orders), daemon=True).start()
         return process
 
     def _follow(
@@ -175,6 +174,12 @@ def _read(stream: IO[bytes], lines: queue.Queue[bytes]) -> None:
         for line in stream:
             lines.put(line)
     lines.put(b"")
+
+
+def _write(stream: IO[bytes], orders: bytes) -> None:
+    with contextlib.suppress(ValueError, OSError):  # closed meanwhile, or nobody reads
+        stream.write(orders)
+        stream.flush()  # not closed: its end tells the process that this one is gone
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
