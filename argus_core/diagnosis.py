@@ -19,7 +19,9 @@ __all__ = [
     "ambiguous",
     "missing_message",
     "removed",
+    "requirement",
     "taken",
+    "unknown_anywhere",
     "unknown_name",
     "unknown_provider",
     "wrong_pin",
@@ -58,6 +60,21 @@ def unknown_name(
     where = f" in {origin}" if origin else ""
     some = f"{count} known" if count else f"it has no {kind}" if origin else "no installed package has one"
     return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind})")
+
+
+def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNameError:
+    """Return the error for a name that no component of any kind has.
+
+    Args:
+        name: a short or a qualified name.
+        components: all that there are.
+    """
+    spelled = {each.qualified_name if "/" in name else each.name for each in components}
+    hint = near(name, spelled, 2) or near(_last_part(name), spelled, 2)
+    provider, slash, _ = name.partition("/")
+    if slash and not hint and version_of(provider) is None:
+        hint = f"; the package {provider!r} is not installed"
+    return UnknownNameError(f"no component named {name!r}{hint} ({len(components)} known: argus list)")
 
 
 def unknown_provider(kind: str, name: str, providers: Collection[str]) -> UnknownNameError:
@@ -112,6 +129,11 @@ def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
     )
 
 
+def requirement(provider: str, version: str | None) -> str:
+    """Return what ``pip install`` takes for a provider, as one word of a shell whatever a file says it is."""
+    return "'" + (f"{provider}=={version}" if version else provider).replace("'", "'\"'\"'") + "'"
+
+
 def missing_message(parts: Iterable[Missing]) -> str:
     """Return one sentence that lists all the missing components, with one command that installs them."""
     listed: list[str] = []
@@ -121,7 +143,7 @@ def missing_message(parts: Iterable[Missing]) -> str:
         listed.append(f"{kind} {name!r} ({why})")
         provider, slash, _ = name.partition("/")
         if slash:
-            requirements.setdefault(provider, f"'{provider}=={version}'" if version else f"'{provider}'")
+            requirements.setdefault(provider, requirement(provider, version))
         else:
             in_process.append(f"{kind} {name!r}")
     actions = [f"pip install {' '.join(requirements.values())}"] if requirements else []

@@ -55,6 +55,9 @@ _VARIABLE = (
     (re.compile(r"\b\d+\.\d{4,}\b"), "NUMBER"),
     (re.compile(r"\b\d+\.\d(?= s\b|\n)"), "SECONDS"),
 )
+_EXPECTED_FAILURE = re.compile(
+    r"error:|^ *fix:", re.IGNORECASE | re.MULTILINE
+)  # the doctor's faults have fixes
 _FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
 _FENCE = re.compile(r"^ *```(sh|console)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -72,19 +75,32 @@ def run(path: Path) -> None:
     document.namespace["__name__"] = "__main__"
     shutil.copytree(ROOT / "examples", "examples")
     torch.manual_seed(0)
-    threads = torch.get_num_threads()
+    threads, path_of_modules = torch.get_num_threads(), sys.path[:]
     try:
         with _installed():
             for example in document.examples():
                 example.evaluate()
     finally:
         torch.set_num_threads(threads)  # which a configuration may have changed
+        sys.path[:] = path_of_modules
 
 
 def commands(path: Path) -> list[str]:
     """Return the command lines that a page shows, without prompts."""
     text = path.read_text("utf-8")
     return [command for block in _FENCE.finditer(text) for command in _commands(block[1], block[2])]
+
+
+def sub_commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below a group, those of groups within it too, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from sub_commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
 
 
 def parse_command(line: str) -> None:
@@ -121,10 +137,12 @@ def _commands(language: str, block: str) -> Iterator[str]:
 
 def _parse(arguments: list[str]) -> None:
     with contextlib.suppress(click.exceptions.Exit):  # --help and --version end here
+        command: click.Command | None = main
         context = main.make_context("argus", list(arguments))
-        _, command, rest = main.resolve_command(context, [*context._protected_args, *context.args])
-        assert command is not None
-        command.make_context(str(command.name), rest, parent=context)
+        while isinstance(command, click.Group):
+            _, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            assert command is not None
+            context = command.make_context(str(command.name), rest, parent=context)
 
 
 def _run_python(example: Example) -> None:
@@ -171,7 +189,7 @@ def _run_commands(example: Example) -> str | None:
             continue
         with _installed():  # as in a process of its own
             result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-        if result.exit_code and "error:" not in expected.lower():
+        if result.exit_code and not _EXPECTED_FAILURE.search(expected):
             return f"{command} failed:\n{result.output}"
         if expected.strip():
             differs = difference(expected, result.output)

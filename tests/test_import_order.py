@@ -23,6 +23,9 @@ READING_ORDER = (
     "discovery",
     "diagnosis",
     "registry",
+    "precedence",
+    "definition",
+    "records",
     "spec",
     "params",
     "encoding",
@@ -65,6 +68,7 @@ READING_ORDER = (
     "prediction",
     "run_directory",
     "run",
+    "examination",
     "cli",
 )
 

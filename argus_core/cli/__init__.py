@@ -16,55 +16,52 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
-from argus_core.errors import ArgusError, ArgusWarning
+from argus_core.errors import ArgusError, ArgusWarning, near
 
 __all__ = ["Commands", "main"]
 
-_COMMANDS = ("train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export")
+_COMMANDS = (
+    "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export", "plugins",
+)  # fmt: skip
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _TRACEBACK = "argus_core.traceback"
 
 
 class Commands(click.Group):
-    """The sub-commands; what argus_core refuses becomes one line on standard error and exit status 1."""
+    """The sub-commands; what argus_core refuses becomes one line on standard error and exit status 1.
+
+    Args:
+        package: where the module of each sub-command is.
+        names: the sub-commands, each a module with a ``command``.
+    """
+
+    def __init__(self, *args: Any, package: str, names: tuple[str, ...], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.package = package
+        self.names = names
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_COMMANDS]  # `list` is a module of this package
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands for the help text; a plugin's with its provider, since it is not imported."""
-        super().format_commands(ctx, formatter)
-        from argus_core.cli.plugin_commands import described  # what reads metadata takes a while to import
-
-        rows = described(_COMMANDS)
-        if rows:
-            with formatter.section("Commands of plugins"):
-                formatter.write_dl(rows)
+        return [*self.names]  # `list` is a module of this package
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command: click.Command
-        if cmd_name.startswith("-"):
+        if cmd_name not in self.names:
             return None
-        if cmd_name in _COMMANDS:
-            command = importlib.import_module(f"argus_core.cli.{cmd_name}").command
-        else:
-            from argus_core.cli.plugin_commands import load
-
-            command = load(cmd_name)
-        if all(parameter.name != "traceback" for parameter in command.params):
-            command.params.append(_traceback_option())
-        return command
+        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
+        return _with_traceback(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from argus_core.cli.plugin_commands import unknown
-
-            reason = unknown(args[0], _COMMANDS)
+        if args and args[0] not in self.names and not args[0].startswith("-"):
+            reason = self.unknown(args[0])
             if reason:
                 ctx.fail(reason)
         return super().resolve_command(ctx, args)
+
+    def unknown(self, name: str) -> str:
+        """Return what to say of a command that is not one of `names`, or ``""`` if there is one after all."""
+        hint = near(name, self.names) or f"; the commands are {', '.join(self.names)}"
+        return f"no command {name!r}{hint}"
 
     def invoke(self, ctx: click.Context) -> Any:
         with _plain_warnings():
@@ -80,8 +77,37 @@ class Commands(click.Group):
                 ctx.exit(1)
 
 
+class PluggableCommands(Commands):
+    """The sub-commands, and the components of kind ``command`` that plugins add."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands for the help text; a plugin's with its provider, since it is not imported."""
+        super().format_commands(ctx, formatter)
+        from argus_core.cli.plugin_commands import described  # what reads metadata takes a while to import
+
+        rows = described(self.names)
+        if rows:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(rows)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.names or cmd_name.startswith("-"):
+            return super().get_command(ctx, cmd_name)
+        from argus_core.cli.plugin_commands import load
+
+        return _with_traceback(load(cmd_name))
+
+    def unknown(self, name: str) -> str:
+        """Return what to say of a command that neither argus_core nor a plugin has."""
+        from argus_core.cli.plugin_commands import unknown
+
+        return unknown(name, self.names)
+
+
 @click.group(
-    cls=Commands,
+    cls=PluggableCommands,
+    package="argus_core.cli",
+    names=_COMMANDS,
     epilog=examples(
         "argus list                              what there is to choose from",
         "argus train examples/digits.toml        train",
@@ -101,6 +127,12 @@ def _print_version(ctx: click.Context) -> None:
 
     click.echo(f"{BUILTIN} {version_of(BUILTIN)}")
     ctx.exit()
+
+
+def _with_traceback(command: click.Command) -> click.Command:
+    if all(parameter.name != "traceback" for parameter in command.params):
+        command.params.append(_traceback_option())
+    return command
 
 
 def _traceback_option() -> click.Option:

@@ -19,7 +19,7 @@ from argus_core.steps.default import Default
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["SLOTS", "Composed", "Strategy"]
+__all__ = ["SLOTS", "Composed", "Strategy", "check_hooks"]
 
 SLOTS: tuple[str, ...] = tuple(name for name in vars(StepHooks) if not name.startswith("_"))
 
@@ -219,6 +219,17 @@ def _fill_slots(strategies: Sequence[Strategy]) -> dict[str, list[tuple[Strategy
             for implementation in implementations
         ]
     return slots
+
+
+def check_hooks(strategy: Strategy) -> None:
+    """Refuse a strategy whose hooks are misspelled, unmarked or take other arguments than their slots give.
+
+    Raises:
+        BuildError: one is; the message has the right one.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(StepHooks)
+    _register(manager, strategy)
 
 
 def _register(manager: pluggy.PluginManager, strategy: Strategy) -> None:
