@@ -294,6 +294,13 @@ def test_an_empty_batch_counts_nothing_in_its_window(empty: int, loss: str) -> N
     assert same_weights(model, same)
 
 
+def test_an_empty_batch_does_not_go_through_the_network() -> None:
+    model = build(("accumulate", {"steps": 2}))
+    model.nn_module = nn.Sequential(nn.BatchNorm1d(4), model.nn_module)
+    model.train_step(Window(batches((4, 0))))
+    assert all(buffer.isfinite().all() for buffer in model.nn_module.buffers())
+
+
 def test_a_window_of_empty_batches_leaves_the_weights_alone() -> None:
     model, untouched = build(("accumulate", {"steps": 2})), build()
     model.train_step(Window(batches((0, 0))))
