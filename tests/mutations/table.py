@@ -124,7 +124,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "test_slots.py::test_a_model_may_say_what_its_own_mean_divides_by",
         ),
         Mutation(
-            "An empty batch, whose mean is nan, does not go through the network.",
+            "An empty batch, whose mean may be nan, does not go through the network.",
             "steps/update.py",
             "if 0 in sizes:",
             "if False:",
