@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +24,8 @@ _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
 _TORCHS: frozenset[type] = frozenset(
     kind for kind in vars(nn.modules.loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
 )
+
+_FEW = 128  # so many targets are counted as a list in a fraction of the time of torch's operations
 
 
 def mean_divisor(loss: Any, batch: Any) -> float | Tensor:
@@ -68,13 +69,11 @@ def weigh(loss: Tensor, share: float | Tensor) -> Tensor:
 
 def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
     ignored, weight = loss.ignore_index, loss.weight
-    if weight is None and type(target) is Tensor and target.is_cpu:
-        # A third of the time that torch's operations take on a small batch.
-        return target.numel() if ignored is None else int(numpy.count_nonzero(target.numpy() != ignored))
+    if weight is None and target.is_cpu and target.ndim == 1 and len(target) <= _FEW:
+        return len(target) if ignored is None else len(target) - target.tolist().count(ignored)
     kept = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
     dtype = widest_float(target.device)
-    if weight is None:
-        return kept.sum(dtype=dtype)
-    weights: Tensor = weight[target.clamp(min=0, max=len(weight) - 1)]
-    total = (weights * kept).sum(dtype=dtype)
+    if weight is not None:
+        kept = weight[target.clamp(min=0, max=len(weight) - 1)] * kept
+    total = kept.sum(dtype=dtype)
     return total.item() if total.is_cpu else total
