@@ -222,9 +222,10 @@ class Model:
             )
         input, target = batch
         prediction = self.nn_module(input)
-        if self.loss is None:
+        loss = self.loss
+        if loss is None:
             self._check_ready("compute a loss", "loss")
-        return prediction, target, self.loss(prediction, target)
+        return prediction, target, loss(prediction, target)
 
     def loss_reduction(self) -> str:
         """Return how the loss joins its samples: ``"mean"``, or ``"sum"`` (micro-batches then just add)."""
@@ -447,7 +448,8 @@ class Model:
 
     def _compile(self) -> Update:
         self._composed.check(self)  # the device may be another one now
-        self._update = Update(self, self._composed)
+        own = getattr(self.loss_weight, "__func__", None) is not Model.loss_weight
+        self._update = Update(self, self._composed, self.loss_weight if own else None)
         return self._update
 
     def _check_overrides(self) -> None:

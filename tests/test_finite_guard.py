@@ -103,7 +103,7 @@ def test_a_sum_of_squares_that_would_overflow_is_finite() -> None:
         parameter.grad = torch.full_like(parameter, 1e30)
     guard = FiniteGuard()
     guard.transform_gradients(parameters)
-    assert guard.allow_update(torch.tensor(1.0))
+    assert guard.allow_update(torch.tensor(1.0), ())
 
 
 def test_sparse_and_empty_gradients_are_looked_at() -> None:
@@ -114,7 +114,7 @@ def test_sparse_and_empty_gradients_are_looked_at() -> None:
     weight.grad = torch.zeros(0)
     guard = FiniteGuard()
     guard.transform_gradients((weight,))
-    assert guard.allow_update(torch.tensor(1.0))
+    assert guard.allow_update(torch.tensor(1.0), ())
 
 
 def test_skipping_leaves_out_the_update_and_reports_it() -> None:

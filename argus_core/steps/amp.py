@@ -110,7 +110,7 @@ class AMP:
         return not self._overflowed
 
     @hookimpl(tryfirst=True)
-    def after_update(self) -> None:
+    def after_update(self, model: Model, stepped: bool) -> None:
         # Another strategy's veto leaves unscaled gradients behind; the scaler must hear of it.
         if self._awaits_update:
             self._update_scale()

@@ -294,7 +294,7 @@ class _Positional:
     positions: tuple[int, ...]
 
     def __call__(self, *arguments: Any) -> Any:
-        return self.function(*(arguments[position] for position in self.positions))
+        return self.function(*map(arguments.__getitem__, self.positions))
 
 
 def _arguments(slot: str) -> tuple[str, ...]:

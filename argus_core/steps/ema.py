@@ -53,6 +53,7 @@ class EMA:
         self._updates = 0
         self._averages: dict[str, Tensor] = {}
         self._weights: list[Tensor] = []
+        self._has_half = False
 
     @hookimpl
     def set_up(self, model: Model) -> None:
@@ -66,16 +67,17 @@ class EMA:
             started[name].copy_(average)
         self._averages = started
         self._weights = list(weights.values())
+        self._has_half = any(weight.dtype in _HALF for weight in self._weights)
 
     @hookimpl
-    def after_update(self, stepped: bool) -> None:
+    def after_update(self, model: Model, stepped: bool) -> None:
         if not stepped:
             return
         self._updates += 1
         decay = self.decay
         if self.warmup:
             decay = min(decay, (1 + self._updates) / (10 + self._updates))
-        weights = [_wide(weight) for weight in self._weights]
+        weights = [_wide(weight) for weight in self._weights] if self._has_half else self._weights
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         average(list(self._averages.values()), weights, None)
 

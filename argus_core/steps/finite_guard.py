@@ -56,7 +56,7 @@ class FiniteGuard:
         self._finite = torch.isfinite(_largest(parameters)) if self._looks_at_gradients else None
 
     @hookimpl
-    def allow_update(self, loss: Tensor) -> bool:
+    def allow_update(self, loss: Tensor, parameters: tuple[nn.Parameter, ...]) -> bool:
         vote = torch.isfinite(loss)
         finite = all_agree(vote if self._finite is None else vote & self._finite, loss.device)
         if not finite and self.policy == "raise":
@@ -78,9 +78,12 @@ class FiniteGuard:
 
 def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:
     """Return the largest absolute value of all gradients: unlike a sum of squares it cannot overflow."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    values = [each.coalesce().values() if each.is_sparse else each for each in gradients]
-    return nn.utils.get_total_norm([each for each in values if each.numel()], math.inf)
+    gradients = [
+        gradient.coalesce().values() if gradient.is_sparse else gradient
+        for parameter in parameters
+        if (gradient := parameter.grad) is not None
+    ]
+    return nn.utils.get_total_norm([each for each in gradients if each.numel()], math.inf)
 
 
 def _what(loss: Tensor) -> str:

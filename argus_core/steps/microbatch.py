@@ -48,8 +48,13 @@ class Microbatch:
 
     @hookimpl
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
-        parts = [part for batch in window for part in self._split(batch)]
-        self._largest = max(map(batch_size, parts))
+        parts: list[Any] = []
+        for batch in window:
+            parts += (
+                deep_chunk(batch, self.chunks or 1) if self.size is None else deep_split(batch, self.size)
+            )
+        if self.halve_on_oom:
+            self._largest = max(map(batch_size, parts))
         return parts
 
     @hookimpl
@@ -73,9 +78,3 @@ class Microbatch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.halve_on_oom and state["given"] == self._given:  # else other parts have been chosen since
             self.chunks, self.size = state["chunks"], state["size"]
-
-    def _split(self, batch: Any) -> list[Any]:
-        if self.chunks is not None:
-            return deep_chunk(batch, self.chunks)
-        assert self.size is not None
-        return deep_split(batch, self.size)
