@@ -32,6 +32,8 @@ class LRSchedule(Callback):
         monitor: the metric that `ReduceLROnPlateau` follows.
     """
 
+    catches_up = True
+
     def __init__(self, scheduler: LRScheduler, interval: str = "epoch", monitor: str | None = None) -> None:
         self.scheduler = scheduler
         self.interval = interval
@@ -66,6 +68,8 @@ class LRSchedule(Callback):
                 self.scheduler.step()
 
     def epoch_complete(self, state: State) -> None:
+        if state.engine.stopped_midway:  # a run that goes on from here makes the rest of the epoch first
+            return
         if self.interval == "epoch" and self._stepped:
             if self.monitor is None:
                 self.scheduler.step()

@@ -127,7 +127,8 @@ class Resumption:
             yield f"an epoch had {before} batches and has {_length(loader)}, so samples come in another order"
         counters = self.progress["counters"]
         if not can_skip(loader) and counters["updates_in_epoch"] and not counters["epoch_done"]:
-            counters["updates_in_epoch"] = 0
+            counters["updates_in_epoch"], counters["epoch_begun"] = 0, False
+            self.progress["missed"] = {}
             yield (
                 f"the train loader ({type(loader).__name__}) cannot go on in the middle of an epoch, so "
                 f"epoch {counters['epoch']} begins anew with the weights of its middle"

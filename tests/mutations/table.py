@@ -367,6 +367,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "`update_skipped` is raised.",
             "engine.py",
+            '            if not getattr(output, "stepped", True):\n'
             '                self.raise_event("update_skipped")\n',
             "",
             "test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
