@@ -284,8 +284,8 @@ class Engine:
     def _note_stop(self) -> None:
         """Keep where the run is, if it stops in the middle of an epoch.
 
-        What follows takes the epoch for one that is over, as far as it came; a run that goes on does not. Of a
-        loader without a length nobody knows where its middle is, and a stop is the end of its epoch.
+        What follows takes the epoch for one that is over, as far as it came; a run that goes on does not. Of
+        a loader without a length nobody knows where its middle is, and a stop is the end of its epoch.
         """
         consumed = self.updates_done * self.window_size
         self.stopped_midway = self.num_batches is not None and consumed < self.num_batches

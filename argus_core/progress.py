@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from argus_core.errors import ArgusError, StateMismatchError
 from argus_core.events import Missed, named
+from argus_core.mismatch import fitting
 from argus_core.steps.output import PastOutput
 
 if TYPE_CHECKING:
@@ -128,12 +128,6 @@ def _callback_state(callback: Any) -> dict[str, Any]:
 
 
 def _load_callback(name: str, callback: Any, stored: Mapping[str, Any]) -> None:
-    try:
+    advice = "leave the callback out, or use the version that it was saved with"
+    with fitting(f"callback {name}", advice):
         callback.load_state_dict(dict(stored))
-    except ArgusError:
-        raise
-    except Exception as error:  # a callback may expect anything of what a file holds
-        raise StateMismatchError(
-            f"the stored state does not fit callback {name}: {type(error).__name__}: {error}; "
-            "leave the callback out, or use the version that it was saved with"
-        ) from error

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import torch
 
-from argus_core.errors import StateMismatchError
+from argus_core.mismatch import fitting
 
 __all__ = ["kept_random_state", "key_seed", "random_state", "seed_all", "set_random_state"]
 
@@ -36,19 +36,8 @@ def set_random_state(state: dict[str, Any]) -> None:
     Raises:
         StateMismatchError: it is no such state.
     """
-    try:
+    with fitting("the generators of random numbers", "go on from another checkpoint"):
         _set_random_state(state)
-    except (
-        AttributeError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # a file may hold anything
-        raise StateMismatchError(
-            f"the stored state of the random numbers does not fit: {type(error).__name__}: {error}; "
-            "go on from another checkpoint"
-        ) from error
 
 
 def _set_random_state(state: dict[str, Any]) -> None:

@@ -321,7 +321,7 @@ def test_what_has_changed_is_told_before_the_run_goes_on(tmp_path: Path, changed
 
 def test_other_data_and_other_versions_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path, batches())
-    monkeypatch.setattr("argus_core.resume.version_of", lambda name: "9.9")
+    monkeypatch.setattr("argus_core.drift.version_of", lambda name: "9.9")
     with pytest.warns(
         ArgusWarning, match=r"an epoch had 3 batches and has 2, .*; argus was .* and is 9.9, so results"
     ):
@@ -345,7 +345,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     with (
         pytest.warns(ArgusWarning, match=r"params\['nn_module'\] was"),
         pytest.raises(
-            StateMismatchError, match="the stored state does not fit nn_module: 'hidden.weight' is"
+            StateMismatchError, match="the stored state does not fit nn_module 'net': 'hidden.weight' is"
         ),
     ):
         build(nn_module=("net", {"hidden": 9})).fit(batches(), num_epochs=2, resume=tmp_path)
@@ -409,7 +409,11 @@ def test_what_is_no_path_is_refused(path: Any) -> None:
         ("counters", {"updates_in_epoch": -3}, "'progress' is not as argus_core writes it"),
         ("loader", {"seed": "x"}, "'progress' is not as argus_core writes it"),
         ("running", {"loss": 1}, "'progress' is not as argus_core writes it"),
-        ("rng", {"python": {}}, "stored state of the random numbers does not fit: KeyError: .*; go on from"),
+        (
+            "rng",
+            {"python": {}},
+            "does not fit the generators of random numbers: KeyError: .*; go on from",
+        ),
     ],
 )
 def test_progress_that_nobody_writes_is_refused(
