@@ -207,9 +207,7 @@ def test_an_option_that_needs_state_which_there_is_not_is_refused(
     name: str, option: dict[str, Any], slot: str, tmp_path: Path
 ) -> None:
     save(tmp_path, optimizer=(name, {"lr": 0.01}))
-    message = (
-        rf"trained {name} with {next(iter(option))}=None, and its state lacks the '{slot}' that .*; leave"
-    )
+    message = rf"trained {name} with {next(iter(option))}=None, and its state lacks the '{slot}' that .*"
     with (
         pytest.warns(ArgusWarning, match="which holds from here on"),
         pytest.raises(StateMismatchError, match=message),

@@ -460,9 +460,7 @@ def test_optimizer_state_that_the_optimizer_stumbles_over_is_named(path: Path) -
         groups[0]["capturable"] = {"$tensor": "optimizer/out.weight/exp_avg"}
 
     rewrite(path, hostile)
-    with pytest.raises(
-        StateMismatchError, match="does not fit AdamW: RuntimeError: Boolean value .*; load with opt"
-    ):
+    with pytest.raises(StateMismatchError, match="does not fit AdamW: RuntimeError: Boolean value .*; load"):
         load_model(path)
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from argus_core.config.changes import apply_change, parse_value
-from argus_core.config.file import Config, read_config, resolved_toml
+from argus_core.config.file import Config, config_differences, read_config, resolved_toml
 from argus_core.config.schema import BATCH_SIZE, SECTIONS, Key
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Config",
     "Key",
     "apply_change",
+    "config_differences",
     "parse_value",
     "read_config",
     "resolved_toml",
