@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.events import Audience, Missed, named
 from argus_core.interruption import Interruption, check_interruption
-from argus_core.order import epoch_batches
+from argus_core.order import OrderedLoader, epoch_batches
 from argus_core.progress import snapshot
 from argus_core.rng import random_state, set_random_state
 from argus_core.steps.output import StepOutput, Window
@@ -122,6 +122,7 @@ class Engine:
         self._failed = False
         self._when_stopped: dict[str, Any] | None = None
         self._random_state: dict[str, Any] | None = None
+        self._loader: Iterable[Any] = ()
 
     def raise_event(self, event: str) -> None:
         """Call the callbacks that listen to ``event``, a built-in one or one of a callback's own."""
@@ -147,6 +148,11 @@ class Engine:
         """Return which callbacks are still to hear of the event that is on, if any."""
         return self.audience.pending(self._failed)
 
+    def order(self) -> str | None:
+        """Return the fingerprint of the present epoch's order of batches, where there is one."""
+        loader = self._loader
+        return loader.fingerprint(self.state.epoch) if isinstance(loader, OrderedLoader) else None
+
     def random_state(self) -> dict[str, Any]:
         """Return the random numbers' state, or that which is still to be set."""
         return random_state() if self._random_state is None else self._random_state
@@ -171,7 +177,7 @@ class Engine:
         state.stopped = self.stopped_midway = self._failed = self.has_begun = False
         self._when_stopped = None
         self.num_epochs = num_epochs
-        self.num_batches = _length(loader)
+        self._loader, self.num_batches = loader, _length(loader)
         is_resumed = self._random_state is not None
         if not is_resumed:
             state.epoch, self.updates_done, self.epoch_begun, self.epoch_done = start_epoch, 0, False, False

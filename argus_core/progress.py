@@ -38,7 +38,12 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         "missed": {"event": missed.event, "callbacks": list(missed.callbacks)} if missed else {},
         "stepped": bool(getattr(state.step_output, "stepped", True)),
         "device": state.model.device.type,
-        "loader": {"seed": engine.seed, "batches": engine.num_batches, "window": engine.window_size},
+        "loader": {
+            "seed": engine.seed,
+            "batches": engine.num_batches,
+            "window": engine.window_size,
+            "order": engine.order(),
+        },
         "metrics": {name: float(value) for name, value in state.metrics.items()},
         "running": {metric.name: _metric_state(metric) for metric in engine.metrics},
         "callback": {name: kept for name, callback in _named(engine) if (kept := _callback_state(callback))},
@@ -58,6 +63,7 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
         and type(counters.get("epoch_done")) is bool
         and type(loader.get("seed")) is int
         and (batches is None or _is_count(batches))
+        and isinstance(loader.get("order"), str | None)
         and isinstance(progress.get("device"), str)
         and type(counters.get("epoch_begun", False)) is bool
         and _is_missed(progress.get("missed", {}))

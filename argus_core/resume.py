@@ -11,7 +11,7 @@ from argus_core.callbacks.files import checked_path
 from argus_core.checkpoint import PREFIXES
 from argus_core.drift import OptimizerDrift, ScheduleDrift, param_differences, version_differences
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
-from argus_core.order import can_skip
+from argus_core.order import OrderedLoader, can_skip
 from argus_core.progress import is_progress, restore
 from argus_core.saved import SavedFile
 from argus_core.state import load_saved
@@ -125,19 +125,36 @@ class Resumption:
                 f"loader has {_length(loader)} now; go on with the same data, or from the end of an epoch"
             )
 
+    def _has_known_order(self, loader: Iterable[Any]) -> bool:
+        """Return whether the epoch's batches come in the order that they came in, as far as that is known."""
+        before = self.progress["loader"].get("order")
+        if before is None or not isinstance(loader, OrderedLoader):
+            return True
+        return bool(loader.fingerprint(self.progress["counters"]["epoch"], draw=True) == before)
+
     def _changes(
         self, saved: SavedFile, model: Model, loader: Iterable[Any], optimizer_meaning: str
     ) -> Iterator[str]:
         """Yield what has changed since the checkpoint was written, and what it means."""
-        before = self.progress["loader"]["batches"]
-        if before != _length(loader):
-            yield f"an epoch had {before} batches and has {_length(loader)}, so samples come in another order"
-        counters = self.progress["counters"]
-        if not can_skip(loader) and counters["updates_in_epoch"] and not counters["epoch_done"]:
+        before, counters = self.progress["loader"], self.progress["counters"]
+        is_midway = counters["updates_in_epoch"] and not counters["epoch_done"]
+        is_known = self._has_known_order(loader)
+        if before["batches"] != _length(loader):
+            yield (
+                f"an epoch had {before['batches']} batches and has {_length(loader)}, so samples come in "
+                "another order"
+            )
+        elif not is_known and not is_midway:
+            yield (
+                f"the train loader gives another order of batches{_blame(loader)}, so samples come in "
+                "another order from here on"
+            )
+        if is_midway and not (can_skip(loader) and is_known):
             counters["updates_in_epoch"], counters["epoch_begun"] = 0, False
             self.progress["missed"] = {}
+            why = "cannot go on in the middle of an epoch" if is_known else "gives another order of batches"
             yield (
-                f"the train loader ({type(loader).__name__}) cannot go on in the middle of an epoch, so "
+                f"the train loader ({type(loader).__name__}) {why}{'' if is_known else _blame(loader)}, so "
                 f"epoch {counters['epoch']} begins anew with the weights of its middle"
             )
         if self.progress["device"] != model.device.type:
@@ -150,6 +167,12 @@ class Resumption:
             yield f"params[{name!r}] was {was!r} and is {now!r}, {meaning}"
         for name, was, now in version_differences(saved.versions):
             yield f"{name} was {was} and is {now}, so results may differ in rounding"
+
+
+def _blame(loader: Iterable[Any]) -> str:
+    """Return what may have given another order, for a sentence that says so."""
+    sampler = loader.sampler_name() if isinstance(loader, OrderedLoader) else ""
+    return f" (other data, or {sampler} draws from what neither seed nor epoch decides)"
 
 
 def _updates_of(file: Path) -> int | None:

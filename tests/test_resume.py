@@ -16,7 +16,7 @@ import torch
 from networks import Batch, batches
 from strategies import PARAMS, build, register_all, same_weights
 from torch import Tensor, multiprocessing, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import argus_core
 from argus_core import (
@@ -299,6 +299,59 @@ def test_a_loader_that_cannot_skip_begins_its_epoch_anew_and_says_so(tmp_path: P
     assert seen == [0, 1, 2, 3]
 
 
+class Remembering(Sampler[int]):
+    """Gives another order each time that it is asked, whatever seed and epoch are."""
+
+    times = 0
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __iter__(self) -> Iterator[int]:
+        Remembering.times += 1
+        return iter([(index + Remembering.times) % self.samples for index in range(self.samples)])
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (
+            lambda: DataLoader(Augmented(), 4, sampler=Remembering(26)),
+            r"other data, or BatchSampler over Remembering draws from what neither seed nor epoch decides",
+        ),
+        (
+            lambda samples=[26, 27]: DataLoader(Augmented(samples.pop(0)), 4, shuffle=True),
+            "other data, or BatchSampler over RandomSampler",
+        ),
+    ],
+    ids=["a sampler that remembers", "a sample more"],
+)
+def test_another_order_of_as_many_batches_begins_the_epoch_anew_and_is_told(
+    make: Any, why: str, tmp_path: Path
+) -> None:
+    saved(tmp_path, make(), every="3up")
+    seen: list[Any] = []
+    keep = on_iteration_complete(lambda state: seen.append(state.iteration))
+    with pytest.warns(
+        ArgusWarning,
+        match=rf"\(OrderedLoader\) gives another order of batches \({why}.*\), so epoch 0 begins anew",
+    ):
+        build().fit(make(), resume=tmp_path / "model-000-000003.safetensors", callbacks=[keep])
+    assert seen == list(range(7))
+
+
+def test_another_order_of_the_epochs_to_come_is_told(tmp_path: Path) -> None:
+    saved(tmp_path, DataLoader(Augmented(), 4, sampler=Remembering(26)))
+    with pytest.warns(
+        ArgusWarning,
+        match=r"changed: the train loader gives another order of batches \(other data, .* so samples",
+    ):
+        build().fit(DataLoader(Augmented(), 4, sampler=Remembering(26)), num_epochs=2, resume=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -326,6 +379,29 @@ def test_other_data_and_other_versions_are_told(tmp_path: Path, monkeypatch: pyt
         ArgusWarning, match=r"an epoch had 3 batches and has 2, .*; argus was .* and is 9.9, so results"
     ):
         build().fit(batches((3, 3)), num_epochs=2, resume=tmp_path)
+
+
+def test_another_type_of_device_is_told(tmp_path: Path) -> None:
+    """The checkpoint is one that a run on a CUDA device writes, but for its tensors, which know no device."""
+    saved(tmp_path, batches((4, 3, 5, 2)), every="3up")
+    path = tmp_path / "model-000-000003.safetensors"
+    with CheckpointFile(path) as file:
+        tensors, manifest = file.read(), dict(file.header.manifest)
+    for key in ("tensors", "aliases"):
+        manifest.pop(key)
+    on_cuda = {**manifest["progress"], "device": "cuda"}
+    params = {**manifest["params"], "device": "cuda"}
+    write(path, tensors, {**manifest, "params": params, "progress": on_cuda})
+    whole, resumed = build(), build()
+    whole.fit(batches((4, 3, 5, 2)))
+    with pytest.warns(ArgusWarning) as told:
+        resumed.fit(batches((4, 3, 5, 2)), resume=path)
+    (message,) = [str(each.message) for each in told]
+    assert message == (
+        f"the run that goes on from {path} has changed: it trained on cuda and trains on cpu, so results "
+        "differ in rounding and random numbers"
+    )
+    assert same_weights(resumed, whole)
 
 
 def test_in_mid_epoch_other_data_or_windows_are_refused(tmp_path: Path) -> None:
