@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,14 @@ class FiniteGuard:
                 f"{self._skipped} updates in a row were skipped, and finite_guard allows "
                 f"{self.max_consecutive}; {_ADVICE}, or raise max_consecutive"
             )
+
+    @hookimpl
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self._skipped}
+
+    @hookimpl
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._skipped = int(state["skipped"])
 
 
 def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:
