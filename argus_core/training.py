@@ -72,7 +72,7 @@ def fit(
     engine.seed = order_seed
     if resumption is not None:
         resumption.apply(model, engine, train_loader)
-    with listening():
+    with listening(), model.training():
         return dict(engine.run(train_loader, num_epochs).metrics)
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.ranks import all_agree
+from argus_core.steps.numbers import is_count
+from argus_core.steps.sparse import entries
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -38,7 +40,7 @@ class FiniteGuard:
     def __init__(self, policy: str = "raise", max_consecutive: int = 20) -> None:
         if policy not in _POLICIES:
             raise ParamsError(f"finite_guard takes policy 'raise' or 'skip', not {policy!r}")
-        if type(max_consecutive) is not int or max_consecutive < 1:
+        if not is_count(max_consecutive):
             raise ParamsError(f"finite_guard takes max_consecutive >= 1 (updates), not {max_consecutive!r}")
         self.policy = policy
         self.max_consecutive = max_consecutive
@@ -87,7 +89,7 @@ class FiniteGuard:
 def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:
     """Return the largest absolute value of all gradients: unlike a sum of squares it cannot overflow."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    values = [each.coalesce().values() if each.is_sparse else each for each in gradients]
+    values = list(map(entries, gradients))
     return nn.utils.get_total_norm([each for each in values if each.numel()], math.inf)
 
 

@@ -187,9 +187,9 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The norm that is clipped is that of all parameters together.",
             "steps/clip_grad_norm.py",
-            "        torch.nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)",
-            "        for each in parameters:\n"
-            "            torch.nn.utils.clip_grad_norm_(each, self.max_norm, self.norm_type)",
+            "            torch.nn.utils.clip_grad_norm_(chosen, self.max_norm, self.norm_type)",
+            "            for each in chosen:\n"
+            "                torch.nn.utils.clip_grad_norm_(each, self.max_norm, self.norm_type)",
             _BY_HAND,
         ),
         Mutation(
@@ -640,7 +640,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The compiled network is the one that runs.",
             "steps/compile.py",
-            "        module.compile(**self.options)\n",
+            "            module.compile(**self.options)\n",
             "",
             "test_memory_layout.py::test_it_is_the_compiled_network_that_runs",
         ),
