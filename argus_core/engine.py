@@ -261,10 +261,12 @@ class Engine:
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
         state, step, audience = self.state, self.step, self.audience
-        is_announced = bool(audience.handlers["iteration_start"])
+        is_announced, after = audience.handlers["iteration_start"], audience.handlers["iteration_complete"]
         updates = [metric.update for metric in self.metrics]
         batches = epoch_batches(loader, state.epoch, self.updates_done * self.window_size)
         self._set_random_state()
+        if not is_announced:
+            audience.missed = None  # those who missed an iteration_start are no longer there
         for state.batch in _windows(batches, self.window_size):
             state.iteration += 1
             if is_announced:
@@ -272,16 +274,20 @@ class Engine:
             state.step_output = output = step(state.batch, state)
             # The weights have moved: whatever fails from here on, this update is not made again.
             self.updates_done += 1
-            audience.begin("iteration_complete")
-            if getattr(output, "stepped", True):
+            audience.event, audience.heard = "iteration_complete", 0
+            stepped = getattr(output, "stepped", True)
+            if stepped:
                 state.global_step += 1
             else:
                 state.updates_skipped += 1
             for update in updates:
                 update(output)
-            if not getattr(output, "stepped", True):
+            if not stepped:
                 self.raise_event("update_skipped")
-            audience.tell("iteration_complete", state)
+            for handler in after:
+                handler(state)
+                audience.heard += 1
+            audience.event = None
             check_interruption()
             if state.stopped:
                 self._note_stop()

@@ -52,6 +52,8 @@ class Audience:
     Attributes:
         handlers: the bound methods to call for each event.
         missed: what a run that goes on tells those who missed it, and nobody else, when the event comes.
+        event: the event of the loop that is on; ``None`` between two.
+        heard: how many of its handlers have returned. The loop sets both itself where microseconds count.
     """
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
@@ -66,26 +68,22 @@ class Audience:
             event: tuple(names[id(implementation.plugin)] for implementation in implementations)
             for event, implementations in listeners.items()
         }
-        self._event: str | None = None
-        self._heard = 0
-
-    def begin(self, event: str | None) -> None:
-        """Note that an event of the loop is due, or that none is: nobody has heard of it so far."""
-        self._event, self._heard = event, 0
+        self.event: str | None = None
+        self.heard = 0
 
     def tell(self, event: str, state: State) -> None:
         """Call all that listen to an event of the loop, one after the other."""
-        self.begin(event)
+        self.event, self.heard = event, 0
         due = None
         if self.missed is not None:
             if self.missed.event == event:
                 due = self.missed.callbacks
             self.missed = None
         for handler in self.handlers[event]:
-            if due is None or self._names[event][self._heard] in due:
+            if due is None or self._names[event][self.heard] in due:
                 handler(state)
-            self._heard += 1
-        self._event = None
+            self.heard += 1
+        self.event = None
 
     def pending(self, failed: bool) -> Missed | None:
         """Return who is still to hear of the present event.
@@ -93,10 +91,10 @@ class Audience:
         Args:
             failed: whether the callback that is being told has raised an exception, and counts.
         """
-        if self.missed is not None or self._event is None:
+        if self.missed is not None or self.event is None:
             return self.missed
-        names = self._names[self._event][self._heard + (not failed) :]
-        return Missed(self._event, names) if names else None
+        names = self._names[self.event][self.heard + (not failed) :]
+        return Missed(self.event, names) if names else None
 
 
 def _listeners(callbacks: Sequence[Any]) -> dict[str, list[pluggy.HookImpl]]:

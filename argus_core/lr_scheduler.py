@@ -107,6 +107,8 @@ class LRSchedule(Callback):
             for group in self.scheduler.optimizer.param_groups if alone else ():
                 group.pop("initial_lr", None)
             self.scheduler = _build_scheduler(self.name, self.options, self.scheduler.optimizer)
+        else:  # an instance, which was built for the rates of before
+            self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
     def sets_own_rates(self) -> bool:
         """Return whether the optimizer's own learning rate plays no part."""
@@ -125,7 +127,7 @@ class LRSchedule(Callback):
 
     def _differences(self, state_dict: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         before, now = state_dict.get("chosen"), self._chosen()
-        if before is None or self.options is None:
+        if not isinstance(before, Mapping) or self.options is None:
             return []
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         return [(name, before.get(name), now.get(name)) for name in names]

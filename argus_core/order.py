@@ -183,6 +183,8 @@ def _held(batches: Any) -> tuple[list[Any], list[Any]]:
             if id(value) in seen:
                 continue
             seen.add(id(value))
+            if isinstance(value, type):
+                continue
             if is_generator(value):
                 generators.append(value)
             elif (

@@ -66,6 +66,7 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
         and isinstance(loader.get("order"), str | None)
         and isinstance(progress.get("device"), str)
         and type(counters.get("epoch_begun", False)) is bool
+        and type(progress.get("stepped", True)) is bool
         and _is_missed(progress.get("missed", {}))
         and all(isinstance(value, float) for value in progress["metrics"].values())
         and all(

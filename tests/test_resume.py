@@ -508,6 +508,71 @@ def test_progress_that_nobody_writes_is_refused(
         build().fit(batches(), num_epochs=2, resume=path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("missed", 5),
+        ("missed", {"event": "start", "callbacks": []}),
+        ("missed", {"event": "epoch_complete", "callbacks": [5]}),
+        ("missed", {"event": "epoch_complete"}),
+        ("stepped", 1),
+    ],
+)
+def test_a_place_in_a_run_that_there_is_not_is_refused(key: str, value: Any, tmp_path: Path) -> None:
+    saved(tmp_path, batches())
+    path = changed_progress(tmp_path / "model-000.safetensors", lambda progress: {**progress, key: value})
+    with pytest.raises(CheckpointError, match="'progress' is not as argus_core writes it; do not trust"):
+        build().fit(batches(), num_epochs=2, resume=path)
+
+
+def changed_progress(path: Path, change: Any) -> Path:
+    """Write a checkpoint again, with what it says of its run changed."""
+    with CheckpointFile(path) as file:
+        tensors, manifest = file.read(), dict(file.header.manifest)
+    for key in ("tensors", "aliases"):
+        manifest.pop(key)
+    write(path, tensors, {**manifest, "progress": change(manifest["progress"])})
+    return path
+
+
+@pytest.mark.parametrize("every", ["3up", "4up", "1ep"])
+def test_a_checkpoint_of_a_version_that_knew_no_places_goes_on_as_it_did(every: str, tmp_path: Path) -> None:
+    def as_before(progress: dict[str, Any]) -> dict[str, Any]:
+        new = {"missed", "stepped"}
+        progress = {key: value for key, value in progress.items() if key not in new}
+        counters = {key: value for key, value in progress["counters"].items() if key != "epoch_begun"}
+        loader = {key: value for key, value in progress["loader"].items() if key != "order"}
+        return {**progress, "counters": counters, "loader": loader}
+
+    data, whole, resumed = batches((4, 3, 5, 2)), build(), build()
+    whole.fit(data, num_epochs=2)
+    saved(tmp_path, data, every=every)
+    (path,) = tmp_path.iterdir()
+    resumed.fit(data, num_epochs=2, resume=changed_progress(path, as_before))
+    assert same_weights(resumed, whole)
+
+
+def test_the_state_of_callbacks_of_the_validation_is_kept_too(tmp_path: Path) -> None:
+    class Tally(Callback):
+        def __init__(self) -> None:
+            self.epochs = 0
+
+        def epoch_complete(self, state: State) -> None:
+            self.epochs += 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"epochs": self.epochs}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.epochs = state_dict["epochs"]
+
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    build().fit(batches(), batches(), num_epochs=2, callbacks=[keep], val_callbacks=[Tally()])
+    tally = Tally()
+    build().fit(batches(), batches(), num_epochs=3, val_callbacks=[tally], resume=tmp_path)
+    assert tally.epochs == 3
+
+
 def test_a_stored_metric_changes_nothing_but_its_state(tmp_path: Path) -> None:
     loss = Loss()
     engine = Engine(lambda batch, state: {}, build(), metrics=[loss])

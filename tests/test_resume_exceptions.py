@@ -17,10 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 
 import argus_core
 from argus_core import Callback, Model, State, hookimpl, on_iteration_complete
+from argus_core.errors import ArgusWarning
 from argus_core.metrics import MeanMetric
 from argus_core.storage import read_header
 
 EPOCHS = 3
+DATA = batches((4, 3, 5, 2))
 KEPT = {"optimizer_state": True, "save_after_exception": True}
 
 
@@ -325,6 +327,34 @@ def test_a_metric_that_fails_in_an_update_lacks_that_update_and_nothing_else_doe
     fit(resumed, resume=True)
     assert same_weights(resumed, expected)
     assert resumed.get_lr() == expected.get_lr()
+
+
+@pytest.mark.parametrize("event", ["update_skipped", "iteration_complete"])
+def test_a_schedule_does_not_step_for_an_update_that_was_skipped_before_the_exception(
+    event: str, tmp_path: Path
+) -> None:
+    def fit(model: Model, *more: Any, resume: Path | None = None) -> list[float]:
+        rates: list[float] = []
+        note = argus_core.on_iteration_start(lambda state: rates.append(state.model.get_lr()))
+        keep = ("checkpoint", {"dir_path": str(tmp_path), **KEPT})
+        schedule = ("ExponentialLR", {"gamma": 0.5, "interval": "update"})
+        model.fit(DATA, num_epochs=2, callbacks=[note, keep, *more], lr_scheduler=schedule, resume=resume)
+        return rates
+
+    @argus_core.on_event(event)
+    def fail(state: State) -> None:
+        if state.updates_skipped:
+            raise Failure
+
+    veto = ("veto", {"updates": [2]})
+    expected = fit(build(veto))
+    assert expected[2] == expected[3] == expected[1] / 2
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(Failure):
+        fit(build(veto), fail)
+    with pytest.warns(ArgusWarning, match="has changed: params.'step'. was"):  # as the veto is over
+        assert fit(build(), resume=tmp_path) == expected[3:]
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
