@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import math
@@ -193,6 +194,9 @@ class Model:
         update = self._update or self._compile()
         if self.optimizer is None:
             self._check_ready("train", "loss", "optimizer")
+        if update.is_evaluating:  # a callback trains while others evaluate
+            with update.training_context():
+                return self.train_step(batch, state)
         if not self.nn_module.training:
             self.train()
         return update.run(batch if type(batch) is Window else (batch,))
@@ -262,6 +266,10 @@ class Model:
         """Return the context that step strategies put around a whole validation or prediction."""
         return (self._update or self._compile()).evaluation_context()
 
+    def training(self) -> AbstractContextManager[None]:
+        """Return the context in which the model is as it is trained, within an `evaluation` too."""
+        return self._update.training_context() if self._update else nullcontext()
+
     # State.
 
     def save(
@@ -281,7 +289,7 @@ class Model:
             progress: how far the run is, where ``fit(resume=...)`` is to go on from the file.
             write: puts tensors and manifest into the file; the storage's own writer by default.
         """
-        with self._update.training_context() if self._update else nullcontext():
+        with self.training():
             checkpoint.save_model(
                 self,
                 Path(file_path),
@@ -417,6 +425,14 @@ class Model:
     def window_size(self) -> int:
         """Return how many loader batches make one update."""
         return (self._update or self._compile()).window_size
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """Return a copy as it is trained, whatever is going on with this one."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        with self.training():
+            vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
 
     # Inside.
 

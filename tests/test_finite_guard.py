@@ -143,6 +143,27 @@ def test_too_many_skipped_in_a_row_are_an_error() -> None:
         model.train_step(bad)
 
 
+def test_a_run_that_goes_on_has_skipped_as_many_in_a_row(tmp_path: Path) -> None:
+    good, bad = batches((4,))[0], spoiled(batches((4,))[0])
+    data = [good, bad, bad, bad, good]
+    guard = ("finite_guard", {"policy": "skip", "max_consecutive": 2})
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True, "save_after_exception": True})
+
+    @argus_core.on_iteration_complete
+    def fail(state: State) -> None:
+        if state.iteration == 2:
+            raise KeyError("after two that were skipped")
+
+    with pytest.raises(KeyError):
+        build(guard).fit(data, callbacks=[keep, fail])
+    resumed = build(guard)
+    with pytest.raises(ArgusError, match="3 updates in a row were skipped, and finite_guard allows 2"):
+        resumed.fit(data, resume=tmp_path)
+    (path,) = tmp_path.iterdir()
+    fresh = argus_core.load_model(path)
+    assert fresh.step_state()["finite_guard"] == {"skipped": 2}
+
+
 def test_updates_that_others_skip_count_too() -> None:
     model = build(("finite_guard", {"max_consecutive": 1}), given(Veto([0, 1])))
     model.train_step(batches()[0])

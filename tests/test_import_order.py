@@ -16,6 +16,7 @@ PACKAGE = Path(argus_core.__file__).parent
 
 READING_ORDER = (
     "errors",
+    "mismatch",
     "torch_versions",
     "distributions",
     "components",
@@ -51,6 +52,7 @@ READING_ORDER = (
     "state",
     "checkpoint",
     "saved",
+    "drift",
     "resume",
     "training",
     "model",

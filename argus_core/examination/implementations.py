@@ -52,9 +52,9 @@ def _check_strategy(component: Component, bare: Any) -> None:
 
 
 def _check_callback(component: Component, bare: Any) -> None:
-    from argus_core.events import handlers
+    from argus_core.events import Audience
 
-    handlers([bare])
+    Audience([bare])
 
 
 def _unmarked(strategy: Any) -> Iterator[str]:

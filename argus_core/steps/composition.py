@@ -12,8 +12,9 @@ import pluggy
 
 from argus_core.components import BUILTIN
 from argus_core.distributions import version_of
-from argus_core.errors import ArgusError, BuildError, ConflictError, StateMismatchError, near
+from argus_core.errors import BuildError, ConflictError, near
 from argus_core.hooks import PROJECT, Composition, StepHooks, composition_of
+from argus_core.mismatch import fitting
 from argus_core.steps.default import Default
 
 if TYPE_CHECKING:
@@ -131,15 +132,9 @@ class Composed:
         """
         for strategy, function in self._slots["load_state_dict"]:
             if strategy.name in state:
-                try:
+                advice = "install the version that it was saved with, or load with step=None"
+                with fitting(strategy.label, advice):
                     function(dict(state[strategy.name]))
-                except ArgusError:
-                    raise
-                except Exception as error:  # a plugin may expect anything of what a file holds
-                    raise StateMismatchError(
-                        f"the stored state does not fit {strategy.label}: {type(error).__name__}: {error}; "
-                        "install the version that it was saved with, or load with step=None"
-                    ) from error
 
     def _conflicts(self, traits: Mapping[str, set[str]]) -> Iterator[str]:
         for strategy in self.strategies:

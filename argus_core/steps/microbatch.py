@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from argus_core.batch import batch_size, deep_chunk, deep_split
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.numbers import is_count
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -31,7 +32,7 @@ class Microbatch:
     ) -> None:
         given = {"chunks": chunks, "size": size}
         chosen = {name: value for name, value in given.items() if value is not None}
-        if len(chosen) != 1 or any(type(value) is not int or value < 1 for value in chosen.values()):
+        if len(chosen) != 1 or not all(map(is_count, chosen.values())):
             raise ParamsError(f"microbatch takes either chunks >= 1 or size >= 1, not {given}")
         self.chunks = chunks
         self.size = size

@@ -236,6 +236,11 @@ class Update:
             finally:
                 self._held = None
 
+    @property
+    def is_evaluating(self) -> bool:
+        """Whether the network is as validation and prediction see it."""
+        return self._held is not None
+
     @contextmanager
     def training_context(self) -> Iterator[None]:
         """Leave the evaluation that is going on, if any: the model is for now as it is trained."""
@@ -243,10 +248,12 @@ class Update:
         if held is None:
             yield
             return
+        self._held = None  # an evaluation in here is one of its own
         held.close()
         try:
             yield
         finally:
+            self._held = held
             self._enter_evaluation(held)
 
     def _enter_evaluation(self, stack: ExitStack) -> None:

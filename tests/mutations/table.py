@@ -194,9 +194,9 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The norm that is clipped is that of all parameters together.",
             "steps/clip_grad_norm.py",
-            "        torch.nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)",
-            "        for each in parameters:\n"
-            "            torch.nn.utils.clip_grad_norm_(each, self.max_norm, self.norm_type)",
+            "            torch.nn.utils.clip_grad_norm_(chosen, self.max_norm, self.norm_type)",
+            "            for each in chosen:\n"
+            "                torch.nn.utils.clip_grad_norm_(each, self.max_norm, self.norm_type)",
             _BY_HAND,
         ),
         Mutation(
@@ -367,14 +367,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "`global_step`, the count of updates, does not advance.",
             "engine.py",
-            'if getattr(output, "stepped", True):',
-            "if state.updates_skipped >= 0:",
+            'stepped = getattr(output, "stepped", True)',
+            "stepped = state.updates_skipped >= 0",
             "test_amp.py::test_an_overflow_skips_the_update_and_the_next_ones_recover",
         ),
         Mutation(
             "`update_skipped` is raised.",
             "engine.py",
-            '                self.raise_event("update_skipped")\n',
+            '            if not stepped:\n                self.raise_event("update_skipped")\n',
             "",
             "test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
         ),
@@ -647,7 +647,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The compiled network is the one that runs.",
             "steps/compile.py",
-            "        module.compile(**self.options)\n",
+            "            module.compile(**self.options)\n",
             "",
             "test_memory_layout.py::test_it_is_the_compiled_network_that_runs",
         ),
