@@ -29,13 +29,16 @@ class Metric(ABC):
 
     Attributes:
         name: ``"accuracy"`` becomes ``train_accuracy`` and ``val_accuracy`` among a run's metrics.
-        better: whether a higher (``"max"``) or a lower (``"min"``) value is better.
+        better: whether a higher (``"max"``) or a lower (``"min"``) value is better; ``None`` if neither is.
+        several: whether `compute` may return a mapping of values by name, an empty one too: ``"recall"`` of
+            a metric ``"curve"`` becomes ``val_curve_recall``.
         states: for each attribute that holds state how the processes' values become one: ``"sum"``,
             ``"max"`` or ``"min"``. State is a number or a tensor on the device of the updates.
     """
 
     name: str
-    better: Literal["max", "min"] = "max"
+    better: Literal["max", "min"] | None = "max"
+    several: bool = False
     states: ClassVar[Mapping[str, Reduction]] = {}
 
     def __init__(self, name: str | None = None) -> None:
@@ -52,7 +55,7 @@ class Metric(ABC):
         """Take a step output in, without waiting for the device."""
 
     @abstractmethod
-    def compute(self) -> float:
+    def compute(self) -> float | Mapping[str, float]:
         """Return the value over all updates since the reset; waits for the device."""
 
 

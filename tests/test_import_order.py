@@ -41,6 +41,7 @@ READING_ORDER = (
     "parts",
     "events",
     "progress",
+    "computation",
     "engine",
     "metrics",
     "callbacks",
