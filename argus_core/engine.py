@@ -203,7 +203,7 @@ class Engine:
                 f"the {state.phase} loader gave no batches; give it data, or drop drop_last"
                 f"{again if state.epoch > 0 else ''}"
             )
-        state.metrics.update(compute_all(self.metrics, state.phase))
+        state.metrics.update(compute_all(self.metrics, state.phase, state.model.device))
         self.epoch_done = True
         self.raise_event("epoch_complete")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,6 +19,11 @@ __all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "TopKAccura
 Reduction = Literal["sum", "max", "min"]
 
 _EMPTY: Mapping[Reduction, float] = {"sum": 0, "max": float("-inf"), "min": float("inf")}
+_JOIN: Mapping[Reduction, Callable[[Any, Any], Any]] = {
+    "sum": operator.add,
+    "max": lambda one, other: _elementwise(torch.maximum, max, one, other),
+    "min": lambda one, other: _elementwise(torch.minimum, min, one, other),
+}
 _CLASSES = "(batch, classes, ...) with integer targets (batch, ...)"
 _BINARY = "probabilities (batch,) or (batch, 1) with as many targets 0 or 1"
 
@@ -49,6 +56,22 @@ class Metric(ABC):
         """Forget all updates."""
         for state, reduction in self.states.items():
             setattr(self, state, _EMPTY[reduction])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state by name, as plain data and tensors; the engine keeps it while it computes."""
+        return {name: getattr(self, name) for name in self.states if hasattr(self, name)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` or `merge` returned."""
+        for name in self.states.keys() & state_dict.keys():
+            setattr(self, name, state_dict[name])
+
+    def merge(self, state_dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the states of several processes, in the order of their ranks, as one."""
+        return {
+            name: reduce(_JOIN[reduction], [state_dict[name] for state_dict in state_dicts])
+            for name, reduction in self.states.items()
+        }
 
     @abstractmethod
     def update(self, step_output: Mapping[str, Any]) -> None:
@@ -252,6 +275,13 @@ def _binary(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tenso
     if target.ndim > 1 and target.shape[1] == 1 and prediction.ndim in (1, target.ndim):
         target = target.squeeze(1)
     return (prediction.squeeze(1) if prediction.ndim > 1 else prediction), target
+
+
+def _elementwise(of_tensors: Callable[..., Any], of_numbers: Callable[..., Any], *values: Any) -> Any:
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    if not tensors:
+        return of_numbers(*values)
+    return of_tensors(*(torch.as_tensor(value, device=tensors[0].device) for value in values))
 
 
 def _double(total: float | torch.Tensor, device: torch.device) -> torch.Tensor:

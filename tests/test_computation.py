@@ -15,6 +15,8 @@ from planned_runs import small_model
 from argus_core import BuildError, ConflictError, Metric
 from argus_core.computation import compute_all
 
+CPU = torch.device("cpu")
+
 
 class Gives(Metric):
     """Computes what it is told to."""
@@ -34,18 +36,18 @@ class Gives(Metric):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_a_number_has_the_metrics_name(several: bool) -> None:
-    assert compute_all([Gives(torch.tensor(2), several)], "val") == {"val_curve": 2.0}
+    assert compute_all([Gives(torch.tensor(2), several)], "val", CPU) == {"val_curve": 2.0}
 
 
 def test_each_of_several_values_has_a_name() -> None:
     metric = Gives({"recall": 0.5, 3: torch.tensor(math.inf)}, several=True)
-    values = compute_all([Gives(1, name="other"), metric], "train")
+    values = compute_all([Gives(1, name="other"), metric], "train", CPU)
     assert values == {"train_other": 1.0, "train_curve_recall": 0.5, "train_curve_3": math.inf}
     assert all(type(value) is float for value in values.values())
 
 
 def test_several_values_may_be_none() -> None:
-    assert compute_all([Gives({}, several=True)], "val") == {}
+    assert compute_all([Gives({}, several=True)], "val", CPU) == {}
 
 
 @pytest.mark.parametrize(
@@ -59,13 +61,13 @@ def test_several_values_may_be_none() -> None:
 )
 def test_what_is_no_number_is_refused(value: Any, several: bool, message: str) -> None:
     with pytest.raises(BuildError, match=f"^metric 'curve' computed .*{re.escape(message)}"):
-        compute_all([Gives(value, several)], "val")
+        compute_all([Gives(value, several)], "val", CPU)
 
 
 def test_two_values_of_one_name_are_refused() -> None:
     metrics = [Gives(1, name="f1_0"), Gives({0: 1}, several=True, name="f1")]
     with pytest.raises(ConflictError, match="metric 'f1' computed a value 'f1_0', which is another metric's"):
-        compute_all(metrics, "val")
+        compute_all(metrics, "val", CPU)
 
 
 def test_a_run_has_the_values_by_name() -> None:
