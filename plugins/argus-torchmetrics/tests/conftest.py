@@ -1,11 +1,17 @@
-"""Lets torchvision be imported beside a CPU build of torch, where somebody has installed it."""
+"""Lets torchvision be imported beside a CPU build of torch, and skips what needs a GPU."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 
+import pytest
 import torch
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 def _import_torchvision() -> None:

@@ -100,7 +100,15 @@ class Waits(TorchDispatchMode):
     """Counts the operations for which a GPU would have to be waited for."""
 
     # Their results are Python numbers, or tensors whose size depends on values.
-    OPERATIONS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal")
+    OPERATIONS = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "_unique2",
+        "unique_dim",
+        "equal",
+        "bincount",
+    )
 
     def __init__(self) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ def numbers(class_name: str, metric: str, value: Any) -> float | dict[str, float
             f"metric {metric!r} ({class_name}) computed {total:,} numbers, and a log takes {_MOST:,}; "
             "choose an average over classes and samples, or a metric that has fewer"
         )
-    flat = [number for _, each in named for number in each.detach().reshape(-1).double().tolist()]
+    flat = [number for _, each in named for number in each.detach().reshape(-1).cpu().double().tolist()]
     names = ["_".join((*path, *map(str, index))) for path, each in named for index in _indices(each)]
     values = dict(zip(names, flat, strict=True))
     return values[""] if list(values) == [""] else values
