@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 
 from argus_core.encoding import decode, encode
 
-__all__ = ["all_agree", "gather", "process_count"]
+__all__ = ["all_agree", "gather", "is_first", "process_count"]
 
 _LENGTH = 8  # bytes, in front of the JSON
 
@@ -19,6 +19,11 @@ _LENGTH = 8  # bytes, in front of the JSON
 def process_count() -> int:
     """Return how many processes the run has."""
     return distributed.get_world_size() if _is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Return whether this is the process that writes what one of them writes for all."""
+    return not _is_initialized() or distributed.get_rank() == 0
 
 
 def all_agree(vote: bool | Tensor, device: torch.device) -> bool:
