@@ -35,6 +35,7 @@ def _make(name: str) -> type[TorchMetric]:
         "__module__": __name__,
         "__qualname__": name,
         "__doc__": metric_class.__doc__,
+        "__wrapped__": metric_class,  # where argus show finds its definition
         # torchmetrics' own takes **kwargs, in which a misspelled parameter would be lost.
         "__signature__": Signature([*own, *_OWN], return_annotation="TorchMetric"),
         "metric_class": metric_class,
