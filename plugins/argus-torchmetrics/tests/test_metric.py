@@ -300,6 +300,19 @@ def test_state_is_where_the_predictions_are() -> None:
     assert metric.metric.sum_squared_error.device.type == "meta"
 
 
+@pytest.mark.parametrize(("on_cpu", "device"), [(False, "meta"), (True, "cpu")])
+def test_state_that_is_put_in_goes_where_it_grows(on_cpu: bool, device: str) -> None:
+    stored = updated("BinaryAUROC", {"prediction": torch.rand(4), "target": torch.tensor([0, 1, 1, 0])})
+    metric = build("BinaryAUROC", compute_on_cpu=on_cpu)
+    metric.metric.to("meta")
+    metric.load_state_dict(stored.state_dict())
+    assert [each.device.type for each in metric.metric.preds] == [device]
+    counts = build("MeanSquaredError")
+    counts.metric.to("meta")
+    counts.load_state_dict(build("MeanSquaredError").state_dict())
+    assert counts.metric.sum_squared_error.device.type == "meta"
+
+
 def test_what_grows_may_be_kept_on_the_cpu() -> None:
     assert build("BinaryAUROC", compute_on_cpu=True).metric.compute_on_cpu
 

@@ -32,7 +32,8 @@ def set_state(metric: Metric, state: Mapping[str, Any]) -> None:
         part._computed = None
         for name in part._reductions:
             value = state[prefix + name]
-            setattr(part, name, list(value) if isinstance(value, list) else value.to(part.device))
+            place = torch.device("cpu") if part.compute_on_cpu and isinstance(value, list) else part.device
+            setattr(part, name, _moved(value, place))
 
 
 def merge(metric: Metric, states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -49,6 +50,12 @@ def merge(metric: Metric, states: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             values = [state[prefix + name] for state in seen]
             merged[prefix + name] = _reduced(values, reduction)
     return merged
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, list):
+        return [_moved(each, device) for each in value]
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def _reduced(values: list[Any], reduction: Any) -> Any:
