@@ -52,3 +52,7 @@ def test_every_name_stands_in_the_list_of_its_domain() -> None:
 def test_what_a_metric_needs_is_listed() -> None:
     listed = {name: package for package, names in _rows("What some need").items() for name in names}
     assert listed == {name: package for name, (_, package) in NEEDS.items()}
+
+
+def test_the_readme_counts_them() -> None:
+    assert f"{len(CASES) + len(NEEDS)} of them" in README.read_text("utf-8")
