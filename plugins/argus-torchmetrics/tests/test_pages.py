@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cases import CASES, NEEDS
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from argus_torchmetrics.catalogue import DOMAINS
 
@@ -27,13 +29,26 @@ def _runner() -> Any:
     return module
 
 
-@pytest.mark.parametrize("page", [PAGE, README], ids=lambda page: page.name)
-def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    runner = _runner()
-    for command in runner.commands(page):
-        runner.parse_command(command)
-    runner.run(page)
+    _runner().run(README)
+
+
+def test_code_of_the_page_runs_and_keeps_their_values_and_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _runner().run(PAGE)
+    run = tmp_path / "runs" / "digits"
+    values = json.loads((run / "metrics.jsonl").read_text("utf-8").splitlines()[-1])
+    of_classes = [f"val_recall_{number}" for number in range(10)]
+    names = ["val_loss", "val_multiclass_f1_score", *of_classes, "val_multiclass_auroc"]
+    assert [name for name in values if name.startswith("val_")] == names
+    assert values["val_multiclass_auroc"] > 0.8
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    curve = [event.value for event in events.Scalars("multiclass_f1_score/val")]
+    assert len(curve) == 2
+    assert curve[-1] == pytest.approx(values["val_multiclass_f1_score"])
 
 
 def _rows(heading: str) -> dict[str, set[str]]:
