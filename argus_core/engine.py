@@ -23,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from argus_core.computation import compute_all
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.events import Audience, Missed, named
 from argus_core.interruption import Interruption, check_interruption
@@ -253,8 +254,7 @@ class Engine:
                 f"the {state.phase} loader gave no batches; give it data, or drop drop_last"
                 f"{again if state.epoch > 0 else ''}"
             )
-        for metric in self.metrics:
-            state.metrics[f"{state.phase}_{metric.name}"] = _computed(metric)
+        state.metrics.update(compute_all(self.metrics, state.phase, state.model.device))
         self.epoch_done = True
         self.audience.tell("epoch_complete", state)
         self.epoch_begun = False
@@ -329,14 +329,3 @@ def _length(loader: Iterable[Any]) -> int | None:
         return len(loader)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):  # an iterable dataset or a generator
         return None
-
-
-def _computed(metric: Metric) -> float:
-    value = metric.compute()
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise BuildError(
-            f"metric {metric.name!r} computed {reprlib.repr(value)}, which is no number; "
-            "return a float from compute()"
-        ) from error

@@ -45,7 +45,7 @@ def snapshot(engine: Engine) -> dict[str, Any]:
             "order": engine.order(),
         },
         "metrics": {name: float(value) for name, value in state.metrics.items()},
-        "running": {metric.name: _metric_state(metric) for metric in engine.metrics},
+        "running": {metric.name: metric.state_dict() for metric in engine.metrics},
         "callback": {name: kept for name, callback in _named(engine) if (kept := _callback_state(callback))},
         "rng": engine.random_state(),
     }
@@ -92,7 +92,7 @@ def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
     """Put the counters, metrics and callbacks of ``engine`` where they were; random numbers follow later.
 
     Raises:
-        StateMismatchError: a callback cannot take its state.
+        StateMismatchError: a callback or a metric cannot take its state.
     """
     state, counters = engine.state, progress["counters"]
     state.epoch = counters["epoch"]
@@ -105,19 +105,14 @@ def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
     engine.audience.missed = Missed(missed["event"], tuple(missed["callbacks"])) if missed else None
     state.step_output = PastOutput(progress.get("stepped", True))
     for metric in engine.metrics:
-        for name, value in progress["running"].get(metric.name, {}).items():
-            if name in metric.states:
-                setattr(metric, name, value)
+        if metric.name in progress["running"]:
+            _load("metric", metric.name, metric, progress["running"][metric.name])
     stored = progress["callback"]
     for name, callback in _named(engine):
         if name in stored:
-            _load_callback(name, callback, stored[name])
+            _load("callback", name, callback, stored[name])
         elif _callback_state(callback):
             state.logger.warning("callback %s is not in the checkpoint and begins anew", name)
-
-
-def _metric_state(metric: Any) -> dict[str, Any]:
-    return {name: getattr(metric, name) for name in metric.states if hasattr(metric, name)}
 
 
 def _named(engine: Engine) -> Iterator[tuple[str, Any]]:
@@ -134,7 +129,6 @@ def _callback_state(callback: Any) -> dict[str, Any]:
     return state
 
 
-def _load_callback(name: str, callback: Any, stored: Mapping[str, Any]) -> None:
-    advice = "leave the callback out, or use the version that it was saved with"
-    with fitting(f"callback {name}", advice):
-        callback.load_state_dict(dict(stored))
+def _load(kind: str, name: str, part: Any, stored: Mapping[str, Any]) -> None:
+    with fitting(f"{kind} {name}", f"leave the {kind} out, or use the version that it was saved with"):
+        part.load_state_dict(dict(stored))

@@ -45,6 +45,7 @@ READING_ORDER = (
     "parts",
     "events",
     "progress",
+    "computation",
     "engine",
     "metrics",
     "callbacks",

@@ -6,7 +6,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -580,6 +580,18 @@ def test_a_stored_metric_changes_nothing_but_its_state(tmp_path: Path) -> None:
     progress["running"] = {"loss": {"update": 1}}
     restore(engine, progress)
     assert callable(loss.update)
+
+
+def test_state_that_a_metric_cannot_take_is_refused_with_its_name(tmp_path: Path) -> None:
+    class Fickle(Loss):
+        def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+            raise KeyError("median")
+
+    engine = Engine(lambda batch, state: {}, build(), metrics=[Fickle()])
+    with pytest.raises(
+        StateMismatchError, match="state does not fit metric loss: KeyError: 'median'; leave the metric out"
+    ):
+        restore(engine, snapshot(engine))
 
 
 def test_the_best_of_another_metric_is_no_measure(tmp_path: Path) -> None:
