@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
+from argus_core.checkpoint import PREFIXES
 from argus_core.components import BUILTIN, Component
 from argus_core.config import SECTIONS, Config, read_config, resolved_toml
 from argus_core.data import build_dataset, make_loader
@@ -59,8 +60,12 @@ class Result:
     test_metrics: dict[str, float]
 
 
-def build_model(config: Config) -> Model:
+def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
     """Return the model that a configuration describes.
+
+    Args:
+        config: what to build.
+        initial_values_wanted: whether it is used with the values it begins with, such as pretrained weights.
 
     Raises:
         BuildError: the component that ``name`` in ``[model]`` chooses is no class of model.
@@ -71,7 +76,11 @@ def build_model(config: Config) -> Model:
         raise BuildError(
             f"model {name!r} is {cls!r}, which is no subclass of argus_core.Model; choose another"
         )
-    return cls(config.params)
+    model: Model = cls.__new__(cls)
+    if not initial_values_wanted:
+        model.overwritten = frozenset(PREFIXES)
+    model.__init__(config.params)  # type: ignore[misc]
+    return model
 
 
 def train(config: Config, overwrite: bool = False) -> Result:
@@ -117,18 +126,18 @@ def resume(path: Path, changes: Iterable[str] = ()) -> Result:
     directory = RunDirectory.of(path)
     config = read_config(directory.config, changes)
     checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
-    model, loaders = _build(config)
+    model, loaders = _build(config, initial_values_wanted=False)
     witness = _Witness(directory)
     metrics = _fit(model, config, loaders, directory, witness, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
 
 
-def _build(config: Config) -> tuple[Model, dict[str, Loader]]:
+def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Loader]]:
     if "num_threads" in config.fit:
         torch.set_num_threads(config.fit["num_threads"])
     seed_everything(config.fit["seed"])  # before the network draws its initial weights
     loaders = _build_loaders(config.data, config.fit["seed"])
-    return build_model(config), loaders
+    return build_model(config, initial_values_wanted), loaders
 
 
 def _result(
