@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +32,29 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) ->
     Raises:
         StateMismatchError: names, shapes or dtypes differ; says which.
     """
-    problems = _differences(module.state_dict(), state)
+    built = module.state_dict()
+    problems = _differences(built, state)
     if problems:
         shown = "; ".join(problems[:_SHOWN]) + (
             f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         )
         raise _misfit(what, shown)
     try:
-        module.load_state_dict(state)
+        module.load_state_dict(_with_versions(state, built))
     except Exception as error:  # also of a hook, or of set_extra_state, which may raise anything
         raise _misfit(what, " ".join(str(error).split())) from error
+
+
+def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state that fits as one of the version, module by module, of what was built.
+
+    Without a version a module may take a state for one of its first release, or refuse it.
+    """
+    if hasattr(state, "_metadata"):
+        return state
+    versioned = OrderedDict(state)
+    versioned._metadata = getattr(built, "_metadata", None)  # type: ignore[attr-defined]
+    return versioned
 
 
 def _misfit(what: str, problem: str) -> StateMismatchError:
