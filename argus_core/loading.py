@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argus_core.bindings import Names
+from argus_core.checkpoint import PREFIXES
 from argus_core.errors import SpecError
 from argus_core.legacy import is_legacy, read_legacy
 from argus_core.restoration import leaves_network_alone, restore_network
@@ -120,6 +121,7 @@ def _load(
     # The class's own __init__ finds the components that were found here.
     model = cls.__new__(cls)
     model.bindings = bindings
+    model.overwritten = frozenset(slot for slot in PREFIXES if slot == "nn_module" or _is_kept(slot, changes))
     at_once = change_state_dict_func is None and leaves_network_alone(cls)
     if at_once:
         model.restore_network = functools.partial(restore_network, saved)

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from argus_core import checkpoint, registry, training
 from argus_core.batch import batch_size
-from argus_core.build import call_factory
+from argus_core.build import call_factory, initial_values
 from argus_core.device import resolve_devices
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
 from argus_core.parts import (
@@ -79,6 +79,8 @@ class Model:
     bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
     # How load_model has the network built: called with build_nn_module and the part.
     restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
+    # Parts whose values are overwritten, or not looked at, once the model is built.
+    overwritten: frozenset[str] = frozenset()
     warned_unregistered = False
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
@@ -451,9 +453,11 @@ class Model:
 
     def _build_part(self, slot: str, part: Part) -> Any:
         build = getattr(self, f"build_{slot}")
-        if slot == "nn_module" and self.restore_network is not None:
-            return self.restore_network(build, part)
-        return build(part.factory, dict(part.params))
+        # Said anew for each: a part may itself build a whole model, which nothing overwrites.
+        with initial_values(wanted=slot not in self.overwritten):
+            if slot == "nn_module" and self.restore_network is not None:
+                return self.restore_network(build, part)
+            return build(part.factory, dict(part.params))
 
     def _call(
         self, slot: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
+from argus_core.checkpoint import PREFIXES
 from argus_core.components import BUILTIN, Component
 from argus_core.config import SECTIONS, Config, config_differences, read_config, resolved_toml
 from argus_core.data import build_dataset, make_loader
@@ -60,8 +61,12 @@ class Result:
     test_metrics: dict[str, float]
 
 
-def build_model(config: Config) -> Model:
+def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
     """Return the model that a configuration describes.
+
+    Args:
+        config: what to build.
+        initial_values_wanted: whether it is used with the values it begins with, such as pretrained weights.
 
     Raises:
         BuildError: the component that ``name`` in ``[model]`` chooses is no class of model.
@@ -72,7 +77,11 @@ def build_model(config: Config) -> Model:
         raise BuildError(
             f"model {name!r} is {cls!r}, which is no subclass of argus_core.Model; choose another"
         )
-    return cls(config.params)
+    model: Model = cls.__new__(cls)
+    if not initial_values_wanted:
+        model.overwritten = frozenset(PREFIXES)
+    model.__init__(config.params)  # type: ignore[misc]
+    return model
 
 
 def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
@@ -124,7 +133,7 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
     changed = list(config_differences(read_config(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
-    model, loaders = _build(config)
+    model, loaders = _build(config, initial_values_wanted=False)
     told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
     if told:
         warnings.warn(
@@ -152,12 +161,12 @@ def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]])
             )
 
 
-def _build(config: Config) -> tuple[Model, dict[str, Loader]]:
+def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Loader]]:
     if "num_threads" in config.fit:
         torch.set_num_threads(config.fit["num_threads"])
     seed_everything(config.fit["seed"])  # before the network draws its initial weights
     loaders = _build_loaders(config.data, config.fit["seed"])
-    return build_model(config), loaders
+    return build_model(config, initial_values_wanted), loaders
 
 
 def _result(

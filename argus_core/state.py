@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,27 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) ->
     Raises:
         StateMismatchError: names, shapes or dtypes differ; says which.
     """
-    problems = _differences(module.state_dict(), state)
+    built = module.state_dict()
+    problems = _differences(built, state)
     if problems:
         shown = "; ".join(problems[:_SHOWN]) + (
             f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         )
         raise StateMismatchError(f"the stored state does not fit {what}: {shown}; {_ADVICE}")
     with fitting(what, _ADVICE):  # of a hook, or of set_extra_state
-        module.load_state_dict(state)
+        module.load_state_dict(_with_versions(state, built))
+
+
+def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state that fits as one of the version, module by module, of what was built.
+
+    Without a version a module may take a state for one of its first release, or refuse it.
+    """
+    if hasattr(state, "_metadata"):
+        return state
+    versioned = OrderedDict(state)
+    versioned._metadata = getattr(built, "_metadata", None)  # type: ignore[attr-defined]
+    return versioned
 
 
 def _differences(built: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
