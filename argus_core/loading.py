@@ -21,7 +21,12 @@ from argus_core.legacy import is_legacy, read_legacy
 from argus_core.restoration import leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
-from argus_core.state import load_extra_state, load_module_state, load_optimizer_state
+from argus_core.state import (
+    check_optimizer_state,
+    load_extra_state,
+    load_module_state,
+    load_optimizer_state,
+)
 from argus_core.storage import CheckpointFile, check_sha256
 
 if TYPE_CHECKING:
@@ -84,6 +89,11 @@ def load_model(
         raise SpecError(
             "load_model cannot leave nn_module out; give its parameters as a dict, or another network"
         )
+    _check_callables(
+        state_load_func=state_load_func,
+        change_params_func=change_params_func,
+        change_state_dict_func=change_state_dict_func,
+    )
     parts = {"nn_module": nn_module, "optimizer": optimizer, "loss": loss, "step": step}
     parts["prediction_transform"] = prediction_transform
     changes = {slot: change for slot, change in parts.items() if change is not AS_SAVED}
@@ -98,6 +108,12 @@ def load_model(
     with CheckpointFile(path, sha256=sha256) as file:
         saved = SavedFile(file, verify)
         return _load(saved, changes, params, model_name, change_params_func, change_state_dict_func)
+
+
+def _check_callables(**functions: Any) -> None:
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise SpecError(f"{name} is {reprlib.repr(function)}; give a function, or leave it out")
 
 
 def _load(
@@ -158,10 +174,13 @@ def _load_states(
     network_is_loaded: bool,
 ) -> None:
     """Put the saved state into the parts that are still those that were saved."""
-    nn_state = {} if network_is_loaded else saved.module_state("nn_module")
+    nn_state = {} if change_state_dict_func is None else saved.module_state("nn_module")
     optimizer_state, names = None, None
     if model.optimizer is not None and _is_kept("optimizer", changes):
-        optimizer_state, names = saved.optimizer_state()
+        check = None
+        if change_state_dict_func is None:
+            check = functools.partial(_check_optimizer, model)
+        optimizer_state, names = saved.optimizer_state(check)
     if change_state_dict_func is not None:
         changed = change_state_dict_func(nn_state, optimizer_state)
         if not isinstance(changed, tuple | list) or len(changed) != 2 or not isinstance(changed[0], Mapping):
@@ -171,12 +190,14 @@ def _load_states(
             )
         nn_state, optimizer_state = changed
         names = None
-    if not network_is_loaded:
+    if not network_is_loaded and change_state_dict_func is None:
+        saved.load_module("nn_module", model.get_nn_module(), _title(model, "nn_module"))
+    elif not network_is_loaded:
         load_module_state(model.get_nn_module(), nn_state, _title(model, "nn_module"))
     for slot in ("loss", "prediction_transform"):
         module = getattr(model, slot)
         if isinstance(module, nn.Module) and _is_kept(slot, changes):
-            load_module_state(module, saved.module_state(slot), _title(model, slot))
+            saved.load_module(slot, module, _title(model, slot))
     model.load_step_state(
         saved.step_state(part.component.name for part in model.step_parts if part.component)
     )
@@ -186,6 +207,10 @@ def _load_states(
 
     if changes.get("optimizer", AS_SAVED) is not None:
         load_extra_state(model, saved.extra_state())
+
+
+def _check_optimizer(model: Model, state: Mapping[str, Any], names: list[str] | None) -> None:
+    check_optimizer_state(model.optimizer, state, names, model.get_nn_module())
 
 
 def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError,
 from argus_core.order import can_skip
 from argus_core.progress import is_progress, restore
 from argus_core.saved import SavedFile
-from argus_core.state import load_extra_state, load_module_state, load_optimizer_state
+from argus_core.state import check_optimizer_state, load_extra_state, load_optimizer_state
 from argus_core.storage import CheckpointFile, read_header
 
 if TYPE_CHECKING:
@@ -164,12 +164,17 @@ def _load_model_state(model: Model, saved: SavedFile) -> None:
     for slot in PREFIXES:
         module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
         if isinstance(module, nn.Module):
-            load_module_state(module, saved.module_state(slot), slot)
+            saved.load_module(slot, module, slot)
     _check_same_optimizer(model, saved)
-    state, names = saved.optimizer_state()
-    if state is None or model.optimizer is None:
+    optimizer, network = model.optimizer, model.get_nn_module()
+    state = None
+    if optimizer is not None:
+        state, names = saved.optimizer_state(
+            lambda state, names: check_optimizer_state(optimizer, state, names, network)
+        )
+    if state is None:
         raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
-    load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
+    load_optimizer_state(optimizer, state, names, network)
     _keep_new_options(model, saved)
     load_extra_state(model, saved.extra_state())
     model.load_step_state(

@@ -75,6 +75,11 @@ class Entry:
         return math.prod(self.stored_shape) * self.alignment
 
     @property
+    def form(self) -> str:
+        """Its dtype and shape, as messages have them."""
+        return f"{self.dtype}{list(self.shape)}"
+
+    @property
     def end(self) -> int:
         """Where it ends."""
         return self.start + self.size

@@ -58,6 +58,13 @@ class CheckpointFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def allocated(self) -> int:
+        """How many bytes of it the disk holds: fewer than the file has, if it has holes or is compressed."""
+        status = os.fstat(self._file.fileno())
+        # Systems that do not count blocks, and file systems that do not, say none.
+        return getattr(status, "st_blocks", 0) * 512 or status.st_size
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -164,7 +171,7 @@ def _near_files(path: Path) -> str:
 
 
 def _check_sha256(file: FileIO, expected: str) -> None:
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", expected):
+    if not isinstance(expected, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", expected):
         raise CheckpointError(f"sha256={expected!r} is not 64 hexadecimal digits; give what sha256sum prints")
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(2**20))
