@@ -17,16 +17,15 @@ from argus_core.parts import KIND_OF_PART
 from argus_core.sections import check_sections, is_named_state, malformed
 from argus_core.state import number_optimizer_state, put_module_state
 from argus_core.storage import CheckpointFile, Entry
+from argus_core.storage.file import MOST_COMPRESSED
 from argus_core.storage.payload import outline
 
 __all__ = ["AbstractSaved", "SavedFile", "SavedState"]
 
 # A loaded optimizer has copies of its own, even of what is stored once. Nothing else in a file is copied so.
 _MOST_COPIED = 2
-# Tensors that are compared with nothing before they are read may take so many bytes, and so many times what
-# the disk holds of the file: it may be full of holes, or compressed.
+# Tensors that are compared with nothing before they are read may take so many bytes beside what the file may.
 _MOST_UNCOMPARED = 8 * 2**20
-_MOST_COMPRESSED = 16
 _CHOICES = (str, tuple, list, dict, type(None))
 
 
@@ -185,7 +184,7 @@ class SavedFile(AbstractSaved):
         """Refuse tensors that fill the memory and are not there: a file with a hole can claim any size."""
         owners = {self._file.header.aliases.get(name, name) for name in names}
         size = sum(entry.size for name, entry in self._file.header.entries.items() if name in owners)
-        if size > _MOST_UNCOMPARED + _MOST_COMPRESSED * self._file.allocated:
+        if size > _MOST_UNCOMPARED + MOST_COMPRESSED * self._file.allocated:
             raise UnsafeCheckpointError(
                 f"{self._file.path}: {len(owners)} tensors, {reprlib.repr(min(owners))} among them, claim "
                 f"{size:,} bytes, and the disk holds {self._file.allocated:,} of the file; do not trust it, "

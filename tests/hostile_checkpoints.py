@@ -319,7 +319,7 @@ CHECKPOINTS: dict[str, Hostile] = {
     "manifest of too many lists": Hostile(
         manifest(lambda manifest: manifest.update(note=[[]] * (2**20 + 1))),
         UnsafeCheckpointError,
-        "the manifest holds .* lists and objects",
+        "the manifest holds too many values, names, lists and objects",
     ),
     "name out of the folder": Hostile(rename("../../x"), UnsafeCheckpointError, "could be taken for a path"),
     "name from the root": Hostile(rename("/etc/passwd"), UnsafeCheckpointError, "could be taken for a path"),
