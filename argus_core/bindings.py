@@ -80,7 +80,8 @@ class Names:
             if name == record["as"] and not (isinstance(offered, Mapping) and name in offered):
                 yield kind, name, record
         steps = {record["as"]: record for record in self._saved.components.get("step", ())}
-        for spec in parse_specs("step", params.get("step") or [], "params['step']"):
+        chosen = params.get("step")  # whatever change_params_func made of it: an array has no truth value
+        for spec in parse_specs("step", [] if chosen is None else chosen, "params['step']"):
             if spec.name in steps:
                 yield "step", spec.name, steps[spec.name]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +25,12 @@ __all__ = [
 ]
 
 _values_wanted: ContextVar[bool] = ContextVar("initial values are wanted", default=True)
+
+# Parameters may come out of any file, and be as long as one.
+_SHOWN = 20
+_REPR = reprlib.Repr()
+_REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = _SHOWN
+_REPR.maxstring = _REPR.maxother = 200
 
 
 def build_component(kind: str, value: Any, where: str, *args: Any) -> Any:
@@ -124,5 +132,6 @@ def name_of(factory: Callable[..., Any]) -> str:
 
 
 def _shown(params: Mapping[str, Any]) -> str:
-    shown = " ".join(", ".join(f"{name}={value!r}" for name, value in params.items()).split())  # on one line
+    some = itertools.islice(params.items(), _SHOWN)
+    shown = " ".join(", ".join(f"{name}={_REPR.repr(value)}" for name, value in some).split())  # on one line
     return f"({shown})" if len(shown) < 200 else f"({shown[:200]}...)"

@@ -20,7 +20,7 @@ from argus_core.legacy import is_legacy, read_legacy
 from argus_core.restoration import leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
-from argus_core.state import load_saved, set_options
+from argus_core.state import load_saved, saved_optimizer, set_options
 from argus_core.storage import CheckpointFile, check_sha256
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ def load_model(
         raise SpecError(
             "load_model cannot leave nn_module out; give its parameters as a dict, or another network"
         )
+    _check_callables(
+        state_load_func=state_load_func,
+        change_params_func=change_params_func,
+        change_state_dict_func=change_state_dict_func,
+    )
     parts = {"nn_module": nn_module, "optimizer": optimizer, "loss": loss, "step": step}
     parts["prediction_transform"] = prediction_transform
     changes = {slot: change for slot, change in parts.items() if change is not AS_SAVED}
@@ -97,6 +102,12 @@ def load_model(
     with CheckpointFile(path, sha256=sha256) as file:
         saved = SavedFile(file, verify)
         return _load(saved, changes, params, model_name, change_params_func, change_state_dict_func)
+
+
+def _check_callables(**functions: Any) -> None:
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise SpecError(f"{name} is {reprlib.repr(function)}; give a function, or leave it out")
 
 
 def _load(
@@ -161,7 +172,9 @@ def _load_states(
     network: Mapping[str, Any] | None = None
     optimizer: tuple[Mapping[str, Any] | None, list[str] | None] = None, None
     if model.optimizer is not None and _is_kept("optimizer", changes):
-        optimizer = saved.optimizer_state()
+        # What the user's function makes of it may have other forms.
+        as_saved = change_state_dict_func is None
+        optimizer = saved_optimizer(model, saved) if as_saved else saved.optimizer_state()
     if change_state_dict_func is not None:
         changed = change_state_dict_func(saved.module_state("nn_module"), optimizer[0])
         if not isinstance(changed, tuple | list) or len(changed) != 2 or not isinstance(changed[0], Mapping):

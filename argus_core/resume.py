@@ -14,7 +14,7 @@ from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError,
 from argus_core.order import OrderedLoader, can_skip
 from argus_core.progress import is_progress, restore
 from argus_core.saved import SavedFile
-from argus_core.state import load_saved
+from argus_core.state import load_saved, saved_optimizer
 from argus_core.storage import CheckpointFile, read_header
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ def _length(loader: Iterable[Any]) -> int | None:
 
 def _load_state(model: Model, saved: SavedFile) -> None:
     _check_same_optimizer(model, saved)
-    optimizer = saved.optimizer_state()
-    if optimizer[0] is None or model.optimizer is None:
+    optimizer = (None, None) if model.optimizer is None else saved_optimizer(model, saved)
+    if optimizer[0] is None:
         raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
     load_saved(model, saved, modules=PREFIXES, optimizer=optimizer)
 

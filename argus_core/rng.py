@@ -15,6 +15,7 @@ import torch
 from argus_core.mismatch import fitting
 
 __all__ = [
+    "Generators",
     "is_generator",
     "kept_random_state",
     "key_seed",
@@ -73,6 +74,34 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
+
+
+class Generators:
+    """The state that all generators had when this was made, as they have it, for this process only."""
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._numpy = numpy.random.get_state()
+        self._torch = _torch_states()
+
+    def torch_was_used(self) -> bool:
+        """Return whether somebody has drawn from torch's generators since, or seeded them."""
+        now = _torch_states()
+        return len(now) != len(self._torch) or not all(map(torch.equal, now, self._torch))
+
+    def restore(self) -> None:
+        """Put all generators back to where they were."""
+        random.setstate(self._python)
+        numpy.random.set_state(self._numpy)
+        cpu, *devices = self._torch
+        torch.set_rng_state(cpu)
+        for index, state in enumerate(devices):
+            torch.cuda.set_rng_state(state, index)
+
+
+def _torch_states() -> list[torch.Tensor]:
+    there = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if there else ())]
 
 
 @contextmanager

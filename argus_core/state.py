@@ -6,11 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from argus_core.errors import StateMismatchError
+from argus_core.forms import ADVICE, check_module_forms, check_slots, form_of
 from argus_core.mismatch import fitting
 
 if TYPE_CHECKING:
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from argus_core.saved import AbstractSaved
 
 __all__ = [
+    "check_optimizer_state",
     "load_module_state",
     "load_saved",
     "name_optimizer_state",
     "number_optimizer_state",
+    "put_module_state",
+    "saved_optimizer",
     "set_options",
 ]
 
 _SHOWN = 5
-_ADVICE = "build it with the parameters it was saved with, or give change_state_dict_func"
 
 
 def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
@@ -35,15 +37,14 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) ->
     Raises:
         StateMismatchError: names, shapes or dtypes differ; says which.
     """
-    built = module.state_dict()
-    problems = _differences(built, state)
-    if problems:
-        shown = "; ".join(problems[:_SHOWN]) + (
-            f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
-        )
-        raise StateMismatchError(f"the stored state does not fit {what}: {shown}; {_ADVICE}")
-    with fitting(what, _ADVICE):  # of a hook, or of set_extra_state
-        module.load_state_dict(_with_versions(state, built))
+    check_module_forms(module, {name: form_of(value) for name, value in state.items()}, what)
+    put_module_state(module, state, what)
+
+
+def put_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
+    """Put a state whose forms have been checked into ``module``."""
+    with fitting(what, ADVICE):  # of a hook, or of set_extra_state
+        module.load_state_dict(_with_versions(state, module.state_dict()))
 
 
 def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -56,30 +57,6 @@ def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mappin
     versioned = OrderedDict(state)
     versioned._metadata = getattr(built, "_metadata", None)  # type: ignore[attr-defined]
     return versioned
-
-
-def _differences(built: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
-    problems = [f"{name!r} is missing from the file" for name in built if name not in stored]
-    problems += [f"{name!r} is not in what was built" for name in stored if name not in built]
-    for name, ours in built.items():
-        if name in stored and _is_fixed(name, ours) and _form(ours) != _form(stored[name]):
-            problems.append(
-                f"{name!r} is {_form(stored[name])} in the file and {_form(ours)} in what was built"
-            )
-    return problems
-
-
-def _is_fixed(name: str, built: Any) -> bool:
-    """Return whether what was built decides the form, as for all tensors but a few."""
-    is_lazy = hasattr(built, "materialize")  # takes its form from what is loaded
-    is_extra = name.rpartition(".")[2] == "_extra_state"  # the module's own business, of any size and type
-    return isinstance(built, torch.Tensor) and not is_lazy and not is_extra
-
-
-def _form(value: Any) -> str:
-    if not isinstance(value, torch.Tensor):
-        return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
 
 
 def load_saved(
@@ -110,7 +87,10 @@ def load_saved(
             changed = network if slot == "nn_module" else None
             part = model.parts[slot]
             title = slot if part is None else f"{slot} {part.name!r}"
-            load_module_state(module, saved.module_state(slot) if changed is None else changed, title)
+            if changed is None:
+                saved.load_module(slot, module, title)
+            else:
+                load_module_state(module, changed, title)
     model.load_step_state(
         saved.step_state(part.component.name for part in model.step_parts if part.component)
     )
@@ -119,6 +99,17 @@ def load_saved(
         _load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
     if extra:
         _load_extra_state(model, saved.extra_state())
+
+
+def saved_optimizer(model: Model, saved: AbstractSaved) -> tuple[Mapping[str, Any] | None, list[str] | None]:
+    """Return the saved optimizer's numbered state, and names by number, compared before it is read.
+
+    Raises:
+        StateMismatchError: it does not fit the model's optimizer.
+    """
+    optimizer, network = model.optimizer, model.get_nn_module()
+    assert optimizer is not None
+    return saved.optimizer_state(lambda state, names: check_optimizer_state(optimizer, state, names, network))
 
 
 def set_options(optimizer: Any, options: Mapping[str, Any]) -> None:
@@ -161,10 +152,10 @@ def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": {number[name]: slots for name, slots in named["state"].items()}, "param_groups": groups}
 
 
-def _load_optimizer_state(
+def check_optimizer_state(
     optimizer: Optimizer, state: Mapping[str, Any], names: list[str] | None, module: nn.Module
 ) -> None:
-    """Put a numbered ``state`` into ``optimizer``.
+    """Check that a numbered state fits ``optimizer``, as far as names and shapes say it.
 
     Args:
         state: as `torch.optim.Optimizer.state_dict` has it.
@@ -174,15 +165,40 @@ def _load_optimizer_state(
         StateMismatchError: it belongs to other parameters.
     """
     built = _names(optimizer, module)
-    if names is not None and names != built:
-        if sorted(names) != sorted(built):
-            differing = sorted(set(names) ^ set(built))[:_SHOWN]
-            raise StateMismatchError(
-                f"the stored optimizer state belongs to other parameters ({', '.join(differing)}); "
-                "load with optimizer=None, or train the same parameters"
-            )
-        state = _renumber(state, [names.index(name) for name in built])
+    if names is not None and sorted(names) != sorted(built):
+        differing = sorted(set(names) ^ set(built))[:_SHOWN] or ["some of them twice"]
+        raise StateMismatchError(
+            f"the stored optimizer state belongs to other parameters ({', '.join(differing)}); "
+            "load with optimizer=None, or train the same parameters"
+        )
+    slots = state.get("state")
+    if not isinstance(slots, Mapping):
+        return  # torch says so
+    stored = dict(enumerate(built if names is None else names))
+    check_slots(
+        optimizer,
+        dict(zip(built, _parameters(optimizer), strict=True)),
+        {
+            stored[number]: each
+            for number, each in slots.items()
+            if number in stored and isinstance(each, Mapping)
+        },
+    )
+
+
+def _load_optimizer_state(
+    optimizer: Optimizer, state: Mapping[str, Any], names: list[str] | None, module: nn.Module
+) -> None:
+    """Put a numbered ``state`` into ``optimizer``; see `check_optimizer_state`.
+
+    Raises:
+        StateMismatchError: it belongs to other parameters, or is none.
+    """
     with fitting(type(optimizer).__name__, "load with optimizer=None", "optimizer state"):
+        check_optimizer_state(optimizer, state, names, module)
+        built = _names(optimizer, module)
+        if names is not None and names != built:
+            state = _renumber(state, [names.index(name) for name in built])
         optimizer.load_state_dict(dict(state))
 
 
@@ -195,5 +211,8 @@ def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any
 
 def _names(optimizer: Optimizer, module: nn.Module) -> list[str]:
     known = {id(parameter): name for name, parameter in module.named_parameters()}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return [known.get(id(parameter), f"#{number}") for number, parameter in enumerate(parameters)]
+    return [known.get(id(each), f"#{number}") for number, each in enumerate(_parameters(optimizer))]
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
-from networks import Net, batches, same_weights
+from networks import Net, batches, make_model, same_weights
 from torch import nn
 
 import argus_core
@@ -564,3 +565,53 @@ def test_a_registered_model_that_is_no_class_of_models_is_refused(path: Path) ->
     trained().save(path)
     with pytest.raises(SpecError, match="model 'function' is .*, which is no subclass of argus_core.Model"):
         load_model(path, model_name="function")
+
+
+@pytest.mark.parametrize("name", ["state_load_func", "change_params_func", "change_state_dict_func"])
+@pytest.mark.parametrize("value", [0, [], "name", torch.ones(2)], ids=repr)
+def test_what_is_no_function_is_refused(path: Path, name: str, value: Any) -> None:
+    with pytest.raises(SpecError, match=f"{name} is .*; give a function, or leave it out"):
+        load_model(path, **{name: value})
+
+
+@pytest.mark.parametrize("slot", ["nn_module", "loss", "optimizer", "prediction_transform", "step", "device"])
+@pytest.mark.parametrize("value", [torch.ones(2), numpy.ones(2)], ids=["tensor", "array"])
+def test_params_that_were_changed_to_numbers_are_refused(path: Path, slot: str, value: Any) -> None:
+    Model(PARAMS).save(path)
+    with pytest.raises(SpecError, match=slot):
+        load_model(path, change_params_func=lambda params: {**params, slot: value})
+
+
+@pytest.mark.parametrize("digest", [0, b"x", [], torch.ones(2)], ids=repr)
+def test_what_is_no_digest_is_refused(path: Path, digest: Any) -> None:
+    Model(PARAMS).save(path)
+    with pytest.raises(CheckpointError, match="is not 64 hexadecimal digits"):
+        load_model(path, sha256=digest)
+
+
+def test_slots_of_other_shapes_are_refused_by_the_optimizer_that_takes_any(path: Path) -> None:
+    """torch takes them, and fails at the next update, or reads beyond what it has."""
+
+    def change(network: Any, optimizer: Any) -> tuple[Any, Any]:
+        for slots in optimizer["state"].values():
+            slots["exp_avg"] = slots["exp_avg"].flatten()[:2].clone()
+        return network, optimizer
+
+    model = make_model(optimizer=("Adam", {"lr": 0.1}))
+    model.fit(batches())
+    model.save(path, optimizer_state=True)
+    with pytest.raises(
+        StateMismatchError, match=r"'exp_avg' of '.*' is float32\[2\] and the parameter float32\["
+    ):
+        load_model(path, change_state_dict_func=change)
+
+
+def test_nothing_is_read_of_a_state_that_does_not_fit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Model(PARAMS).save(path)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("bytes were read")
+
+    monkeypatch.setattr("argus_core.storage.reader._start", fail)
+    with pytest.raises(StateMismatchError, match="does not fit nn_module"):
+        load_model(path, nn_module={"classes": 7})

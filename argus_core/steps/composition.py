@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,10 +83,10 @@ class Composed:
     def __init__(self, strategies: Iterable[Strategy], default: Strategy | None = None) -> None:
         strategies = tuple(strategies)
         _check_twice(strategies)
-        self._default = default or Strategy("default", Default(), f"{BUILTIN} {version_of(BUILTIN)}")
+        self._default = default or _built_in()
         chosen = [strategy for strategy in strategies if type(strategy.instance) is not Default]
         self.strategies: tuple[Strategy, ...] = (self._default, *_ordered(chosen))
-        slots = _fill_slots(self.strategies)
+        slots = _slots_of_default() if self.strategies == (_built_in(),) else _fill_slots(self.strategies)
         self._slots = {slot: _owned(slot, members, self._default) for slot, members in slots.items()}
 
     def implementations(self, slot: str) -> tuple[Implementation, ...]:
@@ -145,6 +146,17 @@ class Composed:
                             f"step strategy {strategy.name!r} does not go with {_owner_of(trait, other)}: "
                             f"{reason}; leave one of them out"
                         )
+
+
+# Every model has it, and mostly nothing else; it keeps no state, and reading a version takes a while.
+@functools.cache
+def _built_in() -> Strategy:
+    return Strategy("default", Default(), f"{BUILTIN} {version_of(BUILTIN)}")
+
+
+@functools.cache
+def _slots_of_default() -> dict[str, list[tuple[Strategy, Implementation]]]:
+    return _fill_slots((_built_in(),))
 
 
 def _missing_closure(model: Model, traits: Mapping[str, set[str]]) -> Iterator[str]:
