@@ -23,6 +23,8 @@ READING_ORDER = (
     "discovery",
     "diagnosis",
     "registry",
+    "precedence",
+    "definition",
     "spec",
     "params",
     "encoding",

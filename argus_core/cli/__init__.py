@@ -19,21 +19,34 @@ from argus_core.errors import ArgusError, ArgusWarning, near
 
 __all__ = ["Commands", "main"]
 
-_COMMANDS = ("train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export")
+_COMMANDS = (
+    "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export",
+    "plugins",
+)  # fmt: skip
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _TRACEBACK = "argus_core.traceback"
 
 
 class Commands(click.Group):
-    """The sub-commands; what argus_core refuses becomes one line on standard error and exit status 1."""
+    """The sub-commands; what argus_core refuses becomes one line on standard error and exit status 1.
+
+    Args:
+        package: where the module of each sub-command is.
+        names: the sub-commands, each a module with a ``command``.
+    """
+
+    def __init__(self, *args: Any, package: str, names: tuple[str, ...], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.package = package
+        self.names = names
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_COMMANDS]  # `list` is a module of this package
+        return [*self.names]  # `list` is a module of this package
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in self.names:
             return None
-        command: click.Command = importlib.import_module(f"argus_core.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
         if all(parameter.name != "traceback" for parameter in command.params):
             command.params.append(_traceback_option())
         return command
@@ -41,8 +54,8 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            hint = near(args[0], _COMMANDS) or f"; the commands are {', '.join(_COMMANDS)}"
+        if args and args[0] not in self.names and not args[0].startswith("-"):
+            hint = near(args[0], self.names) or f"; the commands are {', '.join(self.names)}"
             ctx.fail(f"no command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
 
@@ -62,6 +75,8 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
+    package="argus_core.cli",
+    names=_COMMANDS,
     epilog=examples(
         "argus list                              what there is to choose from",
         "argus train examples/digits.toml        train",
