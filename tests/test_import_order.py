@@ -67,6 +67,7 @@ READING_ORDER = (
     "prediction",
     "run_directory",
     "run",
+    "scaffold",
     "cli",
 )
 

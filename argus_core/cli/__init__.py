@@ -21,7 +21,7 @@ __all__ = ["Commands", "main"]
 
 _COMMANDS = (
     "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export",
-    "plugins",
+    "plugins", "new-plugin",
 )  # fmt: skip
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _TRACEBACK = "argus_core.traceback"
@@ -46,7 +46,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.names:
             return None
-        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
+        command: click.Command = importlib.import_module(
+            f"{self.package}.{cmd_name.replace('-', '_')}"
+        ).command
         if all(parameter.name != "traceback" for parameter in command.params):
             command.params.append(_traceback_option())
         return command

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.testing.composition import check_strategy as check_strategy
     from argus_core.testing.composition import compositions as compositions
     from argus_core.testing.composition import examples as examples
+    from argus_core.testing.parts import ComponentUnderTest as ComponentUnderTest
 
 _EXPORTS = {
     "checking": (
@@ -49,6 +50,7 @@ _EXPORTS = {
         "check_transform",
     ),
     "composition": ("Example", "check_composition", "check_strategy", "compositions", "examples"),
+    "parts": ("ComponentUnderTest",),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 

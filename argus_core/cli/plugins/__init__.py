@@ -9,7 +9,7 @@ from argus_core.cli.examples import examples
 
 __all__ = ["command"]
 
-_COMMANDS = ("list", "why")
+_COMMANDS = ("list", "why", "validate")
 
 
 @click.group(
@@ -17,7 +17,12 @@ _COMMANDS = ("list", "why")
     cls=Commands,
     package="argus_core.cli.plugins",
     names=_COMMANDS,
-    epilog=examples("argus plugins list", "argus plugins why cnn", "argus plugins COMMAND --help"),
+    epilog=examples(
+        "argus plugins list",
+        "argus plugins why cnn",
+        "argus plugins validate argus-example",
+        "argus plugins COMMAND --help",
+    ),
 )
 def command() -> None:
     """Look at the installed plugins."""
