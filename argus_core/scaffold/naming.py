@@ -29,7 +29,7 @@ def check_distribution_name(name: str) -> None:
             f"{name[:20] + '...'!r} has {len(name)} characters; give a name of at most {_LONGEST}"
         )
     module = import_name(name)
-    if not module.isidentifier() or keyword.iskeyword(module) or keyword.issoftkeyword(module):
+    if not module.isidentifier() or keyword.iskeyword(module):
         raise SpecError(
             f"{name!r} would be imported as {module!r}, which is no name in Python; give one that begins "
             "with a "

@@ -11,6 +11,7 @@ from argus_core.components import BUILTIN, check_kind
 from argus_core.errors import ArgusError, ParamsError, near
 from argus_core.registry import resolve
 from argus_core.testing.contract import Contract, Result
+from argus_core.testing.probe import register_probes
 
 __all__ = [
     "check_callback",
@@ -78,6 +79,7 @@ def contracts_of(kind: str, name: str, checked_with: Mapping[str, Any] | None = 
         raise ParamsError(
             f"parts of kind {kind!r} have no contract to check; {', '.join(_CONTRACTS)} have one"
         )
+    register_probes()
     contract = getattr(importlib.import_module(f"argus_core.testing.contracts.{kind}"), _CONTRACTS[kind])
     given = dict(checked_with or {})
     return [_made(contract, name, {**example, **given}) for example in _examples(kind, name)]

@@ -8,9 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from argus_core.model import Model
+from argus_core.registry import register
 from argus_core.testing.comparison import tensors_in
 
-__all__ = ["LossProbe", "NetworkProbe", "OptimizerProbe", "PredictionProbe", "regression_batches"]
+__all__ = [
+    "LossProbe",
+    "NetworkProbe",
+    "OptimizerProbe",
+    "PredictionProbe",
+    "register_probes",
+    "regression_batches",
+]
 
 
 class Scale(nn.Module):
@@ -118,6 +126,12 @@ class OptimizerProbe(Model, name="argus_core.testing.OptimizerProbe"):
     nn_module = {"dense": Dense, "matrices": Matrices, "sparse": Sparse}  # noqa: RUF012
     loss: Any = nn.MSELoss
     warned_unregistered = True
+
+
+def register_probes() -> None:
+    """Register the models in the registry in force, which may be an isolated one of a test."""
+    for probe in (NetworkProbe, LossProbe, PredictionProbe, OptimizerProbe):
+        register("model", f"argus_core.testing.{probe.__name__}", probe)
 
 
 def regression_batches(count: int = 3, size: int = 8) -> list[tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -27,16 +28,19 @@ def chosen(given: Any, standard: Iterable[Any], call: Callable[[Any], Any], what
 
     Raises:
         AssertionError: none fits.
+        Exception: what is given does not fit.
     """
     if given is not None:
-        return made(given)
+        value = made(given)
+        call(copy.deepcopy(value))
+        return value
     tried: list[str] = []
     last: Exception | None = None
     for candidate in standard:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # torch only warns of shapes that it broadcasts
-                call(candidate)
+                call(copy.deepcopy(candidate))
         except Exception as error:
             tried.append(_described(candidate))
             last = error

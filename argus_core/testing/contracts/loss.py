@@ -80,7 +80,6 @@ class LossContract(CallableContract):
                 raise ValueError(f"it gives {found}")
 
         self.input = chosen(self.given, pairs(), try_it, "batch")
-        self.part(*self.input)
 
     def return_one_number(self) -> None:
         found = self.output(self.part)

@@ -53,7 +53,6 @@ class NetworkContract(CallableContract):
                 self.part.eval()(input)
 
         self.input = chosen(self.given, network_inputs(self.part), try_it, "input")
-        try_it(self.input)
 
     def make_an_update(self) -> None:
         if any(parameter.requires_grad for parameter in self.part.parameters()):

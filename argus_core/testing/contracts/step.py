@@ -10,7 +10,7 @@ from typing import Any
 
 from argus_core.errors import ConflictError
 from argus_core.registry import names, resolve
-from argus_core.steps.composition import SLOTS, Composed, Strategy
+from argus_core.steps.composition import Composed, Strategy
 from argus_core.testing.comparison import difference
 from argus_core.testing.composition import check_strategy
 from argus_core.testing.contract import Contract, expect
@@ -89,13 +89,6 @@ class StepContract(Contract):
         return self.name
 
     def _compose(self, instance: Any) -> None:
-        expect(
-            any(callable(getattr(instance, slot, None)) for slot in SLOTS),
-            lambda: (
-                f"a {type(instance).__name__} fills no slot of an update; give it methods marked with "
-                f"argus_core.hookimpl and named after one of {', '.join(SLOTS)}"
-            ),
-        )
         Composed([Strategy(self.name, instance, self.component.origin)])
 
     def _trained(self) -> OptimizerProbe:

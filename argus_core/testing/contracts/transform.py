@@ -43,7 +43,6 @@ class TransformContract(CallableContract):
                 self.part(input)
 
         self.input = chosen(self.given, transform_inputs(), try_it, "input")
-        try_it(self.input)
 
     def load_in_a_fresh_process(self) -> None:
         with predictable():
