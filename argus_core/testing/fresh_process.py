@@ -100,7 +100,9 @@ class _Server:
             )  # fmt: skip
         assert self.process.stdout is not None
         if not self.process.stdout.readline():  # one line once it listens
-            raise AssertionError(f"no fresh process can be started: {log.read_text('utf-8')[-1000:]}")
+            reason = log.read_text("utf-8", errors="replace").strip()[-1000:]
+            self.stop()
+            raise AssertionError(f"no fresh process can be started: {reason}; mend this environment")
 
     def stop(self) -> None:
         """End it, as it ends with its standard input."""
