@@ -1,21 +1,24 @@
-"""Every built-in and installed part keeps the contract of its kind."""
+"""Every built-in part keeps the contract of its kind."""
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import argus_core
+from argus_core import testing
 from argus_core.components import BUILTIN, KINDS
 from argus_core.errors import ParamsError
 from argus_core.registry import components
 from argus_core.testing import check_component
 from argus_core.testing.builtin import EXAMPLES
-from argus_core.testing.checking import contracts_of
+from argus_core.testing.checking import contracts_of, part_results
 
-PARTS = [each for each in components() if each.kind not in ("model", "parallel")]
+# Each plugin checks its own, by the fixture argus_component.
+PARTS = [each for each in components() if each.provider == BUILTIN and each.kind not in ("model", "parallel")]
 CHECKED = (
     "nn_module",
     "loss",
@@ -34,7 +37,7 @@ def _id(component: argus_core.Component) -> str:
 
 
 @pytest.mark.parametrize("component", PARTS, ids=_id)
-def test_installed_part_keeps_the_contract_of_its_kind(component: argus_core.Component) -> None:
+def test_built_in_part_keeps_the_contract_of_its_kind(component: argus_core.Component) -> None:
     # tests/test_composition_matrix.py has all combinations of step strategies.
     options: dict[str, Any] = {"size": 0} if component.kind == "step" else {}
     check_component(component.kind, component.qualified_name, **options)
@@ -54,7 +57,7 @@ def test_every_contract_looks_a_part_up_and_uses_it_in_a_fresh_process(kind: str
 
 
 def test_examples_are_of_parts_that_there_are() -> None:
-    known = {(each.kind, each.name) for each in PARTS if each.provider == BUILTIN}
+    known = {(each.kind, each.name) for each in PARTS}
     assert set(EXAMPLES) <= known
 
 
@@ -94,3 +97,38 @@ def test_checks_leave_threads_random_numbers_and_the_folder_alone() -> None:
     check_component("transform", "Identity")
     assert torch.equal(torch.get_rng_state(), before[1])
     assert (torch.get_num_threads(), random.getstate(), Path.cwd()) == (before[0], before[2], before[3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("nn_module", "cnn"),
+        ("loss", "MSELoss"),
+        ("optimizer", "SGD"),
+        ("transform", "Identity"),
+        ("step", "default"),
+        ("metric", "mse"),
+        ("callback", "logging_to_file"),
+        ("lr_scheduler", "ConstantLR"),
+        ("dataset", "wine"),
+    ],
+)
+def test_each_kind_has_a_function_of_its_own(kind: str, name: str) -> None:
+    getattr(testing, f"check_{kind}")(name)
+    with pytest.raises(AssertionError, match=f"{kind} 'nobody' must be found by name: "):
+        getattr(testing, f"check_{kind}")("nobody")
+
+
+@pytest.mark.parametrize("kind", [*CHECKED, "model"])
+def test_the_function_of_a_kind_takes_what_its_contract_takes(kind: str) -> None:
+    (contract,) = contracts_of(kind, "nobody")
+    expected = list(inspect.signature(type(contract).__init__).parameters.values())[1:]
+    found = list(inspect.signature(getattr(testing, f"check_{kind}")).parameters.values())
+    assert [(each.name, each.default, each.kind) for each in found] == [
+        (each.name, each.default, each.kind) for each in expected
+    ]
+
+
+def test_parts_of_a_kind_without_contract_are_not_failures() -> None:
+    (result,) = part_results("parallel", "single")
+    assert (result.state, result.why) == ("not run", "parts of kind 'parallel' have none")

@@ -64,8 +64,13 @@ def _tensor_difference(found: Tensor, expected: Tensor, tolerance: float, where:
         return f"{where} is {forms[0]} in place of {forms[1]}"
     if torch.equal(found, expected) or not found.numel():
         return None
-    ours, theirs = (each.detach().double() for each in (found, expected))
+    ours, theirs = (each.detach().to(_widest(each)) for each in (found, expected))
     equal = (ours == theirs) | (ours.isnan() & theirs.isnan())
-    error = torch.where(equal, torch.zeros_like(ours), (ours - theirs).abs()).max().item()
+    distance = (ours - theirs).abs()
+    error = torch.where(equal, torch.zeros_like(distance), distance).max().item()
     scale = theirs.abs().nan_to_num(0, 0, 0).max().item()
     return None if error <= tolerance * max(scale, 1e-300) else f"{where} differs by {error:.3g}"
+
+
+def _widest(tensor: Tensor) -> torch.dtype:
+    return torch.complex128 if tensor.is_complex() else torch.float64

@@ -21,7 +21,18 @@ from argus_core.loading import load_model
 from argus_core.model import Model
 from argus_core.testing import probe as probe  # registers the models that files name
 
-__all__ = ["OPERATIONS", "fitted", "predictable"]
+__all__ = [
+    "OPERATIONS",
+    "evaluate",
+    "fit",
+    "fitted",
+    "predict",
+    "predictable",
+    "samples",
+    "seeded_samples",
+    "train",
+    "validate",
+]
 
 SEED = 1
 

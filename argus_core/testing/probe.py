@@ -12,10 +12,14 @@ from argus_core.registry import register
 from argus_core.testing.comparison import tensors_in
 
 __all__ = [
+    "Dense",
     "LossProbe",
+    "Matrices",
     "NetworkProbe",
     "OptimizerProbe",
     "PredictionProbe",
+    "Scale",
+    "Sparse",
     "register_probes",
     "regression_batches",
 ]

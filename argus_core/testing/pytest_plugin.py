@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from argus_core.registry import Registry
     from argus_core.testing.parts import ComponentUnderTest
 
-__all__ = ["argus_component", "isolated_registry"]
+__all__ = ["argus_component", "isolated_registry", "pytest_addoption", "pytest_generate_tests"]
 
 _INI = "argus_distribution"
 
