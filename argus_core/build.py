@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.registry import resolve
 from argus_core.spec import parse_spec
 
-__all__ = ["build_component", "build_many", "call_factory", "name_of"]
+__all__ = [
+    "build_component",
+    "build_many",
+    "call_factory",
+    "check_params",
+    "initial_values",
+    "initial_values_wanted",
+    "name_of",
+]
+
+_values_wanted: ContextVar[bool] = ContextVar("initial values are wanted", default=True)
 
 
 def build_component(kind: str, value: Any, where: str, *args: Any) -> Any:
@@ -31,6 +43,25 @@ def build_many(kind: str, values: Any, where: str) -> list[Any]:
     ]
 
 
+def initial_values_wanted() -> bool:
+    """Return whether the part that is being built will be used with the values that its factory gives it.
+
+    They are not wanted where a checkpoint's state overwrites all of them, as in `load_model`. A factory that
+    downloads, or reads, pretrained weights asks this first, and leaves them out if the answer is no.
+    """
+    return _values_wanted.get()
+
+
+@contextmanager
+def initial_values(*, wanted: bool) -> Iterator[None]:
+    """Let `initial_values_wanted` say so to the factories that are called inside."""
+    token = _values_wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _values_wanted.reset(token)
+
+
 def call_factory(
     label: str, factory: Callable[..., Any], args: Iterable[Any], params: Mapping[str, Any]
 ) -> Any:
@@ -41,7 +72,7 @@ def call_factory(
         BuildError: the factory raised something.
     """
     args = tuple(args)
-    _check_params(label, factory, args, params)
+    check_params(label, factory, args, params)
     try:
         return factory(*args, **params)
     except ArgusError:
@@ -53,9 +84,14 @@ def call_factory(
         ) from error
 
 
-def _check_params(
+def check_params(
     label: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
 ) -> None:
+    """Check that a factory takes these arguments and parameters, by its signature, without calling it.
+
+    Raises:
+        ParamsError: it does not; the signature stands beside what was given.
+    """
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some extension types have none; the call itself will tell

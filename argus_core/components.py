@@ -39,6 +39,7 @@ KINDS: tuple[str, ...] = (
     "dataset",
     "parallel",
     "model",
+    "command",
 )
 
 BUILTIN = "argus-torch"

@@ -14,10 +14,12 @@ from argus_core.errors import AmbiguousNameError, ConfigError, ConflictError, Un
 from argus_core.pins import TABLE, Pins
 
 __all__ = [
+    "PUBLISHED",
     "Missing",
     "ambiguous",
     "missing_message",
     "removed",
+    "requirement",
     "taken",
     "unknown_anywhere",
     "unknown_name",
@@ -27,6 +29,9 @@ __all__ = [
 
 Missing = tuple[str, str, str | None, str]
 """What a checkpoint lacks: kind, qualified name, version (None: unknown) and why it is not there."""
+
+PUBLISHED: dict[tuple[str, str], str] = {("command", "sweep"): "argus-optuna"}
+"""Names that this project's own plugins provide, by kind: what to install where one is not there."""
 
 
 def unknown_name(
@@ -46,7 +51,9 @@ def unknown_name(
         known.setdefault(component.kind, set()).add(component.name)
     suggested = known.get(kind, ())
     elsewhere = sorted(other for other, of_kind in known.items() if name in of_kind)
-    if elsewhere:
+    if not origin and (kind, name) in PUBLISHED:
+        hint = f"; pip install {PUBLISHED[kind, name]}"
+    elif elsewhere:
         hint = f"; there is {' and '.join(map(_with_article, elsewhere))} of that name"
     else:
         hint = near(name, suggested, 2) or near(_last_part(name), suggested, 2)
@@ -122,6 +129,11 @@ def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
     )
 
 
+def requirement(provider: str, version: str | None) -> str:
+    """Return what ``pip install`` takes for a provider, as one word of a shell whatever a file says it is."""
+    return "'" + (f"{provider}=={version}" if version else provider).replace("'", "'\"'\"'") + "'"
+
+
 def missing_message(parts: Iterable[Missing]) -> str:
     """Return one sentence that lists all the missing components, with one command that installs them."""
     listed: list[str] = []
@@ -131,7 +143,7 @@ def missing_message(parts: Iterable[Missing]) -> str:
         listed.append(f"{kind} {name!r} ({why})")
         provider, slash, _ = name.partition("/")
         if slash:
-            requirements.setdefault(provider, f"'{provider}=={version}'" if version else f"'{provider}'")
+            requirements.setdefault(provider, requirement(provider, version))
         else:
             in_process.append(f"{kind} {name!r}")
     actions = [f"pip install {' '.join(requirements.values())}"] if requirements else []

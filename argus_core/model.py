@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import math
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 
 from argus_core import checkpoint, registry, training
 from argus_core.batch import batch_size
-from argus_core.build import call_factory
+from argus_core.build import call_factory, initial_values
 from argus_core.device import resolve_devices
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
 from argus_core.parts import (
@@ -78,6 +79,8 @@ class Model:
     bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
     # How load_model has the network built: called with build_nn_module and the part.
     restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
+    # Parts whose values are overwritten, or not looked at, once the model is built.
+    overwritten: frozenset[str] = frozenset()
     warned_unregistered = False
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
@@ -193,6 +196,9 @@ class Model:
         update = self._update or self._compile()
         if self.optimizer is None:
             self._check_ready("train", "loss", "optimizer")
+        if update.is_evaluating:  # a callback trains while others evaluate
+            with update.training_context():
+                return self.train_step(batch, state)
         if not self.nn_module.training:
             self.train()
         return update.run(batch if type(batch) is Window else (batch,))
@@ -222,9 +228,10 @@ class Model:
             )
         input, target = batch
         prediction = self.nn_module(input)
-        if self.loss is None:
+        loss = self.loss
+        if loss is None:
             self._check_ready("compute a loss", "loss")
-        return prediction, target, self.loss(prediction, target)
+        return prediction, target, loss(prediction, target)
 
     def loss_reduction(self) -> str:
         """Return how the loss joins its samples: ``"mean"``, or ``"sum"`` (micro-batches then just add)."""
@@ -261,6 +268,10 @@ class Model:
         """Return the context that step strategies put around a whole validation or prediction."""
         return (self._update or self._compile()).evaluation_context()
 
+    def training(self) -> AbstractContextManager[None]:
+        """Return the context in which the model is as it is trained, within an `evaluation` too."""
+        return self._update.training_context() if self._update else nullcontext()
+
     # State.
 
     def save(
@@ -280,7 +291,7 @@ class Model:
             progress: how far the run is, where ``fit(resume=...)`` is to go on from the file.
             write: puts tensors and manifest into the file; the storage's own writer by default.
         """
-        with self._update.training_context() if self._update else nullcontext():
+        with self.training():
             checkpoint.save_model(
                 self,
                 Path(file_path),
@@ -417,6 +428,14 @@ class Model:
         """Return how many loader batches make one update."""
         return (self._update or self._compile()).window_size
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """Return a copy as it is trained, whatever is going on with this one."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        with self.training():
+            vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
+
     # Inside.
 
     def _resolve(self, kind: str, name: str) -> registry.Component:
@@ -434,9 +453,11 @@ class Model:
 
     def _build_part(self, slot: str, part: Part) -> Any:
         build = getattr(self, f"build_{slot}")
-        if slot == "nn_module" and self.restore_network is not None:
-            return self.restore_network(build, part)
-        return build(part.factory, dict(part.params))
+        # Said anew for each: a part may itself build a whole model, which nothing overwrites.
+        with initial_values(wanted=slot not in self.overwritten):
+            if slot == "nn_module" and self.restore_network is not None:
+                return self.restore_network(build, part)
+            return build(part.factory, dict(part.params))
 
     def _call(
         self, slot: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
@@ -447,7 +468,8 @@ class Model:
 
     def _compile(self) -> Update:
         self._composed.check(self)  # the device may be another one now
-        self._update = Update(self, self._composed)
+        own = getattr(self.loss_weight, "__func__", None) is not Model.loss_weight
+        self._update = Update(self, self._composed, self.loss_weight if own else None)
         return self._update
 
     def _check_overrides(self) -> None:

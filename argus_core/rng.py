@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 import numpy
 import torch
 
-from argus_core.errors import StateMismatchError
+from argus_core.mismatch import fitting
 
-__all__ = ["kept_random_state", "key_seed", "random_state", "seed_all", "set_random_state"]
+__all__ = [
+    "is_generator",
+    "kept_random_state",
+    "key_seed",
+    "random_state",
+    "seed_all",
+    "seeded",
+    "set_random_state",
+]
+
+_GENERATORS = (torch.Generator, random.Random, numpy.random.Generator, numpy.random.RandomState)
 
 
 def random_state() -> dict[str, Any]:
@@ -36,19 +47,8 @@ def set_random_state(state: dict[str, Any]) -> None:
     Raises:
         StateMismatchError: it is no such state.
     """
-    try:
+    with fitting("the generators of random numbers", "go on from another checkpoint"):
         _set_random_state(state)
-    except (
-        AttributeError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # a file may hold anything
-        raise StateMismatchError(
-            f"the stored state of the random numbers does not fit: {type(error).__name__}: {error}; "
-            "go on from another checkpoint"
-        ) from error
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
@@ -85,3 +85,34 @@ def kept_random_state() -> Iterator[None]:
         random.setstate(states[0])
         numpy.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+def is_generator(value: object) -> bool:
+    """Return whether a value is a generator of random numbers of Python, numpy or torch."""
+    return isinstance(value, _GENERATORS)
+
+
+@contextmanager
+def seeded(generator: Any, seed: int) -> Iterator[None]:
+    """Seed a generator of random numbers, and put its state back afterwards."""
+    put_back: Callable[[Any], Any]
+    if isinstance(generator, torch.Generator):
+        state: Any = generator.get_state()
+        generator.manual_seed(seed)
+        put_back = generator.set_state
+    elif isinstance(generator, random.Random):
+        state = generator.getstate()
+        generator.seed(seed)
+        put_back = generator.setstate
+    elif isinstance(generator, numpy.random.RandomState):
+        state = generator.get_state()
+        generator.seed(seed % 2**32)
+        put_back = generator.set_state
+    else:
+        state = generator.bit_generator.state
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+        put_back = partial(setattr, generator.bit_generator, "state")
+    try:
+        yield
+    finally:
+        put_back(state)

@@ -12,7 +12,7 @@ from torch import Tensor
 from argus_core.checkpoint import PREFIXES
 from argus_core.encoding import decode, references, tensor_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
-from argus_core.parts import KIND_OF_PART
+from argus_core.records import KIND_OF_PART, records_of
 from argus_core.state import number_optimizer_state
 from argus_core.storage import CheckpointFile
 
@@ -21,8 +21,6 @@ __all__ = ["AbstractSaved", "SavedFile", "SavedState"]
 # A loaded optimizer has copies of its own, even of what is stored once. Nothing else in a file is copied so.
 _MOST_COPIED = 2
 _CHOICES = (str, tuple, list, dict, type(None))
-# Characters. Similar names are looked for in time and memory that grow with the name.
-_LONGEST_NAME = 1000
 
 
 class AbstractSaved(ABC):
@@ -140,10 +138,7 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
     for section, sort in sections.items():
         if not isinstance(manifest.get(section), sort):
             raise _malformed(path, section)
-    components = manifest["components"]
-    steps = components.get("step", [])
-    records = [components[slot] for slot in KIND_OF_PART if components.get(slot) is not None]
-    if not isinstance(steps, list) or not all(map(_is_record, [manifest["model"], *records, *steps])):
+    if records_of(manifest) is None:
         raise _malformed(path, "components")
     if not isinstance(manifest.get("step_state", {}), dict):
         raise _malformed(path, "step_state")
@@ -154,16 +149,6 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
 def _malformed(path: Path, section: str) -> UnsafeCheckpointError:
     return UnsafeCheckpointError(
         f"{path}: the manifest's {section!r} is not as argus_core writes it; do not trust this file"
-    )
-
-
-def _is_record(record: Any) -> bool:
-    fields = ("as", "name", "provider", "version", "entry_point")
-    return (
-        isinstance(record, dict)
-        and isinstance(record.get("as"), str)
-        and all(field in record and isinstance(record[field], str | None) for field in fields)
-        and max(len(record[field] or "") for field in fields) <= _LONGEST_NAME
     )
 
 

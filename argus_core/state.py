@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from argus_core.errors import ArgusError, StateMismatchError
+from argus_core.errors import StateMismatchError
+from argus_core.mismatch import fitting
 
 if TYPE_CHECKING:
     from argus_core.model import Model
+    from argus_core.saved import AbstractSaved
 
 __all__ = [
-    "load_extra_state",
     "load_module_state",
-    "load_optimizer_state",
+    "load_saved",
     "name_optimizer_state",
     "number_optimizer_state",
+    "set_options",
 ]
 
 _SHOWN = 5
+_ADVICE = "build it with the parameters it was saved with, or give change_state_dict_func"
 
 
 def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
@@ -31,23 +35,27 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) ->
     Raises:
         StateMismatchError: names, shapes or dtypes differ; says which.
     """
-    problems = _differences(module.state_dict(), state)
+    built = module.state_dict()
+    problems = _differences(built, state)
     if problems:
         shown = "; ".join(problems[:_SHOWN]) + (
             f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         )
-        raise _misfit(what, shown)
-    try:
-        module.load_state_dict(state)
-    except Exception as error:  # also of a hook, or of set_extra_state, which may raise anything
-        raise _misfit(what, " ".join(str(error).split())) from error
+        raise StateMismatchError(f"the stored state does not fit {what}: {shown}; {_ADVICE}")
+    with fitting(what, _ADVICE):  # of a hook, or of set_extra_state
+        module.load_state_dict(_with_versions(state, built))
 
 
-def _misfit(what: str, problem: str) -> StateMismatchError:
-    return StateMismatchError(
-        f"the stored state does not fit {what}: {problem}; build it with the parameters it was saved with, "
-        "or give change_state_dict_func"
-    )
+def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state that fits as one of the version, module by module, of what was built.
+
+    Without a version a module may take a state for one of its first release, or refuse it.
+    """
+    if hasattr(state, "_metadata"):
+        return state
+    versioned = OrderedDict(state)
+    versioned._metadata = getattr(built, "_metadata", None)  # type: ignore[attr-defined]
+    return versioned
 
 
 def _differences(built: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
@@ -74,19 +82,58 @@ def _form(value: Any) -> str:
     return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
 
 
-def load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
+def load_saved(
+    model: Model,
+    saved: AbstractSaved,
+    *,
+    modules: Iterable[str],
+    network: Mapping[str, Any] | None = None,
+    optimizer: tuple[Mapping[str, Any] | None, list[str] | None] = (None, None),
+    extra: bool = True,
+) -> None:
+    """Put what is saved into the parts of a model.
+
+    Args:
+        model: built, with whatever initial values.
+        saved: where the state comes from.
+        modules: the parts that take their module's state: those that are still what was saved.
+        network: the network's state dict, if it is another than is saved.
+        optimizer: its numbered state dict, and the parameters' names by number where known.
+        extra: whether the model's class takes its own state back.
+
+    Raises:
+        StateMismatchError: some state does not fit what was built; says which.
+    """
+    for slot in modules:
+        module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
+        if isinstance(module, nn.Module):
+            changed = network if slot == "nn_module" else None
+            part = model.parts[slot]
+            title = slot if part is None else f"{slot} {part.name!r}"
+            load_module_state(module, saved.module_state(slot) if changed is None else changed, title)
+    model.load_step_state(
+        saved.step_state(part.component.name for part in model.step_parts if part.component)
+    )
+    state, names = optimizer
+    if state is not None:
+        _load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
+    if extra:
+        _load_extra_state(model, saved.extra_state())
+
+
+def set_options(optimizer: Any, options: Mapping[str, Any]) -> None:
+    """Let options win over those in the parameter groups, where they have them."""
+    for group in optimizer.param_groups:
+        group.update({name: value for name, value in options.items() if name in group})
+
+
+def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
     """Give a model's class its state back, if there is some."""
     if not state:
         return
-    try:
+    advice = "build it with the parameters it was saved with, or load with optimizer=None"
+    with fitting(type(model).__name__, advice, "extra state"):
         model.load_extra_state(state)
-    except ArgusError:
-        raise
-    except Exception as error:  # the class may expect anything of what a file holds
-        raise StateMismatchError(
-            f"the stored extra state does not fit {type(model).__name__}: {type(error).__name__}: {error}; "
-            "build it with the parameters it was saved with, or load with optimizer=None"
-        ) from error
 
 
 def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> dict[str, Any]:
@@ -114,7 +161,7 @@ def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": {number[name]: slots for name, slots in named["state"].items()}, "param_groups": groups}
 
 
-def load_optimizer_state(
+def _load_optimizer_state(
     optimizer: Optimizer, state: Mapping[str, Any], names: list[str] | None, module: nn.Module
 ) -> None:
     """Put a numbered ``state`` into ``optimizer``.
@@ -135,14 +182,8 @@ def load_optimizer_state(
                 "load with optimizer=None, or train the same parameters"
             )
         state = _renumber(state, [names.index(name) for name in built])
-    try:
+    with fitting(type(optimizer).__name__, "load with optimizer=None", "optimizer state"):
         optimizer.load_state_dict(dict(state))
-    except Exception as error:  # an optimizer that is given what no optimizer saved may raise anything
-        reason = " ".join(str(error).split())
-        raise StateMismatchError(
-            f"the stored optimizer state does not fit {type(optimizer).__name__}: {reason}; "
-            "load with optimizer=None"
-        ) from error
 
 
 def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any]:

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argus_core.config import SECTIONS, Config, parse_value, read_config, resolved_toml
+import argus_core
+from argus_core.config import (
+    SECTIONS,
+    Config,
+    complete_config,
+    parse_value,
+    read_config,
+    read_document,
+    resolved_toml,
+)
 from argus_core.errors import ConfigError
 
 pytestmark = pytest.mark.torchfree
@@ -242,6 +251,73 @@ def test_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path.write_bytes("# größer".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin\.toml cannot be read: .*; give a TOML file in UTF-8"):
         read_config(path)
+
+
+# Sections of commands.
+
+
+@pytest.fixture
+def crosscheck(scan_registry: Any, fake_distribution: Any) -> None:
+    fake_distribution("medseg", "2.1", {"command": {"crosscheck": "medseg:crosscheck"}})
+    scan_registry()
+
+
+@pytest.mark.usefixtures("crosscheck")
+def test_section_of_a_command_is_left_to_the_command(tmp_path: Path) -> None:
+    config = read(tmp_path, MODEL + DATA + "[crosscheck]\nfolds = 5\nanything = { x = [1] }")
+    assert config.commands == {"crosscheck": {"folds": 5, "anything": {"x": [1]}}}
+    assert "crosscheck" not in resolved_toml(config)
+
+
+def test_section_of_a_command_of_our_own_may_stand_there_without_its_plugin(tmp_path: Path) -> None:
+    with argus_core.isolated_registry():
+        assert read(tmp_path, MODEL + DATA + "[sweep]\ntrials = 5").commands == {"sweep": {"trials": 5}}
+
+
+@pytest.mark.usefixtures("crosscheck")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[croscheck]\nfolds = 5", r"has the section \[croscheck\]; did you mean 'crosscheck'\?"),
+        ("[zzz]", r"the sections are \[model\], \[data\], \[fit\], \[crosscheck\], \[sweep\]$"),
+    ],
+)
+def test_section_of_no_command_is_refused_with_near_names(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, MODEL + DATA + text)
+
+
+@pytest.mark.usefixtures("crosscheck")
+def test_section_of_a_command_is_a_table(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"'crosscheck' is 5; write it as \[crosscheck\] with its keys below"
+    ):
+        read(tmp_path, "crosscheck = 5\n" + MODEL + DATA)
+
+
+@pytest.mark.usefixtures("crosscheck")
+def test_section_of_a_command_can_be_changed(tmp_path: Path) -> None:
+    text = MODEL + DATA + "[crosscheck]\nfolds = 5"
+    config = read(tmp_path, text, "crosscheck.folds=3", "crosscheck.sampler.seed=1")
+    assert config.commands == {"crosscheck": {"folds": 3, "sampler": {"seed": 1}}}
+    with pytest.raises(
+        ConfigError, match=r"\[crosscheck\] is a section; set one of its keys: crosscheck\.KEY"
+    ):
+        read(tmp_path, text, "crosscheck=3")
+
+
+def test_document_is_completed_as_often_as_wanted(tmp_path: Path) -> None:
+    path = config_file(tmp_path, MODEL + DATA + "[sweep]\nspace = { lr = 1 }")
+    document = read_document(path)
+    path.unlink()
+    changes = ["optimizer.lr=0.5", "data.train.split=all", "sweep.space.lr=2"]
+    assert complete_config(document, path, changes).params["optimizer"] == ("AdamW", {"lr": 0.5})
+    config = complete_config(document, path)
+    assert (config.params["optimizer"], config.data["train"], config.commands) == (
+        ("AdamW", {"lr": 2e-3}),
+        ("digits", {"split": "train"}),
+        {"sweep": {"space": {"lr": 1}}},
+    )
 
 
 # A model class of the user's own.

@@ -44,7 +44,7 @@ def registry(fake_distribution, scan_registry: Scan) -> Registry:
 
 LADDER = """
 optimiser Adam
-    no kind 'optimiser'; did you mean 'optimizer'? (11 kinds: argus list)
+    no kind 'optimiser'; did you mean 'optimizer'? (12 kinds: argus list)
 optimizer adamm
     no optimizer named 'adamm'; did you mean 'Adam' or 'AdamW'? (15 known: argus list optimizer)
 optimizer torch.optim.SGD
@@ -60,6 +60,8 @@ metric both
 argus list metric)
 loss SGD
     no loss named 'SGD'; there is an optimizer of that name (2 known: argus list loss)
+command sweep
+    no command named 'sweep'; pip install argus-optuna (no installed package has one: argus list command)
 dataset digits
     no dataset named 'digits' (no installed package has one: argus list dataset)
 nn_module vnet

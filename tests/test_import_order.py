@@ -16,6 +16,7 @@ PACKAGE = Path(argus_core.__file__).parent
 
 READING_ORDER = (
     "errors",
+    "mismatch",
     "torch_versions",
     "distributions",
     "components",
@@ -25,6 +26,7 @@ READING_ORDER = (
     "registry",
     "precedence",
     "definition",
+    "records",
     "spec",
     "params",
     "encoding",
@@ -43,6 +45,7 @@ READING_ORDER = (
     "parts",
     "events",
     "progress",
+    "computation",
     "engine",
     "metrics",
     "callbacks",
@@ -50,6 +53,7 @@ READING_ORDER = (
     "state",
     "checkpoint",
     "saved",
+    "drift",
     "resume",
     "training",
     "model",
@@ -67,6 +71,7 @@ READING_ORDER = (
     "prediction",
     "run_directory",
     "run",
+    "examination",
     "scaffold",
     "cli",
 )

@@ -17,7 +17,7 @@ import argus_core
 from argus_core import Model, State
 from argus_core.config import read_config
 from argus_core.errors import ArgusError, BuildError, ConfigError, ParamsError, UnknownNameError
-from argus_core.run import Result, build_model, train
+from argus_core.run import Result, build_model, resume, train
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,29 @@ def test_seed_that_is_drawn_is_kept_with_the_run(folder: Path) -> None:
     first = train(read_config(path))
     assert read_config(first.directory.config).fit["seed"] >= 0
     assert lines(first) == lines(train(read_config(first.directory.config, ["run_dir=again"])))
+
+
+def test_callbacks_of_the_caller_are_called_and_not_kept(folder: Path) -> None:
+    seen: list[float] = []
+
+    class Stop(argus_core.Callback):
+        def epoch_complete(self, state: State) -> None:
+            seen.append(state.metrics["val_accuracy"])
+            state.stopped = True
+
+    config = read_config(small_config(folder))
+    result = train(config, callbacks=[Stop(), ("progress", {"table": False})])
+    assert seen == [result.metrics["val_accuracy"]]
+    assert "callbacks" not in read_config(result.directory.config).fit
+    resume(result.directory.path, callbacks=[Stop()])
+    assert len(lines(result)) == len(seen) == 2
+
+
+def test_progress_of_the_caller_takes_the_place_of_the_usual(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(read_config(small_config(folder)), callbacks=[("progress", {"table": False})])
+    assert len(capsys.readouterr().out.splitlines()) == 3  # an epoch each, and no table
 
 
 def test_training_is_shuffled_unless_switched_off(folder: Path) -> None:

@@ -38,7 +38,7 @@ def everything(tmp_path: Path) -> Path:
 
 
 def test_there_is_a_part_of_every_kind_that_a_package_can_begin_with() -> None:
-    assert set(KINDS) - set(MADE_KINDS) == {"model", "parallel"}
+    assert set(KINDS) - set(MADE_KINDS) == {"model", "parallel", "command"}
 
 
 def test_a_package_has_all_that_it_needs(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Checkpoint(Callback):
 
     name = "checkpoint"
     runs_last = True
+    catches_up = True
 
     def __init__(
         self,
@@ -113,7 +114,8 @@ class Checkpoint(Callback):
             self._finish(state)
         except Exception:
             state.logger.exception("could not save the checkpoint that was being written")
-        if not self.save_after_exception or state.global_step == 0:
+        # What fails before the run has gone on changed nothing that the checkpoint before it has not.
+        if not self.save_after_exception or state.global_step == 0 or not state.engine.has_begun:
             return
         reason = type(state.exception).__name__
         path = self.dir_path / f"model-{state.epoch:03d}-{state.global_step:06d}-{reason}.safetensors"
@@ -275,8 +277,15 @@ class MonitorCheckpoint(Checkpoint):
     def epoch_complete(self, state: State) -> None:
         """Save if the epochs are due and the metric has improved."""
         monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
+        if state.engine.stopped_midway:  # a run that goes on from here has not had this epoch yet
+            return
+        before = self.monitor.best
         if (state.epoch + 1) % self.every.count == 0 and self.monitor.improved(state):
-            self.save(state)
+            try:
+                self.save(state)
+            except BaseException:
+                self.monitor.best = before  # a run that goes on from here saves again
+                raise
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and which files were written, oldest first."""

@@ -1,6 +1,7 @@
 """The command ``argus``: a file for each sub-command, imported when it is called.
 
-Importing a sub-command imports no torch; one that trains or predicts does so when it runs.
+Importing a sub-command imports no torch; one that trains or predicts does so when it runs. A sub-command that
+is not built in is a component of kind ``command``: metadata are read only when such a one is asked for.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.errors import ArgusError, ArgusWarning, near
 
-__all__ = ["Commands", "main"]
+__all__ = ["Commands", "PluggableCommands", "main"]
 
 _COMMANDS = (
-    "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export",
-    "plugins", "new-plugin",
+    "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export", "plugins",
+    "new-plugin",
 )  # fmt: skip
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _TRACEBACK = "argus_core.traceback"
@@ -46,20 +47,23 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.names:
             return None
-        command: click.Command = importlib.import_module(
-            f"{self.package}.{cmd_name.replace('-', '_')}"
-        ).command
-        if all(parameter.name != "traceback" for parameter in command.params):
-            command.params.append(_traceback_option())
-        return command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = importlib.import_module(f"{self.package}.{module}").command
+        return _with_traceback(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.names and not args[0].startswith("-"):
-            hint = near(args[0], self.names) or f"; the commands are {', '.join(self.names)}"
-            ctx.fail(f"no command {args[0]!r}{hint}")
+            reason = self.unknown(args[0])
+            if reason:
+                ctx.fail(reason)
         return super().resolve_command(ctx, args)
+
+    def unknown(self, name: str) -> str:
+        """Return what to say of a command that is not one of `names`, or ``""`` if there is one after all."""
+        hint = near(name, self.names) or f"; the commands are {', '.join(self.names)}"
+        return f"no command {name!r}{hint}"
 
     def invoke(self, ctx: click.Context) -> Any:
         with _plain_warnings():
@@ -75,8 +79,35 @@ class Commands(click.Group):
                 ctx.exit(1)
 
 
+class PluggableCommands(Commands):
+    """The sub-commands, and the components of kind ``command`` that plugins add."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands for the help text; a plugin's with its provider, since it is not imported."""
+        super().format_commands(ctx, formatter)
+        from argus_core.cli.plugin_commands import described  # what reads metadata takes a while to import
+
+        rows = described(self.names)
+        if rows:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(rows)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.names or cmd_name.startswith("-"):
+            return super().get_command(ctx, cmd_name)
+        from argus_core.cli.plugin_commands import load
+
+        return _with_traceback(load(cmd_name))
+
+    def unknown(self, name: str) -> str:
+        """Return what to say of a command that neither argus_core nor a plugin has."""
+        from argus_core.cli.plugin_commands import unknown
+
+        return unknown(name, self.names)
+
+
 @click.group(
-    cls=Commands,
+    cls=PluggableCommands,
     package="argus_core.cli",
     names=_COMMANDS,
     epilog=examples(
@@ -98,6 +129,12 @@ def _print_version(ctx: click.Context) -> None:
 
     click.echo(f"{BUILTIN} {version_of(BUILTIN)}")
     ctx.exit()
+
+
+def _with_traceback(command: click.Command) -> click.Command:
+    if all(parameter.name != "traceback" for parameter in command.params):
+        command.params.append(_traceback_option())
+    return command
 
 
 def _traceback_option() -> click.Option:

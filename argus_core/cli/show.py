@@ -97,6 +97,7 @@ def _unquoted(annotation: Any) -> Any:
 
 def _place(factory: Callable[..., Any]) -> str | None:
     """Return file and line of a definition, if it is in Python."""
+    factory = inspect.unwrap(factory)
     try:
         file = inspect.getsourcefile(factory)
         return f"{file}:{inspect.getsourcelines(factory)[1]}"

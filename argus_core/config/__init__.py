@@ -6,7 +6,14 @@
 from __future__ import annotations
 
 from argus_core.config.changes import apply_change, parse_value
-from argus_core.config.file import Config, read_config, resolved_toml
+from argus_core.config.file import (
+    Config,
+    complete_config,
+    config_differences,
+    read_config,
+    read_document,
+    resolved_toml,
+)
 from argus_core.config.schema import BATCH_SIZE, SECTIONS, Key
 
 __all__ = [
@@ -15,7 +22,10 @@ __all__ = [
     "Config",
     "Key",
     "apply_change",
+    "complete_config",
+    "config_differences",
     "parse_value",
     "read_config",
+    "read_document",
     "resolved_toml",
 ]

@@ -33,7 +33,9 @@ def apply_change(sections: Sections, change: str) -> None:
         raise ConfigError(f"{source}: give KEY=VALUE, as in --set optimizer.lr=0.01")
     value = parse_value(text.strip(), source)
     section, path = _locate(sections, path, source)
-    if len(path) == 1:
+    if section not in SECTIONS:
+        _set_nested(sections[section], path, value, f"{source}: [{section}]")  # its command checks it
+    elif len(path) == 1:
         sections[section][path[0]] = read_value(sections, section, path[0], value, source)
     else:
         _set_inside(sections[section], path, value, f"{source}: [{section}] {path[0]}", section)
@@ -61,6 +63,10 @@ def parse_value(text: str, source: str) -> Any:
 
 def _locate(sections: Sections, path: list[str], source: str) -> tuple[str, list[str]]:
     """Return the section that a path is about and the path within it."""
+    if path[0] in sections and path[0] not in SECTIONS:
+        if len(path) == 1:
+            raise ConfigError(f"{source}: [{path[0]}] is a section; set one of its keys: {path[0]}.KEY=VALUE")
+        return path[0], path[1:]
     if path[0] in SECTIONS:
         if len(path) == 1:
             keys = ", ".join(f"{path[0]}.{key}" for key in SECTIONS[path[0]])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from argus_core.config.schema import SECTIONS, Sections, plain_model, read_secti
 from argus_core.config.toml import parse
 from argus_core.errors import ConfigError, near
 
-__all__ = ["Config", "read_config", "resolved_toml"]
+__all__ = [
+    "Config",
+    "complete_config",
+    "config_differences",
+    "read_config",
+    "read_document",
+    "resolved_toml",
+]
 
 
 @dataclass(frozen=True)
@@ -25,11 +33,13 @@ class Config:
         model: ``name``, a registered class of model, and its ``params``.
         data: datasets and how they are loaded.
         fit: how long and with what to train; where the run is kept.
+        commands: the sections of plugins' commands by name, as they are written; a run has no use for them.
     """
 
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     fit: Mapping[str, Any]
+    commands: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -43,7 +53,23 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: there is no such file, it is not TOML, or it says something that is not known.
     """
-    sections = read_sections(_parse(path), str(path))
+    return complete_config(read_document(path), path, changes)
+
+
+def complete_config(document: Mapping[str, Any], path: Path, changes: Iterable[str] = ()) -> Config:
+    """Return the configuration that a parsed document is, with ``changes`` made to it.
+
+    For who needs one file in several variants, and must not notice that it is edited meanwhile.
+
+    Args:
+        document: what `read_document` returns; it stays as it is.
+        path: its file, which messages name, and the run directory unless it is given.
+        changes: ``key=value``, made in this order.
+
+    Raises:
+        ConfigError: it says something that is not known.
+    """
+    sections = read_sections(deepcopy(dict(document)), str(path))
     for change in changes:
         apply_change(sections, change)
     _check_required(sections, str(path))
@@ -56,7 +82,21 @@ def resolved_toml(config: Config) -> str:
     return tomli_w.dumps({name: dict(table) for name, table in tables.items()})
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def config_differences(before: Config, now: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Yield key with section, old and new value of what two configurations say differently."""
+    for section in SECTIONS:
+        was, is_now = getattr(before, section), getattr(now, section)
+        for key in {**was, **is_now}:
+            if repr(was.get(key)) != repr(is_now.get(key)):  # of NaN, too
+                yield f"{section}.{key}", was.get(key), is_now.get(key)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return a TOML file as it is written.
+
+    Raises:
+        ConfigError: there is no such file, or it is not TOML.
+    """
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -95,7 +135,7 @@ def _complete(sections: Sections, stem: str) -> Config:
     data.setdefault("val_batch_size", data["batch_size"])
     fit.setdefault("monitor", "val_loss" if "val" in data else "train_loss")
     fit.setdefault("run_dir", f"runs/{stem}")
-    return Config(model, data, fit)
+    return Config(model, data, fit, {name: sections[name] for name in sections if name not in SECTIONS})
 
 
 def _with_defaults(section: str, values: Mapping[str, Any]) -> dict[str, Any]:

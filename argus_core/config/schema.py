@@ -5,6 +5,8 @@ A spec, however it is written, is read into a name or a tuple ``(name, {params})
     loss = "CrossEntropyLoss"
     optimizer = ["AdamW", { lr = 2e-3 }]
     nn_module = { name = "cnn", classes = 10 }
+
+A section may also bear the name of a plugin's command, ``[sweep]``: that command alone reads and checks it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from argus_core.callbacks.cadence import is_cadence
+from argus_core.diagnosis import PUBLISHED
 from argus_core.errors import ConfigError, near
+from argus_core.registry import components
 
 __all__ = [
     "BATCH_SIZE",
@@ -31,7 +35,7 @@ BATCH_SIZE = 32
 """Samples in a batch where nothing else is said."""
 
 Sections = dict[str, dict[str, Any]]
-"""The values of each section by key, specs in their read form."""
+"""The values of each section by key, specs in their read form; those of a command as they are written."""
 
 Read = Callable[[Any, str], Any]
 
@@ -68,7 +72,7 @@ def read_sections(document: Mapping[str, Any], source: str) -> Sections:
         # The model's name first: it decides which other keys the section takes.
         for key, value in sorted(document.get(name, {}).items(), key=lambda item: item[0] != "name"):
             sections[name][key] = read_value(sections, name, key, value, source)
-    return sections
+    return sections | {name: section for name, section in document.items() if name not in SECTIONS}
 
 
 def read_value(sections: Sections, section: str, key: str, value: Any, source: str) -> Any:
@@ -102,13 +106,26 @@ def plain_model(sections: Sections) -> bool:
 def _check_section(name: str, section: Any, source: str) -> None:
     if name in SECTIONS and isinstance(section, dict):
         return
-    if name in SECTIONS:
+    commands = () if name in SECTIONS else _commands()
+    if name in commands and isinstance(section, dict):
+        return
+    if name in SECTIONS or name in commands:
         raise ConfigError(f"{source}: {name!r} is {section!r}; write it as [{name}] with its keys below")
     elsewhere = next((known for known, keys in SECTIONS.items() if name in keys), None)
     if elsewhere is not None:
         raise ConfigError(f"{source}: {name!r} stands outside its section; put it under [{elsewhere}]")
-    hint = near(name, SECTIONS) or f"; the sections are {', '.join(f'[{known}]' for known in SECTIONS)}"
+    known = [*SECTIONS, *commands]
+    hint = near(name, known) or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
     raise ConfigError(f"{source} has the section [{name}]{hint}")
+
+
+def _commands() -> list[str]:
+    """Return the names that a section of a command may bear; asked only for a section that is not built in.
+
+    Those of this project's own plugins too where they are not installed: who trains need not have them.
+    """
+    published = {name for kind, name in PUBLISHED if kind == "command"}
+    return sorted(published | {component.name for component in components("command")})
 
 
 def _spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:

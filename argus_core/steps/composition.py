@@ -12,14 +12,15 @@ import pluggy
 
 from argus_core.components import BUILTIN
 from argus_core.distributions import version_of
-from argus_core.errors import ArgusError, BuildError, ConflictError, StateMismatchError, near
+from argus_core.errors import BuildError, ConflictError, near
 from argus_core.hooks import PROJECT, Composition, StepHooks, composition_of
+from argus_core.mismatch import fitting
 from argus_core.steps.default import Default
 
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["SLOTS", "Composed", "Strategy"]
+__all__ = ["SLOTS", "Composed", "Strategy", "check_hooks"]
 
 SLOTS: tuple[str, ...] = tuple(name for name in vars(StepHooks) if not name.startswith("_"))
 
@@ -131,15 +132,9 @@ class Composed:
         """
         for strategy, function in self._slots["load_state_dict"]:
             if strategy.name in state:
-                try:
+                advice = "install the version that it was saved with, or load with step=None"
+                with fitting(strategy.label, advice):
                     function(dict(state[strategy.name]))
-                except ArgusError:
-                    raise
-                except Exception as error:  # a plugin may expect anything of what a file holds
-                    raise StateMismatchError(
-                        f"the stored state does not fit {strategy.label}: {type(error).__name__}: {error}; "
-                        "install the version that it was saved with, or load with step=None"
-                    ) from error
 
     def _conflicts(self, traits: Mapping[str, set[str]]) -> Iterator[str]:
         for strategy in self.strategies:
@@ -221,6 +216,17 @@ def _fill_slots(strategies: Sequence[Strategy]) -> dict[str, list[tuple[Strategy
     return slots
 
 
+def check_hooks(strategy: Strategy) -> None:
+    """Refuse a strategy whose hooks are misspelled, unmarked or take other arguments than their slots give.
+
+    Raises:
+        BuildError: one is; the message has the right one.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(StepHooks)
+    _register(manager, strategy)
+
+
 def _register(manager: pluggy.PluginManager, strategy: Strategy) -> None:
     marked = [_check_method(manager, strategy, name) for name in dir(strategy.instance)]
     if not any(marked):
@@ -283,7 +289,7 @@ class _Positional:
     positions: tuple[int, ...]
 
     def __call__(self, *arguments: Any) -> Any:
-        return self.function(*(arguments[position] for position in self.positions))
+        return self.function(*map(arguments.__getitem__, self.positions))
 
 
 def _arguments(slot: str) -> tuple[str, ...]:

@@ -1,0 +1,66 @@
+"""Sub-commands of plugins: components of kind ``command``, whose factory is a click command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from argus_core.diagnosis import PUBLISHED
+from argus_core.errors import ArgusError, BrokenPluginError, UnknownNameError, near
+from argus_core.registry import active, names, resolve
+
+__all__ = ["described", "load", "unknown"]
+
+
+def described(built_in: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each plugin's command and where it is from, read from metadata alone.
+
+    One that has the name of a built-in command is called by its qualified name.
+    """
+    try:
+        found = {name: resolve("command", name) for name in names("command")}
+    except ArgusError as error:  # such as pins that cannot be read: help is printed all the same
+        return [("(unreadable)", str(error))]
+    return [
+        (each.qualified_name if name in built_in else name, f"from {each.origin}")
+        for name, each in found.items()
+    ]
+
+
+def load(name: str) -> click.Command:
+    """Return the command of that name.
+
+    Raises:
+        BrokenPluginError: it cannot be imported, or is no click command.
+        ArgusError: the name is ambiguous, blocked or unknown.
+    """
+    component = resolve("command", name)
+    command = component.load()
+    if not isinstance(command, click.Command):
+        raise BrokenPluginError(
+            f"command {name!r} of {component.origin} is {component.target!r}, which is no click.Command "
+            f"but a {type(command).__name__}; its author should decorate it with @click.command"
+        )
+    return command
+
+
+def unknown(name: str, built_in: Sequence[str]) -> str:
+    """Return what to tell of a command that nobody has, with near names; "" if somebody has it.
+
+    Raises:
+        ArgusError: it is ambiguous, blocked or was removed, or is asked of a provider that does not have it.
+    """
+    try:
+        resolve("command", name)
+    except UnknownNameError:
+        removed = any(("command", name) == (each.kind, each.name) for each in active().index.removals)
+        if removed or "/" in name:
+            raise
+    else:
+        return ""
+    if ("command", name) in PUBLISHED:
+        return f"no command {name!r}; pip install {PUBLISHED['command', name]}"
+    known = [*built_in, *names("command")]
+    hint = near(name, known) or f"; the commands are {', '.join(known)}"
+    return f"no command {name!r}{hint}"

@@ -1,0 +1,100 @@
+"""optuna's samplers and pruners by short names."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from argus_core.build import call_factory
+from argus_core.errors import UnknownNameError, near
+from argus_core.spec import Spec
+
+__all__ = ["GRID", "PRUNERS", "SAMPLERS", "build_pruner", "build_sampler"]
+
+GRID = "grid"
+"""Goes through every point of the space; no sampler of optuna's, since it only has to count."""
+
+SAMPLERS: Mapping[str, str] = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    GRID: "RandomSampler",
+    "qmc": "QMCSampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+}
+PRUNERS: Mapping[str, str] = {
+    "median": "MedianPruner",
+    "percentile": "PercentilePruner",
+    "hyperband": "HyperbandPruner",
+    "successive_halving": "SuccessiveHalvingPruner",
+    "threshold": "ThresholdPruner",
+    "patient": "PatientPruner",
+    "none": "NopPruner",
+}
+
+_INDEPENDENT = ("tpe", "random", GRID, "gp")
+"""Samplers that draw anew for each trial; the others follow one sequence, which the study counts."""
+
+
+def build_sampler(spec: Spec, seed: int | None, number: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler for the trial of that number.
+
+    A sampler that a later process builds again from one seed would draw the same numbers again, so each trial
+    has a seed of its own that follows from the seed and its number.
+
+    Raises:
+        UnknownNameError: there is no such sampler.
+        ParamsError: it does not take these parameters.
+    """
+    _check("sampler", spec, SAMPLERS)
+    params = dict(spec.params)
+    seed = params.pop("seed", seed)
+    if seed is not None:
+        params["seed"] = _seed_of(seed, number) if spec.name in _INDEPENDENT else seed
+    if spec.name == "qmc":
+        params.setdefault("warn_asynchronous_seeding", False)
+    factory = getattr(optuna.samplers, SAMPLERS[spec.name])
+    sampler: optuna.samplers.BaseSampler = _build("sampler", spec.name, factory, params)
+    return sampler
+
+
+def build_pruner(spec: Spec) -> optuna.pruners.BasePruner:
+    """Return the pruner that a spec chooses.
+
+    Raises:
+        UnknownNameError: there is no such pruner.
+        ParamsError: it does not take these parameters.
+    """
+    _check("pruner", spec, PRUNERS)
+    params = {"wrapped_pruner": None, **spec.params} if spec.name == "patient" else spec.params
+    factory = getattr(optuna.pruners, PRUNERS[spec.name])
+    pruner: optuna.pruners.BasePruner = _build("pruner", spec.name, factory, params)
+    return pruner
+
+
+def _check(what: str, spec: Spec, known: Mapping[str, str]) -> None:
+    if spec.name not in known:
+        hint = near(spec.name, known) or f"; there are {', '.join(known)}"
+        raise UnknownNameError(f"no {what} named {spec.name!r}{hint}")
+
+
+def _build(what: str, name: str, factory: Any, params: Mapping[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        # Whoever names a sampler or an option of it that optuna calls experimental wants it.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return call_factory(f"{what} {name!r}", _plain(factory), (), params)
+
+
+def _plain(factory: Any) -> Any:
+    """Return the factory, without a signature that a decorator has hidden."""
+    return inspect.unwrap(factory)
+
+
+def _seed_of(seed: int, number: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")

@@ -1,0 +1,110 @@
+"""``argus sweep``: search for good hyperparameters of a configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.cli.table import print_table
+from argus_core.config import read_config
+
+if TYPE_CHECKING:
+    from argus_optuna.result import SweepResult, TrialRecord
+
+__all__ = ["command"]
+
+_ROWS = 10
+
+
+@click.command(
+    "sweep",
+    epilog=examples(
+        "argus sweep digits.toml",
+        "argus sweep digits.toml --trials 50 --timeout 3600",
+        "argus sweep digits.toml --set num_epochs=3 --study-dir runs/short --json",
+    ),
+)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--trials", type=int, metavar="N", help="How many trials the study has in the end.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after so many seconds.")
+@click.option("--study-dir", metavar="DIR", help="Where to keep the study; by default what CONFIG says.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
+)
+@click.option("--device", help="auto, cpu, cuda, cuda:1, ...; by default what CONFIG says.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON; what the runs print goes to standard error."
+)
+def command(
+    config: Path,
+    trials: int | None,
+    timeout: float | None,
+    study_dir: str | None,
+    changes: tuple[str, ...],
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Search the space that [sweep.space] in CONFIG describes.
+
+    Each trial is a run in a run directory of its own. A study that is there goes on, after Ctrl-C, SIGTERM or
+    kill -9 too; the same command in a second terminal works on the same study.
+    """
+    if device is not None:
+        changes = (*changes, f"model.device={json.dumps(device)}")
+    from argus_optuna.settings import read_settings
+
+    read_settings(read_config(config, changes), str(config))  # before the seconds that torch takes
+    import optuna
+
+    from argus_optuna.search import sweep  # imports torch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        result = sweep(
+            config, changes, trials=trials, timeout=timeout, study_dir=study_dir, on_trial=_print_trial
+        )
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        _report(result)
+
+
+def _print_trial(trial: TrialRecord) -> None:
+    outcome = {"complete": f"{trial.value}", "failed": f"failed: {trial.error}"}.get(trial.state, trial.state)
+    click.echo(f"trial {trial.number}: {outcome}  ({_shown(trial)})")
+
+
+def _report(result: SweepResult) -> None:
+    counts = Counter(trial.state for trial in result.trials)
+    shown = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no trials"
+    click.echo(f"\nstudy: {result.study_dir} ({shown})")
+    best = result.best
+    if best is None:
+        click.echo("no trial is complete")
+        return
+    keys = list(dict.fromkeys(key for trial in result.ranked[:_ROWS] for key in trial.params))
+    rows = [
+        [str(trial.number), f"{trial.value:.6g}", *(_cell(trial.params.get(key)) for key in keys)]
+        for trial in result.ranked[:_ROWS]
+    ]
+    print_table(["trial", result.monitor, *keys], rows)
+    click.echo(f"best {result.monitor}: {best.value!r} (trial {best.number}: {_shown(best)})")
+    click.echo(f"best run: {best.directory}")
+    click.echo(f"best checkpoint: {result.best_checkpoint}")
+
+
+def _shown(trial: TrialRecord) -> str:
+    return ", ".join(f"{key}={_cell(value)}" for key, value in trial.params.items())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

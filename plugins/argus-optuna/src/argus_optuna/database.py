@@ -1,0 +1,72 @@
+"""optuna's own part of a study's folder: ``study.db``, a database of SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy.exc
+
+from argus_core.errors import ConfigError
+
+__all__ = ["connect", "disconnect", "sentences"]
+
+_BUSY = 60.0  # seconds to wait for another process to write
+
+
+def connect(
+    path: Path, direction: Any = None, pruner: optuna.pruners.BasePruner | None = None
+) -> optuna.Study:
+    """Return optuna's study in a folder; with a direction it is made if it is not there.
+
+    Raises:
+        ConfigError: what is there is no study.
+    """
+    file = path / "study.db"
+    if direction is None and not file.is_file():
+        raise ConfigError(f"{path} holds no study; give the folder of one, which has a study.db")
+    with sentences(path):
+        storage = _open(file)
+        names = optuna.get_all_study_names(storage)
+        if names:
+            return optuna.load_study(study_name=names[0], storage=storage, pruner=pruner)
+        return optuna.create_study(
+            study_name=path.resolve().name, storage=storage, direction=direction, pruner=pruner
+        )
+
+
+def disconnect(study: optuna.Study) -> None:
+    """Let go of the database of a study."""
+    storage = study._storage
+    backend: Any = getattr(storage, "_backend", storage)  # optuna puts a cache around its storage
+    backend.remove_session()
+    backend.engine.dispose()
+
+
+@contextmanager
+def sentences(path: Path) -> Iterator[None]:
+    """Turn what the database in a folder says into a sentence."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise ConfigError(
+            f"{path / 'study.db'} cannot be used as a study: {reason}; mend that, or give another --study-dir"
+        ) from error
+
+
+def _open(file: Path) -> optuna.storages.RDBStorage:
+    absolute = file.absolute()
+
+    def connection() -> sqlite3.Connection:
+        # By path: in a URL, a question mark or a percent sign in it would mean something else.
+        return sqlite3.connect(absolute, timeout=_BUSY, check_same_thread=False)
+
+    try:
+        return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connection})
+    except RuntimeError as error:  # another version of optuna has made it
+        raise ConfigError(f"{file} cannot be used as a study: {' '.join(str(error).split())}") from error

@@ -1,0 +1,72 @@
+"""Telling a study how a trial does, and ending a trial that does badly."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from argus_core import Callback
+from argus_core.callbacks.monitor import check_monitor, monitored_value
+
+if TYPE_CHECKING:
+    import optuna
+
+    from argus_core import State
+
+__all__ = ["Pruning"]
+
+
+class Pruning(Callback):
+    """Reports a metric after each epoch to a trial of optuna, and stops the run if the trial is to be pruned.
+
+    `argus_optuna.sweep` adds it to each of its trials; a loop of your own takes it as a callback::
+
+        pruning = Pruning(trial, "val_accuracy")
+        model.fit(loader, val_loader=val_loader, metrics=["accuracy"], callbacks=[pruning])
+        if pruning.pruned:
+            raise optuna.TrialPruned
+
+    A value that is not finite is not reported: it stops the run, too.
+
+    Args:
+        trial: of optuna; what it has been told of an epoch stays.
+        monitor: a name among the run's metrics.
+
+    Attributes:
+        pruned: whether the run was stopped because the pruner said so.
+        not_finite: what ended the run because it was not finite, such as ``"val_loss is nan in epoch 3"``.
+    """
+
+    def __init__(self, trial: optuna.Trial, monitor: str) -> None:
+        self.trial = trial
+        self.monitor = monitor
+        self.pruned = False
+        self.not_finite: str | None = None
+        self._reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+
+    def start(self, state: State) -> None:
+        """Check that there will be a value."""
+        check_monitor(type(self).__name__, self.monitor, state)
+
+    def resumed(self, state: State) -> None:
+        """Stop at once if the run was to be stopped before."""
+        if self._reported and self.trial.should_prune():
+            self._stop(state)
+
+    def epoch_complete(self, state: State) -> None:
+        """Report the epoch's value."""
+        value = monitored_value(type(self).__name__, self.monitor, state)
+        if not math.isfinite(value):
+            self.not_finite = f"{self.monitor} is {value} in epoch {state.epoch + 1}"
+            state.stopped = True
+            return
+        if state.epoch not in self._reported:
+            self.trial.report(value, state.epoch)
+            self._reported.add(state.epoch)
+        if self.trial.should_prune():
+            self._stop(state)
+
+    def _stop(self, state: State) -> None:
+        self.pruned = True
+        state.stopped = True
+        state.logger.info("pruned after epoch %d", state.epoch + 1)

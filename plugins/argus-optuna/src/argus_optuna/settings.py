@@ -1,0 +1,106 @@
+"""What ``[sweep]`` says: the search space, how it is searched, and where the study is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from argus_core.config import Config
+from argus_core.errors import ConfigError, near
+from argus_core.spec import Spec, parse_spec
+from argus_optuna.space import Space, read_space
+
+__all__ = ["COMMAND", "Settings", "read_settings"]
+
+COMMAND = "sweep"
+
+_KEYS = ("trials", "timeout", "sampler", "pruner", "seed", "study_dir", "space")
+_LARGEST_SEED = 2**32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search.
+
+    Attributes:
+        space: what is searched.
+        trials: how many trials the study has in the end, whoever runs them.
+        timeout: seconds after which no trial begins; None for no limit.
+        sampler: what chooses the next trial.
+        pruner: what stops a trial that does badly.
+        seed: fixes what the sampler chooses; None if it is drawn.
+        study_dir: the folder of the study.
+        monitor: the metric that trials are compared by.
+    """
+
+    space: Space
+    trials: int
+    timeout: float | None
+    sampler: Spec
+    pruner: Spec
+    seed: int | None
+    study_dir: Path
+    monitor: str
+
+
+def read_settings(config: Config, source: str) -> Settings:
+    """Return what the section says, with defaults for the rest.
+
+    Args:
+        config: the configuration that has the section.
+        source: its file, which messages name.
+
+    Raises:
+        ConfigError: it has no such section, an unknown key, or a value that its key does not take.
+    """
+    table = config.commands.get(COMMAND)
+    if table is None:
+        raise ConfigError(
+            f"{source} has no section [{COMMAND}]; add [{COMMAND}.space] with what to search, such as "
+            '"optimizer.lr" = { low = 1e-4, high = 0.1, log = true }'
+        )
+    where = f"{source}: [{COMMAND}]"
+    for key in table:
+        if key not in _KEYS:
+            raise ConfigError(f"{where} has {key!r}{near(key, _KEYS) or '; it takes ' + ', '.join(_KEYS)}")
+    return Settings(
+        space=read_space(table.get("space"), f"{source}: [{COMMAND}.space]"),
+        trials=_whole(table, "trials", 20, 1, where),
+        timeout=_seconds(table.get("timeout"), where),
+        sampler=_spec(table.get("sampler", "tpe"), "sampler", where),
+        pruner=_spec(table.get("pruner", "median"), "pruner", where),
+        seed=_whole(table, "seed", config.fit.get("seed"), 0, where),
+        study_dir=_folder(table.get("study_dir", f"{config.fit['run_dir']}-{COMMAND}"), where),
+        monitor=config.fit["monitor"],
+    )
+
+
+def _whole(table: Mapping[str, Any], key: str, default: Any, least: int, where: str) -> Any:
+    value = table.get(key, default)
+    if value is not None and (type(value) is not int or not least <= value < _LARGEST_SEED):
+        raise ConfigError(f"{where} {key} is {value!r}; give a whole number of {least} or more, below 2**32")
+    return value
+
+
+def _seconds(value: Any, where: str) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"{where} timeout is {value!r}; give seconds, a number above 0")
+    return float(value)
+
+
+def _spec(value: Any, key: str, where: str) -> Spec:
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        params = {name: item for name, item in value.items() if name != "name"}
+        value = (value["name"], params)
+    return parse_spec(key, value, f"{where} {key}")
+
+
+def _folder(value: Any, where: str) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where} study_dir is {value!r}; give a folder, such as 'runs/digits-sweep'")
+    return Path(value)

@@ -1,0 +1,273 @@
+"""A study of optuna in a folder of its own, which several processes may work on.
+
+::
+
+    study.db           optuna's study, in SQLite
+    best.safetensors   a copy of the best trial's best checkpoint
+    trial-0000/        the run directory of each trial
+    locks/             who works on what
+
+A trial that is running belongs to the process that holds its lock. Where nobody does, its process was killed
+or interrupted, and the next one goes on with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from argus_core.errors import ArgusError, ConfigError
+from argus_core.run_directory import RunDirectory
+from argus_optuna.algorithms import GRID, build_pruner, build_sampler
+from argus_optuna.database import connect, disconnect, sentences
+from argus_optuna.lock import Lock
+from argus_optuna.result import SweepResult, TrialRecord
+from argus_optuna.settings import Settings
+
+__all__ = ["Claim", "Study"]
+
+_RECORD = "argus_sweep"
+_ERROR = "argus_error"
+_INTERRUPTED = "argus_interrupted"
+_CHOSEN = "argus_chosen"
+_KILLS = "argus_kills"
+_MOST_KILLS = 3
+_PATIENCE = 60.0  # seconds to wait for another process to choose its next trial
+
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process works on.
+
+    Attributes:
+        trial: of optuna.
+        params: what was chosen for each key.
+        begun: whether an earlier process has begun its run.
+    """
+
+    trial: optuna.Trial
+    params: Mapping[str, Any]
+    begun: bool
+    lock: Lock
+
+
+class Study:
+    """The study in a folder; it is made if it is not there.
+
+    Args:
+        settings: how to search.
+        better: ``"max"`` or ``"min"``.
+        config: the configuration without what the space changes, as text by key, for comparison.
+
+    Raises:
+        ConfigError: the folder holds a study of something else, or something that is none.
+    """
+
+    def __init__(self, settings: Settings, better: str, config: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.better = better
+        self.path = settings.study_dir
+        record = {"monitor": settings.monitor, "space": settings.space.described(), "config": dict(config)}
+        build_sampler(
+            settings.sampler, settings.seed, 0
+        )  # what is wrong with it is told before anything is made
+        pruner = build_pruner(settings.pruner)
+        try:
+            (self.path / "locks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"study_dir {str(self.path)!r} cannot be made: {error.strerror}; give another --study-dir"
+            ) from error
+        with self._alone():
+            self._study = connect(self.path, f"{better}imize", pruner)
+            self._check(record)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        disconnect(self._study)
+
+    def claim(self, trials: int) -> Claim | None:
+        """Return the next trial to work on, or None if the study has enough.
+
+        A trial that nobody works on any more comes before a new one.
+
+        Args:
+            trials: how many the study has in the end.
+        """
+        with self._alone(), sentences(self.path):
+            known = self._study.get_trials(deepcopy=False)
+            for frozen in known:
+                if frozen.state is TrialState.RUNNING:
+                    claim = self._take_over(frozen)
+                    if claim is not None:
+                        return claim
+            number = sum(frozen.state is not TrialState.WAITING for frozen in known)
+            return self._new(known) if number < trials else None
+
+    def finish(
+        self, claim: Claim, state: TrialState, value: float | None = None, error: str = ""
+    ) -> TrialRecord:
+        """Record what came of a trial, and keep its checkpoint if it is the best."""
+        with self._alone(), sentences(self.path):
+            if error:
+                claim.trial.set_user_attr(_ERROR, error)
+            self._study.tell(claim.trial, value, state)
+            self._release(claim)
+            record = self._record(self._study.get_trials(deepcopy=False)[claim.trial.number])
+            best = self.result().best
+            if best is not None and best.number == record.number and record.checkpoint is not None:
+                _copy(record.checkpoint, self.path / "best.safetensors")
+            return record
+
+    def interrupt(self, claim: Claim) -> None:
+        """Leave a trial to whoever goes on with the study."""
+        with self._alone(), sentences(self.path):
+            claim.trial.set_user_attr(_INTERRUPTED, True)
+            self._release(claim)
+
+    def result(self) -> SweepResult:
+        """Return the study as it stands."""
+        known = self._study.get_trials(deepcopy=False)
+        records = tuple(self._record(frozen) for frozen in known if frozen.state in _STATES)
+        return SweepResult(self.path, self.settings.monitor, self.better, records)
+
+    def directory(self, number: int) -> Path:
+        """Return the run directory of a trial."""
+        return self.path / f"trial-{number:04d}"
+
+    def _take_over(self, frozen: FrozenTrial) -> Claim | None:
+        lock = self._lock(frozen.number)
+        if not lock.acquire():
+            return None  # its process lives
+        trial = optuna.Trial(self._study, frozen._trial_id)
+        kills = frozen.user_attrs.get(_KILLS, 0)
+        if frozen.user_attrs.get(_INTERRUPTED):
+            trial.set_user_attr(_INTERRUPTED, False)
+        else:
+            kills += 1
+            trial.set_user_attr(_KILLS, kills)
+        claim = Claim(trial, frozen.params, True, lock)
+        if kills < _MOST_KILLS and self._is_whole(frozen):
+            return claim
+        reason = f"its process was killed {kills} times" if kills > 1 else "its process was killed"
+        trial.set_user_attr(_ERROR, reason)
+        self._study.tell(trial, state=TrialState.FAIL)
+        self._release(claim)
+        return None
+
+    def _is_whole(self, frozen: FrozenTrial) -> bool:
+        """Return whether all its values were chosen before its process ended."""
+        return bool(frozen.user_attrs.get(_CHOSEN, False))
+
+    def _new(self, known: list[FrozenTrial]) -> Claim | None:
+        settings = self.settings
+        if settings.sampler.name == GRID:
+            tried = [frozen.params for frozen in known]
+            point = next((params for params in settings.space.grid() if params not in tried), None)
+            if point is None:
+                return None
+            self._study.enqueue_trial(point)
+        self._study.sampler = build_sampler(settings.sampler, settings.seed, len(known))
+        trial = self._study.ask()
+        lock = self._lock(trial.number)
+        lock.acquire()  # nobody else can hold it: the trial is new, and we are alone
+        try:
+            params = settings.space.suggest(trial)
+        except ImportError as error:  # an optional dependency of optuna's
+            self._study.tell(trial, state=TrialState.FAIL)
+            lock.release()
+            raise ArgusError(
+                f"sampler {settings.sampler.name!r} cannot be used: {' '.join(str(error).split())}"
+            ) from error
+        trial.set_user_attr(_CHOSEN, True)
+        return Claim(trial, params, False, lock)
+
+    def _check(self, record: Mapping[str, Any]) -> None:
+        before = self._study.user_attrs.get(_RECORD)
+        if before is None and self._study.get_trials(deepcopy=False):
+            raise ConfigError(
+                f"{self.path / 'study.db'} holds a study of another program; give another --study-dir"
+            )
+        if before is None:
+            runs = sorted(self.path.glob("trial-*"))
+            if runs:
+                raise ConfigError(
+                    f"{runs[0]} is of a study that is gone; move it away, or give another --study-dir"
+                )
+            self._study.set_user_attr(_RECORD, record)
+            return
+        changes = [*_changes(before, record)]
+        if changes:
+            raise ConfigError(
+                f"the study in {self.path} is of another configuration: {'; '.join(changes)}; "
+                "put it back, or begin a study of its own with --study-dir"
+            )
+
+    def _record(self, frozen: FrozenTrial) -> TrialRecord:
+        directory = RunDirectory(self.directory(frozen.number))
+        complete = frozen.state is TrialState.COMPLETE
+        return TrialRecord(
+            number=frozen.number,
+            state=_STATES[frozen.state],
+            value=frozen.value if complete else None,
+            params=dict(frozen.params),
+            epochs=len(frozen.intermediate_values),
+            directory=directory.path,
+            checkpoint=directory.best if directory.best.exists() else None,
+            error=frozen.user_attrs.get(_ERROR),
+        )
+
+    def _lock(self, number: int) -> Lock:
+        return Lock(self.path / "locks" / f"trial-{number:04d}")
+
+    def _release(self, claim: Claim) -> None:
+        claim.lock.release()
+        claim.lock.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other process choose or finish a trial meanwhile."""
+        lock = Lock(self.path / "locks" / "study")
+        if not lock.acquire(_PATIENCE):
+            raise ArgusError(
+                f"another process has been choosing a trial of {self.path} for {_PATIENCE:.0f} s; "
+                "end it if it hangs, and begin again"
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    if before["monitor"] != now["monitor"]:
+        yield f"monitor was {before['monitor']} and is {now['monitor']}"
+    for part, label in (("space", "[sweep.space] "), ("config", "")):
+        for key in dict.fromkeys([*before[part], *now[part]]):
+            was, is_now = before[part].get(key), now[part].get(key)
+            if was != is_now:
+                yield f"{label}{key} was {was or 'not there'} and is {is_now or 'not there'}"
+
+
+def _copy(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,331 @@
+"""Who works on which trial; no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from argus_core.config import read_config
+from argus_core.errors import ArgusError, ConfigError
+from argus_optuna.algorithms import PRUNERS, SAMPLERS
+from argus_optuna.database import connect
+from argus_optuna.lock import Lock
+from argus_optuna.settings import read_settings
+from argus_optuna.study import Study
+
+SPACE = '"optimizer.lr" = { low = 0.0, high = 1.0 }\nbatch_size = { choices = [32, 64] }'
+SMALL = "batch_size = { choices = [32, 64] }\nnum_workers = { low = 0, high = 1 }"
+
+
+@pytest.fixture
+def study(write: Any) -> Any:
+    """Return a function that opens the study of a configuration, and close what it opened."""
+    opened: list[Study] = []
+
+    def open_study(
+        space: str = SPACE, sweep: str = "", better: str = "max", config: dict[str, str] | None = None
+    ) -> Study:
+        path = write(space, sweep)
+        opened.append(Study(read_settings(read_config(path), str(path)), better, config or {}))
+        return opened[-1]
+
+    yield open_study
+    for each in opened:
+        each.close()
+
+
+def run(study: Study, trials: int) -> list[dict[str, Any]]:
+    """Finish trials until the study has so many, and return their params."""
+    params: list[dict[str, Any]] = []
+    while claim := study.claim(trials):
+        params.append(dict(claim.params))
+        study.finish(claim, TrialState.COMPLETE, claim.params.get("optimizer.lr", 0.0))
+    return params
+
+
+def abandon(study: Study) -> int:
+    """Begin a trial, or go on with one, and leave it as kill -9 does; return its number."""
+    claim = study.claim(10)
+    assert claim is not None
+    claim.lock.release()
+    return claim.trial.number
+
+
+def test_a_trial_is_claimed_finished_and_recorded(study: Any) -> None:
+    one = study()
+    claim = one.claim(1)
+    assert (claim.trial.number, claim.begun) == (0, False)
+    record = one.finish(claim, TrialState.COMPLETE, 0.5)
+    assert (record.number, record.state, record.value, record.error) == (0, "complete", 0.5, None)
+    assert record.params == claim.params
+    assert record.directory == Path("runs/digits-sweep/trial-0000")
+    assert one.claim(1) is None
+    assert one.result().trials == (record,)
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "cmaes"])
+def test_every_sampler_fills_a_study(study: Any, name: str) -> None:
+    space = SMALL if name == "grid" else SPACE
+    assert len(run(study(space, f'sampler = "{name}"'), 4)) == 4
+
+
+def test_sampler_that_lacks_its_package_is_one_sentence(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def suggest(*_: object) -> None:
+        raise ImportError("no module 'cmaes';\n pip install cmaes")
+
+    one = study(sweep='sampler = "cmaes"')
+    monkeypatch.setattr("argus_optuna.space.Space.suggest", suggest)
+    with pytest.raises(
+        ArgusError, match="sampler 'cmaes' cannot be used: no module 'cmaes'; pip install cmaes"
+    ):
+        one.claim(3)
+    assert [trial.state for trial in one.result().trials] == ["failed"]
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_every_pruner_judges_a_trial(study: Any, name: str) -> None:
+    params = {"percentile": "percentile = 25.0", "threshold": "lower = 0.5", "patient": "patience = 1"}
+    one = study(sweep=f'pruner = ["{name}", {{ {params.get(name, "")} }}]')
+    claim = one.claim(3)
+    claim.trial.report(0.1, 0)
+    assert claim.trial.should_prune() == (name == "threshold")
+    record = one.finish(claim, TrialState.PRUNED)
+    assert (record.state, record.value, record.epochs) == ("pruned", None, 1)
+
+
+def test_grid_has_each_point_once_and_then_ends(study: Any) -> None:
+    params = run(study(SMALL, 'sampler = "grid"'), 10)
+    assert params == [{"batch_size": size, "num_workers": number} for size in (32, 64) for number in (0, 1)]
+
+
+def test_seeded_studies_are_the_same_whether_they_were_interrupted_or_not(study: Any) -> None:
+    whole = run(study(sweep='study_dir = "whole"'), 6)
+    first, second = study(sweep='study_dir = "parts"'), study(sweep='study_dir = "parts"')
+    assert run(first, 2) + run(second, 6) == whole
+
+
+def test_a_random_sampler_does_not_begin_again_in_another_process(study: Any) -> None:
+    first = run(study(sweep='sampler = "random"'), 2)
+    assert run(study(sweep='sampler = "random"'), 4)[0] != first[0]
+
+
+# Several processes.
+
+
+def test_a_trial_of_a_living_process_is_left_alone(study: Any) -> None:
+    one, other = study(), study()
+    mine, theirs = one.claim(2), other.claim(2)
+    assert (mine.trial.number, theirs.trial.number) == (0, 1)
+    assert other.claim(2) is None  # both count
+    one.finish(mine, TrialState.COMPLETE, 0.1)
+    other.finish(theirs, TrialState.COMPLETE, 0.2)
+    assert [trial.state for trial in one.result().trials] == ["complete", "complete"]
+
+
+def test_a_trial_of_a_dead_process_is_gone_on_with_before_a_new_one(study: Any) -> None:
+    number = abandon(study())
+    claim = study().claim(5)
+    assert (claim.trial.number, claim.begun) == (number, True)
+    assert set(claim.params) == {"optimizer.lr", "batch_size"}
+
+
+def test_a_trial_that_is_gone_on_with_can_be_reported_and_finished(study: Any) -> None:
+    one = study()
+    claim = one.claim(5)
+    claim.trial.report(0.3, 0)
+    claim.lock.release()
+    claim = study().claim(5)
+    claim.trial.report(0.4, 1)
+    record = one.finish(claim, TrialState.COMPLETE, 0.4)
+    assert (record.state, record.value, record.epochs) == ("complete", 0.4, 2)
+
+
+def test_a_trial_that_kills_its_process_again_and_again_has_failed(study: Any) -> None:
+    assert [abandon(study()) for _ in range(3)] == [0, 0, 0]
+    one = study()
+    assert one.claim(5).trial.number == 1
+    assert one.result().trials[0].error == "its process was killed 3 times"
+
+
+def test_an_interrupted_trial_was_not_killed(study: Any) -> None:
+    one = study()
+    for _ in range(5):
+        claim = one.claim(5)
+        assert claim.trial.number == 0
+        one.interrupt(claim)
+    assert one.result().trials[0].state == "running"
+
+
+def test_a_trial_whose_process_was_killed_while_it_chose_has_failed(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = study()
+    with monkeypatch.context() as patch:
+        patch.setattr("argus_optuna.space.Space.suggest", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            one.claim(5)
+    for lock in Path("runs/digits-sweep/locks").iterdir():
+        lock.unlink()  # as when the process is gone
+    assert study().claim(5).trial.number == 1
+    assert one.result().trials[0].error == "its process was killed"
+
+
+def test_another_process_that_hangs_while_choosing_is_told(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = study()
+    monkeypatch.setattr("argus_optuna.study._PATIENCE", 0.1)
+    lock = Lock(Path("runs/digits-sweep/locks/study"))
+    assert lock.acquire()
+    with pytest.raises(ArgusError, match="another process has been choosing a trial .*; end it if it hangs"):
+        one.claim(5)
+    lock.release()
+    assert one.claim(5) is not None
+
+
+# The best checkpoint.
+
+
+def finish_with_checkpoint(study: Study, value: float) -> None:
+    claim = study.claim(10)
+    assert claim is not None
+    folder = study.directory(claim.trial.number) / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "best.safetensors").write_text(f"{value}")
+    study.finish(claim, TrialState.COMPLETE, value)
+
+
+@pytest.mark.parametrize(("better", "best"), [("max", 0.7), ("min", 0.2)])
+def test_best_checkpoint_is_that_of_the_best_trial(study: Any, better: str, best: float) -> None:
+    one = study(better=better)
+    for value in (0.5, 0.7, 0.2, 0.4):
+        finish_with_checkpoint(one, value)
+    result = one.result()
+    assert result.best is not None
+    assert result.best.value == best
+    assert result.best_checkpoint is not None
+    assert result.best_checkpoint.read_text() == f"{best}"
+    assert not [*Path("runs/digits-sweep").glob(".*")]  # no temporary file is left
+
+
+def test_of_equal_trials_the_first_is_the_best(study: Any) -> None:
+    one = study()
+    for value in (0.5, 0.7, 0.7):
+        finish_with_checkpoint(one, value)
+    assert one.result().best.number == 1
+
+
+def test_study_without_a_complete_trial_has_no_best(study: Any) -> None:
+    one = study()
+    one.finish(one.claim(3), TrialState.FAIL, error="ValueError: no")
+    result = one.result()
+    assert (result.best, result.best_checkpoint, result.ranked) == (None, None, ())
+    assert result.trials[0].error == "ValueError: no"
+
+
+# A study that is there.
+
+
+@pytest.mark.parametrize(
+    ("space", "sweep", "config", "message"),
+    [
+        (
+            '"optimizer.lr" = { low = 0.0, high = 2.0 }\nbatch_size = { choices = [32, 64] }',
+            "",
+            {"fit.num_epochs": "2"},
+            r"\[sweep\.space\] optimizer\.lr was \{ low = 0\.0, high = 1\.0 \} and is \{ low = 0",
+        ),
+        (
+            '"optimizer.lr" = { low = 0.0, high = 1.0 }',
+            "",
+            {"fit.num_epochs": "2"},
+            r"\[sweep\.space\] batch_size was \{ choices = \[32, 64\] \} and is not there",
+        ),
+        (
+            SPACE,
+            "",
+            {"fit.num_epochs": "3"},
+            r"fit\.num_epochs was 2 and is 3; put it back, or begin a study of ",
+        ),
+        (SPACE, "", {"a": "1"}, r"fit\.num_epochs was 2 and is not there; a was not there and is 1"),
+    ],
+)
+def test_another_configuration_is_refused_with_what_has_changed(
+    study: Any, space: str, sweep: str, config: dict[str, str], message: str
+) -> None:
+    study(config={"fit.num_epochs": "2"})
+    with pytest.raises(
+        ConfigError, match=f"the study in runs/digits-sweep is of another configuration: {message}"
+    ):
+        study(space, sweep, config=config)
+
+
+def test_how_to_search_may_change(study: Any) -> None:
+    run(study(), 1)
+    assert len(run(study(sweep='sampler = "random"\npruner = "none"\ntimeout = 5'), 3)) == 2
+
+
+def test_study_of_another_program_is_left_alone(study: Any) -> None:
+    Path("runs/digits-sweep").mkdir(parents=True)
+    theirs = optuna.create_study(study_name="theirs", storage="sqlite:///runs/digits-sweep/study.db")
+    theirs.tell(theirs.ask(), 0.0)
+    theirs._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+    with pytest.raises(
+        ConfigError, match=r"study\.db holds a study of another program; give another --study-dir"
+    ):
+        study()
+
+
+def test_file_that_is_no_database_is_one_sentence(study: Any) -> None:
+    Path("runs/digits-sweep").mkdir(parents=True)
+    Path("runs/digits-sweep/study.db").write_text("no database" * 100)
+    with pytest.raises(
+        ConfigError, match=r"study\.db cannot be used as a study: .*; mend that, or give another --s"
+    ):
+        study()
+
+
+def test_file_in_place_of_the_folder_is_one_sentence(study: Any) -> None:
+    Path("runs").write_text("")
+    with pytest.raises(ConfigError, match="study_dir 'runs/digits-sweep' cannot be made: .*; give another"):
+        study()
+
+
+def test_folder_may_have_any_name(study: Any) -> None:
+    one = study(sweep='study_dir = "a ?b#c%20{d} é"')
+    run(one, 1)
+    assert Path("a ?b#c%20{d} é/study.db").is_file()
+    assert [path.name for path in Path().iterdir() if path.is_dir()] == ["a ?b#c%20{d} é"]
+
+
+def test_runs_of_a_study_that_is_gone_are_left_alone(study: Any) -> None:
+    Path("runs/digits-sweep/trial-0003").mkdir(parents=True)
+    with pytest.raises(
+        ConfigError, match="trial-0003 is of a study that is gone; move it away, or give another"
+    ):
+        study()
+
+
+def test_wrong_sampler_leaves_no_folder(study: Any) -> None:
+    with pytest.raises(ArgusError, match="no sampler named 'zzz'"):
+        study(sweep="sampler = 'zzz'")
+    assert not Path("runs").exists()
+
+
+def test_optunas_own_study_can_be_loaded(study: Any) -> None:
+    one = study()
+    run(one, 2)
+    theirs = one.result().load_study()
+    assert [trial.number for trial in theirs.trials] == [0, 1]
+    assert theirs.direction is optuna.study.StudyDirection.MAXIMIZE
+    theirs._storage._backend.engine.dispose()
+
+
+def test_folder_without_a_study_has_none_to_load(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no study; give the folder of one, which has a study.db"):
+        connect(tmp_path)
+    assert not [*tmp_path.iterdir()]
