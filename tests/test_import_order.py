@@ -66,14 +66,15 @@ READING_ORDER = (
     "restoration",
     "loading",
     "conversion",
-    "testing",
     "config",
     "data_files",
     "data",
+    "testing",
     "prediction",
     "run_directory",
     "run",
     "examination",
+    "scaffold",
     "cli",
 )
 

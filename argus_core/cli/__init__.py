@@ -22,6 +22,7 @@ __all__ = ["Commands", "PluggableCommands", "main"]
 
 _COMMANDS = (
     "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export", "plugins",
+    "new-plugin",
 )  # fmt: skip
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _TRACEBACK = "argus_core.traceback"
@@ -46,7 +47,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.names:
             return None
-        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = importlib.import_module(f"{self.package}.{module}").command
         return _with_traceback(command)
 
     def resolve_command(

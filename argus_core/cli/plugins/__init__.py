@@ -9,7 +9,7 @@ from argus_core.cli.examples import examples
 
 __all__ = ["command"]
 
-_COMMANDS = ("list", "why", "doctor")
+_COMMANDS = ("list", "why", "doctor", "validate")
 
 
 @click.group(
@@ -18,7 +18,11 @@ _COMMANDS = ("list", "why", "doctor")
     package="argus_core.cli.plugins",
     names=_COMMANDS,
     epilog=examples(
-        "argus plugins list", "argus plugins why cnn", "argus plugins doctor", "argus plugins COMMAND --help"
+        "argus plugins list",
+        "argus plugins why cnn",
+        "argus plugins doctor",
+        "argus plugins validate argus-example",
+        "argus plugins COMMAND --help",
     ),
 )
 def command() -> None:
