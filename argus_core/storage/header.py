@@ -21,7 +21,7 @@ from argus_core.storage.crc import chunk_count
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 from argus_core.storage.text import AFTER, BEFORE, HeaderBytes, checksum, escaped, take_text
 
-__all__ = ["Header", "check_length", "parse", "place", "render"]
+__all__ = ["Header", "check_length", "parse", "place", "read", "render"]
 
 # Room for a manifest of 16 MiB, which takes a little more as a JSON string, and for the table of its tensors.
 _MAX_BYTES = 40 * 2**20
