@@ -206,12 +206,12 @@ class Checkpoint(Callback):
         state.model.save(path, optimizer_state=self.optimizer_state, run=run, progress=progress, **options)
         self._saved_step = state.global_step
 
-    def _fields(self, state: State) -> dict[str, Any]:
+    def name_fields(self, state: State) -> dict[str, Any]:
         """Return what a file's name may tell."""
         return {**state.metrics, "epoch": state.epoch, "step": state.global_step}
 
     def _file_name(self, state: State) -> str:
-        fields = self._fields(state)
+        fields = self.name_fields(state)
         try:
             return self.file_format.format(**fields)
         except KeyError as error:
@@ -303,9 +303,9 @@ class MonitorCheckpoint(Checkpoint):
         same = state_dict.get("monitor", self.monitor.metric) == self.monitor.metric
         self.monitor.best = state_dict["best"] if same else None  # another metric's best is no measure
 
-    def _fields(self, state: State) -> dict[str, Any]:
+    def name_fields(self, state: State) -> dict[str, Any]:
         value = monitored_value(self.name, self.monitor.metric, state)
-        return {**super()._fields(state), "monitor": value}
+        return {**super().name_fields(state), "monitor": value}
 
 
 class _AnyField(dict[str, Any]):
