@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 
 from argus.types import Devices
-from argus_core.batch import deep_detach, deep_map, deep_to
+from argus_core import batch
+from argus_core.batch import deep_map
 
 __all__ = [
     "AverageMeter",
@@ -78,6 +79,16 @@ class AverageMeter:
         """Take a value in, or the sum of ``n`` values."""
         self.count += n
         self.average += (value - n * self.average) / self.count
+
+
+def deep_to(input: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return ``input`` with ``.to(*args, **kwargs)`` applied to everything in it that has ``to``."""
+    return batch.deep_to(input, *args, **kwargs)
+
+
+def deep_detach(input: Any) -> Any:
+    """Return ``input`` with every tensor cut off from the graph."""
+    return batch.deep_detach(input)
 
 
 def deep_chunk(input: Any, chunks: int, dim: int = 0) -> list[Any]:

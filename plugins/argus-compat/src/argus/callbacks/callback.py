@@ -80,42 +80,42 @@ def attach_callbacks(engine: Engine, callbacks: Iterable[Any] | None) -> None:
 
 def on_event(event: EventEnum) -> Callable[[Function], FunctionCallback]:
     """Return a decorator that makes a function a callback for ``event``."""
-    return lambda function: FunctionCallback(event, function)
+    return lambda func: FunctionCallback(event, func)
 
 
-def on_start(function: Function) -> FunctionCallback:
+def on_start(func: Function) -> FunctionCallback:
     """Call the function when a run begins."""
-    return FunctionCallback(Events.START, function)
+    return FunctionCallback(Events.START, func)
 
 
-def on_complete(function: Function) -> FunctionCallback:
+def on_complete(func: Function) -> FunctionCallback:
     """Call the function when a run is over."""
-    return FunctionCallback(Events.COMPLETE, function)
+    return FunctionCallback(Events.COMPLETE, func)
 
 
-def on_epoch_start(function: Function) -> FunctionCallback:
+def on_epoch_start(func: Function) -> FunctionCallback:
     """Call the function when an epoch begins."""
-    return FunctionCallback(Events.EPOCH_START, function)
+    return FunctionCallback(Events.EPOCH_START, func)
 
 
-def on_epoch_complete(function: Function) -> FunctionCallback:
+def on_epoch_complete(func: Function) -> FunctionCallback:
     """Call the function when an epoch is done."""
-    return FunctionCallback(Events.EPOCH_COMPLETE, function)
+    return FunctionCallback(Events.EPOCH_COMPLETE, func)
 
 
-def on_iteration_start(function: Function) -> FunctionCallback:
+def on_iteration_start(func: Function) -> FunctionCallback:
     """Call the function before each step."""
-    return FunctionCallback(Events.ITERATION_START, function)
+    return FunctionCallback(Events.ITERATION_START, func)
 
 
-def on_iteration_complete(function: Function) -> FunctionCallback:
+def on_iteration_complete(func: Function) -> FunctionCallback:
     """Call the function after each step."""
-    return FunctionCallback(Events.ITERATION_COMPLETE, function)
+    return FunctionCallback(Events.ITERATION_COMPLETE, func)
 
 
-def on_catch_exception(function: Function) -> FunctionCallback:
+def on_catch_exception(func: Function) -> FunctionCallback:
     """Call the function when ``state.exception`` ends a run."""
-    return FunctionCallback(Events.CATCH_EXCEPTION, function)
+    return FunctionCallback(Events.CATCH_EXCEPTION, func)
 
 
 def _attach(callback: Any, engine: Engine) -> None:

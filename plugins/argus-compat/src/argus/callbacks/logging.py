@@ -101,6 +101,12 @@ class LoggingToCSV(callbacks.LoggingToCSV, Callback):
         _check_folder("LoggingToCSV", self.file_path, self.create_dir)
         super().start(state)
 
+    def complete(self, state: argus_core.State) -> None:
+        """Do nothing: each row is on the disk already."""
+
+    def catch_exception(self, state: argus_core.State) -> None:
+        """Do nothing: each row is on the disk already."""
+
 
 def _check_folder(callback: str, path: Path, create: bool) -> None:
     if create:

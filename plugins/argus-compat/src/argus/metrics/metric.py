@@ -140,7 +140,13 @@ def _register(cls: type[Metric]) -> None:
         return
     try:
         registry.register("metric", cls.name, cls)
-    except ConflictError as error:
+    except ConflictError:
+        before = registry.resolve("metric", cls.name).target
         registry.register("metric", cls.name, cls, override=True)
-        if "<locals>" not in cls.__qualname__:
-            warnings.warn(f"{error}; the name now means {cls.__qualname__}", ArgusWarning, stacklevel=3)
+        if "<locals>" not in cls.__qualname__:  # classes made in functions come and go
+            warnings.warn(
+                f"metric {cls.name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one "
+                "of them another name",
+                ArgusWarning,
+                stacklevel=3,
+            )
