@@ -162,6 +162,13 @@ def test_a_missing_file_is_a_file_not_found_error(tmp_path: Path) -> None:
         argus.load_model(str(tmp_path / "nothing.pth"))
 
 
+def test_a_function_that_returns_no_states_is_told(model_class: type[argus.Model]) -> None:
+    with pytest.raises(
+        ArgusError, match="change_state_dict_func returned None; return the network's state dict"
+    ):
+        argus.load_model(GOLDEN / "model.pth", change_state_dict_func=lambda nn_state, optimizer_state: None)
+
+
 def test_a_network_is_never_left_out(model_class: type[argus.Model]) -> None:
     with pytest.raises(ArgusError, match="load_model cannot leave nn_module out; give its parameters"):
         argus.load_model(GOLDEN / "model.pth", nn_module=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from argus.metrics import Loss, Metric
 from argus.model.build import cast_loss, cast_nn_module, cast_optimizer, choose_attribute_from_dict
 from argus.utils import check_pickleble, get_device_indices
 from argus_core.errors import ArgusError, ArgusWarning, BuildError, ParamsError, SpecError
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 
 
 class PlainModel(argus.Model, name="PlainModel-of-this-file"):
@@ -225,6 +228,39 @@ def test_a_missing_folder_is_told_if_it_shall_not_be_made(
 def test_a_checkpoint_that_could_not_work_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ParamsError, match="checkpoint"):
         Checkpoint(**options)
+
+
+NAMES = re.findall(r"`(\w+)`", README.partition("These names mean something there")[2].partition("\n\n")[0])
+
+
+REFUSED = """
+    evaluation extra_state forward_loss is_finite load_step_state move_to parts step_parts step_state traits
+    transform_prediction
+""".split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_attribute_in_the_place_of_another_works_or_is_told(name: str, tmp_path: Path) -> None:
+    class Careless(argus.Model):
+        nn_module = Dense
+        optimizer = torch.optim.SGD
+        loss = nn.CrossEntropyLoss
+
+        def __init__(self, params: Any) -> None:
+            super().__init__(params)
+            setattr(self, name, 1)
+
+    if name in REFUSED:
+        with pytest.raises(BuildError, match=f"Careless sets self.{name}, which argus_core.Model nee"):
+            Careless({})
+        return
+    model = Careless({})
+    model.logger.disabled = True
+    model.fit(*loaders(), metrics=["accuracy"], callbacks=[Checkpoint(tmp_path)])
+    model.set_device("cpu")
+    assert model.predict(torch.randn(2, 64)).shape == (2, 3)
+    model.save(tmp_path / "model.pth", optimizer_state=True)
+    assert argus.load_model(tmp_path / "model.pth").validate(loaders()[1])["val_loss"] > 0
 
 
 def test_a_loader_without_batches_is_told(model: argus.Model) -> None:

@@ -16,16 +16,22 @@ from torch.optim import Optimizer
 import argus_core
 from argus.callbacks.logging import LINE_FORMAT
 from argus.errors import NotReadyError
-from argus.loss import pytorch_losses
-from argus.optimizer import pytorch_optimizers
+from argus.model.choice import (
+    DEFAULT_ATTRIBUTE_VALUES,
+    cast_device,
+    cast_loss,
+    cast_nn_module,
+    cast_optimizer,
+    cast_prediction_transform,
+    choose_attribute_from_dict,
+    choose_part,
+)
 from argus.types import AttrMeta, Devices, InputDevices
 from argus.utils import Identity, check_pickleble, device_to_str
 from argus_core.components import BUILTIN
-from argus_core.device import resolve_devices
 from argus_core.errors import ArgusError, BuildError, ParamsError, SpecError
-from argus_core.parts import KIND_OF_PART, Part, choose
+from argus_core.parts import KIND_OF_PART, Part
 from argus_core.registry import resolve
-from argus_core.spec import parse_spec
 
 __all__ = [
     "ATTRS_BUILD_ORDER",
@@ -45,14 +51,12 @@ ATTRS_BUILD_ORDER = ("nn_module", "optimizer", "loss", "device", "prediction_tra
 TRAIN_ATTRS = frozenset(ATTRS_BUILD_ORDER)
 PREDICT_ATTRS = frozenset({"nn_module", "device", "prediction_transform"})
 
-DEFAULT_ATTRIBUTE_VALUES: dict[str, Any] = {
-    "nn_module": None,
-    "optimizer": pytorch_optimizers,
-    "loss": pytorch_losses,
-    "device": torch.device("cpu"),
-    "prediction_transform": Identity,
-}
-"""What a class offers whose attribute is not set."""
+# What argus_core asks a model for while it runs; pytorch-argus has none of these names.
+_NEEDED = frozenset(
+    "evaluation extra_state forward_loss is_finite load_step_state move_to step_state traits "
+    "transform_prediction".split()
+)
+_KEPT = frozenset({"parts", "step_parts"})
 
 
 class BuildModel(argus_core.Model, name="argus.BuildModel"):
@@ -65,6 +69,7 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
     """
 
     device: Any = None
+    _is_built = False
 
     def __init__(self, params: Mapping[str, Any], build_order: Iterable[str] = ATTRS_BUILD_ORDER) -> None:
         self.build_order: Sequence[str] = tuple(build_order)
@@ -72,6 +77,15 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         for slot in KIND_OF_PART.keys() - set(self.build_order):
             setattr(self, slot, None)
         super().__init__(params)
+        self._is_built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if (name in _NEEDED and not callable(value)) or (name in _KEPT and self._is_built):
+            raise BuildError(
+                f"{type(self).__name__} sets self.{name}, which argus_core.Model needs for itself; give the "
+                "attribute another name"
+            )
+        super().__setattr__(name, value)
 
     def build_logger(self) -> logging.Logger:
         """Return a logger of the model's own, which writes to the standard output."""
@@ -192,86 +206,15 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
             component = resolve("transform", f"{BUILTIN}/Identity")  # what it comes to, by a name
             return Part("transform", "Identity", {}, component, Identity)
         try:
-            return _choose(slot, self._meta(slot), value, self._resolve)
+            return choose_part(slot, self._meta(slot), value, self._resolve)
         except ArgusError:
             if own is getattr(BuildModel, f"build_{slot}"):
                 raise
             return Part(KIND_OF_PART[slot], own.__qualname__, {}, None, own)  # knows what to do with it
 
     def _chosen(self, slot: str, meta: Any, params: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
-        part = _choose(slot, meta, params, self._resolve)
+        part = choose_part(slot, meta, params, self._resolve)
         return part.factory, dict(part.params)
-
-
-def choose_attribute_from_dict(attribute_meta: AttrMeta, attribute_params: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the class, or its name, that params choose of what a model's class offers, and its parameters.
-
-    Raises:
-        SpecError: they choose nothing that is offered.
-    """
-    if not isinstance(attribute_meta, Mapping):
-        if not isinstance(attribute_params, Mapping):
-            raise SpecError(
-                f"the model class fixes {attribute_meta!r}, and its params are {attribute_params!r}; give a "
-                "dict"
-            )
-        return attribute_meta, dict(attribute_params)
-    spec = parse_spec("model", attribute_params, "params")
-    if spec.name not in attribute_meta:
-        raise SpecError(
-            f"params name {spec.name!r}; the model class offers {', '.join(map(repr, attribute_meta))}"
-        )
-    return attribute_meta[spec.name], dict(spec.params)
-
-
-def cast_nn_module(nn_module: Any) -> Any:
-    """Return the class or function that builds a network."""
-    return _cast("nn_module", nn_module)
-
-
-def cast_optimizer(optimizer: Any) -> Any:
-    """Return the class or function that builds an optimizer, by its name too."""
-    return _cast("optimizer", optimizer)
-
-
-def cast_loss(loss: Any) -> Any:
-    """Return the class or function that builds a loss, by its name too."""
-    return _cast("loss", loss)
-
-
-def cast_prediction_transform(transform: Any) -> Any:
-    """Return the class or function that builds a prediction transform."""
-    return _cast("transform", transform)
-
-
-def cast_device(device: InputDevices) -> Devices:
-    """Return the device that is meant, or several.
-
-    Raises:
-        SpecError: it is none.
-        BuildError: this machine does not have it.
-    """
-    devices = resolve_devices(device)
-    return devices[0] if len(devices) == 1 else devices
-
-
-def _cast(kind: str, value: Any) -> Any:
-    if isinstance(value, str):
-        return resolve(kind, value).load()
-    if not callable(value):
-        raise SpecError(f"{kind} is {value!r}; give a class, a function that builds one, or a name")
-    return value
-
-
-def _choose(slot: str, meta: Any, value: Any, lookup: Callable[[str, str], argus_core.Component]) -> Part:
-    # The registry has torch's losses and optimizers, and the plugins' besides.
-    is_open = meta is DEFAULT_ATTRIBUTE_VALUES[slot] and not (slot == "prediction_transform" and value == {})
-    part = choose(KIND_OF_PART[slot], slot, None if is_open else meta, True, value, lookup)
-    if part is None:
-        raise BuildError(
-            f"params[{slot!r}] is None, so there is none to build; give its parameters or a name"
-        )
-    return part
 
 
 def _check_order(order: Sequence[str]) -> None:

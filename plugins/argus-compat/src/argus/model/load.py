@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -91,13 +92,14 @@ def load_model(
     _check_class(name, path)
     params = change_params_func({**saved.params(), **changes, **kwargs})
     optimizer_state, _ = saved.optimizer_state()
-    nn_state, optimizer_state = change_state_dict_func(saved.module_state("nn_module"), optimizer_state)
-    changed = {
-        "model_name": name,
-        "params": params,
-        "nn_state_dict": nn_state,
-        "optimizer_state_dict": optimizer_state,
-    }
+    states = change_state_dict_func(saved.module_state("nn_module"), optimizer_state)
+    if not isinstance(states, tuple | list) or len(states) != 2:
+        raise SpecError(
+            f"change_state_dict_func returned {reprlib.repr(states)}; return the network's state dict and "
+            "the optimizer's, or None for it"
+        )
+    changed = {"model_name": name, "params": params}
+    changed |= zip(("nn_state_dict", "optimizer_state_dict"), states, strict=True)
     return cast("Model", argus_core.load_model(path, state_load_func=lambda _: changed))
 
 
