@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from blobs import ConvNet, Dense, loaders
 from torch import nn
 
@@ -124,6 +126,38 @@ def test_callbacks_and_metrics_of_a_script_work_in_argus_core(tmp_path: Path) ->
     assert "val_mean" in metrics
     assert count.count == 8
     assert {"0.safetensors", "1.safetensors", "log.csv"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_metric_of_argus_core_may_have_several_values(model: argus.Model) -> None:
+    class Extremes(argus_core.Metric):
+        name = "extremes"
+        several = True
+
+        def update(self, step_output: Any) -> None:
+            self.seen = step_output["prediction"]
+
+        def compute(self) -> dict[str, float]:
+            return {"least": float(self.seen.min()), "most": float(self.seen.max())}
+
+    metrics = model.validate(loaders()[1], metrics=[Extremes()])
+    assert metrics["val_extremes_least"] < metrics["val_extremes_most"]
+
+
+def _validate_alone(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    if rank == 0:
+        small = SmallModel({})
+        small.logger.disabled = True
+        small.fit(*loaders(), metrics=["accuracy"])
+    dist.destroy_process_group()
+
+
+def test_one_process_of_several_may_run_alone(tmp_path: Path) -> None:
+    processes = mp.start_processes(
+        _validate_alone, (str(tmp_path),), nprocs=2, join=False, start_method="fork"
+    )
+    assert processes is not None
+    assert processes.join(timeout=60) or processes.join(timeout=60)
 
 
 def test_step_is_a_key_of_ones_own(model: argus.Model) -> None:

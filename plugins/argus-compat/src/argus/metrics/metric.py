@@ -128,8 +128,14 @@ def _direction(monitor: str) -> str:
 
 
 def _compute(state: argus_core.State, metric: argus_core.Metric) -> None:
+    """Put a metric's value among the state's; processes do not meet for it, as one may validate alone."""
+    name = f"{state.phase}_{metric.name}"
     with torch.no_grad():
-        state.metrics[f"{state.phase}_{metric.name}"] = metric.compute()
+        value: Any = metric.compute()
+    if metric.several and isinstance(value, Mapping):
+        state.metrics.update({f"{name}_{key}": each for key, each in value.items()})
+    else:
+        state.metrics[name] = value
 
 
 def _register(cls: type[Metric]) -> None:
