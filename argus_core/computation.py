@@ -44,7 +44,7 @@ def compute_all(metrics: Sequence[Metric], phase: str, device: torch.device) -> 
 @contextmanager
 def _merged(metrics: Sequence[Metric], device: torch.device) -> Iterator[None]:
     """Give each metric the state of all processes for a while."""
-    if process_count() == 1:
+    if not metrics or process_count() == 1:  # an engine without metrics may run in one process alone
         yield
         return
     own = {metric.name: metric.state_dict() for metric in metrics}

@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -75,6 +75,9 @@ class Model:
     prediction_transform: Any = None
     step: Any = None
 
+    build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
+    """The optimizer holds on to the parameters as they are, so the device comes before it."""
+
     # What load_model has already looked up, so that a checkpoint's names win over later registrations.
     bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
     # How load_model has the network built: called with build_nn_module and the part.
@@ -88,22 +91,74 @@ class Model:
         _register(cls, name or cls.__name__)
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        cls = type(self)
-        self.logger = logging.getLogger("argus_core.run")
-        self.params = check_params(params, open_ended=cls is not Model)
-        self.parts: dict[str, Part | None] = {
-            slot: choose(kind, slot, getattr(cls, slot), slot in params, params.get(slot), self._resolve)
-            for slot, kind in KIND_OF_PART.items()
-        }
-        self.step_parts = choose_steps(cls.step, self.params, self._resolve)
+        self.logger = self.build_logger()
+        self.params = self.check_params(params)
+        self.parts = self.choose_parts()
+        self.step_parts = self.choose_steps()
         load_all([*self.parts.values(), *self.step_parts])
         self._check_overrides()
         self._composed = Composed(build_strategies(self.step_parts))
         self._update: Update | None = None
-        self._build()
+        for slot in self.build_order:
+            self.build_slot(slot)
         self._composed.check(self)
 
-    # Building: each method may be overridden and gets the factory and its parameters.
+    # Choosing and building; each method may be overridden. Those for a part get its factory and parameters.
+
+    def build_logger(self) -> logging.Logger:
+        """Return the logger for the messages of callbacks."""
+        return logging.getLogger("argus_core.run")
+
+    def check_params(self, params: Any) -> dict[str, Any]:
+        """Return the model's own copy of ``params``.
+
+        Raises:
+            ParamsError: they are not plain data.
+            SpecError: they are no dict, or have a key that nobody reads.
+        """
+        return check_params(params, open_ended=type(self) is not Model)
+
+    def choose_parts(self) -> dict[str, Part | None]:
+        """Return what ``self.params`` choose of what the class offers, and ``None`` for what is left out."""
+        parts = {
+            slot: choose(
+                kind,
+                slot,
+                getattr(type(self), slot),
+                slot in self.params,
+                self.params.get(slot),
+                self._resolve,
+            )
+            for slot, kind in KIND_OF_PART.items()
+        }
+        if parts["nn_module"] is None:
+            raise SpecError("params['nn_module'] is missing; name a network: argus list nn_module")
+        return parts
+
+    def choose_steps(self) -> list[Part]:
+        """Return the step strategies that ``self.params`` or the class choose."""
+        return choose_steps(type(self).step, self.params, self._resolve)
+
+    def build_slot(self, slot: str) -> None:
+        """Build what ``slot`` of `build_order` names and put it into the attribute of that name."""
+        if slot == "device":
+            self.set_device(self.params.get("device", "auto"))
+            return
+        part = self.parts[slot]
+        built = None
+        if part is not None:
+            # Said anew for each: a part may itself build a whole model, which nothing overwrites.
+            with initial_values(wanted=slot not in self.overwritten):
+                built = self.build_part(slot, part)
+            _check_built(part, slot, built)
+        setattr(self, slot, built)
+
+    def build_part(self, slot: str, part: Part) -> Any:
+        """Return the part, built by the method for ``slot``."""
+        build = getattr(self, f"build_{slot}")
+        if slot == "nn_module" and self.restore_network is not None:
+            return self.restore_network(build, part)
+        return build(part.factory, dict(part.params))
 
     def build_nn_module(self, factory: Callable[..., nn.Module], params: Mapping[str, Any]) -> nn.Module:
         """Return the network."""
@@ -338,7 +393,10 @@ class Model:
 
     def set_device(self, device: Any) -> None:
         """Move network, loss and optimizer state to a device, or to a list of CUDA devices."""
-        devices = self.build_device(device)
+        self.move_to(self.build_device(device))
+
+    def move_to(self, devices: torch.device | Sequence[torch.device]) -> None:
+        """Move network, loss and optimizer state to devices that are known to exist."""
         self._devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.device = self._devices[0]
         module = self.get_nn_module().to(self.device)
@@ -441,24 +499,6 @@ class Model:
     def _resolve(self, kind: str, name: str) -> registry.Component:
         return self.bindings.get((kind, name)) or registry.resolve(kind, name)
 
-    def _build(self) -> None:
-        for slot in ("nn_module", "loss", "optimizer", "prediction_transform"):
-            part = self.parts[slot]
-            built = None if part is None else self._build_part(slot, part)
-            if part is not None:
-                _check_built(part, slot, built)
-            setattr(self, slot, built)
-            if slot == "loss":  # before the optimizer, which holds on to the parameters as they are
-                self.set_device(self.params.get("device", "auto"))
-
-    def _build_part(self, slot: str, part: Part) -> Any:
-        build = getattr(self, f"build_{slot}")
-        # Said anew for each: a part may itself build a whole model, which nothing overwrites.
-        with initial_values(wanted=slot not in self.overwritten):
-            if slot == "nn_module" and self.restore_network is not None:
-                return self.restore_network(build, part)
-            return build(part.factory, dict(part.params))
-
     def _call(
         self, slot: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
     ) -> Any:
@@ -473,8 +513,6 @@ class Model:
         return self._update
 
     def _check_overrides(self) -> None:
-        if self.parts["nn_module"] is None:
-            raise SpecError("params['nn_module'] is missing; name a network: argus list nn_module")
         others = [part.label for part in self.step_parts if part.name != "default"]
         if others and type(self).train_step is not Model.train_step:
             raise ConflictError(

@@ -21,8 +21,8 @@ __all__ = ["leaves_network_alone", "restore_network"]
 
 # What of a model class is called once the network is built, up to the end of __init__.
 _AFTER_THE_NETWORK = (
-    "__init__ __setattr__ _build _build_part build_device build_loss build_optimizer "
-    "build_prediction_transform get_nn_module set_device"
+    "__init__ __setattr__ build_device build_loss build_optimizer build_order build_part "
+    "build_prediction_transform build_slot get_nn_module move_to set_device"
 ).split()
 
 # What of torch's own takes part in loading a state overwrites all that it has.
