@@ -251,7 +251,7 @@ class Model:
         update = self._update or self._compile()
         if self.optimizer is None:
             self._check_ready("train", "loss", "optimizer")
-        if update.is_evaluating:  # a callback trains while others evaluate
+        if update.held is not None:  # a callback trains while others evaluate
             with update.training_context():
                 return self.train_step(batch, state)
         if not self.nn_module.training:

@@ -47,8 +47,13 @@ def mean_divisor(loss: Any, batch: Any) -> float | Tensor:
 
 def mean_divisors(loss: Any, batches: Sequence[Any], sizes: Sequence[int]) -> Sequence[float | Tensor]:
     """Return the `mean_divisor` of each of ``batches``; ``sizes`` are their samples, if they are known."""
-    if sizes and type(loss) in _TORCHS and not isinstance(loss, _CLASS_WEIGHTED):
-        return sizes
+    if sizes and type(loss) in _TORCHS:
+        if not isinstance(loss, _CLASS_WEIGHTED):
+            return sizes
+        if loss.weight is None:
+            counts = _few_kept(batches, loss.ignore_index)
+            if counts is not None:
+                return counts
     return [mean_divisor(loss, batch) for batch in batches]
 
 
@@ -67,10 +72,22 @@ def weigh(loss: Tensor, share: float | Tensor) -> Tensor:
     return torch.where(share > 0, loss, torch.zeros_like(loss)) * share.to(loss.dtype)
 
 
+def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
+    """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
+    counts = []
+    for batch in batches:
+        target = batch[1] if type(batch) is tuple and len(batch) == 2 else None
+        if type(target) is not Tensor or target.dtype != torch.int64 or target.ndim != 1 or not target.is_cpu:
+            return None
+        size = target.numel()
+        if size > _FEW:
+            return None
+        counts.append(size - target.tolist().count(ignored))
+    return counts
+
+
 def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
     ignored, weight = loss.ignore_index, loss.weight
-    if weight is None and target.is_cpu and target.ndim == 1 and len(target) <= _FEW:
-        return len(target) if ignored is None else len(target) - target.tolist().count(ignored)
     kept = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
     dtype = widest_float(target.device)
     if weight is not None:

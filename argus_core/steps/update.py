@@ -47,6 +47,8 @@ class Update:
     Attributes:
         model: the model that is trained.
         window_size: how many loader batches make one update.
+        held: the contexts of the evaluation that is going on, in which the network is as validation and
+            prediction see it.
         micro_batches: what the current window was split into, on the device.
     """
 
@@ -80,7 +82,7 @@ class Update:
         self._samples = 0
         self._loss: Tensor | None = None
         self._prepared: Sequence[Any] = ()
-        self._held: ExitStack | None = None  # the contexts of the evaluation that is going on
+        self.held: ExitStack | None = None
         shaping = (slots[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
         self._is_plain = not any(shaping) and len(self._prepare) == 1
 
@@ -226,34 +228,29 @@ class Update:
     @contextmanager
     def evaluation_context(self) -> Iterator[None]:
         """Hold the context for a whole validation or prediction; one inside another adds nothing."""
-        if self._held is not None or not self._evaluation:  # weights that are swapped twice are the old ones
+        if self.held is not None or not self._evaluation:  # weights that are swapped twice are the old ones
             yield
             return
-        with ExitStack() as self._held:
+        with ExitStack() as self.held:
             try:
-                self._enter_evaluation(self._held)
+                self._enter_evaluation(self.held)
                 yield
             finally:
-                self._held = None
-
-    @property
-    def is_evaluating(self) -> bool:
-        """Whether the network is as validation and prediction see it."""
-        return self._held is not None
+                self.held = None
 
     @contextmanager
     def training_context(self) -> Iterator[None]:
         """Leave the evaluation that is going on, if any: the model is for now as it is trained."""
-        held = self._held
+        held = self.held
         if held is None:
             yield
             return
-        self._held = None  # an evaluation in here is one of its own
+        self.held = None  # an evaluation in here is one of its own
         held.close()
         try:
             yield
         finally:
-            self._held = held
+            self.held = held
             self._enter_evaluation(held)
 
     def _enter_evaluation(self, stack: ExitStack) -> None:

@@ -90,8 +90,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Ignored targets count nothing where they are few, either.",
             "reduction.py",
-            " - target.tolist().count(ignored)",
-            "",
+            "size - target.tolist().count(ignored)",
+            "size",
             "test_reduction.py::test_a_micro_batch_with_nothing_but_ignored_targets_counts_nothing",
         ),
         Mutation(
