@@ -631,7 +631,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A checkpoint written within a validation has the trained weights, too.",
             "steps/update.py",
-            "        held = self._held\n",
+            "        held = self.held\n",
             "        held = None\n",
             "test_ema.py::test_what_is_saved_within_a_validation_has_the_trained_weights",
         ),
