@@ -69,11 +69,11 @@ READING_ORDER = (
     "config",
     "data_files",
     "data",
+    "examination",
     "testing",
     "prediction",
     "run_directory",
     "run",
-    "examination",
     "scaffold",
     "cli",
 )

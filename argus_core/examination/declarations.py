@@ -15,7 +15,7 @@ from argus_core.distributions import Entry, Installed, Metadata, Problem, all_me
 from argus_core.errors import near
 from argus_core.examination.fault import Fault, split_message
 
-__all__ = ["ambiguous_names", "copies", "correct_entry_point", "declarations", "pins"]
+__all__ = ["ambiguous_names", "copies", "correct_entry_point", "declarations", "misspelled_groups", "pins"]
 
 _GROUPS = (*(GROUP + kind for kind in KINDS), REMOVED)
 _ALIKE = 0.75
@@ -29,8 +29,13 @@ def declarations(path: Sequence[str] | None = None) -> Iterator[Fault]:
             yield Fault("metadata", (item.origin,), "metadata", item.reason, fix)
         else:
             yield from _declarations(item)
+    yield from misspelled_groups(path=path)
+
+
+def misspelled_groups(provider: str | None = None, path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the groups, of one distribution or of all, that nothing reads and that are nearly one of ours."""
     for item in installed("", path):
-        if isinstance(item, Installed):
+        if isinstance(item, Installed) and provider in (None, item.name):
             yield from _misspelled_groups(item)
 
 
