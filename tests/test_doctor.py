@@ -106,6 +106,24 @@ def test_what_cannot_be_told_without_building_is_a_note(report: Report) -> None:
     assert (note in report.notes) == HAS_TORCH
 
 
+def test_a_callback_whose_class_listens_to_nothing_is_a_note(
+    alone: Callable[..., Report], fake_distribution: Any
+) -> None:
+    source = (
+        "from argus_core import Callback\n"
+        "class Deaf(Callback):\n"
+        "    def on_epoch_complete(self, trainer): ...\n"
+    )
+    fake_distribution("medseg", "1.0", {"callback": {"unheard": "medseg:Deaf"}}, {"medseg": source})
+    report = alone("medseg")
+    assert report.faults == ()
+    (note,) = report.notes
+    assert note == (
+        "callback 'unheard' of medseg 1.0: its hooks are checked when it is built: "
+        "its class has no method named after an event"
+    )
+
+
 def test_good_plugins_work_beside_the_bad_ones(site: Path) -> None:
     kinds = {"good-loss/good": "loss"} | ({"good-strategy/good": "step"} if HAS_TORCH else {})
     code = (

@@ -24,6 +24,10 @@ _SLOTS: dict[str, list[str]] = {
 _ALIKE = 0.8
 
 
+class _Untold(LookupError):
+    """It cannot be told before the component is built."""
+
+
 def misspelled_hooks(component: Component, factory: Factory) -> Iterator[str]:
     """Yield what is wrong with the hooks of a strategy's or a callback's class, the right one named.
 
@@ -34,13 +38,15 @@ def misspelled_hooks(component: Component, factory: Factory) -> Iterator[str]:
     if check is None:
         return
     if not isinstance(factory, type):
-        raise LookupError("it is built by a function")
+        raise _Untold("it is built by a function")
     try:
         bare: Any = object.__new__(factory)
         check(component, bare)
         yield from _unmarked(bare) if component.kind == "step" else ()
     except BuildError as error:
         yield str(error)
+    except _Untold:
+        raise
     except Exception as error:
         raise LookupError(f"an instance without its __init__ raises {type(error).__name__}") from error
 
@@ -54,7 +60,8 @@ def _check_strategy(component: Component, bare: Any) -> None:
 def _check_callback(component: Component, bare: Any) -> None:
     from argus_core.events import Audience
 
-    Audience([bare])
+    if not any(Audience([bare]).handlers.values()):
+        raise _Untold("its class has no method named after an event")
 
 
 def _unmarked(strategy: Any) -> Iterator[str]:

@@ -243,13 +243,22 @@ def _register(manager: pluggy.PluginManager, strategy: Strategy) -> None:
     marked = [_check_method(manager, strategy, name) for name in dir(strategy.instance)]
     if not any(marked):
         raise BuildError(
-            f"{strategy.label} implements no slot; mark a method named after one with hookimpl "
-            f"({', '.join(SLOTS)})"
+            f"{strategy.label} implements no slot{_nearly(strategy)}; mark a method named after one with "
+            f"hookimpl ({', '.join(SLOTS)})"
         )
     try:
         manager.register(strategy.instance)
     except pluggy.PluginValidationError as error:
         raise BuildError(_wrong_arguments(strategy, error)) from error
+
+
+def _nearly(strategy: Strategy) -> str:
+    """Return which method of a strategy without slots is likely meant as one, or ``""``."""
+    for name, method in vars(type(strategy.instance)).items():
+        hint = "" if name.startswith("_") or not inspect.isfunction(method) else near(name, SLOTS)
+        if hint:
+            return f": {name!r} is none{hint}"
+    return ""
 
 
 def _check_method(manager: pluggy.PluginManager, strategy: Strategy, name: str) -> bool:
