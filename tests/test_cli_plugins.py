@@ -251,6 +251,16 @@ def test_doctor_shows_what_is_switched_off(doctor: Any, monkeypatch: pytest.Monk
     assert result.output == f"note: {note}\nno faults; 0 components of 0 providers loaded\n"
 
 
+def test_doctor_writes_what_a_plugin_says_in_letters_that_nobody_can_encode(
+    doctor: Any, fake_distribution: Any
+) -> None:
+    source = r"raise ValueError('\ud800 is half a letter')"
+    fake_distribution("oddseg", "1.0", {"loss": {"odd": "oddseg:Focal"}}, {"oddseg": source})
+    result = doctor("--provider", "oddseg")
+    assert result.exit_code == 1
+    assert r"cannot be imported: ValueError: \ud800 is half a letter (" in result.output
+
+
 def test_doctor_is_read_by_programs_as_json(doctor: Any) -> None:
     result = doctor("--provider", "badseg", "--json")
     record = json.loads(result.output)

@@ -7,7 +7,9 @@ is not built in is a component of kind ``command``: metadata are read only when 
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +68,7 @@ class Commands(click.Group):
         return f"no command {name!r}{hint}"
 
     def invoke(self, ctx: click.Context) -> Any:
+        _write_any_text()
         with _plain_warnings():
             try:
                 return super().invoke(ctx)
@@ -149,6 +152,15 @@ def _traceback_option() -> click.Option:
         callback=remember,
         help="Show where an error was raised (also: ARGUS_TRACEBACK=1).",
     )
+
+
+def _write_any_text() -> None:
+    """Let standard output write with backslashes what it cannot encode, as standard error does.
+
+    What plugins say and what files are called may have characters that the terminal has not.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
