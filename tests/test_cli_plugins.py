@@ -243,6 +243,15 @@ def test_doctor_shows_each_fault_with_its_fix_and_exits_with_1(doctor: Any) -> N
     assert result.output == f"{BAD}1 fault; 2 components of 2 providers loaded\n"
 
 
+def test_doctor_shows_faults_that_are_alike_once(fake_distribution: Any) -> None:
+    modules = {"manyseg": "raise RuntimeError('older')"}
+    fake_distribution("manyseg", "1.0", {"loss": {f"loss{i}": f"manyseg:L{i}" for i in range(5)}}, modules)
+    result = argus("doctor", "--provider", "manyseg")
+    assert "\n  loss 'loss0', loss 'loss1', loss 'loss2' and 2 more: cannot be imported: " in result.output
+    assert result.output.count("fix:") == 1
+    assert result.output.endswith("5 faults; 5 components of 1 providers loaded\n")
+
+
 def test_doctor_shows_what_is_switched_off(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARGUS_DISABLE_PLUGINS", "badseg")
     result = doctor("--provider", "badseg")

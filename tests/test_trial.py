@@ -45,6 +45,14 @@ def test_fault_is_found_by_a_trial(
     assert is_like(finding["fix"], expected["fix"])
 
 
+def test_error_in_what_a_plugin_is_built_on_is_not_put_down_to_the_plugin(fake_distribution: Any) -> None:
+    modules = {"medseg": "import older\nclass Focal: ...", "older": "raise RuntimeError('made for others')"}
+    fake_distribution("medseg", modules=modules)
+    (finding,) = try_component(Component.declared("loss", "focal", ("medseg", "1.0"), "medseg:Focal"))
+    assert "cannot be imported: RuntimeError: made for others" in finding["problem"]
+    assert finding["fix"] == "upgrade or reinstall medseg and what it requires: one of these does not import"
+
+
 def test_import_is_told_before_the_rest(fake_distribution: Any) -> None:
     fake_distribution("medseg", modules={"medseg": "class Focal: ..."})
     told: list[str] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import functools
-import importlib
+import importlib.util
 import inspect
 import json
 import os
@@ -140,8 +140,10 @@ def _broken(component: Component, error: BaseException) -> Finding:
         fix = f"install the package that provides {root!r}, or upgrade {provider}"
     elif isinstance(error, SyntaxError):
         fix = f"correct {where}, or upgrade {provider}: it may be made for another Python"
-    else:
+    elif _is_own(where, component):
         fix = f"correct {where}, or upgrade or reinstall {provider}"
+    else:  # such as two packages of which one was built for another version of the other
+        fix = f"upgrade or reinstall {provider} and what it requires: one of these does not import"
     return {"sort": "import", "problem": f"cannot be imported: {said} ({where})", "fix": fix}
 
 
@@ -155,6 +157,16 @@ def _raised_at(error: BaseException) -> str:
         if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<frozen")
     ]
     return places[-1] if places else "its module"
+
+
+def _is_own(where: str, component: Component) -> bool:
+    """Return whether a place is in the package that a component is declared to be in."""
+    root = component.target.partition(":")[0].partition(".")[0]
+    spec = importlib.util.find_spec(root)
+    if spec is None:
+        return False
+    folders = [os.path.join(folder, "") for folder in spec.submodule_search_locations or ()]
+    return where.startswith((*folders, f"{spec.origin}:"))
 
 
 def _place(factory: Factory) -> str | None:

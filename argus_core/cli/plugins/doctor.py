@@ -18,10 +18,14 @@ from argus_core.errors import near
 from argus_core.pins import NO_PINS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from argus_core.examination.fault import Fault
     from argus_core.examination.isolation import Outcome
 
 __all__ = ["command"]
 
+_SHOWN = 3
 _DEFAULT = click.core.ParameterSource.DEFAULT
 
 
@@ -87,13 +91,26 @@ def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
         return not report.faults
     for origins, faults in groupby(report.faults, key=lambda fault: fault.providers):
         click.echo(" and ".join(origins) or "this project")
-        for fault in faults:
-            click.echo(f"  {fault.subject}: {fault.problem}\n    fix: {fault.fix}")
+        for (problem, fix), alike in _alike(faults).items():
+            click.echo(f"  {_listed(alike)}: {problem}\n    fix: {fix}")
     for note in report.notes:
         click.echo(f"note: {note}")
     loaded = f"{report.components} components of {report.providers} providers loaded"
     click.echo(f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}; {loaded}")
     return not report.faults
+
+
+def _alike(faults: Iterable[Fault]) -> dict[tuple[str, str], list[str]]:
+    """Return subjects by problem and fix: one package that does not import may break hundreds."""
+    subjects: dict[tuple[str, str], list[str]] = {}
+    for fault in faults:
+        subjects.setdefault((fault.problem, fault.fix), []).append(fault.subject)
+    return subjects
+
+
+def _listed(subjects: list[str]) -> str:
+    more = f" and {len(subjects) - _SHOWN} more" if len(subjects) > _SHOWN else ""
+    return ", ".join(subjects[:_SHOWN]) + more
 
 
 def _show_progress(outcome: Outcome) -> None:

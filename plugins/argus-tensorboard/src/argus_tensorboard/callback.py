@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as session_summaries
@@ -41,6 +42,7 @@ class TensorBoard(Callback):
     """
 
     name = "tensorboard"
+    checked_with: ClassVar[Mapping[str, Any]] = {"params": {"log_dir": "events"}}
 
     def __init__(
         self,
