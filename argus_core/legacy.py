@@ -22,6 +22,8 @@ _MAX_VALUES = 2**20
 def is_legacy(file_path: Path) -> bool:
     """Return whether the file is an archive or a pickle as `torch.save` writes them."""
     try:
+        if not file_path.is_file():  # opening a pipe waits for its other end
+            return False
         with file_path.open("rb") as file:
             start = file.read(9)
     except (OSError, ValueError):  # of a name that no file can have

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from argus_core import (
     UnsafeCheckpointError,
     load_model,
 )
+from argus_core.conversion import export
 from argus_core.legacy import read_legacy
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -135,6 +139,23 @@ def test_a_pth_of_another_form_is_refused(change: dict[str, Any], tmp_path: Path
 def test_a_path_that_no_file_can_have_is_refused() -> None:
     with pytest.raises(CheckpointError, match="null byte"):
         load_model("a\0b")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")
+@pytest.mark.parametrize("read", [load_model, lambda path: export(path, path.with_name("out.pt"))])
+def test_a_pipe_is_refused_without_waiting_for_it(read: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    os.mkfifo(path)
+    # Else a reader that waits would wait for ever.
+    writer = threading.Timer(20, lambda: os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK)))
+    writer.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(CheckpointError, match="it is not an ordinary file; give the path of a file"):
+            read(path)
+        assert time.monotonic() - started < 15
+    finally:
+        writer.cancel()
 
 
 def test_a_pth_can_be_pinned_by_its_digest(tmp_path: Path) -> None:

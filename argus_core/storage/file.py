@@ -172,7 +172,8 @@ def _allocated(file: FileIO) -> int:
 
 def _near_files(path: Path) -> str:
     try:
-        return near(path.name, os.listdir(path.parent))
+        # A link that leads nowhere is in the list itself.
+        return near(path.name, [name for name in os.listdir(path.parent) if name != path.name])
     except OSError:
         return ""
 
