@@ -22,6 +22,7 @@ from argus_core import (
     MissingPluginError,
     Model,
     UnsafeCheckpointError,
+    legacy,
     load_model,
 )
 from argus_core.conversion import export
@@ -167,6 +168,27 @@ def test_a_pth_can_be_pinned_by_its_digest(tmp_path: Path) -> None:
     assert same_weights(load_model(path, sha256=digest), model)
     with pytest.raises(CorruptCheckpointError, match="old.pth"):
         load_model(path, sha256="0" * 64)
+
+
+@pytest.mark.parametrize("check", ["check_archive", "check_sha256"])
+def test_what_is_checked_is_what_is_read_even_if_it_is_replaced_meanwhile(
+    check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, models = tmp_path / "old.pth", [make_model(), make_model()]
+    nn.init.ones_(next(models[1].nn_module.parameters()))
+    for model, target in zip(models, (path, tmp_path / "other"), strict=True):
+        weights = model.nn_module.state_dict()
+        torch.save({"model_name": "Model", "params": model.params, "nn_state_dict": weights}, target)
+    checked = getattr(legacy, check)
+
+    def check_and_replace(*args: Any) -> None:
+        checked(*args)
+        (tmp_path / "other").replace(path)
+
+    monkeypatch.setattr(legacy, check, check_and_replace)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert same_weights(load_model(path, sha256=digest), models[0])
+    assert not same_weights(models[0], models[1])
 
 
 @pytest.mark.parametrize(
