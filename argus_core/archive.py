@@ -11,6 +11,7 @@ import pickletools
 import re
 import struct
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,18 +44,23 @@ _GLOBALS = re.compile(
 )
 
 
-def check_archive(file_path: Path) -> None:
+def check_archive(file_path: Path, file: BinaryIO | None = None) -> None:
     """Check that a file is an archive that `torch.load` can be given without harm.
+
+    Args:
+        file_path: its path.
+        file: itself, if it is open already; what is at the path may be another one by now.
 
     Raises:
         CorruptCheckpointError: it is damaged, or no archive at all.
         UnsafeCheckpointError: it would grow in memory, or asks for other objects than a state is made of.
     """
     try:
-        with file_path.open("rb") as file:
-            _check_end(file, file_path)
-            with zipfile.ZipFile(file) as archive:
-                _check_entries(archive, file_path)
+        with file_path.open("rb") if file is None else nullcontext(file) as opened:
+            _check_end(opened, file_path)
+            size = opened.seek(0, os.SEEK_END)
+            with zipfile.ZipFile(opened) as archive:
+                _check_entries(archive, file_path, size)
                 _check_pickles(archive, file_path)
     except CheckpointError:
         raise
@@ -95,7 +101,7 @@ def _bytes_at(file: BinaryIO, start: int, count: int) -> bytes:
     return file.read(count)
 
 
-def _check_entries(archive: zipfile.ZipFile, file_path: Path) -> None:
+def _check_entries(archive: zipfile.ZipFile, file_path: Path, size: int) -> None:
     """Refuse an archive that would grow in memory or whose entries are not what was written."""
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
@@ -105,7 +111,7 @@ def _check_entries(archive: zipfile.ZipFile, file_path: Path) -> None:
     if len({entry.filename for entry in entries}) < len(entries):
         raise UnsafeCheckpointError(f"{file_path} has two entries of one name; do not load it")
     claimed = sum(entry.file_size for entry in entries)
-    if claimed > file_path.stat().st_size or any(entry.file_size != entry.compress_size for entry in entries):
+    if claimed > size or any(entry.file_size != entry.compress_size for entry in entries):
         raise UnsafeCheckpointError(f"{file_path} claims more data than it has; do not load it")
     damaged = archive.testzip()
     if damaged is not None:

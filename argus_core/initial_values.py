@@ -40,12 +40,13 @@ _DUPLICATES = frozenset(("clone", "_to_copy"))
 
 _IS_META = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined]
 
-# Tensors go out by these without the dispatcher: as numbers, as memory, as bytes.
+# Tensors go out by these without the dispatcher: as numbers, as memory, as bytes, as text.
 _GUARDED = frozenset(
     getattr(torch.Tensor, name)
     for name in (
-        "__array__ __bool__ __complex__ __deepcopy__ __dlpack__ __float__ __index__ __int__ __reduce_ex__ "
-        "_typed_storage data_ptr item new new_tensor numpy share_memory_ storage tolist untyped_storage"
+        "__array__ __bool__ __complex__ __deepcopy__ __dlpack__ __float__ __format__ __index__ __int__ "
+        "__reduce_ex__ __repr__ _typed_storage data_ptr item new new_tensor numpy share_memory_ storage "
+        "tolist untyped_storage"
     ).split()
 ) | {torch.tensor, torch.as_tensor, torch.asarray, _IS_META}
 
@@ -187,6 +188,15 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stopped = True
         raise _ValuesNeeded
 
+    def leave_out(self, tensor: Tensor) -> None:
+        """Note that a tensor lacks its values, or end building if others may read them in its memory.
+
+        Memory that torch has not allocated may outlive every tensor on it: that of an array, of a file.
+        """
+        if not tensor.untyped_storage().resizable():
+            self.stop()
+        self.left_out.add(tensor)
+
     def _draw(self, sort: _Sort, func: Any, args: Any, kwargs: Any) -> Any:
         if sort is _Sort.OTHER_RANDOM or kwargs.get("generator") is not None:  # which others may draw from
             self.stop()
@@ -197,7 +207,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = torch.empty(args[0], **kwargs)
         else:
             result = torch.empty_like(args[0], **kwargs)
-        self.left_out.add(result)
+        self.leave_out(result)
         return result
 
     def _follow(self, sort: _Sort, func: Any, args: Any, kwargs: Any) -> Any:
@@ -206,19 +216,19 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if sort is _Sort.VIEW:
             return func(*args, **kwargs)
         if sort is _Sort.COPY or (sort is _Sort.CHANGE and args[0] in self.left_out):
-            self.left_out.add(args[0])
+            self.leave_out(args[0])
             return args[0]
         if sort is _Sort.DUPLICATE:
             options = {key: value for key, value in kwargs.items() if key != "non_blocking"}
             result = torch.empty_like(args[0], **options)
-            self.left_out.add(result)
+            self.leave_out(result)
             return result
         for tensor in _tensors((args, kwargs)):
             if tensor in self.left_out:
                 self.left_out.zero(tensor)
         result = func(*args, **kwargs)
         for tensor in (*_tensors(result), *_written(func, args, kwargs)):
-            self.left_out.add(tensor)
+            self.leave_out(tensor)
         return result
 
 
@@ -239,7 +249,7 @@ class _Exits(TorchFunctionMode):
             elif _draws_from_truncated_normal(sys._getframe(1)):
                 # It draws until all values lie within bounds; of tensors without memory it leaves the values.
                 if not func(*args):
-                    left_out.add(args[0])
+                    self._watch.leave_out(args[0])
                 return True
         return func(*args, **kwargs)
 

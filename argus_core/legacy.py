@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from argus_core.archive import check_archive
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
+from argus_core.storage.file import check_sha256, open_file
 
 __all__ = ["is_legacy", "read_legacy"]
 
@@ -22,6 +25,8 @@ _MAX_VALUES = 2**20
 def is_legacy(file_path: Path) -> bool:
     """Return whether the file is an archive or a pickle as `torch.save` writes them."""
     try:
+        if not file_path.is_file():  # opening a pipe waits for its other end
+            return False
         with file_path.open("rb") as file:
             start = file.read(9)
     except (OSError, ValueError):  # of a name that no file can have
@@ -32,36 +37,49 @@ def is_legacy(file_path: Path) -> bool:
     return start[:2] == b"PK" or (start[:1] == b"\x80" and file_path.suffix in (".pth", ".pt"))
 
 
-def read_legacy(file_path: Path) -> dict[str, Any]:
+def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Return what the file holds, with tensors on the CPU.
 
     That is ``model_name``, ``params``, ``nn_state_dict`` and perhaps ``optimizer_state_dict``. The
     archive is checked first and then read by torch's restricted unpickler, which builds tensors and
-    plain data only.
+    plain data only. What is checked is what is read, even if another file takes its name meanwhile.
+
+    Args:
+        file_path: the file.
+        sha256: the whole file's SHA-256 in hexadecimal, if it must be that very file.
 
     Raises:
         CorruptCheckpointError: the archive is damaged.
         UnsafeCheckpointError: it is compressed, lies about its size, or asks for other objects.
         CheckpointError: it is not a pytorch-argus checkpoint.
     """
-    check_archive(file_path)
-    try:
-        state = torch.load(file_path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler's errors have many types; all mean the same here
-        raise UnsafeCheckpointError(
-            f"{file_path} does not hold tensors and plain data as torch.save writes them "
-            f"({str(error).partition(chr(10))[0]}); save it again from code that you trust"
-        ) from error
+    with open_file(file_path) as file:
+        if sha256 is not None:
+            check_sha256(file_path, sha256, file)
+        check_archive(file_path, file)
+        file.seek(0)
+        state = _unpickled(file, file_path)
+        size = os.fstat(file.fileno()).st_size
     if not isinstance(state, dict) or any(key not in state for key in _KEYS):
         raise CheckpointError(
             f"{file_path} is no pytorch-argus checkpoint: it lacks {', '.join(_KEYS)}; "
             "read it with torch.load(weights_only=True), or give state_load_func"
         )
-    _check_sizes(state, file_path)
+    _check_sizes(state, file_path, size)
     return state
 
 
-def _check_sizes(state: dict[str, Any], file_path: Path) -> None:
+def _unpickled(file: FileIO, file_path: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler's errors have many types; all mean the same here
+        raise UnsafeCheckpointError(
+            f"{file_path} does not hold tensors and plain data as torch.save writes them "
+            f"({str(error).partition(chr(10))[0]}); save it again from code that you trust"
+        ) from error
+
+
+def _check_sizes(state: dict[str, Any], file_path: Path, size: int) -> None:
     """Refuse tensors and containers that would take more memory, once they are copied, than the file has."""
     scales = _Scales()
     try:
@@ -72,7 +90,7 @@ def _check_sizes(state: dict[str, Any], file_path: Path) -> None:
         raise UnsafeCheckpointError(
             f"{file_path} has more than {_MAX_LEVELS} levels, or something that holds itself; do not load it"
         ) from None
-    if values > _MAX_VALUES or max(copied, scales.largest) > file_path.stat().st_size:
+    if values > _MAX_VALUES or max(copied, scales.largest) > size:
         raise UnsafeCheckpointError(f"{file_path} claims more data than it has; do not load it")
 
 

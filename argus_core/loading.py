@@ -95,9 +95,13 @@ def load_model(
         params["device"] = device
     path = Path(file_path)
     if state_load_func is not None or is_legacy(path):
-        if sha256 is not None:
-            check_sha256(path, sha256)
-        saved: AbstractSaved = SavedState(state_load_func(path) if state_load_func else read_legacy(path))
+        if state_load_func is None:
+            state: Mapping[str, Any] = read_legacy(path, sha256)
+        else:
+            if sha256 is not None:
+                check_sha256(path, sha256)
+            state = state_load_func(path)
+        saved: AbstractSaved = SavedState(state)
         return _load(saved, changes, params, model_name, change_params_func, change_state_dict_func)
     with CheckpointFile(path, sha256=sha256) as file:
         saved = SavedFile(file, verify)

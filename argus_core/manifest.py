@@ -50,6 +50,8 @@ MAX_LEVELS = 64
 MAX_VALUES = 2**19 + 2**15
 _TEXT_PER_VALUE = 32
 _PAYLOAD_PER_VALUE = 1024
+# From so many on, it is the tensors that take the room.
+_MANY_TENSORS = 2**13
 # Characters from which a text is not made a second time only to be compared.
 _LONG = 2**20
 
@@ -70,8 +72,18 @@ def dumps(manifest: dict[str, Any], payload: int = 0) -> bytes:
     _check_json(manifest, "manifest", MAX_LEVELS)
     text = _canonical(manifest)
     if why := _excess(text, payload):
-        raise ParamsError(f"the manifest {why}; keep large data in tensors or arrays")
+        raise ParamsError(f"the manifest {why}; {_remedy(manifest)}")
     return text.encode("ascii")
+
+
+def _remedy(manifest: dict[str, Any]) -> str:
+    tensors = manifest.get("tensors")
+    if not isinstance(tensors, dict) or len(tensors) < _MANY_TENSORS:
+        return "keep large data in tensors or arrays"
+    return (
+        f"it describes {len(tensors):,} tensors; save without the optimizer's state, or make one tensor "
+        "of many small ones"
+    )
 
 
 def loads(data: str | bytes, payload: int = 0) -> dict[str, Any]:

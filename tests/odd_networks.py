@@ -205,6 +205,26 @@ def an_array_of_numpys_making(module: nn.Module) -> None:
     module.total = float(np.asarray(weight(module).detach()).sum())
 
 
+def a_text(module: nn.Module) -> None:
+    module.text = str(weight(module))
+
+
+def a_text_in_a_text(module: nn.Module) -> None:
+    module.text = f"{weight(module)}"
+
+
+def memory_of_numpys(module: nn.Module) -> None:
+    memory = np.zeros(4, dtype=np.float32)
+    nn.init.normal_(torch.from_numpy(memory))
+    module.parts = torch.from_numpy(memory)
+
+
+def memory_of_numpys_that_is_copied_to(module: nn.Module) -> None:
+    memory = np.zeros((6, 4), dtype=np.float32)
+    torch.from_numpy(memory).copy_(weight(module).detach())
+    module.parts = torch.from_numpy(memory)
+
+
 def a_tensor_of_tensors(module: nn.Module) -> None:
     module.parts = torch.tensor([weight(module)[0, 0].detach(), 1.0])
 
@@ -342,7 +362,8 @@ DRAW_NUMBERS: dict[str, Build] = {
         a_comparison, a_pickle, a_deep_copy_of_a_tensor, a_storage, a_permutation, a_sparse_initialiser,
         a_handler_of_every_error, a_part_of_a_larger_memory, a_seed, a_seed_of_its_own,
         a_forward_with_dropout, running_statistics_outside_the_state, a_hook_that_changes_the_state,
-        a_tensor_class, a_generator_of_its_own,
+        a_tensor_class, a_generator_of_its_own, a_text, a_text_in_a_text, memory_of_numpys,
+        memory_of_numpys_that_is_copied_to,
     )
 } | {
     "orthogonal": lambda: parametrizations.orthogonal(nn.Linear(4, 4)),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,10 @@ from argus_core import (
     MissingPluginError,
     Model,
     UnsafeCheckpointError,
+    legacy,
     load_model,
 )
+from argus_core.conversion import export
 from argus_core.legacy import read_legacy
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -137,6 +142,23 @@ def test_a_path_that_no_file_can_have_is_refused() -> None:
         load_model("a\0b")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")
+@pytest.mark.parametrize("read", [load_model, lambda path: export(path, path.with_name("out.pt"))])
+def test_a_pipe_is_refused_without_waiting_for_it(read: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    os.mkfifo(path)
+    # Else a reader that waits would wait for ever.
+    writer = threading.Timer(20, lambda: os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK)))
+    writer.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(CheckpointError, match="it is not an ordinary file; give the path of a file"):
+            read(path)
+        assert time.monotonic() - started < 15
+    finally:
+        writer.cancel()
+
+
 def test_a_pth_can_be_pinned_by_its_digest(tmp_path: Path) -> None:
     path = tmp_path / "old.pth"
     model = make_model()
@@ -146,6 +168,27 @@ def test_a_pth_can_be_pinned_by_its_digest(tmp_path: Path) -> None:
     assert same_weights(load_model(path, sha256=digest), model)
     with pytest.raises(CorruptCheckpointError, match="old.pth"):
         load_model(path, sha256="0" * 64)
+
+
+@pytest.mark.parametrize("check", ["check_archive", "check_sha256"])
+def test_what_is_checked_is_what_is_read_even_if_it_is_replaced_meanwhile(
+    check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, models = tmp_path / "old.pth", [make_model(), make_model()]
+    nn.init.ones_(next(models[1].nn_module.parameters()))
+    for model, target in zip(models, (path, tmp_path / "other"), strict=True):
+        weights = model.nn_module.state_dict()
+        torch.save({"model_name": "Model", "params": model.params, "nn_state_dict": weights}, target)
+    checked = getattr(legacy, check)
+
+    def check_and_replace(*args: Any) -> None:
+        checked(*args)
+        (tmp_path / "other").replace(path)
+
+    monkeypatch.setattr(legacy, check, check_and_replace)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert same_weights(load_model(path, sha256=digest), models[0])
+    assert not same_weights(models[0], models[1])
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,13 @@ def test_size_is_limited_when_written_and_when_read() -> None:
         loads(b'"' + b"a" * 2**24 + b'"')
 
 
+def test_tensors_that_are_too_many_are_told_as_such() -> None:
+    tensors = {f"nn/{number}": ["float32", [2], [0]] for number in range(80_000)}
+    why = "too many values.*; it describes 80,000 tensors; save without the optimizer's state"
+    with pytest.raises(ParamsError, match=why):
+        dumps({"tensors": tensors}, payload=80_000 * 8)
+
+
 def test_the_number_of_values_is_limited_when_written_and_when_read() -> None:
     why = r"the manifest holds too many values, names, lists and objects \(.* beside 0 bytes of tensors"
     with pytest.raises(ParamsError, match=why):

@@ -381,6 +381,12 @@ def test_folder_is_refused(tmp_path: Path) -> None:
         read_header(tmp_path)
 
 
+def test_link_that_leads_nowhere_is_not_its_own_next_action(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*link; check the path$"):
+        read_header(tmp_path / "link")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")
 def test_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["MOST_COMPRESSED", "CheckpointFile", "check_sha256", "read_header", "read_tensors"]
+__all__ = ["MOST_COMPRESSED", "CheckpointFile", "check_sha256", "open_file", "read_header", "read_tensors"]
 
 # A file may claim so many times what the disk holds of it: it may be compressed, or full of holes.
 MOST_COMPRESSED = 16
@@ -45,7 +45,7 @@ class CheckpointFile:
 
     def __init__(self, path: str | os.PathLike[str], sha256: str | None = None) -> None:
         self.path = Path(path)
-        self._file = _open(self.path)
+        self._file = open_file(self.path)
         try:
             with self._blamed():
                 if sha256 is not None:
@@ -133,21 +133,31 @@ def read_tensors(
         return file.read(names, device, verify)
 
 
-def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
+def check_sha256(path: str | os.PathLike[str], expected: str, file: FileIO | None = None) -> None:
     """Check the digest of a whole file of any format.
+
+    Args:
+        path: its path.
+        expected: the digest in hexadecimal.
+        file: itself at its beginning, if it is open already; what is at the path may be another one by now.
 
     Raises:
         CorruptCheckpointError: it is another file.
         CheckpointError: there is none, or ``expected`` is no digest.
     """
-    with _open(Path(path)) as file:
+    with open_file(Path(path)) if file is None else nullcontext(file) as opened:
         try:
-            _check_sha256(file, expected)
+            _check_sha256(opened, expected)
         except CheckpointError as error:
             raise type(error)(f"{path}: {error}") from error
 
 
-def _open(path: Path) -> FileIO:
+def open_file(path: Path) -> FileIO:
+    """Open an ordinary file for reading.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
     try:
         # Before it is opened: opening a pipe waits for its other end.
         mode = os.stat(path).st_mode
@@ -172,7 +182,8 @@ def _allocated(file: FileIO) -> int:
 
 def _near_files(path: Path) -> str:
     try:
-        return near(path.name, os.listdir(path.parent))
+        # A link that leads nowhere is in the list itself.
+        return near(path.name, [name for name in os.listdir(path.parent) if name != path.name])
     except OSError:
         return ""
 
