@@ -93,6 +93,11 @@ class Component:
         return "loaded" if self._life.loaded else "declared"
 
     @property
+    def blocked_by(self) -> str:
+        """The environment variable that switches its provider off, or ``""``."""
+        return self._life.blocked_by
+
+    @property
     def error(self) -> BaseException | None:
         """What its provider raised when it was loaded, if it did."""
         return self._life.error
@@ -212,7 +217,7 @@ def check_name(kind: str, name: object) -> None:
     """Raise `SpecError` unless ``name`` can be a component's short name."""
     if not isinstance(name, str):
         raise SpecError(f"the name of {kind} {name!r} is of type {type(name).__name__}; give a string")
-    if not name or "/" in name or any(map(str.isspace, name)):
+    if "/" in name or name.split() != [name]:
         raise SpecError(
             f"{name!r} cannot name a {kind}; give a name that is not empty, without '/' and spaces"
         )

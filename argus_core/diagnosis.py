@@ -20,6 +20,7 @@ __all__ = [
     "missing_message",
     "removed",
     "taken",
+    "unknown_anywhere",
     "unknown_name",
     "unknown_provider",
     "wrong_pin",
@@ -58,6 +59,21 @@ def unknown_name(
     where = f" in {origin}" if origin else ""
     some = f"{count} known" if count else f"it has no {kind}" if origin else "no installed package has one"
     return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind})")
+
+
+def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNameError:
+    """Return the error for a name that no component of any kind has.
+
+    Args:
+        name: a short or a qualified name.
+        components: all that there are.
+    """
+    spelled = {each.qualified_name if "/" in name else each.name for each in components}
+    hint = near(name, spelled, 2) or near(_last_part(name), spelled, 2)
+    provider, slash, _ = name.partition("/")
+    if slash and not hint and version_of(provider) is None:
+        hint = f"; the package {provider!r} is not installed"
+    return UnknownNameError(f"no component named {name!r}{hint} ({len(components)} known: argus list)")
 
 
 def unknown_provider(kind: str, name: str, providers: Collection[str]) -> UnknownNameError:

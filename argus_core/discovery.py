@@ -96,8 +96,12 @@ def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Comp
         kind, _, name = entry.name.partition(".")
         return Removal(kind, name, *origin, entry.value)
     kind = entry.group[len(GROUP) :]
-    target = _TARGET.fullmatch(entry.value)
-    spelled = ":".join(target.group(1, 2)) if target else entry.value  # any other value fails when loaded
+    spelled = entry.value
+    if "[" in spelled or spelled.split() != [
+        spelled
+    ]:  # medseg.losses : Focal [gpu]; any other form fails when loaded
+        target = _TARGET.fullmatch(spelled)
+        spelled = ":".join(target.group(1, 2)) if target else spelled
     return Component.declared(kind, entry.name, origin, spelled, blocked_by)
 
 

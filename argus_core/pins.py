@@ -12,7 +12,7 @@ from argus_core.components import KINDS
 from argus_core.distributions import normalised
 from argus_core.errors import ConfigError, near
 
-__all__ = ["NO_PINS", "TABLE", "Pins", "read_pins"]
+__all__ = ["NO_PINS", "TABLE", "Pins", "line_of", "read_pins"]
 
 TABLE = "[tool.argus.prefer]"
 
@@ -40,16 +40,30 @@ def read_pins(folder: Path | None = None) -> Pins:
     return NO_PINS
 
 
+def line_of(pins: Pins, kind: str, name: str) -> int | None:
+    """Return the line of the file that holds a pin, counted from 1; None where that cannot be told."""
+    if pins.path is None:
+        return None
+    lines = pins.path.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        if name in line:  # TOML that ends here has the pin, and one that ends before has not
+            try:
+                table = _table(_loads("\n".join(lines[:number])))
+            except ValueError:
+                continue
+            if any(key == f"{kind}.{name}" for key, _ in _flat(table)):
+                return number
+    return None
+
+
 def _pins(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
     content = path.read_bytes()
     if b"argus" not in content or b"prefer" not in content:
         return  # most projects have no pins: they need not even be parsed
     try:
-        table: object = _loads(content.decode())
+        table = _table(_loads(content.decode()))
     except ValueError as error:  # of the TOML, and of its UTF-8
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
-    for key in ("tool", "argus", "prefer"):
-        table = table.get(key, {}) if isinstance(table, dict) else table
     for key, provider in _flat(table):
         kind, _, name = key.partition(".")
         if not name or not isinstance(provider, str):
@@ -62,6 +76,12 @@ def _pins(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
                 f"{TABLE} in {path} pins {key!r}, but there is no kind {kind!r}{near(kind, KINDS)}"
             )
         yield (kind, name), normalised(provider)
+
+
+def _table(document: object) -> object:
+    for key in ("tool", "argus", "prefer"):
+        document = document.get(key, {}) if isinstance(document, dict) else document
+    return document
 
 
 def _loads(text: str) -> dict[str, Any]:

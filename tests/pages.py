@@ -87,6 +87,18 @@ def commands(path: Path) -> list[str]:
     return [command for block in _FENCE.finditer(text) for command in _commands(block[1], block[2])]
 
 
+def sub_commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below a group, those of groups within it too, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from sub_commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
 def parse_command(line: str) -> None:
     """Parse a line as ``argus`` does, if that is the command, without running it."""
     for part in line.split("&&"):
@@ -121,10 +133,12 @@ def _commands(language: str, block: str) -> Iterator[str]:
 
 def _parse(arguments: list[str]) -> None:
     with contextlib.suppress(click.exceptions.Exit):  # --help and --version end here
+        command: click.Command | None = main
         context = main.make_context("argus", list(arguments))
-        _, command, rest = main.resolve_command(context, [*context._protected_args, *context.args])
-        assert command is not None
-        command.make_context(str(command.name), rest, parent=context)
+        while isinstance(command, click.Group):
+            _, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            assert command is not None
+            context = command.make_context(str(command.name), rest, parent=context)
 
 
 def _run_python(example: Example) -> None:

@@ -21,7 +21,7 @@ from argus_core.errors import ArgusError, ArgusWarning
 
 pytestmark = pytest.mark.torchfree
 
-COMMANDS = ("train", "list", "show", "explain", "inspect", "predict")
+COMMANDS = ("train", "list", "show", "explain", "inspect", "predict", "new-plugin")
 
 
 class Focal:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from argus_core.distributions import Entry, Installed, Problem, installed, normalised, notice_new, version_of
+from argus_core.distributions import (
+    Entry,
+    Installed,
+    Problem,
+    all_metadata,
+    installed,
+    normalised,
+    notice_new,
+    version_of,
+)
+
+if sys.version_info >= (3, 12):
+    from importlib import metadata
+else:
+    import importlib_metadata as metadata
 
 pytestmark = pytest.mark.torchfree
 
@@ -117,3 +133,80 @@ def test_an_editable_install_becomes_importable_in_a_running_process(
     assert set(sys.path) - before == {str(source)}
     assert sys.path.count(str(source)) == 1
     del sys.modules["argus_editable_example"]
+
+
+def test_what_importlib_metadata_finds_is_found_in_the_same_order() -> None:
+    expected = [distribution._normalized_name for distribution in metadata.distributions()]  # type: ignore[attr-defined]
+    assert [each.key.replace("-", "_") for each in all_metadata()] == expected
+
+
+@pytest.mark.parametrize("path", [".", "", "absent", "a\0b", "pyproject.toml"])
+def test_a_place_without_distributions_is_passed_over(fake_distribution, path: str) -> None:
+    assert found([path]) == []
+
+
+def test_paths_are_taken_as_strings_are(fake_distribution) -> None:
+    folder = fake_distribution("medseg", entry_points={"loss": {"focal": "medseg:Focal"}})
+    assert len(found([Path(folder), bytes(folder)])) == 1
+
+
+def test_a_distribution_in_an_archive_is_read(tmp_path: Path) -> None:
+    archive = tmp_path / "medseg.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("medseg-3.0.dist-info/METADATA", "Name: medseg\nVersion: 3.0\n")
+        file.writestr("medseg-3.0.dist-info/entry_points.txt", "[argus_core.loss]\nfocal = medseg:Focal\n")
+    entry = Entry("argus_core.loss", "focal", "medseg:Focal")
+    assert found([str(archive)]) == [Installed("medseg", "3.0", (entry,))]
+
+
+def test_an_egg_is_read(tmp_path: Path) -> None:
+    info = tmp_path / "medseg-3.0-py3.11.egg/EGG-INFO"
+    info.mkdir(parents=True)
+    (info / "PKG-INFO").write_text("Name: medseg\nVersion: 3.0\n")
+    (info / "entry_points.txt").write_text("[argus_core.loss]\nfocal = medseg:Focal\n")
+    (only,) = found([str(info.parent)])
+    assert isinstance(only, Installed)
+    assert (only.name, only.version) == ("medseg", "3.0")
+
+
+def test_what_an_interrupted_uninstall_left_is_passed_over(fake_distribution) -> None:
+    folder = fake_distribution("medseg", entry_points={"loss": {"focal": "medseg:Focal"}})
+    (folder / "medseg-1.0.dist-info").rename(folder / "~edseg-1.0.dist-info")
+    assert found(fake_distribution.path) == []
+
+
+def test_a_packagers_own_finder_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "medseg_of_this_test-3.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: medseg-of-this-test\nVersion: 3.0\n")
+    (info / "entry_points.txt").write_text("[argus_core.loss]\nfocal = medseg:Focal\n")
+
+    class Finder:
+        @staticmethod
+        def find_distributions(*_: object) -> list[object]:
+            return [metadata.PathDistribution(info)]
+
+        @staticmethod
+        def find_spec(*_: object) -> None: ...
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    names = [each.name for each in installed("argus_core.") if isinstance(each, Installed)]
+    assert names.count("medseg-of-this-test") == 1
+
+
+def test_a_long_description_is_no_part_of_the_header(fake_distribution) -> None:
+    folder = fake_distribution("medseg", entry_points={"loss": {"focal": "medseg:Focal"}})
+    long = "Summary: " + "word " * 1000
+    text = f"Metadata-Version: 2.1\n{long}\nName: medseg\nVersion: 2.5\n\nName: other\nVersion: 9\n"
+    (folder / "medseg-1.0.dist-info/METADATA").write_text(text)
+    (only,) = found(fake_distribution.path)
+    assert isinstance(only, Installed)
+    assert (only.name, only.version) == ("medseg", "2.5")
+
+
+def test_scanning_does_not_import_importlib_metadata() -> None:
+    code = (
+        "import sys\nfrom argus_core import registry\nregistry.components()\n"
+        "assert not {'importlib.metadata', 'importlib_metadata'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -29,7 +29,7 @@ HOOKS = [
     *((RunHooks, name) for name in vars(RunHooks) if not name.startswith("_")),
     *((StepHooks, name) for name in SLOTS),
 ]
-COMMANDS = main.list_commands(click.Context(main))
+COMMANDS = list(pages.sub_commands(main))
 STRATEGIES = [component for component in components("step") if component.provider == BUILTIN]
 BUILTINS = [
     component
@@ -111,14 +111,14 @@ def test_keys_of_the_configuration_are_documented_with_their_defaults(section: s
     assert [(key, about, default.strip()) for key, about, default in table] == expected
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_command_is_documented_with_its_arguments_options_and_an_example(name: str) -> None:
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_command_is_documented_with_its_arguments_options_and_an_example(
+    name: str, command: click.Command
+) -> None:
     usage = " ".join(
         piece for piece in command.collect_usage_pieces(click.Context(command)) if piece != "[OPTIONS]"
     )
-    section = section_of("reference/cli.md", f"## `argus {name} {usage}`")
+    section = section_of("reference/cli.md", f"## `argus {name} {usage}".rstrip() + "`")
     options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     assert set(re.findall(r"^\| `(--[\w-]+)", section, re.MULTILINE)) == options - {"--traceback"}
     assert f"$ argus {name}" in section

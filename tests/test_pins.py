@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from argus_core.errors import ConfigError
-from argus_core.pins import NO_PINS, read_pins
+from argus_core.pins import NO_PINS, line_of, read_pins
 
 pytestmark = pytest.mark.torchfree
 
@@ -103,3 +103,25 @@ def test_a_table_that_is_none_is_refused(project: Path) -> None:
     (project / "pyproject.toml").write_text('[tool.argus]\nprefer = "medseg"\n')
     with pytest.raises(ConfigError, match="holds '' = 'medseg'"):
         read_pins(project)
+
+
+LINES = [
+    ('[tool.argus.prefer]\n# loss.focal\n"loss.focal" = "medseg"\n', 3),
+    ('[tool.argus.prefer]\n"loss.dice" = "other"\nloss.focal = "medseg" # loss.focal\n', 3),
+    ('[tool.argus.prefer.loss]\nfocal = "medseg"\n', 2),
+    ('[tool]\nargus.prefer = { "loss.focal" = "medseg" }\n', 2),
+    ('[tool.x]\na = """\n"loss.focal" = "no"\n"""\n[tool.argus.prefer]\n"loss.focal" = "medseg"\n', 6),
+    ('[tool.argus.prefer]\n"loss.f\\u006Fcal" = "medseg"\n', None),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), LINES)
+def test_the_line_of_a_pin_is_found(tmp_path: Path, text: str, line: int | None) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    pins = read_pins(tmp_path)
+    assert pins.providers["loss", "focal"] == "medseg"
+    assert line_of(pins, "loss", "focal") == line
+
+
+def test_no_pins_have_no_line() -> None:
+    assert line_of(NO_PINS, "loss", "focal") is None

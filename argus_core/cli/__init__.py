@@ -16,52 +16,62 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
-from argus_core.errors import ArgusError, ArgusWarning
+from argus_core.errors import ArgusError, ArgusWarning, near
 
 __all__ = ["Commands", "main"]
 
-_COMMANDS = ("train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export")
+_COMMANDS = (
+    "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export",
+    "plugins", "new-plugin",
+)  # fmt: skip
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _TRACEBACK = "argus_core.traceback"
 
 
 class Commands(click.Group):
-    """The sub-commands; what argus_core refuses becomes one line on standard error and exit status 1."""
+    """The sub-commands; what argus_core refuses becomes one line on standard error and exit status 1.
+
+    Args:
+        package: where the module of each sub-command is.
+        names: the sub-commands, each a module with a ``command``.
+    """
+
+    def __init__(self, *args: Any, package: str, names: tuple[str, ...], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.package = package
+        self.names = names
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_COMMANDS]  # `list` is a module of this package
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands for the help text; a plugin's with its provider, since it is not imported."""
-        super().format_commands(ctx, formatter)
-        from argus_core.cli.plugin_commands import described  # what reads metadata takes a while to import
-
-        rows = described(_COMMANDS)
-        if rows:
-            with formatter.section("Commands of plugins"):
-                formatter.write_dl(rows)
+        return [*self.names]  # `list` is a module of this package
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command: click.Command
         if cmd_name.startswith("-"):
             return None
-        if cmd_name in _COMMANDS:
-            command = importlib.import_module(f"argus_core.cli.{cmd_name}").command
-        else:
-            from argus_core.cli.plugin_commands import load
-
-            command = load(cmd_name)
-        if all(parameter.name != "traceback" for parameter in command.params):
+        command = self.load(cmd_name)
+        if command is not None and all(parameter.name != "traceback" for parameter in command.params):
             command.params.append(_traceback_option())
         return command
+
+    def load(self, name: str) -> click.Command | None:
+        """Return the sub-command of that name, if it is one of ``names``."""
+        if name not in self.names:
+            return None
+        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def unknown(self, name: str) -> str:
+        """Return what to tell of a sub-command that there is not; "" if there is."""
+        if name in self.names:
+            return ""
+        hint = near(name, self.names) or f"; the commands are {', '.join(self.names)}"
+        return f"no command {name!r}{hint}"
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from argus_core.cli.plugin_commands import unknown
-
-            reason = unknown(args[0], _COMMANDS)
+        if args and not args[0].startswith("-"):
+            reason = self.unknown(args[0])
             if reason:
                 ctx.fail(reason)
         return super().resolve_command(ctx, args)
@@ -80,8 +90,38 @@ class Commands(click.Group):
                 ctx.exit(1)
 
 
+class AllCommands(Commands):
+    """The built-in sub-commands and those of plugins, which are looked up only when none is built in."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands for the help text; a plugin's with its provider, since it is not imported."""
+        super().format_commands(ctx, formatter)
+        from argus_core.cli.plugin_commands import described  # what reads metadata takes a while to import
+
+        rows = described(self.names)
+        if rows:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(rows)
+
+    def load(self, name: str) -> click.Command | None:
+        if name in self.names:
+            return super().load(name)
+        from argus_core.cli.plugin_commands import load
+
+        return load(name)
+
+    def unknown(self, name: str) -> str:
+        if name in self.names:
+            return ""
+        from argus_core.cli.plugin_commands import unknown
+
+        return unknown(name, self.names)
+
+
 @click.group(
-    cls=Commands,
+    cls=AllCommands,
+    package="argus_core.cli",
+    names=_COMMANDS,
     epilog=examples(
         "argus list                              what there is to choose from",
         "argus train examples/digits.toml        train",

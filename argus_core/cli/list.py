@@ -27,7 +27,7 @@ def command(kind: str | None, as_json: bool) -> None:
         click.echo(json.dumps([_record(component) for component in found], indent=2))
     elif found:
         header = ("kind", "name", "provider", "version", "state")
-        print_table(header, [[_record(component)[key] or "" for key in header] for component in found])
+        print_table(header, [[cell or "" for cell in _record(component).values()] for component in found])
     else:
         click.echo(f"no components of kind {kind}; install a package that has some")
     if kind is None and not as_json:

@@ -16,9 +16,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         _print_on_terminal(header, rows)
         return
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    layout = "  ".join(f"{{:<{width}}}" for width in widths)
+    # Written at once: each call of echo flushes, and there may be thousands of rows.
+    click.echo("\n".join(layout.format(*row).rstrip() for row in (header, *rows)))
 
 
 def _is_terminal() -> bool:

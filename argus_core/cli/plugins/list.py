@@ -1,0 +1,69 @@
+"""``argus plugins list``: who provides what, and what stands in its way."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from typing import Any
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.cli.table import print_table
+from argus_core.components import BUILTIN
+from argus_core.precedence import Candidate, candidates
+from argus_core.registry import active
+
+__all__ = ["command"]
+
+
+@click.command("list", epilog=examples("argus plugins list", "argus plugins list --json"))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the built-in components.")
+def command(as_json: bool) -> None:
+    """List the plugins and their parts.
+
+    With versions, states and what keeps a part from having its short name. Only the packages' metadata are
+    read; nothing of them is imported.
+    """
+    found = candidates()
+    if as_json:
+        problems = [problem._asdict() for problem in active().index.problems]
+        click.echo(json.dumps({"providers": _providers(found), "problems": problems}, indent=2))
+        return
+    builtins = [each for each in found if each.component.provider == BUILTIN]
+    shown = [each for each in found if each.component.provider != BUILTIN or each.note]
+    if shown:
+        print_table(("provider", "version", "kind", "name", "state", "note"), list(map(_row, shown)))
+    plugins = {each.component.provider for each in found} - {None, BUILTIN}
+    click.echo(
+        f"{chr(10) if shown else ''}{len(plugins)} plugins, {len(found) - len(builtins)} components beside "
+        f"{len(builtins)} built-in ones"
+    )
+    if active().index.problems:
+        click.echo(f"{len(active().index.problems)} declarations left out: argus plugins doctor tells why")
+
+
+def _row(candidate: Candidate) -> tuple[str, ...]:
+    component = candidate.component
+    origin = (component.provider or "this process", component.version or "")
+    return (*origin, component.kind, component.name, component.state, candidate.note)
+
+
+def _providers(found: list[Candidate]) -> list[dict[str, Any]]:
+    grouped = groupby(found, key=lambda each: (each.component.provider, each.component.version))
+    return [
+        {"provider": provider, "version": version, "components": [_record(each) for each in theirs]}
+        for (provider, version), theirs in grouped
+    ]
+
+
+def _record(candidate: Candidate) -> dict[str, Any]:
+    component = candidate.component
+    return {
+        "kind": component.kind,
+        "name": component.name,
+        "target": component.target,
+        "state": component.state,
+        "blocked_by": component.blocked_by or None,
+        "note": candidate.note or None,
+    }

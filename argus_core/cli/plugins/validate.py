@@ -1,0 +1,71 @@
+"""``argus plugins validate``: does an installed package keep the contracts of its parts?"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from argus_core.cli.examples import examples
+
+__all__ = ["command"]
+
+
+@click.command(
+    "validate",
+    epilog=examples(
+        "argus plugins validate argus-example",
+        "argus plugins validate argus-example --kind loss --json",
+        "argus plugins validate argus-example --time-limit 60",
+    ),
+)
+@click.argument("package")
+@click.option(
+    "--kind", "kinds", multiple=True, metavar="KIND", help="Parts of this kind alone; can be repeated."
+)
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=300.0, metavar="SECONDS",
+              help="How long one part may take (default: 300).")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(
+    ctx: click.Context, package: str, kinds: tuple[str, ...], time_limit: float, as_json: bool
+) -> None:
+    """Check every part of PACKAGE, an installed package, against the contract of its kind.
+
+    Each part is looked up by name, built, used, copied, saved and loaded, in processes of their own: what
+    hangs or ends its process is told too. Exit status 0: all checks hold; 1: some do not.
+    """
+    from argus_core.testing.validation import PartReport, validate
+
+    provider, version, problems, reports = validate(package, kinds, time_limit)
+    if as_json:
+        parts: list[dict[str, Any]] = [report.record() for report in reports]
+        record = {"provider": provider, "version": version, "problems": problems, "parts": parts}
+        click.echo(json.dumps(record, indent=2))
+        ctx.exit(int(bool(problems) or not all(part["holds"] for part in parts)))
+    failed = bool(problems)
+    for problem in problems:
+        click.echo(f"declaration: {problem}")
+    done: list[PartReport] = []
+    for report in reports:  # each is printed as soon as it is there
+        _print(report)
+        done.append(report)
+        failed = failed or not report.holds
+    holding = sum(report.holds for report in done)
+    click.echo(f"\n{provider} {version}: {holding} of {len(done)} parts keep the contract of their kind")
+    ctx.exit(int(failed))
+
+
+def _print(report: Any) -> None:
+    failures = [result for result in report.results if result.state == "failed"]
+    made = [result for result in report.results if result.state != "not run"]
+    if not failures:
+        told = f"{len(made)} checks hold" if made else report.results[0].why
+        click.echo(f"{report.kind} {report.name}: {told}")
+        return
+    left_out = len(report.results) - len(made)
+    rest = f", {left_out} not run" if left_out else ""
+    click.echo(f"{report.kind} {report.name}: {len(failures)} of {len(made)} checks fail{rest}")
+    for failure in failures:
+        click.echo(f"  it must {failure.check}: {failure.why}")

@@ -1,0 +1,83 @@
+"""``argus plugins why``: who has a name, by which rule, and who has not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.components import Component
+from argus_core.definition import find_definition
+from argus_core.precedence import Verdict, kinds_of, verdict
+
+__all__ = ["command"]
+
+
+@click.command(
+    "why",
+    epilog=examples(
+        "argus plugins why cnn", "argus plugins why metric loss", "argus plugins why medseg/unet --json"
+    ),
+)
+@click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """Show which provider has NAME, and why.
+
+    By which rule, where it is defined, and why other providers of the name have it not; in every kind that
+    has the name, or in KIND. Definitions are looked for in the source: nothing is imported. The exit status
+    is 1 if a name leads nowhere.
+    """
+    if len(names) > 2:
+        ctx.fail(f"give a NAME, or a KIND and a NAME, not {len(names)} arguments")
+    *kind, name = names
+    verdicts = [verdict(each, name) for each in (kind or kinds_of(name))]
+    if as_json:
+        click.echo(json.dumps(list(map(_record, verdicts)), indent=2))
+    else:
+        click.echo("\n\n".join(map(_text, verdicts)))
+    if not all(each.winner for each in verdicts):
+        ctx.exit(1)
+
+
+def _text(found: Verdict) -> str:
+    lines = [f"{found.kind} {found.name}"]
+    if found.winner:
+        lines += [f"  winner: {_line(found.winner)}", f"  reason: {found.reason}"]
+    else:
+        lines.append(f"  nobody has this name: {found.reason}")
+    for loser in found.losers:
+        lines += [f"  loser: {_line(loser.component)}", f"    reason: {loser.note}"]
+    return "\n".join(lines)
+
+
+def _line(component: Component) -> str:
+    place = find_definition(component.target)
+    defined = f"defined in {place}" if place else "its definition is not found without importing it"
+    return f"{component.origin}, {component.target}, {defined}"
+
+
+def _record(found: Verdict) -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "name": found.name,
+        "winner": _candidate(found.winner, found.reason) if found.winner else None,
+        "error": None if found.winner else found.reason,
+        "losers": [_candidate(*loser) for loser in found.losers],
+    }
+
+
+def _candidate(component: Component, reason: str) -> dict[str, Any]:
+    place = find_definition(component.target)
+    return {
+        "provider": component.provider,
+        "version": component.version,
+        "target": component.target,
+        "state": component.state,
+        "file": str(place.path) if place else None,
+        "line": place.line if place else None,
+        "reason": reason,
+    }

@@ -1,0 +1,8 @@
+"""The author kit's beginning: a new plugin package, complete and working, made from templates."""
+
+from __future__ import annotations
+
+from argus_core.scaffold.package import LICENSES, NewPackage, make_package
+from argus_core.scaffold.parts import MADE_KINDS
+
+__all__ = ["LICENSES", "MADE_KINDS", "NewPackage", "make_package"]

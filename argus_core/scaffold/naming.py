@@ -1,0 +1,69 @@
+"""Names of new packages: which are allowed, and what follows from them."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+
+from argus_core.distributions import normalised, version_of
+from argus_core.errors import SpecError
+
+__all__ = ["check_distribution_name", "import_name", "prefix"]
+
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_LONGEST = 100
+
+
+def check_distribution_name(name: str) -> None:
+    """Raise `SpecError` unless a new package may be called ``name``."""
+    if not _DISTRIBUTION.fullmatch(name):
+        raise SpecError(
+            f"{name!r} cannot name a package; give letters a to z, digits, '-', '_' and '.', the first and "
+            "the "
+            "last a letter or digit"
+        )
+    if len(name) > _LONGEST:
+        raise SpecError(
+            f"{name[:20] + '...'!r} has {len(name)} characters; give a name of at most {_LONGEST}"
+        )
+    module = import_name(name)
+    if not module.isidentifier() or keyword.iskeyword(module):
+        raise SpecError(
+            f"{name!r} would be imported as {module!r}, which is no name in Python; give one that begins "
+            "with a "
+            "letter and is no keyword"
+        )
+    if module in sys.stdlib_module_names or module == "argus_core":
+        raise SpecError(
+            f"{name!r} would hide the module {module!r} that Python programs import; give another name"
+        )
+    version = version_of(name)
+    if version is not None:
+        raise SpecError(
+            f"{normalised(name)} {version} is installed already; give another name, or uninstall it first"
+        )
+    if _is_importable(module):
+        raise SpecError(f"{name!r} would hide the installed module {module!r}; give another name")
+
+
+def import_name(name: str) -> str:
+    """Return the package to import for a distribution: ``Med-Seg`` is ``med_seg``."""
+    return normalised(name).replace("-", "_")
+
+
+def prefix(name: str) -> str:
+    """Return how the names of its parts begin: its own name without ``argus-`` at the front."""
+    module = import_name(name)
+    shorter = module.removeprefix("argus_")
+    return shorter if shorter and not shorter[0].isdigit() else module
+
+
+def _is_importable(module: str) -> bool:
+    """Return whether there is such a module; a mere folder of that name is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # ValueError: already imported, by something without a spec
+        return module in sys.modules
+    return spec is not None and spec.origin is not None

@@ -1,0 +1,155 @@
+"""Making a package from templates, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from argus_core.components import BUILTIN
+from argus_core.distributions import normalised, version_of
+from argus_core.errors import ConflictError, SpecError
+from argus_core.scaffold.naming import check_distribution_name, import_name, prefix
+from argus_core.scaffold.parts import StartingPart, starting_parts
+
+__all__ = ["LICENSES", "NewPackage", "make_package"]
+
+LICENSES = ("MIT", "BSD-3-Clause", "none")
+
+
+@dataclass(frozen=True)
+class NewPackage:
+    """A package that was made.
+
+    Attributes:
+        folder: where it is.
+        files: in it, relative, sorted.
+        parts: kind and name of each.
+        repository: the repository around it, if there is one.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    parts: tuple[tuple[str, str], ...]
+    repository: Path | None
+
+
+def make_package(
+    name: str, kinds: Sequence[str] = ("nn_module",), directory: Path = Path(), license: str = "MIT"
+) -> NewPackage:
+    """Make a package that provides one working part of each kind, with tests that pass.
+
+    Args:
+        name: of the distribution, and of the new folder.
+        kinds: of the parts.
+        directory: where the new folder goes; it must be there.
+        license: one of `LICENSES`.
+
+    Raises:
+        SpecError: the name is not allowed, or no part of a kind is made.
+        UnknownNameError: there is no such kind.
+        ConflictError: the folder is there already, or cannot be written.
+    """
+    check_distribution_name(name)
+    parts = starting_parts(tuple(kinds))
+    if license not in LICENSES:
+        raise SpecError(f"no license {license!r} is known; choose {', '.join(LICENSES)}")
+    folder = directory / name
+    _check_place(directory, folder)
+    files = dict(_files(name, parts, license))
+    try:
+        _write(files, folder)
+    except OSError as error:
+        raise ConflictError(
+            f"cannot make {folder}: {error.strerror or error}; give another --directory, or make room there"
+        ) from error
+    names = tuple((part.kind, f"{prefix(name)}_{part.noun}") for part in parts)
+    return NewPackage(folder, tuple(sorted(map(Path, files))), names, _repository(directory))
+
+
+def _check_place(directory: Path, folder: Path) -> None:
+    if not directory.is_dir():
+        raise ConflictError(f"there is no folder {directory} to make {folder.name} in; make it first")
+    if os.path.lexists(folder):
+        raise ConflictError(f"{folder} is there already; give another name, or another --directory")
+
+
+def _files(name: str, parts: Sequence[StartingPart], license: str) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each file."""
+    values = _values(name, parts, license)
+    package = f"src/{values['package']}"
+    yield "pyproject.toml", _filled("pyproject.toml", values)
+    yield "README.md", _filled("README.md", values)
+    yield "tox.ini", _filled("tox.ini", values)
+    yield ".gitignore", _filled("gitignore", values)
+    yield ".github/workflows/tests.yml", _filled("tests.yml", values)
+    if license != "none":
+        yield "LICENSE", _filled(f"LICENSE-{license}", values)
+    yield f"{package}/__init__.py", _filled("init.py", values)
+    yield f"{package}/py.typed", ""
+    yield "tests/test_contract.py", _filled("test_contract.py", values)
+    for part in parts:
+        yield f"{package}/{part.module}.py", _filled(f"parts/{part.kind}.py", values)
+        yield f"tests/test_{part.module}.py", _filled(f"parts/test_{part.kind}.py", values)
+
+
+def _values(name: str, parts: Sequence[StartingPart], license: str) -> dict[str, str]:
+    package, names = import_name(name), [f"{prefix(name)}_{part.noun}" for part in parts]
+    declared = [
+        f'[project.entry-points."argus_core.{part.kind}"]\n{own} = "{package}.{part.module}:{part.factory}"\n'
+        for part, own in zip(parts, names, strict=True)
+    ]
+    rows = [f"| `{part.kind}` | `{own}` | {part.about} |" for part, own in zip(parts, names, strict=True)]
+    return {
+        "distribution": name,
+        "normalised": normalised(name),
+        "package": package,
+        "argus": ".".join((version_of(BUILTIN) or "0.1").split(".")[:2]),
+        "year": str(date.today().year),
+        "listed": ", ".join(names),
+        "first_kind": parts[0].kind,
+        "first_name": names[0],
+        "entry_points": "\n".join(declared),
+        "table": "\n".join(rows),
+        "license_line": 'classifiers = ["Private :: Do Not Upload"]'
+        if license == "none"
+        else f'license = "{license}"\nlicense-files = ["LICENSE"]',
+        "license_note": "" if license == "none" else f"\n{license} licensed.",
+    }
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    source = resources.files("argus_core.scaffold") / "templates" / f"{template}.tmpl"
+    return Template(source.read_text("utf-8")).substitute(values)
+
+
+def _write(files: Mapping[str, str], folder: Path) -> None:
+    """Write beside the folder's place, then move there: it is whole, or not there."""
+    with contextlib.ExitStack() as stack:
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        stack.callback(shutil.rmtree, made, ignore_errors=True)
+        for path, text in files.items():
+            file = made / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8", newline="\n")
+        made.chmod(0o777 & ~_umask())  # a temporary folder is for its owner alone
+        made.rename(folder)
+        stack.pop_all()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _repository(directory: Path) -> Path | None:
+    folder = directory.resolve()
+    return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)

@@ -1,0 +1,89 @@
+"""The parts that a new package can begin with: for each kind one that works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from argus_core.components import KINDS, check_kind
+from argus_core.errors import SpecError
+
+__all__ = ["MADE_KINDS", "PARTS", "StartingPart", "starting_parts"]
+
+
+@dataclass(frozen=True)
+class StartingPart:
+    """What a new package has of one kind.
+
+    Attributes:
+        kind: its kind.
+        module: of the package.
+        factory: in that module.
+        noun: the end of its name.
+        about: one line.
+    """
+
+    kind: str
+    module: str
+    factory: str
+    noun: str
+    about: str
+
+
+PARTS: dict[str, StartingPart] = {
+    part.kind: part
+    for part in (
+        StartingPart("nn_module", "networks", "Perceptron", "net", "a classifier with one hidden layer"),
+        StartingPart(
+            "loss", "losses", "GeneralizedCrossEntropy", "loss", "a cross entropy that bears wrong labels"
+        ),
+        StartingPart(
+            "optimizer", "optimizers", "Lion", "optimizer", "moves each weight by the sign of a momentum"
+        ),
+        StartingPart(
+            "transform",
+            "transforms",
+            "SharpenedSoftmax",
+            "transform",
+            "probabilities without unlikely classes",
+        ),
+        StartingPart(
+            "step", "steps", "ClipEachGradient", "step", "clips the gradient of each weight by its own norm"
+        ),
+        StartingPart(
+            "metric", "metrics", "BalancedAccuracy", "metric", "the mean of the classes' accuracies"
+        ),
+        StartingPart("callback", "callbacks", "RememberBest", "callback", "says which epoch was the best"),
+        StartingPart(
+            "lr_scheduler",
+            "schedulers",
+            "InverseSquareRootLR",
+            "schedule",
+            "climbs, then falls with 1/sqrt(step)",
+        ),
+        StartingPart("dataset", "datasets", "spirals", "dataset", "points on two spirals"),
+    )
+}
+MADE_KINDS = tuple(PARTS)
+
+_ELSEWHERE = {
+    "model": "write a subclass of argus_core.Model and declare it beside another part",
+    "parallel": "such parts are built in",
+    "command": "write a click command and declare it beside another part",
+}
+
+
+def starting_parts(kinds: tuple[str, ...]) -> list[StartingPart]:
+    """Return the parts for some kinds, each once, in the order of `KINDS`.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+        SpecError: no part of that kind is made.
+    """
+    for kind in kinds:
+        check_kind(kind)
+        if kind not in PARTS:
+            raise SpecError(
+                f"no part of kind {kind!r} is made; {_ELSEWHERE[kind]}, or give one of "
+                f"{', '.join(MADE_KINDS)}"
+            )
+    return [PARTS[kind] for kind in KINDS if kind in kinds]

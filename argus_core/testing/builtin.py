@@ -1,0 +1,105 @@
+"""What the built-in parts are checked with, where the standard inputs or no parameters do not do."""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["EXAMPLES"]
+
+_SAMPLES = 7
+
+
+def _numbers(*sizes: int, seed: int = 0) -> Tensor:
+    return torch.randn(_SAMPLES, *sizes, generator=torch.Generator().manual_seed(seed))
+
+
+def _signs(*sizes: int) -> Tensor:
+    return _numbers(*sizes, seed=1).sign()
+
+
+def _classes(count: int = 5) -> Tensor:
+    return torch.randint(count, (_SAMPLES,), generator=torch.Generator().manual_seed(1))
+
+
+def _distributions() -> tuple[Tensor, Tensor]:
+    return _numbers(5).log_softmax(1), _numbers(5, seed=1).softmax(1)
+
+
+def _labels() -> tuple[Tensor, Tensor]:
+    # The classes that are right come first, then -1.
+    return _numbers(4), torch.tensor([[3, 0, -1, 1], [2, -1, 0, 1], [0, 1, 2, 3]] * 2 + [[1, -1, 0, 0]])
+
+
+def _texts() -> tuple[Tensor, ...]:
+    # (time, batch, characters), the texts, and how long both are.
+    log_probabilities = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(0)).log_softmax(2)
+    texts = torch.tensor([[1, 2, 3], [2, 4, 1], [3, 3, 1]])
+    return log_probabilities, texts, torch.full((3,), 6), torch.full((3,), 3)
+
+
+def _loss(batch: Callable[[], Any], **others: Any) -> dict[str, Any]:
+    return {"batch": batch, **others}
+
+
+EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any]]] = {
+    ("loss", "BCELoss"): [{}, {"params": {"reduction": "sum"}}],
+    ("loss", "CrossEntropyLoss"): [{}, {"params": {"weight": torch.arange(1.0, 6), "label_smoothing": 0.0}}],
+    ("loss", "CosineEmbeddingLoss"): _loss(lambda: (_numbers(5), _numbers(5, seed=1), _signs())),
+    ("loss", "CTCLoss"): _loss(_texts, separable=False, exact_gradient=False),
+    ("loss", "GaussianNLLLoss"): _loss(lambda: (_numbers(5), _numbers(5, seed=1), _numbers(5).square() + 1)),
+    ("loss", "HingeEmbeddingLoss"): _loss(lambda: (_numbers(5), _signs(5))),
+    ("loss", "KLDivLoss"): _loss(_distributions, params={"reduction": "batchmean"}),
+    ("loss", "LinearCrossEntropyLoss"): {"params": {"in_features": 5, "num_classes": 5}},
+    ("loss", "MarginRankingLoss"): _loss(lambda: (_numbers(), _numbers(seed=1), _signs())),
+    ("loss", "MultiLabelMarginLoss"): _loss(_labels),
+    ("loss", "SoftMarginLoss"): _loss(lambda: (_numbers(5), _signs(5))),
+    ("loss", "TripletMarginLoss"): _loss(lambda: (_numbers(5), _numbers(5, seed=1), _numbers(5, seed=2))),
+    ("loss", "TripletMarginWithDistanceLoss"): _loss(
+        lambda: (_numbers(5), _numbers(5, seed=1), _numbers(5, seed=2))
+    ),
+    ("optimizer", "Adadelta"): {"params": {"lr": 1.0}},
+    ("transform", "Softmax"): {"params": {"dim": 1}},
+    ("transform", "LogSoftmax"): {"params": {"dim": 1}},
+    ("transform", "Softmax2d"): {"input": (2, 5, 3, 4)},
+    ("transform", "Unflatten"): {"params": {"dim": 1, "unflattened_size": (2, 3)}, "input": (4, 6)},
+    ("step", "accumulate"): {"params": {"steps": 2}},
+    ("step", "amp"): [{"params": {"dtype": "bfloat16"}}, {"params": {"dtype": "float16"}}],
+    ("step", "clip_grad_norm"): {"params": {"max_norm": 0.3}},
+    ("step", "clip_grad_value"): {"params": {"clip_value": 0.05}},
+    ("step", "compile"): {"params": {"backend": "eager"}},
+    ("step", "ema"): {"params": {"decay": 0.9}},
+    ("step", "microbatch"): {"params": {"chunks": 3}},
+    ("metric", "top_k_accuracy"): {"params": {"k": 2}},
+    ("callback", "checkpoint"): {"params": {"dir_path": "checkpoints"}},
+    ("callback", "monitor_checkpoint"): {"params": {"dir_path": "checkpoints", "monitor": "train_loss"}},
+    ("callback", "early_stopping"): {"params": {"monitor": "train_loss", "patience": 1}},
+    ("callback", "logging_to_csv"): {"params": {"file_path": "log.csv"}},
+    ("callback", "logging_to_file"): {"params": {"file_path": "log.txt"}},
+    ("callback", "metrics_jsonl"): {"params": {"file_path": "metrics.jsonl"}},
+    ("lr_scheduler", "ChainedScheduler"): {
+        "params": {"schedulers": [("ConstantLR", {"factor": 0.5}), ("ExponentialLR", {"gamma": 0.9})]}
+    },
+    ("lr_scheduler", "CosineAnnealingLR"): {"params": {"T_max": 4}},
+    ("lr_scheduler", "CosineAnnealingWarmRestarts"): {"params": {"T_0": 2}},
+    ("lr_scheduler", "CyclicLR"): {"params": {"base_lr": 0.01, "max_lr": 0.1, "interval": "update"}},
+    ("lr_scheduler", "ExponentialLR"): {"params": {"gamma": 0.9}},
+    # Any function of the epoch does; this one can be sent to another process.
+    ("lr_scheduler", "LambdaLR"): {"params": {"lr_lambda": calendar.isleap}},
+    ("lr_scheduler", "MultiplicativeLR"): {"params": {"lr_lambda": calendar.isleap}},
+    ("lr_scheduler", "MultiStepLR"): {"params": {"milestones": [1, 3]}},
+    ("lr_scheduler", "OneCycleLR"): {"params": {"max_lr": 0.1, "total_steps": 20, "interval": "update"}},
+    ("lr_scheduler", "ReduceLROnPlateau"): {"params": {"monitor": "train_loss", "patience": 0}},
+    ("lr_scheduler", "SWALR"): {"params": {"swa_lr": 0.01}},
+    ("lr_scheduler", "SequentialLR"): {
+        "params": {
+            "schedulers": [("ConstantLR", {"factor": 0.5}), ("ExponentialLR", {"gamma": 0.9})],
+            "milestones": [2],
+        }
+    },
+    ("lr_scheduler", "StepLR"): {"params": {"step_size": 2}},
+}

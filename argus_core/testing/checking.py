@@ -1,0 +1,255 @@
+"""Checking parts: the contract of a part's kind, with what its author says that it takes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from argus_core.components import BUILTIN, check_kind
+from argus_core.errors import ArgusError, ParamsError, near
+from argus_core.registry import resolve
+from argus_core.testing.contract import Contract, Result
+from argus_core.testing.probe import register_probes
+
+__all__ = [
+    "check_callback",
+    "check_component",
+    "check_dataset",
+    "check_loss",
+    "check_lr_scheduler",
+    "check_metric",
+    "check_model",
+    "check_nn_module",
+    "check_optimizer",
+    "check_step",
+    "check_transform",
+    "contracts_of",
+    "part_results",
+]
+
+_CONTRACTS = {
+    "nn_module": "NetworkContract",
+    "loss": "LossContract",
+    "optimizer": "OptimizerContract",
+    "transform": "TransformContract",
+    "step": "StepContract",
+    "metric": "MetricContract",
+    "callback": "CallbackContract",
+    "lr_scheduler": "SchedulerContract",
+    "dataset": "DatasetContract",
+    "model": "ModelContract",
+}
+_ATTRIBUTE = "checked_with"
+
+
+def check_component(
+    kind: str, name: str, params: Mapping[str, Any] | None = None, **checked_with: Any
+) -> None:
+    """Check that an installed part keeps the contract of its kind.
+
+    Args:
+        kind: the part's kind; ``parallel`` has no contract.
+        name: as it is registered.
+        params: what its factory gets; left out, what its attribute ``checked_with`` has, or none.
+        **checked_with: what the checks of its kind take besides, such as ``input`` or ``batch``; left out,
+            what ``checked_with`` has, or the first of some standard inputs that it takes.
+
+    Raises:
+        AssertionError: a check does not hold; says which, what was expected and found, and what to do.
+        ParamsError: the checks of its kind do not take an argument.
+    """
+    if params is not None:
+        checked_with["params"] = params
+    for contract in contracts_of(kind, name, checked_with):
+        contract.check()
+
+
+def contracts_of(kind: str, name: str, checked_with: Mapping[str, Any] | None = None) -> list[Contract]:
+    """Return the contract of a part, once for each of its examples.
+
+    Args:
+        kind: its kind.
+        name: as it is registered.
+        checked_with: arguments that take the place of those in the part's own ``checked_with``.
+    """
+    check_kind(kind)
+    if kind not in _CONTRACTS:
+        raise ParamsError(
+            f"parts of kind {kind!r} have no contract to check; {', '.join(_CONTRACTS)} have one"
+        )
+    register_probes()
+    contract = getattr(importlib.import_module(f"argus_core.testing.contracts.{kind}"), _CONTRACTS[kind])
+    given = dict(checked_with or {})
+    return [_made(contract, name, {**example, **given}) for example in _examples(kind, name)]
+
+
+def part_results(kind: str, name: str) -> Iterator[Result]:
+    """Yield what comes of each check of a part with its own examples."""
+    if kind not in _CONTRACTS:
+        yield Result("keep a contract", "not run", f"parts of kind {kind!r} have none")
+        return
+    contracts = contracts_of(kind, name)
+    for number, contract in enumerate(contracts, 1):
+        for result in contract.results():
+            title = f"{result.check} (example {number})" if len(contracts) > 1 else result.check
+            yield Result(title, result.state, result.why)
+
+
+def check_nn_module(
+    name: str, params: Mapping[str, Any] | None = None, *, input: Any = None, reload: bool = True
+) -> None:
+    """Check a network; see `check_component`.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        input: a batch, a function that returns one, or a shape, ``(4, 3, 32, 32)``, for random numbers.
+        reload: False for what is registered in this process alone.
+    """
+    _check("nn_module", name, params, input=input, reload=reload)
+
+
+def check_loss(
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    batch: Any = None,
+    separable: bool = True,
+    exact_gradient: bool = True,
+    reload: bool = True,
+) -> None:
+    """Check a loss; see `check_component`.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        batch: what it is called with, ``(prediction, target)``, or a function that returns that.
+        separable: False for a loss of the batch as a whole, such as a contrastive one, which does not add up
+            from the parts of a batch.
+        exact_gradient: False for a loss whose gradient is not its slope, on purpose: a straight-through one.
+        reload: False for what is registered in this process alone.
+    """
+    options = {"separable": separable, "exact_gradient": exact_gradient, "reload": reload}
+    _check("loss", name, params, batch=batch, **options)
+
+
+def check_optimizer(name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
+    """Check an optimizer; see `check_component`."""
+    _check("optimizer", name, params, reload=reload)
+
+
+def check_transform(
+    name: str, params: Mapping[str, Any] | None = None, *, input: Any = None, reload: bool = True
+) -> None:
+    """Check a transform of predictions; see `check_component`.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        input: a batch of predictions, a function that returns one, or the shape of one.
+        reload: False for what is registered in this process alone.
+    """
+    _check("transform", name, params, input=input, reload=reload)
+
+
+def check_step(
+    name: str, params: Mapping[str, Any] | None = None, *, size: int = 2, reload: bool = True
+) -> None:
+    """Check a step strategy, its combinations with all others included; see `check_component`.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        size: how many strategies are combined, its own place included; see `check_strategy`.
+        reload: False for what is registered in this process alone.
+    """
+    _check("step", name, params, size=size, reload=reload)
+
+
+def check_metric(
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    batch: Any = None,
+    waits: bool = False,
+    reload: bool = True,
+) -> None:
+    """Check a metric; see `check_component`.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        batch: prediction and target of 17 samples or more, or a function that returns both.
+        waits: True for a metric whose ``update`` may wait for the device.
+        reload: False for what is registered in this process alone.
+    """
+    _check("metric", name, params, batch=batch, waits=waits, reload=reload)
+
+
+def check_callback(name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
+    """Check a callback, in an empty folder; see `check_component`."""
+    _check("callback", name, params, reload=reload)
+
+
+def check_lr_scheduler(name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
+    """Check a scheduler; see `check_component`. ``params`` may hold ``interval`` and ``monitor``."""
+    _check("lr_scheduler", name, params, reload=reload)
+
+
+def check_dataset(name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
+    """Check a dataset; see `check_component`."""
+    _check("dataset", name, params, reload=reload)
+
+
+def check_model(
+    name: str, params: Mapping[str, Any] | None = None, *, batch: Any = None, reload: bool = True
+) -> None:
+    """Check a model class; see `check_component`.
+
+    Args:
+        name: as it is registered.
+        params: of the model.
+        batch: what ``train_step`` takes.
+        reload: False for what is registered in this process alone.
+    """
+    _check("model", name, params, batch=batch, reload=reload)
+
+
+def _check(kind: str, name: str, params: Mapping[str, Any] | None, **options: Any) -> None:
+    given = {key: value for key, value in options.items() if value is not None}
+    check_component(kind, name, params, **given)
+
+
+def _examples(kind: str, name: str) -> Sequence[Mapping[str, Any]]:
+    """Return what the part's author says that it is to be checked with, at least one empty example."""
+    try:
+        component = resolve(kind, name)
+        declared = getattr(component.load(), _ATTRIBUTE, None)
+    except ArgusError:
+        return [{}]  # what is wrong with it is the first thing that its contract checks
+    if declared is None and component.provider == BUILTIN:
+        from argus_core.testing.builtin import EXAMPLES
+
+        declared = EXAMPLES.get((kind, component.name))
+    examples = declared if isinstance(declared, list | tuple) else [declared or {}]
+    for example in examples:
+        if not isinstance(example, Mapping):
+            raise ParamsError(
+                f"{_ATTRIBUTE} of {kind} {name!r} is {declared!r}; write a dict of arguments of "
+                f"check_{kind}, or a list of such dicts"
+            )
+    return examples
+
+
+def _made(contract: Any, name: str, arguments: Mapping[str, Any]) -> Contract:
+    known = [each for each in inspect.signature(contract.__init__).parameters if each not in ("self", "name")]
+    for argument in arguments:
+        if argument not in known:
+            raise ParamsError(
+                f"a {contract.kind} is not checked with {argument!r}{near(str(argument), known)}; "
+                f"give {', '.join(known)}"
+            )
+    made: Contract = contract(name, **arguments)
+    return made

@@ -1,0 +1,169 @@
+"""What a contract is: named checks of one part, in order, each with a sentence that says why it fails."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from argus_core.build import call_factory
+from argus_core.components import Component, Factory
+from argus_core.params import check_plain
+from argus_core.registry import resolve
+
+__all__ = ["Contract", "Result", "expect", "told"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one check.
+
+    Attributes:
+        check: what a part must do: ``"copy deeply"``.
+        state: ``"passed"``, ``"failed"``, or ``"not run"`` after a failure that leaves nothing to look at.
+        why: what was expected and found, and what to do; empty unless it failed.
+    """
+
+    check: str
+    state: str
+    why: str = ""
+
+
+class Contract(ABC):
+    """Abstract contract of a kind: a subclass lists its checks, methods that raise if they do not hold.
+
+    A check's name reads after "must": ``copy_deeply``. What a check finds out it leaves for those after it.
+
+    Args:
+        name: as the part is registered.
+        params: what its factory gets.
+        reload: whether other processes must find the part by its name, too.
+    """
+
+    kind: ClassVar[str]
+    checks: ClassVar[tuple[str, ...]]
+    essential: ClassVar[tuple[str, ...]] = ("be_found_by_name", "be_imported", "be_built")
+
+    def __init__(self, name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
+        self.name = name
+        self.params = dict(params or {})
+        self.reload = reload
+        self.component: Component
+        self.factory: Factory
+
+    @property
+    def label(self) -> str:
+        """How messages call the part."""
+        return f"{self.kind} {self.name!r}"
+
+    @property
+    def spec(self) -> tuple[str, dict[str, Any]]:
+        """What chooses the part."""
+        return self.name, dict(self.params)
+
+    def results(self) -> Iterator[Result]:
+        """Make every check that can be made, and yield what came of each."""
+        is_lost = False
+        for check in self._chosen():
+            title = check.replace("_", " ")
+            if is_lost:
+                yield Result(title, "not run")
+                continue
+            try:
+                getattr(self, check)()
+            except (Exception, SystemExit) as error:  # a part may raise anything, and never ends the program
+                yield Result(title, "failed", told(error))
+                is_lost = check in self.essential
+            else:
+                yield Result(title, "passed")
+
+    def check(self) -> None:
+        """Make every check.
+
+        Raises:
+            AssertionError: one does not hold; the message says which and why.
+        """
+        for check in self._chosen():
+            try:
+                getattr(self, check)()
+            except (Exception, SystemExit) as error:
+                title = check.replace("_", " ")
+                raise AssertionError(f"{self.label} must {title}: {told(error)}") from error
+
+    # Checks that all kinds have.
+
+    def be_found_by_name(self) -> None:
+        self.component = resolve(self.kind, self.name)
+        expect(
+            not self.reload or self.component.provider is not None,
+            f"it is registered in this process alone, where no other finds it; declare it as an entry point "
+            f'of the group "argus_core.{self.kind}" and install the package, or give reload=False to check '
+            "what needs no other process",
+        )
+
+    def be_imported(self) -> None:
+        self.factory = self.component.load()
+
+    def document_its_parameters(self) -> None:
+        missing = [
+            name for name in self._parameters() if not re.search(rf"\b{name}\b", self._documentation())
+        ]
+        expect(
+            not missing,
+            f"its documentation does not say what {', '.join(map(repr, missing))} means; write "
+            f"'{missing[0]}: ...' below 'Args:' in its docstring"
+            if missing
+            else "",
+        )
+
+    def take_plain_data(self) -> None:
+        check_plain(self.params)
+
+    @abstractmethod
+    def be_built(self) -> None:
+        """Build the part."""
+
+    # What checks use.
+
+    def make(self, *args: Any) -> Any:
+        """Return the part, built once more."""
+        return call_factory(self.label, self.factory, args, self.params)
+
+    def handed_over(self) -> int:
+        """Return how many arguments the model hands to the factory before the parameters."""
+        return 0
+
+    def _chosen(self) -> tuple[str, ...]:
+        """Return the checks to make: without another process, those that need none."""
+        return tuple(check for check in self.checks if self.reload or not check.endswith("fresh_process"))
+
+    def _parameters(self) -> list[str]:
+        try:
+            parameters = list(inspect.signature(self.factory).parameters.values())
+        except (TypeError, ValueError):  # compiled code may have no signature
+            return []
+        named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+        return [each.name for each in named[self.handed_over() :]]
+
+    def _documentation(self) -> str:
+        described: list[object] = [self.factory, *getattr(self.factory, "__mro__", ())[:-1]]
+        described += [vars(each).get("__init__") for each in getattr(self.factory, "__mro__", ())[:-1]]
+        return "\n".join(text for each in described if each and (text := getattr(each, "__doc__", None)))
+
+
+def expect(holds: bool, message: str | Callable[[], str]) -> None:
+    """Raise AssertionError with ``message`` unless ``holds``.
+
+    Not a plain ``assert``: pytest would write the expression below the sentence.
+    """
+    if not holds:
+        raise AssertionError(message if isinstance(message, str) else message())
+
+
+def told(error: BaseException) -> str:
+    """Return what went wrong on one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, AssertionError) and text else f"it raised {type(error).__name__}: {text}"

@@ -1,0 +1,145 @@
+"""What networks, losses and transforms have in common: they are called, copied and stored."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from argus_core.errors import ArgusError
+from argus_core.model import Model
+from argus_core.state import load_module_state
+from argus_core.testing.comparison import difference
+from argus_core.testing.contract import Contract, expect, told
+from argus_core.testing.fresh_process import in_fresh_process
+from argus_core.testing.operations import OPERATIONS, predictable
+
+__all__ = ["CallableContract", "check_reloads"]
+
+
+class CallableContract(Contract):
+    """Abstract contract of a part that is called with an input, and may be a `torch.nn.Module`."""
+
+    def __init__(
+        self, name: str, params: Mapping[str, Any] | None = None, *, input: Any = None, reload: bool = True
+    ) -> None:
+        super().__init__(name, params, reload=reload)
+        self.given = input
+        self.input: Any = None
+        self.part: Any = None
+
+    @abstractmethod
+    def call(self, part: Any, input: Any) -> Any:
+        """Return what a part makes of an input."""
+
+    def output(self, part: Any) -> Any:
+        """Return what a part makes of its input, in evaluation mode, from the same random numbers."""
+        if isinstance(part, nn.Module):
+            part.eval()
+        with predictable(), torch.no_grad():
+            return self.call(part, copy.deepcopy(self.input))
+
+    def be_built(self) -> None:
+        with predictable():
+            self.part = self.make()
+        expect(
+            callable(self.part),
+            lambda: (
+                f"its factory built {self.part!r}, which cannot be called; return a torch.nn.Module or "
+                "another object with __call__"
+            ),
+        )
+
+    def register_its_tensors(self) -> None:
+        if isinstance(self.part, nn.Module):
+            for path, module in self.part.named_modules():
+                loose = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
+                expect(
+                    not loose,
+                    f"{'.'.join(filter(None, (path, *loose[:1])))} is a plain tensor, which neither moves "
+                    "to a "
+                    "device nor is saved; use self.register_buffer (persistent=False if it follows from the "
+                    "parameters)",
+                )
+
+    def give_the_same_output_twice(self) -> None:
+        first, again = self.output(self.part), self.output(self.part)
+        problem = difference(again, first, where="the second output")
+        expect(
+            problem is None,
+            f"in evaluation mode and from the same seed {problem}; keep nothing from one call to the next",
+        )
+
+    def leave_its_input_alone(self) -> None:
+        given = copy.deepcopy(self.input)
+        with predictable(), torch.no_grad():
+            self.call(self.part, given)
+        problem = difference(given, self.input, where="its input")
+        expect(problem is None, f"{problem} after the call; change no tensor in place that was handed over")
+
+    def copy_deeply(self) -> None:
+        copied = copy.deepcopy(self.part)
+        problem = difference(self.output(copied), self.output(self.part), where="the copy's output")
+        expect(problem is None, f"{problem}; let copy.deepcopy take along all that it computes with")
+        if isinstance(self.part, nn.Module):
+            ours = {each.data_ptr() for each in self.part.state_dict().values() if _has_data(each)}
+            shared = [
+                name
+                for name, each in copied.state_dict().items()
+                if _has_data(each) and each.data_ptr() in ours
+            ]
+            expect(
+                not shared, f"a deep copy shares {', '.join(shared[:3])} with the original; copy the values"
+            )
+
+    def keep_its_state(self) -> None:
+        if not isinstance(self.part, nn.Module):
+            return
+        other = self.make()
+        try:
+            load_module_state(other, copy.deepcopy(self.part.state_dict()), "a second one")
+        except ArgusError as error:
+            raise AssertionError(
+                f"{told(error)}; its state_dict must fit what its factory builds from the same parameters"
+            ) from error
+        problem = difference(self.output(other), self.output(self.part), where="the output")
+        expect(
+            problem is None,
+            f"with the same state_dict in a second one {problem}; keep all that it computes with in "
+            "parameters "
+            "and buffers, or make it from its parameters",
+        )
+
+
+def check_reloads(operation: str, model: Model, args: tuple[Any, ...], expected: Any = None) -> None:
+    """Check that a model, saved, does the same when it is loaded in a process of its own.
+
+    Args:
+        operation: what it does; see `argus_core.testing.operations`.
+        model: saved with the optimizer's state.
+        args: of the operation, after the file.
+        expected: what it does without having been saved; by default what comes of loading it here.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.safetensors")
+        model.save(file, optimizer_state=True)
+        if expected is None:
+            with predictable():
+                expected = OPERATIONS[operation](file, *args)
+        found = in_fresh_process(operation, file, *args)
+    problem = difference(found, expected, where="what it gives there")
+    expect(
+        problem is None,
+        f"saved, and loaded by name in a fresh process, {problem}; keep all that it computes with in its "
+        "parameters and its state_dict",
+    )
+
+
+def _has_data(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() > 0

@@ -1,0 +1,128 @@
+"""The contract of a dataset."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from typing import Any
+
+from torch.utils.data import IterableDataset
+
+from argus_core.data import build_dataset, make_loader
+from argus_core.testing.comparison import difference, tensors_in
+from argus_core.testing.contract import Contract, expect
+from argus_core.testing.fresh_process import in_fresh_process
+from argus_core.testing.operations import predictable, samples
+
+__all__ = ["DatasetContract"]
+
+_COUNT = 5
+
+
+class DatasetContract(Contract):
+    """What a dataset does: give the same samples by the same index, in batches, in any process."""
+
+    kind = "dataset"
+    checks = (
+        "be_found_by_name",
+        "be_imported",
+        "document_its_parameters",
+        "take_plain_data",
+        "be_built",
+        "give_the_same_samples_twice",
+        "end_where_it_says",
+        "make_batches",
+        "copy_deeply",
+        "go_to_worker_processes",
+        "load_in_a_fresh_process",
+    )
+
+    def be_built(self) -> None:
+        self.dataset: Any = build_dataset(self.spec, self.label)
+        self.is_iterable = isinstance(self.dataset, IterableDataset)
+
+    def give_the_same_samples_twice(self) -> None:
+        with predictable():
+            self.samples = samples(self.spec, _COUNT)
+        expect(bool(self.samples[1]), "it has no samples; choose other parameters or data")
+        with predictable():
+            again = samples(self.spec, _COUNT)
+        problem = difference(again, self.samples, where="what it gives")
+        expect(
+            problem is None,
+            f"built again, and from the same seed, {problem}; draw random numbers from torch, numpy's global "
+            "generator or random, which are seeded for each sample, or from a generator that a parameter "
+            "seeds",
+        )
+
+    def end_where_it_says(self) -> None:
+        if self.is_iterable:
+            return
+        length = len(self.dataset)
+        try:
+            self.dataset[length]
+        except IndexError:
+            return
+        except Exception as error:
+            raise AssertionError(
+                f"it has {length} samples, and asked for one more it raised {type(error).__name__}: "
+                f"{error}; raise "
+                "IndexError, by which loops over it end"
+            ) from error
+        raise AssertionError(
+            f"it has {length} samples, and gives another at index {length}; raise IndexError, by which "
+            "loops end"
+        )
+
+    def make_batches(self) -> None:
+        size = 2 if self.is_iterable else min(2, len(self.dataset))
+        with predictable():
+            batch = next(iter(make_loader(self.dataset, size)))
+        expect(
+            isinstance(batch, tuple | list) and len(batch) == 2,
+            lambda: (
+                f"a batch of it is a {type(batch).__name__}"
+                + (f" of {len(batch)}" if isinstance(batch, tuple | list) else "")
+                + "; return samples (input, target)"
+            ),
+        )
+        expect(
+            any(True for _ in tensors_in(batch)), "a batch of it holds no tensor; return tensors or numbers"
+        )
+
+    def copy_deeply(self) -> None:
+        self._compare(
+            copy.deepcopy(self.dataset), "a deep copy", "let copy.deepcopy take along all that it reads"
+        )
+
+    def go_to_worker_processes(self) -> None:
+        try:
+            sent = pickle.loads(pickle.dumps(self.dataset))
+        except Exception as error:
+            raise AssertionError(
+                f"it cannot be sent to the worker processes of a loader ({error}); open files when the first "
+                "sample is read, and keep no function without a name"
+            ) from error
+        self._compare(sent, "sent to another process", "keep all that it reads in what pickle takes along")
+
+    def load_in_a_fresh_process(self) -> None:
+        found = in_fresh_process("seeded_samples", self.spec, _COUNT)
+        problem = difference(found, self.samples, where="what it gives")
+        expect(
+            problem is None, f"chosen by name in a fresh process {problem}; read what is installed with it"
+        )
+
+    def _compare(self, dataset: Any, what: str, action: str) -> None:
+        with predictable():
+            if self.is_iterable:
+                found = list(itertools.islice(dataset, _COUNT))
+            else:
+                found = [dataset[index] for index in range(min(_COUNT, len(dataset)))]
+        with predictable():
+            if self.is_iterable:
+                expected = list(itertools.islice(self.dataset, _COUNT))
+            else:
+                expected = [self.dataset[index] for index in range(len(found))]
+        problem = difference(found, expected, where="what it gives")
+        expect(problem is None, f"{what}, {problem}; {action}")

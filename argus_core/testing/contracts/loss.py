@@ -1,0 +1,198 @@
+"""The contract of a loss."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from argus_core.batch import batch_size, deep_cat, deep_map, deep_split
+from argus_core.reduction import mean_divisor
+from argus_core.testing.comparison import tensors_in
+from argus_core.testing.contract import expect
+from argus_core.testing.contracts.callables import CallableContract, check_reloads
+from argus_core.testing.operations import predictable
+from argus_core.testing.probe import LossProbe
+from argus_core.testing.standard_inputs import chosen, pairs
+
+__all__ = ["LossContract"]
+
+_TOLERANCE = 1e-5
+
+
+class LossContract(CallableContract):
+    """What a loss does: return one number whose gradient is right, and which adds up from parts of a batch.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        batch: what it is called with: prediction, target and whatever else it takes.
+        separable: False for a loss of the batch as a whole, which does not add up.
+        exact_gradient: False for a loss whose gradient is not its slope, on purpose.
+        reload: whether other processes must find it.
+    """
+
+    kind = "loss"
+    checks = (
+        "be_found_by_name",
+        "be_imported",
+        "document_its_parameters",
+        "take_plain_data",
+        "be_built",
+        "register_its_tensors",
+        "take_its_batch",
+        "return_one_number",
+        "leave_its_input_alone",
+        "have_a_finite_gradient",
+        "have_the_gradient_of_finite_differences",
+        "add_up_from_parts_by_its_reduction",
+        "copy_deeply",
+        "keep_its_state",
+        "make_an_update",
+        "load_in_a_fresh_process",
+    )
+    essential = ("be_found_by_name", "be_imported", "be_built", "take_its_batch", "return_one_number")
+
+    def __init__(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        batch: Any = None,
+        separable: bool = True,
+        exact_gradient: bool = True,
+        reload: bool = True,
+    ) -> None:
+        super().__init__(name, params, input=batch, reload=reload)
+        self.separable = separable
+        self.exact_gradient = exact_gradient
+
+    def call(self, part: Any, input: Any) -> Any:
+        return part(*input)
+
+    def take_its_batch(self) -> None:
+        def try_it(batch: Any) -> None:
+            found = self.part(*batch)
+            if isinstance(found, Tensor) and found.is_floating_point() and not found.isfinite().all():
+                raise ValueError(f"it gives {found}")
+
+        self.input = chosen(self.given, pairs(), try_it, "batch")
+
+    def return_one_number(self) -> None:
+        found = self.output(self.part)
+        expect(
+            isinstance(found, Tensor),
+            lambda: f"it returned a {type(found).__name__}; return a 0-d tensor",
+        )
+        expect(
+            found.ndim == 0,
+            lambda: (
+                f"it returned a tensor of shape {tuple(found.shape)}, and only one number can be minimised; "
+                "return the mean or the sum over the samples"
+            ),
+        )
+        expect(
+            found.is_floating_point() and bool(found.isfinite()),
+            lambda: f"it returned {found.item()} ({found.dtype}); return a finite floating point number",
+        )
+
+    def have_a_finite_gradient(self) -> None:
+        prediction, *others = copy.deepcopy(self.input)
+        leaves = deep_map(prediction, _as_leaf)
+        loss = self.part(leaves, *others)
+        expect(
+            loss.requires_grad, "it does not depend on the prediction; return it without detach() or item()"
+        )
+        loss.backward()
+        gradients = [leaf.grad for leaf in tensors_in(leaves) if leaf.grad is not None]
+        expect(
+            bool(gradients) and all(bool(each.isfinite().all()) for each in gradients),
+            "its gradient is not finite; clamp before a root, a log or a division",
+        )
+
+    def have_the_gradient_of_finite_differences(self) -> None:
+        if not self.exact_gradient:
+            return
+        prediction, *others = deep_map(copy.deepcopy(tuple(self.input)), _doubled)
+        loss = copy.deepcopy(self.part)
+        loss = loss.double() if isinstance(loss, nn.Module) else loss
+        leaves = [_as_leaf(each) for each in tensors_in(prediction)]
+
+        def value(*inputs: Tensor) -> Any:
+            given = iter(inputs)
+            return loss(deep_map(prediction, lambda _: next(given)), *others)
+
+        is_right = torch.autograd.gradcheck(value, leaves, raise_exception=False, eps=1e-6, atol=1e-4)
+        expect(
+            is_right,
+            "its gradient is not that of finite differences, in float64; compute it with torch's functions "
+            "of "
+            "the prediction, mend its backward(), or say exact_gradient=False",
+        )
+
+    def add_up_from_parts_by_its_reduction(self) -> None:
+        reduction = getattr(self.part, "reduction", "mean")
+        expect(
+            isinstance(reduction, str),
+            lambda: f"its reduction is {reduction!r}; let the attribute say 'mean' or 'sum', whichever it is",
+        )
+        if not self.separable:
+            return
+        parts = _cut(self.input)
+        with torch.no_grad():
+            whole = float(self.part(*self.input))
+            values = [float(self.part(*part)) for part in parts]
+        if reduction != "sum":
+            divisors = [float(mean_divisor(self.part, (None, part[1]))) for part in parts]
+            values = [
+                value * divisor / sum(divisors)
+                for value, divisor in zip(values, divisors, strict=True)
+                if divisor
+            ]
+        found = sum(values)
+        expect(
+            abs(found - whole) <= _TOLERANCE * max(abs(whole), 1.0),
+            f"it says that it is a {reduction} over the samples, and its values for parts of a batch come to "
+            f"{found:.7g} where the whole gives {whole:.7g}; mend its attribute reduction, give it a method "
+            "divisor(target) that returns what its mean divides by, or say separable=False of a loss of the "
+            "batch as a whole",
+        )
+
+    def make_an_update(self) -> None:
+        with predictable():
+            model = self._model()
+            output = model.train_step(self.input)
+            factor = model.get_nn_module().factor
+        expect(factor.grad is not None, "training with it gave no gradient")
+        whole = self.output(self.part).item()
+        expect(
+            abs(output["loss"] - whole) <= _TOLERANCE * max(abs(whole), 1.0),
+            f"training reports {output['loss']:.7g} where it gives {whole:.7g}; let it be the same in "
+            "training",
+        )
+
+    def load_in_a_fresh_process(self) -> None:
+        with predictable():
+            model = self._model()
+            model.train_step(self.input)
+            check_reloads("evaluate", model, (self.input,))
+
+    def _model(self) -> LossProbe:
+        return LossProbe({"loss": self.spec, "optimizer": ("SGD", {"lr": 1e-4}), "device": "cpu"})
+
+
+def _cut(batch: Any) -> list[Any]:
+    """Return a batch in two unequal parts."""
+    first, *rest = deep_split(tuple(batch), max(1, batch_size(batch) // 3))
+    return [first, deep_cat(rest)] if rest else [first]
+
+
+def _doubled(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
+
+
+def _as_leaf(value: Tensor) -> Tensor:
+    return value.detach().requires_grad_() if value.is_floating_point() else value

@@ -1,0 +1,71 @@
+"""The contract of a model class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from argus_core.model import Model
+from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contracts.callables import check_reloads
+from argus_core.testing.operations import predictable
+from argus_core.testing.standard_inputs import made
+
+__all__ = ["ModelContract"]
+
+
+class ModelContract(Contract):
+    """What a model class does: train, and do the same once it is saved and loaded by its name.
+
+    Args:
+        name: as it is registered.
+        params: of the model.
+        batch: what ``train_step`` takes, and ``val_step`` too; the first of a pair goes to ``predict``.
+        reload: whether other processes must find it.
+    """
+
+    kind = "model"
+    checks = (
+        "be_found_by_name",
+        "be_imported",
+        "take_plain_data",
+        "be_built",
+        "make_an_update",
+        "load_in_a_fresh_process",
+    )
+    essential = ("be_found_by_name", "be_imported", "be_built", "make_an_update")
+
+    def __init__(
+        self, name: str, params: Mapping[str, Any] | None = None, *, batch: Any = None, reload: bool = True
+    ) -> None:
+        super().__init__(name, params, reload=reload)
+        self.given = batch
+
+    def be_built(self) -> None:
+        expect(
+            isinstance(self.factory, type) and issubclass(self.factory, Model),
+            lambda: f"it is {self.factory!r}; declare a subclass of argus_core.Model",
+        )
+        with predictable():
+            self.model: Model = self.make()
+
+    def make(self, *args: Any) -> Any:
+        model = self.factory({**self.params, "device": "cpu"})
+        return model
+
+    def make_an_update(self) -> None:
+        expect(
+            self.given is not None,
+            "it is checked with a batch; give batch=..., or declare it in checked_with",
+        )
+        self.batch = made(self.given)
+        with predictable():
+            output = self.model.train_step(self.batch)
+        missing = {"prediction", "target", "loss"} - set(output)
+        expect(
+            not missing, f"what train_step returned lacks {sorted(missing)}; return a mapping with all three"
+        )
+
+    def load_in_a_fresh_process(self) -> None:
+        with predictable():
+            check_reloads("evaluate", self.model, (self.batch,))

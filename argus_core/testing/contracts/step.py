@@ -1,0 +1,106 @@
+"""The contract of a step strategy."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from argus_core.errors import ConflictError
+from argus_core.registry import names, resolve
+from argus_core.steps.composition import Composed, Strategy
+from argus_core.testing.comparison import difference
+from argus_core.testing.composition import check_strategy
+from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contracts.callables import check_reloads
+from argus_core.testing.operations import predictable, train
+from argus_core.testing.probe import OptimizerProbe, regression_batches
+
+__all__ = ["StepContract"]
+
+
+class StepContract(Contract):
+    """What a step strategy does: fill slots, compose with every other, and go on exactly from its state.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        size: how many strategies are combined, its own place included; 0 leaves the combinations out.
+        reload: whether other processes must find it.
+    """
+
+    kind = "step"
+    checks = (
+        "be_found_by_name",
+        "be_imported",
+        "document_its_parameters",
+        "take_plain_data",
+        "be_built",
+        "copy_deeply",
+        "compose_with_every_other_strategy",
+        "go_on_exactly_from_its_state",
+        "go_on_exactly_in_a_fresh_process",
+    )
+
+    def __init__(
+        self, name: str, params: Mapping[str, Any] | None = None, *, size: int = 2, reload: bool = True
+    ) -> None:
+        super().__init__(name, params, reload=reload)
+        self.size = size
+        self.refused: dict[str, str] = {}
+
+    def be_built(self) -> None:
+        self._compose(self.make())
+
+    def copy_deeply(self) -> None:
+        copied = copy.deepcopy(self.make())
+        self._compose(copied)
+
+    def compose_with_every_other_strategy(self) -> None:
+        if self.size and self.component.name != "default":  # which takes part in every combination
+            self.refused = check_strategy(self._short_name(), self.params, self.size)
+
+    def go_on_exactly_from_its_state(self) -> None:
+        with tempfile.TemporaryDirectory() as folder, predictable():
+            model = self._trained()
+            file = Path(folder, "model.safetensors")
+            model.save(file, optimizer_state=True)
+            resumed, _ = train(file, regression_batches())
+            for batch in regression_batches():
+                model.train_step(batch)
+            problem = difference(resumed, dict(model.get_nn_module().state_dict()), where="the weights")
+        expect(
+            problem is None,
+            f"trained on from a file {problem} from training without a stop; return from state_dict() all "
+            "that "
+            "an update depends on, and take it back in load_state_dict()",
+        )
+
+    def go_on_exactly_in_a_fresh_process(self) -> None:
+        with predictable():
+            check_reloads("train", self._trained(), (regression_batches(),))
+
+    def _short_name(self) -> str:
+        """Return the name by which the composition matrix knows it."""
+        if self.component.name in names("step") and resolve("step", self.component.name) is self.component:
+            return self.component.name
+        return self.name
+
+    def _compose(self, instance: Any) -> None:
+        Composed([Strategy(self.name, instance, self.component.origin)])
+
+    def _trained(self) -> OptimizerProbe:
+        with predictable():
+            model = self._model()
+            for batch in regression_batches():
+                model.train_step(batch)
+        return model
+
+    def _model(self) -> OptimizerProbe:
+        params = {"nn_module": "dense", "step": [self.spec], "device": "cpu"}
+        try:
+            return OptimizerProbe({**params, "optimizer": ("SGD", {"lr": 0.05, "momentum": 0.9})})
+        except ConflictError:  # perhaps it is for an optimizer that asks for gradients itself
+            return OptimizerProbe({**params, "optimizer": ("LBFGS", {"lr": 0.1, "max_iter": 2})})

@@ -1,0 +1,120 @@
+"""What a part does by its name, in whichever process: the same function here and in a fresh one.
+
+A fresh process knows `argus_core` and nothing else until an operation looks a name up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from argus_core.callbacks import on_iteration_complete
+from argus_core.data import build_dataset
+from argus_core.engine import State
+from argus_core.loading import load_model
+from argus_core.model import Model
+from argus_core.testing import probe as probe  # registers the models that files name
+
+__all__ = [
+    "OPERATIONS",
+    "evaluate",
+    "fit",
+    "fitted",
+    "predict",
+    "predictable",
+    "samples",
+    "seeded_samples",
+    "train",
+    "validate",
+]
+
+SEED = 1
+
+
+@contextmanager
+def predictable() -> Iterator[None]:
+    """Compute on one thread and from one seed inside a ``with``, so that results are the same to the bit."""
+    threads, state = torch.get_num_threads(), random.getstate()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            random.seed(SEED)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(state)
+
+
+def predict(file: Path, input: Any) -> Any:
+    """Return the prediction of the model in a file."""
+    with predictable():
+        return load_model(file, device="cpu").predict(input)
+
+
+def evaluate(file: Path, batch: Any) -> Any:
+    """Return prediction and loss of the model in a file."""
+    with predictable():
+        output = load_model(file, device="cpu").val_step(batch)
+        return output["prediction"], output["loss"]
+
+
+def train(file: Path, batches: Sequence[Any]) -> Any:
+    """Return the weights of the model in a file after training on, and what it then predicts."""
+    with predictable():
+        model = load_model(file, device="cpu")
+        for batch in batches:
+            model.train_step(batch)
+        return dict(model.get_nn_module().state_dict()), model.predict(batches[0][0])
+
+
+def validate(file: Path, batches: Sequence[Any], metrics: Any) -> dict[str, float]:
+    """Return what metrics are over batches."""
+    with predictable():
+        return load_model(file, device="cpu").validate(batches, metrics=metrics)
+
+
+def fit(file: Path, batches: Sequence[Any], folder: Path, options: dict[str, Any]) -> Any:
+    """Return the learning rates and weights of a run that goes on from the newest file in a folder."""
+    with predictable():
+        return fitted(load_model(file, device="cpu"), batches, resume=folder, **options)
+
+
+def samples(spec: Any, count: int) -> Any:
+    """Return the length of a dataset, if it has one, and its first and last samples."""
+    dataset: Any = build_dataset(spec, "the dataset")
+    if not hasattr(dataset, "__len__"):
+        return None, list(itertools.islice(dataset, count))
+    length = len(dataset)
+    chosen = sorted({*range(min(count, length)), length - 1})
+    return length, [dataset[index] for index in chosen]
+
+
+def seeded_samples(spec: Any, count: int) -> Any:
+    """Return `samples` from the seed of `predictable`."""
+    with predictable():
+        return samples(spec, count)
+
+
+def fitted(model: Model, batches: Sequence[Any], **options: Any) -> Any:
+    """Return the learning rate of each update of a run, and the weights after it."""
+    rates: list[Any] = []
+
+    @on_iteration_complete
+    def keep(state: State) -> None:
+        rates.append(state.model.get_lr())
+
+    callbacks = [*options.pop("callbacks", ()), keep]
+    model.fit(batches, batches, callbacks=callbacks, metrics=["mse"], metrics_on_train=True, **options)
+    return rates, dict(model.get_nn_module().state_dict())
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    operation.__name__: operation for operation in (predict, evaluate, train, validate, fit, seeded_samples)
+}

@@ -1,0 +1,100 @@
+"""The parts of one installed distribution, to be tested one by one. Needs no torch."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from argus_core.build import call_factory
+from argus_core.components import Component, Factory
+from argus_core.distributions import normalised, version_of
+from argus_core.errors import ConfigError, UnknownNameError
+from argus_core.registry import active
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["ComponentUnderTest", "distribution_of", "parts_of"]
+
+
+@dataclass(frozen=True)
+class ComponentUnderTest:
+    """One part of the distribution that is tested.
+
+    Attributes:
+        component: as the registry has it; nothing is imported before the part is used.
+    """
+
+    component: Component
+
+    @property
+    def kind(self) -> str:
+        """Its kind."""
+        return self.component.kind
+
+    @property
+    def name(self) -> str:
+        """Its short name."""
+        return self.component.name
+
+    def load(self) -> Factory:
+        """Return its factory."""
+        return self.component.load()
+
+    def build(self, *args: Any, **params: Any) -> Any:
+        """Return the part, built from what the model hands over, if anything, and parameters."""
+        return call_factory(f"{self.kind} {self.name!r}", self.load(), args, params)
+
+    def check(self, **checked_with: Any) -> None:
+        """Check the contract of its kind; see `argus_core.testing.check_component`."""
+        from argus_core.testing.checking import check_component  # imports torch
+
+        check_component(self.kind, self.component.qualified_name, **checked_with)
+
+
+def parts_of(distribution: str) -> list[ComponentUnderTest]:
+    """Return the parts that an installed distribution declares.
+
+    Raises:
+        UnknownNameError: it is not installed, or declares none.
+    """
+    name = normalised(distribution)
+    version = version_of(name)
+    if version is None:
+        raise UnknownNameError(
+            f"no package {distribution!r} is installed; pip install it, in this environment"
+        )
+    found = [each for each in active().components() if each.provider == name]
+    if not found:
+        raise UnknownNameError(
+            f"{name} {version} declares no parts; declare some as entry points, "
+            '[project.entry-points."argus_core.nn_module"], and install it again, which is needed after '
+            "each "
+            "change to them"
+        )
+    return [ComponentUnderTest(each) for each in found]
+
+
+def distribution_of(file: Path) -> str:
+    """Return the name of the distribution that a file belongs to, by the nearest ``pyproject.toml``.
+
+    Raises:
+        ConfigError: there is none with a name.
+    """
+    for folder in file.resolve().parents:
+        pyproject = folder / "pyproject.toml"
+        if pyproject.is_file():
+            try:
+                name = tomllib.loads(pyproject.read_text("utf-8")).get("project", {}).get("name")
+            except tomllib.TOMLDecodeError as error:
+                raise ConfigError(f"{pyproject} cannot be read: {error}; mend it") from error
+            if name:
+                return str(name)
+    raise ConfigError(
+        f"no pyproject.toml above {file} has a [project] with a name; set argus_distribution in the "
+        "configuration of pytest"
+    )
