@@ -18,7 +18,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.errors import ArgusError, ArgusWarning, near
 
-__all__ = ["Commands", "main"]
+__all__ = ["AllCommands", "Commands", "main"]
 
 _COMMANDS = (
     "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export",
