@@ -84,7 +84,23 @@ def test_commands_of_a_page_are_those_of_argus(page: Path) -> None:
 def test_hook_is_documented_with_its_arguments_and_an_example(specification: type, name: str) -> None:
     arguments = list(inspect.signature(getattr(specification, name)).parameters)[1:]
     section = section_of("reference/hooks.md", f"### `{name}({', '.join(arguments)})`")
-    assert "```python" in section
+    examples = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert examples
+    if specification is RunHooks:
+        assert f"on_{name}\n" in examples[0] or f'on_event("{name}")' in examples[0]
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_examples_of_a_slot_take_arguments_that_it_has(name: str) -> None:
+    examples = re.findall(r"^```python\n(.*?)^```$", text_of("reference/hooks.md"), re.MULTILINE | re.DOTALL)
+    implementations = [
+        {argument.arg for argument in node.args.args}
+        for node in ast.walk(ast.parse("\n".join(examples)))
+        if isinstance(node, ast.FunctionDef) and node.name == name
+    ]
+    assert implementations
+    # A strategy may leave out arguments that it does not use.
+    assert set().union(*implementations) <= set(inspect.signature(getattr(StepHooks, name)).parameters)
 
 
 @pytest.mark.parametrize("name", SLOTS)
