@@ -195,6 +195,19 @@ def test_own_class_of_model_merges_its_own_keys(tmp_path: Path) -> None:
     assert read(tmp_path, 'template = "vae"\n[model]\nprior = 3\n').params["prior"] == 3
 
 
+@pytest.mark.parametrize("own", [["SGD", {"lr": 0.1}], ("SGD", {"lr": 0.1})])
+def test_own_class_of_model_may_have_specs_of_its_own(tmp_path: Path, own: Any) -> None:
+    def gan() -> dict[str, Any]:
+        return {"model": {"name": "GAN", "second": own, "sizes": [1, 2]}, "data": {"train": "digits"}}
+
+    argus_core.register("config", "gan", gan)
+    config = read(tmp_path, 'template = "gan"\n[model]\nsecond.lr = 0.5\n')
+    assert config.params["second"] == ("SGD", {"lr": 0.5})
+    assert read(tmp_path, 'template = "gan"\n', "second.lr=0.5") == config
+    with pytest.raises(ConfigError, match=r"mine\.toml: \[model\] sizes is \[1, 2\]; set it whole"):
+        read(tmp_path, 'template = "gan"\n[model]\nsizes.first = 3\n')
+
+
 def test_section_of_a_command_is_merged_table_by_table(tmp_path: Path) -> None:
     argus_core.register(
         "config", "swept", lambda: baseline() | {"sweep": {"trials": 5, "space": {"lr": {"low": 0.1}}}}

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from argus_core.config.schema import SECTIONS, Sections, plain_model, read_value, unknown_key
+from argus_core.config.schema import (
+    SECTIONS,
+    TEMPLATE,
+    Sections,
+    is_spec,
+    plain_model,
+    read_spec,
+    read_value,
+    unknown_key,
+)
 from argus_core.config.toml import parse
 from argus_core.errors import ConfigError, near
 
-__all__ = ["Spec", "apply_change", "parse_value", "position_of", "with_params"]
+__all__ = ["Spec", "apply_change", "own_choice", "parse_value", "position_of", "with_params"]
 
 Spec = str | tuple[str, dict[str, Any]]
 
@@ -77,6 +86,19 @@ def position_of(chosen: list[Spec], name: str, where: str) -> int:
     return found[0]
 
 
+def own_choice(value: Any, where: str) -> Any:
+    """Return the value of a key of the model class's own in a form that parameters can be set in.
+
+    Raises:
+        ConfigError: it is a list that is no spec.
+    """
+    if not isinstance(value, list):
+        return value
+    if is_spec(value):
+        return read_spec(value, where)
+    raise ConfigError(f"{where} is {value!r}; set it whole")
+
+
 def with_params(spec: Spec) -> tuple[str, dict[str, Any]]:
     """Return the name and the parameters of a spec in its read form."""
     return (spec, {}) if isinstance(spec, str) else spec
@@ -84,6 +106,8 @@ def with_params(spec: Spec) -> tuple[str, dict[str, Any]]:
 
 def _locate(sections: Sections, path: list[str], source: str) -> tuple[str, list[str]]:
     """Return the section that a path is about and the path within it."""
+    if path[0] == TEMPLATE:
+        raise ConfigError(f"{source}: a template is chosen by the file alone; write it at the file's top")
     if path[0] in sections and path[0] not in SECTIONS:
         if len(path) == 1:
             raise ConfigError(f"{source}: [{path[0]}] is a section; set one of its keys: {path[0]}.KEY=VALUE")
@@ -110,7 +134,7 @@ def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str,
     known = SECTIONS[section].get(key)
     if known is not None and not known.kind:
         raise ConfigError(f"{where} has no parameters; set it whole: --set {section}.{key}=VALUE")
-    chosen = values.get(key)
+    chosen = values.get(key) if known is not None else own_choice(values.get(key), where)
     if isinstance(chosen, list):
         _set_in_list(chosen, rest, value, where)
     elif isinstance(chosen, str | tuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from argus_core.config.changes import Spec, position_of, with_params
+from argus_core.config.changes import Spec, own_choice, position_of, with_params
 from argus_core.config.schema import SECTIONS, Sections, check_section, plain_model, read_value
 from argus_core.errors import ConfigError
 
@@ -28,12 +28,15 @@ def lay_over(sections: Sections, document: Mapping[str, Any], source: str) -> No
     """
     for name, section in document.items():
         check_section(name, section, source)
-    for name in SECTIONS:
+    for name, known in SECTIONS.items():
         # The model's name first: it decides which other keys the section takes.
         for key, value in sorted(document.get(name, {}).items(), key=lambda item: item[0] != "name"):
             below = sections[name].get(key)
+            where = f"{source}: [{name}] {key}"
             if below is not None and _is_table(value) and _has_parameters(sections, name, key, below):
-                sections[name][key] = _changed(below, value, f"{source}: [{name}] {key}")
+                sections[name][key] = _changed(
+                    below if key in known else own_choice(below, where), value, where
+                )
             else:
                 sections[name][key] = read_value(sections, name, key, value, source)
     for name in document.keys() - SECTIONS.keys():
@@ -48,7 +51,7 @@ def _is_table(value: Any) -> bool:
 def _has_parameters(sections: Sections, section: str, key: str, below: Any) -> bool:
     known = SECTIONS[section].get(key)
     if known is None:  # a key of the model class's own, or one that read_value refuses
-        return isinstance(below, dict) and not plain_model(sections)
+        return isinstance(below, str | list | tuple | dict) and not plain_model(sections)
     return known.kind != ""
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Key",
     "Sections",
     "check_section",
+    "is_spec",
     "plain_model",
     "read_spec",
     "read_value",
@@ -129,7 +130,7 @@ def read_spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
         name = params.pop("name", None)
         if isinstance(name, str) and name:
             return (name, params) if params else name
-    if isinstance(value, list) and _is_spec(value):
+    if isinstance(value, list) and is_spec(value):
         return (value[0], dict(value[1])) if len(value) == 2 else str(value[0])
     raise ConfigError(
         f'{where} is {value!r}; give a name, ["name", {{ parameter = value }}] or a table that has a name'
@@ -137,12 +138,12 @@ def read_spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
 
 
 def _specs(value: Any, where: str) -> list[str | tuple[str, dict[str, Any]]]:
-    if not isinstance(value, list) or _is_spec(value):
+    if not isinstance(value, list) or is_spec(value):
         return [read_spec(value, where)]
     return [read_spec(item, f"{where}[{index}]") for index, item in enumerate(value)]
 
 
-def _is_spec(value: list[Any]) -> bool:
+def is_spec(value: list[Any]) -> bool:
     """Return whether a list is one spec: a name, alone or with a table of parameters."""
     if not value or not isinstance(value[0], str):
         return False
