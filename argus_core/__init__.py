@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.batch import deep_chunk as deep_chunk
     from argus_core.batch import deep_detach as deep_detach
     from argus_core.batch import deep_to as deep_to
+    from argus_core.build import initial_values_wanted as initial_values_wanted
     from argus_core.callbacks import Callback as Callback
     from argus_core.callbacks import on_catch_exception as on_catch_exception
     from argus_core.callbacks import on_complete as on_complete
@@ -57,6 +58,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "deep_detach",
         "deep_to",
     ),
+    "build": ("initial_values_wanted",),
     "callbacks": (
         "Callback",
         "on_catch_exception",

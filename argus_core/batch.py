@@ -7,11 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from argus_core.errors import ArgusError
 
-__all__ = ["batch_size", "deep_cat", "deep_chunk", "deep_detach", "deep_map", "deep_split", "deep_to"]
+__all__ = [
+    "batch_size",
+    "deep_cat",
+    "deep_chunk",
+    "deep_detach",
+    "deep_map",
+    "deep_split",
+    "deep_to",
+    "tensor_size",
+]
+
+_PLAIN = (tuple, list)
 
 
 def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -22,9 +34,9 @@ def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
     >>> deep_to({"x": (torch.ones(2), "name")}, torch.float64)
     {'x': (tensor([1., 1.], dtype=torch.float64), 'name')}
     """
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return value.to(*args, **kwargs)
-    if type(value) in (tuple, list):  # the usual batch; this runs in every update
+    if type(value) in _PLAIN:  # the usual batch; this runs in every update
         return type(value)([deep_to(item, *args, **kwargs) for item in value])
     if _has(value, "to"):  # packed sequences, graphs, token encodings
         return value.to(*args, **kwargs)
@@ -33,17 +45,21 @@ def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
 
 def deep_detach(value: Any) -> Any:
     """Return ``value`` with every tensor cut off from the graph; containers keep their type."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return value.detach() if value.requires_grad else value
     if _has(value, "detach"):
         return value.detach()
     return _rebuild(value, deep_detach)
 
 
-def deep_map(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+def deep_map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return ``value`` with ``change`` applied to every tensor; containers keep their type."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return change(value)
+    if type(value) in _PLAIN:  # the usual batch; this runs in every update
+        return type(value)(
+            [change(item) if isinstance(item, Tensor) else deep_map(item, change) for item in value]
+        )
     return _rebuild(value, lambda item: deep_map(item, change))
 
 
@@ -55,8 +71,8 @@ def deep_chunk(value: Any, chunks: int, dim: int = 0) -> list[Any]:
     """
     if chunks < 1:
         raise ArgusError(f"cannot cut a batch into {chunks} chunks; give at least 1")
-    size = max(1, -(-batch_size(value, dim) // chunks))
-    return deep_split(value, size, dim)
+    samples = batch_size(value, dim)
+    return _split(value, max(1, -(-samples // chunks)), samples, dim)
 
 
 def deep_split(value: Any, size: int, dim: int = 0) -> list[Any]:
@@ -68,9 +84,7 @@ def deep_split(value: Any, size: int, dim: int = 0) -> list[Any]:
     Raises:
         ArgusError: tensors in ``value`` differ in size along ``dim``.
     """
-    samples = batch_size(value, dim)
-    starts = range(0, max(samples, 1), size)
-    return [_slice(value, start, min(start + size, samples), samples, dim) for start in starts]
+    return _split(value, size, batch_size(value, dim), dim)
 
 
 def batch_size(value: Any, dim: int = 0) -> int:
@@ -78,10 +92,20 @@ def batch_size(value: Any, dim: int = 0) -> int:
 
     0-d tensors do not count. A packed sequence has as many samples as its first time step.
     """
-    first = _first_tensor(value, least_ndim=1)
-    if first is None:
-        return 1
-    return int(first.batch_sizes[0] if isinstance(first, PackedSequence) else first.shape[dim])
+    size = tensor_size(value, dim)
+    return 1 if size is None else size
+
+
+def tensor_size(value: Any, dim: int = 0) -> int | None:
+    """Return the number of samples as `batch_size` does, or ``None`` if no tensor in ``value`` tells it."""
+    if type(value) in _PLAIN and value:  # the usual batch; this runs in every update
+        first = value[0]
+        if type(first) is Tensor and first.ndim:
+            return first.shape[dim]
+    tensor = _first_tensor(value, least_ndim=1)
+    if tensor is None:
+        return None
+    return int(tensor.batch_sizes[0] if isinstance(tensor, PackedSequence) else tensor.shape[dim])
 
 
 def deep_cat(values: Sequence[Any]) -> Any:
@@ -94,7 +118,7 @@ def deep_cat(values: Sequence[Any]) -> Any:
     first = values[0]
     if len(values) == 1:
         return first
-    if isinstance(first, torch.Tensor):
+    if isinstance(first, Tensor):
         return _cat_tensors(values)
     if isinstance(first, PackedSequence):
         return list(values)
@@ -116,12 +140,25 @@ def _has_entry_per_sample(parts: Sequence[Any]) -> bool:
     return dicts or _first_tensor(first) is None or len(set(map(len, parts))) > 1
 
 
-def _cat_tensors(tensors: Sequence[torch.Tensor]) -> Any:
+def _cat_tensors(tensors: Sequence[Tensor]) -> Any:
     if tensors[0].ndim == 0:
         return torch.stack(tuple(tensors))
     if len({tensor.shape[1:] for tensor in tensors}) > 1:
         return list(tensors)
     return torch.cat(tuple(tensors))
+
+
+def _split(value: Any, size: int, samples: int, dim: int) -> list[Any]:
+    if dim == 0 and type(value) in _PLAIN and value:  # the usual batch; this runs in every update
+        for item in value:
+            if type(item) is not Tensor or not item.ndim or item.shape[0] != samples:
+                break
+        else:
+            # What `split` returns may not be changed in place by what requires grad.
+            parts = zip(*[item.unsafe_split(size) for item in value], strict=True)
+            return [*parts] if type(value) is tuple else [*map(list, parts)]
+    starts = range(0, max(samples, 1), size)
+    return [_slice(value, start, min(start + size, samples), samples, dim) for start in starts]
 
 
 def _rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -144,7 +181,7 @@ def _like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _slice(value: Any, start: int, stop: int, samples: int, dim: int) -> Any:
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         if value.ndim == 0:
             return value
         if value.shape[dim] != samples:
@@ -164,8 +201,8 @@ def _slice(value: Any, start: int, stop: int, samples: int, dim: int) -> Any:
     return _rebuild(value, lambda item: _slice(item, start, stop, samples, dim))
 
 
-def _first_tensor(value: Any, least_ndim: int = 0) -> torch.Tensor | PackedSequence | None:
-    if isinstance(value, torch.Tensor):
+def _first_tensor(value: Any, least_ndim: int = 0) -> Tensor | PackedSequence | None:
+    if isinstance(value, Tensor):
         return value if value.ndim >= least_ndim else None
     if isinstance(value, PackedSequence):
         return value

@@ -12,9 +12,9 @@ from typing import Any, cast
 from argus_core import registry
 from argus_core.components import BUILTIN
 from argus_core.diagnosis import Missing, missing_message
-from argus_core.errors import MissingPluginError, ProviderDriftWarning, SpecError, UnknownNameError
+from argus_core.errors import MissingPluginError, ProviderDriftWarning, SpecError
 from argus_core.model import Model
-from argus_core.parts import KIND_OF_PART
+from argus_core.records import KIND_OF_PART, drift, find, missing
 from argus_core.saved import AbstractSaved
 from argus_core.spec import parse_spec, parse_specs
 
@@ -80,32 +80,17 @@ class Names:
             if name == record["as"] and not (isinstance(offered, Mapping) and name in offered):
                 yield kind, name, record
         steps = {record["as"]: record for record in self._saved.components.get("step", ())}
-        for spec in parse_specs("step", params.get("step") or [], "params['step']"):
+        chosen = params.get("step")  # whatever change_params_func made of it: an array has no truth value
+        for spec in parse_specs("step", [] if chosen is None else chosen, "params['step']"):
             if spec.name in steps:
                 yield "step", spec.name, steps[spec.name]
 
     def _find(self, kind: str, record: Mapping[str, Any]) -> registry.Component | None:
-        for name in dict.fromkeys([record["name"] or record["as"], record["as"]]):
-            try:
-                component = registry.resolve(kind, name)
-            except UnknownNameError:
-                continue
-            _warn_drift(kind, record, component)
-            return component
-        why = f"it was {record['entry_point']}" if record["entry_point"] else "named in the file"
-        qualified = record["name"] or record["as"]
-        self._missing.append((kind, qualified, record["version"], why))
-        return None
-
-
-def _warn_drift(kind: str, record: Mapping[str, Any], component: registry.Component) -> None:
-    saved, now = (record["provider"], record["version"]), (component.provider, component.version)
-    if record["name"] is None or saved == now or saved[0] == now[0] == BUILTIN:
-        return
-    was, is_now = (" ".join(filter(None, owner)) or "code in the process" for owner in (saved, now))
-    warnings.warn(
-        f"{kind} {record['as']!r} was provided by {was} when the checkpoint was saved and is "
-        f"by {is_now} now; install what it was if results differ",
-        ProviderDriftWarning,
-        stacklevel=2,
-    )
+        component = find(kind, record)
+        if component is None:
+            self._missing.append(missing(kind, record))
+            return None
+        drifted = drift(kind, record, component)
+        if drifted:
+            warnings.warn(drifted, ProviderDriftWarning, stacklevel=2)
+        return component

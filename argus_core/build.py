@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.registry import resolve
 from argus_core.spec import parse_spec
 
-__all__ = ["build_component", "build_many", "call_factory", "check_params", "name_of"]
+__all__ = [
+    "build_component",
+    "build_many",
+    "call_factory",
+    "check_params",
+    "initial_values",
+    "initial_values_wanted",
+    "name_of",
+]
+
+_values_wanted: ContextVar[bool] = ContextVar("initial values are wanted", default=True)
+
+# Parameters may come out of any file, and be as long as one.
+_SHOWN = 20
+_REPR = reprlib.Repr()
+_REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = _SHOWN
+_REPR.maxstring = _REPR.maxother = 200
 
 
 def build_component(kind: str, value: Any, where: str, *args: Any) -> Any:
@@ -29,6 +49,25 @@ def build_many(kind: str, values: Any, where: str) -> list[Any]:
         build_component(kind, value, f"{where}[{index}]") if isinstance(value, str | tuple | list) else value
         for index, value in enumerate(values)
     ]
+
+
+def initial_values_wanted() -> bool:
+    """Return whether the part that is being built will be used with the values that its factory gives it.
+
+    They are not wanted where a checkpoint's state overwrites all of them, as in `load_model`. A factory that
+    downloads, or reads, pretrained weights asks this first, and leaves them out if the answer is no.
+    """
+    return _values_wanted.get()
+
+
+@contextmanager
+def initial_values(*, wanted: bool) -> Iterator[None]:
+    """Let `initial_values_wanted` say so to the factories that are called inside."""
+    token = _values_wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _values_wanted.reset(token)
 
 
 def call_factory(
@@ -93,5 +132,6 @@ def name_of(factory: Callable[..., Any]) -> str:
 
 
 def _shown(params: Mapping[str, Any]) -> str:
-    shown = " ".join(", ".join(f"{name}={value!r}" for name, value in params.items()).split())  # on one line
+    some = itertools.islice(params.items(), _SHOWN)
+    shown = " ".join(", ".join(f"{name}={_REPR.repr(value)}" for name, value in some).split())  # on one line
     return f"({shown})" if len(shown) < 200 else f"({shown[:200]}...)"

@@ -44,13 +44,15 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 
 def _resolve_one(device: Any) -> torch.device:
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":  # comparing an array gives no truth value
         return next((torch.device(kind) for kind in _PREFERENCE if _count(kind)), torch.device("cpu"))
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         hint = (
-            "; did you mean 'cuda'?" if device == "gpu" else near(str(device), ["auto", "cpu", *_PREFERENCE])
+            "; did you mean 'cuda'?"
+            if str(device) == "gpu"
+            else near(str(device), ["auto", "cpu", *_PREFERENCE])
         )
         raise SpecError(
             f"unknown device {device!r}{hint}; give 'auto', 'cpu', 'cuda', 'cuda:0' or another torch device"

@@ -19,6 +19,7 @@ __all__ = [
     "ambiguous",
     "missing_message",
     "removed",
+    "requirement",
     "taken",
     "unknown_anywhere",
     "unknown_name",
@@ -128,6 +129,11 @@ def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
     )
 
 
+def requirement(provider: str, version: str | None) -> str:
+    """Return what ``pip install`` takes for a provider, as one word of a shell whatever a file says it is."""
+    return "'" + (f"{provider}=={version}" if version else provider).replace("'", "'\"'\"'") + "'"
+
+
 def missing_message(parts: Iterable[Missing]) -> str:
     """Return one sentence that lists all the missing components, with one command that installs them."""
     listed: list[str] = []
@@ -137,7 +143,7 @@ def missing_message(parts: Iterable[Missing]) -> str:
         listed.append(f"{kind} {name!r} ({why})")
         provider, slash, _ = name.partition("/")
         if slash:
-            requirements.setdefault(provider, f"'{provider}=={version}'" if version else f"'{provider}'")
+            requirements.setdefault(provider, requirement(provider, version))
         else:
             in_process.append(f"{kind} {name!r}")
     actions = [f"pip install {' '.join(requirements.values())}"] if requirements else []

@@ -12,7 +12,18 @@ from argus_core.distributions import Entry, Installed, Problem, installed, norma
 from argus_core.errors import BrokenPluginError, SpecError, near
 from argus_core.pins import NO_PINS, Pins, read_pins
 
-__all__ = ["BUILTIN", "Index", "Removal", "scan", "scan_builtins", "version_of"]
+__all__ = [
+    "BUILTIN",
+    "GROUP",
+    "REMOVED",
+    "Index",
+    "Removal",
+    "left_out",
+    "read_index",
+    "scan",
+    "scan_builtins",
+    "version_of",
+]
 
 GROUP = "argus_core."
 REMOVED = "argus_core.removed"
@@ -48,12 +59,22 @@ def scan(path: Sequence[str] | None = None) -> Index:
         ConfigError: the project's pins cannot be read.
         BrokenPluginError: a declaration is wrong, and ``ARGUS_STRICT_PLUGINS`` is set.
     """
-    index = _index(installed(GROUP, path), read_pins())
+    index = read_index(read_pins(), path)
     if index.problems and is_strict():
         raise BrokenPluginError(
             f"{index.problems[0]}; upgrade or uninstall it, or unset ARGUS_STRICT_PLUGINS"
         )
     return index
+
+
+def read_index(pins: Pins, path: Sequence[str] | None = None) -> Index:
+    """Return the index of what is declared on ``path``, with those pins and whatever is wrong with it."""
+    return _index(installed(GROUP, path), pins)
+
+
+def left_out(distribution: Installed) -> Iterator[tuple[Entry, str]]:
+    """Yield the declarations of a distribution that an index leaves out, each with the reason."""
+    return ((entry, reason) for entry, reason in _judged(distribution) if reason)
 
 
 def scan_builtins() -> Index:
@@ -79,15 +100,20 @@ def _index(found: Iterator[Installed | Problem], pins: Pins) -> Index:
 
 
 def _declarations(distribution: Installed, blocked_by: str) -> Iterator[Component | Removal | Problem]:
-    seen: set[tuple[str, str]] = set()
-    for entry in distribution.entries:
-        reason = "its name is declared twice" if (entry.group, entry.name) in seen else _fault(entry)
-        seen.add((entry.group, entry.name))
+    for entry, reason in _judged(distribution):
         if reason:
             origin = f"{distribution.name} {distribution.version}"
             yield Problem(origin, f"entry point {entry.name!r} of group {entry.group!r} is ignored, {reason}")
         else:
             yield _declaration(distribution, entry, blocked_by)
+
+
+def _judged(distribution: Installed) -> Iterator[tuple[Entry, str]]:
+    """Yield every declaration with what is wrong with it, or with ``""``."""
+    seen: set[tuple[str, str]] = set()
+    for entry in distribution.entries:
+        yield entry, "its name is declared twice" if (entry.group, entry.name) in seen else _fault(entry)
+        seen.add((entry.group, entry.name))
 
 
 def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Component | Removal:

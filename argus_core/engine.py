@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import reprlib
 import sys
@@ -22,12 +23,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from argus_core.computation import compute_all
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
-from argus_core.events import handlers
+from argus_core.events import Audience, Missed, named
 from argus_core.interruption import Interruption, check_interruption
-from argus_core.order import epoch_batches
+from argus_core.order import OrderedLoader, epoch_batches
 from argus_core.progress import snapshot
-from argus_core.rng import set_random_state
+from argus_core.rng import random_state, set_random_state
 from argus_core.steps.output import StepOutput, Window
 
 if TYPE_CHECKING:
@@ -113,16 +115,22 @@ class Engine:
         self.num_batches: int | None = None
         self.seed = 0
         self.updates_done = 0  # of this epoch, complete ones
-        self.epoch_done = False
+        self.epoch_begun = False  # its epoch_start is over
+        self.epoch_done = False  # it has had its last update
+        self.stopped_midway = False
+        self.has_begun = False  # all callbacks have started
+        self.audience = Audience(self.callbacks)
+        self._failed = False
+        self._when_stopped: dict[str, Any] | None = None
         self._random_state: dict[str, Any] | None = None
-        self._handlers = handlers(self.callbacks)
+        self._loader: Iterable[Any] = ()
 
     def raise_event(self, event: str) -> None:
         """Call the callbacks that listen to ``event``, a built-in one or one of a callback's own."""
         try:
-            handlers = self._handlers[event]
+            handlers = self.audience.handlers[event]
         except KeyError:
-            known = sorted(self._handlers)
+            known = sorted(self.audience.handlers)
             raise BuildError(
                 f"no event {event!r}{near(event, known)}; declare it in the hookspecs of a callback "
                 f"({len(known)} known: {', '.join(known)})"
@@ -131,8 +139,24 @@ class Engine:
             handler(self.state)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return how far the run is, as plain data and tensors, for a checkpoint to go on from."""
-        return snapshot(self)
+        """Return how far the run is, as plain data and tensors, for a checkpoint to go on from.
+
+        That is where the run goes on once the callback that asks for it has returned.
+        """
+        return snapshot(self) if self._when_stopped is None else self._when_stopped
+
+    def pending(self) -> Missed | None:
+        """Return which callbacks are still to hear of the event that is on, if any."""
+        return self.audience.pending(self._failed)
+
+    def order(self) -> str | None:
+        """Return the fingerprint of the present epoch's order of batches, where there is one."""
+        loader = self._loader
+        return loader.fingerprint(self.state.epoch) if isinstance(loader, OrderedLoader) else None
+
+    def random_state(self) -> dict[str, Any]:
+        """Return the random numbers' state, or that which is still to be set."""
+        return random_state() if self._random_state is None else self._random_state
 
     def resume_at(self, random_state: dict[str, Any]) -> None:
         """Let the next `run` go on where counters, metrics and callbacks have been put.
@@ -151,49 +175,77 @@ class Engine:
         """
         state = self.state
         _check_loader(loader, state.phase)
-        state.stopped = False
+        state.stopped = self.stopped_midway = self._failed = self.has_begun = False
+        self._when_stopped = None
         self.num_epochs = num_epochs
-        self.num_batches = _length(loader)
+        self._loader, self.num_batches = loader, _length(loader)
         is_resumed = self._random_state is not None
-        if is_resumed:
-            start_epoch = state.epoch + self.epoch_done
-        else:
-            state.epoch, self.updates_done, self.epoch_done = start_epoch, 0, False
+        if not is_resumed:
+            state.epoch, self.updates_done, self.epoch_begun, self.epoch_done = start_epoch, 0, False, False
         try:
             self.raise_event("start")
             if is_resumed:
                 self.raise_event("resumed")
+                self._catch_up()
+                start_epoch = state.epoch + self.epoch_done
+            self.has_begun = True
             for epoch in range(start_epoch, num_epochs):
                 if state.stopped:
                     break
                 state.epoch = epoch
-                self._run_epoch(loader, begun=is_resumed and epoch == start_epoch)
+                self._run_epoch(loader)
+            self._set_random_state()
             self.raise_event("complete")
         except BaseException as error:
+            self._failed = True
             if isinstance(error, Interruption):
-                self.epoch_done = False  # what follows the updates of an epoch may not have happened yet
                 self.raise_event("interrupted")
             state.exception = error
             self._show_exception()
             raise
         return state
 
+    def _catch_up(self) -> None:
+        """Tell of an update or epoch those who had not heard of it when the checkpoint was written.
+
+        Of an update there is neither batch nor output any more, so only callbacks that can do without hear.
+        """
+        state, missed = self.state, self.audience.missed
+        if missed is None or missed.event not in ("iteration_complete", "epoch_complete"):
+            return
+        self._set_random_state()
+        state.iteration = self.updates_done - 1
+        if missed.event == "iteration_complete":
+            able = {name for name, each in named(self.callbacks) if getattr(each, "catches_up", False)}
+            hearing = tuple(name for name in missed.callbacks if name in able)
+            self.audience.missed = Missed(missed.event, hearing)
+        self.audience.tell(missed.event, state)
+        state.step_output = None
+        self.epoch_begun = not self.epoch_done
+        self._random_state = random_state()
+
+    def _set_random_state(self) -> None:
+        if self._random_state is not None:
+            set_random_state(self._random_state)
+            self._random_state = None
+
     def _show_exception(self) -> None:
         """Call all that listen to ``catch_exception``; the run's own exception matters more than theirs."""
-        for handler in self._handlers["catch_exception"]:
+        for handler in self.audience.handlers["catch_exception"]:
             try:
                 handler(self.state)
             except Exception:
                 self.state.logger.exception("a callback failed in catch_exception: %s", handler)
 
-    def _run_epoch(self, loader: Iterable[Any], begun: bool) -> None:
+    def _run_epoch(self, loader: Iterable[Any]) -> None:
         """Run an epoch, or what is left of one that an earlier process has begun."""
         state = self.state
-        if not (begun and self.updates_done and not self.epoch_done):
+        if not self.epoch_begun:
             self.updates_done, self.epoch_done = 0, False
             for metric in self.metrics:
                 metric.reset()
-            self.raise_event("epoch_start")
+            self.audience.tell("epoch_start", state)
+            self.epoch_begun = True
         state.iteration = self.updates_done - 1
         self._run_iterations(loader)
         if state.iteration < 0:
@@ -202,37 +254,55 @@ class Engine:
                 f"the {state.phase} loader gave no batches; give it data, or drop drop_last"
                 f"{again if state.epoch > 0 else ''}"
             )
-        for metric in self.metrics:
-            state.metrics[f"{state.phase}_{metric.name}"] = _computed(metric)
+        state.metrics.update(compute_all(self.metrics, state.phase, state.model.device))
         self.epoch_done = True
-        self.raise_event("epoch_complete")
+        self.audience.tell("epoch_complete", state)
+        self.epoch_begun = False
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
-        state, step = self.state, self.step
-        before, after = self._handlers["iteration_start"], self._handlers["iteration_complete"]
+        state, step, audience = self.state, self.step, self.audience
+        is_announced, after = audience.handlers["iteration_start"], audience.handlers["iteration_complete"]
         updates = [metric.update for metric in self.metrics]
         batches = epoch_batches(loader, state.epoch, self.updates_done * self.window_size)
-        if self._random_state is not None:
-            set_random_state(self._random_state)
-            self._random_state = None
+        self._set_random_state()
+        if not is_announced:
+            audience.missed = None  # those who missed an iteration_start are no longer there
         for state.batch in _windows(batches, self.window_size):
             state.iteration += 1
-            for handler in before:
-                handler(state)
+            if is_announced:
+                audience.tell("iteration_start", state)
             state.step_output = output = step(state.batch, state)
-            for update in updates:
-                update(output)
-            if getattr(output, "stepped", True):
+            # The weights have moved: whatever fails from here on, this update is not made again.
+            self.updates_done += 1
+            audience.event, audience.heard = "iteration_complete", 0
+            stepped = getattr(output, "stepped", True)
+            if stepped:
                 state.global_step += 1
             else:
                 state.updates_skipped += 1
+            for update in updates:
+                update(output)
+            if not stepped:
                 self.raise_event("update_skipped")
-            self.updates_done += 1
             for handler in after:
                 handler(state)
+                audience.heard += 1
+            audience.event = None
             check_interruption()
             if state.stopped:
+                self._note_stop()
                 break
+
+    def _note_stop(self) -> None:
+        """Keep where the run is, if it stops in the middle of an epoch.
+
+        What follows takes the epoch for one that is over, as far as it came; a run that goes on does not. Of
+        a loader without a length nobody knows where its middle is, and a stop is the end of its epoch.
+        """
+        consumed = self.updates_done * self.window_size
+        self.stopped_midway = self.num_batches is not None and consumed < self.num_batches
+        if self.stopped_midway and self.state.phase == "train":
+            self._when_stopped = copy.deepcopy(self.snapshot())
 
 
 def _windows(batches: Iterator[Any], size: int) -> Iterator[Any]:
@@ -259,14 +329,3 @@ def _length(loader: Iterable[Any]) -> int | None:
         return len(loader)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):  # an iterable dataset or a generator
         return None
-
-
-def _computed(metric: Metric) -> float:
-    value = metric.compute()
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise BuildError(
-            f"metric {metric.name!r} computed {reprlib.repr(value)}, which is no number; "
-            "return a float from compute()"
-        ) from error

@@ -25,7 +25,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from argus_core.rng import random_state, set_random_state
+from argus_core.rng import Generators
 
 __all__ = ["LeftOut", "build_without"]
 
@@ -102,15 +102,15 @@ def build_without(build: Callable[[], Any]) -> tuple[Any, LeftOut] | None:
     Where ``build`` needs them, or fails, the answer is ``None`` and the random generators are where they
     were: call it again as usual.
     """
-    before = random_state()
+    before = Generators()
     watch = _Watch()
     try:
         with _Exits(watch), watch:
             built = build()
     except (Exception, _ValuesNeeded):
         built, watch.stopped = None, True
-    if watch.stopped or _torch_was_used(before):
-        set_random_state(before)
+    if watch.stopped or before.torch_was_used():
+        before.restore()
         return None
     return built, watch.left_out
 
@@ -278,9 +278,3 @@ def _fills_its_storage(tensor: Tensor) -> bool:
                 return False
             expected *= length
     return tensor.untyped_storage().nbytes() == tensor.nbytes
-
-
-def _torch_was_used(before: dict[str, Any]) -> bool:
-    """Return whether somebody has drawn from torch's generators after all, or seeded them."""
-    states = [[state["torch"], *state.get("cuda", ())] for state in (before, random_state())]
-    return len(states[0]) != len(states[1]) or not all(map(torch.equal, *states))

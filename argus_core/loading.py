@@ -13,15 +13,14 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from argus_core.bindings import Names
+from argus_core.checkpoint import PREFIXES
 from argus_core.errors import SpecError
 from argus_core.legacy import is_legacy, read_legacy
 from argus_core.restoration import leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
-from argus_core.state import load_extra_state, load_module_state, load_optimizer_state
+from argus_core.state import load_saved, saved_optimizer, set_options
 from argus_core.storage import CheckpointFile, check_sha256
 
 if TYPE_CHECKING:
@@ -84,6 +83,11 @@ def load_model(
         raise SpecError(
             "load_model cannot leave nn_module out; give its parameters as a dict, or another network"
         )
+    _check_callables(
+        state_load_func=state_load_func,
+        change_params_func=change_params_func,
+        change_state_dict_func=change_state_dict_func,
+    )
     parts = {"nn_module": nn_module, "optimizer": optimizer, "loss": loss, "step": step}
     parts["prediction_transform"] = prediction_transform
     changes = {slot: change for slot, change in parts.items() if change is not AS_SAVED}
@@ -98,6 +102,12 @@ def load_model(
     with CheckpointFile(path, sha256=sha256) as file:
         saved = SavedFile(file, verify)
         return _load(saved, changes, params, model_name, change_params_func, change_state_dict_func)
+
+
+def _check_callables(**functions: Any) -> None:
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise SpecError(f"{name} is {reprlib.repr(function)}; give a function, or leave it out")
 
 
 def _load(
@@ -122,6 +132,7 @@ def _load(
     # The class's own __init__ finds the components that were found here.
     model = cls.__new__(cls)
     model.bindings = bindings
+    model.overwritten = frozenset(slot for slot in PREFIXES if slot == "nn_module" or _is_kept(slot, changes))
     at_once = change_state_dict_func is None and leaves_network_alone(cls)
     if at_once:
         model.restore_network = functools.partial(restore_network, saved)
@@ -158,46 +169,27 @@ def _load_states(
     network_is_loaded: bool,
 ) -> None:
     """Put the saved state into the parts that are still those that were saved."""
-    nn_state = {} if network_is_loaded else saved.module_state("nn_module")
-    optimizer_state, names = None, None
+    network: Mapping[str, Any] | None = None
+    optimizer: tuple[Mapping[str, Any] | None, list[str] | None] = None, None
     if model.optimizer is not None and _is_kept("optimizer", changes):
-        optimizer_state, names = saved.optimizer_state()
+        # What the user's function makes of it may have other forms.
+        as_saved = change_state_dict_func is None
+        optimizer = saved_optimizer(model, saved) if as_saved else saved.optimizer_state()
     if change_state_dict_func is not None:
-        changed = change_state_dict_func(nn_state, optimizer_state)
+        changed = change_state_dict_func(saved.module_state("nn_module"), optimizer[0])
         if not isinstance(changed, tuple | list) or len(changed) != 2 or not isinstance(changed[0], Mapping):
             raise SpecError(
                 f"change_state_dict_func returned {reprlib.repr(changed)}; return the network's state dict "
                 "and the optimizer's, or None for it"
             )
-        nn_state, optimizer_state = changed
-        names = None
-    if not network_is_loaded:
-        load_module_state(model.get_nn_module(), nn_state, _title(model, "nn_module"))
-    for slot in ("loss", "prediction_transform"):
-        module = getattr(model, slot)
-        if isinstance(module, nn.Module) and _is_kept(slot, changes):
-            load_module_state(module, saved.module_state(slot), _title(model, slot))
-    model.load_step_state(
-        saved.step_state(part.component.name for part in model.step_parts if part.component)
-    )
-    if optimizer_state is not None:
-        load_optimizer_state(model.optimizer, optimizer_state, names, model.get_nn_module())
-        _set_options(model.optimizer, changes.get("optimizer", {}))
-
-    if changes.get("optimizer", AS_SAVED) is not None:
-        load_extra_state(model, saved.extra_state())
+        network, optimizer = changed[0], (changed[1], None)
+    slots = [] if network_is_loaded else ["nn_module"]
+    slots += [slot for slot in ("loss", "prediction_transform") if _is_kept(slot, changes)]
+    takes_extra = changes.get("optimizer", AS_SAVED) is not None
+    load_saved(model, saved, modules=slots, network=network, optimizer=optimizer, extra=takes_extra)
+    if optimizer[0] is not None:
+        set_options(model.optimizer, changes.get("optimizer", {}))
 
 
 def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:
     return isinstance(changes.get(slot, {}), Mapping)
-
-
-def _set_options(optimizer: Any, options: Mapping[str, Any]) -> None:
-    """Let options given to `load_model` win over those in the stored parameter groups."""
-    for group in optimizer.param_groups:
-        group.update({name: value for name, value in options.items() if name in group})
-
-
-def _title(model: Model, slot: str) -> str:
-    part = model.parts[slot]
-    return slot if part is None else f"{slot} {part.name!r}"

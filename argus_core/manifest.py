@@ -44,36 +44,51 @@ MIGRATIONS: dict[int, Migration] = {}
 
 MAX_BYTES = 16 * 2**20
 MAX_LEVELS = 64
-# A list takes 2 bytes of JSON and 64 of memory: without a limit a small file could fill the memory.
-MAX_CONTAINERS = 2**20
+# A list takes 2 bytes of JSON and 64 of memory: without a limit a small file could fill the memory. What is
+# counted are commas, colons and brackets, braces four times, which take up to 80 bytes each, and so much text
+# as takes that; a tensor makes about 25. Where tensors take far more, the manifest may.
+MAX_VALUES = 2**19 + 2**15
+_TEXT_PER_VALUE = 32
+_PAYLOAD_PER_VALUE = 1024
+# Characters from which a text is not made a second time only to be compared.
+_LONG = 2**20
 
 _JSON_ATOMS = (str, int, float, bool, type(None))
 _LONGEST_INT = len(str(-(2**64)))
 
 
-def dumps(manifest: dict[str, Any]) -> bytes:
+def dumps(manifest: dict[str, Any], payload: int = 0) -> bytes:
     """Return a manifest as canonical JSON.
+
+    Args:
+        manifest: JSON-able data.
+        payload: how many bytes of tensors it describes.
 
     Raises:
         ParamsError: it holds something that is not JSON-able (`encode` it first), or it is too big.
     """
     _check_json(manifest, "manifest", MAX_LEVELS)
-    data = canonical(manifest)
-    if why := _excess(data):
+    text = _canonical(manifest)
+    if why := _excess(text, payload):
         raise ParamsError(f"the manifest {why}; keep large data in tensors or arrays")
-    return data
+    return text.encode("ascii")
 
 
-def loads(data: bytes) -> dict[str, Any]:
+def loads(data: str | bytes, payload: int = 0) -> dict[str, Any]:
     """Return the manifest in canonical JSON, of whatever schema (see `migrate`).
+
+    Args:
+        data: the JSON.
+        payload: how many bytes of tensors it describes.
 
     Raises:
         UnsafeCheckpointError: it is too big or too deep.
         CorruptCheckpointError: it is not the canonical JSON of an object.
     """
-    if why := _excess(data):
+    text = data if isinstance(data, str) else data.decode("latin-1")  # what is not ASCII is not canonical
+    if why := _excess(text, payload):
         raise UnsafeCheckpointError(f"the manifest {why}; argus_core does not write such files")
-    manifest = _strict_json(data)
+    manifest = _strict_json(text)
     if not isinstance(manifest, dict):
         raise CorruptCheckpointError(
             f"the manifest is a {type(manifest).__name__}, not an object; use another copy"
@@ -132,27 +147,47 @@ def excess_length(length: int) -> str | None:
     return None
 
 
-def _excess(data: bytes) -> str | None:
-    containers = data.count(b"[") + data.count(b"{")
-    if containers > MAX_CONTAINERS:
-        return f"holds {containers:,} lists and objects, and {MAX_CONTAINERS:,} is the most"
-    return excess_length(len(data))
+def _excess(text: str, payload: int) -> str | None:
+    values = sum(map(text.count, ",:[")) + 4 * text.count("{")
+    if values + len(text) // _TEXT_PER_VALUE > MAX_VALUES + payload // _PAYLOAD_PER_VALUE:
+        return (
+            f"holds too many values, names, lists and objects ({values:,} in {len(text):,} bytes) beside "
+            f"{payload:,} bytes of tensors"
+        )
+    return excess_length(len(text))
 
 
-def _strict_json(data: bytes) -> Any:
+def _strict_json(text: str) -> Any:
     """Return what canonical JSON says."""
     try:
-        text = data.decode("ascii")
-        value = json.loads(text, object_pairs_hook=_unique, parse_int=_short_int, parse_constant=_no_constant)
+        value = json.loads(text, parse_int=_short_int, parse_constant=_no_constant)
         _check_levels(value)
-        same = _canonical(value) == text
+        if not _is_text_of(value, text):
+            raise ValueError(_difference(text))
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
         raise CorruptCheckpointError(f"the manifest is damaged ({error}); use another copy") from error
-    if not same:
-        raise CorruptCheckpointError("the manifest is damaged (not as it was written); use another copy")
     return value
+
+
+def _is_text_of(value: Any, text: str) -> bool:
+    """Return whether ``text`` is the canonical JSON of ``value``, without a second long text."""
+    if len(text) < _LONG:
+        return _canonical(value) == text
+    place = 0
+    for part in json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode(value):
+        if not text.startswith(part, place):
+            return False
+        place += len(part)
+    return place == len(text)
+
+
+def _difference(text: str) -> str:
+    """Return what is not as it was written, if that is not too much to look for."""
+    if len(text) < _LONG:
+        json.loads(text, object_pairs_hook=_unique, parse_int=_short_int)
+    return "not as it was written"
 
 
 def _check_json(value: Any, where: str, levels: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,6 +19,11 @@ __all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "TopKAccura
 Reduction = Literal["sum", "max", "min"]
 
 _EMPTY: Mapping[Reduction, float] = {"sum": 0, "max": float("-inf"), "min": float("inf")}
+_JOIN: Mapping[Reduction, Callable[[Any, Any], Any]] = {
+    "sum": operator.add,
+    "max": lambda one, other: _elementwise(torch.maximum, max, one, other),
+    "min": lambda one, other: _elementwise(torch.minimum, min, one, other),
+}
 _CLASSES = "(batch, classes, ...) with integer targets (batch, ...)"
 _BINARY = "probabilities (batch,) or (batch, 1) with as many targets 0 or 1"
 
@@ -29,13 +36,16 @@ class Metric(ABC):
 
     Attributes:
         name: ``"accuracy"`` becomes ``train_accuracy`` and ``val_accuracy`` among a run's metrics.
-        better: whether a higher (``"max"``) or a lower (``"min"``) value is better.
+        better: whether a higher (``"max"``) or a lower (``"min"``) value is better; ``None`` if neither is.
+        several: whether `compute` may return a mapping of values by name, an empty one too: ``"recall"`` of
+            a metric ``"curve"`` becomes ``val_curve_recall``.
         states: for each attribute that holds state how the processes' values become one: ``"sum"``,
             ``"max"`` or ``"min"``. State is a number or a tensor on the device of the updates.
     """
 
     name: str
-    better: Literal["max", "min"] = "max"
+    better: Literal["max", "min"] | None = "max"
+    several: bool = False
     states: ClassVar[Mapping[str, Reduction]] = {}
 
     def __init__(self, name: str | None = None) -> None:
@@ -47,12 +57,28 @@ class Metric(ABC):
         for state, reduction in self.states.items():
             setattr(self, state, _EMPTY[reduction])
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state by name, as plain data and tensors; the engine keeps it while it computes."""
+        return {name: getattr(self, name) for name in self.states if hasattr(self, name)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` or `merge` returned."""
+        for name in self.states.keys() & state_dict.keys():
+            setattr(self, name, state_dict[name])
+
+    def merge(self, state_dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the states of several processes, in the order of their ranks, as one."""
+        return {
+            name: reduce(_JOIN[reduction], [state_dict[name] for state_dict in state_dicts])
+            for name, reduction in self.states.items()
+        }
+
     @abstractmethod
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Take a step output in, without waiting for the device."""
 
     @abstractmethod
-    def compute(self) -> float:
+    def compute(self) -> float | Mapping[str, float]:
         """Return the value over all updates since the reset; waits for the device."""
 
 
@@ -249,6 +275,13 @@ def _binary(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tenso
     if target.ndim > 1 and target.shape[1] == 1 and prediction.ndim in (1, target.ndim):
         target = target.squeeze(1)
     return (prediction.squeeze(1) if prediction.ndim > 1 else prediction), target
+
+
+def _elementwise(of_tensors: Callable[..., Any], of_numbers: Callable[..., Any], *values: Any) -> Any:
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    if not tensors:
+        return of_numbers(*values)
+    return of_tensors(*(torch.as_tensor(value, device=tensors[0].device) for value in values))
 
 
 def _double(total: float | torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 
 from argus_core import checkpoint, registry, training
 from argus_core.batch import batch_size
-from argus_core.build import call_factory
+from argus_core.build import call_factory, initial_values
 from argus_core.device import resolve_devices
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
 from argus_core.parts import (
@@ -74,10 +75,15 @@ class Model:
     prediction_transform: Any = None
     step: Any = None
 
+    build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
+    """The optimizer holds on to the parameters as they are, so the device comes before it."""
+
     # What load_model has already looked up, so that a checkpoint's names win over later registrations.
     bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
     # How load_model has the network built: called with build_nn_module and the part.
     restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
+    # Parts whose values are overwritten, or not looked at, once the model is built.
+    overwritten: frozenset[str] = frozenset()
     warned_unregistered = False
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
@@ -85,22 +91,74 @@ class Model:
         _register(cls, name or cls.__name__)
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        cls = type(self)
-        self.logger = logging.getLogger("argus_core.run")
-        self.params = check_params(params, open_ended=cls is not Model)
-        self.parts: dict[str, Part | None] = {
-            slot: choose(kind, slot, getattr(cls, slot), slot in params, params.get(slot), self._resolve)
-            for slot, kind in KIND_OF_PART.items()
-        }
-        self.step_parts = choose_steps(cls.step, self.params, self._resolve)
+        self.logger = self.build_logger()
+        self.params = self.check_params(params)
+        self.parts = self.choose_parts()
+        self.step_parts = self.choose_steps()
         load_all([*self.parts.values(), *self.step_parts])
         self._check_overrides()
         self._composed = Composed(build_strategies(self.step_parts))
         self._update: Update | None = None
-        self._build()
+        for slot in self.build_order:
+            self.build_slot(slot)
         self._composed.check(self)
 
-    # Building: each method may be overridden and gets the factory and its parameters.
+    # Choosing and building; each method may be overridden. Those for a part get its factory and parameters.
+
+    def build_logger(self) -> logging.Logger:
+        """Return the logger for the messages of callbacks."""
+        return logging.getLogger("argus_core.run")
+
+    def check_params(self, params: Any) -> dict[str, Any]:
+        """Return the model's own copy of ``params``.
+
+        Raises:
+            ParamsError: they are not plain data.
+            SpecError: they are no dict, or have a key that nobody reads.
+        """
+        return check_params(params, open_ended=type(self) is not Model)
+
+    def choose_parts(self) -> dict[str, Part | None]:
+        """Return what ``self.params`` choose of what the class offers, and ``None`` for what is left out."""
+        parts = {
+            slot: choose(
+                kind,
+                slot,
+                getattr(type(self), slot),
+                slot in self.params,
+                self.params.get(slot),
+                self._resolve,
+            )
+            for slot, kind in KIND_OF_PART.items()
+        }
+        if parts["nn_module"] is None:
+            raise SpecError("params['nn_module'] is missing; name a network: argus list nn_module")
+        return parts
+
+    def choose_steps(self) -> list[Part]:
+        """Return the step strategies that ``self.params`` or the class choose."""
+        return choose_steps(type(self).step, self.params, self._resolve)
+
+    def build_slot(self, slot: str) -> None:
+        """Build what ``slot`` of `build_order` names and put it into the attribute of that name."""
+        if slot == "device":
+            self.set_device(self.params.get("device", "auto"))
+            return
+        part = self.parts[slot]
+        built = None
+        if part is not None:
+            # Said anew for each: a part may itself build a whole model, which nothing overwrites.
+            with initial_values(wanted=slot not in self.overwritten):
+                built = self.build_part(slot, part)
+            _check_built(part, slot, built)
+        setattr(self, slot, built)
+
+    def build_part(self, slot: str, part: Part) -> Any:
+        """Return the part, built by the method for ``slot``."""
+        build = getattr(self, f"build_{slot}")
+        if slot == "nn_module" and self.restore_network is not None:
+            return self.restore_network(build, part)
+        return build(part.factory, dict(part.params))
 
     def build_nn_module(self, factory: Callable[..., nn.Module], params: Mapping[str, Any]) -> nn.Module:
         """Return the network."""
@@ -193,6 +251,9 @@ class Model:
         update = self._update or self._compile()
         if self.optimizer is None:
             self._check_ready("train", "loss", "optimizer")
+        if update.held is not None:  # a callback trains while others evaluate
+            with update.training_context():
+                return self.train_step(batch, state)
         if not self.nn_module.training:
             self.train()
         return update.run(batch if type(batch) is Window else (batch,))
@@ -222,9 +283,10 @@ class Model:
             )
         input, target = batch
         prediction = self.nn_module(input)
-        if self.loss is None:
+        loss = self.loss
+        if loss is None:
             self._check_ready("compute a loss", "loss")
-        return prediction, target, self.loss(prediction, target)
+        return prediction, target, loss(prediction, target)
 
     def loss_reduction(self) -> str:
         """Return how the loss joins its samples: ``"mean"``, or ``"sum"`` (micro-batches then just add)."""
@@ -261,6 +323,10 @@ class Model:
         """Return the context that step strategies put around a whole validation or prediction."""
         return (self._update or self._compile()).evaluation_context()
 
+    def training(self) -> AbstractContextManager[None]:
+        """Return the context in which the model is as it is trained, within an `evaluation` too."""
+        return self._update.training_context() if self._update else nullcontext()
+
     # State.
 
     def save(
@@ -280,7 +346,7 @@ class Model:
             progress: how far the run is, where ``fit(resume=...)`` is to go on from the file.
             write: puts tensors and manifest into the file; the storage's own writer by default.
         """
-        with self._update.training_context() if self._update else nullcontext():
+        with self.training():
             checkpoint.save_model(
                 self,
                 Path(file_path),
@@ -327,7 +393,10 @@ class Model:
 
     def set_device(self, device: Any) -> None:
         """Move network, loss and optimizer state to a device, or to a list of CUDA devices."""
-        devices = self.build_device(device)
+        self.move_to(self.build_device(device))
+
+    def move_to(self, devices: torch.device | Sequence[torch.device]) -> None:
+        """Move network, loss and optimizer state to devices that are known to exist."""
         self._devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.device = self._devices[0]
         module = self.get_nn_module().to(self.device)
@@ -417,26 +486,18 @@ class Model:
         """Return how many loader batches make one update."""
         return (self._update or self._compile()).window_size
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """Return a copy as it is trained, whatever is going on with this one."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        with self.training():
+            vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
+
     # Inside.
 
     def _resolve(self, kind: str, name: str) -> registry.Component:
         return self.bindings.get((kind, name)) or registry.resolve(kind, name)
-
-    def _build(self) -> None:
-        for slot in ("nn_module", "loss", "optimizer", "prediction_transform"):
-            part = self.parts[slot]
-            built = None if part is None else self._build_part(slot, part)
-            if part is not None:
-                _check_built(part, slot, built)
-            setattr(self, slot, built)
-            if slot == "loss":  # before the optimizer, which holds on to the parameters as they are
-                self.set_device(self.params.get("device", "auto"))
-
-    def _build_part(self, slot: str, part: Part) -> Any:
-        build = getattr(self, f"build_{slot}")
-        if slot == "nn_module" and self.restore_network is not None:
-            return self.restore_network(build, part)
-        return build(part.factory, dict(part.params))
 
     def _call(
         self, slot: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
@@ -447,12 +508,11 @@ class Model:
 
     def _compile(self) -> Update:
         self._composed.check(self)  # the device may be another one now
-        self._update = Update(self, self._composed)
+        own = getattr(self.loss_weight, "__func__", None) is not Model.loss_weight
+        self._update = Update(self, self._composed, self.loss_weight if own else None)
         return self._update
 
     def _check_overrides(self) -> None:
-        if self.parts["nn_module"] is None:
-            raise SpecError("params['nn_module'] is missing; name a network: argus list nn_module")
         others = [part.label for part in self.step_parts if part.name != "default"]
         if others and type(self).train_step is not Model.train_step:
             raise ConflictError(

@@ -7,17 +7,21 @@ whatever random numbers a dataset draws for a sample from (seed, epoch, index), 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
-from argus_core.rng import kept_random_state, key_seed, seed_all
+from argus_core.rng import is_generator, kept_random_state, key_seed, seed_all, seeded
 
 __all__ = ["OrderedLoader", "can_skip", "draw_seed", "epoch_batches", "ordered"]
+
+_MOST_SAMPLERS = 100  # in a list of them; indices and weights are in longer ones
 
 Key = tuple[int, Any]
 """An epoch, and an index into the dataset."""
@@ -59,6 +63,19 @@ class OrderedLoader:
         """Return the batches of an epoch without the first ``skip``, whose samples are never read."""
         self._plan.epoch, self._plan.skip = epoch, skip
         return iter(self._loader)
+
+    def sampler_name(self) -> str:
+        """Return the classes of the samplers, for messages."""
+        return self._plan.sampler_name()
+
+    def fingerprint(self, epoch: int, draw: bool = False) -> str | None:
+        """Return what tells the order of an epoch's batches from any other order.
+
+        Args:
+            epoch: counts from 0.
+            draw: whether to draw the order if it is not the one that was drawn last; else there is ``None``.
+        """
+        return self._plan.fingerprint(epoch) if draw or self._plan.knows(epoch) else None
 
 
 def ordered(loader: Iterable[Any], seed: int) -> Iterable[Any]:
@@ -107,8 +124,8 @@ class _Plan:
         self.skip = 0
         self._seed = seed
         self._batches: Iterable[list[Any]] = loader.batch_sampler  # type: ignore[assignment]
-        samplers: list[Any] = [loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
-        self._samplers = [sampler for sampler in samplers if sampler is not None]
+        self._known: tuple[int, list[list[Any]]] | None = None
+        self._fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self._batches)  # type: ignore[arg-type]
@@ -118,26 +135,73 @@ class _Plan:
         for batch in self._drawn(epoch)[self.skip :]:
             yield [(epoch, index) for index in batch]
 
+    def sampler_name(self) -> str:
+        return " over ".join(type(sampler).__name__ for sampler in _held(self._batches)[0])
+
+    def knows(self, epoch: int) -> bool:
+        """Return whether the order of that epoch is the one that was drawn last."""
+        return self._known is not None and self._known[0] == epoch
+
+    def fingerprint(self, epoch: int) -> str:
+        batches = self._drawn(epoch)
+        if self._fingerprint is None:
+            digest = blake2b(digest_size=16)
+            for batch in batches:
+                digest.update(repr(batch).encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
     def _drawn(self, epoch: int) -> list[list[Any]]:
-        generators = [
-            generator
-            for sampler in self._samplers
-            if isinstance(generator := getattr(sampler, "generator", None), torch.Generator)
-        ]
-        states = [generator.get_state() for generator in generators]
-        seed = key_seed(self._seed, epoch)
-        for sampler in self._samplers:
+        if self._known is None or self._known[0] != epoch:
+            self._known, self._fingerprint = (epoch, self._draw(epoch)), None
+        return self._known[1]
+
+    def _draw(self, epoch: int) -> list[list[Any]]:
+        samplers, generators = _held(self._batches)
+        for sampler in samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
-        with kept_random_state():
-            seed_all(seed)
-            for generator in generators:
-                generator.manual_seed(seed)
+        with ExitStack() as stack:
+            stack.enter_context(kept_random_state())
+            seed_all(key_seed(self._seed, epoch))
+            for number, generator in enumerate(generators):
+                # Those behind the first get seeds of their own, or what they draw would go together.
+                key = (self._seed, epoch, number) if number else (self._seed, epoch)
+                stack.enter_context(seeded(generator, key_seed(*key)))
             # All at once: samplers draw when they please, and nobody else may draw in between.
-            batches = list(self._batches)
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-        return batches
+            return list(self._batches)
+
+
+def _held(batches: Any) -> tuple[list[Any], list[Any]]:
+    """Return all samplers that make the batches, whichever holds which, and the generators that they hold."""
+    samplers, generators, seen = [], [], {id(batches)}
+    waiting = [batches]
+    while waiting:
+        sampler = waiting.pop(0)
+        samplers.append(sampler)
+        for value in _values(getattr(sampler, "__dict__", {})):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, type):
+                continue
+            if is_generator(value):
+                generators.append(value)
+            elif (
+                isinstance(value, Sampler)
+                or {"sampler", "batch_sampler"} & getattr(value, "__dict__", {}).keys()
+            ):
+                waiting.append(value)
+    return samplers, generators
+
+
+def _values(attributes: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the values of attributes, and of those that are short lists of something."""
+    for value in attributes.values():
+        if isinstance(value, list | tuple | dict) and len(value) <= _MOST_SAMPLERS:
+            yield from value.values() if isinstance(value, dict) else value
+        else:
+            yield value
 
 
 class _SeededDataset(Dataset[Any]):

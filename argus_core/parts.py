@@ -10,18 +10,12 @@ from typing import Any
 from argus_core.build import call_factory, name_of
 from argus_core.errors import ArgusError, SpecError, near
 from argus_core.params import check_plain
+from argus_core.records import KIND_OF_PART
 from argus_core.registry import Component, component_of
 from argus_core.spec import Spec, parse_spec, parse_specs
 from argus_core.steps.composition import Strategy
 
 __all__ = ["KIND_OF_PART", "Part", "build_strategies", "check_params", "choose", "choose_steps", "load_all"]
-
-KIND_OF_PART = {
-    "nn_module": "nn_module",
-    "loss": "loss",
-    "optimizer": "optimizer",
-    "prediction_transform": "transform",
-}
 
 Resolve = Callable[[str, str], Component]
 

@@ -109,7 +109,7 @@ def _obstacle(component: Component, rivals: Mapping[tuple[str, str], Sequence[Co
     key = component.kind, component.name
     if component.blocked_by:
         return f"switched off by {component.blocked_by}"
-    if component.provider is None:
+    if component.provider is None or (len(rivals[key]) == 1 and key not in pins.providers):
         return ""
     if any(rival.provider is None for rival in rivals[key]):
         return "shadowed by what this process has registered"

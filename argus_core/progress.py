@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from argus_core.errors import ArgusError, StateMismatchError
-from argus_core.rng import random_state
+from argus_core.events import Missed, named
+from argus_core.mismatch import fitting
+from argus_core.steps.output import PastOutput
 
 if TYPE_CHECKING:
     from argus_core.engine import Engine
 
 __all__ = ["is_progress", "restore", "snapshot"]
 
+_EVENTS = ("epoch_start", "iteration_start", "iteration_complete", "epoch_complete")  # of the loop
 _COUNTERS = ("epoch", "updates_in_epoch", "global_step", "updates_skipped")
 
 
 def snapshot(engine: Engine) -> dict[str, Any]:
     """Return how far the run of ``engine`` is, as plain data and tensors.
 
-    Taken between two updates, or after an epoch; what the callbacks keep is what they have counted so far.
+    ``missed`` are the callbacks that have not heard yet of the event that is on. What the callbacks keep is
+    what they have counted so far.
     """
-    state = engine.state
+    state, missed = engine.state, engine.pending()
     return {
         "counters": {
             "epoch": state.epoch,
             "updates_in_epoch": engine.updates_done,
+            "epoch_begun": engine.epoch_begun,
             "epoch_done": engine.epoch_done,
             "global_step": state.global_step,
             "updates_skipped": state.updates_skipped,
         },
+        "missed": {"event": missed.event, "callbacks": list(missed.callbacks)} if missed else {},
+        "stepped": bool(getattr(state.step_output, "stepped", True)),
         "device": state.model.device.type,
-        "loader": {"seed": engine.seed, "batches": engine.num_batches, "window": engine.window_size},
+        "loader": {
+            "seed": engine.seed,
+            "batches": engine.num_batches,
+            "window": engine.window_size,
+            "order": engine.order(),
+        },
         "metrics": {name: float(value) for name, value in state.metrics.items()},
-        "running": {metric.name: _metric_state(metric) for metric in engine.metrics},
+        "running": {metric.name: metric.state_dict() for metric in engine.metrics},
         "callback": {name: kept for name, callback in _named(engine) if (kept := _callback_state(callback))},
-        "rng": random_state(),
+        "rng": engine.random_state(),
     }
 
 
@@ -53,7 +63,11 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
         and type(counters.get("epoch_done")) is bool
         and type(loader.get("seed")) is int
         and (batches is None or _is_count(batches))
+        and isinstance(loader.get("order"), str | None)
         and isinstance(progress.get("device"), str)
+        and type(counters.get("epoch_begun", False)) is bool
+        and type(progress.get("stepped", True)) is bool
+        and _is_missed(progress.get("missed", {}))
         and all(isinstance(value, float) for value in progress["metrics"].values())
         and all(
             isinstance(kept, dict) for kept in (*progress["running"].values(), *progress["callback"].values())
@@ -65,11 +79,20 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= sys.maxsize
 
 
+def _is_missed(missed: Any) -> bool:
+    return missed == {} or (
+        isinstance(missed, dict)
+        and missed.get("event") in _EVENTS
+        and isinstance(missed.get("callbacks"), list)
+        and all(isinstance(name, str) for name in missed["callbacks"])
+    )
+
+
 def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
     """Put the counters, metrics and callbacks of ``engine`` where they were; random numbers follow later.
 
     Raises:
-        StateMismatchError: a callback cannot take its state.
+        StateMismatchError: a callback or a metric cannot take its state.
     """
     state, counters = engine.state, progress["counters"]
     state.epoch = counters["epoch"]
@@ -77,29 +100,27 @@ def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
     state.updates_skipped = counters["updates_skipped"]
     state.metrics.update(progress["metrics"])
     engine.updates_done, engine.epoch_done = counters["updates_in_epoch"], counters["epoch_done"]
+    engine.epoch_begun = not engine.epoch_done and counters.get("epoch_begun", engine.updates_done > 0)
+    missed = progress.get("missed")
+    engine.audience.missed = Missed(missed["event"], tuple(missed["callbacks"])) if missed else None
+    state.step_output = PastOutput(progress.get("stepped", True))
     for metric in engine.metrics:
-        for name, value in progress["running"].get(metric.name, {}).items():
-            if name in metric.states:
-                setattr(metric, name, value)
+        if metric.name in progress["running"]:
+            _load("metric", metric.name, metric, progress["running"][metric.name])
     stored = progress["callback"]
     for name, callback in _named(engine):
         if name in stored:
-            _load_callback(name, callback, stored[name])
+            _load("callback", name, callback, stored[name])
         elif _callback_state(callback):
             state.logger.warning("callback %s is not in the checkpoint and begins anew", name)
 
 
-def _metric_state(metric: Any) -> dict[str, Any]:
-    return {name: getattr(metric, name) for name in metric.states if hasattr(metric, name)}
-
-
 def _named(engine: Engine) -> Iterator[tuple[str, Any]]:
-    """Yield callbacks with names that tell them apart: the second of one name is ``name-2``."""
-    seen: Counter[str] = Counter()
-    for callback in engine.callbacks:
-        name = str(getattr(callback, "name", type(callback).__name__))
-        seen[name] += 1
-        yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), callback
+    """Yield the callbacks with names that tell them apart; ``val/progress`` is one of another phase."""
+    yield from named(engine.callbacks)
+    for phase, state in engine.state.phase_states.items():
+        if state.engine is not engine:
+            yield from ((f"{phase}/{name}", callback) for name, callback in named(state.engine.callbacks))
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:
@@ -108,13 +129,6 @@ def _callback_state(callback: Any) -> dict[str, Any]:
     return state
 
 
-def _load_callback(name: str, callback: Any, stored: Mapping[str, Any]) -> None:
-    try:
-        callback.load_state_dict(dict(stored))
-    except ArgusError:
-        raise
-    except Exception as error:  # a callback may expect anything of what a file holds
-        raise StateMismatchError(
-            f"the stored state does not fit callback {name}: {type(error).__name__}: {error}; "
-            "leave the callback out, or use the version that it was saved with"
-        ) from error
+def _load(kind: str, name: str, part: Any, stored: Mapping[str, Any]) -> None:
+    with fitting(f"{kind} {name}", f"leave the {kind} out, or use the version that it was saved with"):
+        part.load_state_dict(dict(stored))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from argus_core.batch import batch_size
 from argus_core.device import widest_float
 
-__all__ = ["mean_divisor", "weigh"]
+__all__ = ["exact", "mean_divisor", "mean_divisors", "weigh"]
 
 # Their mean is over the weights of the targets' classes, and ignored targets have none.
 _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
@@ -19,38 +20,77 @@ _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
     if hasattr(nn, name)
 )
 
+# To ask a module for a method that it has not takes as long as a small kernel, in every update.
+_TORCHS: frozenset[type] = frozenset(
+    kind for kind in vars(nn.modules.loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
+)
+
+_FEW = 128  # so many targets are counted as a list in a fraction of the time of torch's operations
+
 
 def mean_divisor(loss: Any, batch: Any) -> float | Tensor:
     """Return what ``loss`` divides by when it takes its mean over ``batch``, a pair (input, target).
 
     That is the number of samples, unless the loss says otherwise: torch's cross-entropies divide by the sum
     of the class weights of the targets that are not ignored; any loss may have a method
-    ``divisor(target)``. A tensor is 0-d and on the device, so that nothing waits for it.
+    ``divisor(target)``. A tensor is 0-d and on the device, so that nothing waits for it; on a CPU, where
+    reading one waits for nothing, it is mostly a number.
     """
-    target = batch[1] if isinstance(batch, tuple | list) and len(batch) == 2 else None
+    target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if isinstance(target, Tensor):
-        if callable(getattr(loss, "divisor", None)):
-            divisor: float | Tensor = loss.divisor(target)
-            return divisor
+        if type(loss) not in _TORCHS and callable(getattr(loss, "divisor", None)):
+            return exact(loss.divisor(target))
         if isinstance(loss, _CLASS_WEIGHTED) and not target.is_floating_point():
             return _class_weights(loss, target)
     return batch_size(batch)
 
 
+def mean_divisors(loss: Any, batches: Sequence[Any], sizes: Sequence[int]) -> Sequence[float | Tensor]:
+    """Return the `mean_divisor` of each of ``batches``; ``sizes`` are their samples, if they are known."""
+    if sizes and type(loss) in _TORCHS:
+        if not isinstance(loss, _CLASS_WEIGHTED):
+            return sizes
+        if loss.weight is None:
+            counts = _few_kept(batches, loss.ignore_index)
+            if counts is not None:
+                return counts
+    return [mean_divisor(loss, batch) for batch in batches]
+
+
+def exact(weight: float | Tensor) -> float | Tensor:
+    """Return a weight that divides without loss: torch's integers would divide in float32."""
+    return weight.to(widest_float(weight.device)) if isinstance(weight, Tensor) else weight
+
+
 def weigh(loss: Tensor, share: float | Tensor) -> Tensor:
     """Return a micro-batch's mean loss times its share of the window."""
-    if isinstance(share, Tensor):
-        # The mean over no targets is nan, which times a share of nothing would still be nan.
-        loss = torch.where(share > 0, loss, torch.zeros_like(loss))
-        share = share.to(loss.dtype)
-    return loss * share
+    if not isinstance(share, Tensor):
+        if share:
+            return loss * share
+        share = loss.new_zeros(())
+    # The mean over no targets is nan, which times a share of nothing would still be nan.
+    return torch.where(share > 0, loss, torch.zeros_like(loss)) * share.to(loss.dtype)
 
 
-def _class_weights(loss: Any, target: Tensor) -> Tensor:
-    ignored = loss.ignore_index
+def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
+    """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
+    counts = []
+    for batch in batches:
+        target = batch[1] if type(batch) is tuple and len(batch) == 2 else None
+        if type(target) is not Tensor or target.dtype != torch.int64 or target.ndim != 1 or not target.is_cpu:
+            return None
+        size = target.numel()
+        if size > _FEW:
+            return None
+        counts.append(size - target.tolist().count(ignored))
+    return counts
+
+
+def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
+    ignored, weight = loss.ignore_index, loss.weight
     kept = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
     dtype = widest_float(target.device)
-    if loss.weight is None:
-        return kept.sum(dtype=dtype)
-    weights: Tensor = loss.weight[target.clamp(min=0, max=len(loss.weight) - 1)]
-    return (weights * kept).sum(dtype=dtype)
+    if weight is not None:
+        kept = weight[target.clamp(min=0, max=len(weight) - 1)] * kept
+    total = kept.sum(dtype=dtype)
+    return total.item() if total.is_cpu else total

@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from argus_core.forms import check_module_forms
 from argus_core.initial_values import build_without
 from argus_core.model import Model
 from argus_core.parts import Part
 from argus_core.saved import AbstractSaved
-from argus_core.state import load_module_state
+from argus_core.state import put_module_state
 
 __all__ = ["leaves_network_alone", "restore_network"]
 
 # What of a model class is called once the network is built, up to the end of __init__.
 _AFTER_THE_NETWORK = (
-    "__init__ __setattr__ _build _build_part build_device build_loss build_optimizer "
-    "build_prediction_transform get_nn_module set_device"
+    "__init__ __setattr__ build_device build_loss build_optimizer build_order build_part "
+    "build_prediction_transform build_slot get_nn_module move_to set_device"
 ).split()
 
 # What of torch's own takes part in loading a state overwrites all that it has.
@@ -54,8 +55,17 @@ def restore_network(saved: AbstractSaved, build: Callable[..., Any], part: Part)
         module = build(part.factory, params)
         places = _loaded(module)
     if isinstance(module, nn.Module):  # else the model refuses it
-        load_module_state(_network(module), saved.module_state("nn_module", _unshared(places)), part.label)
+        _put_state(saved, _network(module), places, part.label)
     return module
+
+
+def _put_state(saved: AbstractSaved, network: nn.Module, places: Mapping[str, Tensor], what: str) -> None:
+    state = saved.module_state(
+        "nn_module", _unshared(places), lambda forms: check_module_forms(network, forms, what)
+    )
+    read_in_place = places.keys() == state.keys() and all(state[name] is places[name] for name in places)
+    if not read_in_place or _has_hooks(network):
+        put_module_state(network, state, what)
 
 
 def _network(module: nn.Module) -> nn.Module:
@@ -96,6 +106,13 @@ def _loads_plainly(module: nn.Module) -> bool:
         and kind.get_extra_state is load.get_extra_state
         and not {"load_state_dict", "_load_from_state_dict"} & vars(module).keys()
         and all(str(getattr(step, "__module__", "")).startswith(_TORCH) for step in steps)
+    )
+
+
+def _has_hooks(network: nn.Module) -> bool:
+    return any(
+        module._load_state_dict_pre_hooks or module._load_state_dict_post_hooks
+        for module in network.modules()
     )
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
 from argus_core.callbacks.files import checked_path
 from argus_core.checkpoint import PREFIXES
-from argus_core.components import BUILTIN
-from argus_core.distributions import version_of
+from argus_core.drift import OptimizerDrift, ScheduleDrift, param_differences, version_differences
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
-from argus_core.order import can_skip
+from argus_core.order import OrderedLoader, can_skip
 from argus_core.progress import is_progress, restore
 from argus_core.saved import SavedFile
-from argus_core.state import load_extra_state, load_module_state, load_optimizer_state
+from argus_core.state import load_saved, saved_optimizer
 from argus_core.storage import CheckpointFile, read_header
 
 if TYPE_CHECKING:
@@ -27,6 +22,8 @@ if TYPE_CHECKING:
     from argus_core.model import Model
 
 __all__ = ["Resumption", "find_checkpoint"]
+
+_HOLDS = "which holds from here on"
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -92,15 +89,23 @@ class Resumption:
         with CheckpointFile(self.path) as file:
             saved = SavedFile(file, verify=True)
             self._check_window(engine, loader)
-            changes = list(self._changes(saved, model, loader))
+            schedules = ScheduleDrift(engine, self.progress["callback"])
+            options = OptimizerDrift(saved.params(), model) if model.optimizer is not None else None
+            meaning = options.meaning(schedules.going_on) if options else _HOLDS
+            changes = [*self._changes(saved, model, loader, meaning), *schedules]
             if changes:
                 warnings.warn(
                     f"the run that goes on from {self.path} has changed: {'; '.join(changes)}",
                     ArgusWarning,
                     stacklevel=4,
                 )
-            _load_model_state(model, saved)
+            _load_state(model, saved)
+        ratios = options.apply(model.optimizer, schedules.going_on) if options else []
+        for schedule in schedules.new:
+            schedule.begin_anew(alone=not schedules.going_on)
         restore(engine, self.progress)
+        for schedule in schedules.going_on:
+            schedule.scale(ratios)
         engine.resume_at(self.progress["rng"])
         model.logger.info("goes on from %s, after %d updates", self.path, engine.state.global_step)
 
@@ -120,16 +125,36 @@ class Resumption:
                 f"loader has {_length(loader)} now; go on with the same data, or from the end of an epoch"
             )
 
-    def _changes(self, saved: SavedFile, model: Model, loader: Iterable[Any]) -> Iterator[str]:
+    def _has_known_order(self, loader: Iterable[Any]) -> bool:
+        """Return whether the epoch's batches come in the order that they came in, as far as that is known."""
+        before = self.progress["loader"].get("order")
+        if before is None or not isinstance(loader, OrderedLoader):
+            return True
+        return bool(loader.fingerprint(self.progress["counters"]["epoch"], draw=True) == before)
+
+    def _changes(
+        self, saved: SavedFile, model: Model, loader: Iterable[Any], optimizer_meaning: str
+    ) -> Iterator[str]:
         """Yield what has changed since the checkpoint was written, and what it means."""
-        before = self.progress["loader"]["batches"]
-        if before != _length(loader):
-            yield f"an epoch had {before} batches and has {_length(loader)}, so samples come in another order"
-        counters = self.progress["counters"]
-        if not can_skip(loader) and counters["updates_in_epoch"] and not counters["epoch_done"]:
-            counters["updates_in_epoch"] = 0
+        before, counters = self.progress["loader"], self.progress["counters"]
+        is_midway = counters["updates_in_epoch"] and not counters["epoch_done"]
+        is_known = self._has_known_order(loader)
+        if before["batches"] != _length(loader):
             yield (
-                f"the train loader ({type(loader).__name__}) cannot go on in the middle of an epoch, so "
+                f"an epoch had {before['batches']} batches and has {_length(loader)}, so samples come in "
+                "another order"
+            )
+        elif not is_known and not is_midway:
+            yield (
+                f"the train loader gives another order of batches{_blame(loader)}, so samples come in "
+                "another order from here on"
+            )
+        if is_midway and not (can_skip(loader) and is_known):
+            counters["updates_in_epoch"], counters["epoch_begun"] = 0, False
+            self.progress["missed"] = {}
+            why = "cannot go on in the middle of an epoch" if is_known else "gives another order of batches"
+            yield (
+                f"the train loader ({type(loader).__name__}) {why}{'' if is_known else _blame(loader)}, so "
                 f"epoch {counters['epoch']} begins anew with the weights of its middle"
             )
         if self.progress["device"] != model.device.type:
@@ -137,10 +162,17 @@ class Resumption:
                 f"it trained on {self.progress['device']} and trains on {model.device.type}, so results "
                 "differ in rounding and random numbers"
             )
-        for name, was, now in _differences(saved.params(), model.params):
-            yield f"{name} was {was!r} and is {now!r}, which holds from here on"
-        for name, was, now in _version_changes(saved.versions):
+        for name, was, now in param_differences(saved.params(), model.params):
+            meaning = optimizer_meaning if name == "optimizer" else _HOLDS
+            yield f"params[{name!r}] was {was!r} and is {now!r}, {meaning}"
+        for name, was, now in version_differences(saved.versions):
             yield f"{name} was {was} and is {now}, so results may differ in rounding"
+
+
+def _blame(loader: Iterable[Any]) -> str:
+    """Return what may have given another order, for a sentence that says so."""
+    sampler = loader.sampler_name() if isinstance(loader, OrderedLoader) else ""
+    return f" (other data, or {sampler} draws from what neither seed nor epoch decides)"
 
 
 def _updates_of(file: Path) -> int | None:
@@ -160,21 +192,12 @@ def _length(loader: Iterable[Any]) -> int | None:
         return None
 
 
-def _load_model_state(model: Model, saved: SavedFile) -> None:
-    for slot in PREFIXES:
-        module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
-        if isinstance(module, nn.Module):
-            load_module_state(module, saved.module_state(slot), slot)
+def _load_state(model: Model, saved: SavedFile) -> None:
     _check_same_optimizer(model, saved)
-    state, names = saved.optimizer_state()
-    if state is None or model.optimizer is None:
+    optimizer = (None, None) if model.optimizer is None else saved_optimizer(model, saved)
+    if optimizer[0] is None:
         raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
-    load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
-    _keep_new_options(model, saved)
-    load_extra_state(model, saved.extra_state())
-    model.load_step_state(
-        saved.step_state(part.component.name for part in model.step_parts if part.component)
-    )
+    load_saved(model, saved, modules=PREFIXES, optimizer=optimizer)
 
 
 def _check_same_optimizer(model: Model, saved: SavedFile) -> None:
@@ -188,30 +211,3 @@ def _check_same_optimizer(model: Model, saved: SavedFile) -> None:
             f"the run trained with optimizer {before!r}, whose state {now!r} cannot take; "
             f"go on with {before!r}, or take the weights with load_model and train anew"
         )
-
-
-def _keep_new_options(model: Model, saved: SavedFile) -> None:
-    """Let options of the optimizer that have changed win over the stored ones."""
-    before, now = (_options(params.get("optimizer")) for params in (saved.params(), model.params))
-    changed = {name: value for name, value in now.items() if before.get(name) != value}
-    for group in model.optimizer.param_groups:
-        group.update({name: value for name, value in changed.items() if name in group})
-
-
-def _options(spec: Any) -> Mapping[str, Any]:
-    if isinstance(spec, tuple | list) and len(spec) == 2:
-        spec = spec[1]
-    return spec if isinstance(spec, Mapping) else {}
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in dict.fromkeys([*before, *now]):
-        if name != "device" and repr(before.get(name)) != repr(now.get(name)):
-            yield f"params[{name!r}]", before.get(name), now.get(name)
-
-
-def _version_changes(before: Mapping[str, Any]) -> Iterator[tuple[str, Any, str | None]]:
-    now = {"argus": version_of(BUILTIN), "torch": str(torch.__version__), "python": platform.python_version()}
-    for name, version in now.items():
-        if name in before and before[name] != version:
-            yield name, before[name], version

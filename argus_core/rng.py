@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 import numpy
 import torch
 
-from argus_core.errors import StateMismatchError
+from argus_core.mismatch import fitting
 
-__all__ = ["kept_random_state", "key_seed", "random_state", "seed_all", "set_random_state"]
+__all__ = [
+    "Generators",
+    "is_generator",
+    "kept_random_state",
+    "key_seed",
+    "random_state",
+    "seed_all",
+    "seeded",
+    "set_random_state",
+]
+
+_GENERATORS = (torch.Generator, random.Random, numpy.random.Generator, numpy.random.RandomState)
 
 
 def random_state() -> dict[str, Any]:
@@ -36,19 +48,8 @@ def set_random_state(state: dict[str, Any]) -> None:
     Raises:
         StateMismatchError: it is no such state.
     """
-    try:
+    with fitting("the generators of random numbers", "go on from another checkpoint"):
         _set_random_state(state)
-    except (
-        AttributeError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # a file may hold anything
-        raise StateMismatchError(
-            f"the stored state of the random numbers does not fit: {type(error).__name__}: {error}; "
-            "go on from another checkpoint"
-        ) from error
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
@@ -75,6 +76,34 @@ def seed_all(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
+class Generators:
+    """The state that all generators had when this was made, as they have it, for this process only."""
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._numpy = numpy.random.get_state()
+        self._torch = _torch_states()
+
+    def torch_was_used(self) -> bool:
+        """Return whether somebody has drawn from torch's generators since, or seeded them."""
+        now = _torch_states()
+        return len(now) != len(self._torch) or not all(map(torch.equal, now, self._torch))
+
+    def restore(self) -> None:
+        """Put all generators back to where they were."""
+        random.setstate(self._python)
+        numpy.random.set_state(self._numpy)
+        cpu, *devices = self._torch
+        torch.set_rng_state(cpu)
+        for index, state in enumerate(devices):
+            torch.cuda.set_rng_state(state, index)
+
+
+def _torch_states() -> list[torch.Tensor]:
+    there = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if there else ())]
+
+
 @contextmanager
 def kept_random_state() -> Iterator[None]:
     """Leave the generators of Python, numpy and the CPU's of torch as they were before."""
@@ -85,3 +114,34 @@ def kept_random_state() -> Iterator[None]:
         random.setstate(states[0])
         numpy.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+def is_generator(value: object) -> bool:
+    """Return whether a value is a generator of random numbers of Python, numpy or torch."""
+    return isinstance(value, _GENERATORS)
+
+
+@contextmanager
+def seeded(generator: Any, seed: int) -> Iterator[None]:
+    """Seed a generator of random numbers, and put its state back afterwards."""
+    put_back: Callable[[Any], Any]
+    if isinstance(generator, torch.Generator):
+        state: Any = generator.get_state()
+        generator.manual_seed(seed)
+        put_back = generator.set_state
+    elif isinstance(generator, random.Random):
+        state = generator.getstate()
+        generator.seed(seed)
+        put_back = generator.setstate
+    elif isinstance(generator, numpy.random.RandomState):
+        state = generator.get_state()
+        generator.seed(seed % 2**32)
+        put_back = generator.set_state
+    else:
+        state = generator.bit_generator.state
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+        put_back = partial(setattr, generator.bit_generator, "state")
+    try:
+        yield
+    finally:
+        put_back(state)

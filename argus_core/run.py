@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from torch.utils.data import DataLoader
 
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
+from argus_core.checkpoint import PREFIXES
 from argus_core.components import BUILTIN, Component
-from argus_core.config import SECTIONS, Config, read_config, resolved_toml
+from argus_core.config import SECTIONS, Config, config_differences, read_config, resolved_toml
 from argus_core.data import build_dataset, make_loader
 from argus_core.distributions import version_of
-from argus_core.errors import BuildError
+from argus_core.errors import ArgusWarning, BuildError, ConfigError
 from argus_core.loading import load_model
 from argus_core.model import Model
 from argus_core.registry import resolve
@@ -59,8 +61,12 @@ class Result:
     test_metrics: dict[str, float]
 
 
-def build_model(config: Config) -> Model:
+def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
     """Return the model that a configuration describes.
+
+    Args:
+        config: what to build.
+        initial_values_wanted: whether it is used with the values it begins with, such as pretrained weights.
 
     Raises:
         BuildError: the component that ``name`` in ``[model]`` chooses is no class of model.
@@ -71,7 +77,11 @@ def build_model(config: Config) -> Model:
         raise BuildError(
             f"model {name!r} is {cls!r}, which is no subclass of argus_core.Model; choose another"
         )
-    return cls(config.params)
+    model: Model = cls.__new__(cls)
+    if not initial_values_wanted:
+        model.overwritten = frozenset(PREFIXES)
+    model.__init__(config.params)  # type: ignore[misc]
+    return model
 
 
 def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
@@ -107,30 +117,56 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
 def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = ()) -> Result:
     """Go on with the run that a run directory holds, from its last checkpoint or from a file in it.
 
+    Changes are kept in the run's configuration once the run goes on.
+
     Args:
         path: the run directory, or one of its checkpoints.
         changes: ``key=value``, made to the run's configuration, such as more epochs.
         callbacks: as in `train`.
 
     Raises:
-        ConfigError: there is no run.
+        ConfigError: there is no run, or a change that a run which goes on cannot take.
         CheckpointError: there is no checkpoint that it could go on from.
     """
     directory = RunDirectory.of(path)
     config = read_config(directory.config, changes)
+    changed = list(config_differences(read_config(directory.config), config))
+    _check_changes(directory, changed)
     checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
-    model, loaders = _build(config)
-    witness = _Witness(directory)
+    model, loaders = _build(config, initial_values_wanted=False)
+    told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
+    if told:
+        warnings.warn(
+            f"the run in {directory.path} goes on with other data: {'; '.join(told)}, which holds from here",
+            ArgusWarning,
+            stacklevel=2,
+        )
+    witness = _Witness(directory, resolved_toml(config) if changed else None)
     metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
 
 
-def _build(config: Config) -> tuple[Model, dict[str, Loader]]:
+def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]]) -> None:
+    """Refuse changes that a run which goes on could only pretend to take."""
+    reasons = {
+        "fit.seed": "the order of its batches and its random numbers follow from the seed that it began with",
+        "fit.run_dir": f"it stays in {directory.path}; copy the folder first to have two runs",
+        "model.name": "its checkpoints are of another class; take the weights with load_model and train anew",
+    }
+    for key, was, now in changed:
+        if key in reasons:
+            raise ConfigError(
+                f"--set {key.removeprefix('fit.')}={now}: a run that goes on keeps {was!r}, as "
+                f"{reasons[key]}; leave the change out, or train anew with argus train"
+            )
+
+
+def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Loader]]:
     if "num_threads" in config.fit:
         torch.set_num_threads(config.fit["num_threads"])
     seed_everything(config.fit["seed"])  # before the network draws its initial weights
     loaders = _build_loaders(config.data, config.fit["seed"])
-    return build_model(config), loaders
+    return build_model(config, initial_values_wanted), loaders
 
 
 def _result(
@@ -145,10 +181,16 @@ def _result(
 
 
 class _Witness(Callback):
-    """Sees whether a run got as far as an update, and which epoch was the best."""
+    """Sees whether a run got as far as an update, and which epoch was the best.
 
-    def __init__(self, directory: RunDirectory) -> None:
+    Args:
+        directory: of the run.
+        config: takes the place of the run's configuration once the run goes on.
+    """
+
+    def __init__(self, directory: RunDirectory, config: str | None = None) -> None:
         self.directory = directory
+        self.config = config
         self.began = False
         self.best_epoch: int | None = None
         self.best_value: float | None = None
@@ -161,6 +203,10 @@ class _Witness(Callback):
 
     def catch_exception(self, state: State) -> None:
         self.began = state.global_step + state.updates_skipped > 0
+
+    def resumed(self, state: State) -> None:
+        if self.config is not None:
+            self.directory.change_config(self.config)
 
     def checkpoint_saved(self, state: State) -> None:
         if state.checkpoint_path == self.directory.best:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,20 @@ class RunDirectory:
                     f"another run has just begun in {self.path}; choose another with --run-dir"
                 ) from None
             self.config.write_text(config, encoding="utf-8")
+
+    def change_config(self, config: str) -> None:
+        """Put another configuration in the place of the run's, in one step.
+
+        Raises:
+            ArgusError: it cannot be written.
+        """
+        temporary = self.config.with_name(f".{self.config.name}.{os.getpid()}.tmp")
+        with writing("resume", self.config):
+            try:
+                temporary.write_text(config, encoding="utf-8")
+                temporary.replace(self.config)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the run, and the folders that `create` made for it, unless something else is in them."""

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from argus_core.checkpoint import PREFIXES
 from argus_core.encoding import decode, references, tensor_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
-from argus_core.parts import KIND_OF_PART
-from argus_core.state import number_optimizer_state
-from argus_core.storage import CheckpointFile
+from argus_core.forms import check_module_forms, form_of
+from argus_core.records import KIND_OF_PART
+from argus_core.sections import check_sections, is_named_state, malformed
+from argus_core.state import number_optimizer_state, put_module_state
+from argus_core.storage import CheckpointFile, Entry
+from argus_core.storage.file import MOST_COMPRESSED
+from argus_core.storage.payload import outline
 
 __all__ = ["AbstractSaved", "SavedFile", "SavedState"]
 
 # A loaded optimizer has copies of its own, even of what is stored once. Nothing else in a file is copied so.
 _MOST_COPIED = 2
+# Tensors that are compared with nothing before they are read may take so many bytes beside what the file may.
+_MOST_UNCOMPARED = 8 * 2**20
 _CHOICES = (str, tuple, list, dict, type(None))
-# Characters. Similar names are looked for in time and memory that grow with the name.
-_LONGEST_NAME = 1000
 
 
 class AbstractSaved(ABC):
@@ -36,10 +40,18 @@ class AbstractSaved(ABC):
         """Return the model's params."""
 
     @abstractmethod
-    def module_state(self, slot: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    def module_state(
+        self,
+        slot: str,
+        into: Mapping[str, Tensor] | None = None,
+        check: Callable[[Mapping[str, str]], None] | None = None,
+    ) -> dict[str, Any]:
         """Return the state dict of a part, empty where it has none.
 
-        Tensors in ``into`` may take the values of those of the same name and form, and stand for them then.
+        Args:
+            slot: the part's.
+            into: tensors that may take the values of those of the same name and form, and stand for them.
+            check: called with the forms of all values (see `forms.form_of`) before they are read; may raise.
         """
 
     @abstractmethod
@@ -47,12 +59,28 @@ class AbstractSaved(ABC):
         """Return the state of those step strategies among ``names`` that had some."""
 
     @abstractmethod
-    def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
-        """Return the optimizer's numbered state dict, if any, and the parameters' names by number."""
+    def optimizer_state(
+        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+    ) -> tuple[dict[str, Any] | None, list[str] | None]:
+        """Return the optimizer's numbered state dict, if any, and the parameters' names by number.
+
+        Args:
+            check: called with both before the tensors are read: in their place are some of the same shapes
+                that take no memory; may raise.
+        """
 
     @abstractmethod
     def extra_state(self) -> dict[str, Any]:
         """Return the state that the model's class keeps beside its parts, empty where there is none."""
+
+    def load_module(self, slot: str, module: nn.Module, what: str) -> None:
+        """Put the state of a part into ``module``, which ``what`` is in messages.
+
+        Raises:
+            StateMismatchError: it does not fit; none of its tensors has been read then.
+        """
+        state = self.module_state(slot, check=lambda forms: check_module_forms(module, forms, what))
+        put_module_state(module, state, what)
 
 
 class SavedFile(AbstractSaved):
@@ -62,7 +90,7 @@ class SavedFile(AbstractSaved):
         self._file = file
         self._verify = verify
         self._manifest = file.header.manifest
-        _check_manifest(self._manifest, file.path)
+        check_sections(self._manifest, file.path)
         self.model = self._manifest["model"]
         self.components = self._manifest["components"]
 
@@ -70,36 +98,54 @@ class SavedFile(AbstractSaved):
         params = self._decode_dict("params", self._manifest["params"])
         # What chooses a part is looked at before it is parsed, and an array has no truth value.
         if not all(isinstance(params.get(slot), _CHOICES) for slot in (*KIND_OF_PART, "step")):
-            raise _malformed(self._file.path, "params")
+            raise malformed(self._file.path, "params")
         return params
 
-    def module_state(self, slot: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    def module_state(
+        self,
+        slot: str,
+        into: Mapping[str, Tensor] | None = None,
+        check: Callable[[Mapping[str, str]], None] | None = None,
+    ) -> dict[str, Any]:
         prefix = PREFIXES[slot] + "/"
         header = self._file.header
-        names = [name for name in (*header.entries, *header.aliases) if name.startswith(prefix)]
+        names = {
+            name.removeprefix(prefix): name
+            for name in (*header.entries, *header.aliases)
+            if name.startswith(prefix)
+        }
+        others = self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {}))
+        if check is None:
+            self._check_size(names.values())
+        else:
+            forms = {name: self._entry(full).form for name, full in names.items()}
+            check(forms | {name: form_of(value) for name, value in others.items()})
         places = {prefix + name: tensor for name, tensor in (into or {}).items()}
-        stored = self._file.read(names, verify=self._verify, into=places)
-        state = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
-        state.update(self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {})))
-        return state
+        stored = self._file.read(names.values(), verify=self._verify, into=places)
+        return {name: stored[full] for name, full in names.items()} | others
 
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         stored = self._manifest.get("step_state", {})
         return {name: self._decode_dict("step_state", stored[name]) for name in names if name in stored}
 
-    def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
+    def optimizer_state(
+        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+    ) -> tuple[dict[str, Any] | None, list[str] | None]:
         encoded = self._manifest.get("optimizer")
         if encoded is None:
             return None, None
         header = self._file.header
         if self._copied(encoded) > _MOST_COPIED * (header.file_size - header.payload_start):
-            raise _malformed(self._file.path, "optimizer")
-        named = self._decode(encoded)
-        if not _is_named_state(named):
-            raise _malformed(self._file.path, "optimizer")
-        return number_optimizer_state(named), [
-            name for group in named["param_groups"] for name in group["params"]
-        ]
+            raise malformed(self._file.path, "optimizer")
+        if check is not None:
+            check(*self._numbered(decode(encoded, self._outlines(encoded))))
+        return self._numbered(self._decode(encoded))
+
+    def _numbered(self, named: Any) -> tuple[dict[str, Any], list[str]]:
+        if not is_named_state(named):
+            raise malformed(self._file.path, "optimizer")
+        names = [name for group in named["param_groups"] for name in group["params"]]
+        return number_optimizer_state(named), names
 
     @property
     def versions(self) -> Mapping[str, Any]:
@@ -124,65 +170,39 @@ class SavedFile(AbstractSaved):
     def _decode_dict(self, section: str, encoded: Any) -> dict[str, Any]:
         decoded = self._decode(encoded)
         if not isinstance(decoded, dict):
-            raise _malformed(self._file.path, section)
+            raise malformed(self._file.path, section)
         return decoded
 
     def _decode(self, encoded: Any) -> Any:
         return decode(encoded, self._read(tensor_names(encoded)))
 
     def _read(self, names: list[str]) -> dict[str, Any]:
+        self._check_size(names)
         return self._file.read(names, verify=self._verify)
 
+    def _check_size(self, names: Iterable[str]) -> None:
+        """Refuse tensors that fill the memory and are not there: a file with a hole can claim any size."""
+        owners = {self._file.header.aliases.get(name, name) for name in names}
+        size = sum(entry.size for name, entry in self._file.header.entries.items() if name in owners)
+        if size > _MOST_UNCOMPARED + MOST_COMPRESSED * self._file.allocated:
+            raise UnsafeCheckpointError(
+                f"{self._file.path}: {len(owners)} tensors, {reprlib.repr(min(owners))} among them, claim "
+                f"{size:,} bytes, and the disk holds {self._file.allocated:,} of the file; do not trust it, "
+                "or copy it without holes if you do (cp --sparse=never)"
+            )
 
-def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
-    """Refuse a manifest whose checksums are right and whose contents no argus_core wrote."""
-    sections = {"model": dict, "params": dict, "components": dict, "extra": dict}
-    for section, sort in sections.items():
-        if not isinstance(manifest.get(section), sort):
-            raise _malformed(path, section)
-    components = manifest["components"]
-    steps = components.get("step", [])
-    records = [components[slot] for slot in KIND_OF_PART if components.get(slot) is not None]
-    if not isinstance(steps, list) or not all(map(_is_record, [manifest["model"], *records, *steps])):
-        raise _malformed(path, "components")
-    if not isinstance(manifest.get("step_state", {}), dict):
-        raise _malformed(path, "step_state")
-    if manifest.get("optimizer") is not None and not _is_optimizer(manifest["optimizer"]):
-        raise _malformed(path, "optimizer")
+    def _entry(self, name: str) -> Entry:
+        header = self._file.header
+        return header.entries[header.aliases.get(name, name)]
 
-
-def _malformed(path: Path, section: str) -> UnsafeCheckpointError:
-    return UnsafeCheckpointError(
-        f"{path}: the manifest's {section!r} is not as argus_core writes it; do not trust this file"
-    )
-
-
-def _is_record(record: Any) -> bool:
-    fields = ("as", "name", "provider", "version", "entry_point")
-    return (
-        isinstance(record, dict)
-        and isinstance(record.get("as"), str)
-        and all(field in record and isinstance(record[field], str | None) for field in fields)
-        and max(len(record[field] or "") for field in fields) <= _LONGEST_NAME
-    )
-
-
-def _is_optimizer(optimizer: Any) -> bool:
-    return isinstance(optimizer, dict) and set(optimizer) == {"state", "param_groups"}
-
-
-def _is_named_state(optimizer: Mapping[str, Any]) -> bool:
-    """Return whether an optimizer's state has the form that `state.name_optimizer_state` gives it."""
-    state, groups = optimizer["state"], optimizer["param_groups"]
-    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
-        return False
-    lists = [group.get("params") for group in groups]
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
-        return False
-    known = {name for names in lists for name in names}
-    return isinstance(state, dict) and all(
-        name in known and isinstance(slots, dict) for name, slots in state.items()
-    )
+    def _outlines(self, encoded: Any) -> dict[str, Tensor]:
+        """Return tensors of the shapes that encoded data refer to, of one number in memory each."""
+        known = {*self._file.header.entries, *self._file.header.aliases}
+        outlines = {}
+        for name in tensor_names(encoded):
+            if name in known:
+                outlines[name] = outline(self._entry(name))
+        return outlines
 
 
 def _check_state(state: Any) -> None:
@@ -224,13 +244,23 @@ class SavedState(AbstractSaved):
     def params(self) -> dict[str, Any]:
         return dict(self._state["params"])
 
-    def module_state(self, slot: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-        return dict(self._state["nn_state_dict"]) if slot == "nn_module" else {}
+    def module_state(
+        self,
+        slot: str,
+        into: Mapping[str, Tensor] | None = None,
+        check: Callable[[Mapping[str, str]], None] | None = None,
+    ) -> dict[str, Any]:
+        state = dict(self._state["nn_state_dict"]) if slot == "nn_module" else {}
+        if check is not None:
+            check({name: form_of(value) for name, value in state.items()})
+        return state
 
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         return {}
 
-    def optimizer_state(self) -> tuple[dict[str, Any] | None, list[str] | None]:
+    def optimizer_state(
+        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+    ) -> tuple[dict[str, Any] | None, list[str] | None]:
         return self._state.get("optimizer_state_dict"), None
 
     def extra_state(self) -> dict[str, Any]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from argus_core.errors import ArgusError, StateMismatchError
+from argus_core.errors import StateMismatchError
+from argus_core.forms import ADVICE, check_module_forms, check_slots, form_of
+from argus_core.mismatch import fitting
 
 if TYPE_CHECKING:
     from argus_core.model import Model
+    from argus_core.saved import AbstractSaved
 
 __all__ = [
-    "load_extra_state",
+    "check_optimizer_state",
     "load_module_state",
-    "load_optimizer_state",
+    "load_saved",
     "name_optimizer_state",
     "number_optimizer_state",
+    "put_module_state",
+    "saved_optimizer",
+    "set_options",
 ]
 
 _SHOWN = 5
@@ -31,62 +37,94 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) ->
     Raises:
         StateMismatchError: names, shapes or dtypes differ; says which.
     """
-    problems = _differences(module.state_dict(), state)
-    if problems:
-        shown = "; ".join(problems[:_SHOWN]) + (
-            f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
-        )
-        raise _misfit(what, shown)
-    try:
-        module.load_state_dict(state)
-    except Exception as error:  # also of a hook, or of set_extra_state, which may raise anything
-        raise _misfit(what, " ".join(str(error).split())) from error
+    check_module_forms(module, {name: form_of(value) for name, value in state.items()}, what)
+    put_module_state(module, state, what)
 
 
-def _misfit(what: str, problem: str) -> StateMismatchError:
-    return StateMismatchError(
-        f"the stored state does not fit {what}: {problem}; build it with the parameters it was saved with, "
-        "or give change_state_dict_func"
+def put_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
+    """Put a state whose forms have been checked into ``module``."""
+    with fitting(what, ADVICE):  # of a hook, or of set_extra_state
+        module.load_state_dict(_with_versions(state, module.state_dict()))
+
+
+def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state that fits as one of the version, module by module, of what was built.
+
+    Without a version a module may take a state for one of its first release, or refuse it.
+    """
+    if hasattr(state, "_metadata"):
+        return state
+    versioned = OrderedDict(state)
+    versioned._metadata = getattr(built, "_metadata", None)  # type: ignore[attr-defined]
+    return versioned
+
+
+def load_saved(
+    model: Model,
+    saved: AbstractSaved,
+    *,
+    modules: Iterable[str],
+    network: Mapping[str, Any] | None = None,
+    optimizer: tuple[Mapping[str, Any] | None, list[str] | None] = (None, None),
+    extra: bool = True,
+) -> None:
+    """Put what is saved into the parts of a model.
+
+    Args:
+        model: built, with whatever initial values.
+        saved: where the state comes from.
+        modules: the parts that take their module's state: those that are still what was saved.
+        network: the network's state dict, if it is another than is saved.
+        optimizer: its numbered state dict, and the parameters' names by number where known.
+        extra: whether the model's class takes its own state back.
+
+    Raises:
+        StateMismatchError: some state does not fit what was built; says which.
+    """
+    for slot in modules:
+        module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
+        if isinstance(module, nn.Module):
+            changed = network if slot == "nn_module" else None
+            part = model.parts[slot]
+            title = slot if part is None else f"{slot} {part.name!r}"
+            if changed is None:
+                saved.load_module(slot, module, title)
+            else:
+                load_module_state(module, changed, title)
+    model.load_step_state(
+        saved.step_state(part.component.name for part in model.step_parts if part.component)
     )
+    state, names = optimizer
+    if state is not None:
+        _load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
+    if extra:
+        _load_extra_state(model, saved.extra_state())
 
 
-def _differences(built: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
-    problems = [f"{name!r} is missing from the file" for name in built if name not in stored]
-    problems += [f"{name!r} is not in what was built" for name in stored if name not in built]
-    for name, ours in built.items():
-        if name in stored and _is_fixed(name, ours) and _form(ours) != _form(stored[name]):
-            problems.append(
-                f"{name!r} is {_form(stored[name])} in the file and {_form(ours)} in what was built"
-            )
-    return problems
+def saved_optimizer(model: Model, saved: AbstractSaved) -> tuple[Mapping[str, Any] | None, list[str] | None]:
+    """Return the saved optimizer's numbered state, and names by number, compared before it is read.
+
+    Raises:
+        StateMismatchError: it does not fit the model's optimizer.
+    """
+    optimizer, network = model.optimizer, model.get_nn_module()
+    assert optimizer is not None
+    return saved.optimizer_state(lambda state, names: check_optimizer_state(optimizer, state, names, network))
 
 
-def _is_fixed(name: str, built: Any) -> bool:
-    """Return whether what was built decides the form, as for all tensors but a few."""
-    is_lazy = hasattr(built, "materialize")  # takes its form from what is loaded
-    is_extra = name.rpartition(".")[2] == "_extra_state"  # the module's own business, of any size and type
-    return isinstance(built, torch.Tensor) and not is_lazy and not is_extra
+def set_options(optimizer: Any, options: Mapping[str, Any]) -> None:
+    """Let options win over those in the parameter groups, where they have them."""
+    for group in optimizer.param_groups:
+        group.update({name: value for name, value in options.items() if name in group})
 
 
-def _form(value: Any) -> str:
-    if not isinstance(value, torch.Tensor):
-        return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-
-
-def load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
+def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
     """Give a model's class its state back, if there is some."""
     if not state:
         return
-    try:
+    advice = "build it with the parameters it was saved with, or load with optimizer=None"
+    with fitting(type(model).__name__, advice, "extra state"):
         model.load_extra_state(state)
-    except ArgusError:
-        raise
-    except Exception as error:  # the class may expect anything of what a file holds
-        raise StateMismatchError(
-            f"the stored extra state does not fit {type(model).__name__}: {type(error).__name__}: {error}; "
-            "build it with the parameters it was saved with, or load with optimizer=None"
-        ) from error
 
 
 def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> dict[str, Any]:
@@ -114,10 +152,10 @@ def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": {number[name]: slots for name, slots in named["state"].items()}, "param_groups": groups}
 
 
-def load_optimizer_state(
+def check_optimizer_state(
     optimizer: Optimizer, state: Mapping[str, Any], names: list[str] | None, module: nn.Module
 ) -> None:
-    """Put a numbered ``state`` into ``optimizer``.
+    """Check that a numbered state fits ``optimizer``, as far as names and shapes say it.
 
     Args:
         state: as `torch.optim.Optimizer.state_dict` has it.
@@ -127,22 +165,41 @@ def load_optimizer_state(
         StateMismatchError: it belongs to other parameters.
     """
     built = _names(optimizer, module)
-    if names is not None and names != built:
-        if sorted(names) != sorted(built):
-            differing = sorted(set(names) ^ set(built))[:_SHOWN]
-            raise StateMismatchError(
-                f"the stored optimizer state belongs to other parameters ({', '.join(differing)}); "
-                "load with optimizer=None, or train the same parameters"
-            )
-        state = _renumber(state, [names.index(name) for name in built])
-    try:
-        optimizer.load_state_dict(dict(state))
-    except Exception as error:  # an optimizer that is given what no optimizer saved may raise anything
-        reason = " ".join(str(error).split())
+    if names is not None and sorted(names) != sorted(built):
+        differing = sorted(set(names) ^ set(built))[:_SHOWN] or ["some of them twice"]
         raise StateMismatchError(
-            f"the stored optimizer state does not fit {type(optimizer).__name__}: {reason}; "
-            "load with optimizer=None"
-        ) from error
+            f"the stored optimizer state belongs to other parameters ({', '.join(differing)}); "
+            "load with optimizer=None, or train the same parameters"
+        )
+    slots = state.get("state")
+    if not isinstance(slots, Mapping):
+        return  # torch says so
+    stored = dict(enumerate(built if names is None else names))
+    check_slots(
+        optimizer,
+        dict(zip(built, _parameters(optimizer), strict=True)),
+        {
+            stored[number]: each
+            for number, each in slots.items()
+            if number in stored and isinstance(each, Mapping)
+        },
+    )
+
+
+def _load_optimizer_state(
+    optimizer: Optimizer, state: Mapping[str, Any], names: list[str] | None, module: nn.Module
+) -> None:
+    """Put a numbered ``state`` into ``optimizer``; see `check_optimizer_state`.
+
+    Raises:
+        StateMismatchError: it belongs to other parameters, or is none.
+    """
+    with fitting(type(optimizer).__name__, "load with optimizer=None", "optimizer state"):
+        check_optimizer_state(optimizer, state, names, module)
+        built = _names(optimizer, module)
+        if names is not None and names != built:
+            state = _renumber(state, [names.index(name) for name in built])
+        optimizer.load_state_dict(dict(state))
 
 
 def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any]:
@@ -154,5 +211,8 @@ def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any
 
 def _names(optimizer: Optimizer, module: nn.Module) -> list[str]:
     known = {id(parameter): name for name, parameter in module.named_parameters()}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return [known.get(id(parameter), f"#{number}") for number, parameter in enumerate(parameters)]
+    return [known.get(id(each), f"#{number}") for number, each in enumerate(_parameters(optimizer))]
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

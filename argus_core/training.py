@@ -20,6 +20,7 @@ from argus_core.lr_scheduler import build_schedules
 from argus_core.metrics import Loss, Metric
 from argus_core.order import draw_seed, ordered
 from argus_core.resume import Resumption
+from argus_core.rng import random_state, set_random_state
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -71,7 +72,7 @@ def fit(
     engine.seed = order_seed
     if resumption is not None:
         resumption.apply(model, engine, train_loader)
-    with listening():
+    with listening(), model.training():
         return dict(engine.run(train_loader, num_epochs).metrics)
 
 
@@ -121,11 +122,16 @@ class _Validation(Callback):
 
     @hookimpl(tryfirst=True)
     def epoch_complete(self, state: State) -> None:
-        state.engine.raise_event("validation_start")
-        with state.model.evaluation():
-            self.engine.run(self.loader, state.epoch + 1, state.epoch)
-        state.metrics.update(self.engine.state.metrics)
-        state.engine.raise_event("validation_complete")
+        before = random_state()
+        try:
+            state.engine.raise_event("validation_start")
+            with state.model.evaluation():
+                self.engine.run(self.loader, state.epoch + 1, state.epoch)
+            state.metrics.update(self.engine.state.metrics)
+            state.engine.raise_event("validation_complete")
+        except BaseException:
+            set_random_state(before)  # a run that goes on validates anew
+            raise
 
 
 def _validation_engine(model: Model, metrics: list[Metric], callbacks: Any) -> Engine:

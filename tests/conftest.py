@@ -63,8 +63,8 @@ class FakeDistributions:
     """Makes throw-away distributions, installed as far as anything that reads metadata can tell.
 
     Called with a name, a version, entry points by kind (``{"loss": {"focal": "medseg.losses:Focal"}}``)
-    and the sources of modules by dotted name, it puts them into a folder of their own, first on
-    ``sys.path``, and returns that folder.
+    or by a whole group, which has a dot, and the sources of modules by dotted name, it puts them into a
+    folder of their own, first on ``sys.path``, and returns that folder.
     """
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,8 @@ class FakeDistributions:
 
     def _ini(self, entry_points: Mapping[str, Mapping[str, str]]) -> str:
         return "\n".join(
-            f"[argus_core.{kind}]\n" + "".join(f"{name} = {target}\n" for name, target in targets.items())
+            f"[{kind if '.' in kind else f'argus_core.{kind}'}]\n"
+            + "".join(f"{name} = {target}\n" for name, target in targets.items())
             for kind, targets in entry_points.items()
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +135,63 @@ def file_with_a_hole(sound: Path, path: Path) -> None:
         file.truncate(len(data) + 2**40)
 
 
+def hole(
+    name: str, shape: tuple[int, ...], refer: Callable[[Header], Any] = lambda manifest: None
+) -> Callable[[Path, Path], None]:
+    """Return what writes the sound checkpoint with a tensor that is all hole, its checksums right.
+
+    Args:
+        name: the tensor's; one that is there is replaced.
+        shape: of float32.
+        refer: changes the manifest so that it names the tensor.
+    """
+    size = math.prod(shape) * 4
+    sums = [f"{zlib.crc32(bytes(min(8 * MIB, size - start))):08x}" for start in range(0, size, 8 * MIB)]
+
+    def make(sound: Path, path: Path) -> None:
+        places: dict[str, tuple[int, int]] = {}
+
+        def change(header: Header, manifest: Header) -> None:
+            tensors = manifest["tensors"]
+            tensors.pop(name, None)
+            wide = {key: value for key, value in tensors.items() if value["dtype"] in ("float64", "int64")}
+            narrow = {key: value for key, value in tensors.items() if key not in wide}
+            places.update({key: tuple(header[key]["data_offsets"]) for key in tensors})
+            entry = {"dtype": "float32", "shape": list(shape), "crc": sums}
+            manifest["tensors"] = {**wide, **narrow, name: entry}
+            refer(manifest)
+            metadata, start = header["__metadata__"], 0
+            described = {key: header[key] for key in (*wide, *narrow)}
+            header.clear()
+            header["__metadata__"] = metadata
+            for key, value in described.items():
+                end = start + places[key][1] - places[key][0]
+                header[key] = value | {"data_offsets": [start, end]}
+                start = end
+            header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, start + size]}
+
+        data = sound.read_bytes()
+        first = payload_start(data)
+        head = crafted(data, change, payload=b"")
+        order = [key for key in places if key != name]
+        order.sort(key=lambda key: json.loads(head[8:])[key]["data_offsets"][0])
+        payload = b"".join(data[first + places[key][0] : first + places[key][1]] for key in order)
+        with path.open("wb") as file:
+            file.write(head + payload)
+            file.truncate(len(head) + len(payload) + size)
+
+    return make
+
+
+def slot(name: str, tensor: str) -> Callable[[Header], Any]:
+    """Return what gives a weight's slot in the optimizer a tensor."""
+
+    def refer(manifest: Header) -> None:
+        manifest["optimizer"]["state"]["hidden.weight"][name] = {"$tensor": tensor}
+
+    return refer
+
+
 def choose(slot: str, name: str) -> Callable[[Path, Path], None]:
     """Return what writes the sound checkpoint with another name for a part."""
 
@@ -185,7 +244,48 @@ CHECKPOINTS: dict[str, Hostile] = {
     ),
     "tensor of 2**62 numbers": Hostile(entry(shape=[2**62]), UnsafeCheckpointError, "impossible shape"),
     "tensor of 2**38 numbers in a file with a hole": Hostile(
-        file_with_a_hole, CheckpointError, "more than there is memory for"
+        file_with_a_hole, StateMismatchError, r"'hidden.weight' is float32\[274877906944\] in the file"
+    ),
+    "weight that is a hole": Hostile(
+        hole(WEIGHT, (2**26, 4)),
+        StateMismatchError,
+        r"'hidden.weight' is float32\[67108864, 4\] in the file and float32\[",
+    ),
+    "weight of no network that is a hole": Hostile(
+        hole("nn/other", (2**28,)), StateMismatchError, "'other' is not in what was built"
+    ),
+    "slot of an optimizer that is a hole": Hostile(
+        hole("optimizer/hidden.weight/exp_avg", (2**28,)),
+        StateMismatchError,
+        r"'exp_avg' of 'hidden.weight' is float32\[268435456\] and the parameter float32\[",
+    ),
+    "unknown slot of an optimizer that is a hole": Hostile(
+        hole("optimizer/new", (2**28,), slot("new", "optimizer/new")),
+        StateMismatchError,
+        "'new' of 'hidden.weight' is float32",
+    ),
+    "params that are a hole": Hostile(
+        hole("params/x", (2**28,), lambda manifest: manifest["params"].update(x={"$tensor": "params/x"})),
+        UnsafeCheckpointError,
+        "claim 1,073,741,824 bytes, and the disk holds",
+    ),
+    "state beside the tensors that is a hole": Hostile(
+        hole(
+            "extra/nn/x",
+            (2**28,),
+            lambda manifest: manifest["extra"].update(nn={"_extra_state": {"$tensor": "extra/nn/x"}}),
+        ),
+        UnsafeCheckpointError,
+        "claim 1,073,741,824 bytes, and the disk holds",
+    ),
+    "state of the class that is a hole": Hostile(
+        hole(
+            "extra_state/x",
+            (2**28,),
+            lambda manifest: manifest.update(extra_state={"x": {"$tensor": "extra_state/x"}}),
+        ),
+        UnsafeCheckpointError,
+        "claim 1,073,741,824 bytes, and the disk holds",
     ),
     "header of 99 MiB": Hostile(long_header, UnsafeCheckpointError, "the header takes 103,809,024 bytes"),
     "header without end": Hostile(endless_header, CorruptCheckpointError, "cut off in the header"),
@@ -219,7 +319,7 @@ CHECKPOINTS: dict[str, Hostile] = {
     "manifest of too many lists": Hostile(
         manifest(lambda manifest: manifest.update(note=[[]] * (2**20 + 1))),
         UnsafeCheckpointError,
-        "the manifest holds .* lists and objects",
+        "the manifest holds too many values, names, lists and objects",
     ),
     "name out of the folder": Hostile(rename("../../x"), UnsafeCheckpointError, "could be taken for a path"),
     "name from the root": Hostile(rename("/etc/passwd"), UnsafeCheckpointError, "could be taken for a path"),

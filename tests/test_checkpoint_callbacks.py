@@ -267,6 +267,22 @@ def test_exception_is_followed_by_a_save_if_wanted(
     ]
 
 
+def test_a_subclass_says_what_is_saved_and_what_the_file_of_an_exception_is_called(
+    model: Model, tmp_path: Path
+) -> None:
+    class Names(Checkpoint):
+        def save_model(self, state: State, path: Path) -> None:
+            path.write_text(str(state.global_step))
+
+        def exception_name(self, state: State) -> str:
+            return "broken.txt"
+
+    callback = Names(tmp_path, file_format="{epoch}.txt", save_after_exception=True)
+    with pytest.raises(RuntimeError, match="boom"):
+        planned_run(model, [1.0] * 3, callback, Raise(RuntimeError("boom"), 3))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0.txt": "2", "broken.txt": "3"}
+
+
 def test_exception_saves_nothing_unless_wanted(model: Model, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="boom"):
         planned_run(model, [1.0] * 3, Checkpoint(tmp_path), Raise(RuntimeError("boom"), 3))

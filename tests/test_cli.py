@@ -236,6 +236,13 @@ def test_show_is_read_by_programs_as_json(registry: None) -> None:
     assert record["documentation"].startswith("Looks away")
 
 
+def test_show_finds_what_a_factory_wraps(registry: None) -> None:
+    made = type("Made", (Focal,), {"__wrapped__": Focal})
+    argus_core.register("loss", "made", made)
+    place = argus("show", "loss", "focal").output.partition("defined in ")[2].partition(" as ")[0]
+    assert f"defined in {place} as test_cli:Made" in argus("show", "loss", "made").output
+
+
 def test_show_does_without_what_compiled_code_lacks(registry: None) -> None:
     argus_core.register("loss", "compiled", dict)
     assert (

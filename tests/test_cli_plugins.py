@@ -28,7 +28,7 @@ def one_spaced(line: str) -> str:
     return " ".join(line.split())
 
 
-@pytest.mark.parametrize("command", ["list", "why"])
+@pytest.mark.parametrize("command", ["list", "why", "doctor"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = argus(command, "--help")
     assert result.exit_code == 0
@@ -209,3 +209,97 @@ def test_why_of_an_unknown_name_is_an_error_with_near_names(
 @pytest.mark.parametrize("names", [(), ("a", "b", "c")])
 def test_why_takes_a_name_and_perhaps_a_kind(names: tuple[str, ...]) -> None:
     assert argus("why", *names).exit_code == 2
+
+
+# doctor.
+
+
+@pytest.fixture
+def doctor(fake_distribution: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Install two plugins, one of them bad, and examine what is asked for."""
+    good = {"loss": {"good_of_this_test": "goodseg:Focal"}}
+    bad = {"loss": {"bad_of_this_test": "badseg:Focal"}}
+    fake_distribution("goodseg", "2.1", good, {"goodseg": "class Focal: ..."})
+    fake_distribution("badseg", "1.0", bad, {"badseg": "class Dice: ..."})
+    return lambda *args: argus("doctor", *args)
+
+
+BAD = (
+    "badseg 1.0\n"
+    "  loss 'bad_of_this_test': module 'badseg' has no 'Focal'\n"
+    '    fix: correct bad_of_this_test = "badseg:Focal" in the pyproject.toml of badseg and install it '
+    "again; if it is not yours, upgrade or uninstall badseg\n"
+)
+
+
+def test_doctor_exits_with_0_if_all_is_well(doctor: Any) -> None:
+    result = doctor("--provider", "GoodSeg")
+    assert (result.exit_code, result.output) == (0, "no faults; 1 components of 1 providers loaded\n")
+
+
+def test_doctor_shows_each_fault_with_its_fix_and_exits_with_1(doctor: Any) -> None:
+    result = doctor("--provider", "goodseg", "--provider", "badseg")
+    assert result.exit_code == 1
+    assert result.output == f"{BAD}1 fault; 2 components of 2 providers loaded\n"
+
+
+def test_doctor_shows_faults_that_are_alike_once(fake_distribution: Any) -> None:
+    modules = {"manyseg": "raise RuntimeError('older')"}
+    fake_distribution("manyseg", "1.0", {"loss": {f"loss{i}": f"manyseg:L{i}" for i in range(5)}}, modules)
+    result = argus("doctor", "--provider", "manyseg")
+    assert "\n  loss 'loss0', loss 'loss1', loss 'loss2' and 2 more: cannot be imported: " in result.output
+    assert result.output.count("fix:") == 1
+    assert result.output.endswith("5 faults; 5 components of 1 providers loaded\n")
+
+
+def test_doctor_shows_what_is_switched_off(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARGUS_DISABLE_PLUGINS", "badseg")
+    result = doctor("--provider", "badseg")
+    assert result.exit_code == 0
+    note = "badseg 1.0 is switched off by ARGUS_DISABLE_PLUGINS; 1 of its components were not loaded"
+    assert result.output == f"note: {note}\nno faults; 0 components of 0 providers loaded\n"
+
+
+def test_doctor_writes_what_a_plugin_says_in_letters_that_nobody_can_encode(
+    doctor: Any, fake_distribution: Any
+) -> None:
+    source = r"raise ValueError('\ud800 is half a letter')"
+    fake_distribution("oddseg", "1.0", {"loss": {"odd": "oddseg:Focal"}}, {"oddseg": source})
+    result = doctor("--provider", "oddseg")
+    assert result.exit_code == 1
+    assert r"cannot be imported: ValueError: \ud800 is half a letter (" in result.output
+
+
+def test_doctor_is_read_by_programs_as_json(doctor: Any) -> None:
+    result = doctor("--provider", "badseg", "--json")
+    record = json.loads(result.output)
+    assert result.exit_code == 1
+    (fault,) = record["faults"]
+    assert (fault["sort"], fault["providers"], fault["subject"]) == (
+        "entry point",
+        ["badseg 1.0"],
+        "loss 'bad_of_this_test'",
+    )
+    assert (record["notes"], record["providers"], record["components"]) == ([], 1, 1)
+
+
+WRONG = [
+    (["--provider", "goodsegg"], "the package 'goodsegg' is not installed; did you mean 'goodseg'?"),
+    (["--provider", "q"], "the package 'q' is not installed (see: argus plugins list)"),
+    (["--timeout", "0"], "0 is not in the range 1<=x<=86400"),
+    (["--timeout", "nan"], "'nan' is not a valid integer range"),
+    (["a", "b"], "Got unexpected extra argument"),
+    (["best.safetensors", "--provider", "goodseg"], "--provider and --timeout are for plugins, not for a"),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), WRONG)
+def test_doctor_called_wrongly_exits_with_2(doctor: Any, args: list[str], message: str) -> None:
+    result = doctor(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_doctor_is_not_stopped_by_pins_that_cannot_be_read(doctor: Any) -> None:
+    Path("pyproject.toml").write_text("[tool.argus.prefer", "utf-8")
+    assert doctor("--provider", "goodseg").exit_code == 1

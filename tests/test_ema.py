@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,51 @@ def test_an_average_that_joins_a_run_begins_with_the_weights_of_that_moment(tmp_
 def test_warmup_is_yes_or_no() -> None:
     with pytest.raises(ParamsError, match="ema takes warmup True or False, not 'no'"):
         EMA(warmup="no")  # type: ignore[arg-type]
+
+
+def trained_without_evaluation(*, nested: bool) -> tuple[Model, list[float]]:
+    """Train for two epochs, with updates in between: from a callback of the validation, or after it."""
+    model, losses = build(STEADY), []
+
+    def more(state: State | None = None) -> None:
+        losses.append(model.fit(batches((3,)), batches((4,)))["val_loss"])
+        model.train_step(batches((2,))[0])
+
+    if nested:
+        once = argus_core.on_epoch_start(more)
+        model.fit(batches(), batches(), val_callbacks=[once])
+    else:
+        model.fit(batches())
+        more()
+        losses.append(model.validate(batches())["val_loss"])
+    return model, losses
+
+
+def test_training_in_a_callback_of_the_validation_trains_the_weights_and_not_their_averages() -> None:
+    nested, first = trained_without_evaluation(nested=True)
+    apart, second = trained_without_evaluation(nested=False)
+    assert first == second[:1]
+    assert same_weights(nested, apart)
+    assert_same_averages(nested, apart)
+    assert nested.validate(batches())["val_loss"] == second[1]
+
+
+def test_a_copy_that_is_made_in_a_validation_is_one_of_the_model_as_it_is_trained() -> None:
+    copies: list[Model] = []
+    keep = argus_core.on_iteration_complete(lambda state: copies.append(copy.deepcopy(state.model)))
+    model, other = build(STEADY), build(STEADY)
+    model.fit(batches(), batches((4,)), val_callbacks=[keep])
+    other.fit(batches())
+    (copied,) = copies
+    assert same_weights(copied, other)
+    assert_same_averages(copied, other)
+    assert copied.validate(batches()) == other.validate(batches())
+    for each in (copied, other):
+        each.fit(batches())
+    assert same_weights(copied, other)
+    assert not same_weights(copied, model)
+
+
+def assert_same_averages(one: Model, other: Model) -> None:
+    ours, theirs = (model.step_state()["ema"]["averages"] for model in (one, other))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -14,7 +14,7 @@ import argus_core
 EXPORTED = """
     Model load_model register resolve names isolated_registry Component Callback Metric Engine State
     StepOutput hookimpl on_start on_complete on_epoch_start on_epoch_complete on_iteration_start
-    on_iteration_complete on_catch_exception on_event deep_to deep_detach deep_chunk
+    on_iteration_complete on_catch_exception on_event deep_to deep_detach deep_chunk initial_values_wanted
     ArgusError UnknownNameError AmbiguousNameError BrokenPluginError BlockedPluginError MissingPluginError
     SpecError ParamsError BuildError ConflictError ConfigError
     CheckpointError CorruptCheckpointError UnsafeCheckpointError NewerCheckpointError StateMismatchError

@@ -103,7 +103,7 @@ def test_a_sum_of_squares_that_would_overflow_is_finite() -> None:
         parameter.grad = torch.full_like(parameter, 1e30)
     guard = FiniteGuard()
     guard.transform_gradients(parameters)
-    assert guard.allow_update(torch.tensor(1.0))
+    assert guard.allow_update(torch.tensor(1.0), ())
 
 
 def test_sparse_and_empty_gradients_are_looked_at() -> None:
@@ -114,7 +114,7 @@ def test_sparse_and_empty_gradients_are_looked_at() -> None:
     weight.grad = torch.zeros(0)
     guard = FiniteGuard()
     guard.transform_gradients((weight,))
-    assert guard.allow_update(torch.tensor(1.0))
+    assert guard.allow_update(torch.tensor(1.0), ())
 
 
 def test_skipping_leaves_out_the_update_and_reports_it() -> None:
@@ -141,6 +141,27 @@ def test_too_many_skipped_in_a_row_are_an_error() -> None:
         ArgusError, match=r"3 updates in a row were skipped, and finite_guard allows 2; .* raise max"
     ):
         model.train_step(bad)
+
+
+def test_a_run_that_goes_on_has_skipped_as_many_in_a_row(tmp_path: Path) -> None:
+    good, bad = batches((4,))[0], spoiled(batches((4,))[0])
+    data = [good, bad, bad, bad, good]
+    guard = ("finite_guard", {"policy": "skip", "max_consecutive": 2})
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True, "save_after_exception": True})
+
+    @argus_core.on_iteration_complete
+    def fail(state: State) -> None:
+        if state.iteration == 2:
+            raise KeyError("after two that were skipped")
+
+    with pytest.raises(KeyError):
+        build(guard).fit(data, callbacks=[keep, fail])
+    resumed = build(guard)
+    with pytest.raises(ArgusError, match="3 updates in a row were skipped, and finite_guard allows 2"):
+        resumed.fit(data, resume=tmp_path)
+    (path,) = tmp_path.iterdir()
+    fresh = argus_core.load_model(path)
+    assert fresh.step_state()["finite_guard"] == {"skipped": 2}
 
 
 def test_updates_that_others_skip_count_too() -> None:

@@ -327,6 +327,29 @@ def test_csv_refuses_to_continue_another_kind_of_file(model: Model, tmp_path: Pa
         planned_run(model, [1.0], LoggingToCSV(tmp_path / "metrics.csv", append=True))
 
 
+def test_csv_without_a_header_has_rows_only_and_keeps_them_when_appending(
+    model: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "metrics.csv"
+    planned_run(model, [3.0, 2.0, 1.0], LoggingToCSV(path, write_header=False), LateMetric())
+    planned_run(model, [4.0], LoggingToCSV(path, write_header=False, append=True))
+    with path.open(newline="") as file:
+        found = list(csv.reader(file))
+    assert [row[1] for row in found] == ["0", "1", "2", "0"]
+    assert [len(row) for row in found] == [4, 5, 5, 4]  # the late metric comes last, where it is new
+
+
+def test_csv_without_a_header_forgets_the_rows_of_after_a_checkpoint(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    callback = LoggingToCSV(path, write_header=False)
+    planned_run(model, [3.0, 2.0, 1.0], callback)
+    kept = {**callback.state_dict(), "rows": 1}
+    again = LoggingToCSV(path, write_header=False, append=True)
+    again.load_state_dict(kept)
+    planned_run(model, [5.0], again)
+    assert [line.split(",")[3] for line in path.read_text().splitlines()] == ["3.0", "5.0"]
+
+
 @pytest.mark.parametrize("separator", ["", "ab", '"', "\n", None])
 def test_csv_separator_that_separates_nothing_is_refused(separator: Any, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="logging_to_csv takes one character for separator"):

@@ -75,7 +75,7 @@ def test_weights_and_batches_have_their_channels_last() -> None:
 
 def test_five_dimensions_have_their_own_layout_and_others_stay() -> None:
     volume, label = torch.ones(2, 3, 4, 5, 6), torch.zeros(2)
-    laid_out = ChannelsLast().prepare_batch({"volume": volume, "label": label})
+    laid_out = ChannelsLast().prepare_batch({"volume": volume, "label": label}, torch.device("cpu"))
     assert laid_out["volume"].is_contiguous(memory_format=torch.channels_last_3d)
     assert laid_out["label"] is label
 

@@ -20,6 +20,7 @@ from argus_core import (
     UnknownNameError,
 )
 from argus_core.errors import ArgusWarning
+from argus_core.parts import Part
 
 PARAMS: dict[str, Any] = {
     "nn_module": ("net", {"classes": 3}),
@@ -237,6 +238,45 @@ def test_build_methods_can_be_overridden_and_get_factory_and_params() -> None:
         "prediction_transform": (nn.Softmax, {"dim": 1}),
         "device": "cuda:77",
     }
+
+
+def test_a_subclass_says_what_is_built_and_in_which_order() -> None:
+    class Reordered(Model):
+        """Builds the optimizer before the loss, and what is no part of core's besides."""
+
+        build_order = ("nn_module", "device", "optimizer", "loss", "prediction_transform", "teacher")
+
+        def build_slot(self, slot: str) -> None:
+            self.built = [*getattr(self, "built", []), slot]
+            if slot == "teacher":
+                self.teacher = copy.deepcopy(self.nn_module)
+            else:
+                super().build_slot(slot)
+
+    model = Reordered(PARAMS)
+    assert tuple(model.built) == Reordered.build_order
+    assert isinstance(model.teacher, Net)
+    assert model.train_ready()
+
+
+def test_a_subclass_says_what_params_may_hold_and_which_parts_they_choose() -> None:
+    class Loose(Model):
+        def check_params(self, params: Any) -> dict[str, Any]:
+            return {**params, "hook": print}
+
+        def choose_parts(self) -> dict[str, Part | None]:
+            return {
+                **super().choose_parts(),
+                "loss": Part("loss", "mine", {"beta": 2.0}, None, nn.SmoothL1Loss),
+            }
+
+        def choose_steps(self) -> list[Part]:
+            return []
+
+    model = Loose({**PARAMS, "step": "none of these"})
+    assert model.params["hook"] is print
+    assert model.loss.beta == 2.0
+    assert model.step_parts == []
 
 
 def test_only_parameters_that_require_grad_go_to_the_optimizer() -> None:

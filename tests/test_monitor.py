@@ -83,6 +83,39 @@ def test_missing_metric_is_told_after_the_first_epoch_where_a_step_of_ones_own_c
     own.fit(batches(), num_epochs=2, callbacks=[EarlyStopping("grad_norm", better="min")])
 
 
+class PerClass(Accuracy):
+    """Has a value for each class."""
+
+    name = "per_class"
+    several = True
+
+    def compute(self) -> Any:
+        return {"0": super().compute(), "1": 0.5}
+
+
+def test_one_of_a_metrics_several_values_is_monitored_its_way(model: Model) -> None:
+    callback = EarlyStopping("val_per_class_1", patience=5)
+    model.fit(batches(), batches(), num_epochs=2, metrics=[PerClass()], callbacks=[callback])
+    assert callback.monitor.best == 0.5
+
+
+def test_a_value_that_a_metric_of_several_does_not_have_is_told_after_the_first_epoch(model: Model) -> None:
+    callback = EarlyStopping("val_per_class_7")
+    with pytest.raises(BuildError, match=r"monitors 'val_per_class_7', which nobody computes; did you mean"):
+        model.fit(batches(), batches(), metrics=[PerClass()], callbacks=[callback])
+
+
+def test_direction_that_a_metric_does_not_have_must_be_told(model: Model) -> None:
+    metric = PerClass()
+    metric.better = None
+    with pytest.raises(
+        BuildError,
+        match="early_stopping monitors 'val_per_class_0', whose metric does not say which way is better; set "
+        "better='min' or 'max'",
+    ):
+        model.fit(batches(), batches(), metrics=[metric], callbacks=[EarlyStopping("val_per_class_0")])
+
+
 def test_direction_of_an_unknown_metric_must_be_told(model: Model) -> None:
     counter = Count()
     with pytest.raises(

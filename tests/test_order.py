@@ -48,7 +48,49 @@ class Shuffled(Sampler[int]):
         return 10
 
 
+class Wrapping(Sampler[int]):
+    """A sampler around another, as those that share data between processes are."""
+
+    def __init__(self, *samplers: Any) -> None:
+        self.samplers = samplers
+
+    def __iter__(self) -> Iterator[int]:
+        for sampler in self.samplers:
+            yield from sampler
+
+    def __len__(self) -> int:
+        return sum(map(len, self.samplers))
+
+
+class Own(Sampler[int]):
+    """A sampler that draws from a generator of its own, of any library."""
+
+    def __init__(self, generator: Any) -> None:
+        self.source = generator
+
+    def __iter__(self) -> Iterator[int]:
+        for _ in range(10):
+            yield int(self.source.random() * 10)
+
+    def __len__(self) -> int:
+        return 10
+
+
+def drawing() -> Sampler[int]:
+    """Return a sampler with a generator that nobody has seeded."""
+    generator = torch.Generator()
+    generator.seed()
+    return RandomSampler(range(10), generator=generator)
+
+
 LOADERS: dict[str, Any] = {
+    "nested": lambda: DataLoader(
+        Drawn(), batch_sampler=BatchSampler(Wrapping(drawing(), drawing()), 4, False)
+    ),
+    "nested twice": lambda: DataLoader(Drawn(), 3, sampler=Wrapping(Wrapping(drawing()), Shuffled())),
+    "own of Python": lambda: DataLoader(Drawn(), 3, sampler=Own(random.Random())),
+    "own of numpy": lambda: DataLoader(Drawn(), 3, sampler=Own(numpy.random.default_rng())),
+    "own of old numpy": lambda: DataLoader(Drawn(), 3, sampler=Own(numpy.random.RandomState())),
     "shuffle": lambda: DataLoader(Drawn(), 3, shuffle=True),
     "in order": lambda: DataLoader(Drawn(), 3),
     "generator": lambda: DataLoader(Drawn(), 3, shuffle=True, generator=torch.Generator().manual_seed(3)),
@@ -191,3 +233,41 @@ def test_a_sampler_without_an_end_is_left_alone() -> None:
     loader = DataLoader(Drawn(), 2, sampler=Endless())
     assert ordered(loader, 0) is loader
     assert not can_skip(loader)
+
+
+def test_samplers_side_by_side_draw_independently_of_each_other() -> None:
+    loader = ordered(DataLoader(Drawn(), 10, sampler=Wrapping(drawing(), drawing())), 0)
+    first, second = ([sample[0] for sample in batch] for batch in values(loader, 0))
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_every_sampler_hears_of_the_epoch() -> None:
+    class Hearing(Wrapping):
+        def set_epoch(self, epoch: int) -> None:
+            heard.append(epoch)
+
+    heard: list[int] = []
+    values(ordered(DataLoader(Drawn(), 5, sampler=Wrapping(Hearing(range(10)))), 0), 3)
+    assert heard == [3]
+
+
+def test_a_fingerprint_tells_orders_apart() -> None:
+    def prints(make: Any, seed: int = 7) -> list[Any]:
+        loader = ordered(make(), seed)
+        assert isinstance(loader, OrderedLoader)
+        return [loader.fingerprint(epoch, draw=True) for epoch in range(2)]
+
+    shuffled = prints(LOADERS["shuffle"])
+    assert prints(LOADERS["shuffle"]) == shuffled
+    others = [LOADERS["in order"], lambda: DataLoader(Drawn(), 4, shuffle=True)]
+    assert len({*shuffled, *prints(LOADERS["shuffle"], 8), *(prints(make)[0] for make in others)}) == 6
+
+
+def test_a_fingerprint_is_known_once_the_epoch_has_begun() -> None:
+    loader = ordered(LOADERS["shuffle"](), 7)
+    assert isinstance(loader, OrderedLoader)
+    assert loader.fingerprint(0) is None
+    values(loader, 0)
+    assert loader.fingerprint(0) == loader.fingerprint(0, draw=True)
+    assert loader.fingerprint(1) is None

@@ -261,7 +261,7 @@ def test_rich_is_not_imported_where_there_is_no_terminal() -> None:
         "from argus_core import Engine\n"
         "from argus_core.callbacks import Progress\n"
         "class Model:\n"
-        "    logger = optimizer = None\n"
+        "    logger = optimizer = device = None\n"
         "Engine(lambda batch, state: {}, Model(), callbacks=[Progress(table=True)]).run([0])\n"
         "assert 'rich' not in sys.modules\n"
     )

@@ -6,7 +6,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from networks import Batch, batches
 from strategies import PARAMS, build, register_all, same_weights
 from torch import Tensor, multiprocessing, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import argus_core
 from argus_core import (
@@ -299,6 +299,59 @@ def test_a_loader_that_cannot_skip_begins_its_epoch_anew_and_says_so(tmp_path: P
     assert seen == [0, 1, 2, 3]
 
 
+class Remembering(Sampler[int]):
+    """Gives another order each time that it is asked, whatever seed and epoch are."""
+
+    times = 0
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __iter__(self) -> Iterator[int]:
+        Remembering.times += 1
+        return iter([(index + Remembering.times) % self.samples for index in range(self.samples)])
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (
+            lambda: DataLoader(Augmented(), 4, sampler=Remembering(26)),
+            r"other data, or BatchSampler over Remembering draws from what neither seed nor epoch decides",
+        ),
+        (
+            lambda samples=[26, 27]: DataLoader(Augmented(samples.pop(0)), 4, shuffle=True),
+            "other data, or BatchSampler over RandomSampler",
+        ),
+    ],
+    ids=["a sampler that remembers", "a sample more"],
+)
+def test_another_order_of_as_many_batches_begins_the_epoch_anew_and_is_told(
+    make: Any, why: str, tmp_path: Path
+) -> None:
+    saved(tmp_path, make(), every="3up")
+    seen: list[Any] = []
+    keep = on_iteration_complete(lambda state: seen.append(state.iteration))
+    with pytest.warns(
+        ArgusWarning,
+        match=rf"\(OrderedLoader\) gives another order of batches \({why}.*\), so epoch 0 begins anew",
+    ):
+        build().fit(make(), resume=tmp_path / "model-000-000003.safetensors", callbacks=[keep])
+    assert seen == list(range(7))
+
+
+def test_another_order_of_the_epochs_to_come_is_told(tmp_path: Path) -> None:
+    saved(tmp_path, DataLoader(Augmented(), 4, sampler=Remembering(26)))
+    with pytest.warns(
+        ArgusWarning,
+        match=r"changed: the train loader gives another order of batches \(other data, .* so samples",
+    ):
+        build().fit(DataLoader(Augmented(), 4, sampler=Remembering(26)), num_epochs=2, resume=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -321,11 +374,34 @@ def test_what_has_changed_is_told_before_the_run_goes_on(tmp_path: Path, changed
 
 def test_other_data_and_other_versions_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path, batches())
-    monkeypatch.setattr("argus_core.resume.version_of", lambda name: "9.9")
+    monkeypatch.setattr("argus_core.drift.version_of", lambda name: "9.9")
     with pytest.warns(
         ArgusWarning, match=r"an epoch had 3 batches and has 2, .*; argus was .* and is 9.9, so results"
     ):
         build().fit(batches((3, 3)), num_epochs=2, resume=tmp_path)
+
+
+def test_another_type_of_device_is_told(tmp_path: Path) -> None:
+    """The checkpoint is one that a run on a CUDA device writes, but for its tensors, which know no device."""
+    saved(tmp_path, batches((4, 3, 5, 2)), every="3up")
+    path = tmp_path / "model-000-000003.safetensors"
+    with CheckpointFile(path) as file:
+        tensors, manifest = file.read(), dict(file.header.manifest)
+    for key in ("tensors", "aliases"):
+        manifest.pop(key)
+    on_cuda = {**manifest["progress"], "device": "cuda"}
+    params = {**manifest["params"], "device": "cuda"}
+    write(path, tensors, {**manifest, "params": params, "progress": on_cuda})
+    whole, resumed = build(), build()
+    whole.fit(batches((4, 3, 5, 2)))
+    with pytest.warns(ArgusWarning) as told:
+        resumed.fit(batches((4, 3, 5, 2)), resume=path)
+    (message,) = [str(each.message) for each in told]
+    assert message == (
+        f"the run that goes on from {path} has changed: it trained on cuda and trains on cpu, so results "
+        "differ in rounding and random numbers"
+    )
+    assert same_weights(resumed, whole)
 
 
 def test_in_mid_epoch_other_data_or_windows_are_refused(tmp_path: Path) -> None:
@@ -345,7 +421,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     with (
         pytest.warns(ArgusWarning, match=r"params\['nn_module'\] was"),
         pytest.raises(
-            StateMismatchError, match="the stored state does not fit nn_module: 'hidden.weight' is"
+            StateMismatchError, match="the stored state does not fit nn_module 'net': 'hidden.weight' is"
         ),
     ):
         build(nn_module=("net", {"hidden": 9})).fit(batches(), num_epochs=2, resume=tmp_path)
@@ -409,7 +485,11 @@ def test_what_is_no_path_is_refused(path: Any) -> None:
         ("counters", {"updates_in_epoch": -3}, "'progress' is not as argus_core writes it"),
         ("loader", {"seed": "x"}, "'progress' is not as argus_core writes it"),
         ("running", {"loss": 1}, "'progress' is not as argus_core writes it"),
-        ("rng", {"python": {}}, "stored state of the random numbers does not fit: KeyError: .*; go on from"),
+        (
+            "rng",
+            {"python": {}},
+            "does not fit the generators of random numbers: KeyError: .*; go on from",
+        ),
     ],
 )
 def test_progress_that_nobody_writes_is_refused(
@@ -428,6 +508,71 @@ def test_progress_that_nobody_writes_is_refused(
         build().fit(batches(), num_epochs=2, resume=path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("missed", 5),
+        ("missed", {"event": "start", "callbacks": []}),
+        ("missed", {"event": "epoch_complete", "callbacks": [5]}),
+        ("missed", {"event": "epoch_complete"}),
+        ("stepped", 1),
+    ],
+)
+def test_a_place_in_a_run_that_there_is_not_is_refused(key: str, value: Any, tmp_path: Path) -> None:
+    saved(tmp_path, batches())
+    path = changed_progress(tmp_path / "model-000.safetensors", lambda progress: {**progress, key: value})
+    with pytest.raises(CheckpointError, match="'progress' is not as argus_core writes it; do not trust"):
+        build().fit(batches(), num_epochs=2, resume=path)
+
+
+def changed_progress(path: Path, change: Any) -> Path:
+    """Write a checkpoint again, with what it says of its run changed."""
+    with CheckpointFile(path) as file:
+        tensors, manifest = file.read(), dict(file.header.manifest)
+    for key in ("tensors", "aliases"):
+        manifest.pop(key)
+    write(path, tensors, {**manifest, "progress": change(manifest["progress"])})
+    return path
+
+
+@pytest.mark.parametrize("every", ["3up", "4up", "1ep"])
+def test_a_checkpoint_of_a_version_that_knew_no_places_goes_on_as_it_did(every: str, tmp_path: Path) -> None:
+    def as_before(progress: dict[str, Any]) -> dict[str, Any]:
+        new = {"missed", "stepped"}
+        progress = {key: value for key, value in progress.items() if key not in new}
+        counters = {key: value for key, value in progress["counters"].items() if key != "epoch_begun"}
+        loader = {key: value for key, value in progress["loader"].items() if key != "order"}
+        return {**progress, "counters": counters, "loader": loader}
+
+    data, whole, resumed = batches((4, 3, 5, 2)), build(), build()
+    whole.fit(data, num_epochs=2)
+    saved(tmp_path, data, every=every)
+    (path,) = tmp_path.iterdir()
+    resumed.fit(data, num_epochs=2, resume=changed_progress(path, as_before))
+    assert same_weights(resumed, whole)
+
+
+def test_the_state_of_callbacks_of_the_validation_is_kept_too(tmp_path: Path) -> None:
+    class Tally(Callback):
+        def __init__(self) -> None:
+            self.epochs = 0
+
+        def epoch_complete(self, state: State) -> None:
+            self.epochs += 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"epochs": self.epochs}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.epochs = state_dict["epochs"]
+
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    build().fit(batches(), batches(), num_epochs=2, callbacks=[keep], val_callbacks=[Tally()])
+    tally = Tally()
+    build().fit(batches(), batches(), num_epochs=3, val_callbacks=[tally], resume=tmp_path)
+    assert tally.epochs == 3
+
+
 def test_a_stored_metric_changes_nothing_but_its_state(tmp_path: Path) -> None:
     loss = Loss()
     engine = Engine(lambda batch, state: {}, build(), metrics=[loss])
@@ -435,6 +580,18 @@ def test_a_stored_metric_changes_nothing_but_its_state(tmp_path: Path) -> None:
     progress["running"] = {"loss": {"update": 1}}
     restore(engine, progress)
     assert callable(loss.update)
+
+
+def test_state_that_a_metric_cannot_take_is_refused_with_its_name(tmp_path: Path) -> None:
+    class Fickle(Loss):
+        def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+            raise KeyError("median")
+
+    engine = Engine(lambda batch, state: {}, build(), metrics=[Fickle()])
+    with pytest.raises(
+        StateMismatchError, match="state does not fit metric loss: KeyError: 'median'; leave the metric out"
+    ):
+        restore(engine, snapshot(engine))
 
 
 def test_the_best_of_another_metric_is_no_measure(tmp_path: Path) -> None:
@@ -450,5 +607,6 @@ def test_the_best_of_another_metric_is_no_measure(tmp_path: Path) -> None:
     states: list[State] = []
     more = [*callbacks("val_loss"), argus_core.on_complete(states.append)]
     build().fit(data, data, num_epochs=3, metrics=["accuracy"], callbacks=more, resume=tmp_path)
-    assert len(list((tmp_path / "val_loss").iterdir())) == 2  # the loss falls in each
+    # The loss falls in each; of the first the callback hears late, as the checkpoint was written before it.
+    assert len(list((tmp_path / "val_loss").iterdir())) == 3
     assert states[0].epoch == 2

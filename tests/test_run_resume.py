@@ -70,6 +70,72 @@ def test_a_run_may_get_more_epochs(folder: Path) -> None:
     assert [line["epoch"] for line in history(Path("run"))] == [0, 1, 2, 3, 4]
 
 
+def test_changes_are_kept_with_the_run(folder: Path) -> None:
+    train(read_config(small_config(folder)))
+    resume(Path("run"), ["num_epochs=4"])
+    assert read_config(Path("run/config.toml")).fit["num_epochs"] == 4
+    resume(Path("run"))  # has nothing left to do
+    assert [line["epoch"] for line in history(Path("run"))] == [0, 1, 2, 3]
+    with pytest.warns(argus_core.errors.ArgusWarning, match=r"params\['optimizer'\] was .* which holds"):
+        resume(Path("run"), ["optimizer.lr=0.05", "num_epochs=5"])
+    resume(Path("run"), ["num_epochs=6"])  # nothing has changed since then
+    assert [line["lr"] for line in history(Path("run"))] == [0.1] * 4 + [0.05] * 2
+
+
+def test_changes_that_are_refused_are_not_kept(folder: Path) -> None:
+    train(read_config(small_config(folder)))
+    before = Path("run/config.toml").read_text()
+    with (
+        pytest.warns(argus_core.errors.ArgusWarning, match="has changed"),
+        pytest.raises(argus_core.StateMismatchError, match="trained with optimizer 'SGD'"),
+    ):
+        resume(Path("run"), ["optimizer=Adam", "num_epochs=4"])
+    assert Path("run/config.toml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "seed=1",
+            r"--set seed=1: a run that goes on keeps 0, as the order of its .* began with; leave",
+        ),
+        ("fit.seed=1", "--set seed=1: a run that goes on keeps 0"),
+        (
+            "run_dir=other",
+            "--set run_dir=other: a run that goes on keeps 'run', as it stays in run; copy",
+        ),
+        (
+            "model.name=Other",
+            "--set model.name=Other: a run that goes on keeps 'Model', as its ",
+        ),
+    ],
+)
+def test_changes_that_could_have_no_effect_are_refused(folder: Path, change: str, message: str) -> None:
+    train(read_config(small_config(folder)))
+    with pytest.raises(ConfigError, match=message):
+        resume(Path("run"), ["num_epochs=4", change])
+    resume(Path("run"), ["num_epochs=4", "seed=0", "run_dir=run"])  # as they are
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(folder: Path) -> None:
+    train(read_config(small_config(folder)))
+    Path("run").rename("moved")
+    resume(Path("moved"), ["num_epochs=4"])
+    assert len(history(Path("moved"))) == 4
+    assert not Path("run").exists()
+
+
+def test_other_data_are_told(folder: Path) -> None:
+    train(read_config(small_config(folder)))
+    with pytest.warns(argus_core.errors.ArgusWarning) as told:
+        resume(Path("run"), ["num_epochs=4", "data.train.samples=40", "shuffle=false"])
+    messages = [str(each.message) for each in told]
+    assert messages[0].startswith("the run in run goes on with other data: data.train was ('points', ")
+    assert "data.shuffle was True and is False, which holds from here" in messages[0]
+    assert "an epoch had 4 batches and has 5" in messages[1]
+
+
 def test_a_run_goes_on_from_one_of_its_checkpoints(folder: Path) -> None:
     train(read_config(small_config(folder)))
     assert resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=4"]).metrics["val_loss"] > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import stat
 import sys
 from pathlib import Path
@@ -134,6 +135,7 @@ def test_names_follow_from_the_package(name: str, module: str, start: str) -> No
         ("3d", "would be imported as '3d', which is no name in Python"),
         ("class", "would be imported as 'class', which is no name in Python"),
         ("json", "would hide the module 'json' that Python programs import"),
+        ("argus", "would hide the module 'argus' that Python programs import"),
         ("argus_core", "would hide the module 'argus_core' that Python programs import"),
         ("Argus.Torch", r"argus-torch .* is installed already; give another name, or uninstall it first"),
         ("_pytest", "cannot name a package"),
@@ -226,7 +228,7 @@ def test_the_folder_has_ordinary_permissions(tmp_path: Path) -> None:
             SpecError,
             "no part of kind 'parallel' is made; such parts are built in, or give one of nn_m",
         ),
-        ("command", SpecError, "no part of kind 'command' is made; write a click command"),
+        ("command", SpecError, "no part of kind 'command' is made; declare a click command"),
     ],
 )
 def test_a_kind_that_is_not_made_is_told(
@@ -247,6 +249,14 @@ def test_the_command_says_what_it_made_and_what_comes_next(
         "medseg: 13 files\n  loss medseg_loss\n  dataset medseg_dataset\nnext:\n"
         "  python -m pip install -e 'medseg[test]'\n  python -m pytest medseg\n"
     )
+
+
+def test_what_comes_next_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "the lab's plugins"
+    folder.mkdir()
+    *_, installing, testing = argus("medseg", "--directory", str(folder)).output.splitlines()
+    assert shlex.split(installing)[-1] == f"{folder / 'medseg'}[test]"
+    assert shlex.split(testing)[-1] == str(folder / "medseg")
 
 
 def test_inside_a_repository_no_other_is_made(tmp_path: Path) -> None:

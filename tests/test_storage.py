@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from safetensors import safe_open
 from argus_core.errors import CheckpointError, CorruptCheckpointError, ParamsError
 from argus_core.manifest import decode, encode
 from argus_core.storage import CheckpointFile, read_header, read_tensors, write
-from argus_core.storage.crc import CHUNK, ChunkSums
+from argus_core.storage.crc import CHUNK, ChunkSums, fastest
 from argus_core.storage.entry import STORED_AS, name_problem
 from argus_core.storage.payload import pieces, view
 
@@ -498,6 +499,37 @@ def test_sums_do_not_depend_on_how_a_stream_is_cut(data: bytes, cuts: list[int])
             cut.add(memoryview(data)[start:end])
         assert whole.finish() == cut.finish()
         assert len(whole.finish()) == math.ceil(len(data) / 7)
+
+
+@given(st.binary(max_size=5000), st.integers(0, 2**32 - 1))
+def test_fastest_sum_is_that_of_zlib(data: bytes, before: int) -> None:
+    assert fastest()(memoryview(data), before) == zlib.crc32(data, before)
+
+
+def test_sums_are_taken_without_zlib_ng_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "fast", {"a": torch.ones(3)}, {})
+    monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+    fastest.cache_clear()
+    try:
+        assert fastest() is zlib.crc32
+        write(tmp_path / "slow", {"a": torch.ones(3)}, {})
+        assert (tmp_path / "slow").read_bytes() == (tmp_path / "fast").read_bytes()
+        with CheckpointFile(tmp_path / "fast") as file:
+            assert_same(file.read()["a"], torch.ones(3))
+    finally:
+        fastest.cache_clear()
+
+
+def test_zlib_ng_is_imported_by_nobody_who_only_builds_or_inspects(tmp_path: Path) -> None:
+    write(tmp_path / "a.safetensors", {"a": torch.ones(3)}, {})
+    script = (
+        "import sys, argus_core.storage; argus_core.Model; "
+        f"argus_core.storage.read_header({str(tmp_path / 'a.safetensors')!r}); "
+        "assert 'argus_core.model' in sys.modules and 'zlib_ng' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_bytes_keep_their_tensor_alive() -> None:

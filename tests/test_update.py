@@ -294,6 +294,14 @@ def test_an_empty_batch_counts_nothing_in_its_window(empty: int, loss: str) -> N
     assert same_weights(model, same)
 
 
+def test_an_empty_batch_does_not_go_through_the_network() -> None:
+    model = build(("accumulate", {"steps": 2}))
+    seen: list[int] = []
+    model.nn_module.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    model.train_step(Window(batches((4, 0))))
+    assert seen == [4]
+
+
 def test_a_window_of_empty_batches_leaves_the_weights_alone() -> None:
     model, untouched = build(("accumulate", {"steps": 2})), build()
     model.train_step(Window(batches((0, 0))))

@@ -129,6 +129,36 @@ def test_a_package_without_parts_is_told() -> None:
     assert "declares no parts; declare some as entry points, " in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("group", "told"),
+    [
+        ("argus_core.losses", "is ignored, there is no kind 'losses'; did you mean 'loss'?"),
+        ("argus-core.loss", "group 'argus-core.loss': nothing reads it; did you mean 'argus_core.loss'?"),
+    ],
+)
+def test_a_package_whose_only_group_is_misspelled_is_told_the_right_one(
+    install: Callable[..., None], group: str, told: str
+) -> None:
+    install("half", entry_points={group: {"half": "half_losses:Half"}}, modules={"half_losses": GOOD})
+    result = argus("half")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: half 1.0 declares no parts that can be found: entry point ")
+    assert result.stderr.endswith(f"{told}; correct that in its pyproject.toml and install it again\n")
+
+
+def test_a_group_that_nothing_reads_is_told_beside_parts_that_hold(install: Callable[..., None]) -> None:
+    groups = {group: {"half": "half_losses:Half"} for group in ("loss", "argus.nn_module")}
+    install("half", entry_points=groups, modules={"half_losses": GOOD})
+    result = argus("half")
+    assert result.exit_code == 1
+    declaration, part, *_ = result.output.splitlines()
+    assert declaration == (
+        "declaration: entry point group 'argus.nn_module': nothing reads it; "
+        "did you mean 'argus_core.nn_module'?"
+    )
+    assert part == "loss half: 16 checks hold"
+
+
 def test_a_package_that_is_not_installed_is_told() -> None:
     result = argus("nowhere")
     assert result.exit_code == 1

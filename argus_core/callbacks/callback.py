@@ -45,6 +45,7 @@ class Callback:
 
     hookspecs: tuple[type, ...] = ()
     runs_last: bool = False  # after all others, the late ones included: for what keeps the others' state
+    catches_up: bool = False  # iteration_complete needs neither batch nor output: see "Resume a run"
 
     @property
     def name(self) -> str:

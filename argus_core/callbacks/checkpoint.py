@@ -40,6 +40,7 @@ class Checkpoint(Callback):
 
     name = "checkpoint"
     runs_last = True
+    catches_up = True
 
     def __init__(
         self,
@@ -113,15 +114,20 @@ class Checkpoint(Callback):
             self._finish(state)
         except Exception:
             state.logger.exception("could not save the checkpoint that was being written")
-        if not self.save_after_exception or state.global_step == 0:
+        # What fails before the run has gone on changed nothing that the checkpoint before it has not.
+        if not self.save_after_exception or state.global_step == 0 or not state.engine.has_begun:
             return
-        reason = type(state.exception).__name__
-        path = self.dir_path / f"model-{state.epoch:03d}-{state.global_step:06d}-{reason}.safetensors"
+        path = self.dir_path / self.exception_name(state)
         try:
-            self._write(state, path)
+            self.save_model(state, path)
             self._writer.wait()
         except Exception:
-            state.logger.exception("could not save %s after %s", path, reason)
+            state.logger.exception("could not save %s after %s", path, type(state.exception).__name__)
+
+    def exception_name(self, state: State) -> str:
+        """Return the name of the file that is saved when ``state.exception`` ends the run."""
+        reason = type(state.exception).__name__
+        return f"model-{state.epoch:03d}-{state.global_step:06d}-{reason}.safetensors"
 
     def save(self, state: State) -> None:
         """Save the model now, delete files beyond ``max_saves``, and raise ``checkpoint_saved``.
@@ -135,7 +141,7 @@ class Checkpoint(Callback):
             return
         self._pending = name  # before the file is written, whose own list of files it belongs to
         try:
-            self._write(state, self.dir_path / name)
+            self.save_model(state, self.dir_path / name)
         except BaseException:
             self._pending = None
             raise
@@ -143,7 +149,8 @@ class Checkpoint(Callback):
             self._finish(state)
 
     def _save_not_finite(self, state: State, name: str) -> None:
-        path = self.dir_path / f"{Path(name).stem}-not-finite.safetensors"
+        path = self.dir_path / name
+        path = path.with_name(f"{path.stem}-not-finite{path.suffix}")
         state.logger.warning(
             "the weights are not finite after %d updates; saved %s, and left the files before it alone",
             state.global_step,
@@ -187,7 +194,8 @@ class Checkpoint(Callback):
         step = state.global_step  # stays where it is when an update is skipped
         return step % self.every.count == 0 and step != self._last_step
 
-    def _write(self, state: State, path: Path) -> None:
+    def save_model(self, state: State, path: Path) -> None:
+        """Write the model to ``path``; override it to save something else of the run there."""
         run = {
             "epoch": state.epoch,
             "global_step": state.global_step,
@@ -198,12 +206,12 @@ class Checkpoint(Callback):
         state.model.save(path, optimizer_state=self.optimizer_state, run=run, progress=progress, **options)
         self._saved_step = state.global_step
 
-    def _fields(self, state: State) -> dict[str, Any]:
+    def name_fields(self, state: State) -> dict[str, Any]:
         """Return what a file's name may tell."""
         return {**state.metrics, "epoch": state.epoch, "step": state.global_step}
 
     def _file_name(self, state: State) -> str:
-        fields = self._fields(state)
+        fields = self.name_fields(state)
         try:
             return self.file_format.format(**fields)
         except KeyError as error:
@@ -275,8 +283,15 @@ class MonitorCheckpoint(Checkpoint):
     def epoch_complete(self, state: State) -> None:
         """Save if the epochs are due and the metric has improved."""
         monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
+        if state.engine.stopped_midway:  # a run that goes on from here has not had this epoch yet
+            return
+        before = self.monitor.best
         if (state.epoch + 1) % self.every.count == 0 and self.monitor.improved(state):
-            self.save(state)
+            try:
+                self.save(state)
+            except BaseException:
+                self.monitor.best = before  # a run that goes on from here saves again
+                raise
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and which files were written, oldest first."""
@@ -288,9 +303,9 @@ class MonitorCheckpoint(Checkpoint):
         same = state_dict.get("monitor", self.monitor.metric) == self.monitor.metric
         self.monitor.best = state_dict["best"] if same else None  # another metric's best is no measure
 
-    def _fields(self, state: State) -> dict[str, Any]:
+    def name_fields(self, state: State) -> dict[str, Any]:
         value = monitored_value(self.name, self.monitor.metric, state)
-        return {**super()._fields(state), "monitor": value}
+        return {**super().name_fields(state), "monitor": value}
 
 
 class _AnyField(dict[str, Any]):

@@ -85,11 +85,14 @@ class LoggingToCSV(EpochReport):
         file_path: the file; parent folders are made.
         separator: between columns.
         append: whether to keep what the file holds. A resumed run always does.
+        write_header: whether the first line names the columns. Without it a metric that is new comes last.
     """
 
     name = "logging_to_csv"
 
-    def __init__(self, file_path: str | Path, separator: str = ",", append: bool = False) -> None:
+    def __init__(
+        self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
+    ) -> None:
         if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
             raise ParamsError(
                 f"{self.name} takes one character for separator, such as ',' or ';', not {separator!r}"
@@ -97,6 +100,7 @@ class LoggingToCSV(EpochReport):
         self.file_path = checked_path(self.name, "file_path", file_path)
         self.separator = separator
         self.append = append
+        self.write_header = write_header
         self._columns: list[str] = []
         self._rows = 0
         self._kept: int | None = None
@@ -105,11 +109,12 @@ class LoggingToCSV(EpochReport):
         """Begin the file, or find out which columns it has."""
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
         rows = self._read()
-        self._columns = next(iter(rows), [])
-        self._rows = max(len(rows) - 1, 0)
+        header, rows = (rows[:1], rows[1:]) if self.write_header else ([], rows)
+        self._columns = header[0] if header else []
+        self._rows = len(rows)
         if self._kept is not None and self._kept < self._rows:
             self._rows = self._kept
-            self._replace([self._columns, *rows[1 : 1 + self._rows]])
+            self._replace([*header, *rows[: self._rows]])
         self._kept = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,8 +151,10 @@ class LoggingToCSV(EpochReport):
             ) from error
 
     def _add_columns(self, columns: list[str]) -> None:
-        rows = self._read()[1:]
         self._columns = self._columns + columns
+        if not self.write_header:
+            return
+        rows = self._read()[1:]
         self._replace([self._columns, *(row + [""] * (len(self._columns) - len(row)) for row in rows)])
 
     def _replace(self, rows: list[list[str]]) -> None:

@@ -51,6 +51,11 @@ class Monitor:
         """
         check_monitor(self.callback, self.metric, state)
         self._direction = self.better if self.better != "auto" else _direction(self.metric, state)
+        if self._direction is None and _computes(state, self.metric):
+            raise BuildError(
+                f"{self.callback} monitors {self.metric!r}, whose metric does not say which way is better; "
+                "set better='min' or 'max'"
+            )
         if self._direction is None:
             computed = _planned(state)
             raise BuildError(
@@ -82,7 +87,8 @@ def check_monitor(callback: str, metric: str, state: State) -> None:
         BuildError: no metric of the run has that name, and no code but argus_core's own could add it.
     """
     planned = _planned(state)
-    if metric not in planned and metric not in state.metrics and _is_all_known(state):
+    computed = _computes(state, metric) or metric in state.metrics
+    if not computed and _is_all_known(state):
         raise _nobody_computes(callback, metric, planned, state)
 
 
@@ -109,8 +115,17 @@ def _metrics(state: State) -> Iterable[tuple[str, Any]]:
             yield f"{phase}_{metric.name}", metric
 
 
+def _computes(state: State, name: str) -> list[Any]:
+    """Return the metrics that compute a value of that name, or may."""
+    return [
+        metric
+        for planned, metric in _metrics(state)
+        if planned == name or (metric.several and name.startswith(f"{planned}_"))
+    ]
+
+
 def _direction(name: str, state: State) -> str | None:
-    better = next((metric.better for planned, metric in _metrics(state) if planned == name), None)
+    better = next((metric.better for metric in _computes(state, name)), None)
     return better or ("min" if name.endswith("loss") else None)
 
 

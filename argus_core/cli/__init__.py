@@ -7,7 +7,9 @@ is not built in is a component of kind ``command``: metadata are read only when 
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +20,11 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.errors import ArgusError, ArgusWarning, near
 
-__all__ = ["AllCommands", "Commands", "main"]
+__all__ = ["Commands", "PluggableCommands", "main"]
 
 _COMMANDS = (
-    "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export",
-    "plugins", "new-plugin",
+    "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export", "plugins",
+    "new-plugin",
 )  # fmt: skip
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _TRACEBACK = "argus_core.traceback"
@@ -45,38 +47,28 @@ class Commands(click.Group):
         return [*self.names]  # `list` is a module of this package
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name.startswith("-"):
+        if cmd_name not in self.names:
             return None
-        command = self.load(cmd_name)
-        if command is not None and all(parameter.name != "traceback" for parameter in command.params):
-            command.params.append(_traceback_option())
-        return command
-
-    def load(self, name: str) -> click.Command | None:
-        """Return the sub-command of that name, if it is one of ``names``."""
-        if name not in self.names:
-            return None
-        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
-        command: click.Command = module.command
-        return command
-
-    def unknown(self, name: str) -> str:
-        """Return what to tell of a sub-command that there is not; "" if there is."""
-        if name in self.names:
-            return ""
-        hint = near(name, self.names) or f"; the commands are {', '.join(self.names)}"
-        return f"no command {name!r}{hint}"
+        module = cmd_name.replace("-", "_")
+        command: click.Command = importlib.import_module(f"{self.package}.{module}").command
+        return _with_traceback(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-"):
+        if args and args[0] not in self.names and not args[0].startswith("-"):
             reason = self.unknown(args[0])
             if reason:
                 ctx.fail(reason)
         return super().resolve_command(ctx, args)
 
+    def unknown(self, name: str) -> str:
+        """Return what to say of a command that is not one of `names`, or ``""`` if there is one after all."""
+        hint = near(name, self.names) or f"; the commands are {', '.join(self.names)}"
+        return f"no command {name!r}{hint}"
+
     def invoke(self, ctx: click.Context) -> Any:
+        _write_any_text()
         with _plain_warnings():
             try:
                 return super().invoke(ctx)
@@ -90,8 +82,8 @@ class Commands(click.Group):
                 ctx.exit(1)
 
 
-class AllCommands(Commands):
-    """The built-in sub-commands and those of plugins, which are looked up only when none is built in."""
+class PluggableCommands(Commands):
+    """The sub-commands, and the components of kind ``command`` that plugins add."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands for the help text; a plugin's with its provider, since it is not imported."""
@@ -103,23 +95,22 @@ class AllCommands(Commands):
             with formatter.section("Commands of plugins"):
                 formatter.write_dl(rows)
 
-    def load(self, name: str) -> click.Command | None:
-        if name in self.names:
-            return super().load(name)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.names or cmd_name.startswith("-"):
+            return super().get_command(ctx, cmd_name)
         from argus_core.cli.plugin_commands import load
 
-        return load(name)
+        return _with_traceback(load(cmd_name))
 
     def unknown(self, name: str) -> str:
-        if name in self.names:
-            return ""
+        """Return what to say of a command that neither argus_core nor a plugin has."""
         from argus_core.cli.plugin_commands import unknown
 
         return unknown(name, self.names)
 
 
 @click.group(
-    cls=AllCommands,
+    cls=PluggableCommands,
     package="argus_core.cli",
     names=_COMMANDS,
     epilog=examples(
@@ -143,6 +134,12 @@ def _print_version(ctx: click.Context) -> None:
     ctx.exit()
 
 
+def _with_traceback(command: click.Command) -> click.Command:
+    if all(parameter.name != "traceback" for parameter in command.params):
+        command.params.append(_traceback_option())
+    return command
+
+
 def _traceback_option() -> click.Option:
     def remember(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
         if asked:
@@ -155,6 +152,15 @@ def _traceback_option() -> click.Option:
         callback=remember,
         help="Show where an error was raised (also: ARGUS_TRACEBACK=1).",
     )
+
+
+def _write_any_text() -> None:
+    """Let standard output write with backslashes what it cannot encode, as standard error does.
+
+    What plugins say and what files are called may have characters that the terminal has not.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

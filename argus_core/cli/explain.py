@@ -31,4 +31,4 @@ def command(config: Path, changes: tuple[str, ...]) -> None:
     chosen = read_config(config, changes)
     from argus_core.run import build_model  # imports torch
 
-    click.echo(build_model(chosen).explain())
+    click.echo(build_model(chosen, initial_values_wanted=False).explain())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -56,5 +57,7 @@ def command(name: str, kinds: tuple[str, ...], directory: Path, license: str, as
             "tests.yml there"
         )
     click.echo("next:")
-    click.echo(f"  python -m pip install -e '{made.folder}[test]'")
-    click.echo(f"  python -m pytest {made.folder}")
+    # The brackets need the quotes in some shells, whatever the folder is called.
+    installed = shlex.quote(f"{made.folder}[test]")
+    click.echo(f"  python -m pip install -e {installed}")
+    click.echo(f"  python -m pytest {shlex.quote(str(made.folder))}")

@@ -103,6 +103,10 @@ def _unquoted(annotation: Any) -> Any:
 
 def _place(factory: Callable[..., Any]) -> str | None:
     """Return file and line of a definition, if it is in Python."""
+    seen: list[object] = []
+    while factory not in seen:  # inspect.unwrap leaves classes as they are from Python 3.13 on
+        seen.append(factory)
+        factory = getattr(factory, "__dict__", {}).get("__wrapped__", factory)
     try:
         file = inspect.getsourcefile(factory)
         return f"{file}:{inspect.getsourcelines(factory)[1]}"

@@ -12,6 +12,7 @@ __all__ = ["print_table"]
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of cells below a header."""
+    rows = [tuple(map(_printable, row)) for row in rows]
     if _is_terminal():
         _print_on_terminal(header, rows)
         return
@@ -19,6 +20,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     layout = "  ".join(f"{{:<{width}}}" for width in widths)
     # Written at once: each call of echo flushes, and there may be thousands of rows.
     click.echo("\n".join(layout.format(*row).rstrip() for row in (header, *rows)))
+
+
+def _printable(cell: str) -> str:
+    """Return a cell without what would move a terminal's cursor: it may come from a file of a stranger's."""
+    return cell if cell.isprintable() else repr(cell)
 
 
 def _is_terminal() -> bool:

@@ -7,7 +7,14 @@
 from __future__ import annotations
 
 from argus_core.config.changes import apply_change, parse_value
-from argus_core.config.file import Config, complete_config, read_config, read_document, resolved_toml
+from argus_core.config.file import (
+    Config,
+    complete_config,
+    config_differences,
+    read_config,
+    read_document,
+    resolved_toml,
+)
 from argus_core.config.schema import BATCH_SIZE, SECTIONS, Key
 from argus_core.config.template import build_template
 
@@ -19,6 +26,7 @@ __all__ = [
     "apply_change",
     "build_template",
     "complete_config",
+    "config_differences",
     "parse_value",
     "read_config",
     "read_document",

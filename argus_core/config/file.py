@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,14 @@ from argus_core.config.template import read_layers
 from argus_core.config.toml import parse
 from argus_core.errors import ConfigError, near
 
-__all__ = ["Config", "complete_config", "read_config", "read_document", "resolved_toml"]
+__all__ = [
+    "Config",
+    "complete_config",
+    "config_differences",
+    "read_config",
+    "read_document",
+    "resolved_toml",
+]
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,15 @@ def resolved_toml(config: Config) -> str:
     """Return the configuration as TOML that says everything, defaults too, and needs no template."""
     tables = {"model": config.model, "data": config.data, "fit": config.fit}
     return tomli_w.dumps({name: dict(table) for name, table in tables.items()})
+
+
+def config_differences(before: Config, now: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Yield key with section, old and new value of what two configurations say differently."""
+    for section in SECTIONS:
+        was, is_now = getattr(before, section), getattr(now, section)
+        for key in {**was, **is_now}:
+            if repr(was.get(key)) != repr(is_now.get(key)):  # of NaN, too
+                yield f"{section}.{key}", was.get(key), is_now.get(key)
 
 
 def read_document(path: Path) -> dict[str, Any]:

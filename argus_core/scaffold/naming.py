@@ -35,7 +35,7 @@ def check_distribution_name(name: str) -> None:
             "with a "
             "letter and is no keyword"
         )
-    if module in sys.stdlib_module_names or module == "argus_core":
+    if module in sys.stdlib_module_names or module in ("argus", "argus_core"):  # the first is argus-compat's
         raise SpecError(
             f"{name!r} would hide the module {module!r} that Python programs import; give another name"
         )

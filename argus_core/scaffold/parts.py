@@ -69,7 +69,7 @@ MADE_KINDS = tuple(PARTS)
 _ELSEWHERE = {
     "model": "write a subclass of argus_core.Model and declare it beside another part",
     "parallel": "such parts are built in",
-    "command": "write a click command and declare it beside another part",
+    "command": "declare a click command beside another part",
 }
 
 

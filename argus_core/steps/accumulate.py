@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.numbers import is_count
 
 __all__ = ["Accumulate"]
 
@@ -16,7 +17,7 @@ class Accumulate:
     """
 
     def __init__(self, steps: int) -> None:
-        if type(steps) is not int or steps < 1:
+        if not is_count(steps):
             raise ParamsError(f"accumulate takes steps >= 1 (loader batches for one update), not {steps!r}")
         self.steps = steps
 

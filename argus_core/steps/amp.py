@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from argus_core.errors import ParamsError
+from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.default import step_optimizer
+from argus_core.steps.numbers import is_count, is_number
 
 if TYPE_CHECKING:
     from argus_core.hooks import Closure
@@ -45,12 +47,15 @@ class AMP:
     ) -> None:
         if dtype not in ("auto", *_DTYPES):
             raise ParamsError(f"amp takes dtype 'auto', 'bfloat16' or 'float16', not {dtype!r}")
-        if type(growth_interval) is not int:
-            raise ParamsError(f"amp takes a whole growth_interval (updates), not {growth_interval!r}")
-        if not (init_scale > 0 and growth_factor > 1 > backoff_factor > 0 and growth_interval >= 1):
+        if not is_count(growth_interval):
+            raise ParamsError(f"amp takes a growth_interval >= 1 (updates), not {growth_interval!r}")
+        factors = (init_scale, growth_factor, backoff_factor)
+        if not all(map(is_number, factors)) or not (
+            0 < init_scale < math.inf and math.inf > growth_factor > 1 > backoff_factor > 0
+        ):
             raise ParamsError(
-                f"amp takes init_scale > 0, growth_factor > 1 > backoff_factor > 0 and growth_interval >= 1, "
-                f"not {init_scale!r}, {growth_factor!r}, {backoff_factor!r} and {growth_interval!r}"
+                "amp takes finite numbers with init_scale > 0 and growth_factor > 1 > backoff_factor > 0, "
+                f"not {init_scale!r}, {growth_factor!r} and {backoff_factor!r}"
             )
         self.dtype = dtype
         self._scaling: dict[str, Any] = {
@@ -75,6 +80,7 @@ class AMP:
         self._device_type = model.device.type
         self._autocast_dtype = self._dtype_on(model.device)
         if self._autocast_dtype is torch.float16:
+            _check_not_complex(model)
             self._state = self.state_dict()
             self._scaler = torch.amp.GradScaler(self._device_type, **self._scaling)
             self.load_state_dict(self._state)
@@ -110,7 +116,7 @@ class AMP:
         return not self._overflowed
 
     @hookimpl(tryfirst=True)
-    def after_update(self) -> None:
+    def after_update(self, model: Model, stepped: bool) -> None:
         # Another strategy's veto leaves unscaled gradients behind; the scaler must hear of it.
         if self._awaits_update:
             self._update_scale()
@@ -141,3 +147,12 @@ class AMP:
         if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.float16
         return torch.bfloat16
+
+
+def _check_not_complex(model: Model) -> None:
+    for name, parameter in model.get_nn_module().named_parameters():
+        if parameter.is_complex():
+            raise BuildError(
+                f"amp with float16 cannot unscale complex gradients, and {name!r} is complex; choose "
+                "dtype='bfloat16'"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from argus_core.batch import deep_map
 from argus_core.hooks import hookimpl
@@ -35,8 +36,17 @@ class ChannelsLast:
             parameter.data = _channels_last(parameter.data)
 
     @hookimpl
-    def prepare_batch(self, batch: Any) -> Any:
-        return deep_map(batch, _channels_last)
+    def prepare_batch(self, batch: Any, device: torch.device) -> Any:
+        if type(batch) is not tuple and type(batch) is not list:
+            return deep_map(batch, _channels_last)
+        changed = []  # the usual batch; this runs in every update
+        for item in batch:
+            if type(item) is not Tensor:
+                item = deep_map(item, _channels_last)
+            elif item.ndim in _FORMATS:
+                item = item.contiguous(memory_format=_FORMATS[item.ndim])
+            changed.append(item)
+        return changed if type(batch) is list else tuple(changed)
 
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:

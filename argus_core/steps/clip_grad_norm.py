@@ -7,6 +7,8 @@ from torch import nn
 
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.numbers import is_number
+from argus_core.steps.sparse import with_entries
 
 __all__ = ["ClipGradNorm"]
 
@@ -23,13 +25,21 @@ class ClipGradNorm:
     """
 
     def __init__(self, max_norm: float, norm_type: float = 2.0) -> None:
-        if not max_norm > 0:
+        if not is_number(max_norm) or not max_norm > 0:
             raise ParamsError(f"clip_grad_norm takes max_norm > 0, not {max_norm!r}")
-        if not norm_type > 0:
+        if not is_number(norm_type) or not norm_type > 0:
             raise ParamsError(f"clip_grad_norm takes norm_type > 0 or inf, not {norm_type!r}")
         self.max_norm = float(max_norm)
         self.norm_type = float(norm_type)
+        self._is_dense = True
 
     @hookimpl
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
-        torch.nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)
+        chosen = parameters if self._is_dense else with_entries(parameters)
+        try:
+            torch.nn.utils.clip_grad_norm_(chosen, self.max_norm, self.norm_type)  # type: ignore[arg-type]
+        except NotImplementedError:  # for a sparse gradient; nothing has been changed
+            if not self._is_dense:
+                raise
+            self._is_dense = False
+            self.transform_gradients(parameters)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
-from argus_core.errors import ParamsError
+from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.numbers import is_number
+from argus_core.steps.sparse import with_entries
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
 
 __all__ = ["ClipGradValue"]
 
@@ -24,10 +31,27 @@ class ClipGradValue:
     runs_before = ("clip_grad_norm",)
 
     def __init__(self, clip_value: float) -> None:
-        if not clip_value > 0:
+        if not is_number(clip_value) or not clip_value > 0:
             raise ParamsError(f"clip_grad_value takes clip_value > 0, not {clip_value!r}")
         self.clip_value = float(clip_value)
+        self._is_dense = True
+
+    @hookimpl
+    def set_up(self, model: Model) -> None:
+        for name, parameter in model.get_nn_module().named_parameters():
+            if parameter.is_complex():
+                raise BuildError(
+                    f"clip_grad_value limits numbers between two others, and {name!r} is complex; use "
+                    "clip_grad_norm"
+                )
 
     @hookimpl
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
-        nn.utils.clip_grad_value_(parameters, self.clip_value)
+        chosen = parameters if self._is_dense else with_entries(parameters)
+        try:
+            nn.utils.clip_grad_value_(chosen, self.clip_value)  # type: ignore[arg-type]
+        except NotImplementedError:  # for a sparse gradient; others may be clipped already, which stay so
+            if not self._is_dense:
+                raise
+            self._is_dense = False
+            self.transform_gradients(parameters)

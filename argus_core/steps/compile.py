@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from argus_core.errors import ParamsError, near
+from argus_core.errors import BuildError, ParamsError, near
 from argus_core.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -43,15 +43,55 @@ class Compile:
                     f"compile does not take {name!r}{near(name, _OPTIONS)}; "
                     f"it takes the options of torch.compile: {', '.join(_OPTIONS)}"
                 )
+        _check_values(options)
         self.options = options
 
     @hookimpl
     def set_up(self, model: Model) -> None:
+        _check_backend(self.options.get("backend"))
         module = model.get_nn_module()
-        module.compile(**self.options)
-        if type(module).forward.__module__.startswith("torch."):
-            # torch.compile passes over torch's own classes, nn.Sequential for one, unless others call them.
-            module._compiled_call_impl = torch.compile(_caller(module), **self.options)
+        try:
+            module.compile(**self.options)
+            if type(module).forward.__module__.startswith("torch."):
+                # torch.compile passes over torch's own classes, nn.Sequential for one, unless others call
+                # them.
+                module._compiled_call_impl = torch.compile(_caller(module), **self.options)
+        except (RuntimeError, TypeError, ValueError) as error:  # nothing has been compiled so far
+            reason = " ".join(str(error).split())
+            raise BuildError(f"torch.compile does not take {self.options}: {reason}; change them") from error
+
+
+def _check_values(options: dict[str, Any]) -> None:
+    accepted = {
+        "fullgraph": ("True or False", (bool,)),
+        "disable": ("True or False", (bool,)),
+        "dynamic": ("True, False or None", (bool, type(None))),
+        "mode": ("a string or None", (str, type(None))),
+        "options": ("a dict or None", (dict, type(None))),
+    }
+    for name, value in options.items():
+        wanted, types = accepted.get(name, ("", (object,)))
+        if not isinstance(value, types):
+            raise ParamsError(f"compile takes {wanted} for {name}, not {value!r}")
+    if not isinstance(options.get("backend", ""), str) and not callable(options["backend"]):
+        raise ParamsError(
+            f"compile takes the name of a backend, such as 'inductor', not {options['backend']!r}"
+        )
+    if options.get("mode") is not None and options.get("options") is not None:
+        raise ParamsError("compile takes either mode or options, since a mode is a set of options")
+
+
+def _check_backend(backend: Any) -> None:
+    """Refuse a backend that there is not; torch would do so only in the first forward pass."""
+    if isinstance(backend, str):
+        from torch._dynamo import list_backends  # takes seconds, and compiling needs it anyway
+
+        known = list_backends(None)
+        if backend not in known:
+            raise BuildError(
+                f"compile has backend {backend!r}, which there is not{near(backend, known)} "
+                f"({len(known)} known: {', '.join(known)})"
+            )
 
 
 def _caller(module: nn.Module) -> Callable[..., Any]:

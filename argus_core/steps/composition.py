@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ import pluggy
 
 from argus_core.components import BUILTIN
 from argus_core.distributions import version_of
-from argus_core.errors import ArgusError, BuildError, ConflictError, StateMismatchError, near
+from argus_core.errors import BuildError, ConflictError, near
 from argus_core.hooks import PROJECT, Composition, StepHooks, composition_of
+from argus_core.mismatch import fitting
 from argus_core.steps.default import Default
 
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["SLOTS", "Composed", "Strategy"]
+__all__ = ["SLOTS", "Composed", "Strategy", "check_hooks"]
 
 SLOTS: tuple[str, ...] = tuple(name for name in vars(StepHooks) if not name.startswith("_"))
 
@@ -81,10 +83,10 @@ class Composed:
     def __init__(self, strategies: Iterable[Strategy], default: Strategy | None = None) -> None:
         strategies = tuple(strategies)
         _check_twice(strategies)
-        self._default = default or Strategy("default", Default(), f"{BUILTIN} {version_of(BUILTIN)}")
+        self._default = default or _built_in()
         chosen = [strategy for strategy in strategies if type(strategy.instance) is not Default]
         self.strategies: tuple[Strategy, ...] = (self._default, *_ordered(chosen))
-        slots = _fill_slots(self.strategies)
+        slots = _slots_of_default() if self.strategies == (_built_in(),) else _fill_slots(self.strategies)
         self._slots = {slot: _owned(slot, members, self._default) for slot, members in slots.items()}
 
     def implementations(self, slot: str) -> tuple[Implementation, ...]:
@@ -131,15 +133,9 @@ class Composed:
         """
         for strategy, function in self._slots["load_state_dict"]:
             if strategy.name in state:
-                try:
+                advice = "install the version that it was saved with, or load with step=None"
+                with fitting(strategy.label, advice):
                     function(dict(state[strategy.name]))
-                except ArgusError:
-                    raise
-                except Exception as error:  # a plugin may expect anything of what a file holds
-                    raise StateMismatchError(
-                        f"the stored state does not fit {strategy.label}: {type(error).__name__}: {error}; "
-                        "install the version that it was saved with, or load with step=None"
-                    ) from error
 
     def _conflicts(self, traits: Mapping[str, set[str]]) -> Iterator[str]:
         for strategy in self.strategies:
@@ -150,6 +146,17 @@ class Composed:
                             f"step strategy {strategy.name!r} does not go with {_owner_of(trait, other)}: "
                             f"{reason}; leave one of them out"
                         )
+
+
+# Every model has it, and mostly nothing else; it keeps no state, and reading a version takes a while.
+@functools.cache
+def _built_in() -> Strategy:
+    return Strategy("default", Default(), f"{BUILTIN} {version_of(BUILTIN)}")
+
+
+@functools.cache
+def _slots_of_default() -> dict[str, list[tuple[Strategy, Implementation]]]:
+    return _fill_slots((_built_in(),))
 
 
 def _missing_closure(model: Model, traits: Mapping[str, set[str]]) -> Iterator[str]:
@@ -221,17 +228,37 @@ def _fill_slots(strategies: Sequence[Strategy]) -> dict[str, list[tuple[Strategy
     return slots
 
 
+def check_hooks(strategy: Strategy) -> None:
+    """Refuse a strategy whose hooks are misspelled, unmarked or take other arguments than their slots give.
+
+    Raises:
+        BuildError: one is; the message has the right one.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(StepHooks)
+    _register(manager, strategy)
+
+
 def _register(manager: pluggy.PluginManager, strategy: Strategy) -> None:
     marked = [_check_method(manager, strategy, name) for name in dir(strategy.instance)]
     if not any(marked):
         raise BuildError(
-            f"{strategy.label} implements no slot; mark a method named after one with hookimpl "
-            f"({', '.join(SLOTS)})"
+            f"{strategy.label} implements no slot{_nearly(strategy)}; mark a method named after one with "
+            f"hookimpl ({', '.join(SLOTS)})"
         )
     try:
         manager.register(strategy.instance)
     except pluggy.PluginValidationError as error:
         raise BuildError(_wrong_arguments(strategy, error)) from error
+
+
+def _nearly(strategy: Strategy) -> str:
+    """Return which method of a strategy without slots is likely meant as one, or ``""``."""
+    for name, method in vars(type(strategy.instance)).items():
+        hint = "" if name.startswith("_") or not inspect.isfunction(method) else near(name, SLOTS)
+        if hint:
+            return f": {name!r} is none{hint}"
+    return ""
 
 
 def _check_method(manager: pluggy.PluginManager, strategy: Strategy, name: str) -> bool:
@@ -283,7 +310,7 @@ class _Positional:
     positions: tuple[int, ...]
 
     def __call__(self, *arguments: Any) -> Any:
-        return self.function(*(arguments[position] for position in self.positions))
+        return self.function(*map(arguments.__getitem__, self.positions))
 
 
 def _arguments(slot: str) -> tuple[str, ...]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from argus_core.errors import ParamsError, StateMismatchError
+from argus_core.errors import BuildError, ParamsError, StateMismatchError
 from argus_core.hooks import hookimpl
+from argus_core.steps.numbers import is_number
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -41,7 +43,7 @@ class EMA:
     runs_after = ("channels_last",)
 
     def __init__(self, decay: float = 0.999, warmup: bool = True, buffers: str = "copy") -> None:
-        if not 0 <= decay < 1:
+        if not is_number(decay) or not 0 <= decay < 1:
             raise ParamsError(f"ema takes 0 <= decay < 1, not {decay!r}")
         if buffers not in _BUFFERS:
             raise ParamsError(f"ema takes buffers 'copy' or 'average', not {buffers!r}")
@@ -53,10 +55,12 @@ class EMA:
         self._updates = 0
         self._averages: dict[str, Tensor] = {}
         self._weights: list[Tensor] = []
+        self._has_half = False
 
     @hookimpl
     def set_up(self, model: Model) -> None:
         weights = self._averaged(model)
+        _check_shapes(weights)
         # Before the first update the average is the weights, which may have been loaded in the meantime.
         averages = self._averages if self._updates else {}
         if averages:
@@ -66,16 +70,17 @@ class EMA:
             started[name].copy_(average)
         self._averages = started
         self._weights = list(weights.values())
+        self._has_half = any(weight.dtype in _HALF for weight in self._weights)
 
     @hookimpl
-    def after_update(self, stepped: bool) -> None:
+    def after_update(self, model: Model, stepped: bool) -> None:
         if not stepped:
             return
         self._updates += 1
         decay = self.decay
         if self.warmup:
             decay = min(decay, (1 + self._updates) / (10 + self._updates))
-        weights = [_wide(weight) for weight in self._weights]
+        weights = [_wide(weight) for weight in self._weights] if self._has_half else self._weights
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         average(list(self._averages.values()), weights, None)
 
@@ -107,6 +112,15 @@ class EMA:
         buffers = module.named_buffers() if self.buffers == "average" else ()
         floating = ((name, buffer) for name, buffer in buffers if buffer.is_floating_point())
         return dict(chain[tuple[str, Tensor]](module.named_parameters(), floating))
+
+
+def _check_shapes(weights: dict[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        if is_lazy(weight):
+            raise BuildError(
+                f"step 'ema' averages weights, and {name!r} of a lazy layer has no shape yet; give the layer "
+                "its sizes, or put one batch through model.nn_module before training"
+            )
 
 
 def _wide(tensor: Tensor) -> Tensor:

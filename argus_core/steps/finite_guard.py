@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.ranks import all_agree
+from argus_core.steps.numbers import is_count
+from argus_core.steps.sparse import entries
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -38,7 +40,7 @@ class FiniteGuard:
     def __init__(self, policy: str = "raise", max_consecutive: int = 20) -> None:
         if policy not in _POLICIES:
             raise ParamsError(f"finite_guard takes policy 'raise' or 'skip', not {policy!r}")
-        if type(max_consecutive) is not int or max_consecutive < 1:
+        if not is_count(max_consecutive):
             raise ParamsError(f"finite_guard takes max_consecutive >= 1 (updates), not {max_consecutive!r}")
         self.policy = policy
         self.max_consecutive = max_consecutive
@@ -56,7 +58,7 @@ class FiniteGuard:
         self._finite = torch.isfinite(_largest(parameters)) if self._looks_at_gradients else None
 
     @hookimpl
-    def allow_update(self, loss: Tensor) -> bool:
+    def allow_update(self, loss: Tensor, parameters: tuple[nn.Parameter, ...]) -> bool:
         vote = torch.isfinite(loss)
         finite = all_agree(vote if self._finite is None else vote & self._finite, loss.device)
         if not finite and self.policy == "raise":
@@ -75,12 +77,23 @@ class FiniteGuard:
                 f"{self.max_consecutive}; {_ADVICE}, or raise max_consecutive"
             )
 
+    @hookimpl
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self._skipped}
+
+    @hookimpl
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._skipped = int(state["skipped"])
+
 
 def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:
     """Return the largest absolute value of all gradients: unlike a sum of squares it cannot overflow."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    values = [each.coalesce().values() if each.is_sparse else each for each in gradients]
-    return nn.utils.get_total_norm([each for each in values if each.numel()], math.inf)
+    gradients = [
+        entries(gradient) if gradient.is_sparse else gradient
+        for parameter in parameters
+        if (gradient := parameter.grad) is not None
+    ]
+    return nn.utils.get_total_norm([each for each in gradients if each.numel()], math.inf)
 
 
 def _what(loss: Tensor) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from argus_core.batch import batch_size, deep_chunk, deep_split
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.numbers import is_count
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -31,7 +32,7 @@ class Microbatch:
     ) -> None:
         given = {"chunks": chunks, "size": size}
         chosen = {name: value for name, value in given.items() if value is not None}
-        if len(chosen) != 1 or any(type(value) is not int or value < 1 for value in chosen.values()):
+        if len(chosen) != 1 or not all(map(is_count, chosen.values())):
             raise ParamsError(f"microbatch takes either chunks >= 1 or size >= 1, not {given}")
         self.chunks = chunks
         self.size = size
@@ -48,8 +49,13 @@ class Microbatch:
 
     @hookimpl
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
-        parts = [part for batch in window for part in self._split(batch)]
-        self._largest = max(map(batch_size, parts))
+        parts: list[Any] = []
+        for batch in window:
+            parts += (
+                deep_chunk(batch, self.chunks or 1) if self.size is None else deep_split(batch, self.size)
+            )
+        if self.halve_on_oom:
+            self._largest = max(map(batch_size, parts))
         return parts
 
     @hookimpl
@@ -73,9 +79,3 @@ class Microbatch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.halve_on_oom and state["given"] == self._given:  # else other parts have been chosen since
             self.chunks, self.size = state["chunks"], state["size"]
-
-    def _split(self, batch: Any) -> list[Any]:
-        if self.chunks is not None:
-            return deep_chunk(batch, self.chunks)
-        assert self.size is not None
-        return deep_split(batch, self.size)

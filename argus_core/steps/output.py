@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from argus_core.batch import batch_size, deep_cat, deep_detach
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["Part", "StepOutput", "Window", "count_samples"]
+__all__ = ["Part", "PastOutput", "StepOutput", "Window", "count_samples"]
 
 Part = tuple[Any, Any]
 """What came of a micro-batch: its prediction before prediction_transform, and its target."""
@@ -22,6 +23,17 @@ class Window(tuple[Any, ...]):
     """Several loader batches that make one update together."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True)
+class PastOutput:
+    """What a checkpoint knows of the last update before it.
+
+    Attributes:
+        stepped: whether the weights moved.
+    """
+
+    stepped: bool
 
 
 class StepOutput(Mapping[str, Any]):

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.numbers import is_number
+from argus_core.steps.sparse import entries
 
 if TYPE_CHECKING:
     from argus_core.steps.update import Update
@@ -36,7 +38,7 @@ class SAM:
     """
 
     def __init__(self, rho: float = 0.05, adaptive: bool = False) -> None:
-        if not 0 < rho < math.inf:
+        if not is_number(rho) or not 0 < rho < math.inf:
             raise ParamsError(f"sam takes rho > 0, not {rho!r}")
         if type(adaptive) is not bool:
             raise ParamsError(f"sam takes adaptive True or False, not {adaptive!r}")
@@ -64,9 +66,13 @@ class SAM:
         slopes = [
             _times(_gradient(parameter), size) for parameter, size in zip(parameters, sizes, strict=True)
         ]
-        length = self.rho / (nn.utils.get_total_norm(slopes) + _TINY)
+        length = self.rho / (nn.utils.get_total_norm([entries(slope) for slope in slopes]) + _TINY)
         for parameter, slope, size in zip(parameters, slopes, sizes, strict=True):
-            parameter.addcmul_(_times(slope, size), length.to(parameter.dtype))
+            climb, length = _times(slope, size), length.to(parameter.dtype)
+            if climb.is_sparse:
+                parameter.add_(climb * length)
+            else:
+                parameter.addcmul_(climb, length)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

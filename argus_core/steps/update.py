@@ -7,18 +7,18 @@ of torch, each Python function that runs costs a microsecond of cold caches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import compress, repeat
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from argus_core.batch import batch_size
-from argus_core.device import widest_float
+from argus_core.batch import tensor_size
 from argus_core.errors import BuildError, ParamsError
 from argus_core.ranks import all_agree
-from argus_core.reduction import weigh
+from argus_core.reduction import exact, mean_divisors, weigh
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.default import step_optimizer
 from argus_core.steps.output import Part, StepOutput, count_samples
@@ -39,13 +39,22 @@ _BESIDE_THE_UPDATE = frozenset(
 class Update:
     """Runs one optimizer update after another; a procedure strategy calls its methods.
 
+    Args:
+        model: the model that is trained.
+        composed: its strategies.
+        weight: what the model says that a micro-batch counts, if it is not what its loss divides by.
+
     Attributes:
         model: the model that is trained.
         window_size: how many loader batches make one update.
+        held: the contexts of the evaluation that is going on, in which the network is as validation and
+            prediction see it.
         micro_batches: what the current window was split into, on the device.
     """
 
-    def __init__(self, model: Model, composed: Composed) -> None:
+    def __init__(
+        self, model: Model, composed: Composed, weight: Callable[[Any], float | Tensor] | None = None
+    ) -> None:
         self.model = model
         slots = {slot: composed.implementations(slot) for slot in SLOTS}
         for set_up in slots["set_up"]:
@@ -55,9 +64,10 @@ class Update:
         self._prepare = slots["prepare_batch"]
         self._split = _owner(slots["split_window"])
         self._out_of_memory = _owner(slots["out_of_memory"])
-        self._weight = _owner(slots["micro_batch_weight"])
+        self._weight = _owner(slots["micro_batch_weight"]) or weight
         self._sync = slots["sync_context"]
         self._forward = slots["forward_context"]
+        self._forward_context = self._forward[0] if len(self._forward) == 1 else self.forward_context
         self._evaluation = slots["evaluation_context"]
         self._scale = slots["scale_loss"]
         self._backward = _owner(slots["backward"])
@@ -67,11 +77,12 @@ class Update:
         self._procedure = _owner(slots["run_procedure"])
         self._apply = _owner(slots["apply_update"])
         self._after = slots["after_update"]
+        self._sizes: Sequence[Any] = ()  # of the micro-batches, in samples, where their tensors tell
         self._parts: list[Part] = []
         self._samples = 0
-        self._loss: torch.Tensor | None = None
+        self._loss: Tensor | None = None
         self._prepared: Sequence[Any] = ()
-        self._held: ExitStack | None = None  # the contexts of the evaluation that is going on
+        self.held: ExitStack | None = None
         shaping = (slots[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
         self._is_plain = not any(shaping) and len(self._prepare) == 1
 
@@ -84,7 +95,7 @@ class Update:
             batch = self._prepare[0](window[0], model.device)
             _clear_gradients(model.optimizer)
             prediction, target, loss = model.forward_loss(batch)
-            if type(loss) is not torch.Tensor or loss.ndim or not loss.requires_grad:
+            if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss)
                 _check_on_graph(loss)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -94,13 +105,13 @@ class Update:
         return self._run_composed(window)
 
     def _run_composed(self, window: Sequence[Any]) -> StepOutput:
-        device, prepared = self.model.device, []
-        for batch in window:
-            for prepare in self._prepare:
-                batch = prepare(batch, device)
-            prepared.append(batch)
-        self._prepared = prepared
-        self.micro_batches = prepared if len(prepared) == 1 and self._split is None else self._cut()
+        prepared: Iterable[Any] = window
+        for prepare in self._prepare:
+            prepared = map(prepare, prepared, repeat(self.model.device))
+        self._prepared = [*prepared]
+        self._sizes = ()
+        whole = self._split is None and len(self._prepared) == 1
+        self.micro_batches = self._prepared if whole else self._cut()
         self._loss = None
         if self._procedure is None:
             self.gradients()
@@ -123,7 +134,7 @@ class Update:
             batch = prepare(batch, self.model.device)
         return batch
 
-    def gradients(self) -> torch.Tensor:
+    def gradients(self) -> Tensor:
         """Take fresh gradients of the whole window, unscaled, and return its loss (0-d, detached).
 
         A procedure may call it several times in one update; the output is that of the first time.
@@ -137,7 +148,7 @@ class Update:
             # Only here has the error let go of the graph that filled the memory.
             self.micro_batches = self._cut()
 
-    def _take_gradients(self) -> torch.Tensor:
+    def _take_gradients(self) -> Tensor:
         optimizer = self.model.optimizer
         _clear_gradients(optimizer)
         parts: list[Part] = []
@@ -146,18 +157,15 @@ class Update:
         if len(micro_batches) == 1:
             loss = accumulate(micro_batches[0], None, True, parts)
         else:
-            shares = self._shares()
-            last = len(micro_batches) - 1
-            losses = [
-                accumulate(micro_batch, shares[index], index == last, parts)
-                for index, micro_batch in enumerate(micro_batches)
-            ]
+            is_last = [False] * (len(micro_batches) - 1) + [True]
+            losses = [*map(accumulate, micro_batches, self._shares(), is_last, repeat(parts))]
             loss = torch.stack(losses).sum()
         if self._unscale is not None:
             self._unscale(optimizer)
         if self._loss is None:
             # Later on the window may be cut anew, when the memory is full.
-            self._samples = sum(map(count_samples, micro_batches, parts))
+            sizes = self._sizes
+            self._samples = sum(sizes) if sizes else sum(map(count_samples, micro_batches, parts))
             self._parts, self._loss = parts, loss
         return loss
 
@@ -196,16 +204,22 @@ class Update:
         """
         if not self._votes:
             return True
-        votes = [vote(self._loss, parameters) for vote in self._votes]
-        if any(vote is None for vote in votes):  # a forgotten return would stop the training silently
-            raise BuildError("a step strategy's allow_update returned None; return whether to update")
-        return all_agree(all(map(bool, votes)), self.model.device)
+        allowed = True
+        for vote in self._votes:
+            answer = vote(self._loss, parameters)
+            if answer is None:  # a forgotten return would stop the training silently
+                raise BuildError("a step strategy's allow_update returned None; return whether to update")
+            allowed = bool(answer) and allowed
+        return all_agree(allowed, self.model.device)
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """Return the parameters that the optimizer moves."""
         optimizer = self.model.optimizer
         assert optimizer is not None
-        return tuple(parameter for group in optimizer.param_groups for parameter in group["params"])
+        groups = optimizer.param_groups
+        if len(groups) == 1:
+            return tuple(groups[0]["params"])
+        return tuple(parameter for group in groups for parameter in group["params"])
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """Return the context for forward and loss."""
@@ -214,27 +228,29 @@ class Update:
     @contextmanager
     def evaluation_context(self) -> Iterator[None]:
         """Hold the context for a whole validation or prediction; one inside another adds nothing."""
-        if self._held is not None or not self._evaluation:  # weights that are swapped twice are the old ones
+        if self.held is not None or not self._evaluation:  # weights that are swapped twice are the old ones
             yield
             return
-        with ExitStack() as self._held:
+        with ExitStack() as self.held:
             try:
-                self._enter_evaluation(self._held)
+                self._enter_evaluation(self.held)
                 yield
             finally:
-                self._held = None
+                self.held = None
 
     @contextmanager
     def training_context(self) -> Iterator[None]:
         """Leave the evaluation that is going on, if any: the model is for now as it is trained."""
-        held = self._held
+        held = self.held
         if held is None:
             yield
             return
+        self.held = None  # an evaluation in here is one of its own
         held.close()
         try:
             yield
         finally:
+            self.held = held
             self._enter_evaluation(held)
 
     def _enter_evaluation(self, stack: ExitStack) -> None:
@@ -244,27 +260,30 @@ class Update:
     def _cut(self) -> Sequence[Any]:
         """Return the micro-batches of the prepared window, without those that have no samples."""
         micro_batches = self._prepared if self._split is None else self._split(self._prepared)
-        # The mean loss of no samples is nan, and so is its share of nothing.
-        return [each for each in micro_batches if batch_size(each)] or micro_batches[:1]
+        sizes = [*map(tensor_size, micro_batches)]
+        if 0 in sizes:  # the mean loss of no samples is nan, and so is its share of nothing
+            kept = [size != 0 for size in sizes]
+            micro_batches = [*compress(micro_batches, kept)] or micro_batches[:1]
+            sizes = [*compress(sizes, kept)] or [0]
+        self._sizes = () if None in sizes else sizes
+        return micro_batches
 
-    def _accumulate_in_sync(
-        self, micro_batch: Any, share: Any, last: bool, parts: list[Part]
-    ) -> torch.Tensor:
+    def _accumulate_in_sync(self, micro_batch: Any, share: Any, last: bool, parts: list[Part]) -> Tensor:
         with _nested(self._sync, last):
             return self._accumulate(micro_batch, share, last, parts)
 
-    def _accumulate(self, micro_batch: Any, share: Any, last: bool, parts: list[Part]) -> torch.Tensor:
+    def _accumulate(self, micro_batch: Any, share: Any, last: bool, parts: list[Part]) -> Tensor:
         """Add one micro-batch's weighted gradients; return its weighted loss."""
         if self._forward:
-            with self.forward_context():
+            with self._forward_context():
                 prediction, target, loss = self.model.forward_loss(micro_batch)
         else:
             prediction, target, loss = self.model.forward_loss(micro_batch)
-        if type(loss) is not torch.Tensor or loss.ndim or not loss.requires_grad:
+        if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
             check_loss(loss)
             _check_on_graph(loss)
         if share is not None:
-            loss = weigh(loss, share)
+            loss = loss * share if type(share) is float and share else weigh(loss, share)
         scaled = loss
         for scale in self._scale:
             scaled = scale(scaled)
@@ -273,16 +292,19 @@ class Update:
         else:
             self._backward(scaled)
         parts.append((prediction, target))
-        detached: torch.Tensor = loss.detach()
-        return detached
+        return loss.detach()
 
     def _shares(self) -> Sequence[Any]:
         """Return each micro-batch's share of the window: a mean adds up by what it divides by."""
         if self.model.loss_reduction() == "sum":
             return [None] * len(self.micro_batches)
-        weight = self._weight or self.model.loss_weight
-        weights = [_exact(weight(micro_batch)) for micro_batch in self.micro_batches]
+        if self._weight is None:
+            weights = mean_divisors(self.model.loss, self.micro_batches, self._sizes)
+        else:
+            weights = [exact(self._weight(micro_batch)) for micro_batch in self.micro_batches]
         total = sum(weights)
+        if type(total) is not Tensor and not total:  # every target is ignored
+            return [0.0] * len(weights)
         return [weight / total for weight in weights]
 
 
@@ -301,11 +323,6 @@ def _clear_gradients(optimizer: Any) -> None:
             parameter.grad = None
 
 
-def _exact(weight: Any) -> Any:
-    """Return a weight that divides without loss: torch's integers would divide in float32."""
-    return weight.to(widest_float(weight.device)) if isinstance(weight, torch.Tensor) else weight
-
-
 def _ran_out(error: Exception) -> bool:
     """Return whether a device has no memory left; a CPU's allocator has no error class of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
@@ -321,7 +338,7 @@ def _checked_stepped(stepped: Any, slot: str) -> bool:
 
 def check_loss(loss: Any) -> None:
     """Refuse a loss that is not one number."""
-    if not isinstance(loss, torch.Tensor):
+    if not isinstance(loss, Tensor):
         raise ParamsError(f"the loss is a {type(loss).__name__}; return a 0-d tensor from forward_loss")
     if loss.ndim != 0:
         raise ParamsError(
@@ -330,7 +347,7 @@ def check_loss(loss: Any) -> None:
         )
 
 
-def _check_on_graph(loss: torch.Tensor) -> None:
+def _check_on_graph(loss: Tensor) -> None:
     if not loss.requires_grad:
         raise ParamsError(
             f"the loss ({loss.dtype}) depends on no parameter that requires grad; return it from "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import zlib
+from collections.abc import Callable
 from io import FileIO
 
 from argus_core.errors import CorruptCheckpointError
 
-__all__ = ["CHUNK", "ChunkSums", "chunk_count", "fill"]
+__all__ = ["CHUNK", "ChunkSums", "chunk_count", "fastest", "fill"]
 
 # Bytes under one checksum.
 CHUNK = 8 * 2**20
@@ -19,6 +21,16 @@ _PART = 2**20
 
 # Where files can only be read at their one position, threads take turns.
 _POSITION = threading.Lock()
+
+
+@functools.cache
+def fastest() -> Callable[[memoryview, int], int]:
+    """Return zlib-ng's CRC-32, which takes a tenth of the time, or zlib's where that is not installed."""
+    try:
+        from zlib_ng.zlib_ng import crc32  # when it is needed, not by who only builds a model
+    except ImportError:
+        return zlib.crc32
+    return crc32
 
 
 def chunk_count(size: int) -> int:
@@ -33,12 +45,13 @@ class ChunkSums:
         self._done: list[int] = []
         self._sum = 0
         self._size = 0
+        self._crc32 = fastest()
 
     def add(self, part: memoryview) -> None:
         """Take the next bytes of the stream."""
         while part:
             taken = part[: CHUNK - self._size]
-            self._sum = zlib.crc32(taken, self._sum)
+            self._sum = self._crc32(taken, self._sum)
             self._size += len(taken)
             if self._size == CHUNK:
                 self._close_chunk()
@@ -68,7 +81,7 @@ def fill(file: FileIO, start: int, view: memoryview, what: str, verify: bool = F
     Raises:
         CorruptCheckpointError: the file ends before.
     """
-    crc = 0
+    crc, crc32 = 0, fastest()
     while view:
         count = _read_at(file, start, view[:_PART])
         if not count:
@@ -76,7 +89,7 @@ def fill(file: FileIO, start: int, view: memoryview, what: str, verify: bool = F
                 f"the file was cut off in {what} while it was read; use another copy"
             )
         if verify:
-            crc = zlib.crc32(view[:count], crc)
+            crc = crc32(view[:count], crc)
         start += count
         view = view[count:]
     return crc

@@ -50,6 +50,9 @@ STORED_AS: dict[str, tuple[str, tuple[int, ...]]] = {
 # The memory formats that come back, and how many dimensions they take.
 MEMORY_FORMATS = {"channels_last": 4, "channels_last_3d": 5}
 
+# A backslash, a drive, or a part that is empty or dots.
+_PATH = re.compile(r"\\|\A[A-Za-z]:|(?:\A|/)\.{0,2}(?:/|\Z)")
+
 MAX_DIMENSIONS = 64
 _LARGEST = 2**63 - 1
 
@@ -73,6 +76,11 @@ class Entry:
     def size(self) -> int:
         """How many bytes it takes."""
         return math.prod(self.stored_shape) * self.alignment
+
+    @property
+    def form(self) -> str:
+        """Its dtype and shape, as messages have them."""
+        return f"{self.dtype}{list(self.shape)}"
 
     @property
     def end(self) -> int:
@@ -102,10 +110,6 @@ def name_problem(name: str) -> str | None:
     if not name.isprintable():
         return "holds characters that do not print"
     # Tools that unpack a file into a folder make paths of names.
-    if (
-        "\\" in name
-        or re.match(r"[A-Za-z]:", name)
-        or any(part in ("", ".", "..") for part in name.split("/"))
-    ):
+    if _PATH.search(name):
         return "could be taken for a path out of a folder"
     return None

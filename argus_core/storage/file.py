@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, near
-from argus_core.storage.header import Header, check_length, parse
+from argus_core.storage.header import Header, check_length, read
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["CheckpointFile", "check_sha256", "read_header", "read_tensors"]
+__all__ = ["MOST_COMPRESSED", "CheckpointFile", "check_sha256", "read_header", "read_tensors"]
+
+# A file may claim so many times what the disk holds of it: it may be compressed, or full of holes.
+MOST_COMPRESSED = 16
 
 
 class CheckpointFile:
@@ -58,6 +61,11 @@ class CheckpointFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def allocated(self) -> int:
+        """How many bytes of it the disk holds: fewer than the file has, if it has holes or is compressed."""
+        return _allocated(self._file)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -82,12 +90,12 @@ class CheckpointFile:
             CheckpointError: there is no tensor of such a name.
             CorruptCheckpointError: a tensor's bytes are not those that were written.
         """
-        from argus_core.storage.reader import read  # needs torch
+        from argus_core.storage.reader import read as read_payload  # needs torch
 
         known = {**self.header.aliases, **{name: name for name in self.header.entries}}
         with self._blamed():
             owners = {name: _owner(name, known) for name in (known if names is None else names)}
-            tensors = read(self._file, self.header, set(owners.values()), device, verify, into or {})
+            tensors = read_payload(self._file, self.header, set(owners.values()), device, verify, into or {})
         return {name: tensors[owner] for name, owner in owners.items()}
 
     @contextmanager
@@ -156,6 +164,12 @@ def _open(path: Path) -> FileIO:
     raise CheckpointError(f"no checkpoint at {path}: it is {what}; give the path of a file")
 
 
+def _allocated(file: FileIO) -> int:
+    status = os.fstat(file.fileno())
+    # Systems that do not count blocks, and file systems that do not, say none.
+    return getattr(status, "st_blocks", 0) * 512 or status.st_size
+
+
 def _near_files(path: Path) -> str:
     try:
         return near(path.name, os.listdir(path.parent))
@@ -164,7 +178,7 @@ def _near_files(path: Path) -> str:
 
 
 def _check_sha256(file: FileIO, expected: str) -> None:
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", expected):
+    if not isinstance(expected, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", expected):
         raise CheckpointError(f"sha256={expected!r} is not 64 hexadecimal digits; give what sha256sum prints")
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(2**20))
@@ -187,7 +201,8 @@ def _read_header(file: FileIO) -> Header:
             f"not an argus checkpoint, or cut off in the header ({size:,} bytes are left); use another copy"
         )
     check_length(length)
-    header = parse(_first_bytes(file, 8 + length))
+    file.seek(0)
+    header = read(file, 8 + length, MOST_COMPRESSED * max(0, _allocated(file) - length))
     if header.file_size != size:
         raise CorruptCheckpointError(_size_problem(header, size))
     return header

@@ -6,28 +6,32 @@ manifest says it must be. Without torch.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, BinaryIO, NoReturn
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
-from argus_core.manifest import canonical, dumps, excess_length, loads, migrate
+from argus_core.manifest import canonical, dumps, loads, migrate
 from argus_core.storage.crc import chunk_count
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
+from argus_core.storage.text import AFTER, BEFORE, HeaderBytes, checksum, escaped, take_text
 
-__all__ = ["Header", "check_length", "parse", "place", "render"]
+__all__ = ["Header", "check_length", "parse", "place", "read", "render"]
 
 # Room for a manifest of 16 MiB, which takes a little more as a JSON string, and for the table of its tensors.
 _MAX_BYTES = 40 * 2**20
 _ALIGNMENT = 8
 
-# What stands before and after the manifest: inside of it, no quotation mark follows a comma unescaped.
-_BEFORE = b'{"__metadata__":{"argus":"'
-_AFTER = b'","argus_crc":"'
 # Bytes beyond which a header of others is not even looked at: it takes a dozen times as much in memory.
 _FOREIGN = 2**20
+
+# Entries of the table that are written, or compared, at a time.
+_AT_ONCE = 1024
 
 _HEX = re.compile(r"[0-9a-f]{8}")
 
@@ -71,11 +75,22 @@ def render(manifest: dict[str, Any], entries: dict[str, Entry], aliases: dict[st
         ParamsError: the manifest is not JSON-able, or too big.
     """
     tensors = {name: _as_json(entry) for name, entry in entries.items()}
-    return _render(dumps({**manifest, "tensors": tensors, "aliases": aliases}), entries)
+    payload = sum(entry.size for entry in entries.values())
+    return _render(dumps({**manifest, "tensors": tensors, "aliases": aliases}, payload), entries)
 
 
-def parse(data: bytes) -> Header:
+def parse(data: bytes, payload: int = 0) -> Header:
+    """Return the header in a file's first bytes, up to the payload; see `read`."""
+    return read(io.BytesIO(data), len(data), payload)
+
+
+def read(file: BinaryIO | io.FileIO, size: int, payload: int) -> Header:
     """Return the header in a file's first bytes, up to the payload, if all of it holds.
+
+    Args:
+        file: at its beginning.
+        size: of the header, its length among it.
+        payload: how many bytes follow it on the disk; the fewer, the less may stand in it.
 
     Raises:
         CheckpointError: it is not the header of an argus checkpoint.
@@ -83,14 +98,19 @@ def parse(data: bytes) -> Header:
         UnsafeCheckpointError: it is what argus_core never writes.
         NewerCheckpointError: a newer argus_core wrote it.
     """
-    check_length(len(data) - 8)
-    text = _manifest_text(data)
-    manifest = migrate(loads(text))
+    check_length(size - 8)
+    source = HeaderBytes(file, size)
+    length = int.from_bytes(source.take(8), "little")
+    start = source.take(len(BEFORE))
+    if start != BEFORE:
+        _refuse_without_manifest(start + source.take(_FOREIGN))
+    crc, manifest = _manifest(source, payload)
+    manifest = migrate(manifest)
     entries = _entries(manifest.get("tensors"))
     aliases = _aliases(manifest.get("aliases"), entries)
-    if not _is_rendered(data, text, entries):
+    if length != size - 8 or not _is_rest(source, _rest(crc, entries)):
         raise CorruptCheckpointError("the header is damaged (it contradicts the manifest); use another copy")
-    return Header(manifest, entries, aliases, payload_start=len(data))
+    return Header(manifest, entries, aliases, payload_start=size)
 
 
 def check_length(length: int) -> None:
@@ -106,59 +126,43 @@ def check_length(length: int) -> None:
 
 
 def _render(text: bytes, entries: dict[str, Entry]) -> bytes:
-    escaped = _escaped(text)
-    rest = _rest(text, entries)
-    length = len(_BEFORE) + len(escaped) + len(rest)
-    padding = -length % _ALIGNMENT
-    return b"".join(((length + padding).to_bytes(8, "little"), _BEFORE, escaped, rest, b" " * padding))
+    parts = [BEFORE, escaped(text), *_rest(checksum(zlib.crc32(text)), entries)]
+    parts.append(b" " * (-sum(map(len, parts)) % _ALIGNMENT))
+    return b"".join((sum(map(len, parts)).to_bytes(8, "little"), *parts))
 
 
-def _is_rendered(data: bytes, text: bytes, entries: dict[str, Entry]) -> bool:
-    """Return whether `_render` gives these bytes, without all of them a second time."""
-    start, end = 8 + len(_BEFORE), data.find(_AFTER)
-    rest = _rest(text, entries)
-    padding = len(data) - end - len(rest)
-    return (
-        int.from_bytes(data[:8], "little") == len(data) - 8
-        and padding == -(end - 8 + len(rest)) % _ALIGNMENT
-        and data.endswith(rest + b" " * padding)
-        and memoryview(data)[start:end] == _escaped(text)
-    )
+def _rest(crc: bytes, entries: dict[str, Entry]) -> Iterator[bytes]:
+    """Yield what follows the manifest in the header, padding aside."""
+    yield AFTER + crc + b'","format":"pt"}'
+    items = iter(entries.items())
+    while some := {name: _as_safetensors(entry) for name, entry in islice(items, _AT_ONCE)}:
+        yield b"," + canonical(some)[1:-1]
+    yield b"}"
 
 
-def _escaped(text: bytes) -> bytes:
-    """Return canonical JSON as it stands in a JSON string: it is ASCII without control characters."""
-    return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+def _manifest(source: HeaderBytes, payload: int) -> tuple[bytes, dict[str, Any]]:
+    """Return the manifest's checksum and the manifest, whose text is gone then."""
+    manifest = loads(take_text(source), payload)
+    after = source.take(len(AFTER) + 8)
+    source.give_back(after)
+    return after[len(AFTER) :], manifest
 
 
-def _rest(text: bytes, entries: dict[str, Entry]) -> bytes:
-    """Return what follows the manifest in the header, padding aside."""
-    tensors = canonical({name: _as_safetensors(entry) for name, entry in entries.items()})
-    metadata = _AFTER + _hex(zlib.crc32(text)).encode("ascii") + b'","format":"pt"}'
-    return metadata + (b"}" if tensors == b"{}" else b"," + tensors[1:])
+def _is_rest(source: HeaderBytes, parts: Iterable[bytes]) -> bool:
+    """Return whether these bytes, and the padding that they need, are all that is left."""
+    if not all(source.take(len(part)) == part for part in parts):
+        return False
+    expected = -source.taken % _ALIGNMENT
+    return source.left == expected and source.take(expected) == b" " * expected
 
 
-def _manifest_text(data: bytes) -> bytes:
-    """Return the manifest's JSON out of the header's, which may hold anything else."""
-    start, end = 8 + len(_BEFORE), data.find(_AFTER)
-    if not data.startswith(_BEFORE, 8) or end < start:
-        if _is_foreign(data):
-            raise CheckpointError(
-                "not an argus checkpoint: a safetensors file without a manifest; read it with "
-                "safetensors.torch.load_file"
-            )
-        raise CorruptCheckpointError("the header is damaged (it holds no manifest); use another copy")
-    # Canonical JSON leaves these two to be escaped. The length counts before anything is copied.
-    length = end - start - data.count(b'\\"', start, end) - data.count(b"\\\\", start, end)
-    if why := excess_length(length):
-        raise UnsafeCheckpointError(f"the manifest {why}; do not trust this file")
-    text = data[start:end].replace(b'\\"', b'"').replace(b"\\\\", b"\\")
-    checksum = data[end + len(_AFTER) : end + len(_AFTER) + 8]
-    if checksum != _hex(zlib.crc32(text)).encode("ascii") or not text.isascii():
-        raise CorruptCheckpointError(
-            "the header is damaged (the manifest's checksum is wrong); use another copy"
+def _refuse_without_manifest(data: bytes) -> NoReturn:
+    if _is_foreign(data):
+        raise CheckpointError(
+            "not an argus checkpoint: a safetensors file without a manifest; read it with "
+            "safetensors.torch.load_file"
         )
-    return text
+    raise CorruptCheckpointError("the header is damaged (it holds no manifest); use another copy")
 
 
 def _is_foreign(data: bytes) -> bool:
@@ -166,7 +170,7 @@ def _is_foreign(data: bytes) -> bool:
     if b'"argus":' in data or b'"argus_crc":' in data or len(data) > _FOREIGN:
         return False
     try:
-        return isinstance(json.loads(data[8:]), dict)
+        return isinstance(json.loads(data), dict)
     except (ValueError, RecursionError):
         return False
 

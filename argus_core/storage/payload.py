@@ -16,7 +16,7 @@ from argus_core.storage import linux
 from argus_core.storage.crc import CHUNK
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 
-__all__ = ["entry_of", "pieces", "restore", "room", "stored_once", "view"]
+__all__ = ["entry_of", "outline", "pieces", "restore", "room", "stored_once", "view"]
 
 # Integers of each width: every dtype of that width can be seen as one, and all devices can copy them.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -97,11 +97,20 @@ def _takes(tensor: Tensor, entry: Entry) -> bool:
 
 
 def _empty(entry: Entry) -> Tensor:
-    dtype = vars(torch).get(entry.dtype)
-    if dtype is None:
-        raise CheckpointError(f"torch {torch.__version__} has no dtype {entry.dtype!r}; upgrade torch")
     # Explicitly: a caller may have chosen another device, or meta, for what it builds.
-    return torch.empty(entry.shape, dtype=dtype, device="cpu")
+    return torch.empty(entry.shape, dtype=_dtype(entry), device="cpu")
+
+
+def _dtype(entry: Entry) -> torch.dtype:
+    dtype = vars(torch).get(entry.dtype)
+    if not isinstance(dtype, torch.dtype):
+        raise CheckpointError(f"torch {torch.__version__} has no dtype {entry.dtype!r}; upgrade torch")
+    return dtype
+
+
+def outline(entry: Entry) -> Tensor:
+    """Return a CPU tensor of an entry's dtype and shape that has one number in memory."""
+    return torch.empty_strided(entry.shape, (0,) * len(entry.shape), dtype=_dtype(entry), device="cpu")
 
 
 def restore(tensor: Tensor, entry: Entry, device: torch.device | str) -> Tensor:

@@ -48,6 +48,8 @@ def read(
     Raises:
         CorruptCheckpointError: a tensor's bytes are not those that were written.
     """
+    if not names:
+        return {}
     with ThreadPoolExecutor(_THREADS, "argus-read") as pool:
         wanted = [(name, entry) for name, entry in header.entries.items() if name in names]
         # The longest first, so that no thread begins with one when the others have come to the end.

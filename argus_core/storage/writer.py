@@ -37,7 +37,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
     kept, aliases = payload.stored_once(tensors)
     entries = header.place({name: _blank(payload.entry_of(tensor)) for name, tensor in kept.items()})
     blank = header.render(manifest, entries, aliases)
-    _check_readable(blank)
+    _check_readable(blank, sum(entry.size for entry in entries.values()))
     with replacement(path) as file:
         with Stream(file) as stream:
             stream.put(blank)
@@ -63,10 +63,10 @@ def _blank(entry: Entry) -> Entry:
     return replace(entry, crcs=(0,) * chunk_count(entry.size))
 
 
-def _check_readable(data: bytes) -> None:
+def _check_readable(data: bytes, payload: int) -> None:
     """Refuse to write what could not be read."""
     try:
-        header.parse(data)
+        header.parse(data, payload)
     except CheckpointError as error:
         raise ParamsError(f"this could be written but not read again: {error}") from error
 

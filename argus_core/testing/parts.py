@@ -11,6 +11,7 @@ from argus_core.build import call_factory
 from argus_core.components import Component, Factory
 from argus_core.distributions import normalised, version_of
 from argus_core.errors import ConfigError, UnknownNameError
+from argus_core.examination.declarations import misspelled_groups
 from argus_core.registry import active
 
 if sys.version_info >= (3, 11):
@@ -18,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["ComponentUnderTest", "distribution_of", "parts_of"]
+__all__ = ["ComponentUnderTest", "distribution_of", "parts_of", "wrong_declarations"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ def parts_of(distribution: str) -> list[ComponentUnderTest]:
         )
     found = [each for each in active().components() if each.provider == name]
     if not found:
+        wrong = wrong_declarations(name, version)
+        if wrong:
+            raise UnknownNameError(
+                f"{name} {version} declares no parts that can be found: {', '.join(wrong)}; correct that in "
+                "its pyproject.toml and install it again"
+            )
         raise UnknownNameError(
             f"{name} {version} declares no parts; declare some as entry points, "
             '[project.entry-points."argus_core.nn_module"], and install it again, which is needed after '
@@ -77,6 +84,12 @@ def parts_of(distribution: str) -> list[ComponentUnderTest]:
             "change to them"
         )
     return [ComponentUnderTest(each) for each in found]
+
+
+def wrong_declarations(provider: str, version: str) -> list[str]:
+    """Return what is wrong with the entry points that a distribution declares, by its normalised name."""
+    left_out = [each.reason for each in active().index.problems if each.origin == f"{provider} {version}"]
+    return [*left_out, *(f"{each.subject}: {each.problem}" for each in misspelled_groups(provider))]
 
 
 def distribution_of(file: Path) -> str:

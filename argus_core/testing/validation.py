@@ -8,10 +8,9 @@ from typing import Any
 
 from argus_core.components import Component, check_kind
 from argus_core.errors import UnknownNameError
-from argus_core.registry import active
 from argus_core.testing.contract import Result
 from argus_core.testing.fresh_process import stream_from_fresh_process
-from argus_core.testing.parts import parts_of
+from argus_core.testing.parts import parts_of, wrong_declarations
 
 __all__ = ["PartReport", "validate"]
 
@@ -71,8 +70,7 @@ def validate(
             "of "
             f"{', '.join(dict.fromkeys(part.kind for part in parts))}"
         )
-    origin = f"{provider} {version}"
-    problems = [each.reason for each in active().index.problems if each.origin == origin]
+    problems = wrong_declarations(provider, version)
     return provider, version, problems, (_report(part, time_limit) for part in chosen)
 
 

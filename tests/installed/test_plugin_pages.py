@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pages
 import pytest
 
 PAGES = sorted((pages.DOCS / "plugins").glob("*.md"))
+OPERATORS = pages.ROOT / "plugins/torchvision_operators"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torchvision_imports() -> Iterator[None]:
+    """Declare what a torchvision for CUDA misses beside a torch for CPUs; torchmetrics imports it, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(OPERATORS)
+        importlib.import_module("torchvision_operators").declare_missing_operators()
+        yield
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -9,7 +9,7 @@ from argus_core.cli.examples import examples
 
 __all__ = ["command"]
 
-_COMMANDS = ("list", "why", "validate")
+_COMMANDS = ("list", "why", "doctor", "validate")
 
 
 @click.group(
@@ -20,6 +20,7 @@ _COMMANDS = ("list", "why", "validate")
     epilog=examples(
         "argus plugins list",
         "argus plugins why cnn",
+        "argus plugins doctor",
         "argus plugins validate argus-example",
         "argus plugins COMMAND --help",
     ),

@@ -12,7 +12,7 @@ from typing import Any
 
 from argus_core.callbacks import on_event
 from argus_core.encoding import encode
-from argus_core.events import handlers
+from argus_core.events import Audience
 from argus_core.testing.comparison import difference
 from argus_core.testing.contract import Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process
@@ -53,7 +53,7 @@ class CallbackContract(Contract):
     def listen_to_events_that_there_are(self) -> None:
         with _empty_folder():
             callback = self.make()
-            listening = handlers([callback])
+            listening = Audience([callback]).handlers
         expect(
             any(listening.values()),
             lambda: (

@@ -108,7 +108,11 @@ class MetricContract(Contract):
         self.value = self._value([self._whole()])
 
     def give_a_number(self) -> None:
-        expect(type(self.value) is float, f"compute() returned {self.value!r}; return a float")
+        values = self.value.values() if isinstance(self.value, Mapping) else [self.value]
+        expect(
+            all(type(value) is float for value in values),
+            lambda: f"compute() returned {self.value!r}; return a float, or a dict of floats by name",
+        )
 
     def be_the_same_in_any_batches(self) -> None:
         for cuts in _cuts(len(self.batch[1])):
@@ -116,9 +120,9 @@ class MetricContract(Contract):
             problem = difference(found, self.value, _TOLERANCE, "the value")
             expect(
                 problem is None,
-                f"of batches of {', '.join(map(str, cuts))} samples it is {found:.7g} where one batch of "
+                f"of batches of {', '.join(map(str, cuts))} samples it is {found} where one batch of "
                 "all gives "
-                f"{self.value:.7g}; add up sums and counts in update(), and divide in compute()",
+                f"{self.value}; add up sums and counts in update(), and divide in compute()",
             )
 
     def begin_anew_after_a_reset(self) -> None:
@@ -183,8 +187,10 @@ class MetricContract(Contract):
         with predictable():
             model, batches = self._probe()
             found = model.validate(batches, metrics=[self.spec])
-        name = f"val_{self.make().name}"
-        expect(name in found, f"a validation gave {sorted(found)} in place of {name!r}; keep its name")
+        metric = self.make()
+        named = [*self.value] if isinstance(self.value, Mapping) else [metric.name]
+        missing = [name for name in named if not any(key.endswith(name) for key in found)]
+        expect(not missing, f"a validation gave {sorted(found)}, without {missing}; keep its names")
 
     def be_computed_in_a_fresh_process(self) -> None:
         with predictable():

@@ -1,0 +1,142 @@
+"""``argus plugins doctor``: what is wrong with the plugins, or missing for a checkpoint, with the fixes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from argus_core.cli.examples import examples
+from argus_core.cli.table import print_table
+from argus_core.discovery import read_index
+from argus_core.distributions import normalised, version_of
+from argus_core.errors import near
+from argus_core.pins import NO_PINS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from argus_core.examination.fault import Fault
+    from argus_core.examination.isolation import Outcome
+
+__all__ = ["command"]
+
+_SHOWN = 3
+_DEFAULT = click.core.ParameterSource.DEFAULT
+
+
+@click.command(
+    "doctor",
+    epilog=examples(
+        "argus plugins doctor",
+        "argus plugins doctor --provider medseg --timeout 10",
+        "argus plugins doctor runs/digits/checkpoints/best.safetensors",
+    ),
+)
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Look at this one; repeatable.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 86400),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a component may take to import.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(
+    ctx: click.Context, checkpoint: Path | None, providers: tuple[str, ...], timeout: int, as_json: bool
+) -> None:
+    """Find what is wrong with the plugins.
+
+    Every component is loaded, in other processes, so this runs the plugins' code. With CHECKPOINT, nothing
+    is: say what that file needs, and what is missing or drifted. The exit status is 0 if all is well and 1
+    if something is wrong.
+    """
+    if checkpoint is not None and (providers or ctx.get_parameter_source("timeout") is not _DEFAULT):
+        ctx.fail("--provider and --timeout are for plugins, not for a checkpoint")
+    if checkpoint is not None:
+        is_well = _examine_checkpoint(checkpoint, as_json)
+    else:
+        is_well = _examine(_known(ctx, providers), timeout, as_json)
+    if not is_well:
+        ctx.exit(1)
+
+
+def _known(ctx: click.Context, providers: tuple[str, ...]) -> set[str]:
+    chosen = set(map(normalised, providers))
+    for provider in chosen:
+        if version_of(provider) is None:
+            plugins = {component.provider for component in read_index(NO_PINS).components}
+            hint = near(provider, filter(None, plugins))
+            ctx.fail(f"the package {provider!r} is not installed{hint or ' (see: argus plugins list)'}")
+    return chosen
+
+
+def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
+    # Here for its imports: whoever asks for help needs no subprocess, no email and no threads.
+    from argus_core.examination.installation import Report, examine
+
+    report: Report = examine(providers, timeout, on_outcome=_show_progress)
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)
+    if as_json:
+        record = {**report._asdict(), "faults": [fault._asdict() for fault in report.faults]}
+        click.echo(json.dumps(record, indent=2))
+        return not report.faults
+    for origins, faults in groupby(report.faults, key=lambda fault: fault.providers):
+        click.echo(" and ".join(origins) or "this project")
+        for (problem, fix), alike in _alike(faults).items():
+            click.echo(f"  {_listed(alike)}: {problem}\n    fix: {fix}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    loaded = f"{report.components} components of {report.providers} providers loaded"
+    click.echo(f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}; {loaded}")
+    return not report.faults
+
+
+def _alike(faults: Iterable[Fault]) -> dict[tuple[str, str], list[str]]:
+    """Return subjects by problem and fix: one package that does not import may break hundreds."""
+    subjects: dict[tuple[str, str], list[str]] = {}
+    for fault in faults:
+        subjects.setdefault((fault.problem, fault.fix), []).append(fault.subject)
+    return subjects
+
+
+def _listed(subjects: list[str]) -> str:
+    more = f" and {len(subjects) - _SHOWN} more" if len(subjects) > _SHOWN else ""
+    return ", ".join(subjects[:_SHOWN]) + more
+
+
+def _show_progress(outcome: Outcome) -> None:
+    if sys.stderr.isatty():  # on one line: importing what plugins are built on can take a while
+        click.echo(f"\r\x1b[K{outcome.component.qualified_name!r} was loaded"[:79], nl=False, err=True)
+
+
+def _examine_checkpoint(path: Path, as_json: bool) -> bool:
+    from argus_core.examination.checkpoint import examine_checkpoint
+
+    report = examine_checkpoint(path)
+    faults = [need for need in report.needs if need.state != "found"]
+    if as_json:
+        needs = [need._asdict() for need in report.needs]
+        versions = {name: {"saved": saved, "here": here} for name, (saved, here) in report.versions.items()}
+        click.echo(
+            json.dumps(
+                {"file": str(path), "versions": versions, "needs": needs, "advice": report.advice}, indent=2
+            )
+        )
+        return not faults
+    rows = [(need.kind, need.name, need.saved, need.here, need.state) for need in report.needs]
+    rows += [("version", name, *both, "") for name, both in report.versions.items()]
+    print_table(("kind", "name", "saved with", "here", "state"), rows)
+    for need in faults:
+        click.echo(f"\n{need.kind} {need.name!r} {need.problem}\n  fix: {need.fix}")
+    if report.advice:
+        click.echo(f"\n{report.advice}")
+    return not faults

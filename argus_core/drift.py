@@ -1,0 +1,167 @@
+"""What of a run is another than when its checkpoint was written, and what that means for going on."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from argus_core.components import BUILTIN
+from argus_core.distributions import version_of
+from argus_core.errors import StateMismatchError
+from argus_core.events import named
+from argus_core.lr_scheduler import LRSchedule
+
+if TYPE_CHECKING:
+    from argus_core.engine import Engine
+    from argus_core.model import Model
+
+__all__ = ["OptimizerDrift", "ScheduleDrift", "param_differences", "version_differences"]
+
+# What the state of an optimizer of torch must hold once an option is on: without it the update would fail.
+_NEEDED = {
+    "amsgrad": ("max_exp_avg_sq", ("Adam", "AdamW")),
+    "centered": ("grad_avg", ("RMSprop",)),
+    "momentum": ("momentum_buffer", ("RMSprop",)),
+}
+
+
+class OptimizerDrift:
+    """The optimizer's options that have changed since a checkpoint was written.
+
+    Args:
+        before: the params then.
+        model: as it was built, before its optimizer takes any state.
+    """
+
+    def __init__(self, before: Mapping[str, Any], model: Model) -> None:
+        was, now = _options(before.get("optimizer")), _options(model.params.get("optimizer"))
+        self.names = [name for name in {**was, **now} if repr(was.get(name)) != repr(now.get(name))]
+        self._was = was
+        # One that is no longer given has its default again, which the optimizer itself knows.
+        self._groups = [
+            {name: group[name] for name in self.names if name in group}
+            for group in model.optimizer.param_groups
+        ]
+        for group, fresh in zip(model.optimizer.param_groups, self._groups, strict=True):
+            if "lr" in fresh:  # a schedule may have set another already
+                fresh["lr"] = group.get("initial_lr", group["lr"])
+
+    def apply(self, optimizer: Any, schedules: list[LRSchedule]) -> list[float]:
+        """Let the new options hold in an optimizer that has its old state back.
+
+        A learning rate is where schedules begin, so those that are on go on with all rates scaled.
+
+        Returns:
+            What the schedules are to be scaled by, for each parameter group.
+
+        Raises:
+            StateMismatchError: the optimizer cannot go on with them.
+        """
+        self._check(optimizer)
+        pairs = list(zip(optimizer.param_groups, self._groups, strict=True))
+        for group, fresh in pairs:
+            group.update({name: value for name, value in fresh.items() if name != "lr" or not schedules})
+        if "lr" not in self.names or not schedules or _without_effect(schedules):
+            return [1.0] * len(pairs)
+        ratios = [_ratio(group, fresh["lr"]) for group, fresh in pairs]
+        for (group, _), ratio in zip(pairs, ratios, strict=True):
+            for name in {"lr", "initial_lr"} & group.keys():
+                group[name] = group[name] * ratio
+        return ratios
+
+    def meaning(self, schedules: list[LRSchedule]) -> str:
+        """Return what the change means, for the sentence that tells of it."""
+        owner = _without_effect(schedules)
+        if "lr" not in self.names or not schedules:
+            return "which holds from here on"
+        others = "" if self.names == ["lr"] else "which holds from here on, but for "
+        if owner:
+            return f"{others or 'where '}lr has no effect: {owner.name} sets the rate by its own options"
+        return f"{others or 'where '}lr scales what is left of the schedule"
+
+    def _check(self, optimizer: Any) -> None:
+        kind = type(optimizer).__name__
+        for name in self.names:
+            slot, kinds = _NEEDED.get(name, ("", ()))
+            is_on = any(fresh.get(name) for fresh in self._groups)
+            if kind in kinds and is_on and any(slot not in slots for slots in optimizer.state.values()):
+                raise StateMismatchError(
+                    f"the run trained {kind} with {name}={self._was.get(name)!r}, and its state lacks the "
+                    f"{slot!r} that {name} needs; leave {name} as it was, or take the weights with "
+                    "load_model and train anew"
+                )
+
+
+class ScheduleDrift:
+    """The learning-rate schedules of a run, beside those that a checkpoint has the state of.
+
+    Args:
+        engine: whose callbacks are the schedules.
+        stored: the callbacks' states.
+    """
+
+    def __init__(self, engine: Engine, stored: Mapping[str, Any]) -> None:
+        self._now = {name: each for name, each in named(engine.callbacks) if isinstance(each, LRSchedule)}
+        self._stored = {
+            name: state
+            for name, state in stored.items()
+            if {"scheduler", "stepped"} <= state.keys() and not name.startswith("val/")
+        }
+
+    @property
+    def going_on(self) -> list[LRSchedule]:
+        """The schedules that have had a part of their curve."""
+        return [schedule for name, schedule in self._now.items() if name in self._stored]
+
+    @property
+    def new(self) -> list[LRSchedule]:
+        """The schedules that begin."""
+        return [schedule for name, schedule in self._now.items() if name not in self._stored]
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._stored:
+            if name in self._now:
+                yield from self._now[name].changes(self._stored[name])
+            else:
+                yield f"lr_scheduler {name!r} is no more, so the learning rate stays where it was"
+        for schedule in self.new:
+            yield f"lr_scheduler {schedule.name!r} is new and begins from the present learning rate"
+
+
+def param_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, old and new value of the params that have changed, but for the device."""
+    for name in dict.fromkeys([*before, *now]):
+        if name != "device" and repr(before.get(name)) != repr(now.get(name)):
+            yield name, before.get(name), now.get(name)
+
+
+def version_differences(before: Mapping[str, Any]) -> Iterator[tuple[str, Any, str | None]]:
+    """Yield name, old and new version of what wrote a checkpoint, where it is another now."""
+    now = {"argus": version_of(BUILTIN), "torch": str(torch.__version__), "python": platform.python_version()}
+    for name, version in now.items():
+        if name in before and before[name] != version:
+            yield name, before[name], version
+
+
+def _options(spec: Any) -> Mapping[str, Any]:
+    if isinstance(spec, tuple | list) and len(spec) == 2:
+        spec = spec[1]
+    return spec if isinstance(spec, Mapping) else {}
+
+
+def _without_effect(schedules: list[LRSchedule]) -> LRSchedule | None:
+    """Return the schedule beside which the optimizer's learning rate plays no part, if there is one."""
+    return next((schedule for schedule in schedules if schedule.sets_own_rates()), None)
+
+
+def _ratio(group: Mapping[str, Any], lr: Any) -> float:
+    before, now = float(group.get("initial_lr", group["lr"])), float(lr)
+    if before == 0:
+        raise StateMismatchError(
+            f"the schedule began from a learning rate of 0, which cannot be scaled to {now!r}; leave lr as "
+            "it was, or take the weights with load_model and train anew"
+        )
+    return now / before

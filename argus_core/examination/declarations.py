@@ -1,0 +1,161 @@
+"""What metadata alone tells: groups with a typo, names that cannot be, copies, ambiguous names, pins."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+from argus_core import diagnosis
+from argus_core.components import KINDS, Component
+from argus_core.discovery import GROUP, REMOVED, Index, left_out
+from argus_core.distributions import Entry, Installed, Metadata, Problem, all_metadata, installed
+from argus_core.errors import near
+from argus_core.examination.fault import Fault, split_message
+
+__all__ = ["ambiguous_names", "copies", "correct_entry_point", "declarations", "misspelled_groups", "pins"]
+
+_GROUPS = (*(GROUP + kind for kind in KINDS), REMOVED)
+_ALIKE = 0.75
+
+
+def declarations(path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the faults of entry points as they are declared, the readable ones and the others."""
+    for item in installed(GROUP, path):
+        if isinstance(item, Problem):
+            fix = f"reinstall it, or delete what is left of it in {item.origin}"
+            yield Fault("metadata", (item.origin,), "metadata", item.reason, fix)
+        else:
+            yield from _declarations(item)
+    yield from misspelled_groups(path=path)
+
+
+def misspelled_groups(provider: str | None = None, path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the groups, of one distribution or of all, that nothing reads and that are nearly one of ours."""
+    for item in installed("", path):
+        if isinstance(item, Installed) and provider in (None, item.name):
+            yield from _misspelled_groups(item)
+
+
+def correct_entry_point(provider: str, change: str) -> str:
+    """Return the fix of an entry point, for whoever wrote it and for everybody else."""
+    return (
+        f"{change} in the pyproject.toml of {provider} and install it again; "
+        f"if it is not yours, upgrade or uninstall {provider}"
+    )
+
+
+def _declarations(distribution: Installed) -> Iterator[Fault]:
+    origin = (f"{distribution.name} {distribution.version}",)
+    skipped = dict(left_out(distribution))
+    for entry, reason in skipped.items():
+        fix = correct_entry_point(distribution.name, _change(entry))
+        yield Fault("declaration", origin, _subject(entry), reason, fix)
+    for entry in distribution.entries:
+        plain = unicodedata.normalize("NFKC", entry.name)
+        if entry not in skipped and (plain != entry.name or not entry.name.isprintable()):
+            problem = f"its name {entry.name!a} has characters that are invisible or look like others"
+            fix = correct_entry_point(distribution.name, "write the name in plain letters")
+            yield Fault("declaration", origin, _subject(entry), problem, fix)
+
+
+def _change(entry: Entry) -> str:
+    meant = _meant_group(entry.group)
+    if entry.group in _GROUPS:
+        return "correct the entry point"
+    if meant:
+        return f"write its group as {meant!r}"
+    return f"put it into a group {GROUP}<kind>, <kind> being one of {', '.join(KINDS)},"
+
+
+def _misspelled_groups(distribution: Installed) -> Iterator[Fault]:
+    for group in dict.fromkeys(entry.group for entry in distribution.entries):
+        meant = None if group.startswith(GROUP) else _meant_group(group)
+        if meant:
+            origin = f"{distribution.name} {distribution.version}"
+            fix = correct_entry_point(distribution.name, f'write it as [project.entry-points."{meant}"]')
+            problem = f"nothing reads it; did you mean {meant!r}?"
+            yield Fault("group", (origin,), f"entry point group {group!r}", problem, fix)
+
+
+def _meant_group(group: str) -> str | None:
+    """Return the group that a name is nearly, or None where it is likely another project's."""
+    head, _, tail = re.sub(r"[.:/]+", ".", group.casefold()).rpartition(".")
+    plain_head = re.sub(r"[^a-z0-9]+", "_", head)
+    kinds = difflib.get_close_matches(tail, (*KINDS, "removed"), n=1, cutoff=_ALIKE)
+    alike = difflib.SequenceMatcher(None, plain_head, "argus_core").ratio() >= _ALIKE
+    if kinds and (alike or plain_head in ("argus", "argus_torch")):
+        return GROUP + kinds[0]
+    plain = re.sub(r"[^a-z0-9]+", "_", group.casefold())
+    if plain in ("argus_core", "arguscore", "argus_torch"):
+        return f"{GROUP}<kind>"
+    without_dot = {re.sub(r"[^a-z0-9]+", "_", each): each for each in _GROUPS}
+    close = difflib.get_close_matches(plain, without_dot, n=1, cutoff=0.9)
+    return without_dot[close[0]] if close else None
+
+
+def _subject(entry: Entry) -> str:
+    return f"entry point {entry.name!r} of group {entry.group!r}"
+
+
+def copies(path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the plugins of which several versions are installed."""
+    found: dict[str, dict[str, Metadata]] = {}
+    for metadata in all_metadata(path):
+        found.setdefault(metadata.key, {}).setdefault(os.path.realpath(metadata.origin), metadata)
+    for of_one in found.values():
+        if len(of_one) > 1:
+            yield from _copies(tuple(of_one.values()))
+
+
+def _copies(of_one: Sequence[Metadata]) -> Iterator[Fault]:
+    try:
+        if not any(entry for metadata in of_one for entry in metadata.entries(GROUP)):
+            return
+        headers = [metadata.header for metadata in of_one]
+    except ValueError:
+        return  # unreadable, which is told elsewhere
+    (name, version), *_ = headers
+    if len({version for _, version in headers}) > 1:
+        where = " and ".join(
+            f"{other} in {each.origin}" for each, (_, other) in zip(of_one, headers, strict=True)
+        )
+        hidden = " and ".join(each.origin for each in of_one[1:])
+        fix = f"delete {hidden}, or pip uninstall {name} until nothing is left and install it once"
+        yield Fault("copies", (f"{name} {version}",), name, f"is installed as {where}; the first counts", fix)
+
+
+def ambiguous_names(components: Iterable[Component], index: Index) -> Iterator[Fault]:
+    """Yield the short names that several providers have, with no pin between them."""
+    rivals: dict[tuple[str, str], list[Component]] = {}
+    for component in components:
+        if not component.blocked_by:
+            rivals.setdefault((component.kind, component.name), []).append(component)
+    for (kind, name), unsorted in rivals.items():
+        having = sorted(unsorted, key=lambda each: each.origin)
+        if len(having) > 1 and (kind, name) not in index.pins.providers:
+            _, fix = split_message(str(diagnosis.ambiguous(having)))
+            origins = tuple(component.origin for component in having)
+            problem = f"is provided by {' and '.join(origins)}, and no pin chooses one"
+            yield Fault("ambiguous", origins, f"{kind} {name!r}", problem, fix)
+
+
+def pins(index: Index) -> Iterator[Fault]:
+    """Yield the pins that lead nowhere."""
+    for (kind, name), provider in index.pins.providers.items():
+        having = [each for each in index.components if (each.kind, each.name) == (kind, name)]
+        pinned = [each for each in having if each.provider == provider]
+        subject = f"pin of {kind} {name!r} in {index.pins.path}"
+        if not pinned:
+            message = str(diagnosis.wrong_pin(kind, name, index.pins, having))
+            problem = message.rpartition(", which ")[2]
+            problem, fix = split_message(problem)
+            known = sorted({each.name for each in index.components if each.kind == kind})
+            hint = "" if having else near(name, known)
+            yield Fault("pin", (), subject, f"leads to {provider!r}, which {problem}{hint}", fix)
+        elif pinned[0].blocked_by:
+            variable = pinned[0].blocked_by
+            problem = f"leads to {provider!r}, which is switched off by {variable}"
+            yield Fault("pin", (), subject, problem, f"remove the pin, or change {variable}")

@@ -1,0 +1,104 @@
+"""Whether a stored state has the form of what it shall be put into; asked before its tensors are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from argus_core.errors import StateMismatchError
+
+__all__ = ["ADVICE", "check_module_forms", "check_slots", "form_of"]
+
+ADVICE = "build it with the parameters it was saved with, or give change_state_dict_func"
+"""The next action where a module's state does not fit."""
+
+_SHOWN = 5
+
+
+def form_of(value: object) -> str:
+    """Return dtype and shape of a tensor, as messages have them, or the type of anything else."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+
+
+def check_module_forms(module: nn.Module, forms: Mapping[str, str], what: str) -> None:
+    """Check that a state whose values have these forms fits a module.
+
+    Raises:
+        StateMismatchError: names, shapes or dtypes differ; says which.
+    """
+    problems = list(_differences(module.state_dict(), forms))
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
+        shown = "; ".join(problems[:_SHOWN]) + more
+        raise StateMismatchError(f"the stored state does not fit {what}: {shown}; {ADVICE}")
+
+
+def _differences(built: Mapping[str, Any], stored: Mapping[str, str]) -> Iterator[str]:
+    yield from (f"{name!r} is missing from the file" for name in built if name not in stored)
+    yield from (f"{name!r} is not in what was built" for name in stored if name not in built)
+    for name, ours in built.items():
+        if name in stored and _is_fixed(name, ours) and form_of(ours) != stored[name]:
+            yield f"{name!r} is {stored[name]} in the file and {form_of(ours)} in what was built"
+
+
+def _is_fixed(name: str, built: Any) -> bool:
+    """Return whether what was built decides the form, as for all tensors but a few."""
+    is_lazy = hasattr(built, "materialize")  # takes its form from what is loaded
+    is_extra = name.rpartition(".")[2] == "_extra_state"  # the module's own business, of any size and type
+    return isinstance(built, Tensor) and not is_lazy and not is_extra
+
+
+def check_slots(
+    optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Check that stored slots have the shapes that one of torch's own optimizers gives them.
+
+    torch itself takes slots of any shape, and fails at the next update. What the slots of others look like
+    is their business.
+
+    Args:
+        optimizer: what was built.
+        parameters: its parameters by name.
+        state: the stored slots by parameter and slot.
+
+    Raises:
+        StateMismatchError: a slot cannot be one of its parameter.
+    """
+    if not type(optimizer).__module__.startswith("torch.optim."):
+        return
+    together = sum(parameter.numel() for parameter in parameters.values())
+    whole = isinstance(optimizer, torch.optim.LBFGS)  # keeps all parameters' numbers side by side
+    for name, slots in state.items():
+        for slot, value in slots.items():
+            for tensor in _tensors(value):
+                fits = tensor.numel() <= together if whole else _is_slot(tensor, parameters[name])
+                if not fits:
+                    raise StateMismatchError(
+                        f"the stored optimizer state does not fit {type(optimizer).__name__}: {slot!r} of "
+                        f"{name!r} is {form_of(tensor)} and the parameter {form_of(parameters[name])}; "
+                        "load with optimizer=None"
+                    )
+
+
+def _is_slot(tensor: Tensor, parameter: Tensor) -> bool:
+    """Return whether a tensor has one number, or the parameter's shape, or that with lengths reduced to 1."""
+    return tensor.numel() <= 1 or (
+        tensor.dim() == parameter.dim()
+        and all(
+            length in (1, expected) for length, expected in zip(tensor.shape, parameter.shape, strict=True)
+        )
+    )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)

@@ -1,0 +1,51 @@
+"""The sections of a manifest: whether they are as argus_core writes them, checksums or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from argus_core.errors import UnsafeCheckpointError
+from argus_core.records import records_of
+
+__all__ = ["check_sections", "is_named_state", "malformed"]
+
+
+def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
+    """Refuse a manifest whose checksums are right and whose contents no argus_core wrote."""
+    sections = {"model": dict, "params": dict, "components": dict, "extra": dict}
+    for section, sort in sections.items():
+        if not isinstance(manifest.get(section), sort):
+            raise malformed(path, section)
+    if records_of(manifest) is None:
+        raise malformed(path, "components")
+    if not isinstance(manifest.get("step_state", {}), dict):
+        raise malformed(path, "step_state")
+    if manifest.get("optimizer") is not None and not _is_optimizer(manifest["optimizer"]):
+        raise malformed(path, "optimizer")
+
+
+def malformed(path: Path, section: str) -> UnsafeCheckpointError:
+    """Return the error for a section that no argus_core wrote."""
+    return UnsafeCheckpointError(
+        f"{path}: the manifest's {section!r} is not as argus_core writes it; do not trust this file"
+    )
+
+
+def _is_optimizer(optimizer: Any) -> bool:
+    return isinstance(optimizer, dict) and set(optimizer) == {"state", "param_groups"}
+
+
+def is_named_state(optimizer: Mapping[str, Any]) -> bool:
+    """Return whether an optimizer's state has the form that `state.name_optimizer_state` gives it."""
+    state, groups = optimizer["state"], optimizer["param_groups"]
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return False
+    lists = [group.get("params") for group in groups]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        return False
+    known = {name for names in lists for name in names}
+    return isinstance(state, dict) and all(
+        name in known and isinstance(slots, dict) for name, slots in state.items()
+    )

@@ -1,0 +1,33 @@
+"""The interface of pytorch-argus 1.1 on top of argus_core: scripts written for it run unchanged."""
+
+from __future__ import annotations
+
+from argus_core.distributions import version_of
+
+__all__ = [
+    "Model",
+    "callbacks",
+    "engine",
+    "load_model",
+    "loss",
+    "metrics",
+    "model",
+    "optimizer",
+    "types",
+    "utils",
+]
+
+__version__ = "1.1.0"
+"""The version of pytorch-argus whose interface this is; ``argus list`` and pip show the package's own."""
+
+_other = version_of("pytorch-argus")
+if _other is not None:
+    raise ImportError(
+        f"pytorch-argus {_other} is installed beside argus-compat, and both bring an import package named "
+        "argus, whose files may be mixed by now; keep one of them. To run on argus_core: "
+        "pip uninstall -y pytorch-argus argus-compat && pip install argus-compat. To stay with the other: "
+        "pip uninstall -y pytorch-argus argus-compat && pip install pytorch-argus"
+    )
+
+from argus import callbacks, engine, loss, metrics, model, optimizer, types, utils  # noqa: E402
+from argus.model import Model, load_model  # noqa: E402

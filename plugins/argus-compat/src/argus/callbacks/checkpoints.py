@@ -1,0 +1,124 @@
+"""Saving the model while it is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from argus import types
+from argus.callbacks.callback import Callback
+from argus.metrics.metric import check_better, init_better
+from argus_core import callbacks
+from argus_core.callbacks.monitor import Monitor, monitored_value
+
+if TYPE_CHECKING:
+    import argus_core
+
+__all__ = ["Checkpoint", "MonitorCheckpoint"]
+
+
+class Checkpoint(callbacks.Checkpoint, Callback):
+    """Saves the model every ``period`` epochs.
+
+    Args:
+        dir_path: the folder of the files; the present one by default.
+        file_format: the files' names, with the fields ``epoch`` and the state's metrics. A name in
+            ``.safetensors`` gives checkpoints of argus_core, all others those of pytorch-argus.
+        max_saves: how many files to keep; older ones that this callback wrote are deleted.
+        period: how many epochs lie between two files.
+        save_after_exception: save also when an exception ends the run.
+        optimizer_state: whether to keep the optimizer's state.
+    """
+
+    def __init__(
+        self,
+        dir_path: types.Path = "",
+        file_format: str = "model-{epoch:03d}-{train_loss:.6f}.pth",
+        max_saves: int | None = None,
+        period: int = 1,
+        save_after_exception: bool = False,
+        optimizer_state: bool = False,
+    ) -> None:
+        super().__init__(
+            dir_path or ".", f"{period}ep", max_saves, optimizer_state, save_after_exception, file_format
+        )
+        self.period = period
+
+    @property
+    def saved_files_paths(self) -> list[str]:
+        """The files that the run has written and kept, oldest first."""
+        return list(map(str, self.saved))
+
+    def save(self, state: argus_core.State) -> None:
+        """Save the model now."""
+        self.save_checkpoint(state)
+
+    def save_checkpoint(self, state: argus_core.State) -> None:
+        """Save the model now, and delete files beyond ``max_saves``."""
+        super().save(state)
+
+    def save_model(self, state: argus_core.State, file_path: types.Path) -> None:
+        """Write the model to ``file_path``; override it to save an average of the weights, for example."""
+        state.model.save(file_path, optimizer_state=self.optimizer_state)
+
+    def exception_name(self, state: argus_core.State) -> str:
+        """Return the name of the file that is saved when an exception ends the run."""
+        return f"model-after-exception{Path(self.file_format).suffix}"
+
+
+class MonitorCheckpoint(Checkpoint):
+    """Saves the model whenever the monitored metric is better than ever before in the run.
+
+    Args:
+        dir_path: the folder of the files; the present one by default.
+        file_format: the files' names, with the fields ``epoch``, ``monitor`` (the value) and the state's
+            metrics.
+        max_saves: how many files to keep; older ones that this callback wrote are deleted.
+        save_after_exception: save also when an exception ends the run.
+        optimizer_state: whether to keep the optimizer's state.
+        monitor: the metric: ``val_loss``, ``train_accuracy``.
+        better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
+    """
+
+    def __init__(
+        self,
+        dir_path: types.Path = "",
+        file_format: str = "model-{epoch:03d}-{monitor:.6f}.pth",
+        max_saves: int | None = None,
+        save_after_exception: bool = False,
+        optimizer_state: bool = False,
+        monitor: str = "val_loss",
+        better: str = "auto",
+    ) -> None:
+        super().__init__(
+            dir_path,
+            file_format,
+            max_saves,
+            save_after_exception=save_after_exception,
+            optimizer_state=optimizer_state,
+        )
+        self.monitor = monitor
+        self.better = check_better(better)
+        self._best = Monitor("MonitorCheckpoint", monitor)
+
+    @property
+    def best_value(self) -> float | None:
+        """The best value so far."""
+        return self._best.best
+
+    def start(self, state: argus_core.State) -> None:
+        """Find out which way is better, and begin as `Checkpoint` does."""
+        self.better, _, _ = init_better(self.better, self.monitor)
+        self._best = Monitor("MonitorCheckpoint", self.monitor, self.better)
+        self._best.start(state)
+        super().start(state)
+
+    def epoch_complete(self, state: argus_core.State) -> None:
+        """Save if the metric has improved."""
+        if self._best.improved(state):
+            self.save_checkpoint(state)
+
+    def name_fields(self, state: argus_core.State) -> dict[str, Any]:
+        """Return what a file's name may tell."""
+        value = monitored_value("MonitorCheckpoint", self.monitor, state)
+        return {**super().name_fields(state), "monitor": value}

@@ -1,0 +1,50 @@
+"""Ending a run that no longer gets better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from argus.callbacks.callback import Callback
+from argus.metrics.metric import check_better, init_better
+from argus_core import callbacks
+
+if TYPE_CHECKING:
+    import argus_core
+
+__all__ = ["EarlyStopping"]
+
+
+class EarlyStopping(Callback):
+    """Stops a run after ``patience`` epochs in a row in which the monitored metric did not improve.
+
+    Args:
+        monitor: the metric: ``val_loss``, ``train_accuracy``.
+        patience: how many epochs; 0 is as 1.
+        better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
+    """
+
+    def __init__(self, monitor: str = "val_loss", patience: int = 1, better: str = "auto") -> None:
+        self.monitor = monitor
+        self.patience = patience
+        self.better = check_better(better)
+        self._stopping = callbacks.EarlyStopping(monitor, max(patience, 1))
+
+    @property
+    def wait(self) -> int:
+        """How many epochs have passed since the best one."""
+        return self._stopping.waited
+
+    @property
+    def best_value(self) -> float | None:
+        """The best value so far."""
+        return self._stopping.monitor.best
+
+    def start(self, state: argus_core.State) -> None:
+        """Begin anew."""
+        self.better, _, _ = init_better(self.better, self.monitor)
+        self._stopping = callbacks.EarlyStopping(self.monitor, max(self.patience, 1), self.better)
+        self._stopping.start(state)
+
+    def epoch_complete(self, state: argus_core.State) -> None:
+        """Count the epoch if the metric did not improve; stop the run after too many."""
+        self._stopping.epoch_complete(state)

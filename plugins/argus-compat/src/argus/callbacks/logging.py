@@ -1,0 +1,128 @@
+"""Writing down what happens in a run: in the model's log, in a log file, in a CSV file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from argus import types
+from argus.callbacks.callback import Callback, on_epoch_complete
+from argus_core import callbacks
+from argus_core.callbacks.files import checked_path, make_folder, writing
+from argus_core.errors import ArgusError
+
+if TYPE_CHECKING:
+    import argus_core
+
+__all__ = ["LINE_FORMAT", "LoggingToCSV", "LoggingToFile", "default_logging"]
+
+LINE_FORMAT = "[%(asctime)s][%(levelname)s]: %(message)s"
+
+
+@on_epoch_complete
+def default_logging(state: argus_core.State) -> None:
+    """Log an epoch's metrics, and the learning rate in training."""
+    parts = [f"{state.phase} - epoch: {state.epoch}"]
+    if state.phase == "train":
+        parts.append(f"lr: {_format_lr(state.model.get_lr())}")
+    parts += [f"{name}: {_format(value)}" for name, value in state.metrics.items()]
+    state.logger.info(", ".join(parts))
+
+
+class LoggingToFile(Callback):
+    """Writes all that the model's logger gets into a file.
+
+    Args:
+        file_path: the log.
+        create_dir: whether to make its folder where it is missing.
+        formatter: how a line looks, as the `logging` module has it.
+        append: whether to keep what the file holds.
+    """
+
+    def __init__(
+        self,
+        file_path: types.Path,
+        create_dir: bool = True,
+        formatter: str = LINE_FORMAT,
+        append: bool = False,
+    ) -> None:
+        self.file_path = file_path
+        self.create_dir = create_dir
+        self.formatter = logging.Formatter(formatter)
+        self.append = append
+        self.file_handler: logging.Handler | None = None
+
+    def start(self, state: argus_core.State) -> None:
+        """Open the file."""
+        path = checked_path("LoggingToFile", "file_path", self.file_path)
+        _check_folder("LoggingToFile", path, self.create_dir)
+        with writing("LoggingToFile", path):
+            self.file_handler = logging.FileHandler(path, "a" if self.append else "w", encoding="utf-8")
+        self.file_handler.setFormatter(self.formatter)
+        state.logger.addHandler(self.file_handler)
+
+    def complete(self, state: argus_core.State) -> None:
+        """Close the file."""
+        if self.file_handler is not None:
+            state.logger.removeHandler(self.file_handler)
+            self.file_handler.close()
+            self.file_handler = None
+
+    def catch_exception(self, state: argus_core.State) -> None:
+        """Close the file."""
+        self.complete(state)
+
+
+class LoggingToCSV(callbacks.LoggingToCSV, Callback):
+    """Writes a CSV file with a row for each epoch: time, epoch, lr and all metrics.
+
+    Args:
+        file_path: the file.
+        create_dir: whether to make its folder where it is missing.
+        separator: between columns.
+        write_header: whether the first line names the columns.
+        append: whether to keep what the file holds.
+    """
+
+    def __init__(
+        self,
+        file_path: types.Path,
+        create_dir: bool = True,
+        separator: str = ",",
+        write_header: bool = True,
+        append: bool = False,
+    ) -> None:
+        super().__init__(file_path, separator, append, write_header)
+        self.create_dir = create_dir
+
+    def start(self, state: argus_core.State) -> None:
+        """Begin the file, or find out which columns it has."""
+        _check_folder("LoggingToCSV", self.file_path, self.create_dir)
+        super().start(state)
+
+    def complete(self, state: argus_core.State) -> None:
+        """Do nothing: each row is on the disk already."""
+
+    def catch_exception(self, state: argus_core.State) -> None:
+        """Do nothing: each row is on the disk already."""
+
+
+def _check_folder(callback: str, path: Path, create: bool) -> None:
+    if create:
+        make_folder(callback, path.parent)
+    elif not path.parent.is_dir():
+        raise ArgusError(
+            f"{callback} has create_dir=False, and there is no folder {str(path.parent)!r}; make it, or "
+            "leave create_dir out"
+        )
+
+
+def _format(value: Any) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def _format_lr(lr: float | list[float]) -> str:
+    if isinstance(lr, list):
+        return f"[{', '.join(map(_format_lr, lr))}]"
+    return f"{lr:.5g}"

@@ -1,0 +1,24 @@
+"""The share of targets that are predicted right."""
+
+from __future__ import annotations
+
+import argus_core
+from argus.metrics.metric import Metric
+from argus_core.metrics import Accuracy
+
+__all__ = ["CategoricalAccuracy"]
+
+
+class CategoricalAccuracy(Accuracy, Metric):
+    """argus_core's ``accuracy``: the share of targets that have the highest prediction."""
+
+    name = "accuracy"
+    better = "max"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all updates."""
+        argus_core.Metric.reset(self)

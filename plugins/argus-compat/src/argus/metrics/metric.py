@@ -1,0 +1,158 @@
+"""What a metric is, and which way a monitored one gets better."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
+from typing import Any, Literal
+
+import torch
+
+import argus_core
+from argus.callbacks.callback import Callback
+from argus.engine.engine import Engine, Events
+from argus.errors import BetterError, CallbackTypeError
+from argus_core import registry
+from argus_core.build import build_many
+from argus_core.components import check_name
+from argus_core.errors import ArgusWarning, ConflictError, SpecError, UnknownNameError
+
+__all__ = ["Metric", "attach_metrics", "check_better", "init_better"]
+
+_OURS = "argus."
+
+
+class Metric(argus_core.Metric, Callback):
+    """Abstract metric: a subclass has ``name`` and ``better``, and overrides reset, update and compute.
+
+    It is a callback, too: its handlers may be overridden to put several values into ``state.metrics``. A
+    subclass is registered in process by its name, so that ``metrics=["its_name"]`` finds it.
+
+    Attributes:
+        name: ``"f1"`` becomes ``train_f1`` and ``val_f1`` among a run's metrics.
+        better: ``"min"`` or ``"max"``.
+    """
+
+    name: str = ""
+    better: Literal["max", "min"] = "min"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name and not cls.__module__.startswith(_OURS):
+            _register(cls)
+
+    def reset(self) -> None:
+        """Forget all updates."""
+
+    def update(self, step_output: Mapping[str, Any]) -> None:
+        """Take a step output in."""
+
+    def compute(self) -> Any:
+        """Return the value over all updates since the reset."""
+
+    def epoch_start(self, state: argus_core.State) -> None:
+        """Reset."""
+        self.reset()
+
+    def iteration_complete(self, state: argus_core.State) -> None:
+        """Update."""
+        self.update(state.step_output)
+
+    def epoch_complete(self, state: argus_core.State) -> None:
+        """Compute, and put the value among the state's metrics."""
+        _compute(state, self)
+
+
+def attach_metrics(engine: Engine, metrics: Iterable[Any] | None) -> None:
+    """Attach metrics to an engine, in order: those of here, argus_core's, and names of either.
+
+    Raises:
+        CallbackTypeError: one is no metric.
+    """
+    for metric in build_many("metric", metrics, "metrics"):
+        if isinstance(metric, Metric):
+            metric.attach(engine)
+        elif isinstance(metric, argus_core.Metric):
+            engine.add_event_handler(Events.EPOCH_START, lambda state, metric=metric: metric.reset())
+            engine.add_event_handler(
+                Events.ITERATION_COMPLETE, lambda state, metric=metric: metric.update(state.step_output)
+            )
+            engine.add_event_handler(Events.EPOCH_COMPLETE, _compute, metric)
+        else:
+            raise CallbackTypeError(
+                f"metrics has {metric!r}, which is no argus.metrics.Metric; give a name or an instance of a "
+                "subclass"
+            )
+
+
+def check_better(better: str) -> str:
+    """Return ``better``.
+
+    Raises:
+        BetterError: it is none of the three.
+    """
+    if better not in ("auto", "min", "max"):
+        raise BetterError(f"better is {better!r}; give 'auto', 'min' or 'max'")
+    return better
+
+
+def init_better(better: str, monitor: str) -> tuple[str, Callable[[float, float], bool], float]:
+    """Return which way a monitored metric gets better, how values are compared, and the worst value.
+
+    Args:
+        better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
+        monitor: the metric's name after the phase's: ``val_loss``.
+
+    Raises:
+        BetterError: ``better`` is something else, or no metric has the name.
+    """
+    if check_better(better) == "auto":
+        better = _direction(monitor)
+    return ("max", operator.gt, -inf) if better == "max" else ("min", operator.lt, inf)
+
+
+def _direction(monitor: str) -> str:
+    if monitor.endswith("loss"):
+        return "min"
+    _, _, name = monitor.partition("_")
+    try:
+        metric = registry.resolve("metric", name).load()
+    except (UnknownNameError, SpecError) as error:
+        raise BetterError(
+            f"nobody knows which way {monitor!r} gets better; define or import its metric, or give "
+            f"better='min' or 'max' ({error})"
+        ) from error
+    return getattr(metric, "better", "min")
+
+
+def _compute(state: argus_core.State, metric: argus_core.Metric) -> None:
+    """Put a metric's value among the state's; processes do not meet for it, as one may validate alone."""
+    name = f"{state.phase}_{metric.name}"
+    with torch.no_grad():
+        value: Any = metric.compute()
+    if metric.several and isinstance(value, Mapping):
+        state.metrics.update({f"{name}_{key}": each for key, each in value.items()})
+    else:
+        state.metrics[name] = value
+
+
+def _register(cls: type[Metric]) -> None:
+    """Register a metric class by its name; where two share one the newest has it."""
+    try:
+        check_name("metric", cls.name)
+    except SpecError:  # a name with spaces cannot be looked up; instances of the class work all the same
+        return
+    try:
+        registry.register("metric", cls.name, cls)
+    except ConflictError:
+        before = registry.resolve("metric", cls.name).target
+        registry.register("metric", cls.name, cls, override=True)
+        if "<locals>" not in cls.__qualname__:  # classes made in functions come and go
+            warnings.warn(
+                f"metric {cls.name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one "
+                "of them another name",
+                ArgusWarning,
+                stacklevel=3,
+            )

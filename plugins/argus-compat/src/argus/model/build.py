@@ -1,0 +1,240 @@
+"""From a class's attributes and params to the parts of a model, each by a method that may be overridden."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+
+import argus_core
+from argus.callbacks.logging import LINE_FORMAT
+from argus.errors import NotReadyError
+from argus.model.choice import (
+    DEFAULT_ATTRIBUTE_VALUES,
+    cast_device,
+    cast_loss,
+    cast_nn_module,
+    cast_optimizer,
+    cast_prediction_transform,
+    choose_attribute_from_dict,
+    choose_part,
+)
+from argus.types import AttrMeta, Devices, InputDevices
+from argus.utils import Identity, check_pickleble, device_to_str
+from argus_core.components import BUILTIN
+from argus_core.errors import ArgusError, BuildError, ParamsError, SpecError
+from argus_core.parts import KIND_OF_PART, Part
+from argus_core.registry import resolve
+
+__all__ = [
+    "ATTRS_BUILD_ORDER",
+    "DEFAULT_ATTRIBUTE_VALUES",
+    "PREDICT_ATTRS",
+    "TRAIN_ATTRS",
+    "BuildModel",
+    "cast_device",
+    "cast_loss",
+    "cast_nn_module",
+    "cast_optimizer",
+    "cast_prediction_transform",
+    "choose_attribute_from_dict",
+]
+
+ATTRS_BUILD_ORDER = ("nn_module", "optimizer", "loss", "device", "prediction_transform")
+TRAIN_ATTRS = frozenset(ATTRS_BUILD_ORDER)
+PREDICT_ATTRS = frozenset({"nn_module", "device", "prediction_transform"})
+
+# What argus_core asks a model for while it runs; pytorch-argus has none of these names.
+_NEEDED = frozenset(
+    "evaluation extra_state forward_loss is_finite load_step_state move_to step_state traits "
+    "transform_prediction".split()
+)
+_KEPT = frozenset({"parts", "step_parts"})
+
+
+class BuildModel(argus_core.Model, name="argus.BuildModel"):
+    """Abstract model: how the parts are built.
+
+    Args:
+        params: for each part what its class attribute takes: ``{params}``, ``(name, {params})`` or a name;
+            ``None`` leaves it out. Any other key is the script's own. All that pickle can write may be in it.
+        build_order: the parts in the order in which they are built.
+    """
+
+    device: Any = None
+    _is_built = False
+
+    def __init__(self, params: Mapping[str, Any], build_order: Iterable[str] = ATTRS_BUILD_ORDER) -> None:
+        self.build_order: Sequence[str] = tuple(build_order)
+        _check_order(self.build_order)
+        for slot in KIND_OF_PART.keys() - set(self.build_order):
+            setattr(self, slot, None)
+        super().__init__(params)
+        self._is_built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if (name in _NEEDED and not callable(value)) or (name in _KEPT and self._is_built):
+            raise BuildError(
+                f"{type(self).__name__} sets self.{name}, which argus_core.Model needs for itself; give the "
+                "attribute another name"
+            )
+        super().__setattr__(name, value)
+
+    def build_logger(self) -> logging.Logger:
+        """Return a logger of the model's own, which writes to the standard output."""
+        logger = logging.getLogger(f"{__name__}_{id(self)}")
+        logger.setLevel(logging.INFO)
+        for handler in [*logger.handlers]:  # of a model that was here before
+            logger.removeHandler(handler)
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setLevel(logging.INFO)
+        handler.setFormatter(logging.Formatter(LINE_FORMAT))
+        logger.addHandler(handler)
+        logger.disabled = False
+        return logger
+
+    def check_params(self, params: Any) -> dict[str, Any]:
+        """Return the model's own copy of ``params``.
+
+        Raises:
+            ParamsError: they cannot be saved.
+            SpecError: they are no dict.
+        """
+        if not isinstance(params, Mapping):
+            raise SpecError(f"a model takes a dict of params, not {params!r}")
+        try:
+            check_pickleble(dict(params))
+        except Exception as error:  # whatever a class raises when it is pickled
+            raise ParamsError(
+                f"params hold something that cannot be saved ({error}); give it to the model's class instead"
+            ) from error
+        return copy.deepcopy(dict(params))
+
+    def choose_parts(self) -> dict[str, Part | None]:
+        """Return what ``self.params`` choose of what the class offers, for `argus_core`'s own checkpoints."""
+        return {slot: self._part(slot) if slot in self.build_order else None for slot in KIND_OF_PART}
+
+    def choose_steps(self) -> list[Part]:
+        """Return no step strategies: ``train_step`` makes the whole update here."""
+        return []
+
+    def build_slot(self, slot: str) -> None:
+        """Build what ``slot`` names and put it into the attribute of that name."""
+        if slot != "device":
+            super().build_slot(slot)
+            return
+        param = copy.deepcopy(self.params.get(slot, {}))
+        self.move_to(self.build_device(self._meta(slot), param))
+
+    def build_part(self, slot: str, part: Part) -> Any:
+        """Return the part, built by the method for ``slot`` from what the class offers and params hold."""
+        build = getattr(self, f"build_{slot}")
+        return build(self._meta(slot), copy.deepcopy(self.params.get(slot, {})))
+
+    def build_nn_module(self, nn_module_meta: AttrMeta, nn_module_params: Any) -> nn.Module:
+        """Return the network."""
+        return super().build_nn_module(*self._chosen("nn_module", nn_module_meta, nn_module_params))
+
+    def build_optimizer(self, optimizer_meta: AttrMeta, optim_params: Any) -> Optimizer:
+        """Return the optimizer of the network's parameters that require grad."""
+        return super().build_optimizer(*self._chosen("optimizer", optimizer_meta, optim_params))
+
+    def build_loss(self, loss_meta: AttrMeta, loss_params: Any) -> Any:
+        """Return the loss function."""
+        return super().build_loss(*self._chosen("loss", loss_meta, loss_params))
+
+    def build_prediction_transform(self, transform_meta: AttrMeta, transform_params: Any) -> Any:
+        """Return what turns the network's output into a prediction."""
+        chosen = self._chosen("prediction_transform", transform_meta, transform_params)
+        return super().build_prediction_transform(*chosen)
+
+    def build_device(  # type: ignore[override]
+        self, device_meta: InputDevices, device_param: InputDevices | dict[str, Any]
+    ) -> Devices:
+        """Return the device, or several."""
+        return cast_device(device_param or device_meta)  # type: ignore[arg-type]
+
+    def set_device(self, device: InputDevices) -> None:
+        """Move network and loss to a device, or to a list of CUDA devices."""
+        self.move_to(cast_device(device))
+
+    def move_to(self, devices: torch.device | Sequence[torch.device]) -> None:
+        """Move network and loss to devices that are known to exist, and note them in params."""
+        super().move_to(devices)
+        self.params["device"] = device_to_str(self.get_device())
+
+    def get_nn_module(self) -> nn.Module:
+        """Return the network itself, without a wrapper for several devices or processes."""
+        module: nn.Module = self.nn_module
+        return module.module if isinstance(module, DataParallel | DistributedDataParallel) else module
+
+    def train_ready(self) -> bool:
+        """Return whether all parts are there."""
+        return not _missing(self, TRAIN_ATTRS)
+
+    def predict_ready(self) -> bool:
+        """Return whether network, device and prediction_transform are there."""
+        return not _missing(self, PREDICT_ATTRS)
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{slot}={getattr(self, slot, None)!r}" for slot in ATTRS_BUILD_ORDER)
+        return f"{type(self).__name__}(params={getattr(self, 'params', None)!r}, {parts})"
+
+    def _check_train_ready(self) -> None:
+        _check_there(self, TRAIN_ATTRS, "train or validate")
+
+    def _check_predict_ready(self) -> None:
+        _check_there(self, PREDICT_ATTRS, "predict")
+
+    def _meta(self, slot: str) -> Any:
+        offered = getattr(type(self), slot)
+        return DEFAULT_ATTRIBUTE_VALUES[slot] if offered is None else offered
+
+    def _part(self, slot: str) -> Part | None:
+        value = self.params.get(slot, {})
+        own = getattr(type(self), f"build_{slot}")
+        if value is None and slot != "nn_module":
+            return None
+        if getattr(type(self), slot) is None and slot == "prediction_transform" and value == {}:
+            component = resolve("transform", f"{BUILTIN}/Identity")  # what it comes to, by a name
+            return Part("transform", "Identity", {}, component, Identity)
+        try:
+            return choose_part(slot, self._meta(slot), value, self._resolve)
+        except ArgusError:
+            if own is getattr(BuildModel, f"build_{slot}"):
+                raise
+            return Part(KIND_OF_PART[slot], own.__qualname__, {}, None, own)  # knows what to do with it
+
+    def _chosen(self, slot: str, meta: Any, params: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+        part = choose_part(slot, meta, params, self._resolve)
+        return part.factory, dict(part.params)
+
+
+def _check_order(order: Sequence[str]) -> None:
+    unknown = [slot for slot in order if slot not in ATTRS_BUILD_ORDER]
+    missing = [slot for slot in ("nn_module", "device") if slot not in order]
+    if unknown or missing:
+        raise SpecError(
+            f"build_order is {order}, which {'lacks' if missing else 'has'} {(missing or unknown)[0]!r}; "
+            f"give {', '.join(ATTRS_BUILD_ORDER)} in another order"
+        )
+
+
+def _missing(model: BuildModel, attributes: Iterable[str]) -> list[str]:
+    return sorted(name for name in attributes if getattr(model, name, None) is None)
+
+
+def _check_there(model: BuildModel, attributes: Iterable[str], purpose: str) -> None:
+    missing = _missing(model, attributes)
+    if missing:
+        raise NotReadyError(
+            f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; choose one in params, or "
+            f"load it without {missing[0]}=None"
+        )

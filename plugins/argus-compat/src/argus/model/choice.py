@@ -1,0 +1,111 @@
+"""What a model's class offers for its parts, and what params choose of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+import argus_core
+from argus.loss import pytorch_losses
+from argus.optimizer import pytorch_optimizers
+from argus.types import AttrMeta, Devices, InputDevices
+from argus.utils import Identity
+from argus_core.device import resolve_devices
+from argus_core.errors import BuildError, SpecError
+from argus_core.parts import KIND_OF_PART, Part, choose
+from argus_core.registry import resolve
+from argus_core.spec import parse_spec
+
+__all__ = [
+    "DEFAULT_ATTRIBUTE_VALUES",
+    "cast_device",
+    "cast_loss",
+    "cast_nn_module",
+    "cast_optimizer",
+    "cast_prediction_transform",
+    "choose_attribute_from_dict",
+    "choose_part",
+]
+
+DEFAULT_ATTRIBUTE_VALUES: dict[str, Any] = {
+    "nn_module": None,
+    "optimizer": pytorch_optimizers,
+    "loss": pytorch_losses,
+    "device": torch.device("cpu"),
+    "prediction_transform": Identity,
+}
+"""What a class offers whose attribute is not set."""
+
+
+def choose_attribute_from_dict(attribute_meta: AttrMeta, attribute_params: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the class, or its name, that params choose of what a model's class offers, and its parameters.
+
+    Raises:
+        SpecError: they choose nothing that is offered.
+    """
+    if not isinstance(attribute_meta, Mapping):
+        if not isinstance(attribute_params, Mapping):
+            raise SpecError(
+                f"the model class fixes {attribute_meta!r}, and its params are {attribute_params!r}; give a "
+                "dict"
+            )
+        return attribute_meta, dict(attribute_params)
+    spec = parse_spec("model", attribute_params, "params")
+    if spec.name not in attribute_meta:
+        raise SpecError(
+            f"params name {spec.name!r}; the model class offers {', '.join(map(repr, attribute_meta))}"
+        )
+    return attribute_meta[spec.name], dict(spec.params)
+
+
+def cast_nn_module(nn_module: Any) -> Any:
+    """Return the class or function that builds a network."""
+    return _cast("nn_module", nn_module)
+
+
+def cast_optimizer(optimizer: Any) -> Any:
+    """Return the class or function that builds an optimizer, by its name too."""
+    return _cast("optimizer", optimizer)
+
+
+def cast_loss(loss: Any) -> Any:
+    """Return the class or function that builds a loss, by its name too."""
+    return _cast("loss", loss)
+
+
+def cast_prediction_transform(transform: Any) -> Any:
+    """Return the class or function that builds a prediction transform."""
+    return _cast("transform", transform)
+
+
+def cast_device(device: InputDevices) -> Devices:
+    """Return the device that is meant, or several.
+
+    Raises:
+        SpecError: it is none.
+        BuildError: this machine does not have it.
+    """
+    devices = resolve_devices(device)
+    return devices[0] if len(devices) == 1 else devices
+
+
+def _cast(kind: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return resolve(kind, value).load()
+    if not callable(value):
+        raise SpecError(f"{kind} is {value!r}; give a class, a function that builds one, or a name")
+    return value
+
+
+def choose_part(slot: str, meta: Any, value: Any, lookup: Callable[[str, str], argus_core.Component]) -> Part:
+    """Return the part that params choose of what the class offers for a slot."""
+    # The registry has torch's losses and optimizers, and the plugins' besides.
+    is_open = meta is DEFAULT_ATTRIBUTE_VALUES[slot] and not (slot == "prediction_transform" and value == {})
+    part = choose(KIND_OF_PART[slot], slot, None if is_open else meta, True, value, lookup)
+    if part is None:
+        raise BuildError(
+            f"params[{slot!r}] is None, so there is none to build; give its parameters or a name"
+        )
+    return part

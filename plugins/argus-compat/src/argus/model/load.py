@@ -1,0 +1,127 @@
+"""Loading a model from a file of pytorch-argus, or of argus_core."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import argus_core
+from argus import types
+from argus.errors import CheckpointNotFoundError, ModelNotFoundError
+from argus.model.build import cast_device
+from argus.utils import Default, default, device_to_str, identity
+from argus_core.errors import SpecError, UnknownNameError
+from argus_core.legacy import is_legacy, read_legacy
+from argus_core.registry import resolve
+from argus_core.saved import SavedState
+
+if TYPE_CHECKING:
+    from argus.model.model import Model
+
+__all__ = ["default_change_state_dict_func", "default_state_load_func", "load_model"]
+
+State = Mapping[str, Any]
+Part = Default | dict[str, Any] | tuple[str, dict[str, Any]] | str | None
+
+
+def default_state_load_func(file_path: types.Path) -> dict[str, Any]:
+    """Return what a file of pytorch-argus holds; nothing in it is run or imported."""
+    return read_legacy(Path(file_path))
+
+
+def default_change_state_dict_func(
+    nn_state_dict: dict[str, Any], optimizer_state_dict: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return both as they are."""
+    return nn_state_dict, optimizer_state_dict
+
+
+def load_model(
+    file_path: types.Path,
+    nn_module: Part = default,
+    optimizer: Part = default,
+    loss: Part = default,
+    prediction_transform: Part = default,
+    device: Default | types.InputDevices = default,
+    state_load_func: Callable[[Any], State] = default_state_load_func,
+    change_params_func: Callable[[dict[str, Any]], dict[str, Any]] = identity,
+    change_state_dict_func: Callable[..., Any] = default_change_state_dict_func,
+    model_name: Default | str = default,
+    **kwargs: Any,
+) -> Model:
+    """Return the model that was saved, in evaluation mode.
+
+    Its class must have been defined or imported. Files are read as `argus_core.load_model` reads them: no
+    code in them is run.
+
+    Args:
+        file_path: a file of pytorch-argus, or a ``*.safetensors`` checkpoint of argus_core.
+        nn_module, optimizer, loss, prediction_transform: replace the params of that name; ``None`` leaves
+            the part out (not nn_module).
+        device: a device, or a list of CUDA devices, in place of the saved one.
+        state_load_func: called with the path in place of our own reading; returns ``model_name``,
+            ``params``, ``nn_state_dict`` and perhaps ``optimizer_state_dict``.
+        change_params_func: called with the params, those above replaced; returns those to use.
+        change_state_dict_func: called with the network's state dict and the optimizer's (or ``None``);
+            returns both.
+        model_name: another class.
+        **kwargs: replace params of the same name.
+
+    Raises:
+        CheckpointNotFoundError: there is no such file.
+        ModelNotFoundError: the model's class is not there.
+    """
+    changes: dict[str, Any] = {"nn_module": nn_module, "optimizer": optimizer, "loss": loss}
+    changes |= {"prediction_transform": prediction_transform}
+    changes = {slot: change for slot, change in changes.items() if change is not default}
+    if nn_module is None:
+        raise SpecError("load_model cannot leave nn_module out; give its parameters")
+    if device is not default:
+        kwargs["device"] = device_to_str(cast_device(cast(types.InputDevices, device)))
+    name = None if model_name is default else cast(str, model_name)
+    path = Path(file_path)
+    if not path.is_file() and state_load_func is default_state_load_func:
+        raise CheckpointNotFoundError(f"there is no file {str(file_path)!r}; give the path of a saved model")
+    if state_load_func is default_state_load_func and not is_legacy(path):
+        return _load_ours(path, name, change_params_func, change_state_dict_func, {**changes, **kwargs})
+    state = state_load_func(file_path)
+    saved = SavedState(state)
+    name = saved.model["as"] if name is None else name
+    _check_class(name, path)
+    params = change_params_func({**saved.params(), **changes, **kwargs})
+    optimizer_state, _ = saved.optimizer_state()
+    states = change_state_dict_func(saved.module_state("nn_module"), optimizer_state)
+    if not isinstance(states, tuple | list) or len(states) != 2:
+        raise SpecError(
+            f"change_state_dict_func returned {reprlib.repr(states)}; return the network's state dict and "
+            "the optimizer's, or None for it"
+        )
+    changed = {"model_name": name, "params": params}
+    changed |= zip(("nn_state_dict", "optimizer_state_dict"), states, strict=True)
+    return cast("Model", argus_core.load_model(path, state_load_func=lambda _: changed))
+
+
+def _load_ours(
+    path: Path,
+    name: str | None,
+    change_params_func: Callable[[dict[str, Any]], dict[str, Any]],
+    change_state_dict_func: Callable[..., Any],
+    changes: dict[str, Any],
+) -> Model:
+    """Return the model of a checkpoint of argus_core, whose own rules hold."""
+    if change_state_dict_func is not default_change_state_dict_func:
+        changes["change_state_dict_func"] = change_state_dict_func
+    model = argus_core.load_model(path, model_name=name, change_params_func=change_params_func, **changes)
+    return cast("Model", model)
+
+
+def _check_class(name: str, path: Path) -> None:
+    try:
+        resolve("model", name)
+    except UnknownNameError as error:
+        raise ModelNotFoundError(
+            f"{path} needs the model class {name!r}, which is not here; define or import it first, or give "
+            f"another by model_name ({error})"
+        ) from error

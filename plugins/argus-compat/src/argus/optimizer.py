@@ -1,0 +1,18 @@
+"""torch's optimizers by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from argus_core.components import BUILTIN
+from argus_core.registry import components
+
+__all__ = ["get_pytorch_optimizers", "pytorch_optimizers"]
+
+
+def get_pytorch_optimizers() -> dict[str, Any]:
+    """Return torch's optimizer classes by their names, as the registry has them."""
+    return {each.name: each.load() for each in components("optimizer") if each.provider == BUILTIN}
+
+
+pytorch_optimizers = get_pytorch_optimizers()

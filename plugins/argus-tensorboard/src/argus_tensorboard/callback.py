@@ -1,0 +1,225 @@
+"""The callback that writes a run to TensorBoard's event files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams as session_summaries
+
+from argus_core import BuildError, Callback, ParamsError, State, hookimpl
+from argus_core.callbacks.files import checked_path, writing
+from argus_core.callbacks.record import plain_metrics
+from argus_core.ranks import is_first
+from argus_tensorboard.due import Due
+from argus_tensorboard.graph import add_graph
+from argus_tensorboard.histograms import add_histograms
+from argus_tensorboard.hparams import flat_params
+from argus_tensorboard.samples import add_samples, inputs_of
+
+__all__ = ["TensorBoard"]
+
+
+class TensorBoard(Callback):
+    """Writes a run's curves, and more if wanted, to event files; every step is the number of updates.
+
+    Metrics are written after each epoch, ``val_accuracy`` as ``accuracy/val``. The device is waited for where
+    something is written and nowhere else. A resumed run goes on in the same folder, and what an earlier
+    process wrote beyond the checkpoint is no longer shown. Of several processes the first writes.
+
+    Args:
+        log_dir: the folder of the event files.
+        every: how often the loss of an update and the learning rates are written: ``"50up"``, ``"1min"``.
+        histograms: how often histograms of weights and gradients are written: ``"1ep"``; ``None`` for never.
+        samples: how often some predictions are written, of the last batch of validation, or of training
+            where there is none.
+        max_samples: how many of them.
+        graph: whether to write the network's graph, after the first update.
+        hparams: whether to write the model's params as hyperparameters.
+    """
+
+    name = "tensorboard"
+    checked_with: ClassVar[Mapping[str, Any]] = {"params": {"log_dir": "events"}}
+
+    def __init__(
+        self,
+        log_dir: str | Path,
+        every: str | None = "50up",
+        histograms: str | None = None,
+        samples: str | None = None,
+        max_samples: int = 16,
+        graph: bool = False,
+        hparams: bool = True,
+    ) -> None:
+        if type(max_samples) is not int or max_samples < 1:
+            raise ParamsError(f"{self.name} takes max_samples >= 1, not {max_samples!r}")
+        self.log_dir = checked_path(self.name, "log_dir", log_dir)
+        self.max_samples = max_samples
+        self.graph = graph
+        self.hparams = hparams
+        self._every = Due("every", every)
+        self._histograms = Due("histograms", histograms)
+        self._samples = Due("samples", samples)
+        self._writer: SummaryWriter | None = None
+        self._waiting_for_graph = self._waiting_for_hparams = False
+        self._session_end: Any = None
+
+    @hookimpl(tryfirst=True)
+    def start(self, state: State) -> None:
+        """Open an event file; of an earlier run in the folder nothing is shown any more.
+
+        Raises:
+            BuildError: it is to follow a validation.
+        """
+        self._close()  # of a run whose end was never seen
+        if state.phase != "train":
+            raise BuildError(
+                f"{self.name} follows training, which validates in between; list it in callbacks of fit"
+            )
+        if not is_first():
+            return
+        for due in (self._every, self._histograms, self._samples):
+            due.start(state)
+        self._waiting_for_graph, self._waiting_for_hparams = self.graph, self.hparams
+        self._session_end = None
+        is_resumed = state.global_step > 0 or state.epoch > 0
+        with writing(self.name, self.log_dir):
+            _await_another_second(self.log_dir)
+            self._writer = SummaryWriter(
+                str(self.log_dir), purge_step=state.global_step + 1 if is_resumed else 0
+            )
+
+    @hookimpl(trylast=True)
+    def iteration_complete(self, state: State) -> None:
+        """Write what is due after this update."""
+        writer = self._writer
+        if writer is None:
+            return
+        if self._waiting_for_graph:
+            self._waiting_for_graph = False
+            add_graph(writer, state.model.get_nn_module(), state.batch, state.model.device, state.logger)
+        due = [each.at_update(state) for each in (self._every, self._histograms, self._samples)]
+        if any(due):
+            with writing(self.name, self.log_dir):
+                self._write_update(writer, state, *due)
+
+    @hookimpl(trylast=True)
+    def epoch_complete(self, state: State) -> None:
+        """Write the metrics, and what is due after this epoch."""
+        writer, step = self._writer, state.global_step
+        if writer is None:
+            return
+        with writing(self.name, self.log_dir):
+            metrics = {_tag(name): value for name, value in plain_metrics(state.metrics).items()}
+            for tag, value in metrics.items():
+                writer.add_scalar(tag, value, step)
+            writer.add_scalar("epoch", state.epoch, step)
+            writer.add_scalar("updates_skipped", state.updates_skipped, step)
+            self._add_learning_rates(writer, state)
+            if self._waiting_for_hparams:
+                self._waiting_for_hparams = False
+                self._add_hparams(writer, state, metrics)
+            if self._histograms.at_epoch(state):
+                add_histograms(writer, state.model.get_nn_module(), step)
+            if self._samples.at_epoch(state):
+                self._add_samples(writer, state)
+            writer.flush()
+
+    def checkpoint_saved(self, state: State) -> None:
+        """See to it that a run which goes on from the checkpoint finds all that came before."""
+        if self._writer is not None:
+            with writing(self.name, self.log_dir):
+                self._writer.flush()
+
+    @hookimpl(trylast=True)
+    def complete(self, state: State) -> None:
+        """Close the file."""
+        if self._writer is not None and self._session_end is not None:
+            with writing(self.name, self.log_dir):
+                _add_summary(self._writer, self._session_end)
+        self._close()
+
+    @hookimpl(trylast=True)
+    def catch_exception(self, state: State) -> None:
+        """Close the file; what was written until then is kept."""
+        self._close()
+
+    def draw_samples(
+        self, writer: SummaryWriter, input: Any, prediction: Any, target: Any, step: int
+    ) -> None:
+        """Write some samples of a batch; override it to draw them in another way.
+
+        Args:
+            writer: has ``add_image``, ``add_figure``, ``add_text``, ``add_audio`` and so on.
+            input: of the loader batch, as the loader gave it.
+            prediction: after prediction_transform, on the device.
+            target: on the device.
+            step: updates since the run began.
+        """
+        add_samples(writer, input, prediction, target, step, self.max_samples)
+
+    def _write_update(
+        self, writer: SummaryWriter, state: State, values: bool, histograms: bool, samples: bool
+    ) -> None:
+        if values:
+            self._add_loss(writer, state)
+            self._add_learning_rates(writer, state)
+        if histograms:
+            add_histograms(writer, state.model.get_nn_module(), state.global_step)
+        if samples:
+            self._add_samples(writer, state)
+
+    def _add_loss(self, writer: SummaryWriter, state: State) -> None:
+        output = state.step_output
+        if "loss" in output:
+            writer.add_scalar("loss/update", float(output["loss"]), state.global_step)
+
+    def _add_learning_rates(self, writer: SummaryWriter, state: State) -> None:
+        groups = getattr(state.model.optimizer, "param_groups", [])
+        for number, group in enumerate(groups):
+            tag = "lr" if len(groups) == 1 else f"lr/{group.get('name', number)}"
+            writer.add_scalar(tag, float(group["lr"]), state.global_step)
+
+    def _add_samples(self, writer: SummaryWriter, state: State) -> None:
+        validated = state.phase_states.get("val")
+        source = state if validated is None or validated.step_output is None else validated
+        output = source.step_output
+        prediction, target = (output.get(key) for key in ("prediction", "target"))
+        self.draw_samples(writer, inputs_of(source.batch), prediction, target, state.global_step)
+
+    def _add_hparams(self, writer: SummaryWriter, state: State, metrics: dict[str, float]) -> None:
+        run = {"num_epochs": state.engine.num_epochs, "seed": state.engine.seed}
+        params = {**flat_params(state.model.params), **run}
+        experiment, session_start, self._session_end = session_summaries(  # type: ignore[no-untyped-call]
+            params, metrics
+        )
+        for summary in (experiment, session_start):
+            _add_summary(writer, summary)
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with writing(self.name, self.log_dir):
+                writer.close()
+
+
+def _await_another_second(folder: Path) -> None:
+    """Return when a new event file stands behind those in the folder: their names have whole seconds."""
+    seconds = [file.name.split(".")[3] for file in folder.glob("events.out.tfevents.*")]
+    now = time.time()
+    if str(int(now)) in seconds:
+        time.sleep(1 - now % 1)
+
+
+def _add_summary(writer: Any, summary: Any) -> None:
+    """Write what `SummaryWriter.add_hparams` would write into a folder of its own."""
+    writer.file_writer.add_summary(summary)
+
+
+def _tag(name: str) -> str:
+    """Return a metric's name so that TensorBoard shows its curves of all phases side by side."""
+    phase, _, metric = name.partition("_")
+    return f"{metric}/{phase}" if metric and phase in ("train", "val") else name

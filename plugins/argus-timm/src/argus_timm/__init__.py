@@ -1,0 +1,1 @@
+"""timm for argus_core; its parts are found by name, so nothing is imported here."""

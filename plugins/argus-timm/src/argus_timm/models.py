@@ -1,0 +1,103 @@
+"""timm's networks, kind ``nn_module``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from torch import nn
+
+from argus_core import BuildError, ParamsError, initial_values_wanted
+from argus_core.errors import near
+from argus_timm.names import check_model_name
+
+__all__ = ["create"]
+
+_UNKNOWN = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+
+# What timm's own builders take beside the parameters of a network's class.
+_TAKEN_BEFORE = ("features_only", "in_chans", "num_classes", "out_indices", "pretrained_strict")
+
+
+def create(
+    model_name: str,
+    pretrained: bool = False,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    pretrained_cfg_overlay: Mapping[str, Any] | None = None,
+    cache_dir: str | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Return a network of timm, as `timm.create_model` makes it.
+
+    Pretrained weights are fetched where the network will be used with them: for training, and not where a
+    checkpoint's state overwrites them.
+
+    Args:
+        model_name: as `timm.list_models` lists it; ``"resnet18.a1_in1k"`` also says which weights.
+        pretrained: whether to begin with pretrained weights; with other ``num_classes`` or ``in_chans`` than
+            theirs, the last or first layer is new or adapted.
+        num_classes: how many logits; 0 for features; left out, as the weights have.
+        in_chans: channels of the images; left out, as the weights have.
+        pretrained_cfg_overlay: replaces parts of what timm knows of the weights: ``{"file": "x.bin"}``.
+        cache_dir: where fetched weights are kept, if not where timm keeps them.
+        **kwargs: what else the network's class takes, such as ``drop_rate`` or ``img_size``.
+    """
+    label = "nn_module 'timm'"
+    check_model_name(label, model_name)
+    if not isinstance(pretrained, bool):
+        raise ParamsError(f"{label} has pretrained={pretrained!r}; give true or false")
+    _check_files(label, kwargs)
+    fetch = pretrained and initial_values_wanted()
+    overlay = None if pretrained_cfg_overlay is None else dict(pretrained_cfg_overlay)
+    named = {"num_classes": num_classes, "in_chans": in_chans, "cache_dir": cache_dir}
+    try:
+        built: nn.Module = timm.create_model(
+            model_name, pretrained=fetch, pretrained_cfg_overlay=overlay, **named, **kwargs
+        )
+    except TypeError as error:
+        raise _unknown_parameter(label, model_name, kwargs, error) or error from None
+    except Exception as error:
+        if not fetch:
+            raise
+        raise BuildError(
+            f"{label} gets no pretrained weights for {model_name!r}: {_reason(error)}; "
+            "connect to the internet, or leave pretrained out"
+        ) from error
+    return built
+
+
+def _check_files(label: str, kwargs: Mapping[str, Any]) -> None:
+    """Refuse what timm reads files for, whatever asks for the network."""
+    for parameter in ("checkpoint_path", "pretrained_cfg"):
+        if parameter in kwargs:
+            raise ParamsError(
+                f"{label} does not take {parameter}; use pretrained_cfg_overlay = {{ file = ... }} with "
+                "pretrained = true for weights of your own"
+            )
+
+
+def _unknown_parameter(
+    label: str, model_name: str, kwargs: Mapping[str, Any], error: TypeError
+) -> ParamsError | None:
+    """Return the error for a parameter that the network's class does not take, if it is that."""
+    found = _UNKNOWN.search(str(error))
+    if found is None or found[2] not in kwargs:
+        return None
+    known = {*_TAKEN_BEFORE, *_parameters_of(model_name, found[1])}
+    hint = near(found[2], sorted(known)) or f"; it takes {', '.join(sorted(known))}"
+    return ParamsError(f"{label} with model_name={model_name!r} takes no {found[2]!r}{hint}")
+
+
+def _parameters_of(model_name: str, class_name: str) -> list[str]:
+    """Return the parameters of a class in the module that a network comes from."""
+    module = inspect.getmodule(timm.models.model_entrypoint(model_name.partition(".")[0]))
+    cls = getattr(module, class_name, None)
+    return [] if cls is None else list(inspect.signature(cls).parameters)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,77 @@
+"""timm's optimizers, kind ``optimizer``, under timm's names.
+
+``argus_timm.optimizers.lamb`` is made when it is asked for, as are all others.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_info
+from torch import nn
+from torch.optim import Optimizer
+
+__all__ = ["NAMES", "optimizer"]
+
+NAMES = (
+    "adabelief",
+    "adafactor",
+    "adafactorbv",
+    "adamp",
+    "adan",
+    "adopt",
+    "kron",
+    "lamb",
+    "laprop",
+    "lars",
+    "lion",
+    "madgrad",
+    "mars",
+    "muon",
+    "nadamw",
+    "novograd",
+    "rmsproptf",
+    "sgdp",
+    "sgdw",
+)
+"""Those that torch does not have; variants are parameters: ``caution``, ``decoupled_decay`` and others."""
+
+# What create_optimizer_v2 says where nothing is given, whatever the class itself would take.
+_DEFAULTS = {"weight_decay": 0.0, "momentum": 0.9}
+
+
+def __getattr__(name: str) -> Callable[..., Optimizer]:
+    if name in NAMES:
+        return optimizer(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def optimizer(name: str) -> Callable[..., Optimizer]:
+    """Return the factory of one of timm's optimizers, as `timm.optim.create_optimizer_v2` makes it."""
+    cls = get_optimizer_class(name, bind_defaults=False)
+
+    def build(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
+        built: Optimizer = create_optimizer_v2(params, opt=name, **options)
+        return built
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"{get_optimizer_info(name).description}.\n\n{inspect.getdoc(cls) or ''}".rstrip()
+    build.__wrapped__ = cls  # type: ignore[attr-defined]
+    build.__signature__ = _signature(name, cls)  # type: ignore[attr-defined]
+    return build
+
+
+def _signature(name: str, cls: type[Optimizer]) -> inspect.Signature:
+    info = get_optimizer_info(name)
+    defaults = {**_DEFAULTS, **(info.defaults or {})}
+    signature = inspect.signature(cls)
+    first, *others = signature.parameters.values()
+    shown = [first.replace(name="params")]
+    for each in others:
+        default = defaults.get(each.name, each.default)
+        shown.append(each.replace(default=default, kind=inspect.Parameter.KEYWORD_ONLY))
+    return signature.replace(parameters=shown)

@@ -1,0 +1,35 @@
+"""timm's preparation of images, kind ``transform``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from timm.data import create_transform, resolve_data_config
+
+from argus_timm.names import check_model_name
+
+__all__ = ["timm_transform"]
+
+
+def timm_transform(
+    model_name: str, is_training: bool = False, use_test_size: bool = False, **kwargs: Any
+) -> Any:
+    """Return what turns an image of PIL into the tensor (channels, height, width) that a network expects.
+
+    Size, crop, interpolation, mean and deviation are those that timm knows of the network's weights.
+
+    Args:
+        model_name: as for the network.
+        is_training: whether to augment: crops at random, flips, changes of colour.
+        use_test_size: take the size that the weights were tested with, if that is another.
+        **kwargs: what else `timm.data.create_transform` takes: ``auto_augment``, or ``input_size``, ``mean``
+            and ``std`` in the place of those that the weights were trained with.
+    """
+    name = check_model_name("transform 'timm_transform'", model_name)
+    known = timm.get_pretrained_cfg(name)
+    config = resolve_data_config(
+        pretrained_cfg=known.to_dict() if known is not None else {}, use_test_size=use_test_size
+    )
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in kwargs.items()}
+    return create_transform(**{**config, **given}, is_training=is_training)

@@ -1,0 +1,235 @@
+"""torchvision's datasets, kind ``dataset``: images with their labels, from files that are here.
+
+Every factory takes
+
+- ``transform``: the specs of transforms of an image, in order; left out, images become float32 tensors
+  (channels, height, width), 0 to 1;
+- ``target_transform``: the specs of transforms of a label; left out, it stays the number that it is.
+
+Nothing is downloaded unless ``download`` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torchvision import datasets
+
+from argus_core import BuildError, ParamsError
+from argus_torchvision.pipelines import build_pipeline
+
+__all__ = ["cifar10", "cifar100", "fake_data", "fashion_mnist", "image_folder", "kmnist", "mnist"]
+
+
+def image_folder(
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    transform: Any = None,
+    target_transform: Any = None,
+) -> Any:
+    """Return the images in a folder that has one folder of images for each class.
+
+    Args:
+        root: the folder.
+        classes: the names of the folders in the order of their labels; left out, all folders in the order of
+            their names. Give it wherever a class may have no folder, or labels shift.
+        transform: specs of transforms of an image.
+        target_transform: specs of transforms of a label.
+    """
+    if not Path(root).is_dir():
+        raise BuildError(
+            f"dataset 'ImageFolder' finds no folder {str(root)!r} (from {str(Path.cwd())!r}); "
+            "give root a folder with one folder of images for each class"
+        )
+    try:
+        return _ImageFolder(root, classes, **_transforms(transform, target_transform))
+    except FileNotFoundError as error:
+        raise BuildError(
+            f"dataset 'ImageFolder' cannot use {str(root)!r}: {str(error).rstrip('.')}; "
+            "give root a folder with one folder of images for each class"
+        ) from error
+
+
+class _ImageFolder(datasets.ImageFolder):  # type: ignore[misc]
+    """Takes the order of the labels from outside."""
+
+    def __init__(self, root: str | Path, classes: Sequence[str] | None, **transforms: Any) -> None:
+        self._classes = classes
+        # A class that is named may have no images, as in a small validation set.
+        super().__init__(root, allow_empty=classes is not None, **transforms)
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        names, labels = super().find_classes(directory)
+        if self._classes is None:
+            return names, labels
+        wanted = list(self._classes)
+        others = [name for name in names if name not in wanted]
+        if others or len(set(wanted)) != len(wanted):
+            raise ParamsError(
+                f"classes={wanted!r} do not name each folder of {str(directory)!r} once; "
+                f"it has {', '.join(map(repr, names))}"
+            )
+        return wanted, {name: label for label, name in enumerate(wanted)}
+
+
+def fake_data(
+    size: int = 1000,
+    image_size: Sequence[int] = (3, 224, 224),
+    num_classes: int = 10,
+    random_offset: int = 0,
+    transform: Any = None,
+    target_transform: Any = None,
+) -> Any:
+    """Return images of noise with random labels, always the same: to try a configuration without data.
+
+    Args:
+        size: how many.
+        image_size: (channels, height, width).
+        num_classes: labels are 0 to ``num_classes - 1``.
+        random_offset: another number, other images.
+        transform: specs of transforms of an image.
+        target_transform: specs of transforms of a label.
+    """
+    return datasets.FakeData(
+        size,
+        tuple(image_size),
+        num_classes,
+        random_offset=random_offset,
+        **_transforms(transform, target_transform),
+    )
+
+
+def cifar10(
+    root: str | Path = "data",
+    train: bool = True,
+    transform: Any = None,
+    target_transform: Any = None,
+    download: bool = False,
+) -> Any:
+    """Return CIFAR-10: 50,000 photographs to train on and 10,000 to test on, 32 x 32, in 10 classes.
+
+    Args:
+        root: the folder that holds ``cifar-10-batches-py``.
+        train: whether to take those to train on.
+        transform: specs of transforms of an image.
+        target_transform: specs of transforms of a label.
+        download: fetch the files if they are not there.
+    """
+    files = "cifar-10-batches-py"
+    return _from_files("CIFAR10", files, root, train, download, _transforms(transform, target_transform))
+
+
+def cifar100(
+    root: str | Path = "data",
+    train: bool = True,
+    transform: Any = None,
+    target_transform: Any = None,
+    download: bool = False,
+) -> Any:
+    """Return CIFAR-100: 50,000 photographs to train on and 10,000 to test on, 32 x 32, in 100 classes.
+
+    Args:
+        root: the folder that holds ``cifar-100-python``.
+        train: whether to take those to train on.
+        transform: specs of transforms of an image.
+        target_transform: specs of transforms of a label.
+        download: fetch the files if they are not there.
+    """
+    files = "cifar-100-python"
+    return _from_files("CIFAR100", files, root, train, download, _transforms(transform, target_transform))
+
+
+def mnist(
+    root: str | Path = "data",
+    train: bool = True,
+    transform: Any = None,
+    target_transform: Any = None,
+    download: bool = False,
+) -> Any:
+    """Return MNIST: 60,000 handwritten digits to train on and 10,000 to test on, 28 x 28, grey.
+
+    Args:
+        root: the folder that holds ``MNIST/raw``.
+        train: whether to take those to train on.
+        transform: specs of transforms of an image.
+        target_transform: specs of transforms of a label.
+        download: fetch the files if they are not there.
+    """
+    return _from_files("MNIST", "MNIST/raw", root, train, download, _transforms(transform, target_transform))
+
+
+def fashion_mnist(
+    root: str | Path = "data",
+    train: bool = True,
+    transform: Any = None,
+    target_transform: Any = None,
+    download: bool = False,
+) -> Any:
+    """Return Fashion-MNIST: 60,000 pieces of clothing to train on and 10,000 to test on, 28 x 28, grey.
+
+    Args:
+        root: the folder that holds ``FashionMNIST/raw``.
+        train: whether to take those to train on.
+        transform: specs of transforms of an image.
+        target_transform: specs of transforms of a label.
+        download: fetch the files if they are not there.
+    """
+    files = "FashionMNIST/raw"
+    return _from_files("FashionMNIST", files, root, train, download, _transforms(transform, target_transform))
+
+
+def kmnist(
+    root: str | Path = "data",
+    train: bool = True,
+    transform: Any = None,
+    target_transform: Any = None,
+    download: bool = False,
+) -> Any:
+    """Return KMNIST: 60,000 handwritten Hiragana to train on and 10,000 to test on, 28 x 28, grey.
+
+    Args:
+        root: the folder that holds ``KMNIST/raw``.
+        train: whether to take those to train on.
+        transform: specs of transforms of an image.
+        target_transform: specs of transforms of a label.
+        download: fetch the files if they are not there.
+    """
+    return _from_files(
+        "KMNIST", "KMNIST/raw", root, train, download, _transforms(transform, target_transform)
+    )
+
+
+def _from_files(
+    name: str,
+    files: str,
+    root: str | Path,
+    train: bool,
+    download: bool,
+    transforms: dict[str, Any],
+) -> Any:
+    for parameter, value in (("train", train), ("download", download)):
+        if not isinstance(value, bool):  # "false" would be true
+            raise ParamsError(f"dataset {name!r} has {parameter}={value!r}; give true or false")
+    try:
+        return getattr(datasets, name)(root, train=train, download=download, **transforms)
+    except Exception as error:  # a damaged file may raise anything
+        folder = str(Path(root) / files)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if download:
+            raise BuildError(
+                f"dataset {name!r} cannot be fetched into {folder!r}: {reason}; put its files there by hand"
+            ) from error
+        raise BuildError(
+            f"dataset {name!r} finds no files, or others than its own, in {folder!r} "
+            f"(from {str(Path.cwd())!r}): {reason.partition('.')[0]}; "
+            "put them there, or fetch them once with download = true"
+        ) from error
+
+
+def _transforms(transform: Any, target_transform: Any) -> dict[str, Any]:
+    chosen = {"transform": build_pipeline(transform)}
+    if target_transform is not None:
+        chosen["target_transform"] = build_pipeline(target_transform)
+    return chosen

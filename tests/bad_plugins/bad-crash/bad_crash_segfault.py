@@ -1,0 +1,4 @@
+# A compiled extension that was built for something else.
+import faulthandler
+
+faulthandler._sigsegv()

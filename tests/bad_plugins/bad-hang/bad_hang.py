@@ -1,0 +1,6 @@
+import threading
+
+threading.Event().wait()
+
+
+class Part: ...

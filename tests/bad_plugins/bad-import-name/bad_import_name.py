@@ -1,0 +1,3 @@
+from collections import Absent as Part
+
+__all__ = ["Part"]

@@ -1,0 +1,4 @@
+import absent_of_bad_plugins
+
+
+class Part: ...

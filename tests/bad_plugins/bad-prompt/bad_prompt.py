@@ -1,0 +1,4 @@
+answer = input("A question that nobody hears: ")
+
+
+class Part: ...

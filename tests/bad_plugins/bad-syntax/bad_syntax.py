@@ -1,0 +1,5 @@
+class Part: ...
+
+
+def f(:
+    pass

@@ -1,0 +1,239 @@
+"""What has changed when a run goes on is told, and holds as it is told, or is refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from networks import batches
+from strategies import build, register_all, same_weights
+
+import argus_core
+from argus_core import Model, StateMismatchError
+from argus_core.errors import ArgusWarning
+
+DATA = batches((4, 3, 5, 2))
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        yield
+
+
+def save(folder: Path, schedule: Any = None, epochs: int = 2, **params: Any) -> Model:
+    model = build(**params)
+    keep = ("checkpoint", {"dir_path": str(folder), "optimizer_state": True})
+    model.fit(DATA, DATA, num_epochs=epochs, callbacks=[keep], lr_scheduler=schedule)
+    return model
+
+
+def go_on(
+    folder: Path, schedule: Any = None, epochs: int = 4, **params: Any
+) -> tuple[Model, list[float], str]:
+    """Go on with the run; return the model, the learning rates after each epoch and what was told."""
+    model, rates = build(**params), []
+    note = argus_core.on_epoch_start(lambda state: rates.append(model.get_lr()))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(DATA, DATA, num_epochs=epochs, callbacks=[note], lr_scheduler=schedule, resume=folder)
+    rates.append(model.get_lr())
+    messages = [str(each.message) for each in told if issubclass(each.category, ArgusWarning)]
+    assert len(messages) <= 1
+    return model, rates, "".join(messages)
+
+
+def sgd(lr: float, **options: Any) -> Any:
+    return ("SGD", {"lr": lr, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now", "expected"),
+    [
+        ("StepLR", {"step_size": 1, "gamma": 0.5}, {"step_size": 1, "gamma": 0.1}, [0.025, 0.0025, 0.00025]),
+        ("StepLR", {"step_size": 2}, {"step_size": 3}, [0.01, 0.001, 0.001]),
+        ("ExponentialLR", {"gamma": 0.5}, {"gamma": 1.0}, [0.025, 0.025, 0.025]),
+        ("MultiStepLR", {"milestones": [1, 9]}, {"milestones": [1, 3]}, [0.01, 0.001, 0.001]),
+        (
+            "ReduceLROnPlateau",
+            {"monitor": "val_loss", "patience": 9},
+            {"monitor": "val_loss", "patience": 0, "threshold": 10.0, "min_lr": 0.005},
+            [0.1, 0.01, 0.005],
+        ),
+    ],
+)
+def test_options_that_a_schedule_can_change_midway_hold(
+    name: str, before: Any, now: Any, expected: list[float], tmp_path: Path
+) -> None:
+    save(tmp_path, (name, before))
+    _, rates, told = go_on(tmp_path, (name, now))
+    assert rates == pytest.approx(expected)
+    for option in {option for option in {**before, **now} if before.get(option) != now.get(option)}:
+        assert (
+            f"{option} of lr_scheduler {name!r} was {before.get(option)!r} and is {now.get(option)!r}, which "
+            "holds from here on" in told
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now", "option"),
+    [
+        ("CosineAnnealingLR", {"T_max": 4}, {"T_max": 8}, "T_max"),
+        ("LinearLR", {"total_iters": 4}, {"total_iters": 8}, "total_iters"),
+        ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9}, {"max_lr": 0.3, "total_steps": 9}, "max_lr"),
+        (
+            "SequentialLR",
+            {"schedulers": [("ConstantLR", {}), ("ExponentialLR", {"gamma": 0.5})], "milestones": [1]},
+            {"schedulers": [("ConstantLR", {}), ("ExponentialLR", {"gamma": 0.9})], "milestones": [1]},
+            "schedulers",
+        ),
+    ],
+)
+def test_options_that_bend_the_whole_curve_have_no_effect_and_that_is_told(
+    name: str, before: Any, now: Any, option: str, tmp_path: Path
+) -> None:
+    save(tmp_path / "run", (name, before))
+    _, rates, told = go_on(tmp_path / "run", (name, now))
+    _, expected, silence = go_on(tmp_path / "run", (name, before))
+    assert rates == expected
+    assert silence == ""
+    assert f"{option} of lr_scheduler {name!r} was" in told
+    assert "which has no effect, as the schedule follows the curve that it began with; for another" in told
+
+
+def test_another_interval_holds_and_is_told(tmp_path: Path) -> None:
+    save(tmp_path, ("ExponentialLR", {"gamma": 0.5}))
+    _, rates, told = go_on(tmp_path, ("ExponentialLR", {"gamma": 0.5, "interval": "update"}), epochs=3)
+    assert rates == pytest.approx([0.025, 0.025 / 2**4])
+    assert "interval of lr_scheduler 'ExponentialLR' was 'epoch' and is 'update', which holds" in told
+
+
+@pytest.mark.parametrize("name", ["CosineAnnealingWarmRestarts", "OneCycleLR", "StepLR"])
+def test_a_new_schedule_begins_from_the_present_rate(name: str, tmp_path: Path) -> None:
+    params = {
+        "CosineAnnealingWarmRestarts": {"T_0": 10},
+        "OneCycleLR": {"max_lr": 0.2, "total_steps": 9},
+        "StepLR": {"step_size": 1},
+    }[name]
+    save(tmp_path, ("ExponentialLR", {"gamma": 0.5}))
+    _, rates, told = go_on(tmp_path, (name, params), optimizer=sgd(0.1, momentum=0.9))
+    other = build(optimizer=sgd(0.025, momentum=0.9))
+    note: list[float] = []
+    keep = argus_core.on_epoch_start(lambda state: note.append(other.get_lr()))
+    other.fit(DATA, num_epochs=2, lr_scheduler=(name, params), callbacks=[keep])
+    assert rates == pytest.approx([*note, other.get_lr()])
+    assert "lr_scheduler 'ExponentialLR' is no more, so the learning rate stays where it was" in told
+    assert f"lr_scheduler {name!r} is new and begins from the present learning rate" in told
+
+
+def test_without_its_schedule_a_run_keeps_the_rate(tmp_path: Path) -> None:
+    save(tmp_path, ("ExponentialLR", {"gamma": 0.5}))
+    _, rates, told = go_on(tmp_path)
+    assert rates == [0.025] * 3
+    assert "lr_scheduler 'ExponentialLR' is no more, so the learning rate stays where it was" in told
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ("StepLR", {"step_size": 1, "gamma": 0.5}),
+        ("CosineAnnealingWarmRestarts", {"T_0": 10}),
+        ("PolynomialLR", {"total_iters": 9}),
+        [("ExponentialLR", {"gamma": 0.9}), ("LinearLR", {"total_iters": 6})],
+        (
+            "SequentialLR",
+            {
+                "schedulers": [("LinearLR", {"total_iters": 1}), ("CosineAnnealingWarmRestarts", {"T_0": 9})],
+                "milestones": [1],
+            },
+        ),
+    ],
+)
+def test_another_learning_rate_scales_the_schedule(schedule: Any, tmp_path: Path) -> None:
+    save(tmp_path / "run", schedule, optimizer=sgd(0.1))
+    _, expected, _ = go_on(tmp_path / "run", schedule, optimizer=sgd(0.1))
+    _, rates, told = go_on(tmp_path / "run", schedule, optimizer=sgd(0.02))
+    assert rates == pytest.approx([rate / 5 for rate in expected])
+    assert (
+        "params['optimizer'] was ('SGD', {'lr': 0.1}) and is ('SGD', {'lr': 0.02}), where lr scales what"
+        in told
+    )
+
+
+def test_beside_a_schedule_with_rates_of_its_own_the_learning_rate_has_no_effect(tmp_path: Path) -> None:
+    schedule = ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9})
+    save(tmp_path / "run", schedule, optimizer=sgd(0.1))
+    _, expected, _ = go_on(tmp_path / "run", schedule, optimizer=sgd(0.1))
+    _, rates, told = go_on(tmp_path / "run", schedule, optimizer=sgd(0.02, weight_decay=0.1))
+    assert rates == expected
+    assert "which holds from here on, but for lr has no effect: OneCycleLR sets the rate by its own" in told
+
+
+def test_a_rate_of_zero_cannot_be_scaled(tmp_path: Path) -> None:
+    save(tmp_path, ("StepLR", {"step_size": 1}), optimizer=sgd(0.0))
+    with (
+        pytest.warns(ArgusWarning, match="where lr scales what is left of the schedule"),
+        pytest.raises(
+            StateMismatchError, match=r"began from a learning rate of 0, which cannot be scaled to 0.1"
+        ),
+    ):
+        build(optimizer=sgd(0.1)).fit(
+            DATA, DATA, num_epochs=4, lr_scheduler=("StepLR", {"step_size": 1}), resume=tmp_path
+        )
+
+
+def test_an_option_that_is_no_longer_given_has_its_default_again(tmp_path: Path) -> None:
+    save(tmp_path, optimizer=sgd(0.1, momentum=0.9))
+    model, _, told = go_on(tmp_path, optimizer=sgd(0.1))
+    assert "which holds from here on" in told
+    assert model.optimizer.param_groups[0]["momentum"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "slot"),
+    [
+        ("Adam", {"amsgrad": True}, "max_exp_avg_sq"),
+        ("AdamW", {"amsgrad": True}, "max_exp_avg_sq"),
+        ("RMSprop", {"centered": True}, "grad_avg"),
+        ("RMSprop", {"momentum": 0.9}, "momentum_buffer"),
+    ],
+)
+def test_an_option_that_needs_state_which_there_is_not_is_refused(
+    name: str, option: dict[str, Any], slot: str, tmp_path: Path
+) -> None:
+    save(tmp_path, optimizer=(name, {"lr": 0.01}))
+    message = rf"trained {name} with {next(iter(option))}=None, and its state lacks the '{slot}' that .*"
+    with (
+        pytest.warns(ArgusWarning, match="which holds from here on"),
+        pytest.raises(StateMismatchError, match=message),
+    ):
+        build(optimizer=(name, {"lr": 0.01, **option})).fit(DATA, num_epochs=4, resume=tmp_path)
+
+
+def test_an_unchanged_run_is_told_nothing_of(tmp_path: Path) -> None:
+    schedule = [("LinearLR", {"total_iters": 3, "interval": "update"}), ("StepLR", {"step_size": 1})]
+    whole = save(tmp_path / "whole", schedule, epochs=4)
+    save(tmp_path / "run", schedule)
+    model, _, told = go_on(tmp_path / "run", schedule)
+    assert told == ""
+    assert same_weights(model, whole)
+
+
+def test_a_schedule_that_is_an_instance_or_has_functions_goes_on(tmp_path: Path) -> None:
+    def halve(epoch: int) -> float:
+        return 0.5**epoch
+
+    spec = ("LambdaLR", {"lr_lambda": halve})
+    save(tmp_path, spec)
+    _, rates, told = go_on(tmp_path, spec)
+    assert rates == pytest.approx([0.025, 0.0125, 0.00625])
+    assert told == ""
+    model = build()
+    instance = torch.optim.lr_scheduler.LambdaLR(model.optimizer, halve)
+    model.fit(DATA, DATA, num_epochs=3, lr_scheduler=instance, resume=tmp_path)
+    assert model.get_lr() == pytest.approx(0.0125)
