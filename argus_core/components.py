@@ -40,6 +40,7 @@ KINDS: tuple[str, ...] = (
     "parallel",
     "model",
     "command",
+    "config",
 )
 
 BUILTIN = "argus-torch"

@@ -36,7 +36,8 @@ from sybil.parsers.myst import CodeBlockParser, SkipParser
 from argus_core import discovery
 from argus_core.cli import main
 from argus_core.config import read_config
-from argus_core.config.schema import SECTIONS, read_sections
+from argus_core.config.schema import SECTIONS, TEMPLATE
+from argus_core.config.template import read_layers
 from argus_core.registry import isolated_registry, resolve
 from argus_core.spec import parse_specs
 
@@ -161,14 +162,14 @@ def _compare_output(example: Example) -> str | None:
 def _read_toml(example: Example) -> None:
     _write_named_file(example)
     document = tomllib.loads(example.parsed)
-    if {"model", "data"} <= document.keys():
+    if {"model", "data"} <= document.keys() or TEMPLATE in document:
         file = Path(".page.toml")
         file.write_text(example.parsed, "utf-8")
         config = read_config(file)
         file.unlink()
         _resolve_all({"model": config.model, "data": config.data, "fit": config.fit})
     elif document.keys() & SECTIONS.keys():
-        _resolve_all(read_sections(document, example.path))
+        _resolve_all(read_layers(document, example.path))
 
 
 def _resolve_all(sections: dict[str, Any]) -> None:

@@ -515,3 +515,15 @@ def test_configuration_is_read_without_torch(tmp_path: Path) -> None:
         "read_config(Path('digits.toml')); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_parameters_of_a_list_of_the_models_own_are_set_whole(tmp_path: Path) -> None:
+    text = '[model]\nname = "Own"\nsizes = [1, 2]\nsecond = ["SGD", { lr = 0.1 }]\n' + DATA
+    assert read(tmp_path, text, "second.lr=0.5").params["second"] == ("SGD", {"lr": 0.5})
+    with pytest.raises(ConfigError, match=r"--set sizes\.first=3: \[model\] sizes is \[1, 2\]; set it whole"):
+        read(tmp_path, text, "sizes.first=3")
+
+
+def test_template_is_no_matter_of_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--set template=digits: a template is chosen by the file alone"):
+        read(tmp_path, MODEL + DATA, "template=digits")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset, TensorDataset
 
 import argus_core
-from argus_core import Callback, Metric, hookimpl
+from argus_core import Callback, Metric, discovery, hookimpl
 from argus_core.callbacks import on_start
 from argus_core.errors import ParamsError
 from argus_core.testing import check_component
@@ -639,6 +640,97 @@ def test_a_model_is_checked_with_its_params_and_a_batch() -> None:
 
 def test_what_is_no_model_is_told() -> None:
     refused("model", Net, r"must be built: it is .*Net.*; declare a subclass of argus_core.Model")
+
+
+# Configuration templates.
+
+
+def _config(**sections: Any) -> dict[str, Any]:
+    fit = {"num_epochs": 2, **sections.pop("fit", {})}
+    model = {"nn_module": "Net", "loss": "MSELoss", "optimizer": "SGD", **sections.pop("model", {})}
+    return {"model": model, "data": {"train": "numbers"}, "fit": fit, **sections}
+
+
+@pytest.fixture
+def _parts() -> None:
+    argus_core.register("nn_module", "Net", Net)
+    argus_core.register("dataset", "numbers", Numbers)
+
+
+@pytest.mark.usefixtures("_parts")
+def test_a_template_that_keeps_to_the_contract_is_found_to_do_so() -> None:
+    argus_core.register("config", "part", _config)
+    check_component("config", "part", reload=False)
+
+
+def test_a_partial_template_says_so() -> None:
+    refused("config", lambda: {"fit": {"seed": 0}}, r"say what is known: .* \[model\] has no 'nn_module'")
+    argus_core.register("config", "partial", lambda: {"fit": {"seed": 0}})
+    check_component("config", "partial", complete=False, reload=False)
+
+
+@pytest.mark.usefixtures("_parts")
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        (
+            lambda: 3,
+            r"be built: it raised ConfigError: config 'part' of this process returned 3; its factory",
+        ),
+        (lambda: _config(fit={"epochs": 3}), r"say what is known: .* \[fit\] has 'epochs'; did you mean"),
+        (lambda: _config(model={"loss": "MSELos"}), r"choose parts that are installed: .*mean 'MSELoss'"),
+        (lambda: _config(model={"step": ["amp", "sm"]}), r"choose parts that are installed: .*mean 'sam'"),
+        (lambda: _config(model={"name": "Modl"}), r"choose parts that are installed: .*did you mean 'Model'"),
+        (
+            lambda: _config(fit={"run_dir": "runs/a"}),
+            r"leave the run directory to the file: .*; leave it out",
+        ),
+        (lambda: _config(template="part"), r"say what is known: .* starts from itself: part -> part"),
+    ],
+)
+def test_a_template_that_breaks_the_contract_is_found_out(factory: Callable[[], Any], reason: str) -> None:
+    refused("config", factory, reason)
+
+
+@pytest.mark.usefixtures("_parts")
+def test_a_template_that_changes_is_found_out() -> None:
+    seeds = iter(range(100))
+    refused(
+        "config",
+        lambda: _config(fit={"seed": next(seeds)}),
+        r"say the same again: .*nothing but its parameters",
+    )
+
+
+def test_a_template_whose_module_imports_torch_is_found_out(
+    fake_distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "{}\n\ndef settings():\n    'Settings.'\n    return {{'fit': {{'seed': 0}}}}\n"
+    entry_points = {"config": {"slow": "slow_templates:settings", "fast": "fast_templates:settings"}}
+    modules = {
+        "slow_templates": source.format("import torch"),
+        "fast_templates": source.format("print('imported')"),
+    }
+    folder = fake_distribution("templates", "1.0", entry_points, modules)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    with argus_core.isolated_registry() as registry:
+        registry.update(discovery.scan())
+        check_component("config", "fast", complete=False)
+        with pytest.raises(
+            AssertionError, match=r"read without torch in a fresh process: its module imports"
+        ):
+            check_component("config", "slow", complete=False)
+
+
+@pytest.mark.usefixtures("_parts")
+def test_a_template_of_parts_of_this_process_alone_is_found_out() -> None:
+    argus_core.register("config", "part", _config)
+    (contract,) = contracts_of("config", "part")
+    contract.component = argus_core.resolve("config", "part")
+    for check in ("be_built", "say_what_is_known"):
+        getattr(contract, check)()
+    with pytest.raises(AssertionError, match=r"nn_module 'Net', which is registered in this process alone"):
+        contract.choose_parts_that_are_installed()  # type: ignore[attr-defined]
 
 
 def test_messages_are_one_sentence_with_an_action() -> None:

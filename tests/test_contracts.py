@@ -29,6 +29,7 @@ CHECKED = (
     "callback",
     "lr_scheduler",
     "dataset",
+    "config",
 )
 
 
@@ -111,6 +112,7 @@ def test_checks_leave_threads_random_numbers_and_the_folder_alone() -> None:
         ("callback", "logging_to_file"),
         ("lr_scheduler", "ConstantLR"),
         ("dataset", "wine"),
+        ("config", "digits"),
     ],
 )
 def test_each_kind_has_a_function_of_its_own(kind: str, name: str) -> None:

@@ -17,10 +17,11 @@ from test_import_order import READING_ORDER
 import argus_core
 from argus_core import errors
 from argus_core.cli import main
-from argus_core.components import BUILTIN
+from argus_core.components import BUILTIN, KINDS
 from argus_core.config import SECTIONS
 from argus_core.hooks import Composition, RunHooks, StepHooks, composition_of
 from argus_core.registry import components
+from argus_core.scaffold import MADE_KINDS
 
 # tests/installed runs the pages of plugins, where they are installed.
 PAGES = [page for page in pages.pages() if pages.DOCS in page.parents and page.parent.name != "plugins"]
@@ -83,7 +84,23 @@ def test_commands_of_a_page_are_those_of_argus(page: Path) -> None:
 def test_hook_is_documented_with_its_arguments_and_an_example(specification: type, name: str) -> None:
     arguments = list(inspect.signature(getattr(specification, name)).parameters)[1:]
     section = section_of("reference/hooks.md", f"### `{name}({', '.join(arguments)})`")
-    assert "```python" in section
+    examples = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert examples
+    if specification is RunHooks:
+        assert f"on_{name}\n" in examples[0] or f'on_event("{name}")' in examples[0]
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_examples_of_a_slot_take_arguments_that_it_has(name: str) -> None:
+    examples = re.findall(r"^```python\n(.*?)^```$", text_of("reference/hooks.md"), re.MULTILINE | re.DOTALL)
+    implementations = [
+        {argument.arg for argument in node.args.args}
+        for node in ast.walk(ast.parse("\n".join(examples)))
+        if isinstance(node, ast.FunctionDef) and node.name == name
+    ]
+    assert implementations
+    # A strategy may leave out arguments that it does not use.
+    assert set().union(*implementations) <= set(inspect.signature(getattr(StepHooks, name)).parameters)
 
 
 @pytest.mark.parametrize("name", SLOTS)
@@ -205,6 +222,32 @@ def test_slot_is_documented_with_the_built_in_strategies_in_it(slot: str) -> Non
 @pytest.mark.parametrize("parameter", list(inspect.signature(argus_core.load_model).parameters)[1:-1])
 def test_argument_of_load_model_has_an_example(parameter: str) -> None:
     assert re.search(rf"\b{parameter}=", text_of("how-to/advanced-loading.md"))
+
+
+@pytest.mark.parametrize("kind", MADE_KINDS)
+def test_each_kind_has_a_page_on_publishing_with_a_part_its_entry_point_its_check_and_mistakes(
+    kind: str,
+) -> None:
+    text = text_of(f"how-to/publish/{kind}.md")
+    _, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    headings = [section.partition("\n")[0] for section in sections]
+    assert headings == ["The smallest good one", "Its entry point", "Its check", "Common mistakes"]
+    part, entry_point, check, mistakes = sections
+    name = re.search(rf'argus_core\.register\("{kind}", "(\w+)", (\w+)\)', part)
+    assert name is not None
+    group = f'[project.entry-points."argus_core.{kind}"]\n{name[1]} = "medseg.'
+    assert group in entry_point
+    assert f":{name[2]}" in entry_point
+    assert f'check_{kind}("{name[1]}"' in check
+    assert f"```output\n{'step strategy' if kind == 'step' else kind} '" in mistakes
+    assert "| mistake | what comes of it | instead |" in mistakes
+
+
+def test_kinds_are_listed_where_publishing_is_explained_and_where_words_are() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", text_of("how-to/publish/index.md"), re.MULTILINE)
+    assert set(listed) == set(KINDS) - {"parallel"}
+    (words,) = re.findall(r"^\| kind \| a category of parts: (.*) \|$", text_of("index.md"), re.MULTILINE)
+    assert words == ", ".join(f"`{kind}`" for kind in KINDS)
 
 
 def _default(parameter: inspect.Parameter) -> Any:

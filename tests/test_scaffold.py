@@ -228,6 +228,7 @@ def test_the_folder_has_ordinary_permissions(tmp_path: Path) -> None:
             SpecError,
             "no part of kind 'parallel' is made; such parts are built in, or give one of nn_m",
         ),
+        ("command", SpecError, "no part of kind 'command' is made; declare a click command"),
     ],
 )
 def test_a_kind_that_is_not_made_is_told(

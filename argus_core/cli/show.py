@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+import tomli_w
 
 from argus_core.cli.examples import examples
+from argus_core.config import build_template
 from argus_core.registry import resolve
 
 __all__ = ["command"]
@@ -25,13 +27,13 @@ _HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
 def command(kind: str, name: str, as_json: bool) -> None:
     """Show all about one component.
 
-    Its parameters with their defaults, its documentation and where it is defined. This imports the
-    component, and no other.
+    Its parameters with their defaults, its documentation and where it is defined; of a configuration also
+    what it says. This imports the component, and no other.
     """
     component = resolve(kind, name)
     factory = component.load()
     parameters = _parameters(factory, _HANDED_OVER.get(kind, 0))
-    record = {
+    record: dict[str, Any] = {
         "kind": kind,
         "name": component.name,
         "provider": component.provider,
@@ -42,6 +44,8 @@ def command(kind: str, name: str, as_json: bool) -> None:
         "parameters": [_parameter(parameter) for parameter in parameters],
         "documentation": inspect.getdoc(factory) or "",
     }
+    if kind == "config" and not any(parameter["required"] for parameter in record["parameters"]):
+        record["configuration"] = build_template(component, {})
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return
@@ -50,6 +54,8 @@ def command(kind: str, name: str, as_json: bool) -> None:
     click.echo(f"\n{component.name}{_signature(parameters)}")
     if record["documentation"]:
         click.echo(f"\n{record['documentation']}")
+    if "configuration" in record:
+        click.echo(f"\n{tomli_w.dumps(record['configuration'])}", nl=False)
 
 
 def _parameters(factory: Callable[..., Any], handed_over: int) -> list[inspect.Parameter]:

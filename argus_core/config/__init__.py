@@ -1,6 +1,7 @@
 """Configuration files: three sections of TOML that say what to train, on what data and how.
 
-`argus_core.config.schema` says what each key takes, `argus_core.config.changes` applies ``--set``.
+`argus_core.config.schema` says what each key takes, `argus_core.config.changes` applies ``--set``,
+`argus_core.config.template` has the configurations by name that a file may start from.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from argus_core.config.file import (
     resolved_toml,
 )
 from argus_core.config.schema import BATCH_SIZE, SECTIONS, Key
+from argus_core.config.template import build_template
 
 __all__ = [
     "BATCH_SIZE",
@@ -22,6 +24,7 @@ __all__ = [
     "Config",
     "Key",
     "apply_change",
+    "build_template",
     "complete_config",
     "config_differences",
     "parse_value",

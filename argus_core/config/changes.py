@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from argus_core.config.schema import SECTIONS, Sections, plain_model, read_value, unknown_key
+from argus_core.config.schema import (
+    SECTIONS,
+    TEMPLATE,
+    Sections,
+    is_spec,
+    plain_model,
+    read_spec,
+    read_value,
+    unknown_key,
+)
 from argus_core.config.toml import parse
 from argus_core.errors import ConfigError, near
 
-__all__ = ["apply_change", "parse_value"]
+__all__ = ["Spec", "apply_change", "own_choice", "parse_value", "position_of", "with_params"]
 
 Spec = str | tuple[str, dict[str, Any]]
 
@@ -61,8 +70,44 @@ def parse_value(text: str, source: str) -> Any:
     return document["value"] if len(document) == 1 else text
 
 
+def position_of(chosen: list[Spec], name: str, where: str) -> int:
+    """Return where a component stands among several that are chosen, by its short or qualified name.
+
+    Raises:
+        ConfigError: it is not there, or is there more than once; ``where`` begins the message.
+    """
+    names = [spec if isinstance(spec, str) else spec[0] for spec in chosen]
+    found = [index for index, each in enumerate(names) if name in (each, each.rpartition("/")[2])]
+    if not found:
+        hint = near(name, names) or f"; it has {', '.join(names) or 'none'}"
+        raise ConfigError(f"{where} has no {name!r}{hint}")
+    if len(found) > 1:
+        raise ConfigError(f"{where} has {name!r} {len(found)} times; set it whole")
+    return found[0]
+
+
+def own_choice(value: Any, where: str) -> Any:
+    """Return the value of a key of the model class's own in a form that parameters can be set in.
+
+    Raises:
+        ConfigError: it is a list that is no spec.
+    """
+    if not isinstance(value, list):
+        return value
+    if is_spec(value):
+        return read_spec(value, where)
+    raise ConfigError(f"{where} is {value!r}; set it whole")
+
+
+def with_params(spec: Spec) -> tuple[str, dict[str, Any]]:
+    """Return the name and the parameters of a spec in its read form."""
+    return (spec, {}) if isinstance(spec, str) else spec
+
+
 def _locate(sections: Sections, path: list[str], source: str) -> tuple[str, list[str]]:
     """Return the section that a path is about and the path within it."""
+    if path[0] == TEMPLATE:
+        raise ConfigError(f"{source}: a template is chosen by the file alone; write it at the file's top")
     if path[0] in sections and path[0] not in SECTIONS:
         if len(path) == 1:
             raise ConfigError(f"{source}: [{path[0]}] is a section; set one of its keys: {path[0]}.KEY=VALUE")
@@ -89,7 +134,7 @@ def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str,
     known = SECTIONS[section].get(key)
     if known is not None and not known.kind:
         raise ConfigError(f"{where} has no parameters; set it whole: --set {section}.{key}=VALUE")
-    chosen = values.get(key)
+    chosen = values.get(key) if known is not None else own_choice(values.get(key), where)
     if isinstance(chosen, list):
         _set_in_list(chosen, rest, value, where)
     elif isinstance(chosen, str | tuple):
@@ -105,21 +150,14 @@ def _is_plain(values: dict[str, Any], section: str) -> bool:
 
 
 def _set_in_list(chosen: list[Spec], path: list[str], value: Any, where: str) -> None:
-    names = [spec if isinstance(spec, str) else spec[0] for spec in chosen]
-    found = [index for index, name in enumerate(names) if path[0] in (name, name.rpartition("/")[2])]
-    if not found:
-        hint = near(path[0], names) or f"; it has {', '.join(names)}"
-        raise ConfigError(f"{where} has no {path[0]!r}{hint}")
-    if len(found) > 1:
-        raise ConfigError(f"{where} has {path[0]!r} {len(found)} times; set it whole")
+    index = position_of(chosen, path[0], where)
     if len(path) == 1:
         raise ConfigError(f"{where}: name a parameter of {path[0]!r} too, as in {path[0]}.PARAMETER=VALUE")
-    [index] = found
     chosen[index] = _with_parameter(chosen[index], path[1:], value, where)
 
 
 def _with_parameter(spec: Spec, path: list[str], value: Any, where: str) -> Spec:
-    name, params = (spec, {}) if isinstance(spec, str) else spec
+    name, params = with_params(spec)
     if path == ["name"]:
         if not isinstance(value, str):
             raise ConfigError(f"{where}.name is {value!r}; give the name of a component")

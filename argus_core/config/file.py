@@ -11,7 +11,8 @@ from typing import Any
 import tomli_w
 
 from argus_core.config.changes import apply_change
-from argus_core.config.schema import SECTIONS, Sections, plain_model, read_sections
+from argus_core.config.schema import SECTIONS, Sections, plain_model
+from argus_core.config.template import read_layers
 from argus_core.config.toml import parse
 from argus_core.errors import ConfigError, near
 
@@ -69,7 +70,7 @@ def complete_config(document: Mapping[str, Any], path: Path, changes: Iterable[s
     Raises:
         ConfigError: it says something that is not known.
     """
-    sections = read_sections(deepcopy(dict(document)), str(path))
+    sections = read_layers(deepcopy(dict(document)), str(path))
     for change in changes:
         apply_change(sections, change)
     _check_required(sections, str(path))
@@ -77,7 +78,7 @@ def complete_config(document: Mapping[str, Any], path: Path, changes: Iterable[s
 
 
 def resolved_toml(config: Config) -> str:
-    """Return the configuration as TOML that says everything, defaults too, and trains as it is."""
+    """Return the configuration as TOML that says everything, defaults too, and needs no template."""
     tables = {"model": config.model, "data": config.data, "fit": config.fit}
     return tomli_w.dumps({name: dict(table) for name, table in tables.items()})
 

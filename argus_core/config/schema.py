@@ -11,7 +11,7 @@ A section may also bear the name of a plugin's command, ``[sweep]``: that comman
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +23,22 @@ from argus_core.registry import components
 __all__ = [
     "BATCH_SIZE",
     "SECTIONS",
+    "TEMPLATE",
     "Key",
     "Sections",
+    "check_section",
+    "is_spec",
     "plain_model",
-    "read_sections",
+    "read_spec",
     "read_value",
     "unknown_key",
 ]
 
 BATCH_SIZE = 32
 """Samples in a batch where nothing else is said."""
+
+TEMPLATE = "template"
+"""The key, before all sections, that chooses the configuration that a file starts from."""
 
 Sections = dict[str, dict[str, Any]]
 """The values of each section by key, specs in their read form; those of a command as they are written."""
@@ -59,22 +65,6 @@ class Key:
     kind: str = ""
 
 
-def read_sections(document: Mapping[str, Any], source: str) -> Sections:
-    """Return the sections of a parsed file, every value in its read form.
-
-    Raises:
-        ConfigError: an unknown section or key, or a value that its key does not take.
-    """
-    for name, section in document.items():
-        _check_section(name, section, source)
-    sections: Sections = {name: {} for name in SECTIONS}
-    for name in SECTIONS:
-        # The model's name first: it decides which other keys the section takes.
-        for key, value in sorted(document.get(name, {}).items(), key=lambda item: item[0] != "name"):
-            sections[name][key] = read_value(sections, name, key, value, source)
-    return sections | {name: section for name, section in document.items() if name not in SECTIONS}
-
-
 def read_value(sections: Sections, section: str, key: str, value: Any, source: str) -> Any:
     """Return ``value`` as ``key`` of ``section`` takes it; ``source`` begins the messages."""
     where = f"{source}: [{section}] {key}"
@@ -91,6 +81,8 @@ def read_value(sections: Sections, section: str, key: str, value: Any, source: s
 
 def unknown_key(section: str, key: str) -> str:
     """Return the end of a message on a key that ``section`` does not have."""
+    if key == TEMPLATE:
+        return f"[{section}] has {key!r}, which stands at the top of a file, before all sections"
     elsewhere = next((name for name, keys in SECTIONS.items() if key in keys), None)
     if elsewhere is not None:
         return f"[{section}] has {key!r}, which belongs under [{elsewhere}]"
@@ -103,7 +95,8 @@ def plain_model(sections: Sections) -> bool:
     return sections["model"].get("name", "Model") in ("Model", "argus-torch/Model")
 
 
-def _check_section(name: str, section: Any, source: str) -> None:
+def check_section(name: str, section: Any, source: str) -> None:
+    """Raise `ConfigError` unless there is such a section, and it is a table."""
     if name in SECTIONS and isinstance(section, dict):
         return
     commands = () if name in SECTIONS else _commands()
@@ -115,7 +108,7 @@ def _check_section(name: str, section: Any, source: str) -> None:
     if elsewhere is not None:
         raise ConfigError(f"{source}: {name!r} stands outside its section; put it under [{elsewhere}]")
     known = [*SECTIONS, *commands]
-    hint = near(name, known) or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
+    hint = near(name, [*known, TEMPLATE]) or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
     raise ConfigError(f"{source} has the section [{name}]{hint}")
 
 
@@ -128,7 +121,8 @@ def _commands() -> list[str]:
     return sorted(published | {component.name for component in components("command")})
 
 
-def _spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
+def read_spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
+    """Return a spec in its read form, however it is written; ``where`` begins the message if it is none."""
     if isinstance(value, str) and value:
         return value
     if isinstance(value, dict):
@@ -136,7 +130,7 @@ def _spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
         name = params.pop("name", None)
         if isinstance(name, str) and name:
             return (name, params) if params else name
-    if isinstance(value, list) and _is_spec(value):
+    if isinstance(value, list) and is_spec(value):
         return (value[0], dict(value[1])) if len(value) == 2 else str(value[0])
     raise ConfigError(
         f'{where} is {value!r}; give a name, ["name", {{ parameter = value }}] or a table that has a name'
@@ -144,12 +138,12 @@ def _spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
 
 
 def _specs(value: Any, where: str) -> list[str | tuple[str, dict[str, Any]]]:
-    if not isinstance(value, list) or _is_spec(value):
-        return [_spec(value, where)]
-    return [_spec(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, list) or is_spec(value):
+        return [read_spec(value, where)]
+    return [read_spec(item, f"{where}[{index}]") for index, item in enumerate(value)]
 
 
-def _is_spec(value: list[Any]) -> bool:
+def is_spec(value: list[Any]) -> bool:
     """Return whether a list is one spec: a name, alone or with a table of parameters."""
     if not value or not isinstance(value[0], str):
         return False
@@ -181,7 +175,7 @@ _DEVICE = _value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 
 def _one(kind: str, about: str, required: bool = False) -> Key:
-    return Key(about, _spec, required=required, kind=kind)
+    return Key(about, read_spec, required=required, kind=kind)
 
 
 def _several(kind: str, about: str) -> Key:

@@ -61,6 +61,7 @@ PARTS: dict[str, StartingPart] = {
             "climbs, then falls with 1/sqrt(step)",
         ),
         StartingPart("dataset", "datasets", "spirals", "dataset", "points on two spirals"),
+        StartingPart("config", "templates", "classification", "template", "a configuration to start from"),
     )
 }
 MADE_KINDS = tuple(PARTS)

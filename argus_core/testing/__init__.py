@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first use
     from argus_core.testing.checking import check_callback as check_callback
     from argus_core.testing.checking import check_component as check_component
+    from argus_core.testing.checking import check_config as check_config
     from argus_core.testing.checking import check_dataset as check_dataset
     from argus_core.testing.checking import check_loss as check_loss
     from argus_core.testing.checking import check_lr_scheduler as check_lr_scheduler
@@ -39,6 +40,7 @@ _EXPORTS = {
     "checking": (
         "check_callback",
         "check_component",
+        "check_config",
         "check_dataset",
         "check_loss",
         "check_lr_scheduler",

@@ -16,6 +16,7 @@ from argus_core.testing.probe import register_probes
 __all__ = [
     "check_callback",
     "check_component",
+    "check_config",
     "check_dataset",
     "check_loss",
     "check_lr_scheduler",
@@ -40,6 +41,7 @@ _CONTRACTS = {
     "lr_scheduler": "SchedulerContract",
     "dataset": "DatasetContract",
     "model": "ModelContract",
+    "config": "ConfigContract",
 }
 _ATTRIBUTE = "checked_with"
 
@@ -50,7 +52,7 @@ def check_component(
     """Check that an installed part keeps the contract of its kind.
 
     Args:
-        kind: the part's kind; ``parallel`` has no contract.
+        kind: the part's kind; ``parallel`` and ``command`` have no contract.
         name: as it is registered.
         params: what its factory gets; left out, what its attribute ``checked_with`` has, or none.
         **checked_with: what the checks of its kind take besides, such as ``input`` or ``batch``; left out,
@@ -215,6 +217,20 @@ def check_model(
         reload: False for what is registered in this process alone.
     """
     _check("model", name, params, batch=batch, reload=reload)
+
+
+def check_config(
+    name: str, params: Mapping[str, Any] | None = None, *, complete: bool = True, reload: bool = True
+) -> None:
+    """Check a configuration template; see `check_component`.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        complete: False for one that leaves required keys to the file that starts from it.
+        reload: False for what is registered in this process alone.
+    """
+    _check("config", name, params, complete=complete, reload=reload)
 
 
 def _check(kind: str, name: str, params: Mapping[str, Any] | None, **options: Any) -> None:

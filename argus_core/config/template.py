@@ -1,0 +1,96 @@
+"""Templates: configurations by name, from which a file starts. They are components of kind ``config``.
+
+A file whose first line is ``template = "digits"`` has all that the template says, and its own keys over it. A
+template may itself start from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from argus_core.build import call_factory
+from argus_core.components import Component
+from argus_core.config.layers import lay_over
+from argus_core.config.schema import SECTIONS, TEMPLATE, Sections, read_spec
+from argus_core.errors import ConfigError
+from argus_core.registry import resolve
+
+__all__ = ["build_template", "read_layers"]
+
+
+def read_layers(document: Mapping[str, Any], source: str) -> Sections:
+    """Return the sections of a parsed file, over those of the templates that it starts from.
+
+    Args:
+        document: it may be changed.
+        source: begins the messages.
+
+    Raises:
+        ConfigError: an unknown section or key, a value that its key does not take, a template that is no
+            configuration, or one that starts from itself.
+        ArgusError: no such template can be had, or it does not take its parameters.
+    """
+    sections: Sections = {name: {} for name in SECTIONS}
+    for layer, its_source in reversed(list(_layers(document, source))):
+        lay_over(sections, layer, its_source)
+    return sections
+
+
+def build_template(component: Component, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document that a template is, made of what TOML can hold, and of nothing else that is kept.
+
+    Raises:
+        ConfigError: its factory returns something else.
+        ArgusError: it cannot be loaded, or does not take the parameters.
+    """
+    label = f"config {component.name!r} of {component.origin}"
+    built = call_factory(label, component.load(), (), params)
+    if not isinstance(built, Mapping):
+        raise ConfigError(
+            f"{label} returned {built!r:.50}; its factory must return a dict of sections, "
+            '{"model": {...}, "data": {...}, "fit": {...}}'
+        )
+    try:
+        document: dict[str, Any] = _as_toml(built, label, "")
+    except RecursionError:
+        raise ConfigError(f"{label} is nested too deeply, or holds itself; make it flatter") from None
+    return document
+
+
+def _layers(document: Mapping[str, Any], source: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the file, the template that it starts from, the one that this starts from, and so on."""
+    passed: list[str] = []
+    while True:
+        yield {key: value for key, value in document.items() if key != TEMPLATE}, source
+        if TEMPLATE not in document:
+            return
+        chosen = read_spec(document[TEMPLATE], f"{source}: {TEMPLATE}")
+        name, params = (chosen, {}) if isinstance(chosen, str) else chosen
+        component = resolve("config", name)
+        if component.qualified_name in passed:
+            circle = [*passed[passed.index(component.qualified_name) :], component.qualified_name]
+            raise ConfigError(
+                f"{source} starts from itself: {' -> '.join(circle)}; let its {TEMPLATE} be another, or none"
+            )
+        passed.append(component.qualified_name)
+        document = build_template(component, params)
+        source = f"config {component.name!r} of {component.origin}"
+
+
+def _as_toml(value: Any, label: str, path: str) -> Any:
+    """Return a copy that holds lists for tuples, which may be written where specs are."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ConfigError(f"{label}{path} has the key {key!r}; keys are strings")
+        return {key: _as_toml(item, label, f"{path}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_toml(item, label, f"{path}[{index}]") for index, item in enumerate(value)]
+    if type(value) in (str, int, float, bool):
+        return value
+    sort = "None" if value is None else f"of type {type(value).__name__}"
+    raise ConfigError(
+        f"{label}{path} is {sort}; a configuration holds strings, numbers, True and False, lists "
+        "and dicts: leave out what is not set, and choose everything else by name"
+    )

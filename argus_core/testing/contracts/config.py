@@ -1,0 +1,129 @@
+"""The contract of a configuration template."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from argus_core.config import SECTIONS, build_template, complete_config, resolved_toml
+from argus_core.config.template import read_layers
+from argus_core.registry import resolve
+from argus_core.spec import parse_specs
+from argus_core.testing.comparison import difference
+from argus_core.testing.contract import Contract, expect
+
+__all__ = ["ConfigContract"]
+
+# What a process of its own does: it must be one that has not imported torch before, unlike a fork of ours.
+_PROGRAM = """
+import json, sys
+from pathlib import Path
+from argus_core.config.template import read_layers
+
+template = json.load(sys.stdin)
+sections = read_layers({"template": template}, "template")
+json.dump([sections, "torch" in sys.modules], sys.stdout)
+"""
+_PATIENCE = 300.0  # seconds
+
+
+class ConfigContract(Contract):
+    """What a template does: say the same each time, what a configuration may say, without torch.
+
+    Args:
+        name: as it is registered.
+        params: what its factory gets.
+        complete: whether it trains as it is; False for one that leaves required keys to the file.
+        reload: whether other processes must find it.
+    """
+
+    kind = "config"
+    checks = (
+        "be_found_by_name",
+        "be_imported",
+        "document_its_parameters",
+        "take_plain_data",
+        "be_built",
+        "say_the_same_again",
+        "say_what_is_known",
+        "choose_parts_that_are_installed",
+        "leave_the_run_directory_to_the_file",
+        "be_read_without_torch_in_a_fresh_process",
+    )
+    essential = ("be_found_by_name", "be_imported", "be_built", "say_what_is_known")
+
+    def __init__(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        complete: bool = True,
+        reload: bool = True,
+    ) -> None:
+        super().__init__(name, params, reload=reload)
+        self.complete = complete
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """A file that starts from it and says nothing else."""
+        return {"template": [self.name, dict(self.params)]}
+
+    def be_built(self) -> None:
+        self.template = build_template(self.component, self.params)
+
+    def say_the_same_again(self) -> None:
+        again = build_template(self.component, self.params)
+        problem = difference(again, self.template, where="what it says")
+        expect(problem is None, f"built again {problem}; let nothing but its parameters decide what it says")
+
+    def say_what_is_known(self) -> None:
+        self.sections = read_layers(self.document, "a file")
+        if self.complete:
+            config = complete_config(self.document, Path("a-file.toml"))
+            resolved_toml(config)
+
+    def choose_parts_that_are_installed(self) -> None:
+        for kind, name in self._chosen_parts():
+            component = resolve(kind, name)
+            expect(
+                component.provider is not None or not self.reload,
+                f"it chooses {kind} {name!r}, which is registered in this process alone; publish that too",
+            )
+
+    def leave_the_run_directory_to_the_file(self) -> None:
+        expect(
+            "run_dir" not in self.sections["fit"],
+            "its [fit] has 'run_dir', so that two files that start from it would write to one place; leave "
+            "it out, and each run is kept in runs/ under the name of its file",
+        )
+
+    def be_read_without_torch_in_a_fresh_process(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:  # what it finds there is what is installed
+            done = subprocess.run(
+                [sys.executable, "-c", _PROGRAM],
+                cwd=folder, input=json.dumps(self.document["template"]),
+                capture_output=True, text=True, encoding="utf-8", timeout=_PATIENCE, check=False,
+            )  # fmt: skip
+        lines = done.stderr.strip().splitlines()
+        expect(done.returncode == 0, f"in a process of its own it raised {lines[-1] if lines else 'nothing'}")
+        sections, has_torch = json.loads(done.stdout.splitlines()[-1])
+        problem = difference(sections, json.loads(json.dumps(self.sections)), where="what it says")
+        expect(problem is None, f"in a process of its own {problem}; read nothing but its own parameters")
+        expect(
+            not has_torch,
+            "its module imports torch, so that argus show and argus explain --help would wait for seconds; "
+            "keep it in a module that needs no torch",
+        )
+
+    def _chosen_parts(self) -> Iterator[tuple[str, str]]:
+        yield from (("model", name) for name in [self.sections["model"].get("name")] if name)
+        for section, keys in SECTIONS.items():
+            for key, known in keys.items():
+                value = self.sections[section].get(key)
+                if known.kind and value is not None and not isinstance(value, dict):
+                    yield from ((known.kind, spec.name) for spec in parse_specs(known.kind, value))
