@@ -20,7 +20,7 @@ from argus_core.legacy import is_legacy, read_legacy
 from argus_core.restoration import leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
-from argus_core.state import load_saved, saved_optimizer, set_options
+from argus_core.state import Numbered, load_saved, saved_optimizer, set_options
 from argus_core.storage import CheckpointFile, check_sha256
 
 if TYPE_CHECKING:
@@ -174,24 +174,24 @@ def _load_states(
 ) -> None:
     """Put the saved state into the parts that are still those that were saved."""
     network: Mapping[str, Any] | None = None
-    optimizer: tuple[Mapping[str, Any] | None, list[str] | None] = None, None
-    if model.optimizer is not None and _is_kept("optimizer", changes):
-        # What the user's function makes of it may have other forms.
-        as_saved = change_state_dict_func is None
-        optimizer = saved_optimizer(model, saved) if as_saved else saved.optimizer_state()
+    optimizer: Callable[[], Numbered] | None = None
+    keeps_optimizer = model.optimizer is not None and _is_kept("optimizer", changes)
+    if keeps_optimizer:
+        optimizer = functools.partial(saved_optimizer, model, saved)
     if change_state_dict_func is not None:
-        changed = change_state_dict_func(saved.module_state("nn_module"), optimizer[0])
+        state = saved.optimizer_state()[0] if keeps_optimizer else None
+        changed = change_state_dict_func(saved.module_state("nn_module"), state)
         if not isinstance(changed, tuple | list) or len(changed) != 2 or not isinstance(changed[0], Mapping):
             raise SpecError(
                 f"change_state_dict_func returned {reprlib.repr(changed)}; return the network's state dict "
                 "and the optimizer's, or None for it"
             )
-        network, optimizer = changed[0], (changed[1], None)
+        network = changed[0]
+        optimizer = functools.partial(tuple, (changed[1], None))
     slots = [] if network_is_loaded else ["nn_module"]
     slots += [slot for slot in ("loss", "prediction_transform") if _is_kept(slot, changes)]
     takes_extra = changes.get("optimizer", AS_SAVED) is not None
-    load_saved(model, saved, modules=slots, network=network, optimizer=optimizer, extra=takes_extra)
-    if optimizer[0] is not None:
+    if load_saved(model, saved, modules=slots, network=network, optimizer=optimizer, extra=takes_extra):
         set_options(model.optimizer, changes.get("optimizer", {}))
 
 

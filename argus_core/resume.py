@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -194,10 +195,9 @@ def _length(loader: Iterable[Any]) -> int | None:
 
 def _load_state(model: Model, saved: SavedFile) -> None:
     _check_same_optimizer(model, saved)
-    optimizer = (None, None) if model.optimizer is None else saved_optimizer(model, saved)
-    if optimizer[0] is None:
+    optimizer = functools.partial(saved_optimizer, model, saved)
+    if model.optimizer is None or not load_saved(model, saved, modules=PREFIXES, optimizer=optimizer):
         raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
-    load_saved(model, saved, modules=PREFIXES, optimizer=optimizer)
 
 
 def _check_same_optimizer(model: Model, saved: SavedFile) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from argus_core.saved import AbstractSaved
 
 __all__ = [
+    "Numbered",
     "check_optimizer_state",
     "load_module_state",
     "load_saved",
@@ -27,6 +28,9 @@ __all__ = [
     "saved_optimizer",
     "set_options",
 ]
+
+Numbered = tuple[Mapping[str, Any] | None, list[str] | None]
+"""An optimizer's state dict with numbered parameters, and their names by number; None where unknown."""
 
 _SHOWN = 5
 
@@ -65,9 +69,9 @@ def load_saved(
     *,
     modules: Iterable[str],
     network: Mapping[str, Any] | None = None,
-    optimizer: tuple[Mapping[str, Any] | None, list[str] | None] = (None, None),
+    optimizer: Callable[[], Numbered] | None = None,
     extra: bool = True,
-) -> None:
+) -> bool:
     """Put what is saved into the parts of a model.
 
     Args:
@@ -75,8 +79,10 @@ def load_saved(
         saved: where the state comes from.
         modules: the parts that take their module's state: those that are still what was saved.
         network: the network's state dict, if it is another than is saved.
-        optimizer: its numbered state dict, and the parameters' names by number where known.
+        optimizer: returns its numbered state dict and the parameters' names; asked once the network fits.
         extra: whether the model's class takes its own state back.
+
+    Returns whether there was a state of the optimizer.
 
     Raises:
         StateMismatchError: some state does not fit what was built; says which.
@@ -94,14 +100,15 @@ def load_saved(
     model.load_step_state(
         saved.step_state(part.component.name for part in model.step_parts if part.component)
     )
-    state, names = optimizer
+    state, names = (None, None) if optimizer is None else optimizer()
     if state is not None:
         _load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
     if extra:
         _load_extra_state(model, saved.extra_state())
+    return state is not None
 
 
-def saved_optimizer(model: Model, saved: AbstractSaved) -> tuple[Mapping[str, Any] | None, list[str] | None]:
+def saved_optimizer(model: Model, saved: AbstractSaved) -> Numbered:
     """Return the saved optimizer's numbered state, and names by number, compared before it is read.
 
     Raises:

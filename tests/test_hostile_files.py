@@ -142,8 +142,8 @@ NOTES: dict[str, Any] = {
     "strings": ["ab"] * (VALUES - 2**16),
     "long strings": ["ab" * 9] * (VALUES // 2),
     "strings and text": [["ab"] * (VALUES // 2), "a" * (7 * 2**20)],
-    "names": {f"{index:x}": f"{index:x}" for index in range(VALUES * 2 // 5)},
-    "objects": [{f"{index:x}": "ab"} for index in range(VALUES // 8)],
+    "names": {f"{index:x}": f"{index:x}" for index in range(VALUES * 2 // 7)},
+    "objects": [{f"{index:x}": "ab"} for index in range(VALUES // 10)],
     "lists": [[]] * (VALUES // 3),
 }
 
