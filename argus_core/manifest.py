@@ -45,8 +45,8 @@ MIGRATIONS: dict[int, Migration] = {}
 MAX_BYTES = 16 * 2**20
 MAX_LEVELS = 64
 # A list takes 2 bytes of JSON and 64 of memory: without a limit a small file could fill the memory. What is
-# counted are commas and brackets, colons twice and braces six times, so that each takes up to 80 bytes, and so
-# much text as takes that; a tensor makes about 32. Where tensors take far more, the manifest may.
+# counted are commas and brackets, colons twice and braces six times, so that each takes up to 80 bytes, and
+# so much text as takes that; a tensor makes about 32. Where tensors take far more, the manifest may.
 MAX_VALUES = 2**19 + 2**15
 _TEXT_PER_VALUE = 32
 _PAYLOAD_PER_VALUE = 1024
