@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
 import torch
@@ -20,10 +21,16 @@ __all__ = [
     "deep_map",
     "deep_split",
     "deep_to",
+    "is_flat",
     "tensor_size",
+    "tensor_sizes",
 ]
 
-_PLAIN = (tuple, list)
+# The usual batch is a tuple or list of tensors. What looks at it in every update does so by functions that
+# run over it in C: between two kernels of torch, bytecode is what costs.
+_PLAIN = {tuple, list}
+_TENSORS = {Tensor}
+_first, _shape = itemgetter(0), attrgetter("shape")
 
 
 def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -36,7 +43,7 @@ def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return value.to(*args, **kwargs)
-    if type(value) in _PLAIN:  # the usual batch; this runs in every update
+    if type(value) in _PLAIN:
         return type(value)([deep_to(item, *args, **kwargs) for item in value])
     if _has(value, "to"):  # packed sequences, graphs, token encodings
         return value.to(*args, **kwargs)
@@ -56,7 +63,7 @@ def deep_map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return ``value`` with ``change`` applied to every tensor; containers keep their type."""
     if isinstance(value, Tensor):
         return change(value)
-    if type(value) in _PLAIN:  # the usual batch; this runs in every update
+    if type(value) in _PLAIN:
         return type(value)(
             [change(item) if isinstance(item, Tensor) else deep_map(item, change) for item in value]
         )
@@ -72,7 +79,7 @@ def deep_chunk(value: Any, chunks: int, dim: int = 0) -> list[Any]:
     if chunks < 1:
         raise ArgusError(f"cannot cut a batch into {chunks} chunks; give at least 1")
     samples = batch_size(value, dim)
-    return _split(value, max(1, -(-samples // chunks)), samples, dim)
+    return _split(value, -(-samples // chunks) or 1, samples, dim)
 
 
 def deep_split(value: Any, size: int, dim: int = 0) -> list[Any]:
@@ -98,7 +105,7 @@ def batch_size(value: Any, dim: int = 0) -> int:
 
 def tensor_size(value: Any, dim: int = 0) -> int | None:
     """Return the number of samples as `batch_size` does, or ``None`` if no tensor in ``value`` tells it."""
-    if type(value) in _PLAIN and value:  # the usual batch; this runs in every update
+    if type(value) in _PLAIN and value:
         first = value[0]
         if type(first) is Tensor and first.ndim:
             return first.shape[dim]
@@ -106,6 +113,30 @@ def tensor_size(value: Any, dim: int = 0) -> int | None:
     if tensor is None:
         return None
     return int(tensor.batch_sizes[0] if isinstance(tensor, PackedSequence) else tensor.shape[dim])
+
+
+def tensor_sizes(values: Sequence[Any]) -> list[int | None]:
+    """Return the `tensor_size` of each of several values."""
+    if {*map(type, values)} <= _PLAIN and all(values):
+        sizes = _lengths([*map(_first, values)])
+        if sizes is not None:
+            return sizes
+    return [*map(tensor_size, values)]
+
+
+def is_flat(value: Any) -> bool:
+    """Return whether ``value`` is a tuple or a list of nothing but tensors."""
+    return type(value) in _PLAIN and {*map(type, value)} == _TENSORS
+
+
+def _lengths(tensors: Sequence[Any]) -> list[int | None] | None:
+    """Return the sizes along the first dimension, or ``None`` if something is no tensor or has none."""
+    if {*map(type, tensors)} != _TENSORS:
+        return None
+    try:
+        return [*map(_first, map(_shape, tensors))]
+    except IndexError:
+        return None
 
 
 def deep_cat(values: Sequence[Any]) -> Any:
@@ -149,14 +180,10 @@ def _cat_tensors(tensors: Sequence[Tensor]) -> Any:
 
 
 def _split(value: Any, size: int, samples: int, dim: int) -> list[Any]:
-    if dim == 0 and type(value) in _PLAIN and value:  # the usual batch; this runs in every update
-        for item in value:
-            if type(item) is not Tensor or not item.ndim or item.shape[0] != samples:
-                break
-        else:
-            # What `split` returns may not be changed in place by what requires grad.
-            parts = zip(*[item.unsafe_split(size) for item in value], strict=True)
-            return [*parts] if type(value) is tuple else [*map(list, parts)]
+    if dim == 0 and type(value) in _PLAIN and {*(_lengths(value) or ())} == {samples}:
+        # What `split` returns may not be changed in place by what requires grad.
+        parts = zip(*map(methodcaller("unsafe_split", size), value), strict=True)
+        return [*parts] if type(value) is tuple else [*map(list, parts)]
     starts = range(0, max(samples, 1), size)
     return [_slice(value, start, min(start + size, samples), samples, dim) for start in starts]
 

@@ -448,7 +448,7 @@ class Model:
 
     def step_members(self, slot: str) -> list[str]:
         """Return the names of the step strategies that act in a slot, in order."""
-        return [strategy.name for strategy in self._composed.members(slot)]
+        return [strategy.name for strategy in self._composed.members(slot, self)]
 
     def step_state(self) -> dict[str, dict[str, Any]]:
         """Return the state of each step strategy that has some, by name: averages, loss scale."""

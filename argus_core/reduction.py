@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter, itemgetter, methodcaller, sub
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from argus_core.batch import batch_size
+from argus_core.batch import batch_size, is_flat
 from argus_core.device import widest_float
 
-__all__ = ["exact", "mean_divisor", "mean_divisors", "weigh"]
+__all__ = ["exact", "mean_divisor", "mean_divisors", "weigh", "weighted_sum"]
 
 # Their mean is over the weights of the targets' classes, and ignored targets have none.
 _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
@@ -25,6 +26,8 @@ _TORCHS: frozenset[type] = frozenset(
     kind for kind in vars(nn.modules.loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
 )
 
+_second, _layout = itemgetter(1), attrgetter("dtype", "ndim", "is_cpu")
+_LISTABLE = {(torch.int64, 1, True)}  # the layout of classes, one to a sample, on a CPU
 _FEW = 128  # so many targets are counted as a list in a fraction of the time of torch's operations
 
 
@@ -51,7 +54,7 @@ def mean_divisors(loss: Any, batches: Sequence[Any], sizes: Sequence[int]) -> Se
         if not isinstance(loss, _CLASS_WEIGHTED):
             return sizes
         if loss.weight is None:
-            counts = _few_kept(batches, loss.ignore_index)
+            counts = _few_kept(batches, sizes, loss.ignore_index)
             if counts is not None:
                 return counts
     return [mean_divisor(loss, batch) for batch in batches]
@@ -62,28 +65,26 @@ def exact(weight: float | Tensor) -> float | Tensor:
     return weight.to(widest_float(weight.device)) if isinstance(weight, Tensor) else weight
 
 
-def weigh(loss: Tensor, share: float | Tensor) -> Tensor:
-    """Return a micro-batch's mean loss times its share of the window."""
-    if not isinstance(share, Tensor):
-        if share:
-            return loss * share
-        share = loss.new_zeros(())
+def weigh(losses: Tensor, shares: Tensor) -> Tensor:
+    """Return mean losses of micro-batches times their shares of the window."""
     # The mean over no targets is nan, which times a share of nothing would still be nan.
-    return torch.where(share > 0, loss, torch.zeros_like(loss)) * share.to(loss.dtype)
+    return torch.where(shares > 0, losses, torch.zeros_like(losses)) * shares
 
 
-def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
+def weighted_sum(losses: Sequence[Tensor], shares: Sequence[Tensor], are_positive: bool) -> Tensor:
+    """Return the loss of a window from those of its micro-batches; all are 0-d, of one dtype."""
+    of_parts, weights = torch.stack([*losses]), torch.stack([*shares])
+    return of_parts.dot(weights) if are_positive else weigh(of_parts, weights).sum()
+
+
+def _few_kept(batches: Sequence[Any], sizes: Sequence[int], ignored: int | None) -> list[int] | None:
     """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
-    counts = []
-    for batch in batches:
-        target = batch[1] if type(batch) is tuple and len(batch) == 2 else None
-        if type(target) is not Tensor or target.dtype != torch.int64 or target.ndim != 1 or not target.is_cpu:
-            return None
-        size = target.numel()
-        if size > _FEW:
-            return None
-        counts.append(size - target.tolist().count(ignored))
-    return counts
+    if max(sizes) > _FEW or not all(map(is_flat, batches)) or {*map(len, batches)} != {2}:
+        return None
+    targets = [*map(_second, batches)]
+    if {*map(_layout, targets)} != _LISTABLE:
+        return None
+    return [*map(sub, sizes, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
 
 
 def _class_weights(loss: Any, target: Tensor) -> float | Tensor:

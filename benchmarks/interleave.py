@@ -70,17 +70,17 @@ def ratio(times: Times, name: str, base: str) -> str:
     return f"{median(ratios):.3f} ({ratios[quarter]:.2f}-{ratios[-1 - quarter]:.2f})"
 
 
-def print_differences(times: Times, base: str, scale: float, unit: str) -> None:
-    """Print a Markdown table: the median of each contender, and of what it takes more than ``base``.
+def print_differences(times: Times, judged: str, scale: float, unit: str) -> None:
+    """Print a Markdown table: the median of each contender, and of what ``judged`` takes more than it.
 
     Args:
-        times: of `interleave`.
-        base: a contender.
+        times: of one run, by contender.
+        judged: a contender.
         scale: what a round's seconds are multiplied by to give ``unit``.
     """
-    print(f"| contender | {unit} | more than {base} (middle half) |\n|---|---:|---:|")
+    print(f"| contender | {unit} | {judged} takes more by (middle half) |\n|---|---:|---:|")
     for name, rounds in times.items():
-        more = sorted((own - other) * scale for own, other in zip(rounds, times[base], strict=True))
+        more = sorted((own - other) * scale for own, other in zip(times[judged], rounds, strict=True))
         quarter = len(more) // 4
         middle = f"{median(more):.0f} ({more[quarter]:.0f} to {more[-1 - quarter]:.0f})"
         print(f"| {name} | {median(rounds) * scale:.4g} | {middle} |")

@@ -14,6 +14,7 @@ from networks import Batch, batches
 from strategies import (
     CLIP,
     CUT,
+    PARAMS,
     Parameters,
     Veto,
     build,
@@ -141,6 +142,22 @@ def test_the_default_backward_runs_out_of_autocast(steps: list[Any]) -> None:
     argus_core.register("nn_module", "watched", lambda: Watched(4, 3))
     build(*steps, nn_module="watched").train_step(batches((3,))[0])
     assert set(seen) == {False}
+
+
+def test_a_prediction_in_the_midst_of_a_forward_leaves_autocast_as_it_was() -> None:
+    seen: list[bool] = []
+
+    class Asks(argus_core.Model):
+        def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+            self.predict(batch[0])
+            seen.append(torch.is_autocast_enabled("cpu"))
+            self.train()
+            return super().forward_loss(batch)
+
+    model = Asks({**PARAMS, "step": ("amp", {"dtype": "bfloat16"})})
+    model.train_step(batches()[0])
+    assert seen == [True]
+    assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize("steps", [[], [CLIP], CUT, ["sam"]], ids=str)

@@ -18,6 +18,8 @@ from argus_core.steps.accumulate import Accumulate
 from argus_core.steps.composition import Composed, Strategy
 from argus_core.steps.default import Default
 
+ANY_MODEL: Any = None  # none of the strategies here looks at it
+
 
 class Transforms:
     """Sits in the slot where gradients are transformed; what it declares is given."""
@@ -63,7 +65,7 @@ def compose(**instances: Any) -> Composed:
 def order(**instances: Any) -> list[str]:
     """Return the names in the slot of gradient transformations; the same for every listed order."""
     found = [
-        [strategy.name for strategy in compose(**dict(listed)).members("transform_gradients")]
+        [strategy.name for strategy in compose(**dict(listed)).members("transform_gradients", ANY_MODEL)]
         for listed in itertools.permutations(instances.items())
     ]
     assert all(names == found[0] for names in found)
@@ -73,15 +75,15 @@ def order(**instances: Any) -> list[str]:
 def test_without_strategies_the_default_owns_every_slot_that_needs_an_owner() -> None:
     composed = Composed([])
     for slot in ("window_size", "split_window", "backward", "unscale", "run_procedure", "apply_update"):
-        (member,) = composed.members(slot)
+        (member,) = composed.members(slot, ANY_MODEL)
         assert isinstance(member.instance, Default)
 
 
 def test_a_strategy_takes_the_slot_it_owns_and_leaves_the_others() -> None:
     composed = compose(three=WindowOfThree())
-    assert [strategy.name for strategy in composed.members("window_size")] == ["three"]
-    assert composed.implementations("window_size")[0]() == 3
-    assert [strategy.name for strategy in composed.members("split_window")] == ["default"]
+    assert [strategy.name for strategy in composed.members("window_size", ANY_MODEL)] == ["three"]
+    assert composed.implementations("window_size", ANY_MODEL)[0]() == 3
+    assert [strategy.name for strategy in composed.members("split_window", ANY_MODEL)] == ["default"]
 
 
 def test_naming_the_default_changes_nothing() -> None:
@@ -95,7 +97,7 @@ def test_a_subclass_of_the_default_is_a_strategy_of_its_own() -> None:
         def window_size(self) -> int:
             return 5
 
-    assert compose(own=Own()).implementations("window_size")[0]() == 5
+    assert compose(own=Own()).implementations("window_size", ANY_MODEL)[0]() == 5
 
 
 def test_inside_a_slot_names_decide_when_nothing_is_declared() -> None:
@@ -243,15 +245,35 @@ def test_arguments_that_are_not_used_may_be_left_out_and_come_in_any_order() -> 
             return batch * 2
 
     composed = compose(few=Few())
-    composed.implementations("after_update")[0]("model", True)
-    composed.implementations("allow_update")[0]("loss", "parameters")
+    composed.implementations("after_update", ANY_MODEL)[0]("model", True)
+    composed.implementations("allow_update", ANY_MODEL)[0]("loss", "parameters")
     assert calls == [True, ("parameters", "loss")]
-    assert composed.implementations("prepare_batch")[-1](3, torch.device("cpu")) == 6
+    assert composed.implementations("prepare_batch", ANY_MODEL)[-1](3, torch.device("cpu")) == 6
 
 
 def test_a_full_signature_is_called_without_anything_between() -> None:
     accumulate = Accumulate(2)
-    assert compose(accumulate=accumulate).implementations("window_size") == (accumulate.window_size,)
+    assert compose(accumulate=accumulate).implementations("window_size", ANY_MODEL) == (
+        accumulate.window_size,
+    )
+
+
+def test_a_strategy_is_left_out_of_the_slots_in_which_it_is_idle_for_a_model() -> None:
+    class Idle(Transforms):
+        def idle_slots(self, model: Any) -> tuple[str, ...]:
+            return ("transform_gradients", "apply_update") if model == "small" else ()
+
+        @hookimpl
+        def apply_update(self) -> bool:
+            return True
+
+    composed = compose(idle=Idle(), other=Transforms())
+    slots = ("transform_gradients", "apply_update")
+    busy = [[strategy.name for strategy in composed.members(slot, "large")] for slot in slots]  # type: ignore[arg-type]
+    idle = [[strategy.name for strategy in composed.members(slot, "small")] for slot in slots]  # type: ignore[arg-type]
+    assert busy == [["idle", "other"], ["idle"]]
+    assert idle == [["other"], ["default"]]
+    assert composed.implementations("apply_update", "small") == ()  # type: ignore[arg-type]
 
 
 def test_contexts_nest_in_the_declared_order() -> None:

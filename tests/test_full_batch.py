@@ -194,6 +194,22 @@ def test_a_window_longer_than_the_epoch_is_the_epoch() -> None:
     torch.testing.assert_close(run.weights, expected.weights, rtol=0, atol=1e-6)
 
 
+def test_a_batch_left_alone_counts_whole_where_strategies_shape_the_update() -> None:
+    data = batches(SIZES[:4])
+    torch.manual_seed(0)
+    model = Model(
+        {
+            "nn_module": "smooth",
+            "loss": "CrossEntropyLoss",
+            "optimizer": SGD,
+            "step": [("accumulate", {"steps": 3}), "finite_guard"],
+            "device": "cpu",
+        }
+    )
+    expected = fit_by_hand(model, data, 3, None)
+    torch.testing.assert_close(fit(model, data).weights, expected.weights, rtol=0, atol=1e-6)
+
+
 def test_these_batches_tell_samples_from_counts() -> None:
     model, (first, second) = build(()), batches((7, 3))
     joined = hand_written.joined([first, second])

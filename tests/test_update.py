@@ -65,6 +65,16 @@ def test_an_update_goes_through_its_slots_in_the_documented_order() -> None:
     ]
 
 
+def test_a_window_split_into_nothing_is_refused() -> None:
+    class Nothing:
+        @hookimpl
+        def split_window(self, window: Any) -> list[Any]:
+            return []
+
+    with pytest.raises(BuildError, match="split_window returned no micro-batches; return at least one"):
+        build(given(Nothing())).train_step(batches((3,))[0])
+
+
 @pytest.mark.parametrize(
     ("steps", "sizes", "micro_batches"),
     [([], (6,), 1), (CUT[:1], (6, 2), 2), (CUT[1:], (6,), 3), (CUT, (6, 2), 5), (CUT, (1,), 1)],

@@ -9,7 +9,6 @@ import torch
 
 from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
-from argus_core.steps.default import step_optimizer
 from argus_core.steps.numbers import is_count, is_number
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AMP"]
 
+_SCALING = ("scale_loss", "unscale", "apply_update", "after_update")
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -66,6 +66,7 @@ class AMP:
         }
         self._device_type = "cpu"
         self._autocast_dtype = torch.bfloat16
+        self._autocast = torch.autocast(self._device_type, self._autocast_dtype)
         self._scaler: torch.amp.GradScaler | None = None
         self._state: dict[str, Any] = {}
         self._awaits_update = False
@@ -75,10 +76,15 @@ class AMP:
         """Return ``{"grad_scaler"}`` where the loss is scaled; strategies declare conflicts with it."""
         return {"grad_scaler"} if self._dtype_on(model.device) is torch.float16 else set()
 
+    def idle_slots(self, model: Model) -> tuple[str, ...]:
+        """Return the slots of the loss scaler where there is none."""
+        return () if self._dtype_on(model.device) is torch.float16 else _SCALING
+
     @hookimpl
     def set_up(self, model: Model) -> None:
         self._device_type = model.device.type
         self._autocast_dtype = self._dtype_on(model.device)
+        self._autocast = torch.autocast(model.device.type, self._autocast_dtype)
         if self._autocast_dtype is torch.float16:
             _check_not_complex(model)
             self._state = self.state_dict()
@@ -89,27 +95,27 @@ class AMP:
 
     @hookimpl
     def forward_context(self) -> torch.autocast:
-        return torch.autocast(self._device_type, self._autocast_dtype)
+        # To make one takes longer than to enter it; but one that is entered twice does not find its way out.
+        if torch.is_autocast_enabled(self._device_type):
+            return torch.autocast(self._device_type, self._autocast_dtype)
+        return self._autocast
 
     @hookimpl
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
-        if self._scaler is None:
-            return loss
+        assert self._scaler is not None
         if self._awaits_update:  # gradients are taken once more in one update: the scaler counts each time
             self._update_scale()
         return self._scaler.scale(loss)
 
     @hookimpl
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        if self._scaler is not None:
-            self._scaler.unscale_(optimizer)
-            self._awaits_update = True
+        assert self._scaler is not None
+        self._scaler.unscale_(optimizer)
+        self._awaits_update = True
 
     @hookimpl
     def apply_update(self, optimizer: torch.optim.Optimizer, closure: Closure | None) -> bool:
-        if self._scaler is None:
-            step_optimizer(optimizer, closure)
-            return True
+        assert self._scaler is not None
         if not self._overflowed:  # in gradients that were taken before the last
             self._scaler.step(optimizer)
         self._update_scale()

@@ -68,6 +68,11 @@ class Strategy:
         declared = getattr(self.instance, "traits", None)
         return {self.name} | (set(declared(model)) if declared is not None else set())
 
+    def acts_in(self, slot: str, model: Model) -> bool:
+        """Return whether it does something in a slot that it implements; ``idle_slots`` names the others."""
+        declared = getattr(self.instance, "idle_slots", None)
+        return declared is None or slot not in _names(declared(model))
+
 
 class Composed:
     """The strategies of one model, sorted into slots.
@@ -89,16 +94,16 @@ class Composed:
         slots = _slots_of_default() if self.strategies == (_built_in(),) else _fill_slots(self.strategies)
         self._slots = {slot: _owned(slot, members, self._default) for slot, members in slots.items()}
 
-    def implementations(self, slot: str) -> tuple[Implementation, ...]:
-        """Return the bound methods to call for ``slot``, in order.
+    def implementations(self, slot: str, model: Model) -> tuple[Implementation, ...]:
+        """Return the bound methods to call for ``slot`` of ``model``, in order.
 
         An owner's slot has one, or none where `Update` itself does what the default does.
         """
-        return tuple(function for _, function in self._slots[slot])
+        return tuple(function for strategy, function in self._slots[slot] if strategy.acts_in(slot, model))
 
-    def members(self, slot: str) -> tuple[Strategy, ...]:
+    def members(self, slot: str, model: Model) -> tuple[Strategy, ...]:
         """Return the strategies that act in ``slot``, in order; the default owns what nobody else does."""
-        members = tuple(strategy for strategy, _ in self._slots[slot])
+        members = tuple(strategy for strategy, _ in self._slots[slot] if strategy.acts_in(slot, model))
         return members or ((self._default,) if composition_of(slot) is Composition.OWNER else ())
 
     def check(self, model: Model) -> None:
@@ -116,7 +121,7 @@ class Composed:
         """Return each strategy's traits by its name: what others may conflict with or require."""
         traits = {strategy.name: strategy.traits(model) for strategy in self.strategies}
         for strategy, function in self._slots["apply_update"]:
-            if not _takes(function, "apply_update", "closure"):
+            if strategy.acts_in("apply_update", model) and not _takes(function, "apply_update", "closure"):
                 traits[strategy.name].add("ignores_closure")
         return traits
 

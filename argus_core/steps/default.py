@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import Any
 
 import torch
 
-from argus_core.batch import deep_to
+from argus_core.batch import deep_to, is_flat
 from argus_core.hooks import hookimpl
 
-if TYPE_CHECKING:
-    from argus_core.hooks import Closure
+__all__ = ["Default"]
 
-__all__ = ["Default", "step_optimizer"]
+_is_cpu = attrgetter("is_cpu")
 
 
 class Default:
@@ -32,17 +32,4 @@ class Default:
             return deep_to(batch, device, non_blocking=True)
         # Towards a CPU a non-blocking copy may be read before it is done. Mostly there is nothing to move,
         # and to ask is cheaper than to move.
-        if type(batch) not in (tuple, list):
-            return deep_to(batch, device)
-        for item in batch:
-            if type(item) is not torch.Tensor or not item.is_cpu:
-                return deep_to(batch, device)
-        return batch
-
-
-def step_optimizer(optimizer: Any, closure: Closure | None) -> None:
-    """Move the weights; a closure only goes to an optimizer where there is one, since not all take it."""
-    if closure is None:
-        optimizer.step()
-    else:
-        optimizer.step(closure)
+        return batch if is_flat(batch) and all(map(_is_cpu, batch)) else deep_to(batch, device)

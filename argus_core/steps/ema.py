@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["EMA"]
 
 _BUFFERS = ("copy", "average")
+_averaging = lru_cache(maxsize=1)(get_ema_multi_avg_fn)  # to make it takes longer than to call it
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -81,8 +83,7 @@ class EMA:
         if self.warmup:
             decay = min(decay, (1 + self._updates) / (10 + self._updates))
         weights = [_wide(weight) for weight in self._weights] if self._has_half else self._weights
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        average(list(self._averages.values()), weights, None)
+        _averaging(decay)([*self._averages.values()], weights, None)
 
     @hookimpl
     @contextmanager

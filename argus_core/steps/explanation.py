@@ -38,7 +38,7 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
 
 def explain(model: Model, composed: Composed) -> str:
     """Return the update of ``model`` as a drawing, one slot a line."""
-    (window_size,) = composed.implementations("window_size")
+    (window_size,) = composed.implementations("window_size", model)
     size = window_size()
     window = "1 loader batch" if size == 1 else f"{size} loader batches"
     rows = [(text.format(window=window), _members(slot, composed, model)) for slot, text in _LAYOUT]
@@ -62,7 +62,7 @@ def _members(slot: str, composed: Composed, model: Model) -> str:
         return ""
     if slot == "forward_loss":
         return f"{type(model).__name__}.forward_loss"
-    names = [f"{strategy.name} ({strategy.provider})" for strategy in composed.members(slot)]
+    names = [f"{strategy.name} ({strategy.provider})" for strategy in composed.members(slot, model)]
     arrow = " + " if composition_of(slot) is Composition.VOTE else " ─► "
     return arrow.join(names) or "—"
 

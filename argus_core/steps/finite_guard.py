@@ -88,12 +88,12 @@ class FiniteGuard:
 
 def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:
     """Return the largest absolute value of all gradients: unlike a sum of squares it cannot overflow."""
-    gradients = [
-        entries(gradient) if gradient.is_sparse else gradient
-        for parameter in parameters
-        if (gradient := parameter.grad) is not None
-    ]
-    return nn.utils.get_total_norm([each for each in gradients if each.numel()], math.inf)
+    gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
+    try:
+        return nn.utils.get_total_norm(gradients, math.inf)
+    except RuntimeError:  # for a sparse gradient, or an empty one
+        dense = map(entries, gradients)
+        return nn.utils.get_total_norm([gradient for gradient in dense if gradient.numel()], math.inf)
 
 
 def _what(loss: Tensor) -> str:

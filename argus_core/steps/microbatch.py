@@ -50,10 +50,9 @@ class Microbatch:
     @hookimpl
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
         parts: list[Any] = []
+        cut, number = (deep_split, self.size) if self.size is not None else (deep_chunk, self.chunks or 1)
         for batch in window:
-            parts += (
-                deep_chunk(batch, self.chunks or 1) if self.size is None else deep_split(batch, self.size)
-            )
+            parts += cut(batch, number)
         if self.halve_on_oom:
             self._largest = max(map(batch_size, parts))
         return parts

@@ -8,19 +8,18 @@ of torch, each Python function that runs costs a microsecond of cold caches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import compress, repeat
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from argus_core.batch import tensor_size
+from argus_core.batch import tensor_sizes
 from argus_core.errors import BuildError, ParamsError
 from argus_core.ranks import all_agree
-from argus_core.reduction import exact, mean_divisors, weigh
+from argus_core.reduction import exact, mean_divisors, weigh, weighted_sum
 from argus_core.steps.composition import SLOTS, Composed
-from argus_core.steps.default import step_optimizer
 from argus_core.steps.output import Part, StepOutput, count_samples
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Update", "check_loss"]
 
+
+# What came of a micro-batch, its loss, detached, and its share of the window: 0-d, or None in a sum.
+_Passed = tuple[Part, Tensor, Any]
 
 # Slots that take no part in making an update, or that the default fills.
 _BESIDE_THE_UPDATE = frozenset(
@@ -56,7 +58,7 @@ class Update:
         self, model: Model, composed: Composed, weight: Callable[[Any], float | Tensor] | None = None
     ) -> None:
         self.model = model
-        slots = {slot: composed.implementations(slot) for slot in SLOTS}
+        slots = {slot: composed.implementations(slot, model) for slot in SLOTS}
         for set_up in slots["set_up"]:
             set_up(model)
         self.window_size: int = slots["window_size"][0]()
@@ -68,6 +70,7 @@ class Update:
         self._sync = slots["sync_context"]
         self._forward = slots["forward_context"]
         self._forward_context = self._forward[0] if len(self._forward) == 1 else self.forward_context
+        self._needs_weighed_loss = bool(slots["scale_loss"] or slots["backward"])
         self._evaluation = slots["evaluation_context"]
         self._scale = slots["scale_loss"]
         self._backward = _owner(slots["backward"])
@@ -78,7 +81,8 @@ class Update:
         self._apply = _owner(slots["apply_update"])
         self._after = slots["after_update"]
         self._sizes: Sequence[Any] = ()  # of the micro-batches, in samples, where their tensors tell
-        self._parts: list[Part] = []
+        self._shares: Sequence[Any] = ()  # of the micro-batches in the window; None where they just add up
+        self._parts: Sequence[Part] = ()
         self._samples = 0
         self._loss: Tensor | None = None
         self._prepared: Sequence[Any] = ()
@@ -109,9 +113,10 @@ class Update:
         for prepare in self._prepare:
             prepared = map(prepare, prepared, repeat(self.model.device))
         self._prepared = [*prepared]
-        self._sizes = ()
-        whole = self._split is None and len(self._prepared) == 1
-        self.micro_batches = self._prepared if whole else self._cut()
+        if self._split is None and len(self._prepared) == 1:
+            self.micro_batches, self._sizes, self._shares = self._prepared, (), (None,)
+        else:
+            self._cut()
         self._loss = None
         if self._procedure is None:
             self.gradients()
@@ -125,7 +130,7 @@ class Update:
             follow(self.model, stepped)
         output = StepOutput(self.model, self._parts, loss, self._samples, stepped)
         # The next window needs their memory.
-        self._parts, self._loss, self.micro_batches, self._prepared = [], None, (), ()
+        self._parts, self._loss, self.micro_batches, self._prepared = (), None, (), ()
         return output
 
     def prepare(self, batch: Any) -> Any:
@@ -146,20 +151,26 @@ class Update:
                 if self._out_of_memory is None or not _ran_out(error) or not self._out_of_memory():
                     raise
             # Only here has the error let go of the graph that filled the memory.
-            self.micro_batches = self._cut()
+            self._cut()
 
     def _take_gradients(self) -> Tensor:
         optimizer = self.model.optimizer
         _clear_gradients(optimizer)
-        parts: list[Part] = []
-        micro_batches = self.micro_batches
-        accumulate = self._accumulate_in_sync if self._sync else self._accumulate
-        if len(micro_batches) == 1:
-            loss = accumulate(micro_batches[0], None, True, parts)
+        micro_batches, shares = self.micro_batches, self._shares
+        passed: list[_Passed] = []
+        if self._sync:
+            for index, (micro_batch, share) in enumerate(zip(micro_batches, shares, strict=True), start=1):
+                with _nested(self._sync, index == len(micro_batches)):
+                    self._accumulate((micro_batch,), (share,), passed)
         else:
-            is_last = [False] * (len(micro_batches) - 1) + [True]
-            losses = [*map(accumulate, micro_batches, self._shares(), is_last, repeat(parts))]
+            self._accumulate(micro_batches, shares, passed)
+        parts, losses, starts = zip(*passed, strict=True)
+        if len(losses) == 1:
+            loss: Tensor = losses[0]
+        elif starts[0] is None:
             loss = torch.stack(losses).sum()
+        else:
+            loss = weighted_sum(losses, starts, type(shares[0]) is float and 0.0 not in shares)
         if self._unscale is not None:
             self._unscale(optimizer)
         if self._loss is None:
@@ -187,10 +198,14 @@ class Update:
         Args:
             closure: takes fresh gradients and returns the loss, for optimizers that ask several times.
         """
-        if self._apply is None:
-            step_optimizer(self.model.optimizer, closure)
-            return True
-        return _checked_stepped(self._apply(self.model.optimizer, closure), "apply_update")
+        optimizer: Any = self.model.optimizer
+        if self._apply is not None:
+            return _checked_stepped(self._apply(optimizer, closure), "apply_update")
+        if closure is None:  # not every optimizer's step takes one
+            optimizer.step()
+        else:
+            optimizer.step(closure)
+        return True
 
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
         """Let the strategies change the gradients of ``parameters`` in place."""
@@ -223,7 +238,7 @@ class Update:
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """Return the context for forward and loss."""
-        return _nested(self._forward)
+        return _nested(self._forward) if self._forward else nullcontext()
 
     @contextmanager
     def evaluation_context(self) -> Iterator[None]:
@@ -257,44 +272,51 @@ class Update:
         for context in self._evaluation:
             stack.enter_context(context())
 
-    def _cut(self) -> Sequence[Any]:
-        """Return the micro-batches of the prepared window, without those that have no samples."""
+    def _cut(self) -> None:
+        """Make the micro-batches of the prepared window, without those that have no samples."""
         micro_batches = self._prepared if self._split is None else self._split(self._prepared)
-        sizes = [*map(tensor_size, micro_batches)]
+        if not micro_batches:
+            raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
+        sizes = tensor_sizes(micro_batches)
         if 0 in sizes:  # the mean loss of no samples is nan, and so is its share of nothing
             kept = [size != 0 for size in sizes]
             micro_batches = [*compress(micro_batches, kept)] or micro_batches[:1]
             sizes = [*compress(sizes, kept)] or [0]
-        self._sizes = () if None in sizes else sizes
-        return micro_batches
+        self.micro_batches, self._sizes = micro_batches, () if None in sizes else sizes
+        self._shares = self._shares_of_window() if len(micro_batches) > 1 else (None,)
 
-    def _accumulate_in_sync(self, micro_batch: Any, share: Any, last: bool, parts: list[Part]) -> Tensor:
-        with _nested(self._sync, last):
-            return self._accumulate(micro_batch, share, last, parts)
+    def _accumulate(self, micro_batches: Sequence[Any], shares: Sequence[Any], passed: list[_Passed]) -> None:
+        """Add the weighted gradients of micro-batches, and what came of each to ``passed``.
 
-    def _accumulate(self, micro_batch: Any, share: Any, last: bool, parts: list[Part]) -> Tensor:
-        """Add one micro-batch's weighted gradients; return its weighted loss."""
-        if self._forward:
-            with self._forward_context():
-                prediction, target, loss = self.model.forward_loss(micro_batch)
-        else:
-            prediction, target, loss = self.model.forward_loss(micro_batch)
-        if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
-            check_loss(loss)
-            _check_on_graph(loss)
-        if share is not None:
-            loss = loss * share if type(share) is float and share else weigh(loss, share)
-        scaled = loss
+        A share is what backward begins with, since the derivative of w L is w times that of L.
+        """
+        forward_context, forward_loss = self._forward_context, self.model.forward_loss
+        needs_weighed = self._needs_weighed_loss
+        for micro_batch, share in zip(micro_batches, shares, strict=True):
+            with forward_context():
+                prediction, target, loss = forward_loss(micro_batch)
+            if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
+                check_loss(loss)
+                _check_on_graph(loss)
+            if type(share) is float:
+                share = loss.new_full((), share)
+            elif share is not None:
+                share = share.to(loss.dtype)
+            if needs_weighed:
+                self._pass_back(loss if share is None else weigh(loss, share))
+            else:
+                loss.backward(share)  # type: ignore[no-untyped-call]
+            passed.append(((prediction, target), loss.detach(), share))
+
+    def _pass_back(self, loss: Tensor) -> None:
         for scale in self._scale:
-            scaled = scale(scaled)
+            loss = scale(loss)
         if self._backward is None:
-            scaled.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
         else:
-            self._backward(scaled)
-        parts.append((prediction, target))
-        return loss.detach()
+            self._backward(loss)
 
-    def _shares(self) -> Sequence[Any]:
+    def _shares_of_window(self) -> Sequence[Any]:
         """Return each micro-batch's share of the window: a mean adds up by what it divides by."""
         if self.model.loss_reduction() == "sum":
             return [None] * len(self.micro_batches)

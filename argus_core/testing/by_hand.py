@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +36,7 @@ class Loop:
 
     def __init__(self, model: Model, composed: Composed) -> None:
         self.model = model
-        self._slots = composed.implementations
+        self._slots = partial(composed.implementations, model=model)
         self.losses: list[float] = []
         self.predictions: list[Tensor] = []
         self.micro_batches: Sequence[Batch] = ()

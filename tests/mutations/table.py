@@ -46,11 +46,25 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             _BY_HAND,
         ),
         Mutation(
+            "What a micro-batch counts is what its backward begins with.",
+            "steps/update.py",
+            "loss.backward(share)",
+            "loss.backward()",
+            _BY_HAND,
+        ),
+        Mutation(
+            "The loss of a window counts its micro-batches likewise.",
+            "reduction.py",
+            "of_parts.dot(weights)",
+            "of_parts.mean()",
+            _BY_HAND,
+        ),
+        Mutation(
             "A single batch left at the end of an epoch is not divided by the window's size.",
             "steps/update.py",
-            "accumulate(micro_batches[0], None, True, parts)",
-            "accumulate(micro_batches[0], 1 / self.window_size, True, parts)",
-            _BY_HAND,
+            "if len(micro_batches) > 1 else (None,)",
+            "if len(micro_batches) > 1 else (1 / self.window_size,)",
+            "test_full_batch.py::test_a_batch_left_alone_counts_whole_where_strategies_shape_the_update",
         ),
         Mutation(
             "Several batches left at the end of an epoch share among themselves.",
@@ -90,15 +104,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Ignored targets count nothing where they are few, either.",
             "reduction.py",
-            "size - target.tolist().count(ignored)",
-            "size",
+            '[*map(sub, sizes, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]',
+            "sizes",
             "test_reduction.py::test_a_micro_batch_with_nothing_but_ignored_targets_counts_nothing",
         ),
         Mutation(
             "A micro-batch of nothing but ignored targets, whose mean is nan, adds nothing.",
             "reduction.py",
-            "torch.where(share > 0, loss, torch.zeros_like(loss))",
-            "loss",
+            "torch.where(shares > 0, losses, torch.zeros_like(losses))",
+            "losses",
             "test_reduction.py::"
             "test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss_alone",
         ),
@@ -133,8 +147,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are cleared before they are taken.",
             "steps/update.py",
-            "        _clear_gradients(optimizer)\n        parts:",
-            "        parts:",
+            "        _clear_gradients(optimizer)\n        micro_batches",
+            "        micro_batches",
             _BY_HAND,
         ),
         Mutation(
@@ -147,15 +161,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Processes exchange gradients with the last micro-batch alone.",
             "steps/update.py",
-            "[False] * (len(micro_batches) - 1)",
-            "[True] * (len(micro_batches) - 1)",
+            "index == len(micro_batches)):",
+            "True):",
             "test_update.py::test_gradients_meet_in_the_last_micro_batch_alone",
         ),
         Mutation(
             "Forward is inside the context that puts the exchange off.",
             "steps/update.py",
-            "        with _nested(self._sync, last):\n            return",
-            "        with _nested(self._sync, last):\n            pass\n        return",
+            "index == len(micro_batches)):\n                    self",
+            "index == len(micro_batches)):\n                    pass\n                self",
             _SLOT_ORDER,
         ),
     ),
@@ -186,9 +200,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The norm that is clipped is that of the whole window, not of each micro-batch.",
             "steps/update.py",
-            "        parts.append((prediction, target))\n",
-            "        parts.append((prediction, target))\n"
-            "        self.transform_gradients(self.parameters())\n",
+            "            passed.append(",
+            "            self.transform_gradients(self.parameters())\n            passed.append(",
             _BY_HAND,
         ),
         Mutation(
@@ -211,8 +224,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Autocast covers forward.",
             "steps/update.py",
-            "        if self._forward:\n            with self._forward_context():",
-            "        if self._forward:\n            if True:",
+            "            with forward_context():\n",
+            "            if True:\n",
             _AMP_BY_HAND,
         ),
         Mutation(
@@ -226,9 +239,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Autocast does not cover backward.",
             "steps/update.py",
-            "            scaled.backward()  # type: ignore[no-untyped-call]",
-            "            with self.forward_context():\n                scaled.backward()",
+            "                loss.backward(share)",
+            "                with forward_context():\n                    loss.backward(share)",
             "test_amp.py::test_the_default_backward_runs_out_of_autocast",
+        ),
+        Mutation(
+            "Autocast within autocast finds its way out.",
+            "steps/amp.py",
+            "if torch.is_autocast_enabled(self._device_type):",
+            "if False:",
+            "test_amp.py::test_a_prediction_in_the_midst_of_a_forward_leaves_autocast_as_it_was",
         ),
         Mutation(
             "Validation runs in the precision of training.",
@@ -247,7 +267,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Autocast is that of the model's device.",
             "steps/amp.py",
-            "torch.autocast(self._device_type, self._autocast_dtype)",
+            "torch.autocast(model.device.type, self._autocast_dtype)",
             'torch.autocast("cuda", self._autocast_dtype)',
             _AMP_BY_HAND,
         ),
@@ -270,10 +290,10 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are unscaled once, not with each micro-batch.",
             "steps/update.py",
-            "        parts.append((prediction, target))\n",
-            "        parts.append((prediction, target))\n"
-            "        if self._unscale is not None and not last:\n"
-            "            self._unscale(self.model.optimizer)\n",
+            "            passed.append(",
+            "            if self._unscale is not None and micro_batch is not micro_batches[-1]:\n"
+            "                self._unscale(self.model.optimizer)\n"
+            "            passed.append(",
             "test_amp.py::test_a_cut_window_is_scaled_as_a_whole",
         ),
         Mutation(
@@ -448,8 +468,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Large finite gradients, whose squares overflow, pass.",
             "steps/finite_guard.py",
-            "if each.numel()], math.inf)",
-            "if each.numel()], 2.0)",
+            "return nn.utils.get_total_norm(gradients, math.inf)",
+            "return nn.utils.get_total_norm(gradients, 2.0)",
             "test_finite_guard.py::test_a_sum_of_squares_that_would_overflow_is_finite",
         ),
         Mutation(
@@ -691,8 +711,10 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The loss that is reported is not scaled.",
             "steps/update.py",
-            "return loss.detach()",
-            "return scaled.detach()",
+            "                self._pass_back(",
+            "                for scale in self._scale:\n"
+            "                    loss = scale(loss)\n"
+            "                self._pass_back(",
             "test_amp.py::test_the_reported_loss_is_not_scaled",
         ),
         Mutation(
