@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from argus_core.batch import batch_size, is_flat
+from argus_core.batch import batch_size
 from argus_core.device import widest_float
 
 __all__ = ["exact", "mean_divisor", "mean_divisors", "weigh", "weighted_sum"]
@@ -79,10 +79,10 @@ def weighted_sum(losses: Sequence[Tensor], shares: Sequence[Tensor], are_positiv
 
 def _few_kept(batches: Sequence[Any], sizes: Sequence[int], ignored: int | None) -> list[int] | None:
     """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
-    if max(sizes) > _FEW or not all(map(is_flat, batches)) or {*map(len, batches)} != {2}:
+    if max(sizes) > _FEW or {*map(type, batches)} - {tuple, list} or {*map(len, batches)} != {2}:
         return None
     targets = [*map(_second, batches)]
-    if {*map(_layout, targets)} != _LISTABLE:
+    if {*map(type, targets)} != {Tensor} or {*map(_layout, targets)} != _LISTABLE:
         return None
     return [*map(sub, sizes, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
 
