@@ -277,6 +277,14 @@ def test_provider_that_is_switched_off_is_noted_and_not_loaded(
     )
 
 
+def test_what_the_environment_names_in_vain_is_noted(
+    alone: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARGUS_DISABLE_PLUGINS", "good-lost")
+    note = "ARGUS_DISABLE_PLUGINS has 'good-lost', which is not installed; did you mean 'good-loss'"
+    assert alone("bad-exit").notes[0].startswith(note)
+
+
 def test_strictness_does_not_keep_the_doctor_from_examining(
     alone: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:

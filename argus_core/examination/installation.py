@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from argus_core.components import Component
-from argus_core.discovery import Index, read_index
+from argus_core.discovery import Index, read_index, switches_without_effect
 from argus_core.errors import ConfigError
 from argus_core.examination import declarations
 from argus_core.examination.fault import Fault, split_message
@@ -62,7 +62,7 @@ def examine(
     allowed = [each for each in chosen if not each.blocked_by]
     search = sys.path if path is None else [*path, *sys.path]
     first = [*unreadable(search)]  # whatever is imported beside these may only fail for them
-    notes = [*_blocked(chosen, index)]
+    notes = [*switches_without_effect(index), *_blocked(chosen, index)]
     if first:
         notes.append("no component was loaded: without all entry points readable, torch cannot be imported")
     loaded = [] if first else allowed
