@@ -141,6 +141,17 @@ def test_a_part_that_hangs_is_told_and_the_next_is_checked(install: Callable[...
     assert "loss half: 16 checks hold" in result.output
 
 
+def test_a_part_that_there_are_no_checks_for_is_told_and_not_counted(install: Callable[..., None]) -> None:
+    entry_points = {"loss": {"half": "half_losses:Half"}, "command": {"halve": "half_losses:halve"}}
+    install("half", entry_points=entry_points, modules={"half_losses": GOOD})
+    assert argus("half").output.splitlines() == [
+        "loss half: 16 checks hold",
+        "command halve: there are no checks for parts of kind 'command'",
+        "",
+        "half 1.0: 1 of 1 parts keep the contract of their kind",
+    ]
+
+
 def test_a_package_without_parts_is_told() -> None:
     result = argus("pytest")
     assert result.exit_code == 1
