@@ -322,14 +322,14 @@ def unknown_key(run: RunDirectory) -> str:
     return "there is no key|has 'future'"
 
 
-def other_device(run: RunDirectory) -> str:
+def unknown_name(run: RunDirectory) -> str:
     text = run.config.read_text("utf-8")
-    run.config.write_text(text.replace('device = "cpu"', 'device = "cuda:77"'), encoding="utf-8")
-    return "cuda:77"
+    run.config.write_text(text.replace('"cnn"', '"cnnn"'), encoding="utf-8")
+    return "no nn_module named 'cnnn'"
 
 
 @pytest.mark.filterwarnings("ignore:the run that goes on from .* has changed")
-@pytest.mark.parametrize("spoil", [other_network, unknown_key, other_device])
+@pytest.mark.parametrize("spoil", [other_network, unknown_key, unknown_name])
 def test_trial_that_cannot_go_on_for_another_reason_waits_until_that_is_mended(
     write: Any, spoil: Any
 ) -> None:
@@ -348,6 +348,15 @@ def test_trial_that_cannot_go_on_for_another_reason_waits_until_that_is_mended(
     [trial] = sweep(write(CHOICES), changes, trials=1).trials
     assert (trial.state, len(lines(trial))) == ("complete", 2)
     assert run.log.read_bytes().startswith(before[run.log])  # it went on
+
+
+def test_trial_goes_on_where_the_sweep_runs_now(write: Any) -> None:
+    run, changes = begun(write)
+    text = run.config.read_text("utf-8")
+    run.config.write_text(text.replace('device = "cpu"', 'device = "cuda:77"'), encoding="utf-8")
+    [trial] = sweep(write(CHOICES), changes, trials=1).trials
+    assert (trial.state, len(lines(trial))) == ("complete", 2)
+    assert read_config(run.config).model["device"] == "cpu"
 
 
 def test_trial_that_fails_once_it_has_gone_on_has_failed(write: Any) -> None:

@@ -138,8 +138,9 @@ class _Run:
         progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": False})]
         if self.claim.begun and self.directory.last.exists():
             witness = _Witness()
+            where = f"model.device={json.dumps(config.model['device'])}"  # this sweep's, not that of the run
             try:
-                return resume(self.directory.last, callbacks=[*progress, pruning, witness])
+                return resume(self.directory.last, [where], callbacks=[*progress, pruning, witness])
             except Exception as error:
                 if witness.went_on:
                     raise
