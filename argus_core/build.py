@@ -19,6 +19,7 @@ __all__ = [
     "build_many",
     "call_factory",
     "check_params",
+    "described",
     "initial_values",
     "initial_values_wanted",
     "name_of",
@@ -129,6 +130,19 @@ def _is_spec(value: Any) -> bool:
 def name_of(factory: Callable[..., Any]) -> str:
     """Return how messages call a factory."""
     return getattr(factory, "__qualname__", None) or repr(factory)
+
+
+def described(value: Any) -> str:
+    """Return how messages call an object that was given in place of another: no address in memory says what.
+
+    ``3``, ``an object of class Net``, ``the class Net``, ``the function start``.
+    """
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    if inspect.isroutine(value):
+        return f"the function {getattr(value, '__qualname__', value.__name__)}"
+    shown = _REPR.repr(value)  # which takes a __repr__ that fails, too
+    return f"an object of class {type(value).__qualname__}" if " at 0x" in shown else shown
 
 
 def _shown(params: Mapping[str, Any]) -> str:

@@ -30,8 +30,30 @@ __all__ = [
 Missing = tuple[str, str, str | None, str]
 """What a checkpoint lacks: kind, qualified name, version (None: unknown) and why it is not there."""
 
-PUBLISHED: dict[tuple[str, str], str] = {("command", "sweep"): "argus-optuna"}
-"""Names that this project's own plugins provide, by kind: what to install where one is not there."""
+_OWN_PLUGINS = {
+    "argus-example": {
+        "loss": "focal",
+        "nn_module": "cnn",
+        "step": "gradient_centralization",
+        "transform": "temperature_softmax",
+    },
+    "argus-optuna": {"command": "sweep"},
+    "argus-sklearn": {"config": "digits", "dataset": "breast_cancer diabetes digits wine"},
+    "argus-tensorboard": {"callback": "tensorboard"},
+    "argus-timm": {"nn_module": "timm"},
+    "argus-torchvision": {"dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST"},
+}
+
+PUBLISHED: dict[tuple[str, str], str] = {
+    (kind, name): provider
+    for provider, kinds in _OWN_PLUGINS.items()
+    for kind, names in kinds.items()
+    for name in names.split()
+}
+"""Names of this project's own plugins, by kind: what to install where one is not there.
+
+The hundreds that they take over from a library, such as its networks, are left out.
+"""
 
 
 def unknown_name(
@@ -47,12 +69,15 @@ def unknown_name(
         origin: the provider that was asked for by a qualified name.
     """
     known: dict[str, set[str]] = {}
+    providers = set()
     for component in components:
         known.setdefault(component.kind, set()).add(component.name)
+        providers.add(component.provider)
     suggested = known.get(kind, ())
     elsewhere = sorted(other for other, of_kind in known.items() if name in of_kind)
-    if not origin and (kind, name) in PUBLISHED:
-        hint = f"; pip install {PUBLISHED[kind, name]}"
+    published = None if origin else PUBLISHED.get((kind, name))
+    if published and published not in providers:
+        hint = f"; pip install {published}"
     elif elsewhere:
         hint = f"; there is {' and '.join(map(_with_article, elsewhere))} of that name"
     else:

@@ -22,6 +22,7 @@ __all__ = [
     "read_index",
     "scan",
     "scan_builtins",
+    "switches_without_effect",
     "version_of",
 ]
 
@@ -75,6 +76,18 @@ def read_index(pins: Pins, path: Sequence[str] | None = None) -> Index:
 def left_out(distribution: Installed) -> Iterator[tuple[Entry, str]]:
     """Yield the declarations of a distribution that an index leaves out, each with the reason."""
     return ((entry, reason) for entry, reason in _judged(distribution) if reason)
+
+
+def switches_without_effect(index: Index) -> Iterator[str]:
+    """Yield what to tell of each package in the environment's lists that is no plugin."""
+    providers = {component.provider for component in index.components if component.provider}
+    providers |= {removal.provider for removal in index.removals}
+    providers |= {problem.origin.partition(" ")[0] for problem in index.problems}
+    for variable in ("ARGUS_PLUGINS", "ARGUS_DISABLE_PLUGINS"):
+        for name in sorted(_names(os.environ.get(variable, "")) - providers - {"", BUILTIN}):
+            version = version_of(name)
+            reason = "is not installed" if version is None else f"declares no components in version {version}"
+            yield f"{variable} has {name!r}, which {reason}{near(name, providers - {BUILTIN}, 2)}"
 
 
 def scan_builtins() -> Index:

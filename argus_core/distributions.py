@@ -44,10 +44,17 @@ class Installed(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something in the installed metadata that was left out of the index, and why."""
+    """Something in the installed metadata that was left out of the index, and why.
+
+    Attributes:
+        origin: the distribution, with its version where that is known.
+        reason: why it was left out.
+        folder: where its metadata are, if they could not be read.
+    """
 
     origin: str
     reason: str
+    folder: str = ""
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.reason}"
@@ -172,7 +179,7 @@ def installed(prefix: str, path: Sequence[str] | None = None) -> Iterator[Instal
                 if entries:
                     yield Installed(*found.header, entries)
         except Exception as error:
-            yield Problem(origin, f"its metadata cannot be read, {error!r}")
+            yield Problem(origin, f"its metadata cannot be read, {error!r}", found.origin)
 
 
 def all_metadata(path: Sequence[str] | None = None) -> Iterator[Metadata]:

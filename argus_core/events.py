@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from argus_core.build import described
 from argus_core.errors import BuildError
 from argus_core.hooks import PROJECT, RunHooks
 
@@ -138,13 +138,18 @@ class _CallbackManager(pluggy.PluginManager):
             check(events)
         elif not any(callable(getattr(callback, event, None)) for event in events):
             raise BuildError(
-                f"callbacks has {reprlib.repr(callback)}, which listens to no event; give a name, a spec, an "
+                f"callbacks has {described(callback)}, which listens to no event; give a name, a spec, an "
                 "argus_core.Callback, or a function decorated with on_epoch_complete and the like"
             )
+        cls = type(callback).__name__
+        name = f"{cls}-{id(callback)}"
         try:
-            self.register(callback, name=f"{type(callback).__name__}-{id(callback)}")
+            self.register(callback, name=name)
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise BuildError(f"callback {type(callback).__name__} cannot be attached: {error}") from error
+            reason = " ".join(str(error).replace(name, cls).split())
+            raise BuildError(
+                f"callback {cls} cannot be attached: {reason}; write its methods with the one argument state"
+            ) from error
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         marked = super().parse_hookimpl_opts(plugin, name)

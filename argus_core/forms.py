@@ -17,13 +17,18 @@ ADVICE = "build it with the parameters it was saved with, or give change_state_d
 """The next action where a module's state does not fit."""
 
 _SHOWN = 5
+_DEFAULT_DTYPES = {"float64", "float32", "bfloat16", "float16"}
 
 
 def form_of(value: object) -> str:
     """Return dtype and shape of a tensor, as messages have them, or the type of anything else."""
     if not isinstance(value, Tensor):
         return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    return f"{_name(value.dtype)}{list(value.shape)}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def check_module_forms(module: nn.Module, forms: Mapping[str, str], what: str) -> None:
@@ -32,11 +37,38 @@ def check_module_forms(module: nn.Module, forms: Mapping[str, str], what: str) -
     Raises:
         StateMismatchError: names, shapes or dtypes differ; says which.
     """
-    problems = list(_differences(module.state_dict(), forms))
+    built = module.state_dict()
+    problems = list(_differences(built, forms))
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         shown = "; ".join(problems[:_SHOWN]) + more
-        raise StateMismatchError(f"the stored state does not fit {what}: {shown}; {ADVICE}")
+        advice = _default_dtype_advice(built, forms) or ADVICE
+        raise StateMismatchError(f"the stored state does not fit {what}: {shown}; {advice}")
+
+
+def _default_dtype_advice(built: Mapping[str, Any], stored: Mapping[str, str]) -> str:
+    """Return the next action where floating-point dtypes alone differ, and what was built has the default.
+
+    So it is where torch's default dtype was another one when the module was built, which no parameter tells.
+    """
+    if built.keys() != stored.keys():
+        return ""
+    ours, theirs = set(), set()
+    for name, value in built.items():
+        if _is_fixed(name, value) and form_of(value) != stored[name]:
+            dtype, _, shape = stored[name].partition("[")
+            if form_of(value).partition("[")[2] != shape:
+                return ""
+            ours.add(value.dtype)
+            theirs.add(dtype)
+    default = torch.get_default_dtype()
+    if ours != {default} or len(theirs) > 1 or not theirs <= _DEFAULT_DTYPES:
+        return ""
+    (dtype,) = theirs
+    return (
+        f"torch's default dtype was likely {dtype} when it was built: it is {_name(default)} here; call "
+        f"torch.set_default_dtype(torch.{dtype}) before, or give change_state_dict_func"
+    )
 
 
 def _differences(built: Mapping[str, Any], stored: Mapping[str, str]) -> Iterator[str]:

@@ -133,7 +133,9 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
     changed = list(config_differences(read_config(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
-    model, loaders = _build(config, initial_values_wanted=False)
+    with directory.naming_what_is_missing():
+        _ = [*_components_in(config)]  # those that only the fit would ask for, too
+        model, loaders = _build(config, initial_values_wanted=False)
     told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
     if told:
         warnings.warn(

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from argus_core.callbacks.files import writing
-from argus_core.errors import ConfigError
+from argus_core.diagnosis import requirement
+from argus_core.distributions import version_of
+from argus_core.errors import ConfigError, UnknownNameError
 
 __all__ = ["RunDirectory"]
 
@@ -94,6 +97,31 @@ class RunDirectory:
                     f"another run has just begun in {self.path}; choose another with --run-dir"
                 ) from None
             self.config.write_text(config, encoding="utf-8")
+
+    @contextmanager
+    def naming_what_is_missing(self) -> Iterator[None]:
+        """Say of a name that is not known which packages the run had and are not installed.
+
+        Raises:
+            UnknownNameError: with the command that installs them.
+        """
+        try:
+            yield
+        except UnknownNameError as error:
+            missing = self._missing()
+            if not missing:
+                raise
+            raise UnknownNameError(
+                f"{error}; what took part in the run and is not installed: pip install {' '.join(missing)}"
+            ) from error
+
+    def _missing(self) -> list[str]:
+        """Return what took part in the run and is not installed, as ``pip install`` takes it."""
+        try:
+            providers = json.loads(self.versions.read_text("utf-8"))["providers"].items()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []
+        return [requirement(name, version) for name, version in providers if version_of(name) is None]
 
     def change_config(self, config: str) -> None:
         """Put another configuration in the place of the run's, in one step.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from argus_core.build import build_many
+from argus_core.build import build_many, described
 from argus_core.callbacks.callback import Callback
 from argus_core.engine import Engine, State
 from argus_core.errors import ConflictError, ParamsError
@@ -88,7 +88,7 @@ def build_metrics(metrics: Any) -> list[Metric]:
     chosen: dict[str, Metric] = {"loss": Loss()}
     for metric in build_many("metric", metrics, "metrics"):
         if not isinstance(metric, Metric):
-            raise ParamsError(f"metrics has {metric!r}; give a name, a spec or an argus_core.Metric")
+            raise ParamsError(f"metrics has {described(metric)}; give a name, a spec or an argus_core.Metric")
         if not isinstance(getattr(metric, "name", None), str):
             raise ParamsError(
                 f"metric {type(metric).__name__} has no name; set name = '...' in the class, or give it one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -237,6 +238,26 @@ def test_early_and_late_methods_frame_those_in_the_listed_order(model: Model) ->
 def test_what_listens_to_no_event_is_refused(value: Any, model: Model) -> None:
     with pytest.raises(BuildError, match="callbacks has .*, which listens to no event; give a name, a spec"):
         planned_engine(model, [1.0], build_many("callback", value, "callbacks"))
+
+
+def test_what_listens_to_no_event_is_told_without_its_place_in_memory(model: Model) -> None:
+    class Plain: ...
+
+    for value, said in ((Plain(), f"an object of class {Plain.__qualname__}"), (print, "the function print")):
+        with pytest.raises(BuildError, match=f"^callbacks has {re.escape(said)}, which listens to no event"):
+            planned_engine(model, [1.0], [value])
+
+
+def test_method_with_other_arguments_is_told_in_a_sentence_without_its_place_in_memory(model: Model) -> None:
+    class Plain:
+        def epoch_complete(self, state: State, epoch: int) -> None: ...
+
+    message = (
+        r"^callback Plain cannot be attached: Plugin 'Plain' for hook 'epoch_complete' .*"
+        r"\{'epoch'\}.*; write its methods with the one argument state$"
+    )
+    with pytest.raises(BuildError, match=message):
+        planned_engine(model, [1.0], [Plain()])
 
 
 def test_object_of_any_class_may_listen(model: Model) -> None:

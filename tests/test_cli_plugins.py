@@ -73,6 +73,17 @@ def test_list_shows_who_is_switched_off_and_by_what(
     assert line == "medseg 2.1 loss focal blocked switched off by ARGUS_PLUGINS"
 
 
+def test_list_tells_what_the_environment_names_in_vain(
+    scan_registry: Any, fake_distribution: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_distribution("medseg", "2.1", FOCAL)
+    monkeypatch.setenv("ARGUS_DISABLE_PLUGINS", "metseg")
+    scan_registry()
+    note = "ARGUS_DISABLE_PLUGINS has 'metseg', which is not installed; did you mean 'medseg'?"
+    assert argus("list").output.splitlines()[-1] == f"note: {note}"
+    assert json.loads(argus("list", "--json").output)["notes"] == [note]
+
+
 def test_list_shows_a_built_in_part_that_a_plugin_makes_ambiguous(
     scan_registry: Any, fake_distribution: Any
 ) -> None:

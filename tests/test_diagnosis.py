@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from argus_core.diagnosis import Missing, missing_message
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from argus_core.diagnosis import PUBLISHED, Missing, missing_message
 from argus_core.errors import (
     AmbiguousNameError,
     ArgusError,
@@ -63,7 +68,7 @@ loss SGD
 command sweep
     no command named 'sweep'; pip install argus-optuna (no installed package has one: argus list command)
 dataset digits
-    no dataset named 'digits' (no installed package has one: argus list dataset)
+    no dataset named 'digits'; pip install argus-sklearn (no installed package has one: argus list dataset)
 nn_module vnet
     nn_module 'vnet' was removed from medseg 2.1; use 'unet'
 nn_module medseg/vnet
@@ -89,6 +94,26 @@ def test_an_unknown_name_says_what_to_do(registry: Registry, asked: str, message
     with pytest.raises(UnknownNameError, match=f"^{re.escape(message.strip())}$"):
         registry.resolve(*asked.split())
     assert "medseg" not in sys.modules
+
+
+def test_a_published_name_that_its_package_lacks_is_not_to_be_installed_again(
+    registry: Registry, fake_distribution, scan_registry: Scan
+) -> None:
+    fake_distribution("argus-sklearn", "0.0.1", {"dataset": {"wine": "argus_sklearn.datasets:wine"}})
+    with pytest.raises(UnknownNameError, match=r"^no dataset named 'digits' \(1 known"):
+        scan_registry().resolve("dataset", "digits")
+
+
+def test_what_is_to_be_installed_for_a_name_has_it() -> None:
+    declared: dict[tuple[str, str], str] = {}
+    for file in (Path(__file__).parents[1] / "plugins").glob("*/pyproject.toml"):
+        project = tomllib.loads(file.read_text("utf-8"))["project"]
+        for group, entries in project.get("entry-points", {}).items():
+            kind = group.removeprefix("argus_core.")
+            declared.update(((kind, name), project["name"]) for name in entries)
+    assert PUBLISHED.items() <= declared.items()
+    few = {key for key in declared if key[0] in ("callback", "command", "config", "dataset")}
+    assert few <= PUBLISHED.keys()
 
 
 def test_an_ambiguous_name_lists_all_with_versions_and_how_to_choose(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from argus_core.discovery import Index, Removal, scan, scan_builtins
+from argus_core.discovery import Index, Removal, scan, scan_builtins, switches_without_effect
 from argus_core.errors import BrokenPluginError, ConfigError
 
 pytestmark = pytest.mark.torchfree
@@ -137,6 +137,36 @@ def test_the_lists_of_the_environment_block_plugins_and_never_built_ins(
         monkeypatch.setenv(variable, value)
     found = states(scan(three))
     assert {provider for provider, state in found.items() if state == "blocked"} == blocked
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, []),
+        ({"ARGUS_PLUGINS": ""}, []),
+        ({"ARGUS_PLUGINS": "med.seg, OTHER,argus-torch,", "ARGUS_DISABLE_PLUGINS": "other"}, []),
+        (
+            {"ARGUS_DISABLE_PLUGINS": "Med_Sge,zzz"},
+            [
+                "ARGUS_DISABLE_PLUGINS has 'med-sge', which is not installed; did you mean 'med-seg'?",
+                "ARGUS_DISABLE_PLUGINS has 'zzz', which is not installed",
+            ],
+        ),
+        (
+            {"ARGUS_PLUGINS": "plain"},
+            ["ARGUS_PLUGINS has 'plain', which declares no components in version 3.0"],
+        ),
+        ({"ARGUS_PLUGINS": "left-out"}, []),
+    ],
+)
+def test_what_a_list_of_the_environment_names_in_vain_is_told(
+    three: list[str], fake_distribution, monkeypatch: pytest.MonkeyPatch, environment: dict, told: list[str]
+) -> None:
+    fake_distribution("plain", "3.0")
+    fake_distribution("left-out", entry_points={"losss": {"focal": "collections:Counter"}})
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert [*switches_without_effect(scan(fake_distribution.path))] == told
 
 
 def test_a_scan_reads_the_projects_pins(fake_distribution) -> None:

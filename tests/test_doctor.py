@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -89,9 +90,9 @@ def test_every_fault_of_a_plugin_is_named_with_its_fix_and_nothing_else(report: 
     assert len(faults) == len(PLUGINS[name]), faults
 
 
-def test_every_sort_of_fault_is_in_the_folder_but_those_of_a_project() -> None:
+def test_every_sort_of_fault_is_in_the_folder_but_those_of_a_project_and_of_python_itself() -> None:
     sorts = {expected["sort"] for pyproject in plugins().values() for expected in _expected(pyproject)}
-    assert sorts == SORTS.keys() - {"pin"}
+    assert sorts == SORTS.keys() - {"pin", "unreadable"}
 
 
 def test_what_was_loaded_is_counted(report: Report) -> None:
@@ -156,6 +157,70 @@ def alone(site: Path, fake_distribution: Any) -> Callable[..., Report]:
     return examine_alone
 
 
+def write_entry_points(folder: Path, data: bytes) -> Path:
+    """Put other entry points into a distribution that a test has made."""
+    (file,) = folder.glob("*/entry_points.txt")
+    file.write_bytes(data)
+    return file
+
+
+UNREADABLE = {
+    "line without =": (
+        b"[console_scripts]\n# a comment\nmedseg medseg:main\n",
+        "line 3, 'medseg medseg:main', is no 'name = value'",
+    ),
+    "comment of another sort": (b"[console_scripts]\n; it is\n", "line 2, '; it is', is no 'name = value'"),
+    "another encoding": (b"[argus_core.loss]\nf\xe4l = medseg:Focal\n", "line 2 is not UTF-8"),
+    "UTF-16": ("[argus_core.loss]\n".encode("utf-16"), "line 1 is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("data", UNREADABLE)
+@pytest.mark.parametrize("names", [(), ("good-loss",)])
+def test_entry_points_at_which_python_fails_come_first_and_nothing_that_follows_from_them(
+    alone: Callable[..., Report], fake_distribution: Any, names: tuple[str, ...], data: str
+) -> None:
+    file = write_entry_points(fake_distribution("medseg", "2.1"), UNREADABLE[data][0])
+    with pytest.raises((TypeError, UnicodeDecodeError)):
+        importlib.metadata.entry_points(group="torch.backends")  # as torch does when it is imported
+    report = alone(*names)
+    assert report.faults[0] == Fault(
+        "unreadable",
+        ("medseg 2.1",),
+        "entry_points.txt",
+        f"{UNREADABLE[data][1]}: Python cannot read any package's entry points for it, nor torch be imported",
+        f"reinstall medseg, or correct {file}, and run the doctor again",
+    )
+    assert not of(report._replace(faults=report.faults[1:]), "medseg")
+    assert not {"import", "crash", "hang", "entry point"} & {fault.sort for fault in report.faults}
+    assert report.notes[-1].startswith("no component was loaded: ")
+    assert (report.providers, report.components) == (0, 0)
+
+
+def test_entry_points_of_a_copy_that_nobody_reads_stand_in_nobodys_way(
+    alone: Callable[..., Report], fake_distribution: Any
+) -> None:
+    write_entry_points(fake_distribution("medseg", "2.1"), b"[console_scripts]\nmedseg\n")
+    fake_distribution("medseg", "2.1")  # before it on the path
+    assert alone("medseg").faults == ()
+
+
+def test_entry_points_that_begin_with_a_mark_are_told(
+    alone: Callable[..., Report], fake_distribution: Any
+) -> None:
+    folder = fake_distribution("medseg", "2.1")
+    file = write_entry_points(folder, b"\xef\xbb\xbf[argus_core.loss]\nfocal = json:loads\n")
+    assert alone("medseg").faults == (
+        Fault(
+            "metadata",
+            ("medseg 2.1",),
+            "entry_points.txt",
+            "begins with a byte order mark, so that nothing in its first group is found",
+            f"reinstall medseg, or save {file} as UTF-8 without the mark",
+        ),
+    )
+
+
 def test_nothing_that_a_plugin_starts_is_left(
     alone: Callable[..., Report], fake_distribution: Any, tmp_path: Path
 ) -> None:
@@ -210,6 +275,14 @@ def test_provider_that_is_switched_off_is_noted_and_not_loaded(
         0,
         0,
     )
+
+
+def test_what_the_environment_names_in_vain_is_noted(
+    alone: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARGUS_DISABLE_PLUGINS", "good-lost")
+    note = "ARGUS_DISABLE_PLUGINS has 'good-lost', which is not installed; did you mean 'good-loss'"
+    assert alone("bad-exit").notes[0].startswith(note)
 
 
 def test_strictness_does_not_keep_the_doctor_from_examining(

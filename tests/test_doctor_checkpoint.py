@@ -220,3 +220,12 @@ def test_a_checkpoint_is_examined_without_torch() -> None:
         "assert not {'torch', 'numpy', 'argus_sklearn', 'argus_example'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_run_directory_is_refused_with_the_checkpoints_in_it(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    best = tmp_path / "checkpoints/best.safetensors"
+    best.touch()
+    result = CliRunner().invoke(main, ["plugins", "doctor", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr == f"error: no checkpoint at {tmp_path}: it is a folder; give {best}\n"

@@ -13,7 +13,7 @@ from networks import same_weights
 from small_runs import small_config, small_registry
 
 import argus_core
-from argus_core import ConfigError, State, load_model
+from argus_core import ConfigError, State, UnknownNameError, load_model
 from argus_core.config import read_config
 from argus_core.run import resume, train
 
@@ -42,6 +42,34 @@ def stopped(folder: Path) -> Path:
     assert ended.value.code == 143
     argus_core.register("callback", "stop", lambda: argus_core.on_start(lambda state: None), override=True)
     return Path("stopped")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ('data.train="pictures"', "^no dataset named 'pictures'"),
+        ('callbacks="telegraph"', "^no callback named 'telegraph'"),
+    ],
+)
+def test_run_whose_packages_are_gone_says_what_to_install(folder: Path, change: str, message: str) -> None:
+    directory = stopped(folder)
+    versions = directory / "versions.json"
+    record = json.loads(versions.read_text("utf-8"))
+    record["providers"] = {"gone-of-this-test": "2.1", "pytest": "0.1"}
+    versions.write_text(json.dumps(record), "utf-8")
+    action = r"what took part in the run and is not installed: pip install 'gone-of-this-test==2\.1'$"
+    with pytest.raises(UnknownNameError, match=f"{message} .*; {action}"):
+        resume(directory, [change])
+
+
+@pytest.mark.parametrize("providers", [{}, {"pytest": "0.1"}, None, ["gone"]])
+def test_unknown_name_stays_as_it_is_where_no_package_is_gone(folder: Path, providers: Any) -> None:
+    directory = stopped(folder)
+    versions = directory / "versions.json"
+    record = json.loads(versions.read_text("utf-8"))
+    versions.write_text(json.dumps({**record, "providers": providers}), "utf-8")
+    with pytest.raises(UnknownNameError, match=r"^no dataset named 'pictures'.* argus list dataset\)$"):
+        resume(directory, ['data.train="pictures"'])
 
 
 def history(directory: Path) -> list[dict[str, Any]]:

@@ -381,6 +381,22 @@ def test_folder_is_refused(tmp_path: Path) -> None:
         read_header(tmp_path)
 
 
+@pytest.mark.parametrize("inside", ["checkpoints", ""])
+def test_folder_with_checkpoints_is_refused_with_their_paths(tmp_path: Path, inside: str) -> None:
+    folder = tmp_path / inside
+    folder.mkdir(exist_ok=True)
+    best, last = folder / "best.safetensors", folder / "last.safetensors"
+    best.touch()
+    last.touch()
+    with pytest.raises(CheckpointError, match=f": it is a folder; give {best} or {last}$"):
+        read_header(tmp_path)
+    for number in range(10):
+        (folder / f"a{number}.safetensors").touch()
+    first, second = folder / "a0.safetensors", folder / "a1.safetensors"
+    with pytest.raises(CheckpointError, match=f"; give {first} or {second} or another of the 12 in it$"):
+        read_header(tmp_path)
+
+
 def test_link_that_leads_nowhere_is_not_its_own_next_action(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*link; check the path$"):

@@ -56,6 +56,10 @@ def test_two_metrics_of_one_name_conflict() -> None:
 def test_an_object_that_is_no_metric_is_refused() -> None:
     with pytest.raises(ParamsError, match=r"metrics has 3; give a name, a spec or an argus_core.Metric"):
         make_model().validate(batches(), metrics=[3])
+    with pytest.raises(ParamsError, match=r"metrics has the class Accuracy; give a name"):
+        make_model().validate(batches(), metrics=[Accuracy])
+    with pytest.raises(ParamsError, match=r"metrics has an object of class object; give a name"):
+        make_model().validate(batches(), metrics=[object()])
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,27 @@ def test_every_fault_of_a_package_is_told(install: Callable[..., None]) -> None:
     assert any("it must be built: it raised BuildError: " in line and "weights.bin" in line for line in lines)
     assert "nn_module missing: 1 of 2 checks fail, 11 not run" in lines
     assert any("it must be imported: it raised BrokenPluginError: " in line for line in lines)
-    assert any("No module named 'nowhere'" in line for line in lines)
     assert "loss half: 16 checks hold" in lines
     assert lines[-1] == "half 1.0: 1 of 4 parts keep the contract of their kind"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("import torch\nimport nowhere\n", "No module named 'nowhere' ({}:2); correct that, or install"),
+        ("from deep import Net\n", "ZeroDivisionError: division by zero ({}:2); correct that, or upgrade"),
+        ("class Net:\n    def\n", "SyntaxError: invalid syntax ({}:2); correct that, or upgrade"),
+    ],
+)
+def test_a_part_that_cannot_be_imported_is_told_with_file_and_line(
+    install: Callable[..., None], tmp_path: Path, source: str, told: str
+) -> None:
+    modules = {"broken": source, "deep": "def depth():\n    return 1 / 0\ndepth()\n"}
+    install("half", entry_points={"nn_module": {"net": "broken:Net"}}, modules=modules)
+    (file,) = tmp_path.rglob("deep/__init__.py" if "deep" in source else "broken/__init__.py")
+    output = argus("half").output
+    assert "it must be imported: nn_module 'net' of half 1.0 cannot be loaded from 'broken:Net': " in output
+    assert told.format(file) in output
 
 
 def test_json_has_every_check_with_what_came_of_it(install: Callable[..., None]) -> None:
@@ -121,6 +139,17 @@ def test_a_part_that_hangs_is_told_and_the_next_is_checked(install: Callable[...
     assert result.exit_code == 1
     assert "it must come to an end: it did not end within 8 seconds" in result.output
     assert "loss half: 16 checks hold" in result.output
+
+
+def test_a_part_that_there_are_no_checks_for_is_told_and_not_counted(install: Callable[..., None]) -> None:
+    entry_points = {"loss": {"half": "half_losses:Half"}, "command": {"halve": "half_losses:halve"}}
+    install("half", entry_points=entry_points, modules={"half_losses": GOOD})
+    assert argus("half").output.splitlines() == [
+        "loss half: 16 checks hold",
+        "command halve: there are no checks for parts of kind 'command'",
+        "",
+        "half 1.0: 1 of 1 parts keep the contract of their kind",
+    ]
 
 
 def test_a_package_without_parts_is_told() -> None:

@@ -25,7 +25,7 @@ def declarations(path: Sequence[str] | None = None) -> Iterator[Fault]:
     """Yield the faults of entry points as they are declared, the readable ones and the others."""
     for item in installed(GROUP, path):
         if isinstance(item, Problem):
-            fix = f"reinstall it, or delete what is left of it in {item.origin}"
+            fix = f"reinstall it, or delete what is left of it, {item.folder}"
             yield Fault("metadata", (item.origin,), "metadata", item.reason, fix)
         else:
             yield from _declarations(item)

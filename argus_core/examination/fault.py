@@ -7,6 +7,7 @@ from typing import NamedTuple
 __all__ = ["SORTS", "Fault", "split_message"]
 
 SORTS: dict[str, str] = {
+    "unreadable": "Python cannot read a package's entry points, and so nobody's; nothing is loaded",
     "metadata": "the metadata of a package cannot be read",
     "copies": "a package is installed in several versions",
     "requirement": "a package lacks one that it requires, or has it in a wrong version",

@@ -10,12 +10,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from argus_core.components import Component
-from argus_core.discovery import Index, read_index
+from argus_core.discovery import Index, read_index, switches_without_effect
 from argus_core.errors import ConfigError
 from argus_core.examination import declarations
 from argus_core.examination.fault import Fault, split_message
 from argus_core.examination.isolation import Outcome, Trials
 from argus_core.examination.requirements import requirements
+from argus_core.examination.unreadable import passed_over, unreadable
 from argus_core.pins import NO_PINS, Pins, read_pins
 
 __all__ = ["Report", "examine"]
@@ -59,17 +60,23 @@ def examine(
     index = read_index(pins, path)
     chosen = [each for each in index.components if not providers or each.provider in providers]
     allowed = [each for each in chosen if not each.blocked_by]
+    search = sys.path if path is None else [*path, *sys.path]
+    first = [*unreadable(search)]  # whatever is imported beside these may only fail for them
+    notes = [*switches_without_effect(index), *_blocked(chosen, index)]
+    if first:
+        notes.append("no component was loaded: without all entry points readable, torch cannot be imported")
+    loaded = [] if first else allowed
     names = dict.fromkeys(each.provider for each in allowed if each.provider)
-    faults += [*declarations.declarations(path), *declarations.copies(path)]
+    faults += _others(first, [*declarations.declarations(path), *passed_over(path)])
+    faults += declarations.copies(path)
     faults += [*declarations.ambiguous_names(index.components, index), *declarations.pins(index)]
     faults += requirements(names, path)
-    outcomes = _try(allowed, sys.path if path is None else [*path, *sys.path], timeout, on_outcome)
+    outcomes = _try(loaded, search, timeout, on_outcome)
     faults += [fault for outcome in outcomes for fault in outcome.faults]
+    notes += [note for outcome in outcomes for note in outcome.notes]
     concerned = [fault for fault in faults if not providers or _concerns(fault, providers)]
-    notes = [*_blocked(chosen, index), *(note for outcome in outcomes for note in outcome.notes)]
-    return Report(
-        tuple(sorted(concerned, key=lambda fault: fault.providers)), tuple(notes), len(names), len(allowed)
-    )
+    ordered = (*first, *sorted(concerned, key=lambda fault: fault.providers))
+    return Report(ordered, tuple(notes), len({each.provider for each in loaded}), len(loaded))
 
 
 def _pins() -> tuple[Pins, list[Fault]]:
@@ -80,8 +87,18 @@ def _pins() -> tuple[Pins, list[Fault]]:
         return NO_PINS, [Fault("pin", (), "pyproject.toml", problem, fix)]
 
 
+def _others(first: Sequence[Fault], faults: Sequence[Fault]) -> list[Fault]:
+    """Return the faults of other packages than those whose entry points Python cannot read."""
+    told = {_name(origin) for fault in first for origin in fault.providers}
+    return [fault for fault in faults if told.isdisjoint(map(_name, fault.providers))]
+
+
+def _name(origin: str) -> str:
+    return origin.partition(" ")[0]
+
+
 def _concerns(fault: Fault, providers: Collection[str]) -> bool:
-    return not fault.providers or any(origin.partition(" ")[0] in providers for origin in fault.providers)
+    return not fault.providers or any(_name(origin) in providers for origin in fault.providers)
 
 
 def _blocked(components: Sequence[Component], index: Index) -> Iterator[str]:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, TextIO
 from argus_core.components import Component, Factory
 from argus_core.errors import near
 from argus_core.examination.implementations import misspelled_hooks
+from argus_core.examination.place import raised_at
 from argus_core.torch_versions import ADDED_IN
 
 __all__ = ["main", "try_component"]
@@ -132,7 +133,7 @@ def _dead(component: Component, problem: str) -> Finding:
 def _broken(component: Component, error: BaseException) -> Finding:
     lines = traceback.format_exception_only(type(error), error)
     said = next(line for line in lines if not line.startswith(" ")).strip().partition("\n")[0]
-    where = _raised_at(error)
+    where = raised_at(error, __file__) or "its module"
     absent = error.name if isinstance(error, ModuleNotFoundError) else None
     provider = component.provider
     root = (absent or "").partition(".")[0]
@@ -145,18 +146,6 @@ def _broken(component: Component, error: BaseException) -> Finding:
     else:  # such as two packages of which one was built for another version of the other
         fix = f"upgrade or reinstall {provider} and what it requires: one of these does not import"
     return {"sort": "import", "problem": f"cannot be imported: {said} ({where})", "fix": fix}
-
-
-def _raised_at(error: BaseException) -> str:
-    """Return the place of an error: the deepest in a file, past the machinery of imports."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    places = [
-        f"{frame.filename}:{frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<frozen")
-    ]
-    return places[-1] if places else "its module"
 
 
 def _is_own(where: str, component: Component) -> bool:

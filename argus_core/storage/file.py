@@ -24,6 +24,8 @@ __all__ = ["MOST_COMPRESSED", "CheckpointFile", "check_sha256", "open_file", "re
 # A file may claim so many times what the disk holds of it: it may be compressed, or full of holes.
 MOST_COMPRESSED = 16
 
+_SHOWN = 3  # checkpoints in a folder that was given for one
+
 
 class CheckpointFile:
     """An open checkpoint; a context manager.
@@ -171,13 +173,24 @@ def open_file(path: Path) -> FileIO:
             f"cannot read {str(path)!r}: {reason}; check the path and its permissions"
         ) from error
     what = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
-    raise CheckpointError(f"no checkpoint at {path}: it is {what}; give the path of a file")
+    inside = " or ".join(_checkpoints_in(path)) if stat.S_ISDIR(mode) else ""
+    raise CheckpointError(f"no checkpoint at {path}: it is {what}; give {inside or 'the path of a file'}")
 
 
 def _allocated(file: FileIO) -> int:
     status = os.fstat(file.fileno())
     # Systems that do not count blocks, and file systems that do not, say none.
     return getattr(status, "st_blocks", 0) * 512 or status.st_size
+
+
+def _checkpoints_in(folder: Path) -> list[str]:
+    """Return a few of the checkpoints in a folder, or in that of a run."""
+    try:
+        found = sorted([*folder.glob("*.safetensors"), *folder.glob("checkpoints/*.safetensors")])
+    except OSError:
+        return []
+    more = [f"another of the {len(found)} in it"] if len(found) > _SHOWN else []
+    return [*map(str, found[: _SHOWN - len(more)]), *more]
 
 
 def _near_files(path: Path) -> str:

@@ -90,7 +90,7 @@ def contracts_of(kind: str, name: str, checked_with: Mapping[str, Any] | None = 
 def part_results(kind: str, name: str) -> Iterator[Result]:
     """Yield what comes of each check of a part with its own examples."""
     if kind not in _CONTRACTS:
-        yield Result("keep a contract", "not run", f"parts of kind {kind!r} have none")
+        yield Result("keep a contract", "not run", f"there are no checks for parts of kind {kind!r}")
         return
     contracts = contracts_of(kind, name)
     for number, contract in enumerate(contracts, 1):

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from argus_core.build import call_factory
 from argus_core.components import Component, Factory
+from argus_core.errors import BrokenPluginError
+from argus_core.examination.place import raised_at
 from argus_core.params import check_plain
 from argus_core.registry import resolve
 
@@ -105,7 +107,14 @@ class Contract(ABC):
         )
 
     def be_imported(self) -> None:
-        self.factory = self.component.load()
+        try:
+            self.factory = self.component.load()
+        except BrokenPluginError as error:
+            place = raised_at(error.__cause__) if error.__cause__ else ""
+            if not place:
+                raise
+            problem, _, action = str(error).rpartition("; ")
+            raise AssertionError(f"{problem} ({place}); correct that, or {action}") from error
 
     def document_its_parameters(self) -> None:
         missing = [

@@ -34,6 +34,11 @@ class PartReport:
         """Whether no check failed."""
         return all(result.state != "failed" for result in self.results)
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether there are checks for its kind."""
+        return any(result.state != "not run" for result in self.results)
+
     def record(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {

@@ -11,6 +11,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.table import print_table
 from argus_core.components import BUILTIN
+from argus_core.discovery import switches_without_effect
 from argus_core.precedence import Candidate, candidates
 from argus_core.registry import active
 
@@ -26,9 +27,11 @@ def command(as_json: bool) -> None:
     read; nothing of them is imported.
     """
     found = candidates()
+    notes = [*switches_without_effect(active().index)]
     if as_json:
         problems = [problem._asdict() for problem in active().index.problems]
-        click.echo(json.dumps({"providers": _providers(found), "problems": problems}, indent=2))
+        record = {"providers": _providers(found), "problems": problems, "notes": notes}
+        click.echo(json.dumps(record, indent=2))
         return
     builtins = [each for each in found if each.component.provider == BUILTIN]
     shown = [each for each in found if each.component.provider != BUILTIN or each.note]
@@ -41,6 +44,8 @@ def command(as_json: bool) -> None:
     )
     if active().index.problems:
         click.echo(f"{len(active().index.problems)} declarations left out: argus plugins doctor tells why")
+    for note in notes:
+        click.echo(f"note: {note}")
 
 
 def _row(candidate: Candidate) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from argus_core.testing.comparison import difference
 from argus_core.testing.contract import Contract, expect, told
 from argus_core.testing.fresh_process import in_fresh_process
 from argus_core.testing.operations import OPERATIONS, predictable
+from argus_core.testing.standard_inputs import chosen
 
-__all__ = ["CallableContract", "check_reloads"]
+__all__ = ["CallableContract", "InputContract", "check_reloads"]
 
 
 class CallableContract(Contract):
@@ -115,6 +116,28 @@ class CallableContract(Contract):
             "parameters "
             "and buffers, or make it from its parameters",
         )
+
+
+class InputContract(CallableContract):
+    """Abstract contract of a part that is called with one input and gives an output."""
+
+    essential = ("be_found_by_name", "be_imported", "be_built", "take_its_input")
+
+    @abstractmethod
+    def inputs(self) -> Iterable[Any]:
+        """Return inputs to try where the part's author names none."""
+
+    def call(self, part: Any, input: Any) -> Any:
+        return part(input)
+
+    def take_its_input(self) -> None:
+        def try_it(input: Any) -> None:
+            if isinstance(self.part, nn.Module):
+                self.part.eval()
+            with predictable(), torch.no_grad():
+                self.part(input)
+
+        self.input = chosen(self.given, self.inputs(), try_it, "input")
 
 
 def check_reloads(operation: str, model: Model, args: tuple[Any, ...], expected: Any = None) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 from argus_core.testing.contract import expect
-from argus_core.testing.contracts.callables import CallableContract, check_reloads
+from argus_core.testing.contracts.callables import InputContract, check_reloads
 from argus_core.testing.operations import predictable
 from argus_core.testing.probe import NetworkProbe
-from argus_core.testing.standard_inputs import chosen, network_inputs
+from argus_core.testing.standard_inputs import network_inputs
 
 __all__ = ["NetworkContract"]
 
 
-class NetworkContract(CallableContract):
+class NetworkContract(InputContract):
     """What a network does: train, predict, be copied, saved and loaded."""
 
     kind = "nn_module"
@@ -35,10 +36,9 @@ class NetworkContract(CallableContract):
         "keep_its_state",
         "load_in_a_fresh_process",
     )
-    essential = ("be_found_by_name", "be_imported", "be_built", "take_its_input")
 
-    def call(self, part: Any, input: Any) -> Any:
-        return part(input)
+    def inputs(self) -> Iterable[Any]:
+        return network_inputs(self.part)
 
     def be_built(self) -> None:
         super().be_built()
@@ -46,13 +46,6 @@ class NetworkContract(CallableContract):
             isinstance(self.part, nn.Module),
             lambda: f"its factory built a {type(self.part).__name__}; return a torch.nn.Module",
         )
-
-    def take_its_input(self) -> None:
-        def try_it(input: Any) -> None:
-            with predictable(), torch.no_grad():
-                self.part.eval()(input)
-
-        self.input = chosen(self.given, network_inputs(self.part), try_it, "input")
 
     def make_an_update(self) -> None:
         if any(parameter.requires_grad for parameter in self.part.parameters()):

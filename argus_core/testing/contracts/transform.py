@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-import torch
-
-from argus_core.testing.contracts.callables import CallableContract, check_reloads
+from argus_core.testing.contracts.callables import InputContract, check_reloads
 from argus_core.testing.operations import predictable
 from argus_core.testing.probe import PredictionProbe
-from argus_core.testing.standard_inputs import chosen, transform_inputs
+from argus_core.testing.standard_inputs import transform_inputs
 
 __all__ = ["TransformContract"]
 
 
-class TransformContract(CallableContract):
+class TransformContract(InputContract):
     """What a transform does: turn predictions into others, and nothing else."""
 
     kind = "transform"
@@ -32,17 +31,9 @@ class TransformContract(CallableContract):
         "keep_its_state",
         "load_in_a_fresh_process",
     )
-    essential = ("be_found_by_name", "be_imported", "be_built", "take_its_input")
 
-    def call(self, part: Any, input: Any) -> Any:
-        return part(input)
-
-    def take_its_input(self) -> None:
-        def try_it(input: Any) -> None:
-            with predictable(), torch.no_grad():
-                self.part(input)
-
-        self.input = chosen(self.given, transform_inputs(), try_it, "input")
+    def inputs(self) -> Iterable[Any]:
+        return transform_inputs()
 
     def load_in_a_fresh_process(self) -> None:
         with predictable():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,33 @@ def test_what_is_refused_is_one_line(write: Any, args: tuple[str, ...], message:
     assert message in result.stderr
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("signal", "status", "last"), [(KeyboardInterrupt(), 130, "interrupted"), (SystemExit(143), 143, None)]
+)
+def test_interrupted_sweep_says_how_to_go_on(
+    write: Any, monkeypatch: pytest.MonkeyPatch, signal: BaseException, status: int, last: str | None
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise signal
+
+    write(GRID, name="my digits.toml")
+    args = ("sweep", "--set", "num_epochs=1", "my digits.toml", "--trials", "2", "--device", "cpu", "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr("argus_optuna.search.train", interrupted)
+        result = argus(*args, "--set", "optimizer.lr=0.5")
+    assert (result.exit_code, result.stdout) == (status, "")
+    told = result.stderr.splitlines()
+    assert told[-1] == last or last is None
+    [line] = [each for each in told if each.startswith("the study is kept; go on with it: ")]
+    _, _, again = line.partition("it: ")
+    assert again == (
+        "argus sweep 'my digits.toml' --trials 2 "
+        "--set num_epochs=1 --set optimizer.lr=0.5 --device cpu --json"
+    )
+    record = json.loads(argus(*shlex.split(again)[1:]).stdout)
+    assert [trial["state"] for trial in record["trials"]] == ["complete", "complete"]
 
 
 def test_train_leaves_the_section_alone(write: Any) -> None:

@@ -84,8 +84,10 @@ def test_a_sweep_that_signals_end_goes_on_exactly(write: Any) -> None:
         process = argus("sweep", "digits.toml", "--trials", "1", *LONG)
         wait_for_epochs(process, run, number)
         process.send_signal(signum)
-        process.communicate(timeout=LIMIT)
+        output, _ = process.communicate(timeout=LIMIT)
         assert process.returncode == status
+        told = f"go on with it: argus sweep digits.toml --trials 1 --set {' --set '.join(LONG[1::2])}"
+        assert (told in output) == (signum != signal.SIGKILL)
         assert number <= len(epochs(run)) < 30
     result = sweep_json("--trials", "1", *LONG)
     whole = sweep("digits.toml", LONG[1::2], trials=1, study_dir="whole").trials[0]

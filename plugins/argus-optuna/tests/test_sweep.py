@@ -14,8 +14,9 @@ import torch
 import argus_core
 from argus_core.config import read_config
 from argus_core.discovery import scan
-from argus_core.errors import ArgusError, BuildError, ConfigError, ParamsError, UnknownNameError
+from argus_core.errors import ArgusError, ArgusWarning, BuildError, ConfigError, ParamsError, UnknownNameError
 from argus_core.run import resume
+from argus_core.run_directory import RunDirectory
 from argus_optuna import SweepResult, TrialRecord, sweep
 from argus_optuna.pruning import Pruning
 
@@ -259,24 +260,119 @@ def test_interrupted_trial_is_gone_on_with_exactly(write: Any) -> None:
     assert (result.trials[0].directory / "log.txt").read_text("utf-8").count("train starts") == 2
 
 
-def test_trial_without_a_checkpoint_to_go_on_from_begins_anew(write: Any) -> None:
+def begun(write: Any, *changes: str) -> tuple[RunDirectory, list[str]]:
+    """Interrupt the first trial after its first epoch; return its run, and the changes to go on with."""
     stop = [True]
 
     def epoch_complete(self: Any, state: Any) -> None:
         if stop:
             raise KeyboardInterrupt
 
-    change = callback("ends", epoch_complete=epoch_complete)
+    all_changes = [callback("ends", epoch_complete=epoch_complete), "fit.checkpoint_every=1up", *changes]
     with pytest.raises(KeyboardInterrupt):
-        sweep(write(CHOICES), [change], trials=1)
+        sweep(write(CHOICES), all_changes, trials=1)
     stop.clear()
-    last = Path("runs/digits-sweep/trial-0000/checkpoints/last.safetensors")
-    last.parent.mkdir(exist_ok=True)
-    last.write_bytes(b"no checkpoint")
-    with pytest.warns(argus_core.errors.ArgusWarning, match="is left aside"):
-        result = sweep(write(CHOICES), [change], trials=1)
+    return RunDirectory(Path("runs/digits-sweep/trial-0000")), all_changes
+
+
+def damage_header(file: Path) -> None:
+    file.write_bytes(b"no checkpoint")
+
+
+def damage_tensors(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [damage_header, damage_tensors])
+def test_trial_whose_checkpoint_is_damaged_begins_anew_and_nothing_is_lost(write: Any, damage: Any) -> None:
+    run, changes = begun(write)
+    log, config = run.log.read_bytes(), run.config.read_bytes()
+    damage(run.last)
+    aside = RunDirectory(Path("runs/digits-sweep/trial-0000-set-aside-1"))
+    with pytest.warns(
+        ArgusWarning,
+        match=rf"^trial 0 begins anew, as its run cannot be gone on with \(.*\); .* kept in {aside.path}$",
+    ):
+        result = sweep(write(CHOICES), changes, trials=1)
     assert states(result) == ["complete"]
     assert len(lines(result.trials[0])) == 2
+    assert (aside.log.read_bytes(), aside.config.read_bytes()) == (log, config)
+    assert aside.last.exists()
+
+
+def test_trial_that_is_damaged_again_is_set_aside_beside_the_first(write: Any) -> None:
+    run, changes = begun(write)
+    Path("runs/digits-sweep/trial-0000-set-aside-1").mkdir()
+    damage_header(run.last)
+    with pytest.warns(ArgusWarning, match="kept in runs/digits-sweep/trial-0000-set-aside-2$"):
+        sweep(write(CHOICES), changes, trials=1)
+
+
+def other_network(run: RunDirectory) -> str:
+    text = run.config.read_text("utf-8")
+    run.config.write_text(text.replace("width = 4", "width = 8"), encoding="utf-8")
+    return "does not fit nn_module"
+
+
+def unknown_key(run: RunDirectory) -> str:
+    with run.config.open("a", encoding="utf-8") as file:
+        file.write("\n[model.future]\n")
+    return "there is no key|has 'future'"
+
+
+def unknown_name(run: RunDirectory) -> str:
+    text = run.config.read_text("utf-8")
+    run.config.write_text(text.replace('"cnn"', '"cnnn"'), encoding="utf-8")
+    return "no nn_module named 'cnnn'"
+
+
+@pytest.mark.filterwarnings("ignore:the run that goes on from .* has changed")
+@pytest.mark.parametrize("spoil", [other_network, unknown_key, unknown_name])
+def test_trial_that_cannot_go_on_for_another_reason_waits_until_that_is_mended(
+    write: Any, spoil: Any
+) -> None:
+    run, changes = begun(write)
+    before = {file: file.read_bytes() for file in (run.config, run.last, run.log)}
+    reason = spoil(run)
+    message = (
+        rf"^trial 0 cannot be gone on with: .*({reason}).*; correct that and sweep again, "
+        rf"or move {run.path} away to have trial 0 begin anew$"
+    )
+    for _ in range(4):  # it is no kill, of which a trial survives two
+        with pytest.raises(ArgusError, match=message):
+            sweep(write(CHOICES), changes, trials=1)
+    assert run.last.read_bytes() == before[run.last]
+    run.config.write_bytes(before[run.config])
+    [trial] = sweep(write(CHOICES), changes, trials=1).trials
+    assert (trial.state, len(lines(trial))) == ("complete", 2)
+    assert run.log.read_bytes().startswith(before[run.log])  # it went on
+
+
+def test_trial_goes_on_where_the_sweep_runs_now(write: Any) -> None:
+    run, changes = begun(write)
+    text = run.config.read_text("utf-8")
+    run.config.write_text(text.replace('device = "cpu"', 'device = "cuda:77"'), encoding="utf-8")
+    [trial] = sweep(write(CHOICES), changes, trials=1).trials
+    assert (trial.state, len(lines(trial))) == ("complete", 2)
+    assert read_config(run.config).model["device"] == "cpu"
+
+
+def test_trial_that_fails_once_it_has_gone_on_has_failed(write: Any) -> None:
+    run, changes = begun(write)
+    callback("fails", epoch_complete=lambda self, state: 1 / 0)
+    text = run.config.read_text("utf-8")
+    run.config.write_text(text.replace('"ends"', '"fails"'), encoding="utf-8")
+    with pytest.raises(ArgusError, match="trial 0 with ZeroDivisionError: division by zero"):
+        sweep(write(CHOICES), changes, trials=1)
+
+
+def test_trial_whose_run_was_moved_away_begins_anew(write: Any) -> None:
+    run, changes = begun(write)
+    run.path.rename("elsewhere")
+    [trial] = sweep(write(CHOICES), changes, trials=1).trials
+    assert (trial.state, len(lines(trial))) == ("complete", 2)
 
 
 # What is refused before anything runs.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,21 @@ def test_defaults_are_those_that_timm_uses(name: str) -> None:
     for key in same:
         if shown[key].default is not None:  # which leaves it to the optimizer
             assert group[key] == shown[key].default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_documented(name: str) -> None:
+    factory = resolve("optimizer", name).load()
+    text = inspect.getdoc(factory) or ""
+    own = [*inspect.signature(factory).parameters][1:]
+    assert [each for each in own if not re.search(rf"^ +{each}\b[^:\n]*:\s*\S", text, re.MULTILINE)] == []
+
+
+def test_what_timm_documents_itself_stays_as_timm_says_it() -> None:
+    text = inspect.getdoc(resolve("optimizer", "lamb").load()) or ""
+    assert "max_grad_norm: Value used to clip global grad norm." in text
+    assert "Initialize self" not in text
+    assert text.count("bias_correction: ") == text.count("\n    lr: ") == 1
 
 
 def test_a_variant_is_a_parameter() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +44,9 @@ _ROWS = 10
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON; what the runs print goes to standard error."
 )
+@click.pass_context
 def command(
+    ctx: click.Context,
     config: Path,
     trials: int | None,
     timeout: float | None,
@@ -56,6 +60,7 @@ def command(
     Each trial is a run in a run directory of its own. A study that is there goes on, after Ctrl-C, SIGTERM or
     kill -9 too; the same command in a second terminal works on the same study.
     """
+    again = shlex.join(_as_given(ctx))
     if device is not None:
         changes = (*changes, f"model.device={json.dumps(device)}")
     from argus_optuna.settings import read_settings
@@ -67,13 +72,33 @@ def command(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        result = sweep(
-            config, changes, trials=trials, timeout=timeout, study_dir=study_dir, on_trial=_print_trial
-        )
+        try:
+            result = sweep(
+                config, changes, trials=trials, timeout=timeout, study_dir=study_dir, on_trial=_print_trial
+            )
+        except (KeyboardInterrupt, SystemExit):  # SystemExit: of SIGTERM
+            click.echo(f"the study is kept; go on with it: {again}", err=True)
+            raise
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     else:
         _report(result)
+
+
+def _as_given(ctx: click.Context) -> Iterator[str]:
+    """Yield the words of the command line, as a terminal takes them in any order."""
+    yield from ("argus", ctx.info_name or "sweep")
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if ctx.get_parameter_source(parameter.name or "") is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(parameter, click.Argument):
+            yield str(value)
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            yield parameter.opts[0]
+        else:
+            for each in value if parameter.multiple else (value,):  # type: ignore[union-attr]
+                yield from (parameter.opts[0], str(each))
 
 
 def _print_trial(trial: TrialRecord) -> None:

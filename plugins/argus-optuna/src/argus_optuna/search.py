@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from optuna.trial import TrialState
 
+from argus_core import Callback, State
 from argus_core.components import BUILTIN
 from argus_core.config import Config
-from argus_core.errors import ArgusError, CheckpointError, ConfigError, near
+from argus_core.errors import (
+    ArgusError,
+    ArgusWarning,
+    ConfigError,
+    CorruptCheckpointError,
+    near,
+)
 from argus_core.interruption import check_interruption, listening
 from argus_core.run import Result, resume, train
 from argus_core.run_directory import RunDirectory
@@ -54,7 +63,8 @@ def sweep(
 
     Raises:
         ConfigError: the configuration is wrong, or the study that is there is of another one.
-        ArgusError: the first three trials have failed, or all that there are.
+        ArgusError: the first three trials have failed, or all that there are; or something that has changed
+            keeps an interrupted trial from going on.
     """
     given = {"trials": trials, "timeout": timeout, "study_dir": None if study_dir is None else str(study_dir)}
     options = [f"sweep.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
@@ -82,6 +92,10 @@ def sweep(
         study.close()
 
 
+class _Blocked(ArgusError):
+    """A trial's run cannot go on from its checkpoint, which is not to blame."""
+
+
 class _Run:
     """The run of one trial."""
 
@@ -97,9 +111,11 @@ class _Run:
         """Run it, and record what came of it; what ends the whole process leaves it to the next one."""
         try:
             state, value, error = self._outcome()
+        except _Blocked:
+            self.study.interrupt(self.claim)
+            raise
         except Exception as failure:
-            text = " ".join(f"{type(failure).__name__}: {failure}".split())
-            state, value, error = TrialState.FAIL, None, text
+            state, value, error = TrialState.FAIL, None, _described(failure)
         except BaseException:
             self.study.interrupt(self.claim)
             raise
@@ -121,11 +137,52 @@ class _Run:
         named = {spec.name for spec in parse_specs("callback", config.fit.get("callbacks", []), "callbacks")}
         progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": False})]
         if self.claim.begun and self.directory.last.exists():
+            witness = _Witness()
+            where = f"model.device={json.dumps(config.model['device'])}"  # this sweep's, not that of the run
             try:
-                return resume(self.directory.path, callbacks=[*progress, pruning])
-            except (CheckpointError, ConfigError):
-                pass  # nothing to go on from: it begins anew
+                return resume(self.directory.last, [where], callbacks=[*progress, pruning, witness])
+            except Exception as error:
+                if witness.went_on:
+                    raise
+                if not isinstance(error, CorruptCheckpointError):
+                    raise self._blocked(error) from error
+                self._set_aside(error)
         return train(config, overwrite=True, callbacks=[*progress, pruning])
+
+    def _set_aside(self, error: CorruptCheckpointError) -> None:
+        """Move the run that was begun out of the way, with what is still readable in it."""
+        path = self.directory.path
+        names = (path.with_name(f"{path.name}-set-aside-{number}") for number in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        path.rename(aside)
+        warnings.warn(
+            f"trial {self.claim.trial.number} begins anew, as its run cannot be gone on with ({error}); "
+            f"what there was of it is kept in {aside}",
+            ArgusWarning,
+            stacklevel=2,
+        )
+
+    def _blocked(self, error: Exception) -> _Blocked:
+        number, path = self.claim.trial.number, self.directory.path
+        reason = error if isinstance(error, ArgusError) else _described(error)
+        return _Blocked(
+            f"trial {number} cannot be gone on with: {reason}; correct that and sweep again, "
+            f"or move {path} away to have trial {number} begin anew"
+        )
+
+
+class _Witness(Callback):
+    """Sees whether a run went on from its checkpoint: what fails before that is no failure of the trial."""
+
+    def __init__(self) -> None:
+        self.went_on = False
+
+    def resumed(self, state: State) -> None:
+        self.went_on = True
+
+
+def _described(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _check_failures(result: SweepResult, most: int) -> None:

@@ -14,6 +14,8 @@ from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_i
 from torch import nn
 from torch.optim import Optimizer
 
+from argus_timm.meanings import documentation
+
 __all__ = ["NAMES", "optimizer"]
 
 NAMES = (
@@ -59,9 +61,11 @@ def optimizer(name: str) -> Callable[..., Optimizer]:
         return built
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"{get_optimizer_info(name).description}.\n\n{inspect.getdoc(cls) or ''}".rstrip()
+    signature = _signature(name, cls)
+    text = documentation(cls, [*signature.parameters][1:])
+    build.__doc__ = f"{get_optimizer_info(name).description}.\n\n{text}".rstrip()
     build.__wrapped__ = cls  # type: ignore[attr-defined]
-    build.__signature__ = _signature(name, cls)  # type: ignore[attr-defined]
+    build.__signature__ = signature  # type: ignore[attr-defined]
     return build
 
 

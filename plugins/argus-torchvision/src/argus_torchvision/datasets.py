@@ -11,7 +11,7 @@ Nothing is downloaded unless ``download`` asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,104 +101,63 @@ def fake_data(
     )
 
 
-def cifar10(
-    root: str | Path = "data",
-    train: bool = True,
-    transform: Any = None,
-    target_transform: Any = None,
-    download: bool = False,
-) -> Any:
-    """Return CIFAR-10: 50,000 photographs to train on and 10,000 to test on, 32 x 32, in 10 classes.
+def _standard(name: str, files: str) -> Callable[[Callable[[], None]], Callable[..., Any]]:
+    """Make the factory of a dataset with files of its own, whose name and first sentence a function gives.
 
     Args:
-        root: the folder that holds ``cifar-10-batches-py``.
-        train: whether to take those to train on.
-        transform: specs of transforms of an image.
-        target_transform: specs of transforms of a label.
-        download: fetch the files if they are not there.
+        name: of torchvision's class.
+        files: the folder, within root, that it keeps its files in.
     """
-    files = "cifar-10-batches-py"
-    return _from_files("CIFAR10", files, root, train, download, _transforms(transform, target_transform))
+
+    def factory_of(named: Callable[[], None]) -> Callable[..., Any]:
+        def build(
+            root: str | Path = "data",
+            train: bool = True,
+            transform: Any = None,
+            target_transform: Any = None,
+            download: bool = False,
+        ) -> Any:
+            return _from_files(name, files, root, train, download, _transforms(transform, target_transform))
+
+        build.__name__ = build.__qualname__ = named.__name__
+        build.__doc__ = f"{named.__doc__}\n\n{_PARAMETERS.format(files)}"
+        return build
+
+    return factory_of
 
 
-def cifar100(
-    root: str | Path = "data",
-    train: bool = True,
-    transform: Any = None,
-    target_transform: Any = None,
-    download: bool = False,
-) -> Any:
-    """Return CIFAR-100: 50,000 photographs to train on and 10,000 to test on, 32 x 32, in 100 classes.
-
-    Args:
-        root: the folder that holds ``cifar-100-python``.
-        train: whether to take those to train on.
-        transform: specs of transforms of an image.
-        target_transform: specs of transforms of a label.
-        download: fetch the files if they are not there.
-    """
-    files = "cifar-100-python"
-    return _from_files("CIFAR100", files, root, train, download, _transforms(transform, target_transform))
+_PARAMETERS = """\
+Args:
+    root: the folder that holds ``{}``.
+    train: whether to take those to train on.
+    transform: specs of transforms of an image.
+    target_transform: specs of transforms of a label.
+    download: fetch the files if they are not there."""
 
 
-def mnist(
-    root: str | Path = "data",
-    train: bool = True,
-    transform: Any = None,
-    target_transform: Any = None,
-    download: bool = False,
-) -> Any:
-    """Return MNIST: 60,000 handwritten digits to train on and 10,000 to test on, 28 x 28, grey.
-
-    Args:
-        root: the folder that holds ``MNIST/raw``.
-        train: whether to take those to train on.
-        transform: specs of transforms of an image.
-        target_transform: specs of transforms of a label.
-        download: fetch the files if they are not there.
-    """
-    return _from_files("MNIST", "MNIST/raw", root, train, download, _transforms(transform, target_transform))
+@_standard("CIFAR10", "cifar-10-batches-py")
+def cifar10() -> None:
+    """Return CIFAR-10: 50,000 photographs to train on and 10,000 to test on, 32 x 32, in 10 classes."""
 
 
-def fashion_mnist(
-    root: str | Path = "data",
-    train: bool = True,
-    transform: Any = None,
-    target_transform: Any = None,
-    download: bool = False,
-) -> Any:
-    """Return Fashion-MNIST: 60,000 pieces of clothing to train on and 10,000 to test on, 28 x 28, grey.
-
-    Args:
-        root: the folder that holds ``FashionMNIST/raw``.
-        train: whether to take those to train on.
-        transform: specs of transforms of an image.
-        target_transform: specs of transforms of a label.
-        download: fetch the files if they are not there.
-    """
-    files = "FashionMNIST/raw"
-    return _from_files("FashionMNIST", files, root, train, download, _transforms(transform, target_transform))
+@_standard("CIFAR100", "cifar-100-python")
+def cifar100() -> None:
+    """Return CIFAR-100: 50,000 photographs to train on and 10,000 to test on, 32 x 32, in 100 classes."""
 
 
-def kmnist(
-    root: str | Path = "data",
-    train: bool = True,
-    transform: Any = None,
-    target_transform: Any = None,
-    download: bool = False,
-) -> Any:
-    """Return KMNIST: 60,000 handwritten Hiragana to train on and 10,000 to test on, 28 x 28, grey.
+@_standard("MNIST", "MNIST/raw")
+def mnist() -> None:
+    """Return MNIST: 60,000 handwritten digits to train on and 10,000 to test on, 28 x 28, grey."""
 
-    Args:
-        root: the folder that holds ``KMNIST/raw``.
-        train: whether to take those to train on.
-        transform: specs of transforms of an image.
-        target_transform: specs of transforms of a label.
-        download: fetch the files if they are not there.
-    """
-    return _from_files(
-        "KMNIST", "KMNIST/raw", root, train, download, _transforms(transform, target_transform)
-    )
+
+@_standard("FashionMNIST", "FashionMNIST/raw")
+def fashion_mnist() -> None:
+    """Return Fashion-MNIST: 60,000 pieces of clothing to train on and 10,000 to test on, 28 x 28, grey."""
+
+
+@_standard("KMNIST", "KMNIST/raw")
+def kmnist() -> None:
+    """Return KMNIST: 60,000 handwritten Hiragana to train on and 10,000 to test on, 28 x 28, grey."""
 
 
 def _from_files(

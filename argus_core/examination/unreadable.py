@@ -1,0 +1,81 @@
+"""Files of entry points that Python itself cannot read, and those of which it passes over the beginning.
+
+torch asks for the entry points of all packages when it is imported, plugins or not. At one file that Python's
+own reader fails, nothing that is built on torch can be imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+from argus_core.discovery import GROUP
+from argus_core.distributions import Metadata, all_metadata
+from argus_core.examination.fault import Fault
+
+__all__ = ["UNREADABLE", "passed_over", "unreadable"]
+
+UNREADABLE = "unreadable"
+"""The sort of fault that keeps components of whatever package from being imported."""
+
+_FILE = "entry_points.txt"
+_MARK = b"\xef\xbb\xbf"
+
+
+def unreadable(path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the files of entry points, of whatever distribution on ``path``, that Python cannot read."""
+    for metadata, file in _files(path):
+        try:
+            _ = PathDistribution(file.parent).entry_points
+        except Exception as error:
+            where = _where(file.read_bytes(), error)
+            problem = f"{where}: Python cannot read any package's entry points for it, nor torch be imported"
+            fix = f"reinstall {_name(metadata)}, or correct {file}, and run the doctor again"
+            yield Fault(UNREADABLE, (_origin(metadata),), _FILE, problem, fix)
+
+
+def passed_over(path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the files that declare components and begin with a mark which hides their first group."""
+    for metadata, file in _files(path):
+        data = file.read_bytes()
+        if data.startswith(_MARK) and GROUP.encode() in data:
+            problem = "begins with a byte order mark, so that nothing in its first group is found"
+            fix = f"reinstall {_name(metadata)}, or save {file} as UTF-8 without the mark"
+            yield Fault("metadata", (_origin(metadata),), _FILE, problem, fix)
+
+
+def _files(path: Sequence[str] | None) -> Iterator[tuple[Metadata, Path]]:
+    seen: set[str] = set()
+    for metadata in all_metadata(path):
+        file = Path(metadata.origin, _FILE)
+        if os.access(file, os.R_OK) and file.is_file() and _name(metadata) not in seen:
+            yield metadata, file
+        seen.add(_name(metadata))  # the first hides the others
+
+
+def _where(data: bytes, error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"line {data[: error.start].count(bytes([10])) + 1} is not UTF-8"
+    is_in_group = False
+    for number, raw in enumerate(data.decode().splitlines(), 1):
+        line = raw.strip()
+        is_in_group = is_in_group or (line.startswith("[") and line.endswith("]"))
+        if is_in_group and line and line[0] not in "[#" and "=" not in line:
+            return f"line {number}, {line!r}, is no 'name = value'"
+    return f"{type(error).__name__}: {error}"
+
+
+def _name(metadata: Metadata) -> str:
+    try:
+        return metadata.key
+    except ValueError:
+        return os.path.basename(metadata.origin)
+
+
+def _origin(metadata: Metadata) -> str:
+    try:
+        return " ".join(metadata.header)
+    except ValueError:
+        return _name(metadata)
