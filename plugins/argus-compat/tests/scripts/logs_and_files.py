@@ -69,6 +69,11 @@ def lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if not re.search(r"saved|removed", line)]
 
 
+def files_told(path: Path) -> int:
+    """Return how many lines of a log tell of a file that was saved."""
+    return sum("saved" in line for line in path.read_text().splitlines())
+
+
 def main(folder: Path) -> dict:
     train_loader, val_loader = loaders()
     order = []
@@ -129,6 +134,10 @@ def main(folder: Path) -> dict:
     log.append = True
     failing.fit(train_loader, num_epochs=1, callbacks=[log])
     saved = torch.load(folder / "best" / names(folder / "best")[-1], weights_only=True)
+    by_hand = logging.FileHandler(folder / "by_hand.txt")
+    model.logger.addHandler(by_hand)
+    model.save(folder / "by_hand.pth", optimizer_state=True)
+    by_hand.close()
     return {
         "metrics": rounded(metrics),
         "log": lines(folder / "log.txt"),
@@ -138,6 +147,7 @@ def main(folder: Path) -> dict:
         ],
         "bare": [len(line.split(";")) for line in lines(folder / "bare.csv")],
         "files": [names(folder / each) for each in ("all", "last", "best", "failing")],
+        "files told": [files_told(folder / f"{log}.txt") for log in ("log", "failing", "by_hand")],
         "order": order,
         "caught": caught,
         "failed": failed,
