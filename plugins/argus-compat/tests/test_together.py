@@ -128,6 +128,19 @@ def test_callbacks_and_metrics_of_a_script_work_in_argus_core(tmp_path: Path) ->
     assert {"0.safetensors", "1.safetensors", "log.csv"} == {path.name for path in tmp_path.iterdir()}
 
 
+def test_a_callback_finds_the_loader_in_the_state(model: argus.Model) -> None:
+    """Version 1.1.0 has it not, but its own example of distributed training asks for it."""
+    found: list[Any] = []
+
+    @argus.callbacks.on_epoch_complete
+    def note(state: argus.engine.State) -> None:
+        found.append(state.data_loader)
+
+    train_loader, val_loader = loaders()
+    model.fit(train_loader, val_loader, num_epochs=2, callbacks=[note], val_callbacks=[note])
+    assert found == [val_loader, val_loader, train_loader, val_loader, train_loader]
+
+
 def test_a_metric_of_argus_core_may_have_several_values(model: argus.Model) -> None:
     class Extremes(argus_core.Metric):
         name = "extremes"
