@@ -165,10 +165,14 @@ class Checkpoint(Callback):
         if name is None:
             return
         state.checkpoint_path = self.dir_path / name
-        state.logger.info("saved %s", state.checkpoint_path)
+        self.log_saved(state)
         self._names = self._names_with(name)
         self._delete_old(state)
         state.engine.raise_event("checkpoint_saved")
+
+    def log_saved(self, state: State) -> None:
+        """Log that ``state.checkpoint_path`` is whole; override it where `save_model` logs that itself."""
+        state.logger.info("saved %s", state.checkpoint_path)
 
     def state_dict(self) -> dict[str, Any]:
         """Return which files were written, oldest first, and at which update last."""

@@ -128,14 +128,18 @@ class LoggingToCSV(EpochReport):
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's row; a metric that is new gets a column, which is empty in earlier rows."""
-        lr = " ".join(map(str, rates(record.lr)))
-        row = {"time": record.time, "epoch": record.epoch, "lr": lr, **record.metrics}
+        row = self.row(record)
         with writing(self.name, self.file_path):
             if not set(row) <= set(self._columns):
                 self._add_columns([column for column in row if column not in self._columns])
             with self.file_path.open("a", encoding="utf-8", newline="") as file:
                 self._writer(file).writerow([row.get(column, "") for column in self._columns])
         self._rows += 1
+
+    def row(self, record: EpochRecord) -> dict[str, Any]:
+        """Return what is told of an epoch, by column; override it to tell it otherwise."""
+        lr = " ".join(map(str, rates(record.lr)))
+        return {"time": record.time, "epoch": record.epoch, "lr": lr, **record.metrics}
 
     def _read(self) -> list[list[str]]:
         try:

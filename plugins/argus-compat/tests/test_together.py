@@ -128,6 +128,19 @@ def test_callbacks_and_metrics_of_a_script_work_in_argus_core(tmp_path: Path) ->
     assert {"0.safetensors", "1.safetensors", "log.csv"} == {path.name for path in tmp_path.iterdir()}
 
 
+def test_a_callback_finds_the_loader_in_the_state(model: argus.Model) -> None:
+    """Version 1.1.0 has it not, but its own example of distributed training asks for it."""
+    found: list[Any] = []
+
+    @argus.callbacks.on_epoch_complete
+    def note(state: argus.engine.State) -> None:
+        found.append(state.data_loader)
+
+    train_loader, val_loader = loaders()
+    model.fit(train_loader, val_loader, num_epochs=2, callbacks=[note], val_callbacks=[note])
+    assert found == [val_loader, val_loader, train_loader, val_loader, train_loader]
+
+
 def test_a_metric_of_argus_core_may_have_several_values(model: argus.Model) -> None:
     class Extremes(argus_core.Metric):
         name = "extremes"
@@ -190,3 +203,36 @@ def test_mixed_precision_with_a_scaler_trains_on_a_gpu(model: argus.Model, tmp_p
     assert scaled.params["device"] == "cuda:0"
     state = torch.load(next(tmp_path.iterdir()), weights_only=True)
     assert all(tensor.is_cpu for tensor in state["nn_state_dict"].values())
+
+
+@pytest.mark.filterwarnings("ignore:nn_module .Dense. will not load by name")
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_file_is_logged_once_whoever_saves_it(
+    model: argus.Model, tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    model.logger.disabled = False
+    file_format = f"{{epoch}}.{suffix}"
+    callbacks = [
+        Checkpoint(tmp_path / "own", file_format),
+        argus_core.callbacks.Checkpoint(tmp_path / "core"),  # type: ignore[attr-defined]
+    ]
+    model.fit(loaders()[0], callbacks=callbacks)
+    model.save(tmp_path / f"by_hand.{suffix}")
+    told = [record.getMessage() for record in caplog.records if "saved" in record.getMessage()]
+    assert told == [
+        f"saved {tmp_path / 'own' / f'0.{suffix}'}",
+        f"saved {tmp_path / 'core' / 'model-000.safetensors'}",
+        f"saved {tmp_path / f'by_hand.{suffix}'}",
+    ]
+
+
+def test_a_checkpoint_of_a_script_logs_the_files_of_a_model_of_argus_core(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    argus_core.register("nn_module", "dense", Dense)
+    model = argus_core.Model(
+        {"nn_module": "dense", "loss": "CrossEntropyLoss", "optimizer": "SGD", "device": "cpu"}
+    )
+    with caplog.at_level("INFO"):
+        model.fit(loaders()[0], callbacks=[Checkpoint(tmp_path, "{epoch}.safetensors")])
+    assert f"saved {tmp_path / '0.safetensors'}" in caplog.text

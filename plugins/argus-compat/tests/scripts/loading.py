@@ -22,6 +22,7 @@ class FixedModel(Model):
     nn_module = ConvNet
     optimizer = torch.optim.Adam
     loss = torch.nn.CrossEntropyLoss
+    prediction_transform = {"softmax": torch.nn.Softmax, "sharp": torch.nn.Softmin}
 
 
 def parts(model: Model) -> dict:
@@ -29,7 +30,7 @@ def parts(model: Model) -> dict:
         "class": type(model).__name__,
         "params": repr(model.params),
         "built": [type(part).__name__ for part in (model.nn_module, model.optimizer, model.loss)],
-        "transform": type(model.prediction_transform).__name__,
+        "transform": repr(model.prediction_transform),
         "ready": [model.train_ready(), model.predict_ready(), model.nn_module.training],
         "lr": model.optimizer.param_groups[0]["lr"] if model.optimizer is not None else None,
         "state": len(model.optimizer.state) if model.optimizer is not None else None,
@@ -54,7 +55,13 @@ def main(folder: Path) -> dict:
         "mine": {"tuple": (1, 2), 3: "three"},
     }
     model = FirstModel(params)
-    fixed = FixedModel({"nn_module": {"n_classes": 3}, "optimizer": {"lr": 0.01}})
+    fixed = FixedModel(
+        {
+            "nn_module": {"n_classes": 3},
+            "optimizer": {"lr": 0.01},
+            "prediction_transform": ("softmax", {"dim": 1}),
+        }
+    )
     for each in (model, fixed):
         each.logger.disabled = True
         each.fit(loaders(shuffle=False)[0])
@@ -79,7 +86,11 @@ def main(folder: Path) -> dict:
         "for prediction": load_model(path, optimizer=None, loss=None),
         "without transform": load_model(path, prediction_transform=None),
         "other parameters": load_model(path, nn_module=("conv", {"n_classes": 3, "p_dropout": 0.1})),
+        "other parameters of the only network": load_model(own, nn_module={"n_classes": 3, "p_dropout": 0.3}),
+        "other parameters of the loss": load_model(own, loss={"label_smoothing": 0.2}),
         "other loss": load_model(path, loss="NLLLoss"),
+        "other transform": load_model(own, prediction_transform=("sharp", {"dim": 0})),
+        "transform left out": load_model(own, prediction_transform=None),
         "rate of a file without state": load_model(plain, optimizer=("SGD", {"lr": 0.5})),
         "rate of a file with state": load_model(own, optimizer={"lr": 0.5}),
         "device": load_model(path, device=torch.device("cpu")),

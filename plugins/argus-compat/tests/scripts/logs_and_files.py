@@ -57,6 +57,7 @@ class PerClass(Metric):
         for index, value in enumerate(values):
             state.metrics[f"{state.phase}_class_{index}"] = value
         state.metrics[f"{state.phase}_{self.name}"] = sum(values) / 3
+        state.metrics["images"] = self.count.sum().item()
 
 
 def make() -> LoggedModel:
@@ -67,6 +68,17 @@ def make() -> LoggedModel:
 def lines(path: Path) -> list[str]:
     """Return the lines of a log without those of files, which say it in other words."""
     return [line for line in path.read_text().splitlines() if not re.search(r"saved|removed", line)]
+
+
+def files_told(path: Path) -> int:
+    """Return how many lines of a log tell of a file that was saved."""
+    return sum("saved" in line for line in path.read_text().splitlines())
+
+
+def rates(path: Path) -> list[list]:
+    """Return the rates of each row as they are written, and how many characters they have."""
+    with path.open(newline="") as file:
+        return [[row["lr"], len(row["lr"])] for row in csv.DictReader(file)]
 
 
 def main(folder: Path) -> dict:
@@ -127,8 +139,15 @@ def main(folder: Path) -> dict:
     except ValueError as error:
         caught = str(error)
     log.append = True
-    failing.fit(train_loader, num_epochs=1, callbacks=[log])
+    failing.set_lr(1 / 30)
+    failing.fit(train_loader, num_epochs=1, callbacks=[log, LoggingToCSV(folder / "one_rate.csv")])
+    failing.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 2 / 3})
+    failing.fit(train_loader, num_epochs=1, callbacks=[log, LoggingToCSV(folder / "two_rates.csv")])
     saved = torch.load(folder / "best" / names(folder / "best")[-1], weights_only=True)
+    by_hand = logging.FileHandler(folder / "by_hand.txt")
+    model.logger.addHandler(by_hand)
+    model.save(folder / "by_hand.pth", optimizer_state=True)
+    by_hand.close()
     return {
         "metrics": rounded(metrics),
         "log": lines(folder / "log.txt"),
@@ -136,8 +155,10 @@ def main(folder: Path) -> dict:
         "csv": [
             [row["epoch"], row["lr"], *[round(float(v), 6) for v in list(row.values())[3:]]] for row in rows
         ],
+        "rates": [rates(folder / "one_rate.csv"), rates(folder / "two_rates.csv")],
         "bare": [len(line.split(";")) for line in lines(folder / "bare.csv")],
         "files": [names(folder / each) for each in ("all", "last", "best", "failing")],
+        "files told": [files_told(folder / f"{log}.txt") for log in ("log", "failing", "by_hand")],
         "order": order,
         "caught": caught,
         "failed": failed,

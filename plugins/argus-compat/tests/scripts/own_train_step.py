@@ -19,6 +19,8 @@ class HitRate(Metric):
 
     def __init__(self, top: int = 1) -> None:
         self.top = top
+        if top > 1:
+            self.name = f"hit_rate_{top}"
 
     def reset(self) -> None:
         self.hits = 0
@@ -42,7 +44,7 @@ class AccumulatingModel(argus.Model):
         super().__init__(params)
         self.iter_size = int(self.params.get("iter_size", 1))
         self.amp = bool(self.params.get("amp", False))
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=False) if self.amp else None
+        self.scaler = torch.amp.GradScaler(self.device.type, growth_interval=5) if self.amp else None
 
     def train_step(self, batch, state) -> dict:
         self.train()
@@ -89,12 +91,13 @@ def main(folder: Path) -> dict:
             train_loader,
             val_loader=val_loader,
             num_epochs=4,
-            metrics=[HitRate(), "hit_rate"],
+            metrics=[HitRate(), "hit_rate", HitRate(top=2)],
             callbacks=callbacks,
         )
         result[f"amp {amp}"] = {
             "metrics": rounded(metrics),
             "weights": [] if amp else weights(model),
+            "scale": model.scaler.get_scale() if amp else None,
             "lr": round(model.get_lr(), 8),
             "params": repr(model.params),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import argus
 from argus import types
 from argus.callbacks.callback import Callback
 from argus.metrics.metric import check_better, init_better
@@ -60,6 +61,11 @@ class Checkpoint(callbacks.Checkpoint, Callback):
     def save_model(self, state: argus_core.State, file_path: types.Path) -> None:
         """Write the model to ``file_path``; override it to save an average of the weights, for example."""
         state.model.save(file_path, optimizer_state=self.optimizer_state)
+
+    def log_saved(self, state: argus_core.State) -> None:
+        """Log nothing when the model has logged its file."""
+        if not isinstance(state.model, argus.Model):
+            super().log_saved(state)
 
     def exception_name(self, state: argus_core.State) -> str:
         """Return the name of the file that is saved when an exception ends the run."""

@@ -10,6 +10,7 @@ from argus import types
 from argus.callbacks.callback import Callback, on_epoch_complete
 from argus_core import callbacks
 from argus_core.callbacks.files import checked_path, make_folder, writing
+from argus_core.callbacks.record import EpochRecord
 from argus_core.errors import ArgusError
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ LINE_FORMAT = "[%(asctime)s][%(levelname)s]: %(message)s"
 
 @on_epoch_complete
 def default_logging(state: argus_core.State) -> None:
-    """Log an epoch's metrics, and the learning rate in training."""
+    """Log an epoch's metrics of this phase, and the learning rate in training."""
     parts = [f"{state.phase} - epoch: {state.epoch}"]
     if state.phase == "train":
         parts.append(f"lr: {_format_lr(state.model.get_lr())}")
-    parts += [f"{name}: {_format(value)}" for name, value in state.metrics.items()]
+    prefix = f"{state.phase}_" if state.phase else ""
+    parts += [f"{name}: {_format(value)}" for name, value in state.metrics.items() if name.startswith(prefix)]
     state.logger.info(", ".join(parts))
 
 
@@ -100,6 +102,10 @@ class LoggingToCSV(callbacks.LoggingToCSV, Callback):
         """Begin the file, or find out which columns it has."""
         _check_folder("LoggingToCSV", self.file_path, self.create_dir)
         super().start(state)
+
+    def row(self, record: EpochRecord) -> dict[str, Any]:
+        """Return what is told of an epoch, by column, with the rates as in the log."""
+        return {**super().row(record), "lr": "" if record.lr is None else _format_lr(record.lr)}
 
     def complete(self, state: argus_core.State) -> None:
         """Do nothing: each row is on the disk already."""

@@ -121,7 +121,7 @@ class Model(BuildModel, name="argus.Model"):
         progress: Mapping[str, Any] | None = None,
         write: Callable[..., None] = write,
     ) -> None:
-        """Write the model to a file, whole or not at all, to be loaded with `load_model`.
+        """Write the model to a file, whole or not at all, to be loaded with `load_model`; log which.
 
         Args:
             file_path: a name in ``.safetensors`` gives a checkpoint of argus_core; any other one of
@@ -135,6 +135,8 @@ class Model(BuildModel, name="argus.Model"):
             state = self._state(optimizer_state)
             with replacement(file_path) as file:
                 torch.save(state, file)
+        if run is None:  # a checkpoint callback of argus_core gives it, and logs the file itself
+            self.logger.info("saved %s", file_path)
 
     def _state(self, optimizer_state: bool) -> dict[str, Any]:
         """Return what pytorch-argus keeps of a model, on the CPU."""
