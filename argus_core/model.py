@@ -31,11 +31,11 @@ from argus_core.parts import (
     choose_steps,
     load_all,
 )
-from argus_core.reduction import mean_divisor
+from argus_core.reduction import check_loss, mean_divisor
 from argus_core.steps.composition import Composed
 from argus_core.steps.explanation import explain
 from argus_core.steps.output import StepOutput, Window
-from argus_core.steps.update import Update, check_loss
+from argus_core.steps.update import Update
 from argus_core.storage import write
 
 __all__ = ["Model"]
@@ -251,8 +251,8 @@ class Model:
         update = self._update or self._compile()
         if self.optimizer is None:
             self._check_ready("train", "loss", "optimizer")
-        if update.held is not None:  # a callback trains while others evaluate
-            with update.training_context():
+        if update.evaluation.held is not None:  # a callback trains while others evaluate
+            with update.evaluation.left():
                 return self.train_step(batch, state)
         if not self.nn_module.training:
             self.train()
@@ -263,11 +263,11 @@ class Model:
         update = self._update or self._compile()
         if self.nn_module.training:
             self.eval()
-        with torch.no_grad(), update.evaluation_context():
+        with torch.no_grad(), update.evaluation.going_on():
             prepared = update.prepare(batch)
             with update.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
-        check_loss(loss)
+        check_loss(loss, on_graph=False)
         samples = batch_size((prepared, target, prediction))
         return StepOutput(self, [(prediction, target)], loss, samples, stepped=True)
 
@@ -321,11 +321,11 @@ class Model:
 
     def evaluation(self) -> AbstractContextManager[None]:
         """Return the context that step strategies put around a whole validation or prediction."""
-        return (self._update or self._compile()).evaluation_context()
+        return (self._update or self._compile()).evaluation.going_on()
 
     def training(self) -> AbstractContextManager[None]:
         """Return the context in which the model is as it is trained, within an `evaluation` too."""
-        return self._update.training_context() if self._update else nullcontext()
+        return self._update.evaluation.left() if self._update else nullcontext()
 
     # State.
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from argus_core.batch import batch_size
 from argus_core.device import widest_float
+from argus_core.errors import ParamsError
 
-__all__ = ["exact", "mean_divisor", "mean_divisors", "weigh", "weighted_sum"]
+__all__ = ["check_loss", "exact", "mean_divisor", "mean_divisors", "shares", "weigh", "weighted_sum"]
 
 # Their mean is over the weights of the targets' classes, and ignored targets have none.
 _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
@@ -65,6 +66,14 @@ def exact(weight: float | Tensor) -> float | Tensor:
     return weight.to(widest_float(weight.device)) if isinstance(weight, Tensor) else weight
 
 
+def shares(weights: Sequence[float | Tensor]) -> list[float | Tensor]:
+    """Return what each micro-batch is of its window: a mean adds up by what it divides by."""
+    total = sum(weights)
+    if type(total) is not Tensor and not total:  # every target is ignored
+        return [0.0] * len(weights)
+    return [weight / total for weight in weights]
+
+
 def weigh(losses: Tensor, shares: Tensor) -> Tensor:
     """Return mean losses of micro-batches times their shares of the window."""
     # The mean over no targets is nan, which times a share of nothing would still be nan.
@@ -75,6 +84,22 @@ def weighted_sum(losses: Sequence[Tensor], shares: Sequence[Tensor], are_positiv
     """Return the loss of a window from those of its micro-batches; all are 0-d, of one dtype."""
     of_parts, weights = torch.stack([*losses]), torch.stack([*shares])
     return of_parts.dot(weights) if are_positive else weigh(of_parts, weights).sum()
+
+
+def check_loss(loss: Any, on_graph: bool) -> None:
+    """Refuse a loss that is not one number or, with ``on_graph``, from which no parameter can learn."""
+    if not isinstance(loss, Tensor):
+        raise ParamsError(f"the loss is a {type(loss).__name__}; return a 0-d tensor from forward_loss")
+    if loss.ndim != 0:
+        raise ParamsError(
+            f"the loss has shape {tuple(loss.shape)}, and only one number can be minimised; "
+            "choose reduction='mean' or 'sum' for the loss"
+        )
+    if on_graph and not loss.requires_grad:
+        raise ParamsError(
+            f"the loss ({loss.dtype}) depends on no parameter that requires grad; return it from "
+            "forward_loss without detach(), item() or no_grad()"
+        )
 
 
 def _few_kept(batches: Sequence[Any], sizes: Sequence[int], ignored: int | None) -> list[int] | None:

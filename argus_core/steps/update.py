@@ -7,8 +7,8 @@ of torch, each Python function that runs costs a microsecond of cold caches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import compress, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from argus_core.batch import tensor_sizes
-from argus_core.errors import BuildError, ParamsError
+from argus_core.errors import BuildError
 from argus_core.ranks import all_agree
-from argus_core.reduction import exact, mean_divisors, weigh, weighted_sum
+from argus_core.reduction import check_loss, exact, mean_divisors, shares, weigh, weighted_sum
 from argus_core.steps.composition import SLOTS, Composed
+from argus_core.steps.contexts import Evaluation, nested
 from argus_core.steps.output import Part, StepOutput, count_samples
 
 if TYPE_CHECKING:
     from argus_core.hooks import Closure
     from argus_core.model import Model
 
-__all__ = ["Update", "check_loss"]
+__all__ = ["Update"]
 
 
 # What came of a micro-batch, its loss, detached, and its share of the window: 0-d, or None in a sum.
@@ -49,8 +50,7 @@ class Update:
     Attributes:
         model: the model that is trained.
         window_size: how many loader batches make one update.
-        held: the contexts of the evaluation that is going on, in which the network is as validation and
-            prediction see it.
+        evaluation: the contexts in which validation and prediction see the network.
         micro_batches: what the current window was split into, on the device.
     """
 
@@ -71,7 +71,6 @@ class Update:
         self._forward = slots["forward_context"]
         self._forward_context = self._forward[0] if len(self._forward) == 1 else self.forward_context
         self._needs_weighed_loss = bool(slots["scale_loss"] or slots["backward"])
-        self._evaluation = slots["evaluation_context"]
         self._scale = slots["scale_loss"]
         self._backward = _owner(slots["backward"])
         self._unscale = _owner(slots["unscale"])
@@ -86,7 +85,7 @@ class Update:
         self._samples = 0
         self._loss: Tensor | None = None
         self._prepared: Sequence[Any] = ()
-        self.held: ExitStack | None = None
+        self.evaluation = Evaluation(slots["evaluation_context"])
         shaping = (slots[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
         self._is_plain = not any(shaping) and len(self._prepare) == 1
 
@@ -100,8 +99,7 @@ class Update:
             _clear_gradients(model.optimizer)
             prediction, target, loss = model.forward_loss(batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
-                check_loss(loss)
-                _check_on_graph(loss)
+                check_loss(loss, on_graph=True)
             loss.backward()  # type: ignore[no-untyped-call]
             model.optimizer.step()
             part = prediction, target
@@ -156,21 +154,21 @@ class Update:
     def _take_gradients(self) -> Tensor:
         optimizer = self.model.optimizer
         _clear_gradients(optimizer)
-        micro_batches, shares = self.micro_batches, self._shares
+        micro_batches = self.micro_batches
         passed: list[_Passed] = []
         if self._sync:
-            for index, (micro_batch, share) in enumerate(zip(micro_batches, shares, strict=True), start=1):
-                with _nested(self._sync, index == len(micro_batches)):
+            for micro_batch, share in zip(micro_batches, self._shares, strict=True):
+                with nested(self._sync, len(passed) == len(micro_batches) - 1):
                     self._accumulate((micro_batch,), (share,), passed)
         else:
-            self._accumulate(micro_batches, shares, passed)
+            self._accumulate(micro_batches, self._shares, passed)
         parts, losses, starts = zip(*passed, strict=True)
         if len(losses) == 1:
             loss: Tensor = losses[0]
         elif starts[0] is None:
             loss = torch.stack(losses).sum()
         else:
-            loss = weighted_sum(losses, starts, type(shares[0]) is float and 0.0 not in shares)
+            loss = weighted_sum(losses, starts, type(self._shares[0]) is float and 0.0 not in self._shares)
         if self._unscale is not None:
             self._unscale(optimizer)
         if self._loss is None:
@@ -238,39 +236,7 @@ class Update:
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """Return the context for forward and loss."""
-        return _nested(self._forward) if self._forward else nullcontext()
-
-    @contextmanager
-    def evaluation_context(self) -> Iterator[None]:
-        """Hold the context for a whole validation or prediction; one inside another adds nothing."""
-        if self.held is not None or not self._evaluation:  # weights that are swapped twice are the old ones
-            yield
-            return
-        with ExitStack() as self.held:
-            try:
-                self._enter_evaluation(self.held)
-                yield
-            finally:
-                self.held = None
-
-    @contextmanager
-    def training_context(self) -> Iterator[None]:
-        """Leave the evaluation that is going on, if any: the model is for now as it is trained."""
-        held = self.held
-        if held is None:
-            yield
-            return
-        self.held = None  # an evaluation in here is one of its own
-        held.close()
-        try:
-            yield
-        finally:
-            self.held = held
-            self._enter_evaluation(held)
-
-    def _enter_evaluation(self, stack: ExitStack) -> None:
-        for context in self._evaluation:
-            stack.enter_context(context())
+        return nested(self._forward) if self._forward else nullcontext()
 
     def _cut(self) -> None:
         """Make the micro-batches of the prepared window, without those that have no samples."""
@@ -296,8 +262,7 @@ class Update:
             with forward_context():
                 prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
-                check_loss(loss)
-                _check_on_graph(loss)
+                check_loss(loss, on_graph=True)
             if type(share) is float:
                 share = loss.new_full((), share)
             elif share is not None:
@@ -324,10 +289,7 @@ class Update:
             weights = mean_divisors(self.model.loss, self.micro_batches, self._sizes)
         else:
             weights = [exact(self._weight(micro_batch)) for micro_batch in self.micro_batches]
-        total = sum(weights)
-        if type(total) is not Tensor and not total:  # every target is ignored
-            return [0.0] * len(weights)
-        return [weight / total for weight in weights]
+        return shares(weights)
 
 
 def _owner(implementations: Sequence[Any]) -> Any:
@@ -356,37 +318,3 @@ def _checked_stepped(stepped: Any, slot: str) -> bool:
             f"a step strategy's {slot} returned {stepped!r}; return from it whether the weights moved"
         )
     return stepped
-
-
-def check_loss(loss: Any) -> None:
-    """Refuse a loss that is not one number."""
-    if not isinstance(loss, Tensor):
-        raise ParamsError(f"the loss is a {type(loss).__name__}; return a 0-d tensor from forward_loss")
-    if loss.ndim != 0:
-        raise ParamsError(
-            f"the loss has shape {tuple(loss.shape)}, and only one number can be minimised; "
-            "choose reduction='mean' or 'sum' for the loss"
-        )
-
-
-def _check_on_graph(loss: Tensor) -> None:
-    if not loss.requires_grad:
-        raise ParamsError(
-            f"the loss ({loss.dtype}) depends on no parameter that requires grad; return it from "
-            "forward_loss without detach(), item() or no_grad()"
-        )
-
-
-def _nested(contexts: Sequence[Any], *arguments: Any) -> AbstractContextManager[Any]:
-    if len(contexts) == 1:
-        context: AbstractContextManager[Any] = contexts[0](*arguments)
-        return context
-    return _stacked(contexts, arguments)
-
-
-@contextmanager
-def _stacked(contexts: Sequence[Any], arguments: tuple[Any, ...]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for context in contexts:
-            stack.enter_context(context(*arguments))
-        yield

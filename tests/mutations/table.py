@@ -40,9 +40,9 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
     "The whole window": (
         Mutation(
             "Each micro-batch counts by its samples, not as one of so many.",
-            "steps/update.py",
+            "reduction.py",
             "total = sum(weights)\n",
-            "weights = [1 for _ in self.micro_batches]\n        total = sum(weights)\n",
+            "weights = [1 for _ in weights]\n    total = sum(weights)\n",
             _BY_HAND,
         ),
         Mutation(
@@ -69,8 +69,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Several batches left at the end of an epoch share among themselves.",
             "steps/update.py",
-            "        total = sum(weights)\n",
-            "        total = sum(weights) * max(1, self.window_size / len(weights))\n",
+            "return shares(weights)",
+            "return [each / max(1, self.window_size / len(weights)) for each in shares(weights)]",
             "test_full_batch.py::test_a_window_longer_than_the_epoch_is_the_epoch",
         ),
         Mutation(
@@ -161,15 +161,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Processes exchange gradients with the last micro-batch alone.",
             "steps/update.py",
-            "index == len(micro_batches)):",
+            "len(passed) == len(micro_batches) - 1):",
             "True):",
             "test_update.py::test_gradients_meet_in_the_last_micro_batch_alone",
         ),
         Mutation(
             "Forward is inside the context that puts the exchange off.",
             "steps/update.py",
-            "index == len(micro_batches)):\n                    self",
-            "index == len(micro_batches)):\n                    pass\n                self",
+            "len(passed) == len(micro_batches) - 1):\n                    self",
+            "len(passed) == len(micro_batches) - 1):\n                    pass\n                self",
             _SLOT_ORDER,
         ),
     ),
@@ -623,7 +623,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Validation uses the average.",
             "model.py",
-            "with torch.no_grad(), update.evaluation_context():",
+            "with torch.no_grad(), update.evaluation.going_on():",
             "with torch.no_grad():",
             "test_ema.py::test_validation_prediction_and_a_single_val_step_use_the_average",
         ),
@@ -650,7 +650,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "A checkpoint written within a validation has the trained weights, too.",
-            "steps/update.py",
+            "steps/contexts.py",
             "        held = self.held\n",
             "        held = None\n",
             "test_ema.py::test_what_is_saved_within_a_validation_has_the_trained_weights",
@@ -748,8 +748,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Validation takes no gradients.",
             "model.py",
-            "with torch.no_grad(), update.evaluation_context():",
-            "with update.evaluation_context():",
+            "with torch.no_grad(), update.evaluation.going_on():",
+            "with update.evaluation.going_on():",
             "test_model.py::test_val_step_builds_no_graph",
         ),
     ),
