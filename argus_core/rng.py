@@ -25,8 +25,6 @@ __all__ = [
     "set_random_state",
 ]
 
-_GENERATORS = (torch.Generator, random.Random, numpy.random.Generator, numpy.random.RandomState)
-
 
 def random_state() -> dict[str, Any]:
     """Return the state of the generators of Python, numpy, torch and each CUDA device, as plain data."""
@@ -118,7 +116,9 @@ def kept_random_state() -> Iterator[None]:
 
 def is_generator(value: object) -> bool:
     """Return whether a value is a generator of random numbers of Python, numpy or torch."""
-    return isinstance(value, _GENERATORS)
+    # numpy loads its generators when they are asked for, which takes 2 MB: only a run does.
+    numpys = numpy.random.Generator, numpy.random.RandomState
+    return isinstance(value, (torch.Generator, random.Random, *numpys))
 
 
 @contextmanager
