@@ -55,7 +55,7 @@ def mean_divisors(loss: Any, batches: Sequence[Any], sizes: Sequence[int]) -> Se
         if not isinstance(loss, _CLASS_WEIGHTED):
             return sizes
         if loss.weight is None:
-            counts = _few_kept(batches, sizes, loss.ignore_index)
+            counts = _few_kept(batches, loss.ignore_index)
             if counts is not None:
                 return counts
     return [mean_divisor(loss, batch) for batch in batches]
@@ -102,14 +102,17 @@ def check_loss(loss: Any, on_graph: bool) -> None:
         )
 
 
-def _few_kept(batches: Sequence[Any], sizes: Sequence[int], ignored: int | None) -> list[int] | None:
+def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
     """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
-    if max(sizes) > _FEW or {*map(type, batches)} - {tuple, list} or {*map(len, batches)} != {2}:
+    if {*map(type, batches)} - {tuple, list} or {*map(len, batches)} != {2}:
         return None
     targets = [*map(_second, batches)]
     if {*map(type, targets)} != {Tensor} or {*map(_layout, targets)} != _LISTABLE:
         return None
-    return [*map(sub, sizes, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
+    counts = [*map(Tensor.numel, targets)]  # not the samples: a sequence's targets may come as one row
+    if max(counts) > _FEW:
+        return None
+    return [*map(sub, counts, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
 
 
 def _class_weights(loss: Any, target: Tensor) -> float | Tensor:

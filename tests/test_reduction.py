@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core.reduction import mean_divisor, weigh
+from argus_core.steps.output import Window
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 
@@ -52,6 +54,30 @@ def test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss
     batch = INPUT, torch.tensor([-100, -100, -100, 0, 1, 2, 0, 1, 2])
     cut, whole = (make_model(step=step).train_step(batch) for step in (("microbatch", {"size": 3}), None))
     assert cut["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+
+
+def test_targets_are_counted_where_they_are_more_than_the_samples() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(7, 3)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            logits: Tensor = self.embedding(tokens)
+            return logits.flatten(0, 1)
+
+    argus_core.register("nn_module", "tokens", Tokens)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(7, (4, 5), generator=generator)
+    target = torch.randint(3, (20,), generator=generator)
+    target[:14] = -100  # of one window half more targets are ignored than it has samples
+    torch.manual_seed(0)
+    cut = make_model(nn_module="tokens", step=("accumulate", {"steps": 2}))
+    whole = copy.deepcopy(cut)
+    window = Window([(tokens[:3], target[:15]), (tokens[3:], target[15:])])
+    outputs = cut.train_step(window), whole.train_step((tokens, target))
+    assert outputs[0]["loss"] == pytest.approx(outputs[1]["loss"], rel=1e-6)
+    torch.testing.assert_close(cut.nn_module.state_dict(), whole.nn_module.state_dict())
 
 
 def test_a_loss_may_say_what_its_mean_divides_by() -> None:

@@ -104,9 +104,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Ignored targets count nothing where they are few, either.",
             "reduction.py",
-            '[*map(sub, sizes, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]',
-            "sizes",
+            '[*map(sub, counts, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]',
+            "counts",
             "test_reduction.py::test_a_micro_batch_with_nothing_but_ignored_targets_counts_nothing",
+        ),
+        Mutation(
+            "Targets that are not ignored are counted among targets, not among samples.",
+            "reduction.py",
+            "[*map(Tensor.numel, targets)]",
+            "[*map(len, map(itemgetter(0), batches))]",
+            "test_reduction.py::test_targets_are_counted_where_they_are_more_than_the_samples",
         ),
         Mutation(
             "A micro-batch of nothing but ignored targets, whose mean is nan, adds nothing.",
