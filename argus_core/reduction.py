@@ -61,15 +61,32 @@ def mean_divisors(loss: Any, batches: Sequence[Any], sizes: Sequence[int]) -> Se
     return [mean_divisor(loss, batch) for batch in batches]
 
 
-def exact(weight: float | Tensor) -> float | Tensor:
-    """Return a weight that divides without loss: torch's integers would divide in float32."""
-    return weight.to(widest_float(weight.device)) if isinstance(weight, Tensor) else weight
+def exact(weight: Any) -> float | Tensor:
+    """Return what somebody weighs a micro-batch by, numpy's numbers too, as a float or a 0-d tensor.
+
+    A tensor comes in the widest dtype, since torch's integers would divide in float32.
+
+    Raises:
+        ParamsError: it is no single real number.
+    """
+    if isinstance(weight, Tensor):
+        if weight.numel() == 1 and not weight.is_complex():
+            return weight.to(widest_float(weight.device)).reshape(())
+        weight = f"a {weight.dtype} tensor of shape {tuple(weight.shape)}"
+    elif hasattr(weight, "__float__"):
+        return float(weight)
+    raise ParamsError(
+        f"a micro-batch weighs {weight}; return a real number or a 0-d tensor from loss_weight, from a "
+        "step's micro_batch_weight or from a loss's divisor"
+    )
 
 
 def shares(weights: Sequence[float | Tensor]) -> list[float | Tensor]:
     """Return what each micro-batch is of its window: a mean adds up by what it divides by."""
     total = sum(weights)
-    if type(total) is not Tensor and not total:  # every target is ignored
+    if isinstance(total, Tensor):
+        total = total + (total == 0)  # reading it would wait for the device
+    elif not total:  # every target is ignored
         return [0.0] * len(weights)
     return [weight / total for weight in weights]
 
@@ -83,6 +100,11 @@ def weigh(losses: Tensor, shares: Tensor) -> Tensor:
 def weighted_sum(losses: Sequence[Tensor], shares: Sequence[Tensor], are_positive: bool) -> Tensor:
     """Return the loss of a window from those of its micro-batches; all are 0-d, of one dtype."""
     of_parts, weights = torch.stack([*losses]), torch.stack([*shares])
+    if of_parts.is_complex():  # for which backward finds a beginning in a share, though not in nothing
+        raise ParamsError(
+            f"the loss is complex ({of_parts.dtype}), and only a real number can be minimised; return its "
+            "real part or its abs() from forward_loss"
+        )
     return of_parts.dot(weights) if are_positive else weigh(of_parts, weights).sum()
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from networks import make_model
 from torch import Tensor, nn
 
 import argus_core
+from argus_core import ParamsError
 from argus_core.reduction import mean_divisor, weigh
 from argus_core.steps.output import Window
 
@@ -94,6 +98,78 @@ def test_a_loss_may_say_what_its_mean_divides_by() -> None:
     torch.testing.assert_close(cut, weights_after(TARGET, "summed", None), rtol=1e-5, atol=1e-6)
 
 
+def window_weighed_by(weigh: Callable[[int], Any], device: str = "cpu", **params: Any) -> tuple[Any, Any]:
+    """Return a model whose own weight comes of the number of samples, and a step of it by two batches."""
+
+    class Weighs(argus_core.Model):
+        def loss_weight(self, batch: Any) -> Any:
+            return weigh(len(batch[0]))
+
+    given = make_model().params | {"step": ("accumulate", {"steps": 2}), "device": device} | params
+    torch.manual_seed(0)
+    model = Weighs(given)
+    return model, model.train_step(Window([(INPUT[:2], TARGET[:2]), (INPUT[2:], TARGET[2:])]))
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        float,
+        Fraction,
+        numpy.float64,
+        numpy.float32,
+        numpy.int64,
+        numpy.array,
+        torch.tensor,
+        lambda samples: torch.tensor([samples]),
+    ],
+)
+def test_a_weight_may_be_any_real_number(weight: Callable[[int], Any]) -> None:
+    model, output = window_weighed_by(weight)
+    whole = make_model()
+    assert output["loss"] == pytest.approx(whole.train_step((INPUT, TARGET))["loss"], rel=1e-6)
+    torch.testing.assert_close(model.nn_module.state_dict(), whole.nn_module.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (None, "None"),
+        ("2", "2"),
+        (2j, "2j"),
+        (torch.tensor(2j), r"a torch.complex64 tensor of shape \(\)"),
+        (torch.ones(2), r"a torch.float32 tensor of shape \(2,\)"),
+    ],
+)
+def test_a_weight_that_is_no_real_number_is_refused(weight: Any, said: str) -> None:
+    with pytest.raises(
+        ParamsError, match=f"a micro-batch weighs {said}; return a real number or a 0-d tensor"
+    ):
+        window_weighed_by(lambda samples: weight)
+
+
+def test_a_weight_may_be_on_another_device_than_the_loss() -> None:
+    _, output = window_weighed_by(lambda samples: torch.tensor(samples, device="cpu"), device="meta")
+    assert output.loss_tensor.is_meta
+
+
+@pytest.mark.parametrize("nothing", [0, torch.tensor(0)])
+def test_a_window_that_weighs_nothing_leaves_the_weights_alone(nothing: Any) -> None:
+    model, output = window_weighed_by(lambda samples: nothing)
+    assert output["loss"] == 0
+    torch.testing.assert_close(model.nn_module.state_dict(), make_model().nn_module.state_dict())
+
+
+def test_a_complex_loss_of_a_window_is_refused() -> None:
+    class Complex(nn.Module):
+        def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(prediction, target) + 0j
+
+    argus_core.register("loss", "complex", Complex)
+    with pytest.raises(ParamsError, match=r"the loss is complex \(torch.complex64\).*return its real part"):
+        window_weighed_by(float, loss="complex")
+
+
 @pytest.mark.parametrize(
     ("loss", "batch", "divisor"),
     [
@@ -121,5 +197,5 @@ def test_a_loss_off_the_graph_is_refused() -> None:
             return nn.functional.cross_entropy(prediction, target).detach()
 
     argus_core.register("loss", "detached", Detached)
-    with pytest.raises(argus_core.ParamsError, match="depends on no parameter that requires grad"):
+    with pytest.raises(ParamsError, match="depends on no parameter that requires grad"):
         make_model(loss="detached").train_step((INPUT, TARGET))

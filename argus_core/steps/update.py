@@ -266,7 +266,7 @@ class Update:
             if type(share) is float:
                 share = loss.new_full((), share)
             elif share is not None:
-                share = share.to(loss.dtype)
+                share = share.to(loss)  # somebody may weigh on a CPU what a GPU computes
             if needs_weighed:
                 self._pass_back(loss if share is None else weigh(loss, share))
             else:
