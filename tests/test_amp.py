@@ -160,6 +160,62 @@ def test_a_prediction_in_the_midst_of_a_forward_leaves_autocast_as_it_was() -> N
     assert not torch.is_autocast_enabled("cpu")
 
 
+def state_of_autocast() -> tuple[bool, torch.dtype, bool]:
+    """Return whether autocast is on, its dtype, and whether it keeps casts."""
+    return (
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+        torch.is_autocast_cache_enabled(),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("options", [{}, {"cache_enabled": False}, {"dtype": torch.float16}], ids=str)
+def test_a_prediction_where_a_forward_leaves_autocast_out_leaves_it_as_it_was(
+    dtype: str, options: dict[str, Any]
+) -> None:
+    seen = []
+
+    class Asks(argus_core.Model):
+        def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+            inside = state_of_autocast()
+            with torch.autocast("cpu", enabled=False, **options):
+                left_out = state_of_autocast()
+                seen.append(self.predict(batch[0]).dtype is getattr(torch, dtype))
+                seen.append(state_of_autocast() == left_out)
+            seen.append(state_of_autocast() == inside)
+            self.train()
+            return super().forward_loss(batch)
+
+    model, before = Asks({**PARAMS, "step": ("amp", {"dtype": dtype})}), state_of_autocast()
+    model.train_step(batches()[0])
+    after = state_of_autocast()
+    torch.set_autocast_dtype("cpu", before[1])
+    torch.set_autocast_cache_enabled(before[2])
+    assert after == before
+    assert seen == [True] * 3
+
+
+def test_autocast_keeps_no_casts_where_the_user_wants_none() -> None:
+    model, seen = build(("amp", {"dtype": "bfloat16"})), []
+    model.nn_module.register_forward_hook(lambda *_: seen.append(torch.is_autocast_cache_enabled()))
+    model.predict(torch.ones(1, 4))
+    torch.set_autocast_cache_enabled(False)
+    try:
+        model.predict(torch.ones(1, 4))
+    finally:
+        torch.set_autocast_cache_enabled(True)
+    assert seen == [True, False]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_model_on_a_device_without_autocast_can_be_looked_at(dtype: str) -> None:
+    model = build(("amp", {"dtype": dtype}), device="meta")
+    assert model.window_size() == 1
+    with pytest.raises(RuntimeError, match="autocast device_type 'meta'"):
+        model.predict(torch.ones(1, 4))
+
+
 @pytest.mark.parametrize("steps", [[], [CLIP], CUT, ["sam"]], ids=str)
 def test_the_reported_loss_is_not_scaled(steps: list[Any]) -> None:
     model, batch = build(HALF, *steps), batches()[0]
