@@ -9,11 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from argus_core.batch import batch_size
+from argus_core.batch import batch_size, deep_map
 from argus_core.device import widest_float
 from argus_core.errors import ParamsError
 
-__all__ = ["check_loss", "exact", "mean_divisor", "mean_divisors", "shares", "weigh", "weighted_sum"]
+__all__ = [
+    "check_loss",
+    "exact",
+    "mean_divisor",
+    "mean_divisors",
+    "shares",
+    "silence",
+    "weigh",
+    "weighted_sum",
+]
 
 # Their mean is over the weights of the targets' classes, and ignored targets have none.
 _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
@@ -95,6 +104,24 @@ def weigh(losses: Tensor, shares: Tensor) -> Tensor:
     """Return mean losses of micro-batches times their shares of the window."""
     # The mean over no targets is nan, which times a share of nothing would still be nan.
     return torch.where(shares > 0, losses, torch.zeros_like(losses)) * shares
+
+
+def silence(prediction: Any, share: float | Tensor) -> None:
+    """Let no gradient through to a prediction whose share of the window is nothing.
+
+    Backward through a mean over nothing divides by nothing, and a beginning of 0 would come out as nan.
+    """
+
+    def only_of_a_share(gradient: Tensor) -> Tensor:
+        there = torch.as_tensor(share, device=gradient.device) != 0
+        return torch.where(there, gradient, torch.zeros_like(gradient))
+
+    def watch(tensor: Tensor) -> Tensor:
+        if tensor.grad_fn is not None:  # a parameter's hook would stay
+            tensor.register_hook(only_of_a_share)  # type: ignore[no-untyped-call]
+        return tensor
+
+    deep_map(prediction, watch)
 
 
 def weighted_sum(losses: Sequence[Tensor], shares: Sequence[Tensor], are_positive: bool) -> Tensor:

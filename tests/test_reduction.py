@@ -14,7 +14,7 @@ from networks import make_model
 from torch import Tensor, nn
 
 import argus_core
-from argus_core import ParamsError
+from argus_core import ParamsError, hookimpl
 from argus_core.reduction import mean_divisor, weigh
 from argus_core.steps.output import Window
 
@@ -58,6 +58,73 @@ def test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss
     batch = INPUT, torch.tensor([-100, -100, -100, 0, 1, 2, 0, 1, 2])
     cut, whole = (make_model(step=step).train_step(batch) for step in (("microbatch", {"size": 3}), None))
     assert cut["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+
+
+class Masked(nn.Module):
+    """The mean error over the targets that are not 0."""
+
+    def divisor(self, target: Tensor) -> Tensor:
+        return (target != 0).sum()
+
+    def forward(self, prediction: Any, target: Tensor) -> Tensor:
+        prediction = prediction["logits"][0] if isinstance(prediction, dict) else prediction
+        errors = nn.functional.cross_entropy(prediction, target, reduction="none")
+        return (errors * (target != 0)).sum() / self.divisor(target)
+
+
+class InADict(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(4, 3)
+
+    def forward(self, input: Tensor) -> dict[str, Any]:
+        return {"logits": (self.hidden(input),), "name": "hidden"}
+
+
+@pytest.mark.parametrize(
+    ("nn_module", "loss"),
+    [
+        ("net", ("CrossEntropyLoss", {"weight": torch.tensor([0.0, 1.0, 2.0])})),
+        ("net", "masked"),
+        ("in_a_dict", "masked"),
+    ],
+)
+@pytest.mark.parametrize("steps", [[], ["given"], [("amp", {"dtype": "float16", "init_scale": 2.0**10})]])
+def test_gradients_stay_finite_where_a_micro_batch_counts_nothing(
+    nn_module: str, loss: Any, steps: list[Any]
+) -> None:
+    class Given:
+        @hookimpl
+        def backward(self, loss: Tensor) -> None:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    argus_core.register("loss", "masked", Masked)
+    argus_core.register("nn_module", "in_a_dict", InADict)
+    argus_core.register("step", "given", Given)
+    params = {"nn_module": nn_module, "loss": loss}
+    cut = make_model(**params, step=[("microbatch", {"size": 2}), *steps])
+    whole = make_model(**params, step=steps)
+    batch = INPUT, torch.tensor([0, 0, 2, 1, 0, 2, 2, 1, 0])
+    outputs = cut.train_step(batch), whole.train_step(batch)
+    assert outputs[0].stepped
+    assert outputs[0]["loss"] == pytest.approx(outputs[1]["loss"], rel=1e-3 if steps else 1e-6)
+    close = {"rtol": 1e-2, "atol": 1e-3} if steps else {}
+    torch.testing.assert_close(cut.nn_module.state_dict(), whole.nn_module.state_dict(), **close)
+
+
+def test_a_parameter_among_the_predictions_goes_on_learning() -> None:
+    class Own(argus_core.Model):
+        def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+            prediction, target, loss = super().forward_loss(batch)
+            return (prediction, self.nn_module.hidden.weight), target, loss
+
+    given = make_model().params | {"loss": "masked", "step": ("microbatch", {"size": 2})}
+    argus_core.register("loss", "masked", Masked)
+    model = Own(given)
+    model.train_step((INPUT, torch.tensor([0, 0, 2, 1, 0, 2, 2, 1, 0])))
+    before = model.nn_module.hidden.weight.detach().clone()
+    model.train_step((INPUT, TARGET))
+    assert not torch.equal(model.nn_module.hidden.weight, before)
 
 
 def test_targets_are_counted_where_they_are_more_than_the_samples() -> None:

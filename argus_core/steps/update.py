@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from argus_core.batch import tensor_sizes
 from argus_core.errors import BuildError
 from argus_core.ranks import all_agree
-from argus_core.reduction import check_loss, exact, mean_divisors, shares, weigh, weighted_sum
+from argus_core.reduction import check_loss, exact, mean_divisors, shares, silence, weigh, weighted_sum
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import Evaluation, nested
 from argus_core.steps.output import Part, StepOutput, count_samples
@@ -264,9 +264,12 @@ class Update:
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
             if type(share) is float:
+                if not share:
+                    silence(prediction, share)
                 share = loss.new_full((), share)
             elif share is not None:
                 share = share.to(loss)  # somebody may weigh on a CPU what a GPU computes
+                silence(prediction, share)
             if needs_weighed:
                 self._pass_back(loss if share is None else weigh(loss, share))
             else:

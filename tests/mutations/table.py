@@ -124,6 +124,13 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss_alone",
         ),
         Mutation(
+            "Such a micro-batch gives no gradient, also where that of its mean is nan.",
+            "reduction.py",
+            "torch.where(there, gradient, torch.zeros_like(gradient))",
+            "gradient",
+            "test_reduction.py::test_gradients_stay_finite_where_a_micro_batch_counts_nothing",
+        ),
+        Mutation(
             "A loss may say what its mean divides by.",
             "reduction.py",
             'callable(getattr(loss, "divisor", None)):',
