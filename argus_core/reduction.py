@@ -112,7 +112,9 @@ def silence(prediction: Any, share: float | Tensor) -> None:
     Backward through a mean over nothing divides by nothing, and a beginning of 0 would come out as nan.
     """
 
-    def only_of_a_share(gradient: Tensor) -> Tensor:
+    def only_of_a_share(gradient: Tensor | None) -> Tensor | None:
+        if gradient is None:  # one of several outputs, which the loss does not use
+            return None
         there = torch.as_tensor(share, device=gradient.device) != 0
         return torch.where(there, gradient, torch.zeros_like(gradient))
 

@@ -75,10 +75,11 @@ class Masked(nn.Module):
 class InADict(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.hidden = nn.Linear(4, 3)
+        self.hidden = nn.Linear(4, 6)
 
     def forward(self, input: Tensor) -> dict[str, Any]:
-        return {"logits": (self.hidden(input),), "name": "hidden"}
+        logits, unused = self.hidden(input).chunk(2, dim=1)
+        return {"logits": (logits,), "unused": unused, "name": "hidden"}
 
 
 @pytest.mark.parametrize(
