@@ -113,8 +113,10 @@ def silence(prediction: Any, share: float | Tensor) -> None:
     """
 
     def only_of_a_share(gradient: Tensor | None) -> Tensor | None:
-        if gradient is None:  # one of several outputs, which the loss does not use
-            return None
+        # None is for one of several outputs, which the loss does not use. Distributed and ragged tensors do
+        # not take part in a choice by one of another kind.
+        if type(gradient) is not Tensor or gradient.is_nested or gradient.layout is not torch.strided:
+            return gradient
         there = torch.as_tensor(share, device=gradient.device) != 0
         return torch.where(there, gradient, torch.zeros_like(gradient))
 

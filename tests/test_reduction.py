@@ -113,6 +113,23 @@ def test_gradients_stay_finite_where_a_micro_batch_counts_nothing(
     torch.testing.assert_close(cut.nn_module.state_dict(), whole.nn_module.state_dict(), **close)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+def test_a_ragged_prediction_may_be_weighed_by_a_tensor(layout: torch.layout) -> None:
+    class Ragged(argus_core.Model):
+        def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+            rows = self.nn_module(batch[0])
+            prediction = torch.nested.as_nested_tensor([rows[:1], rows[1:]], layout=layout)
+            errors = torch.cat([*prediction.unbind()]).square()
+            return prediction, batch[1], errors.mean()
+
+        def loss_weight(self, batch: Any) -> Tensor:
+            return torch.tensor(len(batch[0]))
+
+    model = Ragged(make_model(step=("microbatch", {"size": 5})).params)
+    assert model.train_step((INPUT, TARGET)).stepped
+
+
 def test_a_parameter_among_the_predictions_goes_on_learning() -> None:
     class Own(argus_core.Model):
         def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
