@@ -13,7 +13,7 @@ from argus_core.params import check_plain
 from argus_core.records import KIND_OF_PART
 from argus_core.registry import Component, component_of
 from argus_core.spec import Spec, parse_spec, parse_specs
-from argus_core.steps.composition import Strategy
+from argus_core.steps.strategy import Strategy
 
 __all__ = ["KIND_OF_PART", "Part", "build_strategies", "check_params", "choose", "choose_steps", "load_all"]
 

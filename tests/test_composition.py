@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,10 +13,11 @@ from strategies import PARAMS, register_all
 from torch import nn
 
 import argus_core
-from argus_core import BuildError, ConflictError, Model, hookimpl
+from argus_core import ConflictError, Model, hookimpl
 from argus_core.steps.accumulate import Accumulate
-from argus_core.steps.composition import Composed, Strategy
+from argus_core.steps.composition import Composed
 from argus_core.steps.default import Default
+from argus_core.steps.strategy import Strategy
 
 ANY_MODEL: Any = None  # none of the strategies here looks at it
 
@@ -153,78 +154,6 @@ def test_two_owners_are_refused_when_the_model_is_built() -> None:
 def test_a_strategy_is_listed_once(step: list[Any]) -> None:
     with pytest.raises(ConflictError, match=r"step strategy '\w+' is listed twice; list it once"):
         Model({**PARAMS, "step": step})
-
-
-def test_a_misspelled_slot_is_refused_with_the_near_one() -> None:
-    class Misspelled:
-        @hookimpl
-        def transform_gradient(self, parameters: tuple[nn.Parameter, ...]) -> None:
-            pass
-
-    with pytest.raises(
-        BuildError,
-        match=r"step strategy 'odd' \(tests 1.0\) implements 'transform_gradient', which is no slot; did you "
-        r"mean 'transform_gradients'\?; the slots are set_up, window_size",
-    ):
-        compose(odd=Misspelled())
-
-
-def test_an_event_of_a_run_is_no_slot() -> None:
-    class Listener:
-        @hookimpl
-        def epoch_complete(self, state: Any) -> None:
-            pass
-
-    with pytest.raises(BuildError, match="implements 'epoch_complete', which is no slot"):
-        compose(odd=Listener())
-
-
-def test_arguments_that_the_slot_does_not_have_are_refused_with_its_signature() -> None:
-    class Wrong:
-        @hookimpl
-        def transform_gradients(self, params: tuple[nn.Parameter, ...]) -> None:
-            pass
-
-    with pytest.raises(
-        BuildError,
-        match=r"'odd' \(tests 1.0\) implements 'transform_gradients' with arguments that the slot does not "
-        r"have; the slot is transform_gradients\(self, parameters: 'tuple",
-    ):
-        compose(odd=Wrong())
-
-
-@pytest.mark.parametrize("marker", [hookimpl(hookwrapper=True), hookimpl(wrapper=True)])
-def test_a_pluggy_wrapper_is_refused(marker: Callable[[Any], Any]) -> None:
-    def around(self: Any) -> Iterator[None]:
-        yield
-
-    wrapper = type("Wrapper", (), {"forward_context": marker(around)})
-    with pytest.raises(
-        BuildError, match=r"'odd' \(tests 1.0\) wraps slot 'forward_context'; slots take plain"
-    ):
-        compose(odd=wrapper())
-
-
-def test_a_slot_without_the_mark_is_refused_since_it_would_never_be_called() -> None:
-    class Unmarked(WindowOfThree):
-        def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
-            pass
-
-    with pytest.raises(
-        BuildError,
-        match="'odd' .* has a method 'transform_gradients' without hookimpl, so it would never be called",
-    ):
-        compose(odd=Unmarked())
-
-
-def test_a_strategy_without_a_slot_is_refused() -> None:
-    argus_core.register("step", "relu", nn.ReLU)
-    with pytest.raises(BuildError, match=r"step strategy 'relu' .* implements no slot|without hookimpl"):
-        Model({**PARAMS, "step": "relu"})
-    with pytest.raises(
-        BuildError, match=r"step strategy 'odd' \(tests 1.0\) implements no slot; mark a method"
-    ):
-        compose(odd=object())
 
 
 def test_arguments_that_are_not_used_may_be_left_out_and_come_in_any_order() -> None:

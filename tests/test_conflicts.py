@@ -12,7 +12,8 @@ from strategies import PARAMS, Parameters, register_all
 import argus_core
 from argus_core import BuildError, ConflictError, Model, hookimpl
 from argus_core.steps.accumulate import Accumulate
-from argus_core.steps.composition import Composed, Strategy
+from argus_core.steps.composition import Composed
+from argus_core.steps.strategy import Strategy
 
 
 class Transforms:

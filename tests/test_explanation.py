@@ -11,8 +11,8 @@ from strategies import CLIP, CUT, PARAMS, Record, Veto, build, given, register_a
 import argus_core
 from argus_core import Model
 from argus_core.distributions import version_of
-from argus_core.steps.composition import SLOTS
 from argus_core.steps.explanation import _LAYOUT
+from argus_core.steps.strategy import SLOTS
 
 
 @pytest.fixture(autouse=True)

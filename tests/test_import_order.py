@@ -58,6 +58,7 @@ READING_ORDER = (
     "drift",
     "resume",
     "training",
+    "assembly",
     "model",
     "archive",
     "legacy",

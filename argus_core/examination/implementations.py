@@ -52,7 +52,7 @@ def misspelled_hooks(component: Component, factory: Factory) -> Iterator[str]:
 
 
 def _check_strategy(component: Component, bare: Any) -> None:
-    from argus_core.steps.composition import Strategy, check_hooks  # imports torch
+    from argus_core.steps.strategy import Strategy, check_hooks  # imports torch
 
     check_hooks(Strategy(component.name, bare, component.origin))
 

@@ -23,7 +23,8 @@ from argus_core.engine import State
 from argus_core.errors import ArgusError, ConflictError
 from argus_core.model import Model
 from argus_core.registry import names, resolve
-from argus_core.steps.composition import Composed, Strategy
+from argus_core.steps.composition import Composed
+from argus_core.steps.strategy import Strategy
 from argus_core.testing.by_hand import BY_HAND, Loop
 from argus_core.testing.settings import LBFGS, Setting, settings
 

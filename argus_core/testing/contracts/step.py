@@ -10,7 +10,8 @@ from typing import Any
 
 from argus_core.errors import ConflictError
 from argus_core.registry import names, resolve
-from argus_core.steps.composition import Composed, Strategy
+from argus_core.steps.composition import Composed
+from argus_core.steps.strategy import Strategy
 from argus_core.testing.comparison import difference
 from argus_core.testing.composition import check_strategy
 from argus_core.testing.contract import Contract, expect

@@ -1,0 +1,140 @@
+"""A step strategy as it was chosen, what it declares, and whether its methods fit the slots of an update."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from argus_core.errors import BuildError, near
+from argus_core.hooks import PROJECT, StepHooks
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["SLOTS", "Strategy", "check_hooks", "registered"]
+
+SLOTS: tuple[str, ...] = tuple(name for name in vars(StepHooks) if not name.startswith("_"))
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A built step strategy with the name it was chosen by and who provides it (for messages)."""
+
+    name: str
+    instance: Any
+    provider: str
+
+    @property
+    def label(self) -> str:
+        """How messages call it: ``step strategy 'sam' (medseg 2.1)``."""
+        return f"step strategy {self.name!r} ({self.provider})"
+
+    @property
+    def runs_before(self) -> tuple[str, ...]:
+        """Names of strategies that come after this one wherever both sit in a slot."""
+        return _names(getattr(self.instance, "runs_before", ()))
+
+    @property
+    def runs_after(self) -> tuple[str, ...]:
+        """Names of strategies that come before this one wherever both sit in a slot."""
+        return _names(getattr(self.instance, "runs_after", ()))
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """Traits of other strategies or of the model that this one refuses, each with the reason."""
+        return dict(getattr(self.instance, "conflicts", {}))
+
+    @property
+    def requires(self) -> Mapping[str, str]:
+        """Traits that another strategy or the model must have, each with the reason."""
+        return dict(getattr(self.instance, "requires", {}))
+
+    def traits(self, model: Model) -> set[str]:
+        """Return what others may conflict with or require: its name, and what it declares."""
+        declared = getattr(self.instance, "traits", None)
+        return {self.name} | (set(declared(model)) if declared is not None else set())
+
+    def acts_in(self, slot: str, model: Model) -> bool:
+        """Return whether it does something in a slot that it implements; ``idle_slots`` names the others."""
+        declared = getattr(self.instance, "idle_slots", None)
+        return declared is None or slot not in _names(declared(model))
+
+
+def check_hooks(strategy: Strategy) -> None:
+    """Refuse a strategy whose hooks are misspelled, unmarked or take other arguments than their slots give.
+
+    Raises:
+        BuildError: one is; the message has the right one.
+    """
+    registered((strategy,))
+
+
+def registered(strategies: Iterable[Strategy]) -> pluggy.PluginManager:
+    """Return a manager of the slots that has the strategies, each of them checked as by `check_hooks`."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(StepHooks)
+    for strategy in strategies:
+        _register(manager, strategy)
+    return manager
+
+
+def _register(manager: pluggy.PluginManager, strategy: Strategy) -> None:
+    marked = [_check_method(manager, strategy, name) for name in dir(strategy.instance)]
+    if not any(marked):
+        raise BuildError(
+            f"{strategy.label} implements no slot{_nearly(strategy)}; mark a method named after one with "
+            f"hookimpl ({', '.join(SLOTS)})"
+        )
+    try:
+        manager.register(strategy.instance)
+    except pluggy.PluginValidationError as error:
+        raise BuildError(_wrong_arguments(strategy, error)) from error
+
+
+def _nearly(strategy: Strategy) -> str:
+    """Return which method of a strategy without slots is likely meant as one, or ``""``."""
+    for name, method in vars(type(strategy.instance)).items():
+        hint = "" if name.startswith("_") or not inspect.isfunction(method) else near(name, SLOTS)
+        if hint:
+            return f": {name!r} is none{hint}"
+    return ""
+
+
+def _check_method(manager: pluggy.PluginManager, strategy: Strategy, name: str) -> bool:
+    """Return whether the strategy's method of that name implements a slot; refuse one that never could."""
+    options = manager.parse_hookimpl_opts(strategy.instance, name)
+    if options is None:
+        if name in SLOTS:
+            raise BuildError(
+                f"{strategy.label} has a method {name!r} without hookimpl, so it would never be called; "
+                "mark it with hookimpl or rename it"
+            )
+        return False
+    slot = options.get("specname") or name
+    if slot not in SLOTS:
+        raise BuildError(
+            f"{strategy.label} implements {slot!r}, which is no slot{near(slot, SLOTS)}; "
+            f"the slots are {', '.join(SLOTS)}"
+        )
+    if options.get("wrapper") or options.get("hookwrapper"):
+        raise BuildError(
+            f"{strategy.label} wraps slot {slot!r}; slots take plain implementations: "
+            "return a context manager from a slot that wraps"
+        )
+    return True
+
+
+def _wrong_arguments(strategy: Strategy, error: pluggy.PluginValidationError) -> str:
+    slot = next(slot for slot in SLOTS if repr(slot) in str(error))
+    return (
+        f"{strategy.label} implements {slot!r} with arguments that the slot does not have; "
+        f"the slot is {slot}{inspect.signature(getattr(StepHooks, slot))}"
+    )
+
+
+def _names(declared: str | Iterable[str]) -> tuple[str, ...]:
+    return (declared,) if isinstance(declared, str) else tuple(declared)
