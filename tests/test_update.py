@@ -65,6 +65,17 @@ def test_an_update_goes_through_its_slots_in_the_documented_order() -> None:
     ]
 
 
+def test_a_window_may_be_split_by_a_generator() -> None:
+    class Halves:
+        @hookimpl
+        def split_window(self, window: Any) -> Iterator[Any]:
+            return (half for batch in window for half in argus_core.deep_chunk(batch, 2))
+
+    halved, whole, batch = build(given(Halves())), build(), batches((6,))[0]
+    assert halved.train_step(batch)["loss"] == pytest.approx(whole.train_step(batch)["loss"])
+    assert same_weights(halved, whole, 1e-6)
+
+
 def test_a_window_split_into_nothing_is_refused() -> None:
     class Nothing:
         @hookimpl

@@ -240,7 +240,7 @@ class Update:
 
     def _cut(self) -> None:
         """Make the micro-batches of the prepared window, without those that have no samples."""
-        micro_batches = self._prepared if self._split is None else self._split(self._prepared)
+        micro_batches = self._prepared if self._split is None else [*self._split(self._prepared)]
         if not micro_batches:
             raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
         sizes = tensor_sizes(micro_batches)
