@@ -62,8 +62,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A single batch left at the end of an epoch is not divided by the window's size.",
             "steps/update.py",
-            "if len(micro_batches) > 1 else (None,)",
-            "if len(micro_batches) > 1 else (1 / self.window_size,)",
+            "self._prepared, (), (None,)",
+            "self._prepared, (), (1 / self.window_size,)",
             "test_full_batch.py::test_a_batch_left_alone_counts_whole_where_strategies_shape_the_update",
         ),
         Mutation(
