@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -308,23 +309,73 @@ def test_example_trains_and_predicts_in_another_process_with_the_same_accuracy(f
     assert set(versions["providers"]) == {"argus-example", "argus-sklearn"}
 
 
-def test_interrupted_run_ends_with_one_line(folder: Path) -> None:
-    code = (
-        "import argus_core, os, signal\n"
-        "from argus_core.cli import main\n"
-        "class Interrupt:\n"
-        "    def epoch_complete(self, state): os.kill(os.getpid(), signal.SIGINT)\n"
-        "argus_core.register('callback', 'interrupt', Interrupt)\n"
-        "from small_runs import points; from networks import Net\n"
-        "argus_core.register('dataset', 'points', points); argus_core.register('nn_module', 'net', Net)\n"
-        "main(['train', 'small.toml', '--set', 'callbacks=interrupt'])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False,
+RUN = """
+import os, signal, sys
+import argus_core
+from argus_core.cli import main
+from networks import Net
+from small_runs import points
+
+class Signal:
+    def __init__(self, number, when, epoch=1):
+        self.number, self.when, self.epoch = number, when, epoch
+    def send(self, when, state):
+        if (when, state.epoch) == (self.when, self.epoch):
+            os.kill(os.getpid(), self.number)
+    def epoch_start(self, state):
+        self.send("start", state)
+    def epoch_complete(self, state):
+        self.send("complete", state)
+
+argus_core.register("callback", "signal", Signal)
+argus_core.register("dataset", "points", points)
+argus_core.register("nn_module", "net", Net)
+main(sys.argv[1:])
+"""
+
+
+def signalled(
+    folder: Path, command: str, *args: str, number: int, when: str
+) -> subprocess.CompletedProcess[str]:
+    """Call the command in a process in whose run, at its second epoch, a signal comes."""
+    callbacks = f'callbacks=[["signal", {{number = {int(number)}, when = "{when}"}}]]'
+    return subprocess.run(
+        [sys.executable, "-c", RUN, command, *args, "--set", callbacks],
+        cwd=folder, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
-    assert (folder / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "last"), [(signal.SIGINT, 130, ["interrupted"]), (signal.SIGTERM, 143, [])]
+)
+def test_interrupted_run_says_how_to_go_on(folder: Path, number: int, status: int, last: list[str]) -> None:
+    told = ["the run is kept; go on with it: argus resume 'a run'", *last]
+    done = signalled(folder, "train", "small.toml", "--run-dir", "a run", number=number, when="start")
+    assert (done.returncode, done.stderr.splitlines()) == (status, told)
+    begun = best_value(folder / "a run")
+    again = ("a run/checkpoints/last.safetensors", "--set", "num_epochs=4")
+    done = signalled(folder, "resume", *again, number=number, when="complete")
+    assert (done.returncode, done.stderr.splitlines()) == (status, told)
+    assert begun <= best_value(folder / "a run")
+    resumed = argus(*shlex.split(told[0].partition("argus ")[2]), "--set", "callbacks=[]")
+    assert resumed.exit_code == 0
+    assert len((folder / "a run/metrics.jsonl").read_text("utf-8").splitlines()) == 4
+
+
+def test_run_interrupted_before_it_began_does_not_offer_the_one_that_it_would_have_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert argus("train", "small.toml", "--set", "num_epochs=1").exit_code == 0
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("argus_core.run.build_model", interrupted)
+    for args in (("train", "small.toml", "--overwrite"), ("resume", "run")):
+        result = argus(*args)
+        assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    assert (folder / "run/checkpoints/last.safetensors").exists()
 
 
 @pytest.mark.parametrize("command", ["train", "resume", "show", "explain", "inspect", "predict"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
-from argus_core.cli.train import report
+from argus_core.cli.train import report, saying_how_to_go_on
+from argus_core.run_directory import RunDirectory
 
 __all__ = ["command"]
 
@@ -30,6 +31,8 @@ def command(run: Path, changes: tuple[str, ...]) -> None:
     It goes on from the newest checkpoint, in the middle of an epoch too, up to num_epochs in all. Ctrl-C and
     SIGTERM end a run after the present update; it saves first, and its exit status is 130 or 143.
     """
+    directory = RunDirectory.of(run)  # before the seconds that torch takes
     from argus_core.run import resume  # imports torch
 
-    report(resume(run, changes))
+    with saying_how_to_go_on(directory) as witness:
+        report(resume(run, changes, [witness]))

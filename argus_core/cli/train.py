@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +16,10 @@ from argus_core.config import read_config
 from argus_core.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from argus_core.engine import State
     from argus_core.run import Result
 
-__all__ = ["command", "report"]
+__all__ = ["command", "report", "saying_how_to_go_on"]
 
 
 @click.command(
@@ -51,7 +55,35 @@ def command(
     click.echo(f"run directory: {directory.path}")
     from argus_core.run import train  # imports torch
 
-    report(train(chosen, overwrite))
+    with saying_how_to_go_on(directory) as witness:
+        report(train(chosen, overwrite, [witness]))
+
+
+class _Witness:
+    """Sees whether a run has come to a checkpoint that it can go on from; a callback."""
+
+    def __init__(self, last: Path) -> None:
+        self.last = last
+        self.can_go_on = False
+
+    def checkpoint_saved(self, state: State) -> None:
+        self.can_go_on = self.can_go_on or state.checkpoint_path == self.last
+
+    def resumed(self, state: State) -> None:
+        self.can_go_on = True
+
+
+@contextmanager
+def saying_how_to_go_on(directory: RunDirectory) -> Iterator[_Witness]:
+    """Say how to go on with a run that a signal ends; what is yielded is to be one of its callbacks."""
+    witness = _Witness(directory.last)
+    try:
+        yield witness
+    except (KeyboardInterrupt, SystemExit):  # SystemExit: of SIGTERM
+        if witness.can_go_on:
+            again = shlex.join(["argus", "resume", str(directory.path)])
+            click.echo(f"the run is kept; go on with it: {again}", err=True)
+        raise
 
 
 def report(result: Result) -> None:
