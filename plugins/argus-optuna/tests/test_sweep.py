@@ -302,6 +302,31 @@ def test_trial_whose_checkpoint_is_damaged_begins_anew_and_nothing_is_lost(write
     assert aside.last.exists()
 
 
+@pytest.mark.parametrize("refused", ["exists", "rename"])
+def test_trial_whose_folder_the_system_refuses_is_kept_for_later(
+    write: Any, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    run, changes = begun(write)
+    log = run.log.read_bytes()
+    damage_header(run.last)
+    usual = getattr(Path, refused)
+
+    def refuses(path: Path, *args: Any) -> Any:
+        if path in (run.path, run.last):
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, refused, refuses)
+        with pytest.raises(
+            ArgusError, match="^trial 0 cannot be gone on with: PermissionError: .*; correct that"
+        ):
+            sweep(write(CHOICES), changes, trials=1)
+    assert run.log.read_bytes() == log
+    with pytest.warns(ArgusWarning, match="trial 0 begins anew"):
+        assert states(sweep(write(CHOICES), changes, trials=1)) == ["complete"]
+
+
 def test_trial_that_is_damaged_again_is_set_aside_beside_the_first(write: Any) -> None:
     run, changes = begun(write)
     Path("runs/digits-sweep/trial-0000-set-aside-1").mkdir()

@@ -136,7 +136,7 @@ class _Run:
     def _run(self, config: Config, pruning: Pruning) -> Result:
         named = {spec.name for spec in parse_specs("callback", config.fit.get("callbacks", []), "callbacks")}
         progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": False})]
-        if self.claim.begun and self.directory.last.exists():
+        if self.claim.begun and self._has_checkpoint():
             witness = _Witness()
             where = f"model.device={json.dumps(config.model['device'])}"  # this sweep's, not that of the run
             try:
@@ -149,12 +149,21 @@ class _Run:
                 self._set_aside(error)
         return train(config, overwrite=True, callbacks=[*progress, pruning])
 
+    def _has_checkpoint(self) -> bool:
+        try:
+            return self.directory.last.exists()
+        except OSError as error:
+            raise self._blocked(error) from error
+
     def _set_aside(self, error: CorruptCheckpointError) -> None:
         """Move the run that was begun out of the way, with what is still readable in it."""
         path = self.directory.path
         names = (path.with_name(f"{path.name}-set-aside-{number}") for number in itertools.count(1))
         aside = next(name for name in names if not name.exists())
-        path.rename(aside)
+        try:
+            path.rename(aside)
+        except OSError as failure:
+            raise self._blocked(failure) from failure
         warnings.warn(
             f"trial {self.claim.trial.number} begins anew, as its run cannot be gone on with ({error}); "
             f"what there was of it is kept in {aside}",
