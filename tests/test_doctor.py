@@ -221,6 +221,32 @@ def test_entry_points_that_begin_with_a_mark_are_told(
     )
 
 
+@pytest.mark.parametrize(("what", "right"), [("entry_points.txt", "r"), ("medseg-2.1.dist-info", "rX")])
+def test_metadata_that_this_user_may_not_read_are_told(
+    alone: Callable[..., Report],
+    fake_distribution: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    right: str,
+) -> None:
+    folder = fake_distribution("medseg", "2.1")
+    file = write_entry_points(folder, b"[argus_core.loss]\nfocal = json:loads\n")
+    closed = file if what == file.name else file.parent
+    usual = os.access
+    # The tests may run as root, who may read everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and usual(path, mode))
+    told = [fault for fault in alone("medseg").faults if fault.sort == "metadata"]
+    assert told == [
+        Fault(
+            "metadata",
+            ("medseg",),
+            what,
+            "this user may not read it, so that nothing in it is found",
+            f"install it as this user, or let all read it: chmod -R a+{right} {closed}",
+        )
+    ]
+
+
 def test_nothing_that_a_plugin_starts_is_left(
     alone: Callable[..., Report], fake_distribution: Any, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from argus_core.examination import declarations
 from argus_core.examination.fault import Fault, split_message
 from argus_core.examination.isolation import Outcome, Trials
 from argus_core.examination.requirements import requirements
-from argus_core.examination.unreadable import passed_over, unreadable
+from argus_core.examination.unreadable import forbidden, passed_over, unreadable
 from argus_core.pins import NO_PINS, Pins, read_pins
 
 __all__ = ["Report", "examine"]
@@ -67,7 +67,7 @@ def examine(
         notes.append("no component was loaded: without all entry points readable, torch cannot be imported")
     loaded = [] if first else allowed
     names = dict.fromkeys(each.provider for each in allowed if each.provider)
-    faults += _others(first, [*declarations.declarations(path), *passed_over(path)])
+    faults += _others(first, [*declarations.declarations(path), *passed_over(path), *forbidden(path)])
     faults += declarations.copies(path)
     faults += [*declarations.ambiguous_names(index.components, index), *declarations.pins(index)]
     faults += requirements(names, path)

@@ -7,6 +7,7 @@ own reader fails, nothing that is built on torch can be imported.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PathDistribution
 from pathlib import Path
@@ -15,7 +16,7 @@ from argus_core.discovery import GROUP
 from argus_core.distributions import Metadata, all_metadata
 from argus_core.examination.fault import Fault
 
-__all__ = ["UNREADABLE", "passed_over", "unreadable"]
+__all__ = ["UNREADABLE", "forbidden", "passed_over", "unreadable"]
 
 UNREADABLE = "unreadable"
 """The sort of fault that keeps components of whatever package from being imported."""
@@ -44,6 +45,21 @@ def passed_over(path: Sequence[str] | None = None) -> Iterator[Fault]:
             problem = "begins with a byte order mark, so that nothing in its first group is found"
             fix = f"reinstall {_name(metadata)}, or save {file} as UTF-8 without the mark"
             yield Fault("metadata", (_origin(metadata),), _FILE, problem, fix)
+
+
+def forbidden(path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the metadata that this user may not read: nothing that they declare is found."""
+    for metadata in {each.origin: each for each in all_metadata(path)}.values():
+        file = os.path.join(metadata.origin, _FILE)
+        if os.path.isdir(metadata.origin) and not os.access(metadata.origin, os.X_OK):
+            what, right = metadata.origin, "rX"
+        elif os.path.isfile(file) and not os.access(file, os.R_OK):
+            what, right = file, "r"
+        else:
+            continue
+        problem = "this user may not read it, so that nothing in it is found"
+        fix = f"install it as this user, or let all read it: chmod -R a+{right} {shlex.quote(what)}"
+        yield Fault("metadata", (_name(metadata),), os.path.basename(what), problem, fix)
 
 
 def _files(path: Sequence[str] | None) -> Iterator[tuple[Metadata, Path]]:
