@@ -260,8 +260,11 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Autocast within autocast finds its way out.",
             "steps/amp.py",
-            "if around and around == (",
-            "if True or around == (",
+            "        return torch.autocast(self._device_type, self._autocast_dtype)",
+            "        self._kept = vars(self).get(\n"
+            '            "_kept", torch.autocast(self._device_type, self._autocast_dtype)\n'
+            "        )\n"
+            "        return self._kept",
             "test_amp.py::test_a_prediction_in_the_midst_of_a_forward_leaves_autocast_as_it_was",
         ),
         Mutation(
@@ -281,8 +284,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Autocast is that of the model's device.",
             "steps/amp.py",
-            "torch.autocast(model.device.type, self._autocast_dtype",
-            'torch.autocast("cuda", self._autocast_dtype',
+            "torch.autocast(self._device_type, self._autocast_dtype)",
+            'torch.autocast("cuda", self._autocast_dtype)',
             _AMP_BY_HAND,
         ),
         Mutation(
