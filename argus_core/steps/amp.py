@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import get_autocast_dtype, is_autocast_cache_enabled, is_autocast_enabled
 
 from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
@@ -66,6 +67,8 @@ class AMP:
         }
         self._device_type = "cpu"
         self._autocast_dtype = torch.bfloat16
+        self._autocast = torch.autocast(self._device_type, self._autocast_dtype)
+        self._around: tuple[bool, torch.dtype, bool] | None = None  # where that one may be entered
         self._scaler: torch.amp.GradScaler | None = None
         self._state: dict[str, Any] = {}
         self._awaits_update = False
@@ -83,6 +86,10 @@ class AMP:
     def set_up(self, model: Model) -> None:
         self._device_type = model.device.type
         self._autocast_dtype = self._dtype_on(model.device)
+        self._around = None
+        if torch.amp.is_autocast_available(self._device_type):  # else the first forward pass says so
+            self._autocast = torch.autocast(model.device.type, self._autocast_dtype, cache_enabled=True)
+            self._around = False, get_autocast_dtype(self._device_type), True
         if self._autocast_dtype is torch.float16:
             _check_not_complex(model)
             self._state = self.state_dict()
@@ -93,8 +100,16 @@ class AMP:
 
     @hookimpl
     def forward_context(self) -> torch.autocast:
-        # A new one each time: one that is entered within itself, or by two threads, finds no way back.
-        return torch.autocast(self._device_type, self._autocast_dtype)
+        # To make one takes longer than to enter it. But it goes back to the state that was around it when it
+        # was entered last, maybe by another thread or within itself: so that state must always be the same.
+        kind, around = self._device_type, self._around
+        if around and around == (
+            is_autocast_enabled(kind),
+            get_autocast_dtype(kind),
+            is_autocast_cache_enabled(),
+        ):
+            return self._autocast
+        return torch.autocast(kind, self._autocast_dtype)
 
     @hookimpl
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:

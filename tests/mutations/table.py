@@ -260,11 +260,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Autocast within autocast finds its way out.",
             "steps/amp.py",
-            "        return torch.autocast(self._device_type, self._autocast_dtype)",
-            "        self._kept = vars(self).get(\n"
-            '            "_kept", torch.autocast(self._device_type, self._autocast_dtype)\n'
-            "        )\n"
-            "        return self._kept",
+            "if around and around == (",
+            "if True or around == (",
             "test_amp.py::test_a_prediction_in_the_midst_of_a_forward_leaves_autocast_as_it_was",
         ),
         Mutation(
@@ -284,8 +281,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Autocast is that of the model's device.",
             "steps/amp.py",
-            "torch.autocast(self._device_type, self._autocast_dtype)",
-            'torch.autocast("cuda", self._autocast_dtype)',
+            "torch.autocast(model.device.type, self._autocast_dtype",
+            'torch.autocast("cuda", self._autocast_dtype',
             _AMP_BY_HAND,
         ),
         Mutation(
