@@ -377,7 +377,8 @@ class Model(Assembly):
     def _compile(self) -> Update:
         self._composed.check(self)  # the device may be another one now
         own = getattr(self.loss_weight, "__func__", None) is not Model.loss_weight
-        self._update = Update(self, self._composed, self.loss_weight if own else None)
+        weight = self.loss_weight if own else None
+        self._update = Update(self, self._composed, Model.forward_loss, weight)
         return self._update
 
     def _check_overrides(self) -> None:

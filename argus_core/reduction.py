@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter, itemgetter, methodcaller, sub
+from itertools import repeat
+from operator import attrgetter, itemgetter, methodcaller, mul, sub, truediv
 from typing import Any
 
 import torch
@@ -16,12 +17,12 @@ from argus_core.errors import ParamsError
 __all__ = [
     "check_loss",
     "exact",
+    "joined",
     "mean_divisor",
     "mean_divisors",
     "shares",
     "silence",
     "weigh",
-    "weighted_sum",
 ]
 
 # Their mean is over the weights of the targets' classes, and ignored targets have none.
@@ -37,6 +38,7 @@ _TORCHS: frozenset[type] = frozenset(
 )
 
 _second, _layout = itemgetter(1), attrgetter("dtype", "ndim", "is_cpu")
+_PLAIN, _TWO, _TENSORS = {tuple, list}, {2}, {Tensor}
 _LISTABLE = {(torch.int64, 1, True)}  # the layout of classes, one to a sample, on a CPU
 _FEW = 128  # so many targets are counted as a list in a fraction of the time of torch's operations
 
@@ -97,7 +99,7 @@ def shares(weights: Sequence[float | Tensor]) -> list[float | Tensor]:
         total = total + (total == 0)  # reading it would wait for the device
     elif not total:  # every target is ignored
         return [0.0] * len(weights)
-    return [weight / total for weight in weights]
+    return [*map(truediv, weights, repeat(total))]
 
 
 def weigh(losses: Tensor, shares: Tensor) -> Tensor:
@@ -128,15 +130,25 @@ def silence(prediction: Any, share: float | Tensor) -> None:
     deep_map(prediction, watch)
 
 
-def weighted_sum(losses: Sequence[Tensor], shares: Sequence[Tensor], are_positive: bool) -> Tensor:
-    """Return the loss of a window from those of its micro-batches; all are 0-d, of one dtype."""
-    of_parts, weights = torch.stack([*losses]), torch.stack([*shares])
-    if of_parts.is_complex():  # for which backward finds a beginning in a share, though not in nothing
+def joined(losses: tuple[Tensor, ...], shares: Sequence[Any]) -> Tensor:
+    """Return the loss of a window from those of its micro-batches, which are 0-d and detached.
+
+    Args:
+        losses: of the micro-batches.
+        shares: of each in the window; ``None`` where they just add up.
+    """
+    first = losses[0]
+    if shares[0] is None:
+        return torch.stack(losses).sum()
+    if first.is_complex():  # for which backward finds a beginning in a share, though not in nothing
         raise ParamsError(
-            f"the loss is complex ({of_parts.dtype}), and only a real number can be minimised; return its "
+            f"the loss is complex ({first.dtype}), and only a real number can be minimised; return its "
             "real part or its abs() from forward_loss"
         )
-    return of_parts.dot(weights) if are_positive else weigh(of_parts, weights).sum()
+    if first.is_cpu and type(shares[0]) is float and 0.0 not in shares:  # reading waits for nothing there
+        return first.new_full((), sum(map(mul, map(Tensor.item, losses), shares)))
+    own = [share.to(first) if isinstance(share, Tensor) else first.new_full((), share) for share in shares]
+    return weigh(torch.stack(losses), torch.stack(own)).sum()
 
 
 def check_loss(loss: Any, on_graph: bool) -> None:
@@ -157,10 +169,10 @@ def check_loss(loss: Any, on_graph: bool) -> None:
 
 def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
     """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
-    if {*map(type, batches)} - {tuple, list} or {*map(len, batches)} != {2}:
+    if not {*map(type, batches)} <= _PLAIN or {*map(len, batches)} != _TWO:
         return None
     targets = [*map(_second, batches)]
-    if {*map(type, targets)} != {Tensor} or {*map(_layout, targets)} != _LISTABLE:
+    if {*map(type, targets)} != _TENSORS or {*map(_layout, targets)} != _LISTABLE:
         return None
     counts = [*map(Tensor.numel, targets)]  # not the samples: a sequence's targets may come as one row
     if max(counts) > _FEW:

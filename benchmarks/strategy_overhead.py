@@ -137,20 +137,19 @@ class ByHand:
         else:
             for parameter in self.parameters:
                 parameter.grad = None
-        losses, shares = [], []
+        losses, total = [], 0.0
         for input, target in parts:
             with torch.autocast("cpu", torch.bfloat16):
                 loss = self.loss(self.network(input), target)
             share = target.shape[0] / samples
             if self.frugal:
-                begin = loss.new_full((), share)
-                loss.backward(begin)
-                shares.append(begin)
+                loss.backward(loss.new_full((), share))
+                total += loss.item() * share
             else:
                 loss = loss * share
                 loss.backward()
-            losses.append(loss.detach())
-        return torch.stack(losses).dot(torch.stack(shares)) if self.frugal else torch.stack(losses).sum()
+                losses.append(loss.detach())
+        return parts[0][0].new_full((), total) if self.frugal else torch.stack(losses).sum()
 
     def climb_and_return(self, parts: Batches, samples: int) -> None:
         kept = [parameter.detach().clone() for parameter in self.parameters]

@@ -245,6 +245,40 @@ def test_a_window_that_weighs_nothing_leaves_the_weights_alone(nothing: Any) -> 
     torch.testing.assert_close(model.nn_module.state_dict(), make_model().nn_module.state_dict())
 
 
+@pytest.mark.parametrize("weight", [float, torch.tensor])
+def test_a_parameter_of_which_the_loss_holds_a_view_changes_no_share(weight: Callable[[int], Any]) -> None:
+    """torch lets such a parameter's gradient share memory with what backward begins with."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = nn.Linear(4, 3)
+            self.spread = nn.Parameter(torch.full((1,), 0.5))
+
+        def forward(self, input: Tensor) -> Tensor:
+            logits: Tensor = self.hidden(input)
+            return logits
+
+    class Spread(argus_core.Model):
+        def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+            prediction, target, loss = super().forward_loss(batch)
+            return prediction, target, loss * 2 + self.nn_module.spread.squeeze()
+
+        def loss_weight(self, batch: Any) -> Any:
+            return weight(len(batch[0]))
+
+    argus_core.register("nn_module", "scaled", Scaled)
+
+    def stepped(*steps: Any) -> tuple[Any, float]:
+        torch.manual_seed(0)
+        model = Spread(make_model(nn_module="scaled", step=[("sam", {"rho": 0.5}), *steps]).params)
+        model.nn_module.double()
+        output = model.train_step((INPUT.double(), TARGET))
+        return model.nn_module.state_dict(), output["loss"]
+
+    torch.testing.assert_close(stepped(("microbatch", {"size": 2})), stepped(), rtol=1e-12, atol=1e-12)
+
+
 def test_a_complex_loss_of_a_window_is_refused() -> None:
     class Complex(nn.Module):
         def forward(self, prediction: Tensor, target: Tensor) -> Tensor:

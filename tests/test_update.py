@@ -270,12 +270,30 @@ def test_a_loss_of_each_sample_is_refused(steps: list[Any]) -> None:
             step(batches()[0])
 
 
+@pytest.mark.parametrize("is_composed", [False, True])
 @pytest.mark.parametrize("batch", [torch.ones(2, 4), {"x": 1, "y": 2}, "xy", (1, 2, 3)], ids=str)
-def test_what_merely_unpacks_into_two_is_no_pair(batch: Any) -> None:
+def test_what_merely_unpacks_into_two_is_no_pair(batch: Any, is_composed: bool) -> None:
+    model = build(given(Watcher())) if is_composed else build()
     with pytest.raises(
         BuildError, match=r"a batch is \w+, not a pair \(input, target\); override forward_loss"
     ):
-        build().train_step(batch)
+        model.train_step(batch)
+
+
+@pytest.mark.parametrize("is_composed", [False, True])
+def test_a_forward_loss_put_on_a_model_that_has_been_trained_counts(is_composed: bool) -> None:
+    model = build(given(Watcher())) if is_composed else build()
+    batch = batches()[0]
+    model.train_step(batch)
+    usual = model.forward_loss
+
+    def half(batch: Any) -> tuple[Any, Any, torch.Tensor]:
+        prediction, target, loss = usual(batch)
+        return prediction, target, loss / 2
+
+    whole = model.val_step(batch)["loss"]
+    model.forward_loss = half
+    assert model.train_step(batch)["loss"] == pytest.approx(whole / 2)
 
 
 def test_a_batch_that_cannot_be_cut_is_refused() -> None:

@@ -1,8 +1,9 @@
 """One optimizer update, compiled from a model's strategies to tuples of bound methods.
 
 The slots are `argus_core.hooks.StepHooks`. An empty slot costs an empty loop, never a pluggy call. What
-the default does in a slot that nobody owns is written out here rather than called: between two kernels
-of torch, each Python function that runs costs a microsecond of cold caches.
+the default does in a slot that nobody owns is written out here rather than called, and so is what
+`Model.forward_loss` does: between two kernels of torch, each Python function that runs costs a microsecond
+or more of cold caches.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from argus_core.batch import tensor_sizes
 from argus_core.errors import BuildError
 from argus_core.ranks import all_agree
-from argus_core.reduction import check_loss, exact, mean_divisors, shares, silence, weigh, weighted_sum
+from argus_core.reduction import check_loss, exact, joined, mean_divisors, shares, silence, weigh
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import Evaluation, nested
 from argus_core.steps.output import Part, StepOutput, count_samples
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Update"]
 
 
-# What came of a micro-batch, its loss, detached, and its share of the window: 0-d, or None in a sum.
-_Passed = tuple[Part, Tensor, Any]
+# What came of a micro-batch, and its loss, detached.
+_Passed = tuple[Part, Tensor]
+
+_PAIR = (tuple, list)
 
 # Slots that take no part in making an update, or that the default fills.
 _BESIDE_THE_UPDATE = frozenset(
@@ -45,6 +48,7 @@ class Update:
     Args:
         model: the model that is trained.
         composed: its strategies.
+        usual: the ``forward_loss`` of a model that does not override it.
         weight: what the model says that a micro-batch counts, if it is not what its loss divides by.
 
     Attributes:
@@ -55,9 +59,14 @@ class Update:
     """
 
     def __init__(
-        self, model: Model, composed: Composed, weight: Callable[[Any], float | Tensor] | None = None
+        self,
+        model: Model,
+        composed: Composed,
+        usual: Callable[[Model, Any], Any],
+        weight: Callable[[Any], float | Tensor] | None = None,
     ) -> None:
         self.model = model
+        self._usual = usual
         slots = {slot: composed.implementations(slot, model) for slot in SLOTS}
         for set_up in slots["set_up"]:
             set_up(model)
@@ -162,13 +171,8 @@ class Update:
                     self._accumulate((micro_batch,), (share,), passed)
         else:
             self._accumulate(micro_batches, self._shares, passed)
-        parts, losses, starts = zip(*passed, strict=True)
-        if len(losses) == 1:
-            loss: Tensor = losses[0]
-        elif starts[0] is None:
-            loss = torch.stack(losses).sum()
-        else:
-            loss = weighted_sum(losses, starts, type(self._shares[0]) is float and 0.0 not in self._shares)
+        parts, losses = zip(*passed, strict=True)
+        loss: Tensor = losses[0] if len(losses) == 1 else joined(losses, self._shares)
         if self._unscale is not None:
             self._unscale(optimizer)
         if self._loss is None:
@@ -254,13 +258,21 @@ class Update:
     def _accumulate(self, micro_batches: Sequence[Any], shares: Sequence[Any], passed: list[_Passed]) -> None:
         """Add the weighted gradients of micro-batches, and what came of each to ``passed``.
 
-        A share is what backward begins with, since the derivative of w L is w times that of L.
+        A share is what backward begins with, since the derivative of w L is w times that of L. Each time it
+        is a tensor of its own: a parameter of which the loss holds a view takes it for its gradient, and
+        adds to it in place.
         """
-        forward_context, forward_loss = self._forward_context, self.model.forward_loss
-        needs_weighed = self._needs_weighed_loss
+        forward_context, needs_weighed = self._forward_context, self._needs_weighed_loss
+        forward_loss, network, criterion = self.model.forward_loss, self.model.nn_module, self.model.loss
+        is_usual = criterion is not None and getattr(forward_loss, "__func__", None) is self._usual
         for micro_batch, share in zip(micro_batches, shares, strict=True):
             with forward_context():
-                prediction, target, loss = forward_loss(micro_batch)
+                if is_usual and isinstance(micro_batch, _PAIR) and len(micro_batch) == 2:
+                    input, target = micro_batch
+                    prediction = network(input)
+                    loss = criterion(prediction, target)
+                else:
+                    prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
             if type(share) is float:
@@ -268,13 +280,15 @@ class Update:
                     silence(prediction, share)
                 share = loss.new_full((), share)
             elif share is not None:
-                share = share.to(loss)  # somebody may weigh on a CPU what a GPU computes
+                share = share.to(loss, copy=True)  # somebody may weigh on a CPU what a GPU computes
                 silence(prediction, share)
             if needs_weighed:
                 self._pass_back(loss if share is None else weigh(loss, share))
             else:
-                loss.backward(share)  # type: ignore[no-untyped-call]
-            passed.append(((prediction, target), loss.detach(), share))
+                loss.backward(share)
+            if type(prediction) is Tensor:
+                prediction = prediction.detach()  # its graph goes, and the next one takes the memory
+            passed.append(((prediction, target), loss.detach()))
 
     def _pass_back(self, loss: Tensor) -> None:
         for scale in self._scale:

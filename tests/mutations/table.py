@@ -39,6 +39,13 @@ _SAME_PRECISION = "test_amp.py::test_training_validation_and_prediction_run_in_t
 MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
     "The whole window": (
         Mutation(
+            "The loss is the one that `forward_loss` returns, whenever it was overridden.",
+            "steps/update.py",
+            'getattr(forward_loss, "__func__", None) is self._usual',
+            "self._usual is not None",
+            "test_update.py::test_a_forward_loss_put_on_a_model_that_has_been_trained_counts",
+        ),
+        Mutation(
             "Each micro-batch counts by its samples, not as one of so many.",
             "reduction.py",
             "total = sum(weights)\n",
@@ -55,9 +62,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The loss of a window counts its micro-batches likewise.",
             "reduction.py",
-            "of_parts.dot(weights)",
-            "of_parts.mean()",
+            "sum(map(mul, map(Tensor.item, losses), shares))",
+            "sum(map(Tensor.item, losses)) / len(losses)",
             _BY_HAND,
+        ),
+        Mutation(
+            "A share stays what it is, also where a parameter takes backward's beginning for its gradient.",
+            "steps/update.py",
+            "share.to(loss, copy=True)",
+            "share.to(loss)",
+            "test_reduction.py::test_a_parameter_of_which_the_loss_holds_a_view_changes_no_share",
         ),
         Mutation(
             "A single batch left at the end of an epoch is not divided by the window's size.",
@@ -717,9 +731,9 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "The loss of a window is the mean over its samples, undivided.",
-            "steps/update.py",
-            "loss = torch.stack(losses).sum()",
-            "loss = torch.stack(losses).mean()",
+            "reduction.py",
+            "return torch.stack(losses).sum()",
+            "return torch.stack(losses).mean()",
             _BY_HAND,
         ),
         Mutation(
