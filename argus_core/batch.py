@@ -78,8 +78,11 @@ def deep_chunk(value: Any, chunks: int, dim: int = 0) -> list[Any]:
     """
     if chunks < 1:
         raise ArgusError(f"cannot cut a batch into {chunks} chunks; give at least 1")
+    parts = _cut_tensors(value, methodcaller("unsafe_chunk", chunks)) if dim == 0 else None
+    if parts is not None:
+        return parts
     samples = batch_size(value, dim)
-    return _split(value, -(-samples // chunks) or 1, samples, dim)
+    return _slices(value, -(-samples // chunks) or 1, samples, dim)
 
 
 def deep_split(value: Any, size: int, dim: int = 0) -> list[Any]:
@@ -91,7 +94,8 @@ def deep_split(value: Any, size: int, dim: int = 0) -> list[Any]:
     Raises:
         ArgusError: tensors in ``value`` differ in size along ``dim``.
     """
-    return _split(value, size, batch_size(value, dim), dim)
+    parts = _cut_tensors(value, methodcaller("unsafe_split", size)) if dim == 0 else None
+    return _slices(value, size, batch_size(value, dim), dim) if parts is None else parts
 
 
 def batch_size(value: Any, dim: int = 0) -> int:
@@ -179,11 +183,24 @@ def _cat_tensors(tensors: Sequence[Tensor]) -> Any:
     return torch.cat(tuple(tensors))
 
 
-def _split(value: Any, size: int, samples: int, dim: int) -> list[Any]:
-    if dim == 0 and type(value) in _PLAIN and {*(_lengths(value) or ())} == {samples}:
-        # What `split` returns may not be changed in place by what requires grad.
-        parts = zip(*map(methodcaller("unsafe_split", size), value), strict=True)
-        return [*parts] if type(value) is tuple else [*map(list, parts)]
+def _cut_tensors(value: Any, cut: Callable[[Tensor], Any]) -> list[Any] | None:
+    """Return the parts of the usual batch, or ``None`` if it is another or its sizes are none or several.
+
+    Args:
+        value: the batch.
+        cut: returns a tensor's parts. What `torch.split` returns may not be changed in place by what requires
+            grad, so it is to be ``unsafe_split`` or ``unsafe_chunk``.
+    """
+    if type(value) not in _PLAIN:
+        return None
+    sizes = {*(_lengths(value) or ())}
+    if len(sizes) != 1 or 0 in sizes:
+        return None
+    parts = zip(*map(cut, value), strict=True)
+    return [*parts] if type(value) is tuple else [*map(list, parts)]
+
+
+def _slices(value: Any, size: int, samples: int, dim: int) -> list[Any]:
     starts = range(0, max(samples, 1), size)
     return [_slice(value, start, min(start + size, samples), samples, dim) for start in starts]
 

@@ -14,6 +14,7 @@ from argus_core.encoding import decode, encode
 __all__ = ["all_agree", "gather", "is_first", "process_count"]
 
 _LENGTH = 8  # bytes, in front of the JSON
+_IS_AVAILABLE = distributed.is_available()  # in this build of torch
 
 
 def process_count() -> int:
@@ -79,4 +80,4 @@ def _unpack(packed: bytes, device: torch.device) -> Any:
 
 
 def _is_initialized() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    return _IS_AVAILABLE and distributed.is_initialized()

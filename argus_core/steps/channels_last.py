@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
 
-from argus_core.batch import deep_map
+from argus_core.batch import deep_map, is_flat
 from argus_core.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -37,16 +36,13 @@ class ChannelsLast:
 
     @hookimpl
     def prepare_batch(self, batch: Any, device: torch.device) -> Any:
-        if type(batch) is not tuple and type(batch) is not list:
+        if not is_flat(batch):
             return deep_map(batch, _channels_last)
-        changed = []  # the usual batch; this runs in every update
-        for item in batch:
-            if type(item) is not Tensor:
-                item = deep_map(item, _channels_last)
-            elif item.ndim in _FORMATS:
-                item = item.contiguous(memory_format=_FORMATS[item.ndim])
-            changed.append(item)
-        return changed if type(batch) is list else tuple(changed)
+        changed = [
+            tensor.contiguous(memory_format=_FORMATS[tensor.ndim]) if tensor.ndim in _FORMATS else tensor
+            for tensor in batch
+        ]
+        return type(batch)(changed)
 
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
