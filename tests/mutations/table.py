@@ -258,10 +258,10 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "Autocast covers the loss.",
-            "model.py",
-            "        return prediction, target, loss(prediction, target)",
-            "        with torch.autocast(self.device.type, enabled=False):\n"
-            "            return prediction, target, loss(prediction, target)",
+            "steps/update.py",
+            "                    loss = criterion(prediction, target)",
+            "                    with torch.autocast(self.model.device.type, enabled=False):\n"
+            "                        loss = criterion(prediction, target)",
             _AMP_BY_HAND,
         ),
         Mutation(
