@@ -11,6 +11,14 @@ from argus_core import Model
 
 Batch = tuple[Tensor, Tensor]
 
+# Of a plain model of `Net`; needs the fixture ``net_registry``.
+PARAMS: dict[str, Any] = {
+    "nn_module": ("net", {"classes": 3}),
+    "loss": "CrossEntropyLoss",
+    "optimizer": ("SGD", {"lr": 0.1}),
+    "device": "cpu",
+}
+
 
 class Net(nn.Module):
     """One hidden layer: (batch, features) float -> (batch, classes) logits."""
@@ -42,13 +50,7 @@ def batches(
 def make_model(**params: Any) -> Model:
     """Return a plain model of `Net`, the same for the same params; needs the fixture ``net_registry``."""
     torch.manual_seed(0)
-    defaults: dict[str, Any] = {
-        "nn_module": "net",
-        "loss": "CrossEntropyLoss",
-        "optimizer": ("SGD", {"lr": 0.1}),
-        "device": "cpu",
-    }
-    return Model(defaults | params)
+    return Model(PARAMS | params)
 
 
 def same_weights(one: Model, other: Model) -> bool:

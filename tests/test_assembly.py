@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import Net, batches
+from networks import PARAMS, Net, batches
 from torch import nn
 
 import argus_core
@@ -19,14 +19,6 @@ from argus_core import (
     UnknownNameError,
 )
 from argus_core.parts import Part
-
-PARAMS: dict[str, Any] = {
-    "nn_module": ("net", {"classes": 3}),
-    "loss": "CrossEntropyLoss",
-    "optimizer": ("SGD", {"lr": 0.1}),
-    "device": "cpu",
-}
-
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 
