@@ -12,7 +12,7 @@ microseconds rather than in percent. It is compared with three loops, which trai
   product. It calls the same functions of torch as the framework, of which no more is left than its Python.
 
 The loops take turns within one epoch, a block of updates each, so that what else runs on the machine slows
-all of them.
+all of them, and each block is compared with those of the others beside it.
 """
 
 from __future__ import annotations
@@ -173,12 +173,12 @@ class Turns:
         order: decides who comes first.
 
     Attributes:
-        seconds: the CPU time of each, the run's own included.
+        seconds: the CPU time of an update in each block of each loop, the run's own included.
     """
 
     def __init__(self, batches: Batches, others: Mapping[str, ByHand], order: random.Random) -> None:
         self.batches, self.others, self.order = batches, others, order
-        self.seconds = dict.fromkeys([*others, FRAMEWORK], 0.0)
+        self.seconds: Times = {name: [] for name in (*others, FRAMEWORK)}
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.batches), BLOCK * STEPS):
@@ -186,14 +186,17 @@ class Turns:
             for name in self.order.sample([*self.others], len(self.others)):
                 begun = time.process_time()
                 self.others[name].train(block)
-                self.seconds[name] += time.process_time() - begun
+                self._note(name, begun, block)
             begun = time.process_time()
             yield from block
-            self.seconds[FRAMEWORK] += time.process_time() - begun
+            self._note(FRAMEWORK, begun, block)
+
+    def _note(self, name: str, begun: float, block: Batches) -> None:
+        self.seconds[name].append((time.process_time() - begun) * STEPS / len(block))
 
 
 def compare(loss: str, outputs: int, batches: Batches, strategies: list[Any], rounds: int) -> Times:
-    """Return the CPU time of an epoch of each loop in each round; one more round before them warms up."""
+    """Return the CPU time of an update in each block of each loop; one round before the others warms up."""
     times: Times = {}
     for turn in range(rounds + 1):
         # New objects in every round give nobody a lucky place in memory for good.
@@ -221,7 +224,7 @@ def compare(loss: str, outputs: int, batches: Batches, strategies: list[Any], ro
         torch.testing.assert_close(losses, [result["train_loss"]] * len(losses), rtol=1e-5, atol=0)
         if turn:
             for name, seconds in turns.seconds.items():
-                times.setdefault(name, []).append(seconds)
+                times.setdefault(name, []).extend(seconds)
     return times
 
 
@@ -241,7 +244,7 @@ def main() -> None:
         for loss, outputs, batches in problems:
             print(f"eight strategies{more}, {loss}:\n")
             times = compare(loss, outputs, batches, strategies, arguments.rounds)
-            print_differences(times, FRAMEWORK, 1e6 / arguments.updates, "us an update")
+            print_differences(times, FRAMEWORK, 1e6, "us an update")
 
 
 def parse() -> argparse.Namespace:
