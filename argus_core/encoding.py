@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, ParamsError, UnsafeCheckpointError
 from argus_core.params import NUMBERS, check_plain, is_object, plain_type
+from argus_core.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +83,7 @@ def describe(encoded: Any) -> Any:
     if isinstance(encoded, list):
         return [describe(item) for item in encoded]
     if isinstance(encoded, str):
-        return _printable(encoded)
+        return one_line(encoded)
     if not isinstance(encoded, dict):
         return encoded
     tag, payload = next(iter(encoded.items()), ("", None))
@@ -90,7 +91,7 @@ def describe(encoded: Any) -> Any:
         with contextlib.suppress(ValueError, IndexError):
             return _describe_tag(tag, payload)
     # What decode() would refuse is shown as it is.
-    return {_printable(key): describe(item) for key, item in encoded.items()}
+    return {one_line(key): describe(item) for key, item in encoded.items()}
 
 
 def tensor_names(encoded: Any) -> list[str]:
@@ -296,13 +297,9 @@ def _describe_tag(tag: str, payload: Any) -> Any:
     if tag == "$bytes":
         return f"<{len(payload) * 3 // 4 - payload.count('=')} bytes>"
     if tag in ("$tensor", "$ndarray"):
-        return f"<{tag[1:]} {_printable(payload)}>"
-    return "torch." * (tag == "$dtype") + _printable(payload)
+        return f"<{tag[1:]} {one_line(payload)}>"
+    return "torch." * (tag == "$dtype") + one_line(payload)
 
 
 def _key_text(key: Any) -> str:
     return key if isinstance(key, str) and not key.startswith("$") else repr(key)
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.torchfree
 PACKAGE = Path(argus_core.__file__).parent
 
 READING_ORDER = (
+    "text",
     "errors",
     "mismatch",
     "torch_versions",
@@ -40,6 +41,7 @@ READING_ORDER = (
     "order",
     "interruption",
     "reduction",
+    "log",
     "hooks",
     "steps",
     "parts",

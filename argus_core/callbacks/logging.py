@@ -15,6 +15,8 @@ from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.log import LineFormatter
+from argus_core.text import escape_json, one_line
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -48,7 +50,7 @@ class LoggingToFile(EpochReport):
         with writing(self.name, self.file_path):
             mode = "a" if self.append or _is_resumed(state) else "w"
             self._handler = logging.FileHandler(self.file_path, mode, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter(_LINE))
+        self._handler.setFormatter(LineFormatter(_LINE))
         self._undo.callback(setattr, self, "_handler", logging.NullHandler())
         self._undo.callback(self._handler.close)
         _attach(self._handler, state.logger, self._undo)
@@ -139,7 +141,8 @@ class LoggingToCSV(EpochReport):
     def row(self, record: EpochRecord) -> dict[str, Any]:
         """Return what is told of an epoch, by column; override it to tell it otherwise."""
         lr = " ".join(map(str, rates(record.lr)))
-        return {"time": record.time, "epoch": record.epoch, "lr": lr, **record.metrics}
+        metrics = {one_line(name): value for name, value in record.metrics.items()}
+        return {"time": record.time, "epoch": record.epoch, "lr": lr, **metrics}
 
     def _read(self) -> list[list[str]]:
         try:
@@ -230,7 +233,7 @@ class MetricsJSONL(EpochReport):
         }
         line = json.dumps({name: _json_value(value) for name, value in values.items()}, allow_nan=False)
         with writing(self.name, self.file_path), self.file_path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(escape_json(line) + "\n")
         self._lines += 1
 
 

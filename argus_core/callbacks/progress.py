@@ -18,6 +18,7 @@ from argus_core.callbacks.record import (
 )
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.text import one_line
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -78,7 +79,7 @@ class Progress(EpochReport):
         """Print the epoch's line."""
         if self.table:
             self._records.append(record)
-        print(format_record(record), flush=True)  # with a bar, rich puts it above
+        print(one_line(format_record(record)), flush=True)  # with a bar, rich puts it above
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
@@ -166,6 +167,7 @@ class _Bar:
     def draw(self, title: str, done: int, total: int | None, status: str) -> None:
         # A line that is too wide would squeeze the title, which matters more.
         room = max(self._progress.console.width - len(title) - _BAR_WIDTH - 3, 1)
+        status = one_line(status)
         shown = status if len(status) <= room else status[: room - 1] + "…"
         self._progress.update(
             self._task, description=title, completed=done, total=total, status=shown, refresh=True
@@ -203,7 +205,7 @@ def _rows(records: Sequence[EpochRecord]) -> tuple[list[str], list[list[str]]]:
         values = ["" if value is None else format_number(value) for value in found]
         epoch = f"{record.epoch + 1}/{record.num_epochs}"
         rows.append([epoch, *values, format_lr(record.lr), f"{record.seconds:.1f}"])
-    return ["epoch", *metrics, "lr", "seconds"], rows
+    return ["epoch", *map(one_line, metrics), "lr", "seconds"], rows
 
 
 def _print_table(header: list[str], rows: list[list[str]]) -> None:
@@ -218,10 +220,11 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
 def _print_rich_table(header: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table: Any = Table()
     for name in header:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")  # as text: nothing in a name is markup
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -7,18 +7,15 @@ is not built in is a component of kind ``command``: metadata are read only when 
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from argus_core.cli.examples import examples
-from argus_core.errors import ArgusError, ArgusWarning, near
+from argus_core.cli.output import echo, plain_warnings, show_exception, usage_errors, write_any_text
+from argus_core.errors import ArgusError, near
 
 __all__ = ["Commands", "PluggableCommands", "main"]
 
@@ -42,6 +39,17 @@ class Commands(click.Group):
         super().__init__(*args, **options)
         self.package = package
         self.names = names
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        if sys.excepthook is sys.__excepthook__:
+            sys.excepthook = (
+                show_exception  # of errors that are not argus_core's, or asked for by --traceback
+            )
+        return super().main(*args, **options)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with usage_errors():
+            return super().make_context(*args, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.names]  # `list` is a module of this package
@@ -68,17 +76,18 @@ class Commands(click.Group):
         return f"no command {name!r}{hint}"
 
     def invoke(self, ctx: click.Context) -> Any:
-        _write_any_text()
-        with _plain_warnings():
+        write_any_text()
+        with plain_warnings():
             try:
-                return super().invoke(ctx)
+                with usage_errors():
+                    return super().invoke(ctx)
             except KeyboardInterrupt:
-                click.echo("interrupted", err=True)
+                echo("interrupted", err=True)
                 ctx.exit(_INTERRUPTED)
             except ArgusError as error:
                 if ctx.meta.get(_TRACEBACK) or os.environ.get("ARGUS_TRACEBACK", "") not in ("", "0"):
                     raise
-                click.echo(f"error: {error}", err=True)
+                echo(f"error: {error}", err=True)
                 ctx.exit(1)
 
 
@@ -99,7 +108,9 @@ class PluggableCommands(Commands):
         if cmd_name in self.names or cmd_name.startswith("-"):
             return super().get_command(ctx, cmd_name)
         from argus_core.cli.plugin_commands import load
+        from argus_core.cli.torch_command import check_entry_points
 
+        check_entry_points()  # a plugin may import torch as it is imported
         return _with_traceback(load(cmd_name))
 
     def unknown(self, name: str) -> str:
@@ -130,7 +141,7 @@ def _print_version(ctx: click.Context) -> None:
     from argus_core.components import BUILTIN  # what reads metadata takes a while to import
     from argus_core.distributions import version_of
 
-    click.echo(f"{BUILTIN} {version_of(BUILTIN)}")
+    echo(f"{BUILTIN} {version_of(BUILTIN)}")
     ctx.exit()
 
 
@@ -152,28 +163,3 @@ def _traceback_option() -> click.Option:
         callback=remember,
         help="Show where an error was raised (also: ARGUS_TRACEBACK=1).",
     )
-
-
-def _write_any_text() -> None:
-    """Let standard output write with backslashes what it cannot encode, as standard error does.
-
-    What plugins say and what files are called may have characters that the terminal has not.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Show argus_core's own warnings in one line, without the place in the code."""
-    with warnings.catch_warnings():
-        show = warnings.showwarning
-
-        def show_plainly(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
-            if issubclass(category, ArgusWarning):
-                click.echo(f"warning: {message}", err=True)
-            else:
-                show(message, category, *place, **options)
-
-        warnings.showwarning = show_plainly
-        yield

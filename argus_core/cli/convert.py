@@ -7,12 +7,15 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo
+from argus_core.cli.torch_command import TorchCommand
 
 __all__ = ["command"]
 
 
 @click.command(
     "convert",
+    cls=TorchCommand,
     epilog=examples(
         "argus convert old.pth model.safetensors",
         "argus convert old.pth plain.safetensors --model Model --nn-module cnn --loss none --optimizer AdamW",
@@ -42,6 +45,6 @@ def command(file: Path, out: Path, model_name: str | None, overwrite: bool, **pa
     names = {part: name for part, name in parts.items() if name is not None}
     model, left_out = convert(file, out, model_name, names)
     if left_out:
-        click.echo(f"left out of params, which the plain Model does not take: {', '.join(left_out)}")
+        echo(f"left out of params, which the plain Model does not take: {', '.join(left_out)}")
     made = [f"{slot} {part.name}" if part else f"no {slot}" for slot, part in model.parts.items()]
-    click.echo(f"checkpoint: {out} (model {type(model).__name__}: {', '.join(made)})")
+    echo(f"checkpoint: {out} (model {type(model).__name__}: {', '.join(made)})")

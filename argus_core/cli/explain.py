@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo_text
+from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import read_config
 
 __all__ = ["command"]
@@ -14,6 +16,7 @@ __all__ = ["command"]
 
 @click.command(
     "explain",
+    cls=TorchCommand,
     epilog=examples(
         "argus explain examples/digits.toml",
         'argus explain examples/digits.toml --set \'step=["amp", ["accumulate", {steps=4}]]\'',
@@ -31,4 +34,4 @@ def command(config: Path, changes: tuple[str, ...]) -> None:
     chosen = read_config(config, changes)
     from argus_core.run import build_model  # imports torch
 
-    click.echo(build_model(chosen, initial_values_wanted=False).explain())
+    echo_text(build_model(chosen, initial_values_wanted=False).explain())

@@ -7,12 +7,15 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo
+from argus_core.cli.torch_command import TorchCommand
 
 __all__ = ["command"]
 
 
 @click.command(
     "export",
+    cls=TorchCommand,
     epilog=examples(
         "argus export runs/digits/checkpoints/best.safetensors network.safetensors",
         "argus export runs/digits/checkpoints/best.safetensors network.pt --overwrite",
@@ -32,4 +35,4 @@ def command(file: Path, out: Path, overwrite: bool) -> None:
 
     check_target(out, file, overwrite)
     count = export(file, out)
-    click.echo(f"network: {out} ({count} tensors)")
+    echo(f"network: {out} ({count} tensors)")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json
 from argus_core.manifest import describe
 from argus_core.storage import Header, read_header
 
@@ -33,9 +34,9 @@ def command(file: Path, as_json: bool) -> None:
     """
     record = _record(file, read_header(file))
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        echo_json(record)
     else:
-        click.echo("\n".join(_lines(record)))
+        echo(*_lines(record))
 
 
 def _record(file: Path, header: Header) -> dict[str, Any]:

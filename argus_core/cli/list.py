@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json
 from argus_core.cli.table import print_table
 from argus_core.components import KINDS, Component
 from argus_core.registry import components
@@ -24,16 +23,14 @@ def command(kind: str | None, as_json: bool) -> None:
     """
     found = components(kind)
     if as_json:
-        click.echo(json.dumps([_record(component) for component in found], indent=2))
+        echo_json([_record(component) for component in found])
     elif found:
         header = ("kind", "name", "provider", "version", "state")
         print_table(header, [[cell or "" for cell in _record(component).values()] for component in found])
     else:
-        click.echo(f"no components of kind {kind}; install a package that has some")
+        echo(f"no components of kind {kind}; install a package that has some")
     if kind is None and not as_json:
-        click.echo(
-            f"\n{len(found)} components of {len(KINDS)} kinds; argus show KIND NAME tells more about one"
-        )
+        echo("", f"{len(found)} components of {len(KINDS)} kinds; argus show KIND NAME tells more about one")
 
 
 def _record(component: Component) -> dict[str, str | None]:

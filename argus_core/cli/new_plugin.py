@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json
 
 __all__ = ["command"]
 
@@ -45,19 +45,19 @@ def command(name: str, kinds: tuple[str, ...], directory: Path, license: str, as
             "parts": [{"kind": kind, "name": own} for kind, own in made.parts],
             "repository": None if made.repository is None else str(made.repository),
         }
-        click.echo(json.dumps(record, indent=2))
+        echo_json(record)
         return
-    click.echo(f"{made.folder}: {len(made.files)} files")
+    echo(f"{made.folder}: {len(made.files)} files")
     for kind, own in made.parts:
-        click.echo(f"  {kind} {own}")
+        echo(f"  {kind} {own}")
     if made.repository is not None:
-        click.echo(
+        echo(
             f"in the repository {made.repository}: its CI reads workflows from .github at its top alone, so "
             "move "
             "tests.yml there"
         )
-    click.echo("next:")
+    echo("next:")
     # The brackets need the quotes in some shells, whatever the folder is called.
     installed = shlex.quote(f"{made.folder}[test]")
-    click.echo(f"  python -m pip install -e {installed}")
-    click.echo(f"  python -m pytest {shlex.quote(str(made.folder))}")
+    echo(f"  python -m pip install -e {installed}")
+    echo(f"  python -m pytest {shlex.quote(str(made.folder))}")

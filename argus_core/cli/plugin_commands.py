@@ -9,6 +9,7 @@ import click
 from argus_core.diagnosis import PUBLISHED
 from argus_core.errors import ArgusError, BrokenPluginError, UnknownNameError, near
 from argus_core.registry import active, names, resolve
+from argus_core.text import one_line
 
 __all__ = ["described", "load", "unknown"]
 
@@ -21,9 +22,9 @@ def described(built_in: Sequence[str]) -> list[tuple[str, str]]:
     try:
         found = {name: resolve("command", name) for name in names("command")}
     except ArgusError as error:  # such as pins that cannot be read: help is printed all the same
-        return [("(unreadable)", str(error))]
+        return [("(unreadable)", one_line(str(error)))]
     return [
-        (each.qualified_name if name in built_in else name, f"from {each.origin}")
+        (one_line(each.qualified_name if name in built_in else name), f"from {each.origin}")
         for name, each in found.items()
     ]
 

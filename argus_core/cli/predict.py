@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo
+from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import BATCH_SIZE, parse_value
 from argus_core.errors import ArgusError
 
@@ -19,6 +21,7 @@ __all__ = ["command"]
 
 @click.command(
     "predict",
+    cls=TorchCommand,
     epilog=examples(
         "argus predict runs/digits/checkpoints/best.safetensors digits --param split=val --metric accuracy",
         "argus predict runs/digits/checkpoints/best.safetensors images.npy --output predictions.csv",
@@ -65,8 +68,8 @@ def command(
     tensors, measured = predict_all(model, make_loader(dataset, batch_size), list(metrics))
     data_files.write_tensors(output, tensors)
     for name, value in measured.items():
-        click.echo(f"{name}: {value!r}")
-    click.echo(f"predictions: {output} ({len(next(iter(tensors.values())))} samples)")
+        echo(f"{name}: {value!r}")
+    echo(f"predictions: {output} ({len(next(iter(tensors.values())))} samples)")
 
 
 def _parameters(params: tuple[str, ...]) -> dict[str, Any]:

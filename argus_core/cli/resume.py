@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.torch_command import TorchCommand
 from argus_core.cli.train import report, saying_how_to_go_on
 from argus_core.run_directory import RunDirectory
 
@@ -15,6 +16,7 @@ __all__ = ["command"]
 
 @click.command(
     "resume",
+    cls=TorchCommand,
     epilog=examples(
         "argus resume runs/digits",
         "argus resume runs/digits --set num_epochs=20",

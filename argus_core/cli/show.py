@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,8 @@ import click
 import tomli_w
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json, echo_text
+from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import build_template
 from argus_core.registry import resolve
 
@@ -20,7 +21,11 @@ __all__ = ["command"]
 _HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
 
 
-@click.command("show", epilog=examples("argus show optimizer AdamW", "argus show step accumulate --json"))
+@click.command(
+    "show",
+    cls=TorchCommand,
+    epilog=examples("argus show optimizer AdamW", "argus show step accumulate --json"),
+)
 @click.argument("kind")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -47,15 +52,15 @@ def command(kind: str, name: str, as_json: bool) -> None:
     if kind == "config" and not any(parameter["required"] for parameter in record["parameters"]):
         record["configuration"] = build_template(component, {})
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        echo_json(record)
         return
-    click.echo(f"{kind} {component.name}  ({component.origin})")
-    click.echo(f"defined in {record['defined'] or 'compiled code'} as {component.target}")
-    click.echo(f"\n{component.name}{_signature(parameters)}")
+    echo(f"{kind} {component.name}  ({component.origin})")
+    echo(f"defined in {record['defined'] or 'compiled code'} as {component.target}", "")
+    echo_text(f"{component.name}{_signature(parameters)}")
     if record["documentation"]:
-        click.echo(f"\n{record['documentation']}")
+        echo_text(f"\n{record['documentation']}")
     if "configuration" in record:
-        click.echo(f"\n{tomli_w.dumps(record['configuration'])}", nl=False)
+        echo_text(f"\n{tomli_w.dumps(record['configuration'])}")
 
 
 def _parameters(factory: Callable[..., Any], handed_over: int) -> list[inspect.Parameter]:

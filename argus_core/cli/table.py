@@ -5,26 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
+from argus_core.cli.output import echo
+from argus_core.text import one_line
 
 __all__ = ["print_table"]
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of cells below a header."""
-    rows = [tuple(map(_printable, row)) for row in rows]
+    header, *rows = [tuple(map(one_line, row)) for row in (header, *rows)]
     if _is_terminal():
         _print_on_terminal(header, rows)
         return
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     layout = "  ".join(f"{{:<{width}}}" for width in widths)
-    # Written at once: each call of echo flushes, and there may be thousands of rows.
-    click.echo("\n".join(layout.format(*row).rstrip() for row in (header, *rows)))
-
-
-def _printable(cell: str) -> str:
-    """Return a cell without what would move a terminal's cursor: it may come from a file of a stranger's."""
-    return cell if cell.isprintable() else repr(cell)
+    echo(*(layout.format(*row).rstrip() for row in (header, *rows)))
 
 
 def _is_terminal() -> bool:
@@ -36,7 +31,9 @@ def _print_on_terminal(header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*header)
+    table = Table()
+    for name in header:
+        table.add_column(Text(name))  # as text: nothing in a name is markup
     for row in rows:
-        table.add_row(*map(Text, row))  # as text: nothing in a name is markup
+        table.add_row(*map(Text, row))
     Console().print(table)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo
+from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import read_config
 from argus_core.run_directory import RunDirectory
 
@@ -24,6 +26,7 @@ __all__ = ["command", "report", "saying_how_to_go_on"]
 
 @click.command(
     "train",
+    cls=TorchCommand,
     epilog=examples(
         "argus train examples/digits.toml",
         "argus train examples/digits.toml --set optimizer.lr=0.01 --set num_epochs=3 --run-dir runs/short",
@@ -52,7 +55,7 @@ def command(
     chosen = read_config(config, [*changes, *given])
     directory = RunDirectory(Path(chosen.fit["run_dir"]))
     directory.check(overwrite)  # before the seconds that torch takes
-    click.echo(f"run directory: {directory.path}")
+    echo(f"run directory: {directory.path}")
     from argus_core.run import train  # imports torch
 
     with saying_how_to_go_on(directory) as witness:
@@ -82,19 +85,19 @@ def saying_how_to_go_on(directory: RunDirectory) -> Iterator[_Witness]:
     except (KeyboardInterrupt, SystemExit):  # SystemExit: of SIGTERM
         if witness.can_go_on:
             again = shlex.join(["argus", "resume", str(directory.path)])
-            click.echo(f"the run is kept; go on with it: {again}", err=True)
+            echo(f"the run is kept; go on with it: {again}", err=True)
         raise
 
 
 def report(result: Result) -> None:
     """Print what came of a run, and where it is."""
     directory = result.directory
-    click.echo(f"metrics: {directory.metrics}")
-    click.echo(f"last checkpoint: {directory.last}")
+    echo(f"metrics: {directory.metrics}")
+    echo(f"last checkpoint: {directory.last}")
     if result.best_epoch is None:
-        click.echo(f"no best checkpoint: {result.monitor} was never finite")
+        echo(f"no best checkpoint: {result.monitor} was never finite")
         return
-    click.echo(f"best checkpoint: {directory.best}")
-    click.echo(f"best {result.monitor}: {result.best_value!r} (epoch {result.best_epoch + 1})")
+    echo(f"best checkpoint: {directory.best}")
+    echo(f"best {result.monitor}: {result.best_value!r} (epoch {result.best_epoch + 1})")
     for name, value in result.test_metrics.items():
-        click.echo(f"{name}: {value!r}")
+        echo(f"{name}: {value!r}")

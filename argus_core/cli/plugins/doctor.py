@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json, echo_status
 from argus_core.cli.table import print_table
 from argus_core.discovery import read_index
 from argus_core.distributions import normalised, version_of
@@ -83,20 +82,19 @@ def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
     from argus_core.examination.installation import Report, examine
 
     report: Report = examine(providers, timeout, on_outcome=_show_progress)
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[K", nl=False, err=True)
+    echo_status()
     if as_json:
         record = {**report._asdict(), "faults": [fault._asdict() for fault in report.faults]}
-        click.echo(json.dumps(record, indent=2))
+        echo_json(record)
         return not report.faults
     for origins, faults in groupby(report.faults, key=lambda fault: fault.providers):
-        click.echo(" and ".join(origins) or "this project")
+        echo(" and ".join(origins) or "this project")
         for (problem, fix), alike in _alike(faults).items():
-            click.echo(f"  {_listed(alike)}: {problem}\n    fix: {fix}")
+            echo(f"  {_listed(alike)}: {problem}", f"    fix: {fix}")
     for note in report.notes:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
     loaded = f"{report.components} components of {report.providers} providers loaded"
-    click.echo(f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}; {loaded}")
+    echo(f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}; {loaded}")
     return not report.faults
 
 
@@ -114,8 +112,8 @@ def _listed(subjects: list[str]) -> str:
 
 
 def _show_progress(outcome: Outcome) -> None:
-    if sys.stderr.isatty():  # on one line: importing what plugins are built on can take a while
-        click.echo(f"\r\x1b[K{outcome.component.qualified_name!r} was loaded"[:79], nl=False, err=True)
+    # Importing what plugins are built on can take a while.
+    echo_status(f"{outcome.component.qualified_name!r} was loaded")
 
 
 def _examine_checkpoint(path: Path, as_json: bool) -> bool:
@@ -126,17 +124,13 @@ def _examine_checkpoint(path: Path, as_json: bool) -> bool:
     if as_json:
         needs = [need._asdict() for need in report.needs]
         versions = {name: {"saved": saved, "here": here} for name, (saved, here) in report.versions.items()}
-        click.echo(
-            json.dumps(
-                {"file": str(path), "versions": versions, "needs": needs, "advice": report.advice}, indent=2
-            )
-        )
+        echo_json({"file": str(path), "versions": versions, "needs": needs, "advice": report.advice})
         return not faults
     rows = [(need.kind, need.name, need.saved, need.here, need.state) for need in report.needs]
     rows += [("version", name, *both, "") for name, both in report.versions.items()]
     print_table(("kind", "name", "saved with", "here", "state"), rows)
     for need in faults:
-        click.echo(f"\n{need.kind} {need.name!r} {need.problem}\n  fix: {need.fix}")
+        echo("", f"{need.kind} {need.name!r} {need.problem}", f"  fix: {need.fix}")
     if report.advice:
-        click.echo(f"\n{report.advice}")
+        echo("", report.advice)
     return not faults

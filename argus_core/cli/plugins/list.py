@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from itertools import groupby
 from typing import Any
 
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json
 from argus_core.cli.table import print_table
 from argus_core.components import BUILTIN
 from argus_core.discovery import switches_without_effect
@@ -27,25 +27,27 @@ def command(as_json: bool) -> None:
     read; nothing of them is imported.
     """
     found = candidates()
-    notes = [*switches_without_effect(active().index)]
+    index = active().index
+    notes = [*switches_without_effect(index)]
     if as_json:
-        problems = [problem._asdict() for problem in active().index.problems]
+        problems = [problem._asdict() for problem in index.problems]
         record = {"providers": _providers(found), "problems": problems, "notes": notes}
-        click.echo(json.dumps(record, indent=2))
+        echo_json(record)
         return
     builtins = [each for each in found if each.component.provider == BUILTIN]
     shown = [each for each in found if each.component.provider != BUILTIN or each.note]
     if shown:
         print_table(("provider", "version", "kind", "name", "state", "note"), list(map(_row, shown)))
     plugins = {each.component.provider for each in found} - {None, BUILTIN}
-    click.echo(
-        f"{chr(10) if shown else ''}{len(plugins)} plugins, {len(found) - len(builtins)} components beside "
-        f"{len(builtins)} built-in ones"
+    echo(
+        *([""] if shown else []),
+        f"{len(plugins)} plugins, {len(found) - len(builtins)} components beside "
+        f"{len(builtins)} built-in ones",
     )
-    if active().index.problems:
-        click.echo(f"{len(active().index.problems)} declarations left out: argus plugins doctor tells why")
+    if index.problems:
+        echo(f"{len(index.problems)} declarations left out: argus plugins doctor tells why")
     for note in notes:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
 
 
 def _row(candidate: Candidate) -> tuple[str, ...]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json
+from argus_core.cli.torch_command import TorchCommand
 
 __all__ = ["command"]
 
 
 @click.command(
     "validate",
+    cls=TorchCommand,
     epilog=examples(
         "argus plugins validate argus-example",
         "argus plugins validate argus-example --kind loss --json",
@@ -42,11 +44,11 @@ def command(
     if as_json:
         parts: list[dict[str, Any]] = [report.record() for report in reports]
         record = {"provider": provider, "version": version, "problems": problems, "parts": parts}
-        click.echo(json.dumps(record, indent=2))
+        echo_json(record)
         ctx.exit(int(bool(problems) or not all(part["holds"] for part in parts)))
     failed = bool(problems)
     for problem in problems:
-        click.echo(f"declaration: {problem}")
+        echo(f"declaration: {problem}")
     done: list[PartReport] = []
     for report in reports:  # each is printed as soon as it is there
         _print(report)
@@ -54,7 +56,7 @@ def command(
         failed = failed or not report.holds
     checked = [report for report in done if report.is_checked]
     holding = sum(report.holds for report in checked)
-    click.echo(f"\n{provider} {version}: {holding} of {len(checked)} parts keep the contract of their kind")
+    echo("", f"{provider} {version}: {holding} of {len(checked)} parts keep the contract of their kind")
     ctx.exit(int(failed))
 
 
@@ -63,10 +65,10 @@ def _print(report: Any) -> None:
     made = [result for result in report.results if result.state != "not run"]
     if not failures:
         told = f"{len(made)} checks hold" if made else report.results[0].why
-        click.echo(f"{report.kind} {report.name}: {told}")
+        echo(f"{report.kind} {report.name}: {told}")
         return
     left_out = len(report.results) - len(made)
     rest = f", {left_out} not run" if left_out else ""
-    click.echo(f"{report.kind} {report.name}: {len(failures)} of {len(made)} checks fail{rest}")
+    echo(f"{report.kind} {report.name}: {len(failures)} of {len(made)} checks fail{rest}")
     for failure in failures:
-        click.echo(f"  it must {failure.check}: {failure.why}")
+        echo(f"  it must {failure.check}: {failure.why}")

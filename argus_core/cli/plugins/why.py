@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json
 from argus_core.components import Component
 from argus_core.definition import find_definition
 from argus_core.precedence import Verdict, kinds_of, verdict
@@ -36,14 +36,15 @@ def command(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     *kind, name = names
     verdicts = [verdict(each, name) for each in (kind or kinds_of(name))]
     if as_json:
-        click.echo(json.dumps(list(map(_record, verdicts)), indent=2))
+        echo_json(list(map(_record, verdicts)))
     else:
-        click.echo("\n\n".join(map(_text, verdicts)))
+        for index, each in enumerate(verdicts):
+            echo(*([""] if index else []), *_lines(each))
     if not all(each.winner for each in verdicts):
         ctx.exit(1)
 
 
-def _text(found: Verdict) -> str:
+def _lines(found: Verdict) -> list[str]:
     lines = [f"{found.kind} {found.name}"]
     if found.winner:
         lines += [f"  winner: {_line(found.winner)}", f"  reason: {found.reason}"]
@@ -51,7 +52,7 @@ def _text(found: Verdict) -> str:
         lines.append(f"  nobody has this name: {found.reason}")
     for loser in found.losers:
         lines += [f"  loser: {_line(loser.component)}", f"    reason: {loser.note}"]
-    return "\n".join(lines)
+    return lines
 
 
 def _line(component: Component) -> str:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.output import echo, echo_json
 from argus_core.cli.table import print_table
+from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import read_config
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _ROWS = 10
 
 @click.command(
     "sweep",
+    cls=TorchCommand,
     epilog=examples(
         "argus sweep digits.toml",
         "argus sweep digits.toml --trials 50 --timeout 3600",
@@ -77,10 +80,10 @@ def command(
                 config, changes, trials=trials, timeout=timeout, study_dir=study_dir, on_trial=_print_trial
             )
         except (KeyboardInterrupt, SystemExit):  # SystemExit: of SIGTERM
-            click.echo(f"the study is kept; go on with it: {again}", err=True)
+            echo(f"the study is kept; go on with it: {again}", err=True)
             raise
     if as_json:
-        click.echo(json.dumps(result.as_dict(), indent=2))
+        echo_json(result.as_dict())
     else:
         _report(result)
 
@@ -103,16 +106,16 @@ def _as_given(ctx: click.Context) -> Iterator[str]:
 
 def _print_trial(trial: TrialRecord) -> None:
     outcome = {"complete": f"{trial.value}", "failed": f"failed: {trial.error}"}.get(trial.state, trial.state)
-    click.echo(f"trial {trial.number}: {outcome}  ({_shown(trial)})")
+    echo(f"trial {trial.number}: {outcome}  ({_shown(trial)})")
 
 
 def _report(result: SweepResult) -> None:
     counts = Counter(trial.state for trial in result.trials)
     shown = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no trials"
-    click.echo(f"\nstudy: {result.study_dir} ({shown})")
+    echo("", f"study: {result.study_dir} ({shown})")
     best = result.best
     if best is None:
-        click.echo("no trial is complete")
+        echo("no trial is complete")
         return
     keys = list(dict.fromkeys(key for trial in result.ranked[:_ROWS] for key in trial.params))
     rows = [
@@ -120,9 +123,9 @@ def _report(result: SweepResult) -> None:
         for trial in result.ranked[:_ROWS]
     ]
     print_table(["trial", result.monitor, *keys], rows)
-    click.echo(f"best {result.monitor}: {best.value!r} (trial {best.number}: {_shown(best)})")
-    click.echo(f"best run: {best.directory}")
-    click.echo(f"best checkpoint: {result.best_checkpoint}")
+    echo(f"best {result.monitor}: {best.value!r} (trial {best.number}: {_shown(best)})")
+    echo(f"best run: {best.directory}")
+    echo(f"best checkpoint: {result.best_checkpoint}")
 
 
 def _shown(trial: TrialRecord) -> str:

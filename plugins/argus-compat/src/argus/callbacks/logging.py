@@ -12,6 +12,7 @@ from argus_core import callbacks
 from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import EpochRecord
 from argus_core.errors import ArgusError
+from argus_core.log import LineFormatter
 
 if TYPE_CHECKING:
     import argus_core
@@ -51,7 +52,7 @@ class LoggingToFile(Callback):
     ) -> None:
         self.file_path = file_path
         self.create_dir = create_dir
-        self.formatter = logging.Formatter(formatter)
+        self.formatter = LineFormatter(formatter)
         self.append = append
         self.file_handler: logging.Handler | None = None
 

@@ -30,6 +30,7 @@ from argus.types import AttrMeta, Devices, InputDevices
 from argus.utils import Identity, check_pickleble, device_to_str
 from argus_core.components import BUILTIN
 from argus_core.errors import ArgusError, BuildError, ParamsError, SpecError
+from argus_core.log import LineFormatter
 from argus_core.parts import KIND_OF_PART, Part
 from argus_core.registry import resolve
 
@@ -95,7 +96,7 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
             logger.removeHandler(handler)
         handler = logging.StreamHandler(sys.stdout)
         handler.setLevel(logging.INFO)
-        handler.setFormatter(logging.Formatter(LINE_FORMAT))
+        handler.setFormatter(LineFormatter(LINE_FORMAT))
         logger.addHandler(handler)
         logger.disabled = False
         return logger

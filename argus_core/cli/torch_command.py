@@ -1,0 +1,53 @@
+"""Commands that import torch: they say first what is in its way, and what they log is printable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+__all__ = ["TorchCommand", "check_entry_points"]
+
+
+class TorchCommand(click.Command):
+    """A command that imports torch when it runs."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        check_entry_points()
+        with _printable_log():
+            return super().invoke(ctx)
+
+
+def check_entry_points() -> None:
+    """Check that Python can read the entry points of all packages, for which torch asks when it is imported.
+
+    Raises:
+        BrokenPluginError: at one file it would fail, in its own words, or wait for ever.
+    """
+    from argus_core.errors import BrokenPluginError  # asking for help needs none of these
+    from argus_core.examination.unreadable import unreadable
+
+    for fault in unreadable():
+        fix = fault.fix.removesuffix(", and run the doctor again")
+        raise BrokenPluginError(f"{fault.subject} of {fault.providers[0]}: {fault.problem}; {fix}")
+
+
+@contextmanager
+def _printable_log() -> Iterator[None]:
+    """Make printable what loggers without a handler write to standard error."""
+    import logging
+
+    from argus_core.log import LineFormatter
+
+    last = logging.lastResort
+    if last is None:
+        yield
+        return
+    before = last.formatter
+    last.setFormatter(LineFormatter())
+    try:
+        yield
+    finally:
+        last.setFormatter(before)
