@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from argus_core.distributions import version_of
+from argus_core.distributions import BUILTIN, version_of
 from argus_core.errors import BlockedPluginError, BrokenPluginError, SpecError, UnknownNameError, near
 from argus_core.torch_versions import ADDED_IN
 
@@ -42,9 +42,6 @@ KINDS: tuple[str, ...] = (
     "command",
     "config",
 )
-
-BUILTIN = "argus-torch"
-"""The distribution that declares the built-in components: this one."""
 
 
 @dataclass

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from argus_core.components import BUILTIN, KINDS, Component, check_name, is_strict
-from argus_core.distributions import Entry, Installed, Problem, installed, normalised, version_of
-from argus_core.errors import BrokenPluginError, SpecError, near
+from argus_core.distributions import Installed, Problem, installed, version_of
+from argus_core.errors import BrokenPluginError, ConfigError, SpecError, near
+from argus_core.metadata import Entry, normalised
 from argus_core.pins import NO_PINS, Pins, read_pins
 
 __all__ = [
@@ -57,10 +58,13 @@ def scan(path: Sequence[str] | None = None) -> Index:
     Reads the environment and the nearest ``pyproject.toml`` too, and imports nothing.
 
     Raises:
-        ConfigError: the project's pins cannot be read.
         BrokenPluginError: a declaration is wrong, and ``ARGUS_STRICT_PLUGINS`` is set.
     """
-    index = read_index(read_pins(), path)
+    try:
+        pins = read_pins()
+    except ConfigError as error:  # raised by the registry when a name is looked up
+        pins = Pins(fault=str(error))
+    index = read_index(pins, path)
     if index.problems and is_strict():
         raise BrokenPluginError(
             f"{index.problems[0]}; upgrade or uninstall it, or unset ARGUS_STRICT_PLUGINS"

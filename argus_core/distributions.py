@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import site
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-__all__ = [
-    "Entry",
-    "Installed",
-    "Metadata",
-    "Problem",
-    "all_metadata",
-    "installed",
-    "normalised",
-    "notice_new",
-    "version_of",
-]
+from argus_core.metadata import Entry, Metadata, MetadataError, all_metadata, normalised
+from argus_core.ordinary_files import read_ordinary
 
-_HEADER = {field: re.compile(rf"^{field}:[ \t]*(\S+)", re.MULTILINE) for field in ("Name", "Version")}
-_ENOUGH = 2048  # bytes of METADATA: name and version are among its first lines
+__all__ = ["BUILTIN", "Installed", "Problem", "built_in", "installed", "notice_new", "version_of"]
 
+BUILTIN = "argus-torch"
+"""The distribution that declares the built-in components: the one that this package is from."""
 
-class Entry(NamedTuple):
-    """One line of an ``entry_points.txt``: ``name = value`` under ``[group]``."""
-
-    group: str
-    name: str
-    value: str
+_PACKAGE = os.path.dirname(os.path.realpath(__file__))
+_LARGEST_PTH = 2**16
 
 
 class Installed(NamedTuple):
@@ -60,85 +47,52 @@ class Problem(NamedTuple):
         return f"{self.origin}: {self.reason}"
 
 
-class _Source(Protocol):
-    # What is used of importlib.metadata's Distribution, whose name for it depends on the version.
-    def read_text(self, filename: str, /) -> str | None: ...
-
-
-class _Folder:
-    """A folder of metadata, read as importlib.metadata does and without importing that."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def read_text(self, filename: str) -> str | None:
-        data = self._read(filename)
-        return None if data is None else data.decode()
-
-    def read_lines(self, filename: str) -> str:
-        """Return the whole lines at the beginning of a file, where what is looked for stands as a rule."""
-        data = self._read(filename, _ENOUGH) or b""
-        return data[: data.rfind(b"\n") + 1].decode(errors="replace")
-
-    def _read(self, filename: str, most: int = -1) -> bytes | None:
-        try:
-            with open(f"{self.path}/{filename}", "rb", buffering=0) as file:
-                return file.read(most)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError):
-            return None
-
-
-class Metadata:
-    """The metadata of one installed distribution; read when it is asked for.
-
-    Attributes:
-        origin: the folder or archive that it is in.
-    """
-
-    def __init__(self, origin: str, source: _Source, key: str | None) -> None:
-        self.origin = origin
-        self._source = source
-        self._key = key
-
-    @property
-    def key(self) -> str:
-        """The name that tells copies apart, read off the folder's name where it can be."""
-        return self._key or self.header[0]
-
-    @property
-    def header(self) -> tuple[str, str]:
-        """The normalised name, and the version."""
-        beginning = self._source.read_lines("METADATA") if isinstance(self._source, _Folder) else ""
-        found = _name_and_version(beginning) or _name_and_version(self.core)
-        if found is None:
-            raise ValueError("METADATA lacks its Name or Version")
-        return found
-
-    @property
-    def core(self) -> str:
-        """The text of the core metadata."""
-        return self._source.read_text("METADATA") or self._source.read_text("PKG-INFO") or ""
-
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        """Yield the entry points of the groups that start with ``prefix``."""
-        text = self._source.read_text("entry_points.txt") or ""
-        if prefix in text:
-            yield from (entry for entry in _entries(text) if entry.group.startswith(prefix))
-
-
-def normalised(name: str) -> str:
-    """Return a distribution's name in the one spelling of PEP 503: ``Med_Seg`` is ``med-seg``."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def version_of(name: str) -> str | None:
-    """Return the installed version of a distribution, or None when it is not installed."""
-    metadata = _metadata()
+    """Return the installed version of a distribution, or None when it is not installed or cannot be read."""
+    wanted = normalised(name)
+    found = [each for each in all_metadata() if each.key == wanted]
+    chosen = built_in(found) if wanted == BUILTIN else next(iter(found), None)
     try:
-        version: str = metadata.version(name)
-    except (metadata.PackageNotFoundError, ValueError):  # ValueError: no name at all
+        return None if chosen is None else chosen.header[1]
+    except MetadataError:
         return None
-    return version
+
+
+def built_in(found: Sequence[Metadata]) -> Metadata | None:
+    """Return which of several distributions this package is from: another may call itself `BUILTIN` too.
+
+    The first of that name where their files do not tell.
+    """
+    named = [each for each in found if each.key == BUILTIN]
+    if len({os.path.realpath(each.origin) for each in named}) > 1:
+        named.sort(key=lambda each: not _brings_this_package(each))
+    return named[0] if named else None
+
+
+def _brings_this_package(metadata: Metadata) -> bool:
+    from urllib.parse import urlsplit  # there is hardly ever more than one
+    from urllib.request import url2pathname
+
+    try:
+        if os.path.realpath(os.path.dirname(metadata.origin)) == os.path.dirname(_PACKAGE):
+            record = metadata.text("RECORD")
+            return not record or f"{os.path.basename(_PACKAGE)}/__init__.py," in record
+        source = _editable_source(metadata.text("direct_url.json"))
+    except MetadataError:
+        return False
+    folder = os.path.realpath(url2pathname(urlsplit(source).path)) if source.startswith("file://") else ""
+    return _PACKAGE in (os.path.join(folder, "argus_core"), os.path.join(folder, "src", "argus_core"))
+
+
+def _editable_source(direct_url: str) -> str:
+    import json
+
+    try:
+        document = json.loads(direct_url or "{}")
+    except (ValueError, RecursionError) as error:
+        raise MetadataError("direct_url.json is not JSON") from error
+    url = document.get("url") if isinstance(document, dict) else None
+    return url if isinstance(url, str) else ""
 
 
 def notice_new() -> None:
@@ -156,9 +110,13 @@ def notice_new() -> None:
 def _add_folders(site_packages: Path) -> None:
     # Not site.addsitedir: that runs the code in .pth files once more, so a coverage tool starts twice.
     for file in sorted(site_packages.glob("*.pth")):
-        for line in file.read_text("utf-8", errors="replace").splitlines():
+        try:
+            text = read_ordinary(file, _LARGEST_PTH).decode(errors="replace")
+        except (OSError, ValueError):  # Python itself passes over what it cannot read there
+            continue
+        for line in text.splitlines():
             added = site_packages / line.strip()
-            if line.strip() and str(added) not in sys.path and added.is_dir():
+            if line.strip() and str(added) not in sys.path and os.path.isdir(added):
                 sys.path.append(str(added))
 
 
@@ -166,86 +124,29 @@ def installed(prefix: str, path: Sequence[str] | None = None) -> Iterator[Instal
     """Yield each distribution with an entry point group that starts with ``prefix``, once.
 
     The first copy on ``path`` (``sys.path`` by default) hides later ones of the same name, as it does for
-    imports. A distribution that cannot be read is yielded as a `Problem`, in its place.
+    imports; of `BUILTIN` the one counts that this package is from. A distribution that cannot be read is
+    yielded as a `Problem`, in its place.
     """
+    found = [*all_metadata(path)]
     seen: set[str] = set()
-    for found in all_metadata(path):
-        origin = os.path.dirname(found.origin)
-        try:
-            origin = key = found.key
-            if key not in seen:
-                seen.add(key)
-                entries = tuple(found.entries(prefix))
-                if entries:
-                    yield Installed(*found.header, entries)
-        except Exception as error:
-            yield Problem(origin, f"its metadata cannot be read, {error!r}", found.origin)
-
-
-def all_metadata(path: Sequence[str] | None = None) -> Iterator[Metadata]:
-    """Yield the metadata of every distribution on ``path`` (``sys.path`` by default), copies too.
-
-    In the order of importlib.metadata, which is not asked where folders can be listed: it takes several
-    times as long.
-    """
-    for folder in map(os.fsdecode, sys.path if path is None else path):  # people put Paths there
-        names = None if folder.endswith(".egg") else _listed(folder or os.curdir)
-        if names is None:
-            yield from _foreign(_metadata().distributions(path=[folder]))
+    own = built_in(found)
+    for each in found:
+        if each.key in seen or (each.key == BUILTIN and each is not own):
             continue
-        for name in names:
-            stem, dot, suffix = name.rpartition(".")
-            if dot and suffix.lower() in ("dist-info", "egg-info") and not stem.startswith("~"):
-                key = normalised(stem.partition("-")[0])  # such as medseg of medseg-2.1.dist-info
-                origin = os.path.join(folder, name)
-                yield Metadata(origin, _Folder(origin), key)
-    if path is None:
-        for finder in sys.meta_path:  # a packager's own
-            if hasattr(finder, "find_distributions") and not _is_of_importlib(finder):
-                yield from _foreign(finder.find_distributions())
+        seen.add(each.key)
+        try:
+            yield from _installed(each, prefix)
+        except MetadataError as error:
+            yield Problem(each.key, f"its metadata cannot be read, {error}", each.origin)
+        except Exception as error:  # of a packager's own finder
+            reason = f"its metadata cannot be read, {type(error).__name__}: {error}"
+            yield Problem(each.key, reason, each.origin)
 
 
-def _listed(folder: str) -> list[str] | None:
-    """Return the names in a folder, none where there is no such thing; None for what is no folder."""
-    try:
-        return os.listdir(folder)
-    except (FileNotFoundError, PermissionError, ValueError):  # ValueError: no path at all
-        return []
-    except OSError:  # an archive
-        return None
-
-
-def _is_of_importlib(finder: object) -> bool:
-    module = (finder if isinstance(finder, type) else type(finder)).__module__
-    return module.partition(".")[0] in ("_frozen_importlib_external", "importlib", "importlib_metadata")
-
-
-def _foreign(distributions: Iterable[Any]) -> Iterator[Metadata]:
-    for distribution in distributions:
-        # importlib.metadata tells copies apart by this attribute itself.
-        key = getattr(distribution, "_normalized_name", None)
-        origin = str(getattr(distribution, "_path", None) or distribution.locate_file(""))
-        yield Metadata(origin, distribution, key and normalised(key))
-
-
-def _metadata() -> Any:
-    # Only when needed: it takes a third of the time in which the command lists all components.
-    return importlib.import_module(
-        "importlib.metadata" if sys.version_info >= (3, 12) else "importlib_metadata"
-    )
-
-
-def _name_and_version(text: str) -> tuple[str, str] | None:
-    name, version = (pattern.search(text) for pattern in _HEADER.values())
-    return None if name is None or version is None else (normalised(name[1]), version[1])
-
-
-def _entries(text: str) -> Iterator[Entry]:
-    group = ""
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line[:1] == "[" and line[-1] == "]":
-            group = line[1:-1].strip()
-        elif line and line[0] not in "#;":
-            name, _, value = line.partition("=")
-            yield Entry(group, name.strip(), value.strip())
+def _installed(metadata: Metadata, prefix: str) -> Iterator[Installed]:
+    entries = tuple(metadata.entries(prefix))
+    if entries:
+        name, version = metadata.header
+        if name != metadata.key:  # or it could declare components in the name of another
+            raise MetadataError(f"METADATA has the name {name!r}, and the folder {metadata.key!r}")
+        yield Installed(name, version, entries)

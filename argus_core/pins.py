@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,19 +11,34 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from argus_core.components import KINDS
-from argus_core.distributions import normalised
 from argus_core.errors import ConfigError, near
+from argus_core.metadata import normalised
+from argus_core.ordinary_files import read_ordinary
+from argus_core.text import shown
 
 __all__ = ["NO_PINS", "TABLE", "Pins", "line_of", "read_pins"]
 
 TABLE = "[tool.argus.prefer]"
 
+_LARGEST = 2**20  # bytes of a pyproject.toml
+_STRING = re.compile(r""""(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?""")
+# tomllib takes memory that grows with the square of the parts of a key.
+_LONG_KEY = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){32}")
+_MOST_TRIES = 50
+
 
 class Pins(NamedTuple):
-    """The preferred providers by ``(kind, name)``, and the file that says so."""
+    """The preferred providers by ``(kind, name)``, and the file that says so.
+
+    Attributes:
+        path: the file.
+        providers: what it says.
+        fault: why it cannot be read; no short name is looked up then.
+    """
 
     path: Path | None = None
     providers: Mapping[tuple[str, str], str] = MappingProxyType({})
+    fault: str = ""
 
 
 NO_PINS = Pins()
@@ -31,12 +48,16 @@ def read_pins(folder: Path | None = None) -> Pins:
     """Return the pins of the nearest ``pyproject.toml``, in ``folder`` (the current one) or above it.
 
     Raises:
-        ConfigError: that file is not TOML, or its table of pins is not one of ``"kind.name" = "provider"``.
+        ConfigError: that file cannot be read, or its table of pins is not of ``"kind.name" = "provider"``.
     """
-    start = Path.cwd() if folder is None else folder.absolute()
+    try:
+        start = Path.cwd() if folder is None else folder.absolute()
+    except FileNotFoundError:  # the current folder was deleted
+        return NO_PINS
     for path in (parent / "pyproject.toml" for parent in (start, *start.parents)):
-        if path.is_file():
-            return Pins(path, dict(_pins(path)))
+        content = _read(path)
+        if content is not None:
+            return Pins(path, dict(_pins(path, content)))
     return NO_PINS
 
 
@@ -44,38 +65,55 @@ def line_of(pins: Pins, kind: str, name: str) -> int | None:
     """Return the line of the file that holds a pin, counted from 1; None where that cannot be told."""
     if pins.path is None:
         return None
-    lines = pins.path.read_text("utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        if name in line:  # TOML that ends here has the pin, and one that ends before has not
-            try:
-                table = _table(_loads("\n".join(lines[:number])))
-            except ValueError:
-                continue
-            if any(key == f"{kind}.{name}" for key, _ in _flat(table)):
-                return number
+    lines = read_ordinary(pins.path, _LARGEST).decode().splitlines()
+    having = [number for number, line in enumerate(lines, 1) if name in line]
+    for number in having[:_MOST_TRIES]:  # TOML that ends here has the pin, and one that ends before has not
+        try:
+            table = _table(_loads("\n".join(lines[:number])))
+        except ValueError:
+            continue
+        if any(key == f"{kind}.{name}" for key, _ in _flat(table)):
+            return number
     return None
 
 
-def _pins(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    content = path.read_bytes()
+def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
     if b"argus" not in content or b"prefer" not in content:
         return  # most projects have no pins: they need not even be parsed
     try:
-        table = _table(_loads(content.decode()))
+        pinned = [*_flat(_table(_loads(content.decode())))]
     except ValueError as error:  # of the TOML, and of its UTF-8
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
-    for key, provider in _flat(table):
+    for key, provider in pinned:
         kind, _, name = key.partition(".")
         if not name or not isinstance(provider, str):
             raise ConfigError(
-                f"{TABLE} in {path} holds {key!r} = {provider!r}; "
+                f"{TABLE} in {path} holds {shown(key)} = {shown(provider)}; "
                 'write "<kind>.<name>" = "<distribution>", such as "nn_module.unet" = "medseg"'
             )
         if kind not in KINDS:
             raise ConfigError(
-                f"{TABLE} in {path} pins {key!r}, but there is no kind {kind!r}{near(kind, KINDS)}"
+                f"{TABLE} in {path} pins {shown(key)}, but there is no kind {shown(kind)}{near(kind, KINDS)}"
             )
         yield (kind, name), normalised(provider)
+
+
+def _read(path: Path) -> bytes | None:
+    """Return the content of a file; None where there is none, or a folder."""
+    try:
+        return read_ordinary(path, _LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if not os.path.lexists(path):  # in a folder that this user may not look into
+            return None
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror or error}; correct or remove it"
+        ) from error
+    except ValueError as error:
+        if path.is_dir():
+            return None
+        raise ConfigError(f"{path} {error}; correct or remove it") from error
 
 
 def _table(document: object) -> object:
@@ -90,7 +128,12 @@ def _loads(text: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    document: dict[str, Any] = tomllib.loads(text)
+    if _LONG_KEY.search(_STRING.sub("_", text)):
+        raise ValueError("a key has too many parts")
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return document
 
 

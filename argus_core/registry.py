@@ -16,8 +16,9 @@ from typing import Any, TypeVar, overload
 from argus_core import diagnosis
 from argus_core.components import KINDS, Component, Factory, check_kind, check_name
 from argus_core.discovery import Index, scan, scan_builtins
-from argus_core.distributions import normalised, notice_new
-from argus_core.errors import ArgusError, SpecError, UnknownNameError
+from argus_core.distributions import notice_new
+from argus_core.errors import ArgusError, ConfigError, SpecError, UnknownNameError
+from argus_core.metadata import normalised
 
 __all__ = [
     "KINDS",
@@ -137,6 +138,8 @@ class Registry:
 
     def _choose(self, kind: str, name: str) -> Component:
         """Return the declared component that a short name means, or raise what is in the way."""
+        if self.index.pins.fault:
+            raise ConfigError(self.index.pins.fault)
         declared, allowed = self._declared.get((kind, name), []), self._allowed(kind, name)
         pinned_to = self.index.pins.providers.get((kind, name))
         if pinned_to is not None:
@@ -185,11 +188,7 @@ _isolated: list[Registry] = []
 
 
 def active() -> Registry:
-    """Return the registry in force, after the one scan of the installed packages if it is due.
-
-    Raises:
-        ConfigError: the nearest ``pyproject.toml`` has pins that cannot be read.
-    """
+    """Return the registry in force, after the one scan of the installed packages if it is due."""
     global _process
     if _isolated:
         return _isolated[-1]
@@ -269,7 +268,7 @@ def resolve(kind: str, name: str) -> Component:
         UnknownNameError: nobody has the name; the message says what is near.
         AmbiguousNameError: several providers have it.
         BlockedPluginError: its provider is switched off by the environment.
-        ConfigError: the project pins the name to a provider that does not have it.
+        ConfigError: the project's pins cannot be read, or name a provider that does not have it.
         SpecError: ``name`` is not a string.
     """
     return active().resolve(kind, name)

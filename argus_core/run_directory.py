@@ -21,10 +21,13 @@ from typing import Any
 
 from argus_core.callbacks.files import writing
 from argus_core.diagnosis import requirement
-from argus_core.distributions import version_of
+from argus_core.distributions import BUILTIN, version_of
 from argus_core.errors import ConfigError, UnknownNameError
+from argus_core.ordinary_files import read_ordinary
 
 __all__ = ["RunDirectory"]
+
+_LARGEST_VERSIONS = 2**20  # bytes
 
 
 class RunDirectory:
@@ -117,11 +120,12 @@ class RunDirectory:
 
     def _missing(self) -> list[str]:
         """Return what took part in the run and is not installed, as ``pip install`` takes it."""
-        try:
-            providers = json.loads(self.versions.read_text("utf-8"))["providers"].items()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return []
-        return [requirement(name, version) for name, version in providers if version_of(name) is None]
+        providers = (self._read_versions() or {}).get("providers")
+        return [
+            requirement(name, version)
+            for name, version in (providers.items() if isinstance(providers, dict) else ())
+            if isinstance(version, str | None) and version_of(name) is None
+        ]
 
     def change_config(self, config: str) -> None:
         """Put another configuration in the place of the run's, in one step.
@@ -156,8 +160,12 @@ class RunDirectory:
             self.checkpoints.rmdir()
 
     def _holds_run(self) -> bool:
+        return BUILTIN in (self._read_versions() or {})
+
+    def _read_versions(self) -> dict[str, Any] | None:
+        """Return what versions.json holds, None where that is not what a run writes."""
         try:
-            versions = json.loads(self.versions.read_text("utf-8"))
-        except (OSError, ValueError):
-            return False
-        return isinstance(versions, dict) and "argus-torch" in versions
+            versions = json.loads(read_ordinary(self.versions, _LARGEST_VERSIONS))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return versions if isinstance(versions, dict) else None

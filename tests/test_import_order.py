@@ -19,6 +19,8 @@ READING_ORDER = (
     "errors",
     "mismatch",
     "torch_versions",
+    "ordinary_files",
+    "metadata",
     "distributions",
     "components",
     "pins",

@@ -423,10 +423,10 @@ def test_isolated_registries_nest_and_end_with_an_exception() -> None:
 
 
 def test_an_isolated_registry_may_have_the_built_ins_without_pins(shared: Registry) -> None:
-    Path("pyproject.toml").write_text('[tool.argus.prefer]\n"loss.focal" = "other"\n')
+    Path("pyproject.toml").write_text('[tool.argus.prefer]\n"loss.MSELoss" = "other"\n')
     with isolated_registry(builtins=True):
         assert {component.provider for component in components("loss")} == {"argus-torch"}
-        assert resolve("loss", "focal").provider == "argus-torch"
+        assert resolve("loss", "MSELoss").provider == "argus-torch"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json
 from argus_core.cli.table import print_table
 from argus_core.components import KINDS, Component
-from argus_core.registry import components
+from argus_core.registry import active, components
 
 __all__ = ["command"]
 
@@ -31,6 +31,8 @@ def command(kind: str | None, as_json: bool) -> None:
         echo(f"no components of kind {kind}; install a package that has some")
     if kind is None and not as_json:
         echo("", f"{len(found)} components of {len(KINDS)} kinds; argus show KIND NAME tells more about one")
+    if active().index.pins.fault and not as_json:
+        echo(f"note: {active().index.pins.fault}")
 
 
 def _record(component: Component) -> dict[str, str | None]:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from argus_core import diagnosis
 from argus_core.components import KINDS, Component
 from argus_core.discovery import GROUP, REMOVED, Index, left_out
-from argus_core.distributions import Entry, Installed, Metadata, Problem, all_metadata, installed
+from argus_core.distributions import BUILTIN, Installed, Problem, built_in, installed, version_of
 from argus_core.errors import near
 from argus_core.examination.fault import Fault, split_message
+from argus_core.metadata import Entry, Metadata, MetadataError, all_metadata
 
 __all__ = ["ambiguous_names", "copies", "correct_entry_point", "declarations", "misspelled_groups", "pins"]
 
@@ -105,9 +106,25 @@ def copies(path: Sequence[str] | None = None) -> Iterator[Fault]:
     found: dict[str, dict[str, Metadata]] = {}
     for metadata in all_metadata(path):
         found.setdefault(metadata.key, {}).setdefault(os.path.realpath(metadata.origin), metadata)
-    for of_one in found.values():
+    for name, of_one in found.items():
         if len(of_one) > 1:
-            yield from _copies(tuple(of_one.values()))
+            yield from (_impostors if name == BUILTIN else _copies)(tuple(of_one.values()))
+
+
+def _impostors(of_one: Sequence[Metadata]) -> Iterator[Fault]:
+    """Yield the distributions that call themselves as this package's does and are another."""
+    own = built_in(of_one)
+    assert own is not None
+    for other in of_one:
+        try:
+            if other is own or (other.header, {*other.entries("")}) == (own.header, {*own.entries("")}):
+                continue
+            version = other.header[1]
+        except MetadataError:
+            version = "(its metadata cannot be read)"
+        problem = f"{other.origin} calls itself so too, and is not the one that argus_core is from: {version}"
+        fix = f"delete {other.origin}, or install the package that it is of under another name"
+        yield Fault("copies", (f"{BUILTIN} {version_of(BUILTIN)}",), BUILTIN, problem, fix)
 
 
 def _copies(of_one: Sequence[Metadata]) -> Iterator[Fault]:
@@ -115,7 +132,7 @@ def _copies(of_one: Sequence[Metadata]) -> Iterator[Fault]:
         if not any(entry for metadata in of_one for entry in metadata.entries(GROUP)):
             return
         headers = [metadata.header for metadata in of_one]
-    except ValueError:
+    except MetadataError:
         return  # unreadable, which is told elsewhere
     (name, version), *_ = headers
     if len({version for _, version in headers}) > 1:

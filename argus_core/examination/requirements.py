@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import email
 import platform
 from collections.abc import Iterable, Iterator, Sequence
+from email.parser import HeaderParser
 
-from argus_core.distributions import Metadata, all_metadata, normalised
 from argus_core.examination.fault import Fault
+from argus_core.metadata import Metadata, MetadataError, all_metadata, normalised
+from argus_core.text import shown
 
 __all__ = ["requirements"]
 
 # On the public index, and nothing to do with this project.
 _STRANGER = "argus-core"
+_LONGEST = 1000  # characters
 
 
 def requirements(providers: Iterable[str], path: Sequence[str] | None = None) -> Iterator[Fault]:
@@ -28,11 +30,11 @@ def requirements(providers: Iterable[str], path: Sequence[str] | None = None) ->
 def _of(metadata: Metadata, found: dict[str, Metadata]) -> Iterator[Fault]:
     try:
         name, version = metadata.header
-    except ValueError:
+        headers = HeaderParser().parsestr(metadata.core)
+    except MetadataError:
         return  # unreadable, which is told elsewhere
-    headers = email.message_from_string(metadata.core)
     origin = (f"{name} {version}",)
-    for line in headers.get_all("Requires-Python") or []:
+    for line in [each for each in headers.get_all("Requires-Python") or [] if len(each) <= _LONGEST]:
         yield from _check_python(origin, name, line)
     for line in headers.get_all("Requires-Dist") or []:
         yield from _check(origin, line, found)
@@ -43,7 +45,7 @@ def _check_python(origin: tuple[str, ...], name: str, line: str) -> Iterator[Fau
 
     try:
         fits = SpecifierSet(line).contains(platform.python_version(), prereleases=True)
-    except InvalidSpecifier:
+    except (InvalidSpecifier, ValueError):  # ValueError: of a number with thousands of digits
         return
     if not fits:
         problem = f"is not met: this is Python {platform.python_version()}"
@@ -54,11 +56,15 @@ def _check_python(origin: tuple[str, ...], name: str, line: str) -> Iterator[Fau
 def _check(origin: tuple[str, ...], line: str, found: dict[str, Metadata]) -> Iterator[Fault]:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    subject = f"requirement {line!r}"
+    subject = f"requirement {shown(line)}"
+    if len(line) > _LONGEST:
+        problem = f"is written wrongly: it has {len(line):,} characters"
+        yield Fault("requirement", origin, subject, problem, f"upgrade {origin[0].split()[0]}, or correct it")
+        return
     try:
         requirement = Requirement(line)
         needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    except (InvalidRequirement, ValueError) as error:  # ValueError: a marker that cannot be evaluated
+    except (InvalidRequirement, ValueError, RecursionError) as error:  # the last two: of a marker
         problem = f"is written wrongly: {str(error).partition(chr(10))[0]}"
         yield Fault("requirement", origin, subject, problem, f"upgrade {origin[0].split()[0]}, or mend it")
         return
@@ -81,7 +87,7 @@ def _check(origin: tuple[str, ...], line: str, found: dict[str, Metadata]) -> It
 def _version(metadata: Metadata | None) -> str | None:
     try:
         return None if metadata is None else metadata.header[1]
-    except ValueError:
+    except MetadataError:
         return None
 
 
@@ -92,5 +98,5 @@ def _fits(specifier: object, version: str) -> bool:
     assert isinstance(specifier, SpecifierSet)
     try:
         return specifier.contains(version, prereleases=True)
-    except InvalidVersion:  # not one that can be compared: nothing can be said
+    except (InvalidVersion, ValueError):  # not one that can be compared: nothing can be said
         return True

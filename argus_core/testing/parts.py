@@ -9,9 +9,10 @@ from typing import Any
 
 from argus_core.build import call_factory
 from argus_core.components import Component, Factory
-from argus_core.distributions import normalised, version_of
+from argus_core.distributions import version_of
 from argus_core.errors import ConfigError, UnknownNameError
 from argus_core.examination.declarations import misspelled_groups
+from argus_core.metadata import normalised
 from argus_core.registry import active
 
 if sys.version_info >= (3, 11):

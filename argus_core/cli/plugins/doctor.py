@@ -12,8 +12,8 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json, echo_status
 from argus_core.cli.table import print_table
 from argus_core.discovery import read_index
-from argus_core.distributions import normalised, version_of
 from argus_core.errors import near
+from argus_core.metadata import all_metadata, normalised
 from argus_core.pins import NO_PINS
 
 if TYPE_CHECKING:
@@ -69,8 +69,9 @@ def command(
 
 def _known(ctx: click.Context, providers: tuple[str, ...]) -> set[str]:
     chosen = set(map(normalised, providers))
+    installed = {metadata.key for metadata in all_metadata()} if chosen else set()
     for provider in chosen:
-        if version_of(provider) is None:
+        if provider not in installed:
             plugins = {component.provider for component in read_index(NO_PINS).components}
             hint = near(provider, filter(None, plugins))
             ctx.fail(f"the package {provider!r} is not installed{hint or ' (see: argus plugins list)'}")

@@ -28,7 +28,7 @@ def command(as_json: bool) -> None:
     """
     found = candidates()
     index = active().index
-    notes = [*switches_without_effect(index)]
+    notes = [*switches_without_effect(index), *filter(None, [index.pins.fault])]
     if as_json:
         problems = [problem._asdict() for problem in index.problems]
         record = {"providers": _providers(found), "problems": problems, "notes": notes}

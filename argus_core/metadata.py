@@ -1,0 +1,247 @@
+"""The metadata of installed packages: read without importing them, and never waited for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from argus_core.ordinary_files import read_beginning, read_ordinary
+from argus_core.text import shown
+
+__all__ = [
+    "LARGEST",
+    "Entry",
+    "Metadata",
+    "MetadataError",
+    "all_metadata",
+    "normalised",
+    "read_metadata_file",
+]
+
+_HEADER = {field: re.compile(rf"^{field}:(.*)$", re.MULTILINE) for field in ("Name", "Version")}
+_FORM = {  # PEP 508 has the first; the second is looser than PEP 440, as some versions are
+    "Name": re.compile(r"(?i)[A-Z0-9]([A-Z0-9._-]{0,200}[A-Z0-9])?"),
+    "Version": re.compile(r"(?i)[A-Z0-9][A-Z0-9.!+*_~-]{0,200}"),
+}
+_ENOUGH = 2048  # bytes of METADATA: name and version are among its first lines
+LARGEST = 2**20
+"""Bytes of a file of metadata that are still read: a thousand entry points take 60,000."""
+_LONGEST = 2000  # characters of a line of entry_points.txt
+
+
+class MetadataError(ValueError):
+    """The metadata of a package cannot be used; the message says why."""
+
+
+class Entry(NamedTuple):
+    """One line of an ``entry_points.txt``: ``name = value`` under ``[group]``."""
+
+    group: str
+    name: str
+    value: str
+
+
+class _Source(Protocol):
+    def read(self, filename: str) -> bytes | None: ...
+
+
+class _Folder:
+    """A folder of metadata, read as importlib.metadata does and without importing that."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def read(self, filename: str) -> bytes | None:
+        return read_metadata_file(f"{self.path}/{filename}")
+
+    def read_lines(self, filename: str) -> str:
+        """Return the whole lines at the beginning of a file, where what is looked for stands as a rule."""
+        data = read_metadata_file(f"{self.path}/{filename}", _ENOUGH) or b""
+        return data[: data.rfind(b"\n") + 1].decode(errors="replace")
+
+
+class _Foreign:
+    """What a finder of importlib.metadata's, or of a packager's, has found."""
+
+    def __init__(self, distribution: Any) -> None:
+        self._distribution = distribution
+
+    def read(self, filename: str) -> bytes | None:
+        path: Any = getattr(self._distribution, "_path", None)
+        if isinstance(path, os.PathLike):
+            return read_metadata_file(os.path.join(path, filename))
+        if hasattr(path, "joinpath"):  # into an archive, where little may become much
+            member = path.joinpath(filename)
+            if not member.is_file():
+                return None
+            with member.open("rb") as file:
+                data: bytes = file.read(LARGEST + 1)
+        else:
+            data = (self._distribution.read_text(filename) or "").encode()
+        if len(data) > LARGEST:
+            raise MetadataError(f"{filename} is larger than {LARGEST // 2**10:,} KiB")
+        return data
+
+
+class Metadata:
+    """The metadata of one installed distribution; read when it is asked for.
+
+    Attributes:
+        origin: the folder or archive that it is in.
+        key: the name that tells copies apart, read off the folder's name.
+    """
+
+    def __init__(self, origin: str, source: _Source, key: str) -> None:
+        self.origin = origin
+        self.key = key
+        self._source = source
+
+    @property
+    def header(self) -> tuple[str, str]:
+        """The normalised name, and the version.
+
+        Raises:
+            MetadataError: they cannot be read, or are none.
+        """
+        beginning = self._source.read_lines("METADATA") if isinstance(self._source, _Folder) else ""
+        found = _name_and_version(beginning) or _name_and_version(self.core)
+        if found is None:
+            raise MetadataError("METADATA lacks its Name or Version")
+        return found
+
+    @property
+    def core(self) -> str:
+        """The text of the core metadata."""
+        return self.text("METADATA") or self.text("PKG-INFO")
+
+    def text(self, filename: str) -> str:
+        """Return the text of one of its files, ``""`` where there is none.
+
+        Raises:
+            MetadataError: it is not an ordinary file, too large, or not UTF-8.
+        """
+        try:
+            return (self._source.read(filename) or b"").decode()
+        except UnicodeDecodeError as error:
+            raise MetadataError(f"{filename} is not UTF-8 at byte {error.start}") from error
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Yield the entry points of the groups that start with ``prefix``."""
+        text = self.text("entry_points.txt")
+        if prefix in text:
+            yield from (entry for entry in _entries(text) if entry.group.startswith(prefix))
+
+
+def normalised(name: str) -> str:
+    """Return a distribution's name in the one spelling of PEP 503: ``Med_Seg`` is ``med-seg``."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_metadata_file(path: str, count: int | None = None) -> bytes | None:
+    """Return the content of a file or its first ``count`` bytes; None where there is none for this user.
+
+    Raises:
+        MetadataError: it is not an ordinary file, or too large.
+    """
+    try:
+        return read_ordinary(path, LARGEST) if count is None else read_beginning(path, count)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise MetadataError(f"{os.path.basename(path)} {reason}") from error
+
+
+def all_metadata(path: Sequence[str] | None = None) -> Iterator[Metadata]:
+    """Yield the metadata of every distribution on ``path`` (``sys.path`` by default), copies too.
+
+    In the order of importlib.metadata, which is not asked where folders can be listed: it takes several
+    times as long.
+    """
+    for folder in map(os.fsdecode, sys.path if path is None else path):  # people put Paths there
+        names = None if folder.endswith(".egg") else _listed(folder or os.curdir)
+        if names is None:
+            if _is_readable(folder):
+                yield from _foreign(_importlib_metadata().distributions(path=[folder]))
+            continue
+        for name in names:
+            stem, dot, suffix = name.rpartition(".")
+            if dot and suffix.lower() in ("dist-info", "egg-info") and not stem.startswith("~"):
+                key = normalised(stem.partition("-")[0])  # such as medseg of medseg-2.1.dist-info
+                origin = os.path.join(folder, name)
+                yield Metadata(origin, _Folder(origin), key)
+    if path is None:
+        for finder in sys.meta_path:  # a packager's own
+            if hasattr(finder, "find_distributions") and not _is_of_importlib(finder):
+                yield from _foreign(finder.find_distributions())
+
+
+def _listed(folder: str) -> list[str] | None:
+    """Return the names in a folder, none where it cannot be read; None for another kind of file."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, PermissionError, ValueError):  # ValueError: no path at all
+        return []
+    except OSError:  # an archive
+        return None
+
+
+def _is_readable(path: str) -> bool:
+    """Return whether a path is a folder or an ordinary file: opening a FIFO would wait."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+
+
+def _is_of_importlib(finder: object) -> bool:
+    module = (finder if isinstance(finder, type) else type(finder)).__module__
+    return module.partition(".")[0] in ("_frozen_importlib_external", "importlib", "importlib_metadata")
+
+
+def _foreign(distributions: Iterable[Any]) -> Iterator[Metadata]:
+    for distribution in distributions:
+        origin = str(getattr(distribution, "_path", None) or distribution.locate_file(""))
+        try:
+            # importlib.metadata tells copies apart by this attribute itself.
+            key = normalised(distribution._normalized_name)
+        except (AttributeError, TypeError):  # it has no name
+            key = os.path.basename(origin)
+        yield Metadata(origin, _Foreign(distribution), key)
+
+
+def _importlib_metadata() -> Any:
+    # Only when needed: it takes a third of the time in which the command lists all components.
+    return importlib.import_module(
+        "importlib.metadata" if sys.version_info >= (3, 12) else "importlib_metadata"
+    )
+
+
+def _name_and_version(text: str) -> tuple[str, str] | None:
+    found = {field: pattern.search(text) for field, pattern in _HEADER.items()}
+    values = {field: match[1].strip() for field, match in found.items() if match and match[1].strip()}
+    if len(values) < len(found):
+        return None
+    for field, value in values.items():
+        if not _FORM[field].fullmatch(value):
+            raise MetadataError(f"METADATA has {field}: {shown(value)}, which cannot be one")
+    return normalised(values["Name"]), values["Version"]
+
+
+def _entries(text: str) -> Iterator[Entry]:
+    group = ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if len(line) > _LONGEST:
+            raise MetadataError(f"line {number} of entry_points.txt has {len(line):,} characters")
+        if line[:1] == "[" and line[-1] == "]":
+            group = line[1:-1].strip()
+        elif line and line[0] not in "#;":
+            name, _, value = line.partition("=")
+            yield Entry(group, name.strip(), value.strip())
