@@ -7,14 +7,16 @@ import json
 import logging
 import math
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.stored import COUNT, Rule
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -89,6 +91,7 @@ class LoggingToCSV(EpochReport):
     """
 
     name = "logging_to_csv"
+    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -189,6 +192,7 @@ class MetricsJSONL(EpochReport):
     """
 
     name = "metrics_jsonl"
+    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)
