@@ -19,7 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
-from small_runs import points, small_config, small_registry
+from small_runs import broken_points, points, small_config, small_registry
 
 import argus_core
 from argus_core import cli
@@ -114,8 +114,16 @@ def test_train_tells_the_metrics_on_the_test_data(folder: Path) -> None:
 
 
 def test_train_tells_that_there_is_no_best_checkpoint(folder: Path) -> None:
-    result = argus("train", "small.toml", "--set", "optimizer.lr=1e38", "--set", "monitor=val_loss")
+    argus_core.register("dataset", "broken", broken_points)
+    result = argus("train", "small.toml", "--set", "val=broken", "--set", "monitor=val_loss")
     assert result.output.splitlines()[-1] == "no best checkpoint: val_loss was never finite"
+
+
+def test_train_that_keeps_no_checkpoint_ends_with_an_error(folder: Path) -> None:
+    result = argus("train", "small.toml", "--set", "optimizer.lr=1e38", "--set", "monitor=val_loss")
+    assert result.exit_code == 1
+    assert "error: the run is over and has kept no checkpoint: monitor_checkpoint kept no" in result.stderr
+    assert (folder / "run" / "metrics.jsonl").exists()
 
 
 # explain.
