@@ -12,7 +12,7 @@ from networks import batches, make_model
 from rewritten import changed_callback, changed_progress
 
 import argus_core
-from argus_core import ConflictError, Model, UnsafeCheckpointError
+from argus_core import ArgusError, ConflictError, Model, UnsafeCheckpointError
 from argus_core.callbacks.written import WrittenFiles, run_of
 from argus_core.errors import ArgusWarning
 from argus_core.resume import find_checkpoint
@@ -85,6 +85,32 @@ def test_files_that_are_no_checkpoints_of_the_run_stay(tmp_path: Path) -> None:
     before = set(os.listdir(run))
     fit(3, keep(run, max_saves=1), resume=path)
     assert set(os.listdir(run)) == before | {"model-002.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["model-001.safetensors", "model-001-not-finite.safetensors"])
+def test_nothing_is_written_through_a_link(name: str, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "thesis.tex")
+
+    @argus_core.on_epoch_complete
+    def spoil(state: Any) -> None:
+        if state.epoch == 1:
+            state.model.nn_module.out.bias.data.fill_(float("nan"))
+
+    with pytest.raises(
+        ArgusError, match=f"checkpoint cannot write .*{name}: it is a link; remove it, or link"
+    ):
+        fit(2, keep(tmp_path / "run"), spoil)
+    assert (tmp_path / "thesis.tex").read_text() == "years"
+
+
+def test_a_folder_that_is_a_link_to_a_larger_disk_works(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    fit(2, keep(tmp_path / "run", max_saves=1))
+    fit(4, keep(tmp_path / "run", max_saves=1), resume=tmp_path / "run")
+    assert names(tmp_path / "disk") == ["model-003.safetensors"]
 
 
 def test_a_folder_that_is_a_link_leads_to_nothing_that_is_deleted(tmp_path: Path) -> None:

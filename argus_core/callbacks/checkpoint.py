@@ -14,7 +14,7 @@ from argus_core.callbacks.files import checked_path, make_folder
 from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
 from argus_core.callbacks.record import plain_metrics
 from argus_core.callbacks.written import WrittenFiles, run_of
-from argus_core.errors import ParamsError
+from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.layout import Layout
 from argus_core.stored import COUNT, Rule, check_callback_state
@@ -96,7 +96,7 @@ class Checkpoint(Callback):
         self._due, self._saved_step = 0, -1
         self._layout = Layout(state.model)
         state.model.is_finite(optimizer_state=False)  # notes which buffers are not
-        self._tell_of_others(state)
+        self._look_for_others(state)
         self._last_time = time.monotonic()
 
     @hookimpl(trylast=True)
@@ -135,6 +135,7 @@ class Checkpoint(Callback):
             return
         path = self.dir_path / self.exception_name(state)
         try:
+            self._check_no_link(path)
             self.save_model(state, path)
             self._writer.wait()
         except Exception:
@@ -153,6 +154,7 @@ class Checkpoint(Callback):
         self._finish(state)
         self._due += 1
         name = self._format.name(self.name_fields(state))
+        self._check_no_link(self.dir_path / name)
         if not state.model.is_finite(optimizer_state=self.optimizer_state):
             self._save_not_finite(state, name)
             return
@@ -172,6 +174,7 @@ class Checkpoint(Callback):
         plain = PurePosixPath(name)
         name = str(plain.with_name(f"{plain.stem}-not-finite{plain.suffix}"))
         path = self.dir_path / name
+        self._check_no_link(path)
         state.logger.warning(
             "the weights are not finite after %d updates; saved %s, and left the files before it alone",
             state.global_step,
@@ -239,18 +242,32 @@ class Checkpoint(Callback):
     def _are_names(self, value: Any) -> bool:
         return isinstance(value, list) and all(is_plain_name(name, self._format.folders) for name in value)
 
-    def _tell_of_others(self, state: State) -> None:
-        """Warn once of files that this run did not write and whose names it may use."""
+    def _look_for_others(self, state: State) -> None:
+        """Warn once of files that this run did not write and whose names it may use.
+
+        Raises:
+            ArgusError: one is a link.
+        """
         own, run = set(self._files.names), state.engine.run_id
         for path in sorted(self.dir_path.glob("*/" * self._format.folders + "*")):
             name = path.relative_to(self.dir_path).as_posix()
-            if name not in own and self._format.matches(name) and run_of(path) != run:
+            if not self._format.matches(name):
+                continue
+            self._check_no_link(path)
+            if name not in own and run_of(path) != run:
                 state.logger.warning(
                     "%s holds %s, which this run did not write; a save under that name overwrites it; give "
                     "each run a folder of its own to keep both",
                     self.dir_path, name,
                 )  # fmt: skip
                 return
+
+    def _check_no_link(self, path: Path) -> None:
+        """Refuse to write through a link, which leads to a file that is not the callback's."""
+        if path.is_symlink():
+            raise ArgusError(
+                f"{self.name} cannot write {path}: it is a link; remove it, or link the folder in its place"
+            )
 
     def _default_format(self) -> str:
         step = "" if self.every.unit == "ep" else "-{step:06d}"
