@@ -110,6 +110,9 @@ class ScheduleDrift:
             for name, state in stored.items()
             if {"scheduler", "stepped"} <= state.keys() and not name.startswith("val/")
         }
+        for name, schedule in self._now.items():
+            if name in self._stored:
+                schedule.check_state(self._stored[name])
 
     @property
     def going_on(self) -> list[LRSchedule]:

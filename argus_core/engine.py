@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import logging
 import reprlib
+import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -27,7 +28,7 @@ from argus_core.computation import compute_all
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.events import Audience, Missed, named
 from argus_core.interruption import Interruption, check_interruption
-from argus_core.order import OrderedLoader, epoch_batches
+from argus_core.order import OrderedLoader, epoch_batches, loader_length
 from argus_core.progress import snapshot
 from argus_core.rng import random_state, set_random_state
 from argus_core.steps.output import StepOutput, Window
@@ -114,6 +115,7 @@ class Engine:
         self.num_epochs = 0
         self.num_batches: int | None = None
         self.seed = 0
+        self.run_id = secrets.token_hex(16)  # kept by the run's checkpoints, and by a run that resumes it
         self.updates_done = 0  # of this epoch, complete ones
         self.epoch_begun = False  # its epoch_start is over
         self.epoch_done = False  # it has had its last update
@@ -158,6 +160,11 @@ class Engine:
         """Return the random numbers' state, or that which is still to be set."""
         return random_state() if self._random_state is None else self._random_state
 
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the next `run` goes on where counters, metrics and callbacks have been put."""
+        return self._random_state is not None
+
     def resume_at(self, random_state: dict[str, Any]) -> None:
         """Let the next `run` go on where counters, metrics and callbacks have been put.
 
@@ -178,8 +185,8 @@ class Engine:
         state.stopped = self.stopped_midway = self._failed = self.has_begun = False
         self._when_stopped = None
         self.num_epochs = num_epochs
-        self._loader, self.num_batches = loader, _length(loader)
-        is_resumed = self._random_state is not None
+        self._loader, self.num_batches = loader, loader_length(loader)
+        is_resumed = self.is_resumed
         if not is_resumed:
             state.epoch, self.updates_done, self.epoch_begun, self.epoch_done = start_epoch, 0, False, False
         try:
@@ -322,10 +329,3 @@ def _check_loader(loader: Any, phase: str) -> None:
             f"the {phase} loader is {reprlib.repr(loader)}; give an iterable of batches, such as a list or a "
             "torch.utils.data.DataLoader"
         )
-
-
-def _length(loader: Iterable[Any]) -> int | None:
-    try:
-        return len(loader)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError):  # an iterable dataset or a generator
-        return None

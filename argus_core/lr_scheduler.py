@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
@@ -11,14 +11,24 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import check_monitor, monitored_value
-from argus_core.errors import BuildError, SpecError
+from argus_core.errors import ArgusError, BuildError, SpecError, StateMismatchError
+from argus_core.order import loader_length
+from argus_core.scheduler_state import (
+    all_of,
+    check_scheduler_state,
+    load_scheduler_state,
+    plain_state,
+    shown_option,
+    steps_left,
+)
 from argus_core.spec import parse_spec, parse_specs
+from argus_core.stored import FLAG, Rule, check_state
 
 if TYPE_CHECKING:
-    from argus_core.engine import State
+    from argus_core.engine import Engine, State
     from argus_core.model import Model
 
-__all__ = ["LRSchedule", "build_schedules"]
+__all__ = ["LRSchedule", "build_schedules", "check_steps"]
 
 _INTERVALS = ("epoch", "update")
 
@@ -38,6 +48,13 @@ _NO_EFFECT = (
     "which has no effect, as the schedule follows the curve that it began with; for another one take the "
     "weights with load_model and train anew"
 )
+_RULES = {
+    "scheduler": Rule(lambda value: isinstance(value, Mapping), "a dict"),
+    "stepped": FLAG,
+    "chosen": Rule(
+        lambda value: isinstance(value, Mapping) and shown_option(value) == value, "a dict of options", True
+    ),
+}
 _OWN_RATES = ("CyclicLR", "OneCycleLR")  # set rates from their own options alone
 
 
@@ -74,21 +91,36 @@ class LRSchedule(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the scheduler's state as plain data, and what it was built with."""
         return {
-            "scheduler": _plain(self.scheduler.state_dict()),
+            "scheduler": plain_state(self.scheduler),
             "stepped": self._stepped,
             "chosen": self._chosen(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned, but for options that have changed and may."""
+        """Restore what `state_dict` returned, but for options that have changed and may.
+
+        Raises:
+            StateMismatchError: it is not the state of such a schedule.
+        """
+        self.check_state(state_dict)
         attributes = self._changeable()
         new = [attributes[name] for name, _, _ in self._differences(state_dict) if name in attributes]
         kept = {name: getattr(self.scheduler, name) for name in new}
-        _load_scheduler(self.scheduler, state_dict["scheduler"])
+        load_scheduler_state(self.scheduler, state_dict["scheduler"])
         vars(self.scheduler).update(kept)
         self._stepped = state_dict["stepped"]
         # torch warns of schedulers that step first, and counts the optimizer's steps in this process only.
         self.scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]
+
+    def check_state(self, state_dict: Mapping[str, Any]) -> None:
+        """Check what `state_dict` is said to have returned.
+
+        Raises:
+            StateMismatchError: it is not the state of such a scheduler.
+            UnsafeCheckpointError: argus_core does not write such a state.
+        """
+        check_state(f"lr_scheduler {self.name!r}", state_dict, _RULES)
+        check_scheduler_state(self.name, self.scheduler, state_dict["scheduler"])
 
     def changes(self, state_dict: Mapping[str, Any]) -> Iterator[str]:
         """Yield what has been chosen otherwise than when `state_dict` was made, and what that means."""
@@ -110,20 +142,30 @@ class LRSchedule(Callback):
         else:  # an instance, which was built for the rates of before
             self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
+    def refuse(self, left: float, needed: float, is_resumed: bool) -> None:
+        """Raise the error for a schedule that ends before the run."""
+        has = f"lr_scheduler {self.name!r} has {left:g} steps left, and the run makes up to {needed:g}"
+        if is_resumed:
+            raise StateMismatchError(
+                f"{has}; resume with fewer num_epochs, as a schedule follows the curve it began with, or "
+                "take the weights with load_model and train anew with another schedule"
+            )
+        raise SpecError(f"{has}; give it {needed:g} total_steps, or fewer num_epochs")
+
     def sets_own_rates(self) -> bool:
         """Return whether the optimizer's own learning rate plays no part."""
-        return any(type(each).__name__ in _OWN_RATES for each in _all_of(self.scheduler))
+        return any(type(each).__name__ in _OWN_RATES for each in all_of(self.scheduler))
 
     def scale(self, ratios: list[float]) -> None:
         """Go on with all rates multiplied by a number for each parameter group."""
-        for scheduler in _all_of(self.scheduler):
+        for scheduler in all_of(self.scheduler):
             for name in {"base_lrs", "_last_lr"} & vars(scheduler).keys():
                 rates = [rate * ratio for rate, ratio in zip(getattr(scheduler, name), ratios, strict=True)]
                 setattr(scheduler, name, rates)
 
     def _chosen(self) -> dict[str, Any]:
         chosen = {"interval": self.interval, "monitor": self.monitor}
-        return chosen | {name: _shown(value) for name, value in (self.options or {}).items()}
+        return chosen | {name: shown_option(value) for name, value in (self.options or {}).items()}
 
     def _differences(self, state_dict: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         before, now = state_dict.get("chosen"), self._chosen()
@@ -144,17 +186,27 @@ class LRSchedule(Callback):
         if getattr(state.step_output, "stepped", True):
             self._stepped = True
             if self.interval == "update":
-                self.scheduler.step()
+                self._step()
 
     def epoch_complete(self, state: State) -> None:
         if state.engine.stopped_midway:  # a run that goes on from here makes the rest of the epoch first
             return
         if self.interval == "epoch" and self._stepped:
             if self.monitor is None:
-                self.scheduler.step()
+                self._step()
             else:
-                self.scheduler.step(monitored_value("lr_scheduler", self.monitor, state))  # type: ignore[arg-type]
+                self._step(monitored_value("lr_scheduler", self.monitor, state))
         self._stepped = False
+
+    def _step(self, *metric: Any) -> None:
+        try:
+            self.scheduler.step(*metric)
+        except Exception as error:  # of whatever a plugin's scheduler or a user's function does
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ArgusError(
+                f"lr_scheduler {self.name!r} cannot make its next step ({reason}); give it options that last "
+                "for the whole run, or fewer epochs"
+            ) from error
 
 
 def build_schedules(value: Any, model: Model) -> list[LRSchedule]:
@@ -182,6 +234,26 @@ def build_schedules(value: Any, model: Model) -> list[LRSchedule]:
         for group in model.optimizer.param_groups:
             group.pop("initial_lr", None)
     return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]
+
+
+def check_steps(engine: Engine, loader: Iterable[Any], num_epochs: int) -> None:
+    """Check before a run starts, or goes on, that its schedules last for all updates that it may make.
+
+    Raises:
+        SpecError: one ends before.
+        StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
+    """
+    state, is_resumed = engine.state, engine.is_resumed
+    epochs = num_epochs - (state.epoch + engine.epoch_done if is_resumed else 0)
+    batches = loader_length(loader)
+    for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
+        needed: float = epochs
+        if schedule.interval == "update":
+            done = engine.updates_done if is_resumed and not engine.epoch_done else 0
+            needed = 0 if batches is None else epochs * -(-batches // engine.window_size) - done
+        left = steps_left(schedule.scheduler)
+        if needed > left:
+            schedule.refuse(left, needed, is_resumed)
 
 
 def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:
@@ -223,41 +295,3 @@ def _build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer)
     params |= {"optimizer": optimizer, "schedulers": schedulers}
     scheduler = build_component("lr_scheduler", (name, params), "lr_scheduler")
     return scheduler
-
-
-def _all_of(scheduler: Any) -> Iterator[Any]:
-    """Yield a scheduler and those that it is made of, such as SequentialLR's."""
-    yield scheduler
-    for part in getattr(scheduler, "_schedulers", ()):
-        yield from _all_of(part)
-
-
-def _shown(value: Any) -> Any:
-    """Return an option as plain data that stay the same from process to process, whatever it is."""
-    if isinstance(value, list | tuple):
-        return [_shown(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(name): _shown(item) for name, item in value.items()}
-    plain = value is None or type(value) in (str, int, float, bool)
-    return value if plain else getattr(value, "__qualname__", type(value).__name__)
-
-
-def _plain(value: Any) -> Any:
-    """Return a scheduler's state without subclasses of dict, which a checkpoint does not keep."""
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if type(value) is list else value
-
-
-def _load_scheduler(scheduler: Any, state: Mapping[str, Any]) -> None:
-    """Give a scheduler its state back, what was a subclass of dict, such as MultiStepLR's, as one."""
-    scheduler.load_state_dict(_like(scheduler.state_dict(), state))
-
-
-def _like(own: Any, stored: Any) -> Any:
-    """Return a stored state with dicts of the types that a scheduler's own has, at any depth."""
-    if isinstance(own, dict) and isinstance(stored, Mapping):
-        return type(own)({name: _like(own.get(name), value) for name, value in stored.items()})
-    if type(own) is type(stored) is list and len(own) == len(stored):
-        return list(map(_like, own, stored))
-    return stored

@@ -13,6 +13,7 @@ import torch
 from argus_core.batch import batch_size
 from argus_core.device import widest_float
 from argus_core.errors import ArgusError, ParamsError
+from argus_core.metric_state import check_metric_state
 
 __all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "TopKAccuracy"]
 
@@ -62,7 +63,8 @@ class Metric(ABC):
         return {name: getattr(self, name) for name in self.states if hasattr(self, name)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` or `merge` returned."""
+        """Restore what `state_dict` or `merge` returned."""
+        check_metric_state(self.name, state_dict, self.states, scalar=isinstance(self, MeanMetric))
         for name in self.states.keys() & state_dict.keys():
             setattr(self, name, state_dict[name])
 

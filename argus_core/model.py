@@ -20,6 +20,7 @@ from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly
 from argus_core.batch import batch_size
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
+from argus_core.finiteness import Finiteness
 from argus_core.parts import build_strategies, check_params, load_all
 from argus_core.reduction import check_loss, mean_divisor
 from argus_core.steps.composition import Composed
@@ -74,6 +75,7 @@ class Model(Assembly):
         self._check_overrides()
         self._composed = Composed(build_strategies(self.step_parts))
         self._update: Update | None = None
+        self._finiteness = Finiteness()
         for slot in self.build_order:
             self.build_slot(slot)
         self._composed.check(self)
@@ -268,15 +270,17 @@ class Model(Assembly):
         """Put network and loss in evaluation mode."""
         self._set_mode(False)
 
-    def is_finite(self) -> bool:
-        """Return whether the network's weights and buffers hold neither nan nor inf; waits for the device."""
-        state = self.get_nn_module().state_dict().values()
-        tensors = [each for each in state if isinstance(each, torch.Tensor)]
-        floating = [each for each in tensors if each.is_floating_point() or each.is_complex()]
-        # torch cannot ask that of numbers of 8 bits.
-        return all(
-            bool(torch.isfinite(each.float() if each.itemsize == 1 else each).all()) for each in floating
-        )
+    def is_finite(self, optimizer_state: bool = True) -> bool:
+        """Return whether neither nan nor inf is in the model's weights; waits for the device.
+
+        Those of network and loss count, their averages, and buffers that were finite when this was first
+        asked: a mask may hold ``-inf``.
+
+        Args:
+            optimizer_state: whether the optimizer's state counts, too.
+        """
+        with self.training():
+            return self._finiteness.holds(self, optimizer_state)
 
     def train_ready(self) -> bool:
         """Return whether there is what training needs: network, loss and optimizer."""

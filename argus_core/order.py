@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_
 
 from argus_core.rng import is_generator, kept_random_state, key_seed, seed_all, seeded
 
-__all__ = ["OrderedLoader", "can_skip", "draw_seed", "epoch_batches", "ordered"]
+__all__ = ["OrderedLoader", "can_skip", "draw_seed", "epoch_batches", "loader_length", "ordered"]
 
 _MOST_SAMPLERS = 100  # in a list of them; indices and weights are in longer ones
 
@@ -101,6 +101,14 @@ def epoch_batches(loader: Iterable[Any], epoch: int, skip: int = 0) -> Iterator[
     if isinstance(loader, OrderedLoader):
         return loader.epoch_batches(epoch, skip)
     return islice(iter(loader), skip, None) if skip else iter(loader)
+
+
+def loader_length(loader: Iterable[Any]) -> int | None:
+    """Return how many batches a loader gives, ``None`` for an iterable dataset or a generator."""
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def _is_ordinary(loader: Any) -> bool:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks.files import checked_path
+from argus_core.callbacks.written import run_in
 from argus_core.checkpoint import PREFIXES
 from argus_core.drift import OptimizerDrift, ScheduleDrift, param_differences, version_differences
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
-from argus_core.order import OrderedLoader, can_skip
+from argus_core.order import OrderedLoader, can_skip, loader_length
 from argus_core.progress import is_progress, restore
 from argus_core.saved import SavedFile
 from argus_core.state import load_saved, saved_optimizer
@@ -38,13 +39,24 @@ def find_checkpoint(path: str | Path) -> Path:
     if not path.is_dir():
         return path
     files = sorted([*path.glob("*.safetensors"), *path.glob("checkpoints/*.safetensors")])
-    updates = {file: done for file in files if (done := _updates_of(file)) is not None}
-    if not updates:
+    found = {file: place for file in files if (place := _place_of(file)) is not None}
+    if not found:
         raise CheckpointError(
             f"{path} holds no checkpoint that a run could go on from ({len(files)} checkpoints in all); "
             "write them by the callback checkpoint with optimizer_state=True"
         )
-    return max(updates, key=lambda file: (updates[file], file.stat().st_mtime_ns))
+    written = {file: file.stat().st_mtime_ns for file in found}
+    runs = {run for _, run in found.values()}
+    _, newest = found[max(found, key=written.__getitem__)]
+    if len(runs) > 1:
+        warnings.warn(
+            f"{path} holds checkpoints of {len(runs)} runs; the run that saved last is resumed; give a file "
+            "instead of the folder to choose another",
+            ArgusWarning,
+            stacklevel=3,
+        )
+    own = {file: updates for file, (updates, run) in found.items() if run == newest}
+    return max(own, key=lambda file: (own[file], written[file]))
 
 
 class Resumption:
@@ -60,7 +72,8 @@ class Resumption:
     def __init__(self, path: str | Path) -> None:
         self.path = find_checkpoint(path)
         with CheckpointFile(self.path) as file:
-            progress = SavedFile(file, verify=True).progress()
+            saved = SavedFile(file, verify=True)
+            progress, self._run_id = saved.progress(), saved.run_id()
         if progress is None:
             raise CheckpointError(
                 f"{self.path} does not say how far its run was; give one that the callback checkpoint wrote "
@@ -86,6 +99,7 @@ class Resumption:
 
         Raises:
             StateMismatchError: the state does not fit what was built.
+            UnsafeCheckpointError: argus_core does not write such a state.
         """
         with CheckpointFile(self.path) as file:
             saved = SavedFile(file, verify=True)
@@ -104,7 +118,12 @@ class Resumption:
         ratios = options.apply(model.optimizer, schedules.going_on) if options else []
         for schedule in schedules.new:
             schedule.begin_anew(alone=not schedules.going_on)
-        restore(engine, self.progress)
+        if self._run_id is not None:
+            engine.run_id = self._run_id
+        try:
+            restore(engine, self.progress)
+        except UnsafeCheckpointError as error:
+            raise UnsafeCheckpointError(f"{self.path}: {error}") from error
         for schedule in schedules.going_on:
             schedule.scale(ratios)
         engine.resume_at(self.progress["rng"])
@@ -120,10 +139,11 @@ class Resumption:
                 f"one update, and there are {engine.window_size} now; go on with as many, or from the end of "
                 "an epoch"
             )
-        if before["batches"] is not None and _length(loader) not in (None, before["batches"]):
+        length = loader_length(loader)
+        if before["batches"] is not None and length not in (None, before["batches"]):
             raise StateMismatchError(
                 f"{self.path} was saved in the middle of an epoch of {before['batches']} batches, and the "
-                f"loader has {_length(loader)} now; go on with the same data, or from the end of an epoch"
+                f"loader has {length} now; go on with the same data, or from the end of an epoch"
             )
 
     def _has_known_order(self, loader: Iterable[Any]) -> bool:
@@ -140,10 +160,10 @@ class Resumption:
         before, counters = self.progress["loader"], self.progress["counters"]
         is_midway = counters["updates_in_epoch"] and not counters["epoch_done"]
         is_known = self._has_known_order(loader)
-        if before["batches"] != _length(loader):
+        length = loader_length(loader)
+        if before["batches"] != length:
             yield (
-                f"an epoch had {before['batches']} batches and has {_length(loader)}, so samples come in "
-                "another order"
+                f"an epoch had {before['batches']} batches and has {length}, so samples come in another order"
             )
         elif not is_known and not is_midway:
             yield (
@@ -176,20 +196,14 @@ def _blame(loader: Iterable[Any]) -> str:
     return f" (other data, or {sampler} draws from what neither seed nor epoch decides)"
 
 
-def _updates_of(file: Path) -> int | None:
-    """Return how many updates a checkpoint has behind it; ``None`` if no run can go on from it."""
+def _place_of(file: Path) -> tuple[int, str | None] | None:
+    """Return how many updates a checkpoint has behind it, and of which run; ``None`` if none can resume."""
     try:
-        progress = read_header(file).manifest.get("progress")
-        return int(progress["counters"]["global_step"]) if progress else None
+        manifest = read_header(file).manifest
+        progress = manifest.get("progress")
+        return (int(progress["counters"]["global_step"]), run_in(manifest)) if progress else None
     except (CheckpointError, KeyError, TypeError, ValueError) as error:
         warnings.warn(f"{file} is left aside: {error}", ArgusWarning, stacklevel=4)
-        return None
-
-
-def _length(loader: Iterable[Any]) -> int | None:
-    try:
-        return len(loader)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError):
         return None
 
 

@@ -28,6 +28,7 @@ from argus_core.registry import resolve
 from argus_core.resume import find_checkpoint
 from argus_core.run_directory import RunDirectory
 from argus_core.spec import Spec, parse_specs
+from argus_core.stored import COUNT, Rule, check_callback_state
 from argus_core.training import seed_everything
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "build_model", "resume", "train"]
 
 _LARGEST_SEED = 2**32
+_EPOCH = Rule(lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None")
 
 Loader = DataLoader[Any]
 
@@ -201,7 +203,11 @@ class _Witness(Callback):
         return {"best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_callback_state(self, state_dict, {"best_epoch": _EPOCH})
         self.best_epoch = state_dict["best_epoch"]
+
+    def complete(self, state: State) -> None:
+        self.began = True  # what fails from here on takes nothing away
 
     def catch_exception(self, state: State) -> None:
         self.began = state.global_step + state.updates_skipped > 0

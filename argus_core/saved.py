@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from argus_core.callbacks.written import run_in
 from argus_core.checkpoint import PREFIXES
 from argus_core.encoding import decode, references, tensor_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
@@ -152,6 +153,10 @@ class SavedFile(AbstractSaved):
         """The versions of argus, torch and Python that wrote the file."""
         versions = self._manifest.get("versions")
         return versions if isinstance(versions, Mapping) else {}
+
+    def run_id(self) -> str | None:
+        """Return the identifier of the run that wrote the file, where it has one."""
+        return run_in(self._manifest)
 
     def progress(self) -> dict[str, Any] | None:
         """Return how far the run was, if the file says it (see `argus_core.progress.snapshot`)."""

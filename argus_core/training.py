@@ -12,11 +12,12 @@ import torch
 
 from argus_core.build import build_many, described
 from argus_core.callbacks.callback import Callback
+from argus_core.callbacks.keeping import check_apart, check_kept
 from argus_core.engine import Engine, State
 from argus_core.errors import ConflictError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.interruption import listening
-from argus_core.lr_scheduler import build_schedules
+from argus_core.lr_scheduler import build_schedules, check_steps
 from argus_core.metrics import Loss, Metric
 from argus_core.order import draw_seed, ordered
 from argus_core.resume import Resumption
@@ -70,10 +71,14 @@ def fit(
         engine.state.phase_states["val"] = part.engine.state
         part.engine.state.phase_states["train"] = engine.state
     engine.seed = order_seed
+    check_apart(engine.callbacks)
     if resumption is not None:
         resumption.apply(model, engine, train_loader)
+    check_steps(engine, train_loader, num_epochs)
     with listening(), model.training():
-        return dict(engine.run(train_loader, num_epochs).metrics)
+        state = engine.run(train_loader, num_epochs)
+    check_kept(engine.callbacks, model.logger)
+    return dict(state.metrics)
 
 
 def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any) -> dict[str, float]:

@@ -43,6 +43,11 @@ def points(split: str = "train", samples: int = 30) -> TensorDataset:
     return TensorDataset(centres + 0.5 * torch.randn(samples, 4, generator=generator), target)
 
 
+def broken_points() -> TensorDataset:
+    """Return samples of which every loss is nan."""
+    return TensorDataset(torch.full((8, 4), torch.nan), torch.zeros(8, dtype=torch.long))
+
+
 @contextmanager
 def small_registry() -> Iterator[None]:
     """Register what the configuration names, beside the built-in components alone."""

@@ -241,7 +241,9 @@ def test_file_tells_epoch_updates_and_metrics(model: Model, tmp_path: Path) -> N
     save = model.save
     model.save = lambda *args, **kwargs: (given.append(kwargs["run"]), save(*args, **kwargs))  # type: ignore[method-assign]
     planned_run(model, [0.5], Checkpoint(tmp_path))
-    assert given == [{"epoch": 0, "global_step": 2, "metrics": {"train_loss": 0.5}}]
+    (run,) = given
+    assert run.pop("id")
+    assert run == {"epoch": 0, "global_step": 2, "metrics": {"train_loss": 0.5}}
 
 
 class Raise(Callback):
@@ -319,10 +321,12 @@ def test_restored_callback_goes_on_where_it_was(
 ) -> None:
     kwargs = {"monitor": "train_loss"} if callback_class is MonitorCheckpoint else {}
     first = callback_class(tmp_path, max_saves=2, **kwargs)  # type: ignore[arg-type]
-    planned_run(model, [3.0, 2.0], first)
+    run_id = planned_run(model, [3.0, 2.0], first).engine.run_id
     second = callback_class(tmp_path, max_saves=2, **kwargs)  # type: ignore[arg-type]
     second.load_state_dict(first.state_dict())
-    planned_engine(model, [3.0, 2.0, 1.0], [second]).run(range(2), 3, 2)
+    engine = planned_engine(model, [3.0, 2.0, 1.0], [second])
+    engine.run_id = run_id
+    engine.run(range(2), 3, 2)
     assert [name[:9] for name in files(tmp_path)] == ["model-001", "model-002"]
 
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from rewritten import changed_callback
 from safetensors.torch import load_file
-from small_runs import points, small_config, small_registry
+from small_runs import broken_points, points, small_config, small_registry
 
 import argus_core
 from argus_core import cli
@@ -114,8 +115,32 @@ def test_train_tells_the_metrics_on_the_test_data(folder: Path) -> None:
 
 
 def test_train_tells_that_there_is_no_best_checkpoint(folder: Path) -> None:
-    result = argus("train", "small.toml", "--set", "optimizer.lr=1e38", "--set", "monitor=val_loss")
+    argus_core.register("dataset", "broken", broken_points)
+    result = argus("train", "small.toml", "--set", "val=broken", "--set", "monitor=val_loss")
     assert result.output.splitlines()[-1] == "no best checkpoint: val_loss was never finite"
+
+
+def test_resume_deletes_no_file_that_a_checkpoint_names(folder: Path) -> None:
+    argus("train", "small.toml", "--set", "num_epochs=1")
+    thesis = folder / "thesis.tex"
+    thesis.write_text("years")
+    last = folder / "run" / "checkpoints" / "last.safetensors"
+    before = last.read_bytes()
+    changed_callback(last, "checkpoint", lambda state: {**state, "saved": ["../../thesis.tex", str(thesis)]})
+    result = argus("resume", "run", "--set", "num_epochs=3")
+    assert result.exit_code == 1
+    assert "last.safetensors: the stored state of callback 'checkpoint' is not as argus_core" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    last.write_bytes(before)
+    assert argus("resume", "run", "--set", "num_epochs=3").exit_code == 0
+    assert thesis.read_text() == "years"
+
+
+def test_train_that_keeps_no_checkpoint_ends_with_an_error(folder: Path) -> None:
+    result = argus("train", "small.toml", "--set", "optimizer.lr=1e38", "--set", "monitor=val_loss")
+    assert result.exit_code == 1
+    assert "error: the run is over and has kept no checkpoint: monitor_checkpoint kept no" in result.stderr
+    assert (folder / "run" / "metrics.jsonl").exists()
 
 
 # explain.

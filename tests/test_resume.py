@@ -14,6 +14,7 @@ import numpy
 import pytest
 import torch
 from networks import Batch, batches
+from rewritten import changed_progress
 from strategies import PARAMS, build, register_all, same_weights
 from torch import Tensor, multiprocessing, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
@@ -523,16 +524,6 @@ def test_a_place_in_a_run_that_there_is_not_is_refused(key: str, value: Any, tmp
     path = changed_progress(tmp_path / "model-000.safetensors", lambda progress: {**progress, key: value})
     with pytest.raises(CheckpointError, match="'progress' is not as argus_core writes it; do not trust"):
         build().fit(batches(), num_epochs=2, resume=path)
-
-
-def changed_progress(path: Path, change: Any) -> Path:
-    """Write a checkpoint again, with what it says of its run changed."""
-    with CheckpointFile(path) as file:
-        tensors, manifest = file.read(), dict(file.header.manifest)
-    for key in ("tensors", "aliases"):
-        manifest.pop(key)
-    write(path, tensors, {**manifest, "progress": change(manifest["progress"])})
-    return path
 
 
 @pytest.mark.parametrize("every", ["3up", "4up", "1ep"])

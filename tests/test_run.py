@@ -10,13 +10,20 @@ from typing import Any
 import pytest
 import torch
 from networks import Net
-from small_runs import points, small_config, small_registry
+from small_runs import broken_points, points, small_config, small_registry
 from torch.utils.data import TensorDataset
 
 import argus_core
 from argus_core import Model, State
 from argus_core.config import read_config
-from argus_core.errors import ArgusError, BuildError, ConfigError, ParamsError, UnknownNameError
+from argus_core.errors import (
+    ArgusError,
+    BuildError,
+    CheckpointError,
+    ConfigError,
+    ParamsError,
+    UnknownNameError,
+)
 from argus_core.run import Result, build_model, resume, train
 
 
@@ -177,9 +184,23 @@ def test_run_without_validation_follows_the_training_loss(folder: Path) -> None:
     assert (result.monitor, set(result.metrics)) == ("train_loss", {"train_loss"})
 
 
-def test_loss_that_is_never_finite_has_no_best_epoch(folder: Path) -> None:
-    result = run(folder, "optimizer.lr=1e38", "monitor=val_loss", "test=points")
+def test_loss_that_is_never_finite_has_no_best_epoch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    argus_core.register("dataset", "broken", broken_points)
+    result = run(folder, "val=broken", "monitor=val_loss", "test=points")
     assert (result.best_epoch, result.best_value, result.test_metrics) == (None, None, {})
+    assert result.directory.last.exists()
+    assert "val_loss was not finite in each of the 3 epochs" in caplog.text
+
+
+def test_run_whose_weights_are_never_finite_is_an_error_and_is_kept(folder: Path) -> None:
+    with pytest.raises(
+        CheckpointError,
+        match="has kept no checkpoint: monitor_checkpoint kept no file .* val_loss was not finite in each of "
+        "the 3 .*; checkpoint kept no file in run/checkpoints: the weights were not finite at each of its 3",
+    ):
+        run(folder, "optimizer.lr=1e38", "monitor=val_loss")
+    assert len((folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 3
+    assert (folder / "run" / "config.toml").exists()
 
 
 def test_best_checkpoint_is_measured_on_the_test_data(folder: Path) -> None:

@@ -14,9 +14,10 @@ from argus_core.callbacks.callback import (
     on_iteration_start,
     on_start,
 )
-from argus_core.callbacks.checkpoint import Checkpoint, MonitorCheckpoint
+from argus_core.callbacks.checkpoint import Checkpoint
 from argus_core.callbacks.early_stopping import EarlyStopping
 from argus_core.callbacks.logging import LoggingToCSV, LoggingToFile, MetricsJSONL
+from argus_core.callbacks.monitor_checkpoint import MonitorCheckpoint
 from argus_core.callbacks.progress import Progress
 
 __all__ = [

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import string
 import time
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks.background import BackgroundWriter
 from argus_core.callbacks.cadence import parse_cadence
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.files import checked_path, make_folder
-from argus_core.callbacks.monitor import Monitor, monitored_value
+from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
 from argus_core.callbacks.record import plain_metrics
-from argus_core.errors import ArgusError, ParamsError, near
+from argus_core.callbacks.written import WrittenFiles, run_of
+from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.layout import Layout
+from argus_core.stored import COUNT, Rule, check_callback_state
 
 if TYPE_CHECKING:
     from argus_core.engine import State
 
-__all__ = ["Checkpoint", "MonitorCheckpoint"]
+__all__ = ["Checkpoint"]
 
 
 class Checkpoint(Callback):
@@ -28,7 +31,8 @@ class Checkpoint(Callback):
     Args:
         dir_path: the folder of the files.
         every: epochs, updates or minutes: ``"2ep"``, ``"500up"``, ``"10min"``.
-        max_saves: how many files to keep; older ones that this callback wrote are deleted.
+        max_saves: how many files to keep; older ones that this callback wrote in this run, or in the one that
+            it resumes in the same folder, are deleted.
         optimizer_state: whether to keep the optimizer's state, for training on.
         save_after_exception: save also when an exception ends the run; such a file is never deleted.
         file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates) and
@@ -41,6 +45,7 @@ class Checkpoint(Callback):
     name = "checkpoint"
     runs_last = True
     catches_up = True
+    has_kept = False  # a file, in this run or the one that it resumes
 
     def __init__(
         self,
@@ -60,27 +65,38 @@ class Checkpoint(Callback):
         self.optimizer_state = optimizer_state
         self.save_after_exception = save_after_exception
         self.background = background
-        self.file_format = _checked_format(self.name, file_format or self._default_format())
-        self._names: list[str] = []
+        self.file_format = file_format or self._default_format()
+        self._format = FileFormat(self.name, self.file_format)
+        self._files, self._not_finite = WrittenFiles(self.dir_path), WrittenFiles(self.dir_path)
+        self._layout: Layout | None = None
         self._pending: str | None = None  # is being written
         self._writer = BackgroundWriter()
         self._last_step = 0
         self._saved_step = -1
         self._last_time = 0.0
+        self._due = 0  # saves of this run
+        self._saved_finite = False
         self._resumed = False
 
     @property
     def saved(self) -> list[Path]:
         """The files that the run has written and kept, oldest first."""
-        return [self.dir_path / name for name in self._names]
+        return [self.dir_path / name for name in self._files.names]
 
     def start(self, state: State) -> None:
         """Make the folder; forget the files of an earlier run, except after `load_state_dict`."""
         make_folder(self.name, self.dir_path)
-        if not self._resumed:
-            self._names, self._last_step = [], 0
+        if self._resumed and self.max_saves is not None:
+            self._files.adopt(self._files.names, state.engine.run_id)
+        elif not self._resumed:
+            self._files.clear()
+            self._last_step, self.has_kept = 0, False
+        self._not_finite.clear()
         self._resumed = False
-        self._saved_step = -1
+        self._due, self._saved_step = 0, -1
+        self._layout = Layout(state.model)
+        state.model.is_finite(optimizer_state=False)  # notes which buffers are not
+        self._look_for_others(state)
         self._last_time = time.monotonic()
 
     @hookimpl(trylast=True)
@@ -119,6 +135,7 @@ class Checkpoint(Callback):
             return
         path = self.dir_path / self.exception_name(state)
         try:
+            self._check_no_link(path)
             self.save_model(state, path)
             self._writer.wait()
         except Exception:
@@ -135,28 +152,38 @@ class Checkpoint(Callback):
         Weights that are not finite go into a file of their own, which takes no other's place.
         """
         self._finish(state)
-        name = self._file_name(state)
-        if not state.model.is_finite():
+        self._due += 1
+        name = self._format.name(self.name_fields(state))
+        self._check_no_link(self.dir_path / name)
+        if not state.model.is_finite(optimizer_state=self.optimizer_state):
             self._save_not_finite(state, name)
             return
+        self._saved_finite = True
+        if self._layout is not None:
+            self._layout.tell_changes(state.model, self.name, self.optimizer_state)
         self._pending = name  # before the file is written, whose own list of files it belongs to
         try:
             self.save_model(state, self.dir_path / name)
         except BaseException:
-            self._pending = None
+            self._pending, self._saved_finite = None, False
             raise
         if not self.background:
             self._finish(state)
 
     def _save_not_finite(self, state: State, name: str) -> None:
+        plain = PurePosixPath(name)
+        name = str(plain.with_name(f"{plain.stem}-not-finite{plain.suffix}"))
         path = self.dir_path / name
-        path = path.with_name(f"{path.stem}-not-finite{path.suffix}")
+        self._check_no_link(path)
         state.logger.warning(
             "the weights are not finite after %d updates; saved %s, and left the files before it alone",
             state.global_step,
             path,
         )
         state.model.save(path)
+        self._not_finite.add(name)
+        if self.max_saves is not None:
+            self._not_finite.delete_old(self.max_saves, state.logger)
 
     def _finish(self, state: State) -> None:
         """Wait until the file that is being written is whole, and only then delete old ones."""
@@ -166,8 +193,10 @@ class Checkpoint(Callback):
             return
         state.checkpoint_path = self.dir_path / name
         self.log_saved(state)
-        self._names = self._names_with(name)
-        self._delete_old(state)
+        self.has_kept = True
+        self._files.add(name)
+        if self.max_saves is not None:
+            self._files.delete_old(self.max_saves, state.logger)
         state.engine.raise_event("checkpoint_saved")
 
     def log_saved(self, state: State) -> None:
@@ -176,17 +205,69 @@ class Checkpoint(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return which files were written, oldest first, and at which update last."""
-        return {"saved": self._names_with(self._pending), "last_step": self._last_step}
+        saved = [name for name in self._files.names if name != self._pending]
+        saved += [] if self._pending is None else [self._pending]  # whose own list of files it belongs to
+        return {"saved": saved, "last_step": self._last_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned; the next run goes on from it."""
-        self._names = list(state_dict["saved"])
+        """Restore what `state_dict` returned, for the next run.
+
+        Raises:
+            UnsafeCheckpointError: argus_core does not write such a state; names of files that lie elsewhere
+                than in ``dir_path``, for example.
+        """
+        check_callback_state(self, state_dict, self.state_rules())
+        self._files.names = list(state_dict["saved"])  # `start` looks whether they are the run's
+        self.has_kept = bool(self._files.names)
         self._last_step = state_dict["last_step"]
         self._resumed = True
 
-    def _names_with(self, name: str | None) -> list[str]:
-        """Return the files' names with that of the newest, which may have been an older one's."""
-        return [other for other in self._names if other != name] + ([] if name is None else [name])
+    def state_rules(self) -> Mapping[str, Rule]:
+        """Return what the values of a stored state must be, by key."""
+        expected = "a list of plain file names" + " in its sub-folders" * (self._format.folders > 0)
+        return {"saved": Rule(self._are_names, expected), "last_step": COUNT}
+
+    def path_pattern(self) -> Pattern:
+        """Return what the paths of its files look like, for `names.may_coincide`."""
+        return self._format.pattern(self.dir_path)
+
+    def missing_files(self) -> str | None:
+        """Return why the run has kept no file though some were due; ``None`` if it has, or none was due."""
+        return self._why_none() if self._due and not self.has_kept else None
+
+    def _why_none(self) -> str:
+        saves = "its only save" if self._due == 1 else f"each of its {self._due} saves"
+        return f"{self.name} kept no file in {self.dir_path}: the weights were not finite at {saves}"
+
+    def _are_names(self, value: Any) -> bool:
+        return isinstance(value, list) and all(is_plain_name(name, self._format.folders) for name in value)
+
+    def _look_for_others(self, state: State) -> None:
+        """Warn once of files that this run did not write and whose names it may use.
+
+        Raises:
+            ArgusError: one is a link.
+        """
+        own, run = set(self._files.names), state.engine.run_id
+        for path in sorted(self.dir_path.glob("*/" * self._format.folders + "*")):
+            name = path.relative_to(self.dir_path).as_posix()
+            if not self._format.matches(name):
+                continue
+            self._check_no_link(path)
+            if name not in own and run_of(path) != run:
+                state.logger.warning(
+                    "%s holds %s, which this run did not write; a save under that name overwrites it; give "
+                    "each run a folder of its own to keep both",
+                    self.dir_path, name,
+                )  # fmt: skip
+                return
+
+    def _check_no_link(self, path: Path) -> None:
+        """Refuse to write through a link, which leads to a file that is not the callback's."""
+        if path.is_symlink():
+            raise ArgusError(
+                f"{self.name} cannot write {path}: it is a link; remove it, or link the folder in its place"
+            )
 
     def _default_format(self) -> str:
         step = "" if self.every.unit == "ep" else "-{step:06d}"
@@ -201,6 +282,7 @@ class Checkpoint(Callback):
     def save_model(self, state: State, path: Path) -> None:
         """Write the model to ``path``; override it to save something else of the run there."""
         run = {
+            "id": state.engine.run_id,
             "epoch": state.epoch,
             "global_step": state.global_step,
             "metrics": plain_metrics(state.metrics),
@@ -213,125 +295,3 @@ class Checkpoint(Callback):
     def name_fields(self, state: State) -> dict[str, Any]:
         """Return what a file's name may tell."""
         return {**state.metrics, "epoch": state.epoch, "step": state.global_step}
-
-    def _file_name(self, state: State) -> str:
-        fields = self.name_fields(state)
-        try:
-            return self.file_format.format(**fields)
-        except KeyError as error:
-            field = str(error.args[0])
-            raise ArgusError(
-                f"{self.name} has file_format={self.file_format!r}, and there is no {field!r}"
-                f"{near(field, fields)} (there are: {', '.join(fields)})"
-            ) from None
-
-    def _delete_old(self, state: State) -> None:
-        while self.max_saves is not None and len(self._names) > self.max_saves:
-            old = self.dir_path / self._names.pop(0)
-            try:
-                old.unlink(missing_ok=True)
-            except OSError as error:  # not worth ending a run for
-                state.logger.warning("could not delete %s: %s", old, error.strerror or error)
-
-
-class MonitorCheckpoint(Checkpoint):
-    """Saves the model whenever the monitored metric is better than ever before in the run.
-
-    Args:
-        dir_path: the folder of the files.
-        monitor: a name among the run's metrics.
-        better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
-        every: after which epochs to look: ``"2ep"``.
-        max_saves: how many files to keep, the best ones.
-        optimizer_state: whether to keep the optimizer's state, for training on.
-        save_after_exception: save also when an exception ends the run; such a file is never deleted.
-        file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates),
-            ``monitor`` (the value) and the run's metrics.
-        background: as for ``checkpoint``.
-    """
-
-    name = "monitor_checkpoint"
-
-    def __init__(
-        self,
-        dir_path: str | Path,
-        monitor: str = "val_loss",
-        better: str = "auto",
-        every: str = "1ep",
-        max_saves: int | None = None,
-        optimizer_state: bool = False,
-        save_after_exception: bool = False,
-        file_format: str = "model-{epoch:03d}-{monitor:.6f}.safetensors",
-        background: bool = False,
-    ) -> None:
-        super().__init__(
-            dir_path, every, max_saves, optimizer_state, save_after_exception, file_format, background
-        )
-        if self.every.unit != "ep":
-            raise ParamsError(
-                f"{self.name} has every={every!r}; metrics are computed once an epoch, so give '1ep'"
-            )
-        self.monitor = Monitor(self.name, monitor, better)
-
-    def start(self, state: State) -> None:
-        """Check that the metric will be computed, and begin as `Checkpoint` does."""
-        self.monitor.start(state)
-        if not self._resumed:
-            self.monitor.best = None
-        super().start(state)
-
-    def interrupted(self, state: State) -> None:
-        """Leave the best ones alone."""
-
-    @hookimpl(trylast=True)
-    def epoch_complete(self, state: State) -> None:
-        """Save if the epochs are due and the metric has improved."""
-        monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
-        if state.engine.stopped_midway:  # a run that goes on from here has not had this epoch yet
-            return
-        before = self.monitor.best
-        if (state.epoch + 1) % self.every.count == 0 and self.monitor.improved(state):
-            try:
-                self.save(state)
-            except BaseException:
-                self.monitor.best = before  # a run that goes on from here saves again
-                raise
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best value and which files were written, oldest first."""
-        return {**super().state_dict(), "monitor": self.monitor.metric, "best": self.monitor.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned; the next run goes on from it."""
-        super().load_state_dict(state_dict)
-        same = state_dict.get("monitor", self.monitor.metric) == self.monitor.metric
-        self.monitor.best = state_dict["best"] if same else None  # another metric's best is no measure
-
-    def name_fields(self, state: State) -> dict[str, Any]:
-        value = monitored_value(self.name, self.monitor.metric, state)
-        return {**super().name_fields(state), "monitor": value}
-
-
-class _AnyField(dict[str, Any]):
-    """Has a number for every field, as every field of a file's name is one."""
-
-    def __missing__(self, key: str) -> float:
-        return 0.0
-
-
-def _checked_format(callback: str, file_format: object) -> str:
-    """Return a format of file names that can be filled in.
-
-    Raises:
-        ParamsError: it cannot.
-    """
-    try:
-        if not isinstance(file_format, str):
-            raise TypeError("it is not a string")
-        string.Formatter().vformat(file_format, (), _AnyField(epoch=0, step=0))
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ParamsError(
-            f"{callback} has file_format={file_format!r}, which cannot be filled in ({error}); "
-            "give something like 'model-{epoch:03d}.safetensors'"
-        ) from error
-    return file_format

@@ -8,11 +8,14 @@ from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import Monitor
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.stored import BEST, COUNT, MONITOR, check_callback_state
 
 if TYPE_CHECKING:
     from argus_core.engine import State
 
 __all__ = ["EarlyStopping"]
+
+_RULES = {"monitor": MONITOR, "best": BEST, "waited": COUNT}
 
 
 class EarlyStopping(Callback):
@@ -63,7 +66,12 @@ class EarlyStopping(Callback):
         return {"monitor": self.monitor.metric, "best": self.monitor.best, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned; the next run goes on from it."""
+        """Restore what `state_dict` returned, for the next run.
+
+        Raises:
+            UnsafeCheckpointError: argus_core does not write such a state.
+        """
+        check_callback_state(self, state_dict, _RULES)
         if state_dict["monitor"] == self.monitor.metric:  # the best of another metric is no measure
             self.monitor.best, self.waited = state_dict["best"], state_dict["waited"]
             self._resumed = True

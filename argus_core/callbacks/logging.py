@@ -7,15 +7,17 @@ import json
 import logging
 import math
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.log import LineFormatter
+from argus_core.stored import COUNT, Rule
 from argus_core.text import escape_json, one_line
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class LoggingToCSV(EpochReport):
     """
 
     name = "logging_to_csv"
+    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -192,6 +195,7 @@ class MetricsJSONL(EpochReport):
     """
 
     name = "metrics_jsonl"
+    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)

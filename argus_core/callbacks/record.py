@@ -8,11 +8,12 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks.callback import Callback
 from argus_core.errors import ArgusError
 from argus_core.hooks import hookimpl
+from argus_core.stored import COUNT, Rule, check_callback_state, is_number
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 LearningRate = float | list[float] | None
+
+
+def _is_lr(value: Any) -> bool:
+    return value is None or all(map(is_number, value if isinstance(value, list) else [value]))
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,11 @@ class EpochRecord:
 class EpochReport(Callback):
     """Abstract callback that reports each epoch, after all other callbacks had their say."""
 
+    state_rules: ClassVar[Mapping[str, Rule]] = {
+        "lr": Rule(_is_lr, "a number, a list of them or None"),
+        "skipped_before": COUNT,
+    }
+
     _began = 0.0
     _skipped_before = 0
     _lr: LearningRate = None
@@ -68,7 +78,12 @@ class EpochReport(Callback):
         return {"lr": self._lr, "skipped_before": self._skipped_before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned; seconds count from here."""
+        """Restore what `state_dict` returned; seconds count from here.
+
+        Raises:
+            UnsafeCheckpointError: argus_core does not write such a state.
+        """
+        check_callback_state(self, state_dict, self.state_rules)
         self._lr, self._skipped_before = state_dict["lr"], state_dict["skipped_before"]
         self._began = time.monotonic()
 

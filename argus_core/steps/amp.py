@@ -11,6 +11,7 @@ from torch import get_autocast_dtype, is_autocast_cache_enabled, is_autocast_ena
 from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_count, is_number
+from argus_core.stored import COUNT, Rule, check_fits
 
 if TYPE_CHECKING:
     from argus_core.hooks import Closure
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["AMP"]
 
+_POSITIVE = Rule(lambda value: is_number(value) and 0 < value < math.inf, "a positive number")
+_RULES = {
+    "scale": _POSITIVE,
+    "growth_factor": _POSITIVE,
+    "backoff_factor": _POSITIVE,
+    "growth_interval": Rule(is_count, "an integer from 1 up"),
+    "_growth_tracker": COUNT,
+}
 _SCALING = ("scale_loss", "unscale", "apply_update", "after_update")
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -145,6 +154,8 @@ class AMP:
 
     @hookimpl
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            check_fits(state, _RULES)
         # Kept for set_up, which makes the scaler. Options that have been given since then win.
         self._state = {name: self._scaling.get(name, value) for name, value in state.items()}
         if self._scaler is not None and state:

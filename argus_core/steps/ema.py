@@ -16,15 +16,21 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from argus_core.errors import BuildError, ParamsError, StateMismatchError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_number
+from argus_core.stored import COUNT, Rule, check_fits
 
 if TYPE_CHECKING:
     from argus_core.model import Model
 
 __all__ = ["EMA"]
 
+_RULES = {
+    "updates": COUNT,
+    "averages": Rule(
+        lambda value: isinstance(value, dict) and all(map(_is_average, value.values())), "tensors"
+    ),
+}
 _BUFFERS = ("copy", "average")
 _averaging = lru_cache(maxsize=1)(get_ema_multi_avg_fn)  # to make it takes longer than to call it
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class EMA:
@@ -57,7 +63,8 @@ class EMA:
         self._updates = 0
         self._averages: dict[str, Tensor] = {}
         self._weights: list[Tensor] = []
-        self._has_half = False
+        self._parameters = 0  # how many of them are no buffers
+        self._has_narrow = False
 
     @hookimpl
     def set_up(self, model: Model) -> None:
@@ -72,7 +79,8 @@ class EMA:
             started[name].copy_(average)
         self._averages = started
         self._weights = list(weights.values())
-        self._has_half = any(weight.dtype in _HALF for weight in self._weights)
+        self._parameters = len(list(model.get_nn_module().parameters()))
+        self._has_narrow = any(map(_is_narrow, self._weights))
 
     @hookimpl
     def after_update(self, model: Model, stepped: bool) -> None:
@@ -82,8 +90,12 @@ class EMA:
         decay = self.decay
         if self.warmup:
             decay = min(decay, (1 + self._updates) / (10 + self._updates))
-        weights = [_wide(weight) for weight in self._weights] if self._has_half else self._weights
-        _averaging(decay)([*self._averages.values()], weights, None)
+        weights = [_wide(weight) for weight in self._weights] if self._has_narrow else self._weights
+        averages = [*self._averages.values()]
+        _averaging(decay)(averages, weights, None)
+        for average, buffer in zip(averages[self._parameters :], weights[self._parameters :], strict=True):
+            # A mask holds -inf, of which no difference can be taken.
+            average.copy_(torch.where(torch.isfinite(average), average, buffer))
 
     @hookimpl
     @contextmanager
@@ -104,6 +116,7 @@ class EMA:
 
     @hookimpl
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        check_fits(state, _RULES)
         self._updates = state["updates"]
         self._averages = dict(state["averages"])
 
@@ -115,6 +128,10 @@ class EMA:
         return dict(chain[tuple[str, Tensor]](module.named_parameters(), floating))
 
 
+def _is_average(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and value.dtype is not torch.bool
+
+
 def _check_shapes(weights: dict[str, Tensor]) -> None:
     for name, weight in weights.items():
         if is_lazy(weight):
@@ -124,9 +141,13 @@ def _check_shapes(weights: dict[str, Tensor]) -> None:
             )
 
 
+def _is_narrow(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.itemsize < 4
+
+
 def _wide(tensor: Tensor) -> Tensor:
     """Return a tensor in the dtype of its average: in half precision small changes would be rounded away."""
-    return tensor.float() if tensor.dtype in _HALF else tensor
+    return tensor.float() if _is_narrow(tensor) else tensor
 
 
 def _check_fit(averages: dict[str, Tensor], weights: dict[str, Tensor]) -> None:

@@ -13,6 +13,7 @@ from argus_core.hooks import hookimpl
 from argus_core.ranks import all_agree
 from argus_core.steps.numbers import is_count
 from argus_core.steps.sparse import entries
+from argus_core.stored import COUNT, check_fits
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -83,7 +84,8 @@ class FiniteGuard:
 
     @hookimpl
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._skipped = int(state["skipped"])
+        check_fits(state, {"skipped": COUNT})
+        self._skipped = state["skipped"]
 
 
 def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:

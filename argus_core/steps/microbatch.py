@@ -10,11 +10,22 @@ from argus_core.batch import batch_size, deep_chunk, deep_split
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_count
+from argus_core.stored import Rule, check_fits
 
 if TYPE_CHECKING:
     from argus_core.model import Model
 
 __all__ = ["Microbatch"]
+
+_SIZE = Rule(lambda value: value is None or is_count(value), "an integer from 1 up, or None")
+_RULES = {
+    "given": Rule(
+        lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_SIZE.holds, value)),
+        "a pair of integers from 1 up, or None",
+    ),
+    "chunks": _SIZE,
+    "size": _SIZE,
+}
 
 
 class Microbatch:
@@ -76,5 +87,6 @@ class Microbatch:
 
     @hookimpl
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        check_fits(state, _RULES)
         if self.halve_on_oom and state["given"] == self._given:  # else other parts have been chosen since
             self.chunks, self.size = state["chunks"], state["size"]

@@ -215,6 +215,18 @@ def test_trial_that_is_not_finite_has_failed(write: Any) -> None:
     assert result.trials[1].checkpoint is not None  # of the epoch before
 
 
+def test_trial_that_keeps_no_checkpoint_has_failed_for_its_metric(write: Any) -> None:
+    def epoch_complete(self: Any, state: Any) -> None:
+        if state.model.get_lr() == 0.2:
+            state.metrics["val_accuracy"] = float("nan")
+            for parameter in state.model.nn_module.parameters():
+                parameter.data.fill_(float("nan"))
+
+    result = sweep(write(CHOICES, GRID), [callback("odd", epoch_complete=epoch_complete)], trials=3)
+    assert states(result) == ["complete", "failed", "complete"]
+    assert result.trials[1].error == "val_accuracy is nan in epoch 1"
+
+
 def test_sweep_of_nothing_but_failures_ends_with_the_last_reason(write: Any) -> None:
     def start(self: Any, state: Any) -> None:
         raise ZeroDivisionError("a mistake")

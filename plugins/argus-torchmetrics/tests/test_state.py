@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 import torchmetrics
 from torch import Tensor
 
+from argus_core import UnsafeCheckpointError
 from argus_torchmetrics.state import get_state, merge, set_state
 
 
@@ -74,3 +78,27 @@ def test_a_state_that_was_taken_out_stays_as_it_was() -> None:
     metric.update(torch.zeros(2), torch.full((2,), 3.0))
     set_state(metric, state)
     assert metric.compute() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"updates": -1}, "'updates' is -1; it must be an integer from 0 up"),
+        ({"updates": "x"}, "'updates' is 'x'"),
+        ({"sum_squared_error": [1]}, r"'sum_squared_error' is \[1\]; it must be a tensor"),
+        ({"total": None}, "'total' is None; it must be a tensor"),
+        ({"compute": 5}, "'compute' is unknown; it has updates, sum_squared_error, total"),
+    ],
+)
+def test_a_state_that_no_metric_writes_is_refused(change: dict[str, Any], message: str) -> None:
+    metric = torchmetrics.MeanSquaredError()
+    with pytest.raises(UnsafeCheckpointError, match=f"state of metric 'MeanSquaredError' .*: {message}"):
+        set_state(metric, {**get_state(metric), **change})
+
+
+def test_a_state_without_a_key_is_refused() -> None:
+    metric = torchmetrics.AUROC("binary")
+    set_state(metric, get_state(metric))
+    state = {key: value for key, value in get_state(metric).items() if key != "preds"}
+    with pytest.raises(UnsafeCheckpointError, match="'preds' is missing; do not trust this file"):
+        set_state(metric, state)

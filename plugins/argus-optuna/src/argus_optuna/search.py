@@ -17,6 +17,7 @@ from argus_core.config import Config
 from argus_core.errors import (
     ArgusError,
     ArgusWarning,
+    CheckpointError,
     ConfigError,
     CorruptCheckpointError,
     near,
@@ -124,14 +125,19 @@ class _Run:
     def _outcome(self) -> tuple[TrialState, float | None, str]:
         config = self.variants.config(self.changes)
         pruning = Pruning(self.claim.trial, config.fit["monitor"])
-        result = self._run(config, pruning)
+        best = None
+        try:
+            best = self._run(config, pruning).best_value
+        except CheckpointError:  # a run that was stopped may have kept no checkpoint
+            if pruning.not_finite is None and not pruning.pruned:
+                raise
         if pruning.not_finite is not None:
             return TrialState.FAIL, None, pruning.not_finite
         if pruning.pruned:
             return TrialState.PRUNED, None, ""
-        if result.best_value is None:
-            return TrialState.FAIL, None, f"{result.monitor} was never finite"
-        return TrialState.COMPLETE, result.best_value, ""
+        if best is None:
+            return TrialState.FAIL, None, f"{config.fit['monitor']} was never finite"
+        return TrialState.COMPLETE, best, ""
 
     def _run(self, config: Config, pruning: Pruning) -> Result:
         named = {spec.name for spec in parse_specs("callback", config.fit.get("callbacks", []), "callbacks")}

@@ -9,9 +9,15 @@ import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from argus_core.stored import COUNT, Rule, check_state
+
 __all__ = ["get_state", "merge", "set_state"]
 
 _UPDATES = "updates"
+_TENSOR = Rule(lambda value: isinstance(value, torch.Tensor), "a tensor")
+_LIST = Rule(
+    lambda value: isinstance(value, list | torch.Tensor), "a list"
+)  # of what is the metric's business
 
 
 def get_state(metric: Metric) -> dict[str, Any]:
@@ -26,7 +32,12 @@ def get_state(metric: Metric) -> dict[str, Any]:
 
 
 def set_state(metric: Metric, state: Mapping[str, Any]) -> None:
-    """Put in what `get_state` or `merge` returned."""
+    """Put in what `get_state` or `merge` returned.
+
+    Raises:
+        UnsafeCheckpointError: a value is not of the sort that the metric has there.
+    """
+    check_state(f"metric {type(metric).__name__!r}", state, dict(_rules(metric)))
     for prefix, part in _parts(metric):
         part._update_count = state[prefix + _UPDATES]
         part._computed = None
@@ -50,6 +61,14 @@ def merge(metric: Metric, states: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             values = [state[prefix + name] for state in seen]
             merged[prefix + name] = _reduced(values, reduction)
     return merged
+
+
+def _rules(metric: Metric) -> Iterator[tuple[str, Rule]]:
+    for prefix, part in _parts(metric):
+        yield prefix + _UPDATES, COUNT
+        for name, default in part._defaults.items():
+            if name in part._reductions:
+                yield prefix + name, _LIST if isinstance(default, list) else _TENSOR
 
 
 def _moved(value: Any, device: torch.device) -> Any:

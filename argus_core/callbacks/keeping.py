@@ -1,0 +1,50 @@
+"""What the checkpoint callbacks of one run owe each other, and the run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from logging import Logger
+from typing import Any
+
+from argus_core.callbacks.checkpoint import Checkpoint
+from argus_core.callbacks.names import may_coincide
+from argus_core.errors import CheckpointError, ConflictError
+
+__all__ = ["check_apart", "check_kept"]
+
+
+def check_apart(callbacks: Iterable[Any]) -> None:
+    """Check before a run starts that no two callbacks of it may write files of one name.
+
+    Raises:
+        ConflictError: two would overwrite or delete each other's files.
+    """
+    for one, other in itertools.combinations(_checkpoints(callbacks), 2):
+        if may_coincide(one.path_pattern(), other.path_pattern()):
+            raise ConflictError(
+                f"{one.name} with file_format={one.file_format!r} and {other.name} with "
+                f"file_format={other.file_format!r} may write files of one name in {one.dir_path}, and would "
+                "overwrite and delete each other's; give one of them another file_format or dir_path"
+            )
+
+
+def check_kept(callbacks: Iterable[Any], logger: Logger) -> None:
+    """Check when a run is over that it has kept a checkpoint, if some were due.
+
+    Raises:
+        CheckpointError: no callback has kept one. Where some have, the others are only logged.
+    """
+    checkpoints = _checkpoints(callbacks)
+    missing = [reason for each in checkpoints if (reason := each.missing_files()) is not None]
+    if missing and not any(each.has_kept for each in checkpoints):
+        raise CheckpointError(
+            f"the run is over and has kept no checkpoint: {'; '.join(missing)}; lower the learning rate, or "
+            "look at the data and the metric, and train again"
+        )
+    for reason in missing:
+        logger.warning("%s", reason)
+
+
+def _checkpoints(callbacks: Iterable[Any]) -> list[Checkpoint]:
+    return [each for each in callbacks if isinstance(each, Checkpoint)]

@@ -1,0 +1,117 @@
+"""Writing the model to a file whenever a metric is better than before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from argus_core.callbacks.checkpoint import Checkpoint
+from argus_core.callbacks.monitor import Monitor, monitored_value
+from argus_core.errors import ParamsError
+from argus_core.hooks import hookimpl
+from argus_core.stored import BEST, MONITOR, Rule
+
+if TYPE_CHECKING:
+    from argus_core.engine import State
+
+__all__ = ["MonitorCheckpoint"]
+
+
+class MonitorCheckpoint(Checkpoint):
+    """Saves the model whenever the monitored metric is better than ever before in the run.
+
+    Args:
+        dir_path: the folder of the files.
+        monitor: a name among the run's metrics.
+        better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
+        every: after which epochs to look: ``"2ep"``.
+        max_saves: how many files to keep, the best ones; see ``checkpoint``.
+        optimizer_state: whether to keep the optimizer's state, for training on.
+        save_after_exception: save also when an exception ends the run; such a file is never deleted.
+        file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates),
+            ``monitor`` (the value) and the run's metrics.
+        background: as for ``checkpoint``.
+    """
+
+    name = "monitor_checkpoint"
+
+    def __init__(
+        self,
+        dir_path: str | Path,
+        monitor: str = "val_loss",
+        better: str = "auto",
+        every: str = "1ep",
+        max_saves: int | None = None,
+        optimizer_state: bool = False,
+        save_after_exception: bool = False,
+        file_format: str = "model-{epoch:03d}-{monitor:.6f}.safetensors",
+        background: bool = False,
+    ) -> None:
+        super().__init__(
+            dir_path, every, max_saves, optimizer_state, save_after_exception, file_format, background
+        )
+        if self.every.unit != "ep":
+            raise ParamsError(
+                f"{self.name} has every={every!r}; metrics are computed once an epoch, so give '1ep'"
+            )
+        self.monitor = Monitor(self.name, monitor, better)
+        self._judged = 0  # epochs of this run
+
+    def start(self, state: State) -> None:
+        """Check that the metric will be computed, and begin as `Checkpoint` does."""
+        self.monitor.start(state)
+        if not self._resumed:
+            self.monitor.best = None
+        self._judged = 0
+        super().start(state)
+
+    def interrupted(self, state: State) -> None:
+        """Leave the best ones alone."""
+
+    @hookimpl(trylast=True)
+    def epoch_complete(self, state: State) -> None:
+        """Save if the epochs are due and the metric has improved."""
+        monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
+        if state.engine.stopped_midway:  # a run that goes on from here has not had this epoch yet
+            return
+        if (state.epoch + 1) % self.every.count:
+            return
+        self._judged += 1
+        before = self.monitor.best
+        if self.monitor.improved(state):
+            self._saved_finite = False
+            try:
+                self.save(state)
+            except BaseException:
+                self.monitor.best = before  # a run that goes on from here saves again
+                raise
+            if not self._saved_finite:
+                self.monitor.best = before  # a good file need not be better than one that is not kept
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value and which files were written, oldest first."""
+        return {**super().state_dict(), "monitor": self.monitor.metric, "best": self.monitor.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, for the next run; see `Checkpoint.load_state_dict`."""
+        super().load_state_dict(state_dict)
+        same = state_dict.get("monitor", self.monitor.metric) == self.monitor.metric
+        self.monitor.best = state_dict["best"] if same else None  # another metric's best is no measure
+
+    def state_rules(self) -> Mapping[str, Rule]:
+        return {**super().state_rules(), "monitor": MONITOR, "best": BEST}
+
+    def missing_files(self) -> str | None:
+        if not self._judged or self._due:
+            return super().missing_files()
+        if self.has_kept or self.monitor.best is not None:
+            return None
+        epochs = "its only epoch" if self._judged == 1 else f"each of the {self._judged} epochs looked at"
+        return (
+            f"{self.name} kept no file in {self.dir_path}: {self.monitor.metric} was not finite in {epochs}"
+        )
+
+    def name_fields(self, state: State) -> dict[str, Any]:
+        value = monitored_value(self.name, self.monitor.metric, state)
+        return {**super().name_fields(state), "monitor": value}

@@ -1,0 +1,163 @@
+"""The names of checkpoint files: the format that gives them, and which of them a folder may hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any
+
+from argus_core.errors import ArgusError, ParamsError, near
+
+__all__ = ["FileFormat", "Pattern", "is_plain_name", "may_coincide"]
+
+Pattern = list[tuple[frozenset[str] | None, bool]]
+"""For each character of a name: what it may be (None: all but a slash), and whether there may be more."""
+
+_DIGITS = frozenset("0123456789")  # a sign would let "000-0.5" pass for one number
+_INTEGERS = ("epoch", "step")
+_LONGEST = 255  # bytes, of a name on every file system
+
+
+class FileFormat:
+    """The format of a callback's file names.
+
+    Args:
+        callback: for messages.
+        text: the format, perhaps with folders inside the callback's own: ``best/{epoch}.safetensors``.
+
+    Raises:
+        ParamsError: it cannot be filled in, or its names would lie outside of the callback's folder.
+    """
+
+    def __init__(self, callback: str, text: object) -> None:
+        self.callback = callback
+        try:
+            if not isinstance(text, str):
+                raise TypeError("it is not a string")
+            name = string.Formatter().vformat(text, (), _AnyField(epoch=0, step=0))
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ParamsError(
+                f"{callback} has file_format={text!r}, which cannot be filled in ({error}); "
+                "give something like 'model-{epoch:03d}.safetensors'"
+            ) from error
+        self.text = text
+        if not is_plain_name(name, self.folders):
+            raise ParamsError(
+                f"{callback} has file_format={text!r}; its names must be plain and lie in dir_path; "
+                "give something like 'model-{epoch:03d}.safetensors'"
+            )
+
+    @property
+    def folders(self) -> int:
+        """How many folders its names pass through, inside the callback's own."""
+        return self.text.replace("\\", "/").count("/")
+
+    def name(self, fields: Mapping[str, Any]) -> str:
+        """Return the name for these fields.
+
+        Raises:
+            ArgusError: a field is missing, or the name would lie outside of the callback's folder.
+        """
+        try:
+            name = self.text.format(**fields)
+        except KeyError as error:
+            field = str(error.args[0])
+            raise ArgusError(
+                f"{self.callback} has file_format={self.text!r}, and there is no {field!r}"
+                f"{near(field, fields)} (there are: {', '.join(fields)})"
+            ) from None
+        if not is_plain_name(name, self.folders):
+            raise ArgusError(
+                f"{self.callback} has file_format={self.text!r}, which gives the name {name!r}; "
+                "names must be plain and lie in dir_path; put numbers into the metrics that it tells"
+            )
+        return name
+
+    def pattern(self, folder: Path) -> Pattern:
+        """Return what the paths of its files look like in ``folder``, for `may_coincide`."""
+        before: Pattern = [(frozenset(char), False) for char in f"{os.path.realpath(folder)}/"]
+        return before + self._units
+
+    def matches(self, name: str) -> bool:
+        """Return whether it may give ``name``."""
+        return self._regex.fullmatch(name) is not None
+
+    @cached_property
+    def _units(self) -> Pattern:
+        units: Pattern = []
+        for literal, field, spec, _ in string.Formatter().parse(self.text):
+            units += [(frozenset(char), False) for char in literal]
+            if field is not None:
+                units += _number(field, spec or "")
+        return units
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        def one(chars: frozenset[str] | None) -> str:
+            return "[^/]" if chars is None else f"[{re.escape(''.join(sorted(chars)))}]"
+
+        return re.compile("".join(one(chars) + "+" * more for chars, more in self._units))
+
+
+def is_plain_name(name: object, folders: int = 0) -> bool:
+    """Return whether ``name`` is that of a file in a folder, at most so many folders further down."""
+    if not isinstance(name, str) or not name.isprintable() or PurePath(name).is_absolute():
+        return False
+    parts = name.replace("\\", "/").split("/")
+    if len(parts) > folders + 1 or PurePath(name).drive:
+        return False
+    return all(part not in ("", ".", "..") and len(os.fsencode(part)) <= _LONGEST for part in parts)
+
+
+def may_coincide(one: Pattern, other: Pattern) -> bool:
+    """Return whether some path fits both patterns: which pairs of places both can have come to."""
+    seen, reached = {(0, 0)}, [(0, 0)]
+    while reached:
+        here, there = reached.pop()
+        if here == len(one) or there == len(other):
+            if (here, there) == (len(one), len(other)):
+                return True
+            continue
+        (ours, more), (theirs, others_more) = one[here], other[there]
+        if _meet(ours, theirs):
+            for step in _next(here, there, more, others_more):
+                if step not in seen:
+                    seen.add(step)
+                    reached.append(step)
+    return False
+
+
+def _meet(ours: frozenset[str] | None, theirs: frozenset[str] | None) -> bool:
+    if ours is None or theirs is None:
+        return "/" not in (ours or theirs or ())
+    return bool(ours & theirs)
+
+
+def _next(here: int, there: int, more: bool, others_more: bool) -> Iterable[tuple[int, int]]:
+    for ours in (here, here + 1) if more else (here + 1,):
+        for theirs in (there, there + 1) if others_more else (there + 1,):
+            yield ours, theirs
+
+
+def _number(field: str, spec: str) -> Iterator[tuple[frozenset[str] | None, bool]]:
+    """Yield what a field's number looks like, as closely as its format says."""
+    fixed = re.fullmatch(r"0?\d*\.([1-9]\d*)f", spec)
+    if fixed:
+        yield _DIGITS, True
+        yield frozenset("."), False
+        yield _DIGITS, True
+    elif re.fullmatch(r"0?\d*d", spec) or (field in _INTEGERS and re.fullmatch(r"(0\d*)?", spec)):
+        yield _DIGITS, True
+    else:
+        yield None, True
+
+
+class _AnyField(dict[str, Any]):
+    """Has a number for every field, as every field of a file's name is one."""
+
+    def __missing__(self, key: str) -> float:
+        return 0.0

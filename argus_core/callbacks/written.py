@@ -1,0 +1,98 @@
+"""The files that a callback has written in its folder, and which of them it may delete."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+from argus_core.errors import CheckpointError
+from argus_core.storage import read_header
+
+__all__ = ["WrittenFiles", "run_in", "run_of"]
+
+_RUN = re.compile(r"[0-9a-f]{32}")
+_Identity = tuple[int, int, int]
+
+
+class WrittenFiles:
+    """The files that a callback has written and keeps, oldest first; none else is ever deleted.
+
+    Args:
+        folder: of the callback.
+
+    Attributes:
+        names: the files' names in the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: list[str] = []
+        self._written: dict[str, _Identity | None] = {}
+
+    def clear(self) -> None:
+        """Forget all files."""
+        self.names, self._written = [], {}
+
+    def add(self, name: str) -> None:
+        """Note that ``name`` has just been written."""
+        self.names = [other for other in self.names if other != name] + [name]
+        self._written[name] = _identity(self.folder / name)
+
+    def adopt(self, names: Iterable[str], run: str) -> None:
+        """Take over those files that are there and say that the run ``run`` wrote them."""
+        self.clear()
+        for name in names:
+            path = self.folder / name
+            # A folder or a file that is a link may lead to what is not the callback's.
+            inside = os.path.realpath(path) == os.path.join(os.path.realpath(self.folder), *name.split("/"))
+            if inside and run_of(path) == run:
+                self.add(name)
+
+    def delete_old(self, most: int, logger: Logger) -> None:
+        """Delete the oldest files beyond ``most``, but for those that are others by now."""
+        while len(self.names) > most:
+            name = self.names.pop(0)
+            path, written = self.folder / name, self._written.pop(name, None)
+            now = _identity(path)
+            if now is None and not os.path.lexists(path):
+                continue
+            if now is None or now != written:
+                logger.warning("could not delete %s: it is not the file that the run wrote", path)
+                continue
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:  # not worth ending a run for
+                logger.warning("could not delete %s: %s", path, error.strerror or error)
+
+
+def run_of(path: Path) -> str | None:
+    """Return the identifier of the run that wrote a checkpoint; ``None`` for all other files."""
+    if _identity(path) is None:
+        return None
+    try:
+        return run_in(read_header(path).manifest)
+    except CheckpointError:
+        return None
+
+
+def run_in(manifest: Mapping[str, Any]) -> str | None:
+    """Return the identifier of the run in a checkpoint's manifest, where it has one."""
+    run = manifest.get("run")
+    name = run.get("id") if isinstance(run, dict) else None
+    return name if isinstance(name, str) and _RUN.fullmatch(name) else None
+
+
+def _identity(path: Path) -> _Identity | None:
+    """Return what tells a file from another of its name, or ``None`` where there is no ordinary file."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns

@@ -1,0 +1,75 @@
+"""The names of checkpoint files: plain ones, formats, and formats whose names may coincide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from argus_core.callbacks.names import FileFormat, is_plain_name, may_coincide
+from argus_core.errors import ArgusError, ParamsError
+
+pytestmark = pytest.mark.torchfree
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "../x", "a/../../x", "/etc/passwd", "a/b", "a//b", "x\0", "x\n", "\x1b[2J"),
+        *("a" * 256, "\udc80", 5, None, ["x"], "~/../x", "a/"),
+    ],
+)
+def test_what_is_no_name_of_a_file_in_a_folder(name: Any) -> None:
+    assert not is_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["model-000.safetensors", "..a", "~", "best of all.pth", "é", "-"])
+def test_plain_names(name: str) -> None:
+    assert is_plain_name(name)
+
+
+def test_names_in_folders_are_plain_where_the_format_has_folders() -> None:
+    assert is_plain_name("best/model.safetensors", folders=1)
+    assert not is_plain_name("best/../model.safetensors", folders=2)
+    assert not is_plain_name("a/b/c", folders=1)
+
+
+@pytest.mark.parametrize("text", ["../{epoch}.safetensors", "/tmp/{epoch}", "a//{epoch}", "x\0{epoch}", "a/"])
+def test_formats_whose_names_lie_elsewhere_are_refused(text: str) -> None:
+    with pytest.raises(
+        ParamsError, match=r"checkpoint has file_format=.*names must be plain and lie in dir_p"
+    ):
+        FileFormat("checkpoint", text)
+
+
+def test_metric_that_is_a_path_gives_no_name() -> None:
+    with pytest.raises(ArgusError, match=r"gives the name '\.\./\.\./x'; names must be plain and lie in"):
+        FileFormat("checkpoint", "{where}").name({"where": "../../x"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("model-{epoch:03d}.safetensors", "model-{epoch:03d}.safetensors", True),
+        ("model-{epoch:03d}.safetensors", "model-{step:06d}.safetensors", True),
+        ("last.safetensors", "last.safetensors", True),
+        ("{val_loss}.safetensors", "last.safetensors", True),
+        ("best/{epoch}", "best/{step}", True),
+        ("model-{epoch:03d}.safetensors", "model-{epoch:03d}-{monitor:.6f}.safetensors", False),
+        ("model-{epoch:03d}.safetensors", "model-{epoch:03d}-{step:06d}.safetensors", False),
+        ("last.safetensors", "best.safetensors", False),
+        ("{val_loss:.2f}.safetensors", "{epoch}.safetensors", False),
+        ("{val_loss}", "best/{epoch}", False),
+        ("{val_loss}-a", "{val_loss}-b", False),
+    ],
+)
+def test_formats_whose_names_may_coincide(one: str, other: str, expected: bool, tmp_path: Path) -> None:
+    patterns = [FileFormat("checkpoint", text).pattern(tmp_path) for text in (one, other)]
+    assert may_coincide(*patterns) is may_coincide(*reversed(patterns)) is expected
+
+
+def test_a_format_with_a_folder_is_that_of_the_folder_itself(tmp_path: Path) -> None:
+    inside = FileFormat("checkpoint", "{epoch}.safetensors").pattern(tmp_path / "best")
+    assert may_coincide(FileFormat("checkpoint", "best/{epoch}.safetensors").pattern(tmp_path), inside)
+    assert not may_coincide(FileFormat("checkpoint", "{epoch}.safetensors").pattern(tmp_path), inside)
