@@ -37,6 +37,7 @@ READING_ORDER = (
     "device",
     "ranks",
     "rng",
+    "workers",
     "order",
     "interruption",
     "reduction",
