@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP while a run is on: it ends after the present update, and can be resumed from there.
+"""SIGINT, SIGTERM and SIGHUP while a run is on: it ends after the present update, and resumes from there.
 
 A supervisor may signal a process twice, itself and through the process group: signals close to the first are
 the same one. A later one ends the process at once, as does a second Ctrl-C on a terminal.

@@ -64,7 +64,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def usual_signals() -> Iterator[None]:
     """Let signals do what they usually do, here and in programs that the test starts.
 
-    Whoever starts the tests may ignore some, as ``nohup`` and a shell's ``&`` do, and ignored they are inherited.
+    The process that starts the tests may ignore some, as under ``nohup``, and its children inherit that.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     if hasattr(signal, "SIGHUP"):
