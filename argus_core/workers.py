@@ -38,7 +38,7 @@ def leaving_signals(init: Init | None) -> Init:
     """Return a ``worker_init_fn`` that leaves signals to the run, and then calls ``init``."""
     if isinstance(init, partial) and init.func is _start_worker:
         return init
-    return partial(_start_worker, _runs(), os.getpid(), init)
+    return partial(_start_worker, _runs(os.getpid()), os.getpid(), init)
 
 
 def begun(loader: Iterable[Any]) -> Iterator[Any]:
@@ -62,7 +62,7 @@ def _masked(signums: Iterable[int]) -> Iterator[None]:
 @contextmanager
 def needing_workers() -> Iterator[None]:
     """Let workers know that a run is on; only until it ends are signals none of their business."""
-    runs = _runs()
+    runs = _runs(os.getpid())
     runs.value += 1
     try:
         yield
@@ -102,8 +102,8 @@ def _start_servers(loader: DataLoader[Any]) -> None:
 
 
 @functools.cache
-def _runs() -> Any:
-    """Return how many runs are on in this process, a number that its workers see."""
+def _runs(process: int) -> Any:
+    """Return how many runs are on in this process, a number that its workers see and a fork's do not."""
     atexit.register(_end_daemons)
     return multiprocessing.RawValue(ctypes.c_int, 0)
 

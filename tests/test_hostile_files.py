@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 import re
+import zlib
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from crafted import crafted, payload_start
 from hostile_archives import ARCHIVES, MARKER, Gadget
 from hostile_checkpoints import CHECKPOINTS, manifest
 from networks import batches, make_model
@@ -18,6 +20,7 @@ from processes import sent_by
 import argus_core
 from argus_core import load_model
 from argus_core.errors import CheckpointError
+from argus_core.manifest import MAX_VALUES
 
 pytest.importorskip("resource", reason="the system does not say how much memory a process had")
 
@@ -160,6 +163,48 @@ def test_parameters_at_the_limits_of_a_manifest_take_little_memory(folder: Path,
     [refusal] = sent_by(load_one, path, sound)
     assert "does not take these parameters" in refusal.message
     assert refusal.growth < MOST
+
+
+# For each the text of an item without what tells it from others, and what it counts (see `manifest`).
+ITEMS = {"strings": ('"ab",', 1), "lists": ("[],", 2), "names": ('"0000000":"0000000",', 3)}
+
+
+@pytest.mark.parametrize("payload", [0, 32 * 2**20])
+@pytest.mark.parametrize("item", ITEMS)
+def test_the_memory_of_a_manifest_grows_no_more_than_with_the_file(
+    folder: Path, item: str, payload: int, record_property: Callable[[str, object], None]
+) -> None:
+    sound = [folder / "sound.safetensors", folder / "sound.pth"]
+    if not sound[0].exists():
+        save_sound(*sound)
+    text, values = ITEMS[item]
+    count = int((MAX_VALUES + payload / 64) * 0.99 / (values + len(text) / 32 - len(text) / 8))
+    note: Any = {"strings": ["ab"] * count, "lists": [[]] * count}.get(item)
+    if note is None:
+        note = {f"{index:07x}": f"{index:07x}" for index in range(count)}
+    path = folder / "large.safetensors"
+    path.write_bytes(with_many_bytes(sound[0].read_bytes(), note, payload))
+    [refusal] = sent_by(load_one, path, sound)
+    assert "the manifest's 'params' is not as argus_core writes it" in refusal.message
+    assert refusal.growth < MOST + 2 * path.stat().st_size
+    record_property(
+        f"a manifest of {item} in a file of {path.stat().st_size / 2**20:.0f} MiB",
+        f"{refusal.growth / 2**20:.0f} MiB more memory",
+    )
+    path.unlink()
+
+
+def with_many_bytes(sound: bytes, note: Any, payload: int) -> bytes:
+    """Return a checkpoint with a note in its manifest and one more tensor of so many bytes."""
+    end = len(sound) - payload_start(sound)
+
+    def change(header: Any, manifest: Any) -> None:
+        manifest.update(note=note, params=None)
+        sums = [f"{zlib.crc32(bytes(min(2**23, payload - start))):08x}" for start in range(0, payload, 2**23)]
+        manifest["tensors"]["nn/zeros"] = {"dtype": "uint8", "shape": [payload], "crc": sums}
+        header["nn/zeros"] = {"dtype": "U8", "shape": [payload], "data_offsets": [end, end + payload]}
+
+    return crafted(sound, change, sound[payload_start(sound) :] + bytes(payload))
 
 
 @pytest.mark.parametrize("note", NOTES)
