@@ -51,7 +51,7 @@ _MIB = 2**20
 # so much text as takes that; a tensor makes about 32. The more the file holds, the more the memory may.
 MAX_VALUES = 2**19 + 2**15
 _TEXT_PER_VALUE = 32
-_HEADER_PER_VALUE = 8
+_BESIDE_PER_VALUE = 8 / 3  # a tensor takes about 75 bytes in the table beside the manifest
 _PAYLOAD_PER_VALUE = 64
 # From so many on, it is the tensors that take the room.
 _MANY_TENSORS = 2**13
@@ -174,7 +174,7 @@ def excess_length(length: int, payload: int) -> str | None:
 
 def _excess(text: str, payload: int, beside: int) -> str | None:
     values = text.count(",") + 2 * text.count(":") + text.count("[") + 6 * text.count("{")
-    more = (len(text) + beside) // _HEADER_PER_VALUE + payload // _PAYLOAD_PER_VALUE
+    more = beside / _BESIDE_PER_VALUE + payload / _PAYLOAD_PER_VALUE
     if values + len(text) // _TEXT_PER_VALUE > MAX_VALUES + more:
         return (
             f"holds too many values, names, lists and objects ({values:,} in {len(text):,} bytes) beside "
