@@ -85,6 +85,8 @@ def save_model(
     manifest["step_state"] = {
         name: encode(state, _step_prefix(name), tensors) for name, state in model.step_state().items()
     }
+    if evaluated := model.evaluated_state():
+        manifest["evaluated"] = evaluated
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
     write(file_path, tensors, manifest)

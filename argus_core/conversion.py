@@ -12,7 +12,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from argus_core import registry
-from argus_core.errors import ArgusError, CheckpointError, MissingPluginError, SpecError, UnknownNameError
+from argus_core.errors import (
+    ArgusError,
+    CheckpointError,
+    MissingPluginError,
+    SpecError,
+    UnknownNameError,
+    UnsafeCheckpointError,
+)
 from argus_core.legacy import is_legacy, read_legacy
 from argus_core.loading import load_model
 from argus_core.model import Model
@@ -21,10 +28,13 @@ from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.storage import CheckpointFile
 from argus_core.storage.replacement import replacement
 
-__all__ = ["EXPORTED", "NONE", "check_target", "convert", "export"]
+__all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "check_target", "convert", "export"]
 
 EXPORTED = (".safetensors", ".pt", ".pth")
 """The suffixes of the formats that a network's state can be exported in."""
+
+AVERAGE, TRAINED = "average", "trained"
+"""Which of the weights of a checkpoint are exported."""
 
 NONE = "none"
 """What is given in place of a component's name to leave a part out."""
@@ -89,22 +99,27 @@ def convert(
     return model, left_out
 
 
-def export(source: Path, target: Path) -> int:
-    """Write the state dict of a checkpoint's network as a plain file, and return how many tensors it has.
+def export(source: Path, target: Path, weights: str | None = None) -> tuple[int, str | None]:
+    """Write the state dict of a checkpoint's network as a plain file.
 
     The names are those of the network's state dict. No component is looked up, and nothing is built.
 
     Args:
         source: our checkpoint, or a ``.pth`` of pytorch-argus.
         target: its suffix decides, see `EXPORTED`; written whole or not at all.
+        weights: ``"average"`` for those with which a step strategy lets the model validate and predict,
+            ``"trained"`` for those that training goes on with; the average if there is one, if left out.
+
+    Returns:
+        How many tensors the state has, and the strategy whose average they are, if they are one.
 
     Raises:
-        ArgusError: the suffix is unknown, or the format cannot hold the state.
+        ArgusError: the suffix is unknown, the format cannot hold the state, or there is no average.
         CheckpointError: the checkpoint is damaged or unsafe, or the system refuses to write.
     """
     if target.suffix.lower() not in EXPORTED:
         raise ArgusError(f"cannot export to {str(target)!r}; give a name that ends in {', '.join(EXPORTED)}")
-    state = _network_state(source)
+    state, strategy = _network_state(source, weights)
     if target.suffix.lower() == ".safetensors":
         data = _as_safetensors(state, source)
         with replacement(target) as file:
@@ -112,7 +127,7 @@ def export(source: Path, target: Path) -> int:
     else:
         with replacement(target) as file:
             torch.save(state, file)
-    return sum(isinstance(value, Tensor) for value in state.values())
+    return sum(isinstance(value, Tensor) for value in state.values()), strategy
 
 
 def _refuse(source: Path) -> None:
@@ -148,12 +163,44 @@ def _named(params: dict[str, Any], names: Mapping[str, str], cls: Any) -> dict[s
     return params
 
 
-def _network_state(source: Path) -> dict[str, Any]:
+def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], str | None]:
+    """Return a network's state dict, and which strategy's average it is."""
     if is_legacy(source):
         saved: AbstractSaved = SavedState(read_legacy(source))
-        return saved.module_state("nn_module")
-    with CheckpointFile(source) as file:
-        return SavedFile(file, verify=True).module_state("nn_module")
+        state, averages = saved.module_state("nn_module"), {}
+    else:
+        with CheckpointFile(source) as file:
+            ours = SavedFile(file, verify=True)
+            state = ours.module_state("nn_module")
+            averages = {} if weights == TRAINED else ours.evaluated()
+    if not averages and weights == AVERAGE:
+        raise ArgusError(
+            f"{source} holds no average of its weights; leave --weights out, or train with step 'ema'"
+        )
+    if len(averages) > 1:
+        raise ArgusError(
+            f"{source} holds the averages of several step strategies ({', '.join(averages)}); "
+            f"export the trained weights by --weights {TRAINED}"
+        )
+    for strategy, tensors in averages.items():
+        return _averaged(state, tensors, source), strategy
+    return state, None
+
+
+def _averaged(state: Mapping[str, Any], averages: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
+    """Return a state dict with its averages, in the dtypes of the weights; other state stays."""
+    # An average has one name of a tied weight, which is one tensor under all its names.
+    by_weight = {id(state[name]): average for name, average in averages.items() if name in state}
+    changed = {}
+    for name, value in state.items():
+        average = by_weight.get(id(value))
+        if average is not None and average.shape != getattr(value, "shape", None):
+            raise UnsafeCheckpointError(
+                f"{source}: the average of {name!r} has the shape {list(average.shape)}, not that of the "
+                "weight; do not trust this file"
+            )
+        changed[name] = value if average is None else average.to(value.dtype)
+    return changed
 
 
 def _as_safetensors(state: Mapping[str, Any], source: Path) -> bytes:

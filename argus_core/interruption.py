@@ -1,21 +1,28 @@
-"""SIGINT and SIGTERM while a run is on: it ends after the present update, and can go on from there.
+"""SIGINT, SIGTERM and SIGHUP while a run is on: it ends after the present update, and resumes from there.
 
-A second signal ends the process at once.
+A supervisor may signal a process twice, itself and through the process group: signals close to the first are
+the same one. A later one ends the process at once, as does a second Ctrl-C on a terminal.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interruption", "check_interruption", "listening"]
+from argus_core.workers import SIGNALS, needing_workers
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+__all__ = ["Interruption", "check_interruption", "listening", "until_interrupted"]
+
+_ONE_SIGNAL = 5.0  # seconds
+_ONE_KEY = 0.5  # the same on a terminal, where a supervisor may pass Ctrl-C on too
 
 _received: list[int] = []  # while a run is on, in the main thread
 
@@ -34,29 +41,34 @@ class Interruption(BaseException):
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Take SIGINT and SIGTERM while a run is on; only the main thread can, and only the outermost run does.
+    """Take signals while a run is on; only the main thread can, and only the outermost run does.
+
+    A signal that the process ignores, as under ``nohup``, stays ignored, and handlers that a host program has
+    put there itself stay as well.
 
     Raises:
         KeyboardInterrupt, SystemExit: a signal came, and the run has ended for it.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    # Handlers that a host program has put there itself are its own business.
-    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    mine = [signum for signum in _SIGNALS if is_main and signal.getsignal(signum) is usual[signum]]
+    mine = [signum for signum in SIGNALS if is_main and _is_free(signum)]
+    note = _Note()
     for signum in mine:
-        signal.signal(signum, _note)
+        signal.signal(signum, note)
     try:
-        yield
-        check_interruption()  # it may have come after the last update
+        with needing_workers():
+            yield
+            check_interruption()  # it may have come after the last update
     except Interruption as interruption:
         if not mine:
             raise
         raise interruption.ending() from interruption
     finally:
-        for signum in mine:
-            signal.signal(signum, usual[signum])
         if mine:
             _received.clear()
+            note.end_run()
+        if not note.is_heard:
+            for signum in mine:
+                signal.signal(signum, _usual(signum))
 
 
 def check_interruption() -> None:
@@ -65,8 +77,99 @@ def check_interruption() -> None:
         raise Interruption(_received[0])
 
 
-def _note(signum: int, frame: FrameType | None) -> None:
-    if _received:
-        signal.signal(signum, signal.SIG_DFL)
-        os.kill(os.getpid(), signum)
-    _received.append(signum)
+def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yield batches; raise `Interruption` if the loader fails once a signal has come."""
+    try:
+        yield from batches
+    except Exception as error:
+        if _received:
+            raise Interruption(_received[0]) from error
+        raise
+
+
+class _Note:
+    """The handler of signals: keeps the first, and ends the process at once for a later one.
+
+    Once it has heard a signal it stays, until the process ends or another run begins.
+    """
+
+    def __init__(self) -> None:
+        self.is_heard = False
+        self.is_over = False  # the run
+        self._since = 0.0
+        self._process = os.getpid()
+        self._child_handler: Any = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a fork, which is no run
+            _end(signum, _usual(signum))
+        elif not self.is_heard:
+            self._hear(signum)
+        elif time.monotonic() - self._since > (_ONE_KEY if _is_key(signum) else _ONE_SIGNAL):
+            _end(signum, _usual(signum) if self.is_over else signal.SIG_DFL)
+
+    def _hear(self, signum: int) -> None:
+        self.is_heard, self._since = True, time.monotonic()
+        _received.append(signum)
+        atexit.register(_ignore_signals)
+        if hasattr(signal, "SIGCHLD") and _is_of_torch(signal.getsignal(signal.SIGCHLD)):
+            # It raises when a worker dies, in the middle of the present update.
+            self._child_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _leave_lost_terminal()
+
+    def end_run(self) -> None:
+        """Let later signals do what they usually do."""
+        self.is_over = True
+        if self._child_handler is not None:
+            signal.signal(signal.SIGCHLD, self._child_handler)
+
+
+def _is_free(signum: int) -> bool:
+    handler = signal.getsignal(signum)
+    return handler is _usual(signum) or (isinstance(handler, _Note) and handler.is_over)
+
+
+def _usual(signum: int) -> Any:
+    return signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+
+
+def _end(signum: int, handler: Any) -> None:
+    signal.signal(signum, handler)
+    os.kill(os.getpid(), signum)
+
+
+def _ignore_signals() -> None:
+    """Let a process that ends for a signal end with its own exit code."""
+    for signum in SIGNALS:
+        if isinstance(signal.getsignal(signum), _Note):  # which Python takes away before the process is gone
+            signal.signal(signum, signal.SIG_IGN)
+
+
+def _is_key(signum: int) -> bool:
+    """Return whether a signal may be Ctrl-C: the process is in the foreground of its terminal."""
+    if signum != signal.SIGINT or sys.platform == "win32":
+        return False
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:  # it has none
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
+
+
+def _is_of_torch(handler: Any) -> bool:
+    return getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"
+
+
+def _leave_lost_terminal() -> None:
+    """Let output go nowhere that went to a terminal which is closed; writing to it would fail."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            with suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from argus_core.encoding import decode, describe, encode, tensor_names
@@ -30,6 +31,7 @@ __all__ = [
     "excess_length",
     "loads",
     "migrate",
+    "most_bytes",
     "tensor_names",
 ]
 
@@ -42,16 +44,19 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 # From each older schema to the one after it; pure functions.
 MIGRATIONS: dict[int, Migration] = {}
 
-MAX_BYTES = 16 * 2**20
 MAX_LEVELS = 64
+_MIB = 2**20
 # A list takes 2 bytes of JSON and 64 of memory: without a limit a small file could fill the memory. What is
 # counted are commas and brackets, colons twice and braces six times, so that each takes up to 80 bytes, and
-# so much text as takes that; a tensor makes about 32. Where tensors take far more, the manifest may.
+# so much text as takes that; a tensor makes about 32. The more the file holds, the more the memory may.
 MAX_VALUES = 2**19 + 2**15
 _TEXT_PER_VALUE = 32
-_PAYLOAD_PER_VALUE = 1024
+_BESIDE_PER_VALUE = 8 / 3  # a tensor takes about 75 bytes in the table beside the manifest
+_PAYLOAD_PER_VALUE = 64
 # From so many on, it is the tensors that take the room.
 _MANY_TENSORS = 2**13
+# Items of a long list or dict whose text is made at a time.
+_AT_ONCE = 1024
 # Characters from which a text is not made a second time only to be compared.
 _LONG = 2**20
 
@@ -59,19 +64,20 @@ _JSON_ATOMS = (str, int, float, bool, type(None))
 _LONGEST_INT = len(str(-(2**64)))
 
 
-def dumps(manifest: dict[str, Any], payload: int = 0) -> bytes:
+def dumps(manifest: dict[str, Any], payload: int = 0, beside: int = 0) -> bytes:
     """Return a manifest as canonical JSON.
 
     Args:
         manifest: JSON-able data.
         payload: how many bytes of tensors it describes.
+        beside: how many bytes the header holds besides it.
 
     Raises:
         ParamsError: it holds something that is not JSON-able (`encode` it first), or it is too big.
     """
     _check_json(manifest, "manifest", MAX_LEVELS)
     text = _canonical(manifest)
-    if why := _excess(text, payload):
+    if why := _excess(text, payload, beside):
         raise ParamsError(f"the manifest {why}; {_remedy(manifest)}")
     return text.encode("ascii")
 
@@ -86,19 +92,20 @@ def _remedy(manifest: dict[str, Any]) -> str:
     )
 
 
-def loads(data: str | bytes, payload: int = 0) -> dict[str, Any]:
+def loads(data: str | bytes, payload: int = 0, beside: int = 0) -> dict[str, Any]:
     """Return the manifest in canonical JSON, of whatever schema (see `migrate`).
 
     Args:
         data: the JSON.
         payload: how many bytes of tensors it describes.
+        beside: how many bytes the header holds besides it.
 
     Raises:
         UnsafeCheckpointError: it is too big or too deep.
         CorruptCheckpointError: it is not the canonical JSON of an object.
     """
     text = data if isinstance(data, str) else data.decode("latin-1")  # what is not ASCII is not canonical
-    if why := _excess(text, payload):
+    if why := _excess(text, payload, beside):
         raise UnsafeCheckpointError(f"the manifest {why}; argus_core does not write such files")
     manifest = _strict_json(text)
     if not isinstance(manifest, dict):
@@ -152,21 +159,28 @@ def _writer(manifest: dict[str, Any]) -> str:
     return str(describe(version))[:40] if isinstance(version, str) else "of an unknown version"
 
 
-def excess_length(length: int) -> str | None:
+def most_bytes(payload: int) -> int:
+    """Return how many bytes a manifest may take beside so many bytes of tensors."""
+    return min(16 * _MIB + payload // 16, 256 * _MIB)
+
+
+def excess_length(length: int, payload: int) -> str | None:
     """Return what is wrong with a manifest of ``length`` bytes, as the end of a sentence, or None."""
-    if length > MAX_BYTES:
-        return f"takes {length:,} bytes, and {MAX_BYTES:,} is the most"
+    most = most_bytes(payload)
+    if length > most:
+        return f"takes {length:,} bytes, and {most:,} is the most beside {payload:,} bytes of tensors"
     return None
 
 
-def _excess(text: str, payload: int) -> str | None:
+def _excess(text: str, payload: int, beside: int) -> str | None:
     values = text.count(",") + 2 * text.count(":") + text.count("[") + 6 * text.count("{")
-    if values + len(text) // _TEXT_PER_VALUE > MAX_VALUES + payload // _PAYLOAD_PER_VALUE:
+    more = beside / _BESIDE_PER_VALUE + payload / _PAYLOAD_PER_VALUE
+    if values + len(text) // _TEXT_PER_VALUE > MAX_VALUES + more:
         return (
             f"holds too many values, names, lists and objects ({values:,} in {len(text):,} bytes) beside "
             f"{payload:,} bytes of tensors"
         )
-    return excess_length(len(text))
+    return excess_length(len(text), payload)
 
 
 def _strict_json(text: str) -> Any:
@@ -185,14 +199,31 @@ def _strict_json(text: str) -> Any:
 
 def _is_text_of(value: Any, text: str) -> bool:
     """Return whether ``text`` is the canonical JSON of ``value``, without a second long text."""
-    if len(text) < _LONG:
-        return _canonical(value) == text
     place = 0
-    for part in json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode(value):
+    for part in _parts(value):
         if not text.startswith(part, place):
             return False
         place += len(part)
     return place == len(text)
+
+
+def _parts(value: Any) -> Iterator[str]:
+    """Yield canonical JSON in parts: of long lists and dicts some items at a time."""
+    if isinstance(value, dict) and len(value) <= _AT_ONCE:
+        yield "{"
+        for number, (key, item) in enumerate(value.items()):
+            yield "," * (number > 0) + _canonical(key) + ":"
+            yield from _parts(item)
+        yield "}"
+    elif isinstance(value, dict | list) and len(value) > _AT_ONCE:
+        items = iter(value.items() if isinstance(value, dict) else value)
+        start, end = ("{", "}") if isinstance(value, dict) else ("[", "]")
+        yield start
+        for number, some in enumerate(iter(lambda: type(value)(islice(items, _AT_ONCE)), type(value)())):
+            yield "," * (number > 0) + _canonical(some)[1:-1]
+        yield end
+    else:
+        yield _canonical(value)
 
 
 def _difference(text: str) -> str:

@@ -336,6 +336,10 @@ class Model(Assembly):
         """Return the state of each step strategy that has some, by name: averages, loss scale."""
         return self._composed.state()
 
+    def evaluated_state(self) -> dict[str, str]:
+        """Return for each step strategy whose tensors evaluation uses their key in its state."""
+        return self._composed.evaluated()
+
     def load_step_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Give each step strategy its state back, all of it before the next update or prediction.
 

@@ -6,7 +6,6 @@ whatever random numbers a dataset draws for a sample from (seed, epoch, index), 
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from argus_core.rng import is_generator, kept_random_state, key_seed, seed_all, seeded
+from argus_core.workers import begun, leaving_signals
 
 __all__ = ["OrderedLoader", "can_skip", "draw_seed", "epoch_batches", "loader_length", "ordered"]
 
@@ -46,7 +46,7 @@ class OrderedLoader:
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
-            worker_init_fn=partial(_start_worker, loader.worker_init_fn),
+            worker_init_fn=leaving_signals(partial(_show_own_dataset, loader.worker_init_fn)),
             multiprocessing_context=loader.multiprocessing_context,
             generator=torch.Generator().manual_seed(seed),  # or it would draw from torch's
             prefetch_factor=loader.prefetch_factor,
@@ -62,7 +62,7 @@ class OrderedLoader:
     def epoch_batches(self, epoch: int, skip: int) -> Iterator[Any]:
         """Return the batches of an epoch without the first ``skip``, whose samples are never read."""
         self._plan.epoch, self._plan.skip = epoch, skip
-        return iter(self._loader)
+        return begun(self._loader)
 
     def sampler_name(self) -> str:
         """Return the classes of the samplers, for messages."""
@@ -100,7 +100,7 @@ def epoch_batches(loader: Iterable[Any], epoch: int, skip: int = 0) -> Iterator[
     """Return the batches of an epoch without the first ``skip``."""
     if isinstance(loader, OrderedLoader):
         return loader.epoch_batches(epoch, skip)
-    return islice(iter(loader), skip, None) if skip else iter(loader)
+    return islice(begun(loader), skip, None) if skip else begun(loader)
 
 
 def loader_length(loader: Iterable[Any]) -> int | None:
@@ -236,9 +236,7 @@ class _SeededDataset(Dataset[Any]):
         return self.dataset[index]
 
 
-def _start_worker(init: Callable[[int], None] | None, worker: int) -> None:
-    # Ctrl-C reaches the workers too; the run needs them until it has saved.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _show_own_dataset(init: Callable[[int], None] | None, worker: int) -> None:
     info = get_worker_info()
     assert info is not None
     # Whatever looks there expects its own dataset; WorkerInfo itself refuses to be changed.

@@ -27,6 +27,8 @@ __all__ = ["AbstractSaved", "SavedFile", "SavedState"]
 _MOST_COPIED = 2
 # Tensors that are compared with nothing before they are read may take so many bytes beside what the file may.
 _MOST_UNCOMPARED = 8 * 2**20
+# The keys of those strategies' tensors in files that do not say them.
+_EVALUATED = {"ema": "averages"}
 _CHOICES = (str, tuple, list, dict, type(None))
 
 
@@ -128,6 +130,16 @@ class SavedFile(AbstractSaved):
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         stored = self._manifest.get("step_state", {})
         return {name: self._decode_dict("step_state", stored[name]) for name in names if name in stored}
+
+    def evaluated(self) -> dict[str, dict[str, Tensor]]:
+        """Return the tensors that evaluation uses in place of the network's: by strategy, then by name."""
+        keys = self._manifest.get("evaluated", _EVALUATED)
+        states = self.step_state(keys)
+        found = {name: state[keys[name]] for name, state in states.items() if keys[name] in state}
+        for named in found.values():
+            if not isinstance(named, dict) or not all(isinstance(each, Tensor) for each in named.values()):
+                raise malformed(self._file.path, "step_state")
+        return found
 
     def optimizer_state(
         self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None

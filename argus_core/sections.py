@@ -22,6 +22,8 @@ def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
         raise malformed(path, "components")
     if not isinstance(manifest.get("step_state", {}), dict):
         raise malformed(path, "step_state")
+    if not _are_keys(manifest.get("evaluated", {})):
+        raise malformed(path, "evaluated")
     if manifest.get("optimizer") is not None and not _is_optimizer(manifest["optimizer"]):
         raise malformed(path, "optimizer")
 
@@ -31,6 +33,10 @@ def malformed(path: Path, section: str) -> UnsafeCheckpointError:
     return UnsafeCheckpointError(
         f"{path}: the manifest's {section!r} is not as argus_core writes it; do not trust this file"
     )
+
+
+def _are_keys(evaluated: Any) -> bool:
+    return isinstance(evaluated, dict) and all(isinstance(key, str) for key in evaluated.values())
 
 
 def _is_optimizer(optimizer: Any) -> bool:

@@ -22,6 +22,7 @@ from argus_core.metrics import Loss, Metric
 from argus_core.order import draw_seed, ordered
 from argus_core.resume import Resumption
 from argus_core.rng import random_state, set_random_state
+from argus_core.workers import with_workers_that_leave_signals
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -75,7 +76,7 @@ def fit(
     if resumption is not None:
         resumption.apply(model, engine, train_loader)
     check_steps(engine, train_loader, num_epochs)
-    with listening(), model.training():
+    with listening(), with_workers_that_leave_signals(train_loader, val_loader), model.training():
         state = engine.run(train_loader, num_epochs)
     check_kept(engine.callbacks, model.logger)
     return dict(state.metrics)
@@ -84,7 +85,7 @@ def fit(
 def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
-    with listening(), model.evaluation():
+    with listening(), with_workers_that_leave_signals(val_loader), model.evaluation():
         return dict(engine.run(val_loader).metrics)
 
 

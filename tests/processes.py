@@ -6,6 +6,7 @@ A fork of the process that runs the tests would share its threads' locks, and co
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -25,7 +26,7 @@ _CONTEXT.set_forkserver_preload(
 def running(function: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProcess, Connection]]:
     """Run ``function(*args, connection)`` in a process until the block ends; return it and our end."""
     here, there = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=function, args=(*args, there))
+    process = _CONTEXT.Process(target=_with_usual_signals, args=(function, *args, there))
     process.start()
     there.close()
     try:
@@ -34,6 +35,13 @@ def running(function: Callable[..., None], *args: Any) -> Iterator[tuple[BasePro
         here.close()
         process.kill()
         process.join()
+
+
+def _with_usual_signals(function: Callable[..., None], *args: Any) -> None:
+    """Call a function in a process that ignores no signal, even if the one that started the tests does."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+    function(*args)
 
 
 def sent_by(function: Callable[..., None], *args: Any) -> Iterator[Any]:

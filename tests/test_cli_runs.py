@@ -372,8 +372,10 @@ def signalled(
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "last"), [(signal.SIGINT, 130, ["interrupted"]), (signal.SIGTERM, 143, [])]
+    ("number", "status", "last"),
+    [(signal.SIGINT, 130, ["interrupted"]), (signal.SIGTERM, 143, []), (signal.SIGHUP, 129, [])],
 )
+@pytest.mark.usefixtures("usual_signals")
 def test_interrupted_run_says_how_to_go_on(folder: Path, number: int, status: int, last: list[str]) -> None:
     told = ["the run is kept; go on with it: argus resume 'a run'", *last]
     done = signalled(folder, "train", "small.toml", "--run-dir", "a run", number=number, when="start")

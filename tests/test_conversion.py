@@ -6,18 +6,20 @@ import copy
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from crafted import crafted
 from networks import Net, batches, same_weights
 from safetensors.torch import load_file
 from torch import nn
 
 import argus_core
-from argus_core import Model, load_model
+from argus_core import Model, hookimpl, load_model
 from argus_core.cli import main
 from argus_core.storage import CheckpointFile
 
@@ -236,6 +238,160 @@ def ours() -> Model:
     return model
 
 
+def evaluated(path: str) -> dict[str, torch.Tensor]:
+    """Return the state with which a checkpoint predicts."""
+    model = load_model(path, device="cpu")
+    with model.evaluation():
+        return {name: value.clone() for name, value in model.nn_module.state_dict().items()}
+
+
+def trained_with(*steps: Any, network: Any = "net") -> Model:
+    torch.manual_seed(0)
+    params = {"nn_module": network, "loss": "CrossEntropyLoss", "optimizer": ("SGD", {"lr": 0.1})}
+    model = Model({**params, "device": "cpu", "step": list(steps)})
+    model.fit(batches())
+    model.save("averaged.safetensors")
+    return model
+
+
+class Lookahead:
+    """Evaluates with slow weights that its state holds beside something else; a plugin's strategy."""
+
+    evaluates_with = "slow"
+
+    @hookimpl
+    def set_up(self, model: Model) -> None:
+        self.weights = dict(model.get_nn_module().named_parameters())
+        self.slow = {name: weight.detach() / 2 for name, weight in self.weights.items()}
+
+    @hookimpl
+    @contextmanager
+    def evaluation_context(self) -> Iterator[None]:
+        fast = {name: weight.data for name, weight in self.weights.items()}
+        for name, weight in self.weights.items():
+            weight.data = self.slow[name]
+        yield
+        for name, weight in self.weights.items():
+            weight.data = fast[name]
+
+    @hookimpl
+    def state_dict(self) -> dict[str, Any]:
+        return {"slow": dict(self.slow), "rounds": 3}
+
+
+EMA = ("ema", {"decay": 0.5, "warmup": False})
+
+
+@pytest.mark.parametrize("name", ["net.safetensors", "net.pt"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (EMA,),
+        (("clip_grad_norm", {"max_norm": 1.0}), EMA, ("accumulate", {"steps": 2})),
+        (("ema", {"decay": 0.5, "buffers": "average"}),),
+        (("amp", {"dtype": "bfloat16"}), EMA),
+    ],
+    ids=["ema alone", "among others", "buffers averaged", "amp"],
+)
+def test_export_writes_the_averages_with_which_the_checkpoint_predicts(
+    steps: tuple[Any, ...], name: str
+) -> None:
+    argus_core.register("nn_module", "normed", _normed, override=True)
+    model = trained_with(*steps, network="normed")
+    done = argus("export", "averaged.safetensors", name)
+    assert done.stdout == (
+        f"network: {name} ({len(model.nn_module.state_dict())} tensors, averages of step strategy 'ema'; "
+        "--weights trained exports the others)\n"
+    )
+    state, expected = plain(name), evaluated("averaged.safetensors")
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    assert not torch.equal(state["0.weight"], model.nn_module[0].weight)
+
+
+def test_export_writes_the_trained_weights_where_they_are_asked_for() -> None:
+    model = trained_with(EMA)
+    done = argus("export", "averaged.safetensors", "net.pt", "--weights", "trained")
+    assert done.stdout == "network: net.pt (4 tensors)\n"
+    state = plain("net.pt")
+    assert all(torch.equal(value, state[key]) for key, value in model.nn_module.state_dict().items())
+
+
+def test_export_takes_the_averages_of_a_plugins_strategy_that_says_where_they_are() -> None:
+    argus_core.register("step", "lookahead", Lookahead)
+    model = trained_with("lookahead")
+    assert "'lookahead'" in argus("export", "averaged.safetensors", "net.pt").stdout
+    state = plain("net.pt")
+    with model.evaluation():
+        assert all(torch.equal(value, state[key]) for key, value in model.nn_module.state_dict().items())
+
+
+def test_export_of_averages_keeps_tied_and_half_precision_weights() -> None:
+    argus_core.register("nn_module", "tied", lambda: _tied().bfloat16())
+    model = Model({"nn_module": "tied", "loss": "MSELoss", "optimizer": ("SGD", {"lr": 0.1}), "step": EMA})
+    data = torch.ones(2, 4, dtype=torch.bfloat16)
+    model.fit([(data, data)])
+    model.save("averaged.safetensors")
+    argus("export", "averaged.safetensors", "net.safetensors")
+    state, expected = load_file("net.safetensors"), evaluated("averaged.safetensors")
+    assert {value.dtype for value in state.values()} == {torch.bfloat16}
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    assert torch.equal(state["0.weight"], state["1.weight"])
+
+
+def test_export_of_a_checkpoint_from_before_strategies_said_where_their_averages_are(folder: Path) -> None:
+    trained_with(EMA)
+    path = folder / "averaged.safetensors"
+    path.write_bytes(crafted(path.read_bytes(), lambda _, manifest: manifest.pop("evaluated") and None))
+    argus("export", "averaged.safetensors", "net.pt")
+    state, expected = plain("net.pt"), evaluated("averaged.safetensors")
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+def test_export_of_averages_before_the_first_update_writes_the_weights() -> None:
+    model = Model({"nn_module": "net", "step": EMA, "device": "cpu"})
+    model.predict(torch.zeros(1, 4))
+    with torch.no_grad():
+        model.nn_module.out.weight.zero_()
+    model.save("averaged.safetensors")
+    assert argus("export", "averaged.safetensors", "net.pt").stdout == "network: net.pt (4 tensors)\n"
+    assert not plain("net.pt")["out.weight"].any()
+    assert "holds no average of its weights" in refusal(
+        "export", "averaged.safetensors", "net2.pt", "--weights", "average"
+    )
+
+
+@pytest.mark.usefixtures("ours", "old")
+@pytest.mark.parametrize("file", ["ours.safetensors", "old.pth"])
+def test_export_of_averages_that_are_not_there_is_refused(file: str) -> None:
+    assert refusal("export", file, "net.pt", "--weights", "average") == (
+        f"error: {file} holds no average of its weights; leave --weights out, or train with step 'ema'\n"
+    )
+
+
+def test_export_of_the_averages_of_two_strategies_is_refused() -> None:
+    argus_core.register("step", "lookahead", Lookahead)
+    trained_with("lookahead", EMA)
+    assert "the averages of several step strategies (ema, lookahead)" in refusal(
+        "export", "averaged.safetensors", "net.pt"
+    )
+    assert argus("export", "averaged.safetensors", "net.pt", "--weights", "trained").exit_code == 0
+
+
+def test_export_of_an_average_of_another_shape_is_refused(folder: Path) -> None:
+    trained_with(EMA)
+    path = folder / "averaged.safetensors"
+
+    def swap(header: Any, manifest: Any) -> None:
+        stored = manifest["step_state"]["ema"]["averages"]
+        stored["out.weight"], stored["out.bias"] = stored["out.bias"], stored["out.weight"]
+
+    path.write_bytes(crafted(path.read_bytes(), swap))
+    assert "not that of the weight; do not trust this file" in refusal(
+        "export", "averaged.safetensors", "net.pt"
+    )
+
+
 @pytest.mark.parametrize("name", ["net.safetensors", "net.pt", "net.PTH"])
 def test_export_writes_the_state_dict_of_the_network(ours: Model, name: str) -> None:
     assert argus("export", "ours.safetensors", name).stdout == f"network: {name} (4 tensors)\n"
@@ -252,6 +408,10 @@ def test_export_of_a_pth_works_too(old: Model) -> None:
 def test_export_needs_no_component(ours: Model) -> None:
     with argus_core.isolated_registry():
         assert argus("export", "ours.safetensors", "net.pt").exit_code == 0
+
+
+def _normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
 
 
 def _tied() -> nn.Module:

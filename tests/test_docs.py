@@ -66,6 +66,7 @@ def _id(page: Path) -> str:
     return page.relative_to(pages.DOCS).as_posix()
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -124,6 +124,7 @@ def test_hook_catch_exception() -> None:
     assert seen == [(2, ZeroDivisionError)]
 
 
+@pytest.mark.usefixtures("usual_signals")
 def test_hook_interrupted() -> None:
     seen = heard("interrupted", lambda state: state.global_step)
     with pytest.raises(KeyboardInterrupt):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 import re
+import zlib
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from crafted import crafted, payload_start
 from hostile_archives import ARCHIVES, MARKER, Gadget
 from hostile_checkpoints import CHECKPOINTS, manifest
 from networks import batches, make_model
@@ -18,6 +20,7 @@ from processes import sent_by
 import argus_core
 from argus_core import load_model
 from argus_core.errors import CheckpointError
+from argus_core.manifest import MAX_VALUES
 
 pytest.importorskip("resource", reason="the system does not say how much memory a process had")
 
@@ -160,6 +163,50 @@ def test_parameters_at_the_limits_of_a_manifest_take_little_memory(folder: Path,
     [refusal] = sent_by(load_one, path, sound)
     assert "does not take these parameters" in refusal.message
     assert refusal.growth < MOST
+
+
+# For each the text of an item without what tells it from others, and what it counts (see `manifest`).
+ITEMS = {"strings": ('"ab",', 1), "lists": ("[],", 2), "names": ('"0000000":"0000000",', 3)}
+
+
+@pytest.mark.parametrize(("payload", "name"), [(0, 0), (32 * 2**20, 0), (0, 2**21)])
+@pytest.mark.parametrize("item", ITEMS)
+def test_the_memory_of_a_manifest_stays_in_proportion_to_the_file(
+    folder: Path, item: str, payload: int, name: int, record_property: Callable[[str, object], None]
+) -> None:
+    sound = [folder / "sound.safetensors", folder / "sound.pth"]
+    if not sound[0].exists():
+        save_sound(*sound)
+    text, values = ITEMS[item]
+    most = MAX_VALUES + payload / 64 + (3 * name) / 8 - name / 32
+    count = int(0.98 * most / (values + len(text) / 32))
+    note: Any = {"strings": ["ab"] * count, "lists": [[]] * count}.get(item)
+    if note is None:
+        note = {f"{index:07x}": f"{index:07x}" for index in range(count)}
+    path = folder / "large.safetensors"
+    path.write_bytes(with_many_bytes(sound[0].read_bytes(), note, payload, "a" * name))
+    [refusal] = sent_by(load_one, path, sound)
+    assert "the manifest's 'params' is not as argus_core writes it" in refusal.message
+    size = path.stat().st_size
+    assert refusal.growth < MOST + 6 * (size - payload) + payload
+    record_property(
+        f"a manifest of {item} in a file of {size / 2**20:.0f} MiB",
+        f"{refusal.growth / 2**20:.0f} MiB more memory",
+    )
+    path.unlink()
+
+
+def with_many_bytes(sound: bytes, note: Any, payload: int, name: str) -> bytes:
+    """Return a checkpoint with a note in its manifest and one more tensor, of so many bytes and that name."""
+    end = len(sound) - payload_start(sound)
+
+    def change(header: Any, manifest: Any) -> None:
+        manifest.update(note=note, params=None)
+        sums = [f"{zlib.crc32(bytes(min(2**23, payload - start))):08x}" for start in range(0, payload, 2**23)]
+        manifest["tensors"][f"nn/more{name}"] = {"dtype": "uint8", "shape": [payload], "crc": sums}
+        header[f"nn/more{name}"] = {"dtype": "U8", "shape": [payload], "data_offsets": [end, end + payload]}
+
+    return crafted(sound, change, sound[payload_start(sound) :] + bytes(payload))
 
 
 @pytest.mark.parametrize("note", NOTES)

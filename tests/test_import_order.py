@@ -41,6 +41,7 @@ READING_ORDER = (
     "device",
     "ranks",
     "rng",
+    "workers",
     "order",
     "interruption",
     "reduction",

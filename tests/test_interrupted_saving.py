@@ -17,7 +17,7 @@ from processes import running
 from strategies import build, register_all, same_weights
 
 import argus_core
-from argus_core import Model
+from argus_core import Model, interruption
 from argus_core.storage import read_header
 
 DATA = batches((4, 3, 5, 2))
@@ -26,7 +26,7 @@ SECONDS = 20.0
 
 
 @pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
+def _registry(usual_signals: None) -> Iterator[None]:
     with argus_core.isolated_registry(builtins=True):
         register_all()
         yield
@@ -58,6 +58,7 @@ def train_and_hold(folder: Path, background: bool, save: int, connection: Connec
         sync(descriptor)
 
     os.fsync = held
+    interruption._ONE_SIGNAL = 0.1
     with argus_core.isolated_registry(builtins=True):
         register_all()
         fit(folder, background)

@@ -1,28 +1,31 @@
-"""SIGINT and SIGTERM: a run ends after the present update, saved; a second signal ends it at once."""
+"""SIGINT, SIGTERM, SIGHUP: a run ends after the present update, saved; a later signal ends it at once."""
 
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from networks import batches
+from processes import running
 from strategies import build, register_all, same_weights
-from torch import multiprocessing
 
 import argus_core
-from argus_core import State, on_iteration_complete
+from argus_core import State, interruption, on_iteration_complete
 
 DATA = batches((4, 3, 5, 2))
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
+def _registry(usual_signals: None) -> Iterator[None]:
     with argus_core.isolated_registry(builtins=True):
         register_all()
         yield
@@ -48,7 +51,11 @@ def checkpoint(folder: Path) -> Any:
 
 @pytest.mark.parametrize(
     ("signum", "ending", "code"),
-    [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143)],
+    [
+        (signal.SIGINT, KeyboardInterrupt, None),
+        (signal.SIGTERM, SystemExit, 143),
+        (signal.SIGHUP, SystemExit, 129),
+    ],
 )
 def test_a_signal_ends_the_run_after_the_update_and_it_goes_on_from_there(
     signum: int, ending: type[BaseException], code: int | None, tmp_path: Path
@@ -126,14 +133,60 @@ def test_the_best_checkpoint_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_handlers_are_there_while_a_run_is_on_and_gone_afterwards() -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    before = list(map(signal.getsignal, SIGNALS))
     during: list[Any] = []
-    keep = argus_core.on_start(
-        lambda state: during.extend(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM)))
-    )
+    keep = argus_core.on_start(lambda state: during.extend(map(signal.getsignal, SIGNALS)))
     build().fit(DATA, callbacks=[keep])
     assert all(handler not in before for handler in during)
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert list(map(signal.getsignal, SIGNALS)) == before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_the_process_ignores_stays_ignored(signum: int) -> None:
+    signal.signal(signum, signal.SIG_IGN)  # as nohup and a shell's & leave it
+    assert "train_loss" in build().fit(DATA, callbacks=[raising(signum)])
+    assert signal.getsignal(signum) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("again", SIGNALS)
+def test_a_signal_that_comes_twice_at_once_is_one(again: int, tmp_path: Path) -> None:
+    twice = [raising(signal.SIGTERM), raising(again), raising(again)]
+    with pytest.raises(SystemExit) as raised:
+        build().fit(DATA, callbacks=[*twice, checkpoint(tmp_path)])
+    assert raised.value.code == 143
+    assert (tmp_path / "last.safetensors").exists()
+
+
+def test_the_same_signal_may_still_come_when_the_run_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit):
+        build().fit(DATA, callbacks=[raising(signal.SIGTERM)])
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(interruption, "_ONE_SIGNAL", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_another_run_listens_after_one_that_a_signal_has_ended(tmp_path: Path) -> None:
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        with pytest.raises(SystemExit):
+            build().fit(DATA, callbacks=[raising(signal.SIGTERM), checkpoint(folder)])
+        assert (folder / "last.safetensors").exists()
+
+
+def test_a_fork_of_the_process_ends_as_usual() -> None:
+    ended: list[int] = []
+
+    @on_iteration_complete
+    def fork(state: State) -> None:
+        pid = os.fork()
+        if pid == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        ended.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    build().fit(DATA[:1], callbacks=[fork])
+    assert ended == [-signal.SIGTERM]
 
 
 def test_a_host_programs_own_handler_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,27 +207,80 @@ def test_other_threads_train_without_handlers() -> None:
     assert trained[0]["train_loss"] > 0
 
 
-def wait_in_an_update(folder: Path) -> None:
+def wait_in_an_update(connection: Connection) -> None:
     """Train until the end of time: the first update never ends."""
+    interruption._ONE_SIGNAL = 0.1
 
     @argus_core.on_iteration_start
     def wait(state: State) -> None:
-        (folder / "ready").touch()
+        connection.send("ready")
         while True:
             time.sleep(0.01)
 
-    build().fit(DATA, callbacks=[wait])
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        build().fit(DATA, callbacks=[wait])
 
 
-def test_the_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(target=wait_in_an_update, args=(tmp_path,))
-    process.start()
-    while not (tmp_path / "ready").exists():
-        time.sleep(0.01)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGTERM)
-    time.sleep(0.1)
-    assert process.is_alive()
-    os.kill(process.pid, signal.SIGTERM)
-    process.join(10)
-    assert process.exitcode == -signal.SIGTERM
+def test_a_later_signal_ends_the_process_at_once() -> None:
+    with running(wait_in_an_update) as (process, connection):
+        assert connection.recv() == "ready"
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGTERM)
+        time.sleep(0.2)
+        assert process.is_alive()
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(10)
+        assert process.exitcode == -signal.SIGTERM
+
+
+def own_terminal() -> int:
+    """Give this process a terminal of its own, with its output on it, and return the keyboard's end."""
+    os.setsid()
+    keyboard, terminal = pty.openpty()
+    os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # the first that the leader of a session opens
+    os.dup2(terminal, 1)
+    os.dup2(terminal, 2)
+    os.close(terminal)
+    return keyboard
+
+
+def press_keys(connection: Connection) -> None:
+    """Press Ctrl-C twice in the first update."""
+    keyboard = own_terminal()
+
+    @argus_core.on_iteration_start
+    def press(state: State) -> None:
+        for _ in range(2):
+            os.write(keyboard, b"\x03")
+            time.sleep(interruption._ONE_KEY + 0.1)
+            connection.send("goes on")
+
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        build().fit(DATA, callbacks=[press])
+
+
+def test_the_second_ctrl_c_on_a_terminal_ends_the_process_at_once() -> None:
+    with running(press_keys) as (process, connection):
+        assert connection.recv() == "goes on"
+        with pytest.raises(EOFError):
+            connection.recv()
+        process.join(10)
+        assert process.exitcode == -signal.SIGINT
+
+
+def close_terminal(folder: Path, connection: Connection) -> None:
+    """Close the terminal in the first update."""
+    keyboard = own_terminal()
+    closed = argus_core.on_iteration_start(lambda state: state.iteration or os.close(keyboard))
+    with argus_core.isolated_registry(builtins=True):
+        register_all()
+        build().fit(DATA, callbacks=[closed, "progress", checkpoint(folder)])
+
+
+def test_a_closed_terminal_ends_the_run_and_it_is_saved(tmp_path: Path) -> None:
+    with running(close_terminal, tmp_path) as (process, _):
+        process.join(10)
+        assert process.exitcode == 128 + signal.SIGHUP
+    assert (tmp_path / "last.safetensors").exists()

@@ -61,7 +61,8 @@ def test_any_depth_is_refused(depth: int) -> None:
 
 def test_size_is_limited_when_written_and_when_read() -> None:
     with pytest.raises(
-        ParamsError, match="the manifest takes .* bytes, and 16,777,216 is the most; keep large data"
+        ParamsError,
+        match="takes .* bytes, and 16,777,216 is the most beside 0 bytes of tensors; keep large data",
     ):
         dumps({"a": "a" * 2**24})
     with pytest.raises(
@@ -71,10 +72,31 @@ def test_size_is_limited_when_written_and_when_read() -> None:
 
 
 def test_tensors_that_are_too_many_are_told_as_such() -> None:
-    tensors = {f"nn/{number}": ["float32", [2], [0]] for number in range(80_000)}
-    why = "too many values.*; it describes 80,000 tensors; save without the optimizer's state"
+    tensors = {f"nn/{number}": ["float32", [2], [0]] for number in range(100_000)}
+    why = "the manifest .*; it describes 100,000 tensors; save without the optimizer's state"
     with pytest.raises(ParamsError, match=why):
-        dumps({"tensors": tensors}, payload=80_000 * 8)
+        dumps({"tensors": tensors}, payload=100_000 * 8)
+
+
+def test_a_manifest_may_be_longer_the_more_tensors_follow_it() -> None:
+    value = {"a": "a" * 2**24}
+    assert loads(dumps(value, 2**28), 2**28) == value
+    with pytest.raises(ParamsError, match="and 268,435,456 is the most beside"):
+        dumps({"a": "a" * 2**28}, payload=2**40)
+
+
+@pytest.mark.parametrize("values", [[], {}], ids=["list", "dict"])
+@pytest.mark.parametrize("count", [1023, 1024, 1025, 2049])
+def test_long_lists_and_objects_are_compared_with_their_text(values: Any, count: int) -> None:
+    items = [{"x": [index]} for index in range(count)]
+    value = {
+        "text": "a" * 2**20,
+        "a": items if values == [] else {str(index): each for index, each in enumerate(items)},
+    }
+    data = dumps(value)
+    assert loads(data) == value
+    with pytest.raises(CorruptCheckpointError, match="not as it was written"):
+        loads(data.replace(b'{"x":[7]}', b'{"x": [7]}'))
 
 
 def test_the_number_of_values_is_limited_when_written_and_when_read() -> None:

@@ -19,7 +19,7 @@ from argus_core.run import resume, train
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usual_signals: None) -> Iterator[Path]:
     """Work in an empty folder, with the small network and data registered."""
     monkeypatch.chdir(tmp_path)
     with small_registry():

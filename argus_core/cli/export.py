@@ -18,21 +18,26 @@ __all__ = ["command"]
     cls=TorchCommand,
     epilog=examples(
         "argus export runs/digits/checkpoints/best.safetensors network.safetensors",
-        "argus export runs/digits/checkpoints/best.safetensors network.pt --overwrite",
+        "argus export runs/digits/checkpoints/best.safetensors network.pt --weights trained --overwrite",
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
-def command(file: Path, out: Path, overwrite: bool) -> None:
+@click.option("--weights", type=click.Choice(["average", "trained"]),
+              help="Of a run with averages, as of step ema; by default the averages.")  # fmt: skip
+def command(file: Path, out: Path, overwrite: bool, weights: str | None) -> None:
     """Write the state dict of the network in the checkpoint FILE to OUT, for other programs.
 
     OUT is a plain safetensors file if it ends in .safetensors, and what torch.save makes of a state dict if
-    it ends in .pt or .pth. The names are those of the state dict. Every byte is checked; nothing is built,
-    and no package that FILE names is needed.
+    it ends in .pt or .pth. The names are those of the state dict. The weights are those that validation and
+    argus predict use. Every byte is checked; nothing is built, and no package that FILE names is needed.
     """
     from argus_core.conversion import check_target, export  # imports torch
 
     check_target(out, file, overwrite)
-    count = export(file, out)
-    echo(f"network: {out} ({count} tensors)")
+    count, strategy = export(file, out, weights)
+    which = (
+        f", averages of step strategy {strategy!r}; --weights trained exports the others" if strategy else ""
+    )
+    echo(f"network: {out} ({count} tensors{which})")

@@ -30,8 +30,8 @@ __all__ = ["command"]
 def command(run: Path, changes: tuple[str, ...]) -> None:
     """Go on with RUN, a run directory or one of its checkpoints, as if it had never stopped.
 
-    It goes on from the newest checkpoint, in the middle of an epoch too, up to num_epochs in all. Ctrl-C and
-    SIGTERM end a run after the present update; it saves first, and its exit status is 130 or 143.
+    It goes on from the newest checkpoint, in the middle of an epoch too, up to num_epochs in all. Ctrl-C,
+    SIGTERM and SIGHUP end a run after the present update; it saves first, and exits with 130, 143 or 129.
     """
     directory = RunDirectory.of(run)  # before the seconds that torch takes
     from argus_core.run import resume  # imports torch

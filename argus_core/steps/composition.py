@@ -85,6 +85,10 @@ class Composed:
         states = {strategy.name: function() for strategy, function in self._slots["state_dict"]}
         return {name: state for name, state in states.items() if state}
 
+    def evaluated(self) -> dict[str, str]:
+        """Return for each strategy with tensors of its own for evaluation their key in its state."""
+        return {each.name: each.evaluates_with for each in self.strategies if each.evaluates_with}
+
     def load_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Give each strategy back what `state` returned for it.
 

@@ -49,6 +49,7 @@ class EMA:
     """
 
     runs_after = ("channels_last",)
+    evaluates_with = "averages"
 
     def __init__(self, decay: float = 0.999, warmup: bool = True, buffers: str = "copy") -> None:
         if not is_number(decay) or not 0 <= decay < 1:
@@ -112,7 +113,7 @@ class EMA:
 
     @hookimpl
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": self._updates, "averages": dict(self._averages)} if self._averages else {}
+        return {"updates": self._updates, "averages": dict(self._averages)} if self._updates else {}
 
     @hookimpl
     def load_state_dict(self, state: dict[str, Any]) -> None:

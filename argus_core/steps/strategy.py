@@ -53,6 +53,12 @@ class Strategy:
         """Traits that another strategy or the model must have, each with the reason."""
         return dict(getattr(self.instance, "requires", {}))
 
+    @property
+    def evaluates_with(self) -> str | None:
+        """The key in its state of the tensors that evaluation uses, by their names in the network's state."""
+        key: str | None = getattr(self.instance, "evaluates_with", None)
+        return key
+
     def traits(self, model: Model) -> set[str]:
         """Return what others may conflict with or require: its name, and what it declares."""
         declared = getattr(self.instance, "traits", None)

@@ -224,9 +224,10 @@ def _read_header(file: FileIO) -> Header:
         raise CorruptCheckpointError(
             f"not an argus checkpoint, or cut off in the header ({size:,} bytes are left); use another copy"
         )
-    check_length(length)
+    payload = min(size - 8 - length, MOST_COMPRESSED * max(0, _allocated(file) - length))
+    check_length(length, payload)
     file.seek(0)
-    header = read(file, 8 + length, MOST_COMPRESSED * max(0, _allocated(file) - length))
+    header = read(file, 8 + length, payload)
     if header.file_size != size:
         raise CorruptCheckpointError(_size_problem(header, size))
     return header

@@ -12,19 +12,17 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO, NoReturn
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
-from argus_core.manifest import canonical, dumps, loads, migrate
+from argus_core.manifest import canonical, dumps, loads, migrate, most_bytes
 from argus_core.storage.crc import chunk_count
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 from argus_core.storage.text import AFTER, BEFORE, HeaderBytes, checksum, escaped, take_text
 
 __all__ = ["Header", "check_length", "parse", "place", "read", "render"]
 
-# Room for a manifest of 16 MiB, which takes a little more as a JSON string, and for the table of its tensors.
-_MAX_BYTES = 40 * 2**20
 _ALIGNMENT = 8
 
 # Bytes beyond which a header of others is not even looked at: it takes a dozen times as much in memory.
@@ -76,7 +74,8 @@ def render(manifest: dict[str, Any], entries: dict[str, Entry], aliases: dict[st
     """
     tensors = {name: _as_json(entry) for name, entry in entries.items()}
     payload = sum(entry.size for entry in entries.values())
-    return _render(dumps({**manifest, "tensors": tensors, "aliases": aliases}, payload), entries)
+    table = b"".join(_table(entries))
+    return _render(dumps({**manifest, "tensors": tensors, "aliases": aliases}, payload, len(table)), table)
 
 
 def parse(data: bytes, payload: int = 0) -> Header:
@@ -98,7 +97,7 @@ def read(file: BinaryIO | io.FileIO, size: int, payload: int) -> Header:
         UnsafeCheckpointError: it is what argus_core never writes.
         NewerCheckpointError: a newer argus_core wrote it.
     """
-    check_length(size - 8)
+    check_length(size - 8, payload)
     source = HeaderBytes(file, size)
     length = int.from_bytes(source.take(8), "little")
     start = source.take(len(BEFORE))
@@ -108,32 +107,38 @@ def read(file: BinaryIO | io.FileIO, size: int, payload: int) -> Header:
     manifest = migrate(manifest)
     entries = _entries(manifest.get("tensors"))
     aliases = _aliases(manifest.get("aliases"), entries)
-    if length != size - 8 or not _is_rest(source, _rest(crc, entries)):
+    if length != size - 8 or not _is_rest(source, chain([_after(crc)], _table(entries))):
         raise CorruptCheckpointError("the header is damaged (it contradicts the manifest); use another copy")
     return Header(manifest, entries, aliases, payload_start=size)
 
 
-def check_length(length: int) -> None:
-    """Check that a header takes no more bytes than any that argus_core writes.
+def check_length(length: int, payload: int) -> None:
+    """Check that a header takes no more bytes than any that argus_core writes beside so many of tensors.
 
     Raises:
         UnsafeCheckpointError: it does.
     """
-    if length > _MAX_BYTES:
+    # A manifest takes a little more as a JSON string, and the table of its tensors is no longer.
+    most = most_bytes(payload) * 5 // 2
+    if length > most:
         raise UnsafeCheckpointError(
-            f"the header takes {length:,} bytes, and {_MAX_BYTES:,} is the most; do not trust this file"
+            f"the header takes {length:,} bytes, and {most:,} is the most; do not trust this file"
         )
 
 
-def _render(text: bytes, entries: dict[str, Entry]) -> bytes:
-    parts = [BEFORE, escaped(text), *_rest(checksum(zlib.crc32(text)), entries)]
+def _render(text: bytes, table: bytes) -> bytes:
+    parts = [BEFORE, escaped(text), _after(checksum(zlib.crc32(text))), table]
     parts.append(b" " * (-sum(map(len, parts)) % _ALIGNMENT))
     return b"".join((sum(map(len, parts)).to_bytes(8, "little"), *parts))
 
 
-def _rest(crc: bytes, entries: dict[str, Entry]) -> Iterator[bytes]:
-    """Yield what follows the manifest in the header, padding aside."""
-    yield AFTER + crc + b'","format":"pt"}'
+def _after(crc: bytes) -> bytes:
+    """Return what follows the manifest in the header, up to the table of tensors."""
+    return AFTER + crc + b'","format":"pt"}'
+
+
+def _table(entries: dict[str, Entry]) -> Iterator[bytes]:
+    """Yield the table of tensors as safetensors has it, up to the padding."""
     items = iter(entries.items())
     while some := {name: _as_safetensors(entry) for name, entry in islice(items, _AT_ONCE)}:
         yield b"," + canonical(some)[1:-1]
@@ -142,7 +147,8 @@ def _rest(crc: bytes, entries: dict[str, Entry]) -> Iterator[bytes]:
 
 def _manifest(source: HeaderBytes, payload: int) -> tuple[bytes, dict[str, Any]]:
     """Return the manifest's checksum and the manifest, whose text is gone then."""
-    manifest = loads(take_text(source), payload)
+    text = take_text(source, payload)
+    manifest = loads(text, payload, source.left)
     after = source.take(len(AFTER) + 8)
     source.give_back(after)
     return after[len(AFTER) :], manifest

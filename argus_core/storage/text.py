@@ -12,7 +12,7 @@ from io import FileIO
 from typing import BinaryIO
 
 from argus_core.errors import CorruptCheckpointError, UnsafeCheckpointError
-from argus_core.manifest import MAX_BYTES, excess_length
+from argus_core.manifest import excess_length, most_bytes
 
 __all__ = ["AFTER", "BEFORE", "HeaderBytes", "checksum", "escaped", "take_text"]
 
@@ -66,14 +66,19 @@ def checksum(crc: int) -> bytes:
     return f"{crc:08x}".encode("ascii")
 
 
-def take_text(source: HeaderBytes) -> str:
+def take_text(source: HeaderBytes, payload: int) -> str:
     """Return the manifest's text, and leave the source at what follows it.
+
+    Args:
+        source: at the text's beginning.
+        payload: how many bytes of tensors follow the header; the fewer, the shorter it must be.
 
     Raises:
         CorruptCheckpointError: it does not end, or is not what was written.
         UnsafeCheckpointError: it is longer than any that argus_core writes.
     """
     parts: list[str] = []
+    most = most_bytes(payload)
     crc = length = 0
     right = True
     for raw in _escaped_blocks(source):
@@ -81,9 +86,9 @@ def take_text(source: HeaderBytes) -> str:
         right = right and escaped(text) == raw and text.isascii()
         length += len(text)
         crc = zlib.crc32(text, crc)
-        if length <= MAX_BYTES and right:
+        if length <= most and right:
             parts.append(text.decode("ascii"))
-    if why := excess_length(length):
+    if why := excess_length(length, payload):
         raise UnsafeCheckpointError(f"the manifest {why}; do not trust this file")
     after = source.take(len(AFTER) + 8)
     source.give_back(after)

@@ -1,0 +1,141 @@
+"""Processes that load data: they leave SIGINT, SIGTERM and SIGHUP to the process of the run.
+
+A terminal, Slurm and systemd signal every process of a job. A worker that ended then would take the run with
+it before it has saved. So the workers of a run go on, and end when the run does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import forkserver, resource_tracker
+from types import FrameType
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+__all__ = ["SIGNALS", "begun", "leaving_signals", "needing_workers", "with_workers_that_leave_signals"]
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What asks a run to end; Windows has no SIGHUP."""
+
+_LAST_WAIT = 5.0  # seconds, for workers that a process which ends has told to end
+
+_HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
+
+Init = Callable[[int], None]
+
+
+def leaving_signals(init: Init | None) -> Init:
+    """Return a ``worker_init_fn`` that leaves signals to the run, and then calls ``init``."""
+    if isinstance(init, partial) and init.func is _start_worker:
+        return init
+    return partial(_start_worker, _runs(os.getpid()), os.getpid(), init)
+
+
+def begun(loader: Iterable[Any]) -> Iterator[Any]:
+    """Return ``iter(loader)``; a signal that comes while workers start reaches only the run."""
+    if not isinstance(loader, DataLoader) or loader.num_workers == 0 or not _HAS_MASKS:
+        return iter(loader)
+    _start_servers(loader)
+    with _masked(SIGNALS):  # workers inherit the mask, and `_start_worker` lifts it
+        return iter(loader)
+
+
+@contextmanager
+def _masked(signums: Iterable[int]) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signums)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def needing_workers() -> Iterator[None]:
+    """Let workers know that a run is on; only until it ends are signals none of their business."""
+    runs = _runs(os.getpid())
+    runs.value += 1
+    try:
+        yield
+    finally:
+        runs.value -= 1
+
+
+@contextmanager
+def with_workers_that_leave_signals(*loaders: Any) -> Iterator[None]:
+    """Let the workers that these loaders start leave signals to the run: DataLoaders, or what holds them."""
+    found = [each for loader in loaders for each in _data_loaders(loader) if each.num_workers > 0]
+    kept = [loader.worker_init_fn for loader in found]
+    for loader in found:
+        loader.worker_init_fn = leaving_signals(loader.worker_init_fn)
+    try:
+        yield
+    finally:
+        for loader, init in zip(found, kept, strict=True):
+            loader.worker_init_fn = init
+
+
+def _data_loaders(loader: Any) -> list[DataLoader[Any]]:
+    values = loader if isinstance(loader, Mapping) else getattr(loader, "__dict__", {})
+    held = [loader, *values.values()]
+    return list({id(each): each for each in held if isinstance(each, DataLoader)}.values())
+
+
+def _start_servers(loader: DataLoader[Any]) -> None:
+    """Start what outlives the workers, so that it does not inherit their mask."""
+    context = loader.multiprocessing_context or multiprocessing
+    method = context.get_start_method()
+    if method != "fork":
+        with _masked(SIGNALS[2:]):  # it ignores the others by itself
+            resource_tracker.ensure_running()
+    if method == "forkserver":
+        forkserver.ensure_running()
+
+
+@functools.cache
+def _runs(process: int) -> Any:
+    """Return how many runs are on in this process, a number that its workers see and a fork's do not."""
+    atexit.register(_end_daemons)
+    return multiprocessing.RawValue(ctypes.c_int, 0)
+
+
+def _start_worker(runs: Any, run: int, init: Init | None, worker: int) -> None:
+    if os.getpid() != run:  # else the worker is a thread
+        leave = partial(_leave, runs, os.getppid())
+        for signum in SIGNALS:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                # A handler: programs that a dataset starts would inherit SIG_IGN.
+                signal.signal(signum, leave)
+        if _HAS_MASKS:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    if init is not None:
+        init(worker)
+
+
+def _leave(runs: Any, parent: int, signum: int, frame: FrameType | None) -> None:
+    """Go on while the run does; else end without a word, as torch lets workers end."""
+    if runs.value == 0 or os.getppid() != parent:
+        os._exit(0)
+
+
+def _end_daemons() -> None:
+    """End what multiprocessing would wait for without end: a worker that hangs in a call to C."""
+    daemons = [process for process in multiprocessing.active_children() if process.daemon]
+    if not daemons:
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise
+    for process in daemons:
+        process.terminate()
+    end = time.monotonic() + _LAST_WAIT
+    for process in daemons:
+        process.join(max(0.0, end - time.monotonic()))
+        process.kill()
