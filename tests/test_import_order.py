@@ -16,6 +16,7 @@ PACKAGE = Path(argus_core.__file__).parent
 
 READING_ORDER = (
     "errors",
+    "confinement",
     "mismatch",
     "torch_versions",
     "distributions",
@@ -36,6 +37,7 @@ READING_ORDER = (
     "build",
     "device",
     "ranks",
+    "single_process",
     "rng",
     "order",
     "interruption",
@@ -73,7 +75,11 @@ READING_ORDER = (
     "examination",
     "testing",
     "prediction",
+    "run_lock",
+    "replaced_run",
     "run_directory",
+    "run_callbacks",
+    "participants",
     "run",
     "scaffold",
     "cli",

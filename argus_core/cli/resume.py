@@ -9,6 +9,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.train import report, saying_how_to_go_on
 from argus_core.run_directory import RunDirectory
+from argus_core.single_process import check_single_process
 
 __all__ = ["command"]
 
@@ -31,6 +32,7 @@ def command(run: Path, changes: tuple[str, ...]) -> None:
     It goes on from the newest checkpoint, in the middle of an epoch too, up to num_epochs in all. Ctrl-C and
     SIGTERM end a run after the present update; it saves first, and its exit status is 130 or 143.
     """
+    check_single_process("argus resume")
     directory = RunDirectory.of(run)  # before the seconds that torch takes
     from argus_core.run import resume  # imports torch
 

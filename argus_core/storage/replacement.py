@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from argus_core.confinement import check_file
 from argus_core.errors import CheckpointError
 
 try:
@@ -68,6 +69,7 @@ def replacement(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
+    check_file(path)
     try:
         return Path(os.path.realpath(path))
     except ValueError as error:
