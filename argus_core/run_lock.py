@@ -25,7 +25,6 @@ __all__ = ["locked"]
 _PATIENCE = 0.2  # seconds, for one that is just being given back
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 _LONGEST = 4096  # bytes of text
-_HAS_TEXT = os.name != "nt"  # there, nobody can read what another has locked
 
 
 @contextmanager
@@ -41,6 +40,8 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     lock = _acquired(path, folder)
     try:
+        if lock is not None:
+            _write_holder(path)
         yield
     finally:
         if lock is not None:
@@ -54,7 +55,7 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
     check_file(path)
     if path.exists() and path.stat().st_nlink > 1:
         raise ConfigError(f"{path} has another name elsewhere, which no lock has; remove it")
-    lock = FileLock(path, thread_local=False)
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 4)
     except Timeout:
@@ -75,10 +76,14 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return None
-    if _HAS_TEXT:
-        with open(path, "w", encoding="utf-8", opener=opener) as file:
-            json.dump({"process": os.getpid(), "host": platform.node()}, file)
     return lock
+
+
+def _write_holder(path: Path) -> None:
+    if os.name == "nt":  # pragma: no cover - there, nobody can read what another has locked
+        return
+    with suppress(OSError), open(path, "w", encoding="utf-8", opener=opener) as file:  # of a full disk
+        json.dump({"process": os.getpid(), "host": platform.node()}, file)
 
 
 def _holder(path: Path) -> str:

@@ -45,7 +45,9 @@ def test_file_that_is_a_link_is_refused(folder: Path, mode: str, target: str) ->
     (folder / "log.txt").symlink_to(target)
     with (
         confined(folder),
-        pytest.raises((ConfigError, FileExistsError), match=r"log.txt is a symbolic link; a run writes only|exists"),
+        pytest.raises(
+            (ConfigError, FileExistsError), match=r"log.txt is a symbolic link; a run writes only|exists"
+        ),
     ):
         open(folder / "log.txt", mode, opener=opener)
     assert is_untouched(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -81,10 +82,8 @@ def test_killed_at_any_moment_the_next_process_finds_one_whole_run(
     for moment, step in ((count, action), (recovery, recover)):
         with monkeypatch.context() as patch:
             kill_after(moment, patch)
-            try:
+            with contextlib.suppress(Killed):
                 step(tmp_path)  # type: ignore[operator]
-            except Killed:
-                pass
     recover(tmp_path)
     assert read(tmp_path) in ([OLD] if action is fail_run else [OLD, NEW])
     assert not run_in(tmp_path).is_there

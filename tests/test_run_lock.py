@@ -117,7 +117,7 @@ def test_lock_that_is_a_file_elsewhere_is_refused(tmp_path: Path, make: object) 
     assert (tmp_path / "thesis.tex").read_text("utf-8") == "precious"
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_file_system_without_locks_is_told_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
