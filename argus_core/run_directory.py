@@ -35,6 +35,7 @@ __all__ = ["RunDirectory"]
 
 _LONGEST = 2**20  # bytes of versions.json
 _OTHER = "choose another with --run-dir"
+_OWNER = ".run-directory"  # in a linked folder of checkpoints: the path of the run directory
 
 
 class RunDirectory:
@@ -54,7 +55,6 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
         self.last = self.checkpoints / "last.safetensors"
-        self._owner = self.checkpoints / ".run-directory"
         self._replaced = ReplacedRun(path, self._files())
         self._is_begun = self._replaces = False
 
@@ -72,6 +72,25 @@ class RunDirectory:
                 "or a checkpoint in one"
             )
         return directory
+
+    @classmethod
+    def marked_in(cls, checkpoints: Path) -> RunDirectory | None:
+        """Return the run directory whose linked ``checkpoints`` a folder is, if it is one's."""
+        owner = _read_owner(checkpoints)
+        return cls(Path(owner)) if owner else None
+
+    def owns(self, file: Path) -> bool:
+        """Return whether a file is of the run that is here, or a checkpoint beside its own."""
+        if not self._holds_run():
+            return False
+        path = os.path.abspath(file)
+        folders = os.path.realpath(os.path.dirname(path)), os.path.dirname(os.path.realpath(path))
+        if os.path.realpath(self.checkpoints) in folders and file.suffix.lower() == ".safetensors" and os.path.lexists(file):
+            return True
+        return any(
+            path == os.path.abspath(own) or (own.exists() and file.exists() and own.samefile(file))
+            for own in self._files()
+        )
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -136,7 +155,7 @@ class RunDirectory:
             if self._replaces:
                 self._replaced.set_aside()
             if self.checkpoints.is_symlink():
-                with replacing(self._owner) as file:
+                with replacing(self.checkpoints / _OWNER) as file:
                     file.write(f"{self._real_path()}\n")
             with open(self.versions, "x", encoding="utf-8", opener=opener) as file:
                 json.dump(versions, file, indent=2)
@@ -246,23 +265,31 @@ class RunDirectory:
                 f"{self.checkpoints} is a symbolic link to {target}, where no folder is; make it first, or "
                 "remove the link"
             )
-        try:
-            with open(self._owner, encoding="utf-8", opener=opener) as file:
-                owner = file.read(_LONGEST).strip()
-        except FileNotFoundError:
-            owner = ""
+        owner = _read_owner(self.checkpoints)
         if owner == self._real_path() or not (owner or self._holds_run() or any(target.iterdir())):
             return
         raise ConfigError(
             f"{self.checkpoints} is a symbolic link to {target}, which is not marked as this run's "
-            f"({owner or 'no .run-directory in it'}); remove the link, or, if you made it, write "
-            f"{self._real_path()} into {target / '.run-directory'}"
+            f"({owner or f'no {_OWNER} in it'}); remove the link, or, if you made it, write "
+            f"{self._real_path()} into {target / _OWNER}"
         )
 
     def _remove_empty_checkpoints(self) -> None:
         """Remove the folder of the checkpoints, but not one that was there, linked, before the run."""
         if self.checkpoints.is_symlink():
-            if not any(file != self._owner for file in self.checkpoints.iterdir()):
-                self._owner.unlink(missing_ok=True)
+            if all(file.name == _OWNER for file in self.checkpoints.iterdir()):
+                (self.checkpoints / _OWNER).unlink(missing_ok=True)
         elif self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
+
+
+def _read_owner(checkpoints: Path) -> str:
+    """Return the run directory that a linked folder of checkpoints is marked with, or ``""``."""
+    try:
+        with (
+            confined(checkpoints),
+            open(checkpoints / _OWNER, encoding="utf-8", errors="replace", opener=opener) as file,
+        ):
+            return file.read(_LONGEST).strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""

@@ -78,6 +78,7 @@ READING_ORDER = (
     "run_lock",
     "replaced_run",
     "run_directory",
+    "outputs",
     "run_callbacks",
     "participants",
     "run",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.outputs import check_output
 
 __all__ = ["command"]
 
@@ -28,8 +29,8 @@ def command(file: Path, out: Path, overwrite: bool) -> None:
     it ends in .pt or .pth. The names are those of the state dict. Every byte is checked; nothing is built,
     and no package that FILE names is needed.
     """
-    from argus_core.conversion import check_target, export  # imports torch
+    check_output(out, file, overwrite=overwrite)
+    from argus_core.conversion import export  # imports torch
 
-    check_target(out, file, overwrite)
     count = export(file, out)
     click.echo(f"network: {out} ({count} tensors)")
