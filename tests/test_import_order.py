@@ -17,6 +17,7 @@ PACKAGE = Path(argus_core.__file__).parent
 READING_ORDER = (
     "errors",
     "confinement",
+    "standard_streams",
     "mismatch",
     "torch_versions",
     "distributions",
