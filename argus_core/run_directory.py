@@ -85,11 +85,8 @@ class RunDirectory:
             return False
         path = os.path.abspath(file)
         folders = os.path.realpath(os.path.dirname(path)), os.path.dirname(os.path.realpath(path))
-        if (
-            os.path.realpath(self.checkpoints) in folders
-            and file.suffix.lower() == ".safetensors"
-            and os.path.lexists(file)
-        ):
+        is_checkpoint = os.path.realpath(self.checkpoints) in folders and path.endswith(".safetensors")
+        if is_checkpoint and os.path.lexists(file):
             return True
         return any(
             path == os.path.abspath(own) or (own.exists() and file.exists() and own.samefile(file))

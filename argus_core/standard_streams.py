@@ -1,4 +1,4 @@
-"""Standard output and standard error that may end before the program: the output is lost, and nothing else."""
+"""Standard output and standard error that may end before the program: what is lost is the output alone."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _outlasting(stream: Any, errors: list[OSError]) -> Any:
 
 
 def _discard(descriptor: int) -> None:
-    """Let everything that is written to a descriptor vanish, in processes that are still to be started too."""
+    """Let everything that is written to a descriptor vanish, also in processes that it starts from now on."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, descriptor)
     os.close(nothing)

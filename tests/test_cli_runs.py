@@ -318,10 +318,10 @@ def test_predictions_that_cannot_be_written_leave_the_file_that_was_there(
     output.write_text("mine", "utf-8")
     monkeypatch.setattr(os, "fsync", full)
     result = argus("predict", trained, "points", "--output", output.name, "--overwrite")
-    assert (result.exit_code, result.stderr) == (
-        1,
+    assert result.exit_code == 1
+    assert result.stderr == (
         f"error: cannot write {output.name}: No space left on device; the file that was there is untouched; "
-        "free some space or save elsewhere\n",
+        "free some space or save elsewhere\n"
     )
     assert output.read_text("utf-8") == "mine"
     assert {path.name for path in folder.iterdir()} == {"small.toml", output.name}

@@ -28,7 +28,9 @@ def test_fit_under_torchrun_is_refused_before_a_file_is_written(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(count))
     log = ("logging_to_file", {"file_path": str(tmp_path / "log.txt")})
-    with pytest.raises(ConfigError, match=f"^fit runs in {count} processes; it trains in one until several are"):
+    with pytest.raises(
+        ConfigError, match=f"^fit runs in {count} processes; it trains in one until several are"
+    ):
         small_model().fit(batches(), callbacks=[log])
     assert list(tmp_path.iterdir()) == []
 

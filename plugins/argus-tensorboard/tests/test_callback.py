@@ -381,7 +381,10 @@ def test_board_does_not_leave_a_run_directory_by_a_link(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "board").symlink_to(tmp_path / "elsewhere")
     for way in ("board", "board/inner"):
-        with confined(tmp_path / "run"), pytest.raises(ConfigError, match="board.* is a symbolic link; a run"):
+        with (
+            confined(tmp_path / "run"),
+            pytest.raises(ConfigError, match="board.* is a symbolic link; a run"),
+        ):
             fit(tmp_path / "run" / way)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
