@@ -25,14 +25,13 @@ def lasting() -> Iterator[list[OSError]]:
     """
     errors: list[OSError] = []
     before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
-    for name, stream in before.items():
-        setattr(sys, name, _outlasting(stream, errors))
+    for descriptor, (name, stream) in enumerate(before.items(), 1):
+        setattr(sys, name, _nowhere(descriptor) if stream is None else _outlasting(stream, errors))
     try:
         yield errors
     finally:
         for name, stream in before.items():
-            if getattr(sys, name) is not None:
-                getattr(sys, name).flush()
+            getattr(sys, name).flush()
             setattr(sys, name, stream)
 
 
@@ -86,8 +85,20 @@ def _outlasting(stream: Any, errors: list[OSError]) -> Any:
     )
 
 
+def _nowhere(descriptor: int) -> Any:
+    """Return a stream for one that was closed before the program began, and keep files off its descriptor."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        _discard(descriptor)
+    return open(os.devnull, "w", encoding="utf-8")
+
+
 def _discard(descriptor: int) -> None:
     """Let everything that is written to a descriptor vanish, also in processes that it starts from now on."""
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, descriptor)
-    os.close(nothing)
+    if nothing == descriptor:
+        os.set_inheritable(descriptor, True)
+    else:
+        os.dup2(nothing, descriptor)
+        os.close(nothing)

@@ -91,6 +91,14 @@ def test_command_ends_as_it_would_have_when_both_streams_are_closed(tmp_path: Pa
     assert outcome(tmp_path, COMMAND, "trian", **streams)[0] == 2
 
 
+def test_command_ends_as_it_would_have_when_its_streams_were_closed_before_it(tmp_path: Path) -> None:
+    small_config(tmp_path)
+    (tmp_path / "command.py").write_text(COMMAND, "utf-8")
+    shell = f"exec '{sys.executable}' command.py train small.toml --set callbacks=talkative >&- 2>&-"
+    assert subprocess.run(["sh", "-c", shell], cwd=tmp_path, env=ENVIRONMENT, check=False).returncode == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 3
+
+
 def test_output_to_a_full_disk_is_an_error_and_the_run_is_whole(tmp_path: Path) -> None:
     small_config(tmp_path)
     done = outcome(tmp_path, COMMAND, "train", "small.toml", stdout=full_disk())
