@@ -158,9 +158,9 @@ class RunDirectory:
             if self.checkpoints.is_symlink():
                 with replacing(self.checkpoints / _OWNER) as file:
                     file.write(f"{self._real_path()}\n")
-            with open(self.versions, "x", encoding="utf-8", opener=opener) as file:
+            with replacing(self.versions) as file:  # first and whole: by it the folder is known as a run's
                 json.dump(versions, file, indent=2)
-            with open(self.config, "x", encoding="utf-8", opener=opener) as file:
+            with replacing(self.config) as file:
                 file.write(config)
 
     def settle(self) -> None:
