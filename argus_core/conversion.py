@@ -28,7 +28,7 @@ from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.storage import CheckpointFile
 from argus_core.storage.replacement import replacement
 
-__all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "check_target", "convert", "export"]
+__all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "convert", "export"]
 
 EXPORTED = (".safetensors", ".pt", ".pth")
 """The suffixes of the formats that a network's state can be exported in."""
@@ -40,20 +40,6 @@ NONE = "none"
 """What is given in place of a component's name to leave a part out."""
 
 _KNOWN = (*KIND_OF_PART, "step", "device")
-
-
-def check_target(target: Path, source: Path, overwrite: bool) -> None:
-    """Check before any work that ``target`` may be written.
-
-    Raises:
-        CheckpointError: it is the file that is read, or it is there and shall not be overwritten.
-    """
-    if not target.exists():
-        return
-    if source.exists() and target.samefile(source):
-        raise CheckpointError(f"{target} is the file that is read; give another name")
-    if not overwrite:
-        raise CheckpointError(f"{target} is there already; give another name, or --overwrite")
 
 
 def convert(
@@ -122,10 +108,10 @@ def export(source: Path, target: Path, weights: str | None = None) -> tuple[int,
     state, strategy = _network_state(source, weights)
     if target.suffix.lower() == ".safetensors":
         data = _as_safetensors(state, source)
-        with replacement(target) as file:
+        with replacement(target, "file") as file:
             file.write(data)
     else:
-        with replacement(target) as file:
+        with replacement(target, "file") as file:
             torch.save(state, file)
     return sum(isinstance(value, Tensor) for value in state.values()), strategy
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from argus_core.errors import ArgusError
+from argus_core.storage.replacement import replacement
 
 __all__ = ["SUFFIXES", "check_writable", "is_data_file", "read_dataset", "write_tensors"]
 
@@ -72,7 +74,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors to ``path`` in the format of its suffix.
+    """Write tensors to ``path`` in the format of its suffix; what is there is replaced once they are written.
 
     An .npy file takes the first of them alone; in CSV each row is a sample.
 
@@ -80,10 +82,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         ArgusError: the file cannot be written.
     """
     check_writable(path)
-    try:
-        _WRITERS[path.suffix.lower()](path, tensors)
-    except OSError as error:
-        raise ArgusError(f"cannot write {str(path)!r}: {error.strerror or error}; choose another") from error
+    with replacement(path, "file") as file:
+        _WRITERS[path.suffix.lower()](file, tensors)
 
 
 def _dataset(tensors: Mapping[str, Tensor], path: Path) -> TensorDataset:
@@ -179,35 +179,33 @@ def _to_numpy(tensor: Tensor) -> Any:
         return tensor.float().numpy()
 
 
-def _write_npy(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    with path.open("wb") as file:
-        _numpy().save(file, _to_numpy(next(iter(tensors.values()))))
+def _write_npy(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
+    _numpy().save(file, _to_numpy(next(iter(tensors.values()))))
 
 
-def _write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    with path.open("wb") as file:
-        _numpy().savez(file, **{name: _to_numpy(tensor) for name, tensor in tensors.items()})
+def _write_npz(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
+    _numpy().savez(file, **{name: _to_numpy(tensor) for name, tensor in tensors.items()})
 
 
-def _write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    # save_file would let nobody but the owner read the file.
-    path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+def _write_safetensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
+    file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
-def _write_csv(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def _write_csv(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
     if len({len(tensor) for tensor in tensors.values()}) > 1:
         raise ArgusError(
-            f"{path} cannot hold predictions and targets of different lengths; write an .npz file"
+            "a .csv file cannot hold predictions and targets of different lengths; write an .npz file"
         )
     columns: dict[str, list[Any]] = {}
     for name, tensor in tensors.items():
         flat = tensor.reshape(len(tensor), -1)
         labels = [name] if flat.shape[1] == 1 else [f"{name}_{index}" for index in range(flat.shape[1])]
         columns.update(zip(labels, flat.T.tolist(), strict=True))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    text.detach()  # which leaves the file open
 
 
 _READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
@@ -216,7 +214,7 @@ _READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     ".csv": _read_csv,
     ".safetensors": _read_safetensors,
 }
-_WRITERS: dict[str, Callable[[Path, Mapping[str, Tensor]], None]] = {
+_WRITERS: dict[str, Callable[[BinaryIO, Mapping[str, Tensor]], None]] = {
     ".npy": _write_npy,
     ".npz": _write_npz,
     ".csv": _write_csv,

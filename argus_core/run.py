@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import platform
+import functools
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from argus_core.build import build_component
-from argus_core.callbacks.callback import Callback
 from argus_core.checkpoint import PREFIXES
-from argus_core.components import BUILTIN, Component
-from argus_core.config import SECTIONS, Config, config_differences, read_config, resolved_toml
+from argus_core.config import Config, config_differences, read_config, resolved_toml
 from argus_core.data import build_dataset, make_loader
-from argus_core.distributions import version_of
 from argus_core.errors import ArgusWarning, BuildError, ConfigError
 from argus_core.loading import load_model
 from argus_core.model import Model
+from argus_core.participants import components_in, versions
 from argus_core.registry import resolve
 from argus_core.resume import find_checkpoint
+from argus_core.run_callbacks import Witness, run_callbacks
 from argus_core.run_directory import RunDirectory
-from argus_core.spec import Spec, parse_specs
-from argus_core.stored import COUNT, Rule, check_callback_state
+from argus_core.single_process import check_single_process
 from argus_core.training import seed_everything
-
-if TYPE_CHECKING:
-    from argus_core.engine import State
 
 __all__ = ["Result", "build_model", "resume", "train"]
 
 _LARGEST_SEED = 2**32
-_EPOCH = Rule(lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None")
 
 Loader = DataLoader[Any]
 
@@ -89,7 +81,8 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
 def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
     """Train as ``config`` says and keep the run in its run directory.
 
-    A run that fails before its first update leaves nothing behind.
+    A run that fails before its first update leaves nothing behind. One that it is to replace is kept until it
+    has a checkpoint, and is put back if it fails before.
 
     Args:
         config: without a seed one is drawn, and kept with the run.
@@ -99,21 +92,22 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
     Raises:
         ConfigError: the directory already holds a run, or something else that is in the way.
     """
+    check_single_process("argus train")
     directory = RunDirectory(Path(config.fit["run_dir"]))
-    directory.check(overwrite)
-    seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
-    config = replace(config, fit={**config.fit, "seed": seed})
-    model, loaders = _build(config)
-    versions = _versions([*_components_of(model), *_components_in(config)])
-    directory.create(resolved_toml(config), versions, overwrite)
-    witness = _Witness(directory)
-    try:
-        metrics = _fit(model, config, loaders, witness, callbacks)
-    except BaseException:
-        if not witness.began:
-            directory.discard()
-        raise
-    return _result(config, loaders, directory, witness, metrics)
+    with directory.held():
+        directory.check(overwrite)
+        seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
+        config = replace(config, fit={**config.fit, "seed": seed})
+        model, loaders = _build(config)
+        begin = functools.partial(directory.create, resolved_toml(config), versions(model, config))
+        witness = Witness(directory, config.fit["monitor"], begin)
+        try:
+            metrics = _fit(model, config, loaders, witness, callbacks)
+            directory.settle()
+        except BaseException:
+            directory.give_up(discard=not witness.began)
+            raise
+        return _result(config, loaders, directory, witness, metrics)
 
 
 def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = ()) -> Result:
@@ -130,22 +124,29 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
         ConfigError: there is no run, or a change that a run which goes on cannot take.
         CheckpointError: there is no checkpoint that it could go on from.
     """
+    check_single_process("argus resume")
     directory = RunDirectory.of(path)
+    with directory.held():
+        return _resume(RunDirectory.of(path), path, changes, callbacks)
+
+
+def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
     config = read_config(directory.config, changes)
     changed = list(config_differences(read_config(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
     with directory.naming_what_is_missing():
-        _ = [*_components_in(config)]  # those that only the fit would ask for, too
+        _ = [*components_in(config)]  # those that only the fit would ask for, too
         model, loaders = _build(config, initial_values_wanted=False)
     told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
     if told:
         warnings.warn(
             f"the run in {directory.path} goes on with other data: {'; '.join(told)}, which holds from here",
             ArgusWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    witness = _Witness(directory, resolved_toml(config) if changed else None)
+    changed_config = resolved_toml(config) if changed else None
+    witness = Witness(directory, config.fit["monitor"], config=changed_config)
     metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
 
@@ -177,102 +178,34 @@ def _result(
     config: Config,
     loaders: dict[str, Loader],
     directory: RunDirectory,
-    witness: _Witness,
+    witness: Witness,
     metrics: dict[str, float],
 ) -> Result:
     tested = _test(config, loaders.get("test"), directory)
     return Result(directory, metrics, config.fit["monitor"], witness.best_epoch, witness.best_value, tested)
 
 
-class _Witness(Callback):
-    """Sees whether a run got as far as an update, and which epoch was the best.
-
-    Args:
-        directory: of the run.
-        config: takes the place of the run's configuration once the run goes on.
-    """
-
-    def __init__(self, directory: RunDirectory, config: str | None = None) -> None:
-        self.directory = directory
-        self.config = config
-        self.began = False
-        self.best_epoch: int | None = None
-        self.best_value: float | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_epoch": self.best_epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        check_callback_state(self, state_dict, {"best_epoch": _EPOCH})
-        self.best_epoch = state_dict["best_epoch"]
-
-    def complete(self, state: State) -> None:
-        self.began = True  # what fails from here on takes nothing away
-
-    def catch_exception(self, state: State) -> None:
-        self.began = state.global_step + state.updates_skipped > 0
-
-    def resumed(self, state: State) -> None:
-        if self.config is not None:
-            self.directory.change_config(self.config)
-
-    def checkpoint_saved(self, state: State) -> None:
-        if state.checkpoint_path == self.directory.best:
-            self.best_epoch = state.epoch
-
-
 def _fit(
     model: Model,
     config: Config,
     loaders: dict[str, Loader],
-    witness: _Witness,
+    witness: Witness,
     callbacks: Iterable[Any],
     checkpoint: Path | None = None,
 ) -> dict[str, float]:
-    fit, directory = config.fit, witness.directory
-    best = build_component("callback", _best_checkpoint(directory, fit["monitor"]), "callbacks")
-    metrics = model.fit(
+    fit = config.fit
+    return model.fit(
         loaders["train"],
         loaders.get("val"),
         fit["num_epochs"],
         metrics=fit.get("metrics"),
         metrics_on_train=fit["metrics_on_train"],
-        callbacks=[
-            *_reports(directory, [*fit.get("callbacks", []), *callbacks]),
-            best,
-            _last_checkpoint(directory, fit["checkpoint_every"]),
-            witness,
-        ],
+        callbacks=run_callbacks(witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks]),
         val_callbacks=fit.get("val_callbacks"),
         lr_scheduler=fit.get("lr_scheduler"),
         resume=checkpoint,
         seed=fit["seed"],
     )
-    witness.best_value = best.monitor.best
-    return metrics
-
-
-def _reports(directory: RunDirectory, own: list[Any]) -> list[Any]:
-    """Return the callbacks that report a run, and the user's own."""
-    specs = [each for each in own if isinstance(each, str | tuple | list)]
-    named = {spec.name for spec in parse_specs("callback", specs, "callbacks")}
-    progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": True})]
-    return [
-        *progress,
-        ("logging_to_file", {"file_path": str(directory.log)}),
-        ("metrics_jsonl", {"file_path": str(directory.metrics)}),
-        *own,
-    ]
-
-
-def _best_checkpoint(directory: RunDirectory, monitor: str) -> tuple[str, dict[str, Any]]:
-    params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
-    return "monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params}
-
-
-def _last_checkpoint(directory: RunDirectory, every: str) -> tuple[str, dict[str, Any]]:
-    params = {"every": every, "file_format": directory.last.name, "max_saves": 1, "optimizer_state": True}
-    return "checkpoint", {"dir_path": str(directory.checkpoints), **params}
 
 
 def _build_loaders(data: Any, seed: int) -> dict[str, Loader]:
@@ -297,33 +230,5 @@ def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dic
     model = load_model(directory.best, optimizer=None, device=config.model["device"])
     values = model.validate(loader, config.fit.get("metrics"))
     tested = {f"test_{name.removeprefix('val_')}": value for name, value in values.items()}
-    directory.test.write_text(json.dumps(tested, indent=2) + "\n", encoding="utf-8")
+    directory.write_test(tested)
     return tested
-
-
-def _components_of(model: Model) -> Iterator[Component]:
-    yield from (
-        part.component for part in [*model.parts.values(), *model.step_parts] if part and part.component
-    )
-
-
-def _components_in(config: Config) -> Iterator[Component]:
-    """Yield the components that a configuration names outside the model's parts."""
-    yield resolve("model", config.model["name"])
-    for section, values in (("data", config.data), ("fit", config.fit)):
-        for key, known in SECTIONS[section].items():
-            if known.kind and key in values:
-                specs: list[Spec] = parse_specs(known.kind, values[key], f"[{section}] {key}")
-                yield from (resolve(known.kind, spec.name) for spec in specs)
-
-
-def _versions(components: list[Component]) -> dict[str, Any]:
-    """Return the versions of everything that takes part in a run."""
-    providers = {each.provider: each.version for each in components if each.provider not in (None, BUILTIN)}
-    return {
-        BUILTIN: version_of(BUILTIN),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "providers": dict(sorted(providers.items(), key=str)),
-    }

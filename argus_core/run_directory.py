@@ -8,26 +8,34 @@
     log.txt
     test.json         the best checkpoint's metrics on the test data, if there are any
     checkpoints/      best.safetensors and last.safetensors
+
+While a run is on there is ``.lock`` as well. `argus_core.replaced_run` says what an overwritten run is called
+until the new one has a checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from argus_core.callbacks.files import writing
+from argus_core.confinement import check_file, confined, opener, replacing
 from argus_core.diagnosis import requirement
-from argus_core.distributions import BUILTIN, version_of
-from argus_core.errors import ConfigError, UnknownNameError
-from argus_core.ordinary_files import read_ordinary
+from argus_core.distributions import version_of
+from argus_core.errors import ArgusWarning, ConfigError, UnknownNameError
+from argus_core.replaced_run import ReplacedRun
+from argus_core.run_lock import locked
 
 __all__ = ["RunDirectory"]
 
-_LARGEST_VERSIONS = 2**20  # bytes
+_LONGEST = 2**20  # bytes of versions.json
+_OTHER = "choose another with --run-dir"
+_OWNER = ".run-directory"  # in a linked folder of checkpoints: the path of the run directory
 
 
 class RunDirectory:
@@ -47,7 +55,8 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
         self.last = self.checkpoints / "last.safetensors"
-        self._made: list[Path] = []
+        self._replaced = ReplacedRun(path, self._files())
+        self._is_begun = self._replaces = False
 
     @classmethod
     def of(cls, path: Path) -> RunDirectory:
@@ -57,12 +66,68 @@ class RunDirectory:
             ConfigError: there is no run.
         """
         directory = cls(path if path.is_dir() else path.parent.parent)
-        if not directory._holds_run() or not directory.config.exists():
+        if not directory._replaced.is_there and not (directory._holds_run() and directory.config.exists()):
             raise ConfigError(
                 f"{path} is of no run; give a run directory, which has a config.toml and a versions.json, "
                 "or a checkpoint in one"
             )
         return directory
+
+    @classmethod
+    def marked_in(cls, checkpoints: Path) -> RunDirectory | None:
+        """Return the run directory whose linked ``checkpoints`` a folder is, if it is one's."""
+        owner = _read_owner(checkpoints)
+        return cls(Path(owner)) if owner else None
+
+    def owns(self, file: Path) -> bool:
+        """Return whether a file is of the run that is here, or a checkpoint beside its own."""
+        if not self._holds_run():
+            return False
+        path = os.path.abspath(file)
+        folders = os.path.realpath(os.path.dirname(path)), os.path.dirname(os.path.realpath(path))
+        is_checkpoint = os.path.realpath(self.checkpoints) in folders and path.endswith(".safetensors")
+        if is_checkpoint and os.path.lexists(file):
+            return True
+        return any(
+            path == os.path.abspath(own) or (own.exists() and file.exists() and own.samefile(file))
+            for own in self._files()
+        )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let this process alone write here while the block runs, and only to what lies here.
+
+        The folder is made, and removed if nothing is left in it. A run that a killed process was replacing is
+        put back.
+
+        Raises:
+            ConfigError: another process writes here, or something in the folder leads out of it.
+            ArgusError: it cannot be written.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            with confined(self.path, self.checkpoints):
+                with writing("train", self.path):
+                    self.path.mkdir(parents=True, exist_ok=True)
+                with locked(self.path):
+                    if self.checkpoints.is_symlink():
+                        self._check_link()
+                    self._recover()
+                    for file in self._files():
+                        check_file(file)
+                    yield
+        finally:
+            for folder in made:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def recover(self) -> None:
+        """Put the run back that a killed process was replacing here, if there is one."""
+        if self._replaced.is_there:
+            with self.held():
+                pass
 
     def check(self, overwrite: bool) -> None:
         """Check that a run may be put here.
@@ -70,36 +135,53 @@ class RunDirectory:
         Raises:
             ConfigError: there is something that must not be lost.
         """
-        other = "choose another with --run-dir"
         if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"run directory {str(self.path)!r} is a file; {other}")
-        found = [file.name for file in self._files() if file.exists()]
+            raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")
+        if self._replaced.is_there:
+            return  # what is here is known when it has been put back
+        found = [file.name for file in self._files() if os.path.lexists(file)]
         if found and not self._holds_run():
-            raise ConfigError(f"{self.path} holds {found[0]!r}, which is of no run; {other}")
+            raise ConfigError(f"{self.path} holds {found[0]!r}, which is of no run; {_OTHER}")
         if found and not overwrite:
-            raise ConfigError(f"{self.path} already holds a run; {other}, or replace it with --overwrite")
+            raise ConfigError(f"{self.path} already holds a run; {_OTHER}, or replace it with --overwrite")
 
-    def create(self, config: str, versions: Mapping[str, Any], overwrite: bool) -> None:
-        """Make the folder with the configuration and the versions in it; a run that it holds is removed.
+    def create(self, config: str, versions: Mapping[str, Any]) -> None:
+        """Begin a run; one that is here already is kept until `settle` or `give_up`.
 
         Raises:
-            ConfigError: it holds a run, and ``overwrite`` is not set.
             ArgusError: it cannot be written.
         """
-        self.check(overwrite)
+        self._is_begun, self._replaces = True, self._holds_run()
         with writing("train", self.path):
-            self._remove_files()
-            self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                # First, and never in place of another: of two runs that start at once one must give way.
-                with self.versions.open("x", encoding="utf-8") as file:
-                    json.dump(versions, file, indent=2)
-            except FileExistsError:
-                raise ConfigError(
-                    f"another run has just begun in {self.path}; choose another with --run-dir"
-                ) from None
-            self.config.write_text(config, encoding="utf-8")
+            if self._replaces:
+                self._replaced.set_aside()
+            if self.checkpoints.is_symlink():
+                with replacing(self.checkpoints / _OWNER) as file:
+                    file.write(f"{self._real_path()}\n")
+            with replacing(self.versions) as file:  # first and whole: by it the folder is known as a run's
+                json.dump(versions, file, indent=2)
+            with replacing(self.config) as file:
+                file.write(config)
+
+    def settle(self) -> None:
+        """Remove the run that the new one replaces, if there is one."""
+        if self._replaces:
+            with writing("train", self.path):
+                self._replaced.remove()
+
+    def give_up(self, discard: bool) -> None:
+        """Put the run back that the new one was to replace.
+
+        Args:
+            discard: remove the new one also if it was to replace none.
+        """
+        with writing("train", self.path):
+            if self._replaces:
+                self._replaced.put_back()
+            elif self._is_begun and discard:
+                for file in self._files():
+                    file.unlink(missing_ok=True)
+                self._remove_empty_checkpoints()
 
     @contextmanager
     def naming_what_is_missing(self) -> Iterator[None]:
@@ -120,7 +202,7 @@ class RunDirectory:
 
     def _missing(self) -> list[str]:
         """Return what took part in the run and is not installed, as ``pip install`` takes it."""
-        providers = (self._read_versions() or {}).get("providers")
+        providers = self._read_versions().get("providers")
         return [
             requirement(name, version)
             for name, version in (providers.items() if isinstance(providers, dict) else ())
@@ -133,39 +215,84 @@ class RunDirectory:
         Raises:
             ArgusError: it cannot be written.
         """
-        temporary = self.config.with_name(f".{self.config.name}.{os.getpid()}.tmp")
-        with writing("resume", self.config):
-            try:
-                temporary.write_text(config, encoding="utf-8")
-                temporary.replace(self.config)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with writing("resume", self.config), replacing(self.config) as file:
+            file.write(config)
 
-    def discard(self) -> None:
-        """Remove the run, and the folders that `create` made for it, unless something else is in them."""
-        with writing("train", self.path):
-            self._remove_files()
-            for folder in self._made:
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+    def write_test(self, values: Mapping[str, float]) -> None:
+        """Write the metrics on the test data.
+
+        Raises:
+            ArgusError: they cannot be written.
+        """
+        with writing("train", self.test), replacing(self.test) as file:
+            file.write(json.dumps(values, indent=2) + "\n")
 
     def _files(self) -> list[Path]:
         """Return what a run writes here, that which marks the folder as a run's last."""
         return [self.best, self.last, self.test, self.log, self.metrics, self.config, self.versions]
 
-    def _remove_files(self) -> None:
-        for file in self._files():
-            file.unlink(missing_ok=True)
-        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+    def _holds_run(self) -> bool:
+        return "argus-torch" in self._read_versions()
+
+    def _read_versions(self) -> dict[str, Any]:
+        try:
+            with (
+                confined(self.path),  # which waits for no pipe
+                open(self.versions, encoding="utf-8", opener=opener) as file,
+            ):
+                versions = json.loads(file.read(_LONGEST))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return versions if isinstance(versions, dict) else {}
+
+    def _real_path(self) -> str:
+        return os.path.realpath(self.path)
+
+    def _recover(self) -> None:
+        with writing("train", self.path):
+            is_back = self._replaced.put_back()
+            self._replaced.remove()
+        if is_back:
+            warnings.warn(
+                f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "
+                "earlier run is back",
+                ArgusWarning,
+                stacklevel=4,
+            )
+
+    def _check_link(self) -> None:
+        """Check that ``checkpoints`` leads where this run's are: a link that comes with a run does not."""
+        target = Path(os.path.realpath(self.checkpoints))
+        if not target.is_dir():
+            raise ConfigError(
+                f"{self.checkpoints} is a symbolic link to {target}, where no folder is; make it first, or "
+                "remove the link"
+            )
+        owner = _read_owner(self.checkpoints)
+        if owner == self._real_path() or not (owner or self._holds_run() or any(target.iterdir())):
+            return
+        raise ConfigError(
+            f"{self.checkpoints} is a symbolic link to {target}, which is not marked as this run's "
+            f"({owner or f'no {_OWNER} in it'}); remove the link, or, if you made it, write "
+            f"{self._real_path()} into {target / _OWNER}"
+        )
+
+    def _remove_empty_checkpoints(self) -> None:
+        """Remove the folder of the checkpoints, but not one that was there, linked, before the run."""
+        if self.checkpoints.is_symlink():
+            if all(file.name == _OWNER for file in self.checkpoints.iterdir()):
+                (self.checkpoints / _OWNER).unlink(missing_ok=True)
+        elif self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
 
-    def _holds_run(self) -> bool:
-        return BUILTIN in (self._read_versions() or {})
 
-    def _read_versions(self) -> dict[str, Any] | None:
-        """Return what versions.json holds, None where that is not what a run writes."""
-        try:
-            versions = json.loads(read_ordinary(self.versions, _LARGEST_VERSIONS))
-        except (OSError, ValueError, RecursionError):
-            return None
-        return versions if isinstance(versions, dict) else None
+def _read_owner(checkpoints: Path) -> str:
+    """Return the run directory that a linked folder of checkpoints is marked with, or ``""``."""
+    try:
+        with (
+            confined(checkpoints),
+            open(checkpoints / _OWNER, encoding="utf-8", errors="replace", opener=opener) as file,
+        ):
+            return file.read(_LONGEST).strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""

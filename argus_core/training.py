@@ -22,6 +22,7 @@ from argus_core.metrics import Loss, Metric
 from argus_core.order import draw_seed, ordered
 from argus_core.resume import Resumption
 from argus_core.rng import random_state, set_random_state
+from argus_core.single_process import check_single_process
 from argus_core.workers import with_workers_that_leave_signals
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def fit(
     seed: int | None,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
+    check_single_process("fit")
     if type(num_epochs) is not int or num_epochs < 1:
         raise ParamsError(f"fit takes num_epochs >= 1, not {num_epochs!r}")
     resumption = None if resume is None else Resumption(resume)

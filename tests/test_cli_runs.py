@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -274,7 +275,6 @@ def test_predict_without_targets_cannot_compute_metrics(trained: Path) -> None:
             ["input.npy", "--param", "a=1"],
             "--param is for datasets chosen by name, and 'input.npy' is a file",
         ),
-        (["{checkpoint}", "--output", "{checkpoint}"], "would overwrite what is read; choose another"),
         (["points", "--batch-size", "0"], "0 is not in the range x>=1"),
     ],
 )
@@ -308,6 +308,48 @@ def test_predict_names_what_is_wrong(trained: Path, folder: Path, args: list[str
     assert result.exit_code == 1
     assert message in result.stderr
     assert not (folder / "predictions.npz").exists()
+
+
+def test_predict_replaces_a_file_only_if_asked(trained: Path, folder: Path) -> None:
+    (folder / "predictions.npz").write_text("mine", "utf-8")
+    result = argus("predict", trained, "points")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: predictions.npz is there already; give another name, or --overwrite\n",
+    )
+    assert (folder / "predictions.npz").read_text("utf-8") == "mine"
+    assert argus("predict", trained, "points", "--overwrite").exit_code == 0
+    with np.load(folder / "predictions.npz") as written:
+        assert len(written["prediction"]) == 30
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
+def test_predict_never_replaces_a_checkpoint_of_a_run(trained: Path, name: str) -> None:
+    before = trained.with_name(name).read_bytes()
+    result = argus("predict", trained, "points", "--output", trained.with_name(name), "--overwrite")
+    assert result.exit_code == 1
+    assert re.search(r"is (the file that is read|a file of the run in .*); give another name", result.stderr)
+    assert trained.with_name(name).read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy", "csv", "safetensors"])
+def test_predictions_that_cannot_be_written_leave_the_file_that_was_there(
+    trained: Path, folder: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    output = folder / f"out.{suffix}"
+    output.write_text("mine", "utf-8")
+    monkeypatch.setattr(os, "fsync", full)
+    result = argus("predict", trained, "points", "--output", output.name, "--overwrite")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: cannot write {output.name}: No space left on device; the file that was there is untouched; "
+        "free some space or save elsewhere\n"
+    )
+    assert output.read_text("utf-8") == "mine"
+    assert {path.name for path in folder.iterdir()} == {"small.toml", output.name}
 
 
 # Processes of their own, with the packages that are installed.

@@ -266,5 +266,5 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.npz").mkdir()
-    with pytest.raises(ArgusError, match=r"cannot write '.*': Is a directory; choose another"):
+    with pytest.raises(ArgusError, match=r"cannot write .*: it is a folder; nothing was left behind; give"):
         write_tensors(tmp_path / "a.npz", TENSORS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,10 @@ VERSIONS = {"argus-torch": "0.1.0"}
 
 def make_run(path: Path, overwrite: bool = False) -> RunDirectory:
     directory = RunDirectory(path)
-    directory.create("[model]\n", VERSIONS, overwrite)
+    with directory.held():
+        directory.check(overwrite)
+        directory.create("[model]\n", VERSIONS)
+        directory.settle()
     return directory
 
 
@@ -50,7 +55,7 @@ def test_second_run_is_refused(tmp_path: Path) -> None:
 def test_second_run_may_overwrite_the_first(tmp_path: Path) -> None:
     finish(make_run(tmp_path))
     make_run(tmp_path, overwrite=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.toml", "versions.json"}
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"config.toml", "versions.json"}
 
 
 def test_overwriting_removes_nothing_but_the_run(tmp_path: Path) -> None:
@@ -87,32 +92,30 @@ def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         make_run(tmp_path / "a" / "b")
 
 
-def test_of_two_runs_that_begin_at_once_one_gives_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = make_run(tmp_path)
-    monkeypatch.setattr(RunDirectory, "check", lambda self, overwrite: None)  # as if both had looked before
-    monkeypatch.setattr(RunDirectory, "_remove_files", lambda self: None)
-    with pytest.raises(ConfigError, match="another run has just begun in .*; choose another with --run-dir"):
-        make_run(tmp_path)
-    assert first.config.exists()
+@contextmanager
+def begun_run(path: Path) -> Iterator[RunDirectory]:
+    """Begin a run that fails before it has a checkpoint, and replaces the one that is there."""
+    directory = RunDirectory(path)
+    with directory.held():
+        directory.create("new", VERSIONS)
+        yield directory
+        directory.give_up(discard=True)
 
 
 def test_discarded_run_leaves_nothing(tmp_path: Path) -> None:
-    directory = make_run(tmp_path / "runs" / "a")
-    finish(directory)
-    directory.discard()
+    with begun_run(tmp_path / "runs" / "a") as directory:
+        finish(directory)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_discarded_run_leaves_the_folders_that_were_there(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    make_run(tmp_path / "runs" / "a").discard()
+    with begun_run(tmp_path / "runs" / "a"):
+        pass
     assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
 
 
 def test_discarded_run_leaves_what_is_not_of_it(tmp_path: Path) -> None:
-    directory = make_run(tmp_path / "a")
-    (tmp_path / "a" / "notes.md").touch()
-    directory.discard()
+    with begun_run(tmp_path / "a"):
+        (tmp_path / "a" / "notes.md").touch()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["notes.md"]

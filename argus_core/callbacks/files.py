@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from argus_core.confinement import check_folder
 from argus_core.errors import ArgusError, ParamsError
 
 __all__ = ["checked_path", "make_folder", "writing"]
@@ -26,6 +27,7 @@ def checked_path(callback: str, argument: str, value: object) -> Path:
 def make_folder(callback: str, folder: Path) -> None:
     """Make a folder and its parents where they are missing."""
     with writing(callback, folder):
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
+from argus_core.confinement import opener, replacing
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.log import LineFormatter
@@ -51,9 +52,11 @@ class LoggingToFile(EpochReport):
         make_folder(self.name, self.file_path.parent)
         with writing(self.name, self.file_path):
             mode = "a" if self.append or _is_resumed(state) else "w"
-            self._handler = logging.FileHandler(self.file_path, mode, encoding="utf-8")
+            file = open(self.file_path, mode, encoding="utf-8", opener=opener)  # noqa: SIM115
+        self._handler = logging.StreamHandler(file)
         self._handler.setFormatter(LineFormatter(_LINE))
         self._undo.callback(setattr, self, "_handler", logging.NullHandler())
+        self._undo.callback(file.close)
         self._undo.callback(self._handler.close)
         _attach(self._handler, state.logger, self._undo)
         self._say(state, logging.INFO, f"{state.phase} starts, epochs: {state.engine.num_epochs}")
@@ -137,7 +140,7 @@ class LoggingToCSV(EpochReport):
         with writing(self.name, self.file_path):
             if not set(row) <= set(self._columns):
                 self._add_columns([column for column in row if column not in self._columns])
-            with self.file_path.open("a", encoding="utf-8", newline="") as file:
+            with open(self.file_path, "a", encoding="utf-8", newline="", opener=opener) as file:
                 self._writer(file).writerow([row.get(column, "") for column in self._columns])
         self._rows += 1
 
@@ -151,7 +154,7 @@ class LoggingToCSV(EpochReport):
         try:
             with (
                 writing(self.name, self.file_path),
-                self.file_path.open(encoding="utf-8", newline="") as file,
+                open(self.file_path, encoding="utf-8", newline="", opener=opener) as file,
             ):
                 return list(csv.reader(file, delimiter=self.separator))
         except (UnicodeDecodeError, csv.Error) as error:
@@ -169,13 +172,8 @@ class LoggingToCSV(EpochReport):
 
     def _replace(self, rows: list[list[str]]) -> None:
         """Replace the file by one with other rows, in one step, so that none is ever lost."""
-        temporary = self.file_path.with_name(f".{self.file_path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                self._writer(file).writerows(rows)
-            temporary.replace(self.file_path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.file_path, newline="") as file:
+            self._writer(file).writerows(rows)
 
     def _writer(self, file: Any) -> Any:
         return csv.writer(file, delimiter=self.separator, lineterminator="\n")
@@ -206,14 +204,14 @@ class MetricsJSONL(EpochReport):
     def start(self, state: State) -> None:
         """Begin the file."""
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
-        with writing(self.name, self.file_path):
-            lines = self.file_path.read_bytes().splitlines(keepends=True)
+        with writing(self.name, self.file_path), open(self.file_path, "r+b", opener=opener) as file:
+            lines = file.read().splitlines(keepends=True)
             if self._kept is not None:
                 lines = lines[: self._kept]
-                os.truncate(self.file_path, sum(map(len, lines)))
+                file.truncate(sum(map(len, lines)))
             if lines and not lines[-1].endswith(b"\n"):  # somebody has edited it, or a write was cut off
-                with self.file_path.open("a", encoding="utf-8") as file:
-                    file.write("\n")
+                file.seek(0, os.SEEK_END)
+                file.write(b"\n")
         self._lines, self._kept = len(lines), None
 
     def state_dict(self) -> dict[str, Any]:
@@ -236,7 +234,10 @@ class MetricsJSONL(EpochReport):
             **record.metrics,
         }
         line = json.dumps({name: _json_value(value) for name, value in values.items()}, allow_nan=False)
-        with writing(self.name, self.file_path), self.file_path.open("a", encoding="utf-8") as file:
+        with (
+            writing(self.name, self.file_path),
+            open(self.file_path, "a", encoding="utf-8", opener=opener) as file,
+        ):
             file.write(escape_json(line) + "\n")
         self._lines += 1
 
@@ -275,7 +276,7 @@ def _is_resumed(state: State) -> bool:
 def _begin(callback: str, path: Path, append: bool) -> None:
     """Make the folder and the file now: a path that cannot be written shows before hours of training."""
     make_folder(callback, path.parent)
-    with writing(callback, path), path.open("a" if append else "w", encoding="utf-8"):
+    with writing(callback, path), open(path, "a" if append else "w", encoding="utf-8", opener=opener):
         pass
 
 

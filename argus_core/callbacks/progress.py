@@ -18,6 +18,7 @@ from argus_core.callbacks.record import (
 )
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.standard_streams import ending_alone
 from argus_core.text import one_line
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Progress(EpochReport):
         self._pace = _Pace()
         within_fit = state.phase != "train" and "train" in state.phase_states  # which may have a bar itself
         if _is_terminal() and not within_fit:
-            self._bar = _Bar()
+            with ending_alone(state.logger):
+                self._bar = _Bar()
 
     def epoch_start(self, state: State) -> None:
         """Show the epoch's number."""
@@ -79,19 +81,21 @@ class Progress(EpochReport):
         """Print the epoch's line."""
         if self.table:
             self._records.append(record)
-        print(one_line(format_record(record)), flush=True)  # with a bar, rich puts it above
+        with ending_alone(state.logger):
+            print(one_line(format_record(record)), flush=True)  # with a bar, rich puts it above
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
         """End the bar and print the table, if wanted."""
-        self._end_bar()
+        self._end_bar(state)
         if self.table and self._records:
-            _print_table(*_rows(self._records))
+            with ending_alone(state.logger):
+                _print_table(*_rows(self._records))
 
     @hookimpl(tryfirst=True)
     def catch_exception(self, state: State) -> None:
         """End the bar."""
-        self._end_bar()
+        self._end_bar(state)
 
     def _draw(self, state: State, title: str) -> None:
         if self._bar is None:
@@ -99,11 +103,13 @@ class Progress(EpochReport):
         now = time.monotonic()
         self._next_time = now + self.interval
         done, total = self._pace.progress(state)
-        self._bar.draw(title, done, total, self._pace.status(state, now) + _newest(state))
+        with ending_alone(state.logger):
+            self._bar.draw(title, done, total, self._pace.status(state, now) + _newest(state))
 
-    def _end_bar(self) -> None:
+    def _end_bar(self, state: State) -> None:
         if self._bar is not None:
-            self._bar.end()
+            with ending_alone(state.logger):
+                self._bar.end()
             self._bar = None
 
 
@@ -178,7 +184,7 @@ class _Bar:
 
 
 def _is_terminal() -> bool:
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _newest(state: State) -> str:
@@ -214,7 +220,7 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
         return
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)), flush=True)
 
 
 def _print_rich_table(header: list[str], rows: list[list[str]]) -> None:

@@ -16,6 +16,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, plain_warnings, show_exception, usage_errors, write_any_text
 from argus_core.errors import ArgusError, near
+from argus_core.standard_streams import lasting
 
 __all__ = ["Commands", "PluggableCommands", "main"]
 
@@ -93,6 +94,18 @@ class Commands(click.Group):
 
 class PluggableCommands(Commands):
     """The sub-commands, and the components of kind ``command`` that plugins add."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command; one whose output nobody reads any more ends as it would have ended."""
+        try:
+            with lasting() as errors:
+                return super().main(*args, **options)
+        except SystemExit as ended:
+            if errors and not ended.code:
+                reason = errors[0].strerror
+                click.echo(f"error: the output cannot be written: {reason}; write it elsewhere", err=True)
+                ended.code = 1
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands for the help text; a plugin's with its provider, since it is not imported."""

@@ -9,6 +9,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
+from argus_core.outputs import check_output
 
 __all__ = ["command"]
 
@@ -39,9 +40,9 @@ def command(file: Path, out: Path, model_name: str | None, overwrite: bool, **pa
     """
     if out.suffix.lower() != ".safetensors":
         raise click.UsageError(f"{out} is not called as a checkpoint is; give a name in .safetensors")
-    from argus_core.conversion import check_target, convert  # imports torch
+    check_output(out, file, overwrite=overwrite)
+    from argus_core.conversion import convert  # imports torch
 
-    check_target(out, file, overwrite)
     names = {part: name for part, name in parts.items() if name is not None}
     model, left_out = convert(file, out, model_name, names)
     if left_out:

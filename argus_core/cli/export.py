@@ -9,6 +9,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
+from argus_core.outputs import check_output
 
 __all__ = ["command"]
 
@@ -33,9 +34,9 @@ def command(file: Path, out: Path, overwrite: bool, weights: str | None) -> None
     it ends in .pt or .pth. The names are those of the state dict. The weights are those that validation and
     argus predict use. Every byte is checked; nothing is built, and no package that FILE names is needed.
     """
-    from argus_core.conversion import check_target, export  # imports torch
+    check_output(out, file, overwrite=overwrite)
+    from argus_core.conversion import export  # imports torch
 
-    check_target(out, file, overwrite)
     count, strategy = export(file, out, weights)
     which = (
         f", averages of step strategy {strategy!r}; --weights trained exports the others" if strategy else ""

@@ -12,6 +12,7 @@ from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import BATCH_SIZE, parse_value
 from argus_core.errors import ArgusError
+from argus_core.outputs import check_output
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -34,6 +35,7 @@ __all__ = ["command"]
 )
 @click.option("--output", type=click.Path(path_type=Path), default=Path("predictions.npz"), show_default=True,
               help="Where to write; the suffix is .npz, .npy, .csv or .safetensors.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--batch-size", type=click.IntRange(min=1), default=BATCH_SIZE, show_default=True)
 @click.option("--metric", "metrics", multiple=True, metavar="NAME",
@@ -43,6 +45,7 @@ def command(
     data: str,
     params: tuple[str, ...],
     output: Path,
+    overwrite: bool,
     device: str,
     batch_size: int,
     metrics: tuple[str, ...],
@@ -55,12 +58,12 @@ def command(
     the same as in training if --batch-size is the same too.
     """
     values = _parameters(params)
+    check_output(output, checkpoint, Path(data), overwrite=overwrite)
     from argus_core import data_files  # imports torch, as do those below
     from argus_core.data import make_loader
     from argus_core.loading import load_model
     from argus_core.prediction import predict_all
 
-    _check_output(output, checkpoint, data)
     data_files.check_writable(output)
     dataset = _dataset(data, values, needs_targets=bool(metrics))
     unused: dict[str, Any] = {"optimizer": None} if metrics else {"optimizer": None, "loss": None}
@@ -97,9 +100,3 @@ def _dataset(data: str, params: dict[str, Any], needs_targets: bool) -> Dataset[
             "or give a file with input and target"
         )
     return dataset
-
-
-def _check_output(output: Path, *inputs: str | Path) -> None:
-    for path in map(Path, inputs):
-        if path.exists() and output.exists() and output.samefile(path):
-            raise click.UsageError(f"--output {output} would overwrite what is read; choose another")

@@ -16,6 +16,7 @@ from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import read_config
 from argus_core.run_directory import RunDirectory
+from argus_core.single_process import check_single_process
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -40,7 +41,9 @@ __all__ = ["command", "report", "saying_how_to_go_on"]
 @click.option("--run-dir", metavar="DIR", help="Where to keep the run; by default what CONFIG says.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, ...; by default what CONFIG says.")
 @click.option(
-    "--overwrite", is_flag=True, help="Remove the run that the directory holds, and nothing else in it."
+    "--overwrite",
+    is_flag=True,
+    help="Replace the run that the directory holds, and nothing else in it, once there is a checkpoint.",
 )
 def command(
     config: Path, changes: tuple[str, ...], run_dir: str | None, device: str | None, overwrite: bool
@@ -50,6 +53,8 @@ def command(
     The run is kept in its run directory, which gets the resolved configuration (config.toml),
     versions.json, metrics.jsonl, log.txt and checkpoints/ with best.safetensors and last.safetensors.
     """
+    check_single_process("argus train")
+    RunDirectory(config.parent).recover()
     options = {"fit.run_dir": run_dir, "model.device": device}
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     chosen = read_config(config, [*changes, *given])

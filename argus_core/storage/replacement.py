@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from argus_core.confinement import check_file
 from argus_core.errors import CheckpointError
 
 try:
@@ -36,11 +37,15 @@ _ADVICE = {
 
 
 @contextmanager
-def replacement(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Iterator[BinaryIO]:
     """Return an empty file that becomes ``path`` when the block ends, and vanishes if it raises.
 
     The file is on the disk when the block has ended; folders on the way are made; an existing file's
     permissions are kept; a symbolic link keeps pointing where it does.
+
+    Args:
+        path: the file.
+        what: it is, for messages.
 
     Raises:
         CheckpointError: the system refused something; the file that was at ``path`` is as it was.
@@ -57,7 +62,7 @@ def replacement(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.close()
             os.replace(temporary, target)
     except OSError as error:
-        raise _refusal(path, target, error) from error
+        raise _refusal(path, target, what, error) from error
     try:
         for folder in (target.parent, *new_folders):
             _sync_folder(folder)
@@ -68,6 +73,7 @@ def replacement(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
+    check_file(path)
     try:
         return Path(os.path.realpath(path))
     except ValueError as error:
@@ -186,10 +192,8 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _refusal(path: str | os.PathLike[str], target: Path, error: OSError) -> CheckpointError:
+def _refusal(path: str | os.PathLike[str], target: Path, what: str, error: OSError) -> CheckpointError:
     reason = error.strerror or str(error)
-    kept = (
-        "the checkpoint that was there is untouched" if os.path.isfile(target) else "nothing was left behind"
-    )
+    kept = f"the {what} that was there is untouched" if os.path.isfile(target) else "nothing was left behind"
     advice = _ADVICE.get(error.errno or 0, "save elsewhere")
     return CheckpointError(f"cannot write {os.fspath(path)}: {reason}; {kept}; {advice}")

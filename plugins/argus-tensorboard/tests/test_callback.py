@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import argus_core
 from argus_core import ArgusError, BuildError, Callback, Model, ParamsError, State
 from argus_core.build import build_component
+from argus_core.confinement import confined
+from argus_core.errors import ConfigError
 from argus_tensorboard.callback import TensorBoard
 
 LOADER = [
@@ -362,14 +364,29 @@ def write_in_processes(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    fit(folder / "board", histograms="1ep", samples="1ep", graph=True)
+    board = TensorBoard(folder / "board", every="1up", histograms="1ep", samples="1ep", graph=True)
+    model = make_model()  # `fit` takes one process; an engine of one's own is one's own business
+    argus_core.Engine(model.train_step, model, callbacks=[board]).run(LOADER, 2)
     distributed.destroy_process_group()
 
 
 def test_of_several_processes_the_first_writes(tmp_path: Path) -> None:
     multiprocessing.start_processes(write_in_processes, (tmp_path,), nprocs=2, start_method="fork")
     assert len(list((tmp_path / "board").iterdir())) == 1
-    assert list(scalars(tmp_path / "board", "loss/train")) == [5, 10]
+    assert list(scalars(tmp_path / "board", "loss/update")) == [*range(1, 11)]
+
+
+def test_board_does_not_leave_a_run_directory_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "board").symlink_to(tmp_path / "elsewhere")
+    for way in ("board", "board/inner"):
+        with (
+            confined(tmp_path / "run"),
+            pytest.raises(ConfigError, match="board.* is a symbolic link; a run"),
+        ):
+            fit(tmp_path / "run" / way)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_steps_of_ones_own_need_no_loss_and_no_optimizer(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from argus_core.errors import (
 from argus_core.interruption import check_interruption, listening
 from argus_core.run import Result, resume, train
 from argus_core.run_directory import RunDirectory
+from argus_core.single_process import check_single_process
 from argus_core.spec import parse_specs
 from argus_core.training import build_metrics
 from argus_optuna.pruning import Pruning
@@ -67,6 +68,7 @@ def sweep(
         ArgusError: the first three trials have failed, or all that there are; or something that has changed
             keeps an interrupted trial from going on.
     """
+    check_single_process("argus sweep")
     given = {"trials": trials, "timeout": timeout, "study_dir": None if study_dir is None else str(study_dir)}
     options = [f"sweep.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     variants = Variants(Path(config), [*changes, *options])

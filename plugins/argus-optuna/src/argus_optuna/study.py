@@ -13,7 +13,6 @@ or interrupted, and the next one goes on with it.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from argus_core.errors import ArgusError, ConfigError
 from argus_core.run_directory import RunDirectory
+from argus_core.storage.replacement import replacement
 from argus_optuna.algorithms import GRID, build_pruner, build_sampler
 from argus_optuna.database import connect, disconnect, sentences
 from argus_optuna.lock import Lock
@@ -265,9 +265,5 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 
 
 def _copy(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with source.open("rb") as file, replacement(target) as copy:
+        shutil.copyfileobj(file, copy)

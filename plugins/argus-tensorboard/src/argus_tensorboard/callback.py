@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as session_summaries
 
 from argus_core import BuildError, Callback, ParamsError, State, hookimpl
-from argus_core.callbacks.files import checked_path, writing
+from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import plain_metrics
 from argus_core.ranks import is_first
 from argus_tensorboard.due import Due
@@ -86,6 +86,7 @@ class TensorBoard(Callback):
         self._waiting_for_graph, self._waiting_for_hparams = self.graph, self.hparams
         self._session_end = None
         is_resumed = state.global_step > 0 or state.epoch > 0
+        make_folder(self.name, self.log_dir)
         with writing(self.name, self.log_dir):
             _await_another_second(self.log_dir)
             self._writer = SummaryWriter(

@@ -1,0 +1,40 @@
+"""Training takes one process: several would train unrelated models, and write them to the same files."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from argus_core.errors import ConfigError
+
+__all__ = ["check_single_process"]
+
+
+def check_single_process(what: str) -> None:
+    """Check that this is the only process of a run.
+
+    Args:
+        what: would train, for the message.
+
+    Raises:
+        ConfigError: torchrun or the like has started several, or they have met in a process group.
+    """
+    count = max(_started(), _met())
+    if count > 1:
+        raise ConfigError(
+            f"{what} runs in {count} processes; it trains in one until several are supported; start it "
+            "without torchrun, or with --nproc-per-node 1"
+        )
+
+
+def _started() -> int:
+    """Return how many processes there are by the environment, as torchrun sets it."""
+    text = os.environ.get("WORLD_SIZE", "")
+    return int(text) if text.isascii() and text.isdigit() else 1
+
+
+def _met() -> int:
+    distributed = sys.modules.get("torch.distributed")  # who has not imported it has met nobody
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return 1
+    return int(distributed.get_world_size())

@@ -1,0 +1,126 @@
+"""A run that another is to replace is whole again wherever the process is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from argus_core.replaced_run import ReplacedRun
+
+pytestmark = pytest.mark.torchfree
+
+NAMES = ["checkpoints/last.safetensors", "log.txt", "config.toml"]
+OLD = dict.fromkeys(NAMES, "old")
+NEW = {"checkpoints/last.safetensors": "new", "config.toml": "new", "metrics.jsonl": "new"}
+
+
+class Killed(BaseException):
+    """Nothing of the process runs after this."""
+
+
+def run_in(folder: Path) -> ReplacedRun:
+    return ReplacedRun(folder, [folder / name for name in [*NAMES, "metrics.jsonl"]])
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, "utf-8")
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def replace_run(folder: Path) -> None:
+    run = run_in(folder)
+    run.set_aside()
+    write(folder, NEW)
+    run.remove()
+
+
+def fail_run(folder: Path) -> None:
+    run = run_in(folder)
+    run.set_aside()
+    write(folder, NEW)
+    run.put_back()
+
+
+def kill_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process be killed at the call after ``count`` that changes a folder."""
+    left = [count]
+
+    def counting(name: str) -> None:
+        call = getattr(os, name)
+
+        def counted(*args: object, **options: object) -> object:
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return call(*args, **options)
+
+        monkeypatch.setattr(os, name, counted)
+
+    for name in ("replace", "unlink"):
+        counting(name)
+
+
+@pytest.mark.parametrize("action", [replace_run, fail_run])
+@pytest.mark.parametrize("count", range(20))
+@pytest.mark.parametrize("recovery", range(8))
+def test_killed_at_any_moment_the_next_process_finds_one_whole_run(
+    action: object, count: int, recovery: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, OLD)
+    for moment, step in ((count, action), (recovery, recover)):
+        with monkeypatch.context() as patch:
+            kill_after(moment, patch)
+            with contextlib.suppress(Killed):
+                step(tmp_path)  # type: ignore[operator]
+    recover(tmp_path)
+    assert read(tmp_path) in ([OLD] if action is fail_run else [OLD, NEW])
+    assert not run_in(tmp_path).is_there
+
+
+def recover(folder: Path) -> None:
+    run = run_in(folder)
+    run.put_back()
+    run.remove()
+
+
+def test_there_is_a_run_to_put_back_from_its_first_move_to_its_last(tmp_path: Path) -> None:
+    write(tmp_path, OLD)
+    run = run_in(tmp_path)
+    assert not run.is_there
+    run.set_aside()
+    assert run.is_there
+    assert run.put_back()
+    assert not run.is_there
+    assert not run.put_back()
+
+
+def test_what_an_earlier_replacement_left_is_not_put_back(tmp_path: Path) -> None:
+    write(tmp_path, {**OLD, ".metrics.jsonl.old": "of another run"})
+    run = run_in(tmp_path)
+    run.set_aside()
+    run.put_back()
+    assert read(tmp_path) == OLD
+
+
+def test_checkpoints_on_another_disk_are_replaced_there(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "checkpoints").symlink_to(tmp_path / "disk")
+    write(folder, OLD)
+    run_in(folder).set_aside()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == [".last.safetensors.old"]
+    run_in(folder).put_back()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["last.safetensors"]

@@ -1,0 +1,515 @@
+"""A run writes to its own directory alone, one process at a time, and never loses the run that was there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from small_runs import small_config, small_registry
+
+import argus_core
+from argus_core import State, cli
+from argus_core.config import read_config
+from argus_core.errors import ArgusError, ArgusWarning, ConfigError
+from argus_core.run import resume, train
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither links for all nor these signals")
+
+RUN_FILES = [
+    "metrics.jsonl",
+    "log.txt",
+    "test.json",
+    "config.toml",
+    "versions.json",
+    "checkpoints/best.safetensors",
+    "checkpoints/last.safetensors",
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in a folder with the small configuration alone, and what it names registered."""
+    monkeypatch.chdir(tmp_path)
+    small_config(tmp_path)
+    with small_registry():
+        yield tmp_path
+
+
+def run(*changes: str, overwrite: bool = False, callbacks: Any = ()) -> Path:
+    config = read_config(Path("small.toml"), ["num_epochs=1", 'test=["points", {split="test"}]', *changes])
+    return train(config, overwrite, callbacks).directory.path
+
+
+def argus(*args: str | Path) -> Result:
+    return CliRunner().invoke(cli.main, list(map(str, args)), catch_exceptions=False)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file in a folder, by name."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+# Somebody's run directory.
+
+
+def link(target: Path, file: Path) -> None:
+    file.symlink_to(target.resolve())
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+@pytest.mark.parametrize("command", ["resume", "overwrite"])
+def test_link_in_a_run_directory_is_not_written_through(name: str, command: str, folder: Path) -> None:
+    file = run() / name
+    kept = folder / "kept"
+    file.rename(kept)
+    link(kept, file)
+    before = kept.read_bytes()
+    reason = f"{re.escape(name)} is a symbolic link; a run writes only to files that lie in its run directory"
+    with pytest.raises(ConfigError, match=reason):
+        again(command)
+    assert kept.read_bytes() == before
+
+
+def again(command: str) -> None:
+    """Resume the run, or replace it."""
+    if command == "resume":
+        resume(Path("run"), ["num_epochs=2"])
+    else:
+        run(overwrite=True)
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_other_name_of_a_file_in_a_run_directory_keeps_what_it_has(name: str, folder: Path) -> None:
+    file = run() / name
+    os.link(file, folder / "kept")
+    before = (folder / "kept").read_bytes()
+    resume(Path("run"), ["num_epochs=2"])
+    assert (folder / "kept").read_bytes() == before
+    run(overwrite=True)
+    assert (folder / "kept").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+@pytest.mark.parametrize("command", ["resume", "train"])
+def test_pipe_in_a_run_directory_is_refused_and_not_waited_for(name: str, command: str, folder: Path) -> None:
+    file = run() / name
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match=f"{re.escape(name)} is not an ordinary file; a run writes only"):
+        again(command)
+
+
+@pytest.mark.filterwarnings("default::argus_core.errors.ArgusWarning")
+@pytest.mark.parametrize("made", [".lock", ".replaced", ".replacing", ".discarded", ".metrics.jsonl.old"])
+def test_links_by_the_names_that_a_run_keeps_for_itself_lead_nowhere(made: str, folder: Path) -> None:
+    directory = run()
+    (folder / "thesis.tex").write_text("precious", "utf-8")
+    link(folder / "thesis.tex", directory / made)
+    with contextlib.suppress(ArgusError):
+        resume(directory, ["num_epochs=2"])
+        run(overwrite=True)
+    assert (folder / "thesis.tex").read_text("utf-8") == "precious"
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        '["logging_to_csv", {file_path="run/sub/table.csv"}]',
+        '["logging_to_file", {file_path="run/sub/table.csv"}]',
+        '["metrics_jsonl", {file_path="run/sub/table.csv"}]',
+        '["checkpoint", {dir_path="run/sub", file_format="table.csv"}]',
+    ],
+)
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_callbacks_do_not_leave_the_run_directory_by_links(callback: str, linked: str, folder: Path) -> None:
+    directory = run(f"callbacks=[{callback}]")
+    shutil.rmtree(directory / "sub")
+    (folder / "own").mkdir()
+    (folder / "own" / "table.csv").write_text("precious", "utf-8")
+    if linked == "folder":
+        link(folder / "own", directory / "sub")
+    else:
+        (directory / "sub").mkdir()
+        link(folder / "own" / "table.csv", directory / "sub" / "table.csv")
+    with pytest.raises(ConfigError, match="is a symbolic link; a run writes only to files that lie in"):
+        resume(directory, ["num_epochs=2"])
+    assert contents(folder / "own") == {"table.csv": b"precious"}
+
+
+# A folder of checkpoints on another disk.
+
+
+def linked_checkpoints(folder: Path) -> Path:
+    """Link the checkpoints of the run that is to come to a folder elsewhere, and return that."""
+    disk = folder / "disk"
+    disk.mkdir()
+    (folder / "run").mkdir()
+    link(disk, folder / "run" / "checkpoints")
+    return disk
+
+
+def test_checkpoints_may_be_linked_to_another_disk(folder: Path) -> None:
+    disk = linked_checkpoints(folder)
+    directory = run()
+    first = contents(disk)
+    assert set(first) == {"best.safetensors", "last.safetensors", ".run-directory"}
+    resume(directory, ["num_epochs=2"])
+    resume(directory / "checkpoints" / "last.safetensors", ["num_epochs=3"])
+    run("seed=1", overwrite=True)
+    assert set(contents(disk)) == set(first)
+    assert contents(disk)["last.safetensors"] != first["last.safetensors"]
+    assert (directory / "checkpoints").is_symlink()
+
+
+def test_failed_run_puts_checkpoints_on_another_disk_back(folder: Path) -> None:
+    disk = linked_checkpoints(folder)
+    run()
+    before = contents(folder)
+    with pytest.raises(ArgusError, match="nobody computes"):
+        run("monitor=val_acc", overwrite=True)
+    assert contents(folder) == before
+    assert set(contents(disk)) == {"best.safetensors", "last.safetensors", ".run-directory"}
+
+
+def test_failed_start_leaves_a_linked_folder_empty(folder: Path) -> None:
+    disk = linked_checkpoints(folder)
+    with pytest.raises(ArgusError, match="nobody computes"):
+        run("monitor=val_acc")
+    assert contents(disk) == {}
+    assert (folder / "run" / "checkpoints").is_symlink()
+
+
+def test_link_to_the_checkpoints_of_another_run_is_refused(folder: Path) -> None:
+    mine = run("run_dir=mine")
+    theirs = run("run_dir=theirs")
+    shutil.rmtree(theirs / "checkpoints")
+    link(mine / "checkpoints", theirs / "checkpoints")
+    before = contents(mine)
+    action = (
+        r"which is not marked as this run's \(no .run-directory in it\); remove the link, or, if you made"
+    )
+    for begin in (
+        lambda: resume(theirs, ["num_epochs=2"]),
+        lambda: run("run_dir=theirs", overwrite=True),
+        lambda: run("run_dir=theirs"),
+    ):
+        with pytest.raises(ConfigError, match=action):
+            begin()
+    (theirs / ".replaced").touch()
+    with pytest.raises(ConfigError, match=action):
+        resume(theirs)
+    assert contents(mine) == before
+
+
+def test_link_to_the_linked_checkpoints_of_another_run_is_refused(folder: Path) -> None:
+    disk = linked_checkpoints(folder)
+    run()
+    shutil.copytree("run", "copy", symlinks=True)
+    before = contents(disk)
+    with pytest.raises(ConfigError, match=rf"not marked as this run's \({folder.resolve()}/run\); remove"):
+        resume(Path("copy"), ["num_epochs=2"])
+    assert contents(disk) == before
+
+
+def test_checkpoints_that_were_moved_to_another_disk_are_marked_by_hand(folder: Path) -> None:
+    directory = run()
+    shutil.move(directory / "checkpoints", "disk")
+    link(folder / "disk", directory / "checkpoints")
+    with pytest.raises(ConfigError, match="if you made it, write ") as refused:
+        resume(directory, ["num_epochs=2"])
+    _, text, file = re.fullmatch(r"(.*)if you made it, write (.*) into (.*)", str(refused.value)).groups()  # type: ignore[union-attr]
+    Path(file).write_text(text, "utf-8")
+    resume(directory, ["num_epochs=2"])
+
+
+def test_link_to_a_folder_that_is_not_there_is_told(folder: Path) -> None:
+    linked_checkpoints(folder).rmdir()
+    with pytest.raises(ConfigError, match="where no folder is; make it first, or remove the link"):
+        run()
+    assert not (folder / "disk").exists()
+
+
+def test_run_directory_may_be_linked(folder: Path) -> None:
+    (folder / "disk").mkdir()
+    link(folder / "disk", folder / "run")
+    resume(run(), ["num_epochs=2"])
+    run(overwrite=True)
+    assert set(RUN_FILES) <= set(contents(folder / "disk"))
+
+
+# Overwriting.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "monitor=val_acc",
+        "lr_scheduler=StepLR",
+        "metrics=acc",
+        "callbacks=early_stoping",
+        'callbacks=["early_stopping", {monitor="val_acc"}]',
+        "val_callbacks=progres",
+        "nn_module=nett",
+        "nn_module.hidden=-1",
+        "loss.reduction=none",
+        "device=cuda:99",
+        "train.split=pictures",
+        "batch_size=31 drop_last=true",
+        "checkpoint_every=never",
+        'lr_scheduler=["OneCycleLR", {max_lr=0.1, total_steps=1}]',
+    ],
+)
+def test_run_that_cannot_begin_leaves_the_one_that_it_would_have_replaced(change: str, folder: Path) -> None:
+    run()
+    before = contents(folder)
+    with pytest.raises((ArgusError, RuntimeError, ValueError, TypeError)):
+        run(*change.split(), overwrite=True)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError("it does not fit"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("event", ["start", "epoch_start", "iteration_start", "iteration_complete"])
+def test_run_that_fails_before_its_first_checkpoint_puts_the_old_one_back(
+    error: BaseException, event: str, folder: Path
+) -> None:
+    run()
+    (folder / "run" / "notes.md").touch()
+    before = contents(folder)
+    with pytest.raises(type(error)):
+        run("num_epochs=2", overwrite=True, callbacks=[_fault(error, event)])
+    assert contents(folder) == before
+    resume(Path("run"), ["num_epochs=2"])
+
+
+def _fault(error: BaseException, event: str) -> Any:
+    def fail(state: State) -> None:
+        raise error
+
+    return argus_core.on_event(event)(fail)
+
+
+def test_run_that_fails_after_its_first_checkpoint_stays(folder: Path) -> None:
+    run()
+    fault = argus_core.on_event("epoch_start")(_fail_in_second_epoch)
+    with pytest.raises(RuntimeError, match="the second epoch"):
+        run("num_epochs=2", "seed=1", overwrite=True, callbacks=[fault])
+    assert set(contents(folder / "run")) == {*RUN_FILES} - {"test.json"}
+    assert read_config(Path("run/config.toml")).fit["seed"] == 1
+
+
+def _fail_in_second_epoch(state: State) -> None:
+    if state.epoch == 1:
+        raise RuntimeError("the second epoch")
+
+
+def test_configuration_of_a_run_survives_its_own_replacement(folder: Path) -> None:
+    run()
+    before = contents(folder)
+    assert argus("train", "run/config.toml", "--overwrite", "--set", "monitor=val_acc").exit_code == 1
+    assert contents(folder) == before
+    assert argus("train", "run/config.toml", "--overwrite").exit_code == 0
+
+
+KILLED = """
+import os, signal, sys
+import argus_core
+from argus_core.cli import main
+from networks import Net
+from small_runs import points
+
+@argus_core.on_event(sys.argv[1])
+def kill(state):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+argus_core.register("callback", "kill", lambda: kill)
+argus_core.register("dataset", "points", points)
+argus_core.register("nn_module", "net", Net)
+main(sys.argv[2:])
+"""
+
+
+def process(folder: Path, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process, which dies at an event if the callback ``kill`` is chosen."""
+    return subprocess.run(
+        [sys.executable, "-c", KILLED, *args],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def killed(folder: Path) -> dict[str, bytes]:
+    """Leave what a run leaves that replaces another and is killed; return what there was of the old one."""
+    run()
+    before = contents(folder / "run")
+
+    def leave(state: State) -> None:
+        shutil.copytree("run", "left")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("seed=7", overwrite=True, callbacks=[argus_core.on_epoch_complete(leave)])
+    shutil.rmtree("run")
+    Path("left").rename("run")
+    assert read_config(Path("run/config.toml")).fit["seed"] == 7
+    return before
+
+
+@pytest.mark.filterwarnings("default::argus_core.errors.ArgusWarning")
+def test_run_whose_replacement_is_killed_by_the_system_is_put_back(folder: Path) -> None:
+    run()
+    before = contents(folder / "run")
+    done = process(
+        folder, "iteration_start", "train", "run/config.toml", "--overwrite", "--set", "callbacks=kill"
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert contents(folder / "run") != before
+    assert argus("train", "run/config.toml").exit_code == 1
+    assert contents(folder / "run") == before
+
+
+@pytest.mark.filterwarnings("default::argus_core.errors.ArgusWarning")
+def test_run_whose_replacement_was_killed_is_put_back_by_the_next_command(
+    killed: dict[str, bytes], folder: Path
+) -> None:
+    told = (
+        "warning: the run that was to replace the one in run ended before its first checkpoint; the earlier"
+    )
+    result = argus("train", "run/config.toml")
+    assert result.exit_code == 1
+    assert told in result.stderr
+    assert "already holds a run" in result.stderr
+    assert contents(folder / "run") == killed
+
+
+def test_run_whose_replacement_was_killed_can_be_resumed(killed: dict[str, bytes], folder: Path) -> None:
+    with pytest.warns(ArgusWarning, match="the earlier run is back"):
+        resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=2"])
+    assert read_config(Path("run/config.toml")).fit["seed"] == 0
+    assert len((folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
+
+
+def test_run_whose_replacement_was_killed_can_be_replaced(killed: dict[str, bytes], folder: Path) -> None:
+    with pytest.warns(ArgusWarning, match="the earlier run is back"):
+        run(overwrite=True)
+    assert set(contents(folder / "run")) == set(RUN_FILES)
+
+
+# Two at once.
+
+
+@pytest.mark.parametrize("first", ["train", "overwrite", "resume"])
+def test_second_process_on_a_run_directory_is_refused(first: str, folder: Path) -> None:
+    seen: list[str] = []
+
+    def begin_others(state: State) -> None:
+        for second in (
+            lambda: run(),
+            lambda: run(overwrite=True),
+            lambda: resume(Path("run")),
+            lambda: resume(Path("run/checkpoints/last.safetensors")),
+        ):
+            with pytest.raises(ConfigError, match=f"run is in use by process {os.getpid()} on '") as refused:
+                second()
+            seen.append(str(refused.value))
+
+    others = [argus_core.on_event("epoch_complete")(begin_others)]
+    if first != "train":
+        run()
+    if first == "resume":
+        resume(Path("run"), ["num_epochs=2"], callbacks=others)
+    else:
+        run(overwrite=first == "overwrite", callbacks=others)
+    assert len(seen) == 4
+    assert not (folder / "run" / ".lock").exists()
+
+
+def test_other_process_is_refused_by_the_command_and_read_only_commands_are_not(folder: Path) -> None:
+    directory = run()
+    refused: list[subprocess.CompletedProcess[str]] = []
+
+    def begin_others(state: State) -> None:
+        refused.append(process(folder, "start", "train", "small.toml", "--overwrite"))
+        for args in (("explain", directory / "config.toml"), ("inspect", directory / RUN_FILES[-1])):
+            assert argus(*args).exit_code == 0
+
+    resume(directory, ["num_epochs=2"], callbacks=[argus_core.on_event("epoch_start")(begin_others)])
+    reason = (
+        rf"error: run is in use by process {os.getpid()} on '.*'; wait until that run ends, stop it, or .*\n"
+    )
+    assert re.fullmatch(reason, refused[0].stderr)
+
+
+# A disk that is full.
+
+
+@pytest.mark.parametrize("limit", [0, 300])
+def test_disk_that_is_full_at_the_start_leaves_nothing(limit: int, folder: Path) -> None:
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    before = contents(folder)
+    done = process(folder, "start", "train", "small.toml", "--set", "num_epochs=1", preexec_fn=full)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert contents(folder) == before
+    assert not (folder / "run").exists()
+    assert argus("train", "small.toml", "--set", "num_epochs=1", "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("limit", [0, 2000])
+def test_disk_that_is_full_at_the_start_leaves_the_run_that_was_there(limit: int, folder: Path) -> None:
+    run()
+    before = contents(folder)
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = process(
+        folder, "start", "train", "small.toml", "--overwrite", "--set", "num_epochs=1", preexec_fn=full
+    )
+    assert (done.returncode, "File too large" in done.stderr) == (1, True)
+    assert contents(folder) == before
+
+
+# Several processes.
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "small.toml"], ["train", "small.toml", "--overwrite"], ["resume", "run"]]
+)
+def test_several_processes_are_refused_before_a_file_is_touched(
+    command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    before = contents(folder)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = argus(*command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: argus {command[0]} runs in 2 processes; it trains in one until several are supported; start "
+        "it without torchrun, or with --nproc-per-node 1\n"
+    )
+    begin: list[Callable[[], Any]] = [lambda: run(overwrite=True), lambda: resume(Path("run"))]
+    for each in begin:
+        with pytest.raises(ConfigError, match="runs in 2 processes"):
+            each()
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("count", ["", "1", "none"])
+def test_one_process_of_torchrun_trains(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", count)
+    run()
