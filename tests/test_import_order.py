@@ -16,6 +16,8 @@ PACKAGE = Path(argus_core.__file__).parent
 
 READING_ORDER = (
     "errors",
+    "ordinary_files",
+    "toml",
     "mismatch",
     "torch_versions",
     "distributions",

@@ -10,10 +10,11 @@ from typing import Any
 
 import tomli_w
 
+from argus_core import toml
 from argus_core.config.changes import apply_change
 from argus_core.config.schema import SECTIONS, Sections, plain_model
 from argus_core.config.template import read_layers
-from argus_core.config.toml import parse
+from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
 
 __all__ = [
@@ -96,19 +97,19 @@ def read_document(path: Path) -> dict[str, Any]:
     """Return a TOML file as it is written.
 
     Raises:
-        ConfigError: there is no such file, or it is not TOML.
+        ConfigError: there is no such file, it is not TOML, or it holds a value that no key takes.
     """
     try:
-        text = path.read_text("utf-8")
+        document = toml.read(path)
     except FileNotFoundError:
         raise ConfigError(f"no configuration {str(path)!r}{_near_files(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"{path} cannot be read: {reason}; give a TOML file in UTF-8") from error
-    try:
-        return parse(text)
     except ValueError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+    check_values(document, str(path))
+    return document
 
 
 def _near_files(path: Path) -> str:
