@@ -70,6 +70,7 @@ READING_ORDER = (
     "loading",
     "conversion",
     "config",
+    "arrays",
     "data_files",
     "data",
     "examination",
