@@ -51,18 +51,13 @@ def read_dataset(path: Path) -> TensorDataset:
     """
     try:
         with open_ordinary(path) as file:
-            tensors = _READERS[path.suffix.lower()](file)
+            return _dataset(_read(file, path), path)
     except FileNotFoundError:
         raise ArgusError(f"no data file {str(path)!r}; check the path") from None
     except OSError as error:
         raise ArgusError(f"cannot read {str(path)!r}: {error.strerror or error}; check the path") from error
-    except Unsuitable as error:
-        raise ArgusError(f"{path} {error}") from error
-    except _FAULTS as error:
-        raise ArgusError(
-            f"{path} does not hold plain arrays of numbers ({_shortened(error)}); write it again"
-        ) from error
-    return _dataset(tensors, path)
+    except ValueError as error:
+        raise ArgusError(f"data file {str(path)!r} {error}") from error
 
 
 def check_writable(path: Path) -> None:
@@ -92,6 +87,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         _WRITERS[path.suffix.lower()](path, tensors)
     except OSError as error:
         raise ArgusError(f"cannot write {str(path)!r}: {error.strerror or error}; choose another") from error
+
+
+def _read(file: FileIO, path: Path) -> dict[str, Tensor]:
+    try:
+        return _READERS[path.suffix.lower()](file)
+    except Unsuitable as error:
+        raise ArgusError(f"{path} {error}") from error
+    except _FAULTS as error:
+        raise ArgusError(
+            f"{path} does not hold plain arrays of numbers ({_shortened(error)}); write it again"
+        ) from error
 
 
 def _shortened(error: Exception) -> str:

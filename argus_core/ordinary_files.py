@@ -1,4 +1,4 @@
-"""Ordinary files, and the paths to them: no pipe that waits for its other end, no device without an end."""
+"""Files that may be from anywhere: read if they are ordinary and not too large, else refused at once."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ import stat
 from io import FileIO
 from pathlib import Path
 
-__all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_text"]
+__all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_beginning", "read_ordinary"]
 
 MOST_COMPRESSED = 16
 """How many times what the disk holds of a file it may claim: it may be compressed, or full of holes."""
 
-_OTHERS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
+_FLAGS = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFDIR: "a directory",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-# Some devices act on being opened, so the path is looked at first; what is there may change meanwhile.
-_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 
 
 def as_path(value: str | os.PathLike[str]) -> Path:
     """Return what a user wrote as a path; ``~`` is the home folder, as in a shell.
 
     Raises:
-        ValueError: no path can be so; the message is the end of a sentence.
+        ValueError: there is no such path; the message begins with a verb.
     """
     path = os.path.expanduser(value)
     if "\0" in path:
@@ -35,22 +34,46 @@ def as_path(value: str | os.PathLike[str]) -> Path:
     if path.startswith("~"):
         folder = path.split(os.sep)[0]
         raise ValueError(
-            f"begins with {folder!r}, and there is no such home folder; write ./{folder} for a name"
+            f"begins with {folder!r}, which is not a home folder; for such a name write ./{folder}"
         )
     return Path(path)
 
 
-def open_ordinary(path: Path) -> FileIO:
-    """Open an ordinary file, or a link to one, for reading; this never waits.
+def open_ordinary(path: str | os.PathLike[str]) -> FileIO:
+    """Open a file, or what a link leads to, for reading, without waiting for anything.
 
     Raises:
-        OSError: there is none, it is something else, or it cannot be read; ``strerror`` says which.
+        OSError: it cannot be read.
+        ValueError: it is not an ordinary file, or not a path; the message begins with a verb.
     """
+    # Some devices act on being opened. What is at the path may change meanwhile, so `_open` looks again.
     try:
-        _check_kind(os.stat(path).st_mode)
-        return FileIO(path, opener=_open)
-    except ValueError as error:  # a NUL, or a character that no file's name can have
-        raise OSError(None, "the path holds a character that no path can hold") from error
+        mode = os.stat(path).st_mode
+    except ValueError as error:
+        raise ValueError("holds a character that no path can hold; leave it out") from error
+    _check_kind(mode)
+    return FileIO(path, opener=_open)
+
+
+def read_ordinary(path: str | os.PathLike[str], most: int) -> bytes:
+    """Return the content of a file of at most so many bytes.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not an ordinary file, or larger; the message begins with a verb.
+    """
+    with open_ordinary(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(min(size, most) + 1) or b""
+        if len(content) > most:
+            raise ValueError(f"is larger than {most // 2**10:,} KiB")
+        return content
+
+
+def read_beginning(path: str | os.PathLike[str], count: int) -> bytes:
+    """Return the first bytes of a file; raises as `read_ordinary` does."""
+    with open_ordinary(path) as file:
+        return file.read(count) or b""
 
 
 def allocated(file: FileIO) -> int:
@@ -60,24 +83,10 @@ def allocated(file: FileIO) -> int:
     return getattr(status, "st_blocks", 0) * 512 or status.st_size
 
 
-def read_text(path: Path, most: int) -> str:
-    """Return the text of an ordinary file in UTF-8, without the byte order mark that it may begin with.
-
-    Raises:
-        OSError: as `open_ordinary`, or it has more than ``most`` bytes.
-        UnicodeDecodeError: it is in another encoding.
-    """
-    with open_ordinary(path) as file:
-        content = bytearray()
-        while part := file.read(most + 1 - len(content)):
-            content += part
-    if len(content) > most:
-        raise OSError(None, f"it is longer than {most:,} bytes")
-    return content.decode("utf-8-sig")
-
-
 def _open(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | _FLAGS)
+    for name in _FLAGS:
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags)
     try:
         _check_kind(os.fstat(descriptor).st_mode)
     except BaseException:
@@ -88,4 +97,4 @@ def _open(path: str, flags: int) -> int:
 
 def _check_kind(mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise OSError(None, f"it is {_OTHERS.get(stat.S_IFMT(mode), 'not a file')}, not an ordinary file")
+        raise ValueError(f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}; it must be an ordinary file")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 import re
 import sys
-from pathlib import Path
 from typing import Any
-
-from argus_core.ordinary_files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["parse", "read"]
+__all__ = ["MOST_BYTES", "parse"]
 
-_MOST_BYTES = 2**20
+MOST_BYTES = 2**20
+"""How long a document may be."""
+
 _MOST_LEVELS = 64  # of arrays and inline tables in each other
 _MOST_PARTS = 64  # of a dotted key; the parser takes memory by the square of them
 
@@ -36,8 +35,8 @@ def parse(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is not TOML, or of a shape that takes far more memory than its text.
     """
-    if len(text) > _MOST_BYTES:
-        raise ValueError(f"it has {len(text):,} characters, and {_MOST_BYTES:,} is the most")
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it has {len(text):,} characters, and {MOST_BYTES:,} is the most")
     _check_shape(_TEXTS.sub(_placeholder, text))
     try:
         document: dict[str, Any] = tomllib.loads(text, parse_float=_float)
@@ -46,17 +45,6 @@ def parse(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(_shortened(str(error))) from error
     return document
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Return the document in a file; see `parse`.
-
-    Raises:
-        OSError: there is none, or it cannot be read; ``strerror`` says why.
-        UnicodeDecodeError: it is not UTF-8.
-        ValueError: it is not TOML.
-    """
-    return parse(read_text(path, _MOST_BYTES))
 
 
 def _shortened(problem: str) -> str:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_metrics", "fit", "seed_everything", "validate"]
 
+_MOST_EPOCHS = 2**31 - 1
+
 
 def fit(
     model: Model,
@@ -43,8 +45,8 @@ def fit(
     seed: int | None,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
-    if type(num_epochs) is not int or num_epochs < 1:
-        raise ParamsError(f"fit takes num_epochs >= 1, not {num_epochs!r}")
+    if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
+        raise ParamsError(f"fit takes num_epochs from 1 to 2**31 - 1, not {described(num_epochs)}")
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -105,8 +107,8 @@ def seed_everything(seed: int) -> None:
     Raises:
         ParamsError: torch does not take the seed.
     """
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
-        raise ParamsError(f"seed is {seed!r}; give an integer that fits into 64 bits, such as 0")
+    if type(seed) is not int or not -(2**63) <= seed < 2**64:
+        raise ParamsError(f"seed is {described(seed)}; give an integer that fits into 64 bits, such as 0")
     random.seed(seed)
     torch.manual_seed(seed)
     if "numpy" in sys.modules:

@@ -68,11 +68,11 @@ def entry(dtype: str = "F32", shape: Any = (2, 2), start: int = 0, end: int = 16
 # What is at the path.
 
 
-@pytest.mark.parametrize("sort", ["pipe", "link", "socket", "device", "folder"])
+@pytest.mark.parametrize("sort", ["FIFO", "link", "socket", "device", "directory"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_only_ordinary_files_are_read(tmp_path: Path, suffix: str, sort: str) -> None:
     path = tmp_path / f"a{suffix}"
-    if sort == "pipe":
+    if sort == "FIFO":
         os.mkfifo(path)
     elif sort == "link":
         os.mkfifo(tmp_path / "pipe")
@@ -84,16 +84,14 @@ def test_only_ordinary_files_are_read(tmp_path: Path, suffix: str, sort: str) ->
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    what = "pipe" if sort == "link" else sort
-    with pytest.raises(
-        ArgusError, match=f"cannot read '.*a.*': it is a {what}, not an ordinary file; check the path"
-    ):
+    what = "FIFO" if sort == "link" else sort
+    with pytest.raises(ArgusError, match=f"data file '.*a.*' is a {what}; it must be an ordinary file"):
         read(path)
 
 
 def test_path_that_cannot_be_is_refused() -> None:
     for path in (Path("a\0.npy"), Path("a\ud800.npy")):
-        with pytest.raises(ArgusError, match="the path holds a character that no path can hold; check"):
+        with pytest.raises(ArgusError, match="holds a character that no path can hold; leave"):
             read(path)
 
 

@@ -242,7 +242,7 @@ def test_missing_folder_is_told(tmp_path: Path) -> None:
 
 
 def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: it is a folder, not an ordinary file; give"):
+    with pytest.raises(ConfigError, match="is a directory; it must be an ordinary file"):
         read_config(tmp_path)
 
 

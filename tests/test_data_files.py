@@ -120,9 +120,7 @@ def test_missing_file_is_told(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_folder_is_no_data_file(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a{suffix}").mkdir()
-    with pytest.raises(
-        ArgusError, match=r"cannot read '.*': it is a folder, not an ordinary file; check the path"
-    ):
+    with pytest.raises(ArgusError, match=r"is a directory; it must be an ordinary file"):
         read(tmp_path / f"a{suffix}")
 
 

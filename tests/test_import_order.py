@@ -35,6 +35,7 @@ READING_ORDER = (
     "manifest",
     "storage",
     "batch",
+    "arguments",
     "build",
     "device",
     "ranks",

@@ -10,12 +10,13 @@ from typing import Any
 
 import tomli_w
 
-from argus_core import toml
 from argus_core.config.changes import apply_change
 from argus_core.config.schema import SECTIONS, Sections, plain_model
 from argus_core.config.template import read_layers
 from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
+from argus_core.ordinary_files import read_ordinary
+from argus_core.toml import MOST_BYTES, parse
 
 __all__ = [
     "Config",
@@ -100,12 +101,16 @@ def read_document(path: Path) -> dict[str, Any]:
         ConfigError: there is no such file, it is not TOML, or it holds a value that no key takes.
     """
     try:
-        document = toml.read(path)
+        text = read_ordinary(path, MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"no configuration {str(path)!r}{_near_files(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"{path} cannot be read: {reason}; give a TOML file in UTF-8") from error
+    except ValueError as error:
+        raise ConfigError(f"configuration {str(path)!r} {error}") from error
+    try:
+        document = parse(text)
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
     check_values(document, str(path))

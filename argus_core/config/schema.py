@@ -18,7 +18,7 @@ from typing import Any
 from argus_core.build import described
 from argus_core.callbacks.cadence import is_cadence
 from argus_core.diagnosis import PUBLISHED
-from argus_core.errors import ConfigError, near
+from argus_core.errors import ConfigError, ParamsError, near
 from argus_core.ordinary_files import as_path
 from argus_core.registry import components
 
@@ -72,6 +72,17 @@ class Key:
     default: Any = None
     required: bool = False
     kind: str = ""
+
+    def check(self, value: Any, where: str) -> None:
+        """Check a value that was given in Python; ``where`` begins the message.
+
+        Raises:
+            ParamsError: the key does not take it.
+        """
+        try:
+            self.read(value, where)
+        except ConfigError as error:
+            raise ParamsError(str(error)) from None
 
     @property
     def takes(self) -> str:
