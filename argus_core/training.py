@@ -12,6 +12,7 @@ import torch
 
 from argus_core.build import build_many, described
 from argus_core.callbacks.callback import Callback
+from argus_core.callbacks.record import FIELDS
 from argus_core.engine import Engine, State
 from argus_core.errors import ConflictError, ParamsError
 from argus_core.hooks import hookimpl
@@ -94,6 +95,15 @@ def build_metrics(metrics: Any) -> list[Metric]:
         if not isinstance(getattr(metric, "name", None), str):
             raise ParamsError(
                 f"metric {type(metric).__name__} has no name; set name = '...' in the class, or give it one"
+            )
+        if metric.name in FIELDS:
+            raise ConflictError(
+                f"a metric is named {metric.name!r}, as a field of every line about an epoch is; "
+                "give it another name"
+            )
+        if metric.name == "loss" != getattr(type(metric), "name", None):
+            raise ConflictError(
+                f"{type(metric).__name__} is named 'loss', as the loss is; give it another name"
             )
         if metric.name in chosen and metric.name != "loss":
             raise ConflictError(f"two metrics are named {metric.name!r}; give one of them another name")
