@@ -139,7 +139,9 @@ def test_every_loss_of_torch_with_weights_is_found() -> None:
 @pytest.mark.parametrize("given", [[1, 2, 5], (1.0, 2.0, 5.0)])
 @pytest.mark.parametrize(
     ("loss", "name"),
-    [each for each in losses_that_take_tensors() if each[0] != "LinearCrossEntropyLoss"],  # it is a layer, too
+    [
+        each for each in losses_that_take_tensors() if each[0] != "LinearCrossEntropyLoss"
+    ],  # it is a layer, too
 )
 def test_list_of_weights_is_a_tensor_of_the_default_dtype(loss: str, name: str, given: Any) -> None:
     model = make_model(loss=(loss, {name: given}))

@@ -25,6 +25,7 @@ from argus_core.errors import ConfigError, near
 __all__ = ["Spec", "apply_change", "own_choice", "position_of", "with_params"]
 
 _MOST_PARTS = 64
+_LONGEST = 120  # characters of a change that messages repeat
 
 Spec = str | tuple[str, dict[str, Any]]
 
@@ -35,13 +36,13 @@ def apply_change(sections: Sections, change: str) -> None:
     Raises:
         ConfigError: it is no such text, there is no such key, or the key does not take the value.
     """
-    source = f"--set {change}"
+    source = f"--set {change}" if len(change) <= _LONGEST else f"--set {change[:_LONGEST]}..."
     key, equals, text = change.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(path):
         raise ConfigError(f"{source}: give KEY=VALUE, as in --set optimizer.lr=0.01")
     if len(path) > _MOST_PARTS:
-        raise ConfigError(f"{source[:80]}...: the key has {len(path):,} parts, and {_MOST_PARTS} is the most")
+        raise ConfigError(f"{source}: the key has {len(path):,} parts, and {_MOST_PARTS} is the most")
     check_values(path, source)
     value = parse_value(text.strip(), source)
     section, path = _locate(sections, path, source)

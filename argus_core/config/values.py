@@ -104,7 +104,7 @@ def _refuse_ambiguous(text: str, source: str) -> None:
         wanted = _as_number(text)
     if wanted is not None:
         shown = text if len(text) <= 40 else f"{text[:40]}..."
-        raise ConfigError(f"{source[:80]}: {shown} is not a value in TOML; write {wanted}; {_quoted(shown)}")
+        raise ConfigError(f"{source}: {shown} is not a value in TOML; write {wanted}; {_quoted(shown)}")
 
 
 def _quoted(text: str) -> str:
