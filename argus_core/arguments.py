@@ -20,6 +20,7 @@ __all__ = ["arguments_for"]
 
 _NUMBERS = frozenset({int, float, complex})
 _TEXTS = frozenset({str, os.PathLike})
+_SCALARS = _NUMBERS | {bool, str, type(None)}
 _UNIONS = (typing.Union, types.UnionType)
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", complex: "a number", str: "a string"}
 
@@ -38,6 +39,8 @@ def arguments_for(label: str, factory: Callable[..., Any], params: Mapping[str, 
         accepted = None if parameter is None else _accepted(parameter)
         if accepted is not None:
             _check_type(label, name, value, accepted)
+            if isinstance(value, list | tuple | dict) and accepted <= _SCALARS and _is_exact(factory):
+                raise ParamsError(f"{label}: {name} is {value!r:.80}; give {_told(accepted)}")
             value = _as_tensor(label, name, value, accepted)
         arguments[name] = value
     return arguments
@@ -50,6 +53,11 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         except Exception:  # an annotation may be any expression; some extension types have no signature
             continue
     return {}
+
+
+def _is_exact(factory: Callable[..., Any]) -> bool:
+    """Return whether annotations leave nothing out; those of others may say int where a pair does as well."""
+    return str(getattr(factory, "__module__", "")).partition(".")[0] in ("torch", "argus_core")
 
 
 def _accepted(parameter: inspect.Parameter) -> frozenset[Any] | None:

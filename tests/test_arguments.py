@@ -115,6 +115,14 @@ def test_text_is_no_switch_of_an_optimizer() -> None:
         make_model(optimizer=("AdamW", {"amsgrad": "None"}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("reduction", [1]), ("ignore_index", [[1]]), ("label_smoothing", {})]
+)
+def test_part_of_torch_takes_no_list_for_a_number_or_a_string(name: str, value: Any) -> None:
+    with pytest.raises(ParamsError, match=rf"loss 'CrossEntropyLoss': {name} is [\[{{].*; give a"):
+        make_model(loss=("CrossEntropyLoss", {name: value}))
+
+
 # Lists for tensors.
 
 

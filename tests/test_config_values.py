@@ -178,7 +178,7 @@ def test_home_folder_of_a_user_that_is_not_there_is_refused(tmp_path: Path) -> N
     [
         *(
             (word, "has none for nothing; leave the parameter out")
-            for word in ("None", "none", "null", "nil")
+            for word in ("None", "NONE", "null", "nil")
         ),
         *((word, "write true; ") for word in ("yes", "on", "On", "TRUE", "tRue")),
         *((word, "write false; ") for word in ("no", "off", "OFF", "FALSE")),
@@ -212,7 +212,9 @@ def test_date_on_the_command_line_is_refused(text: str) -> None:
         parse_value(text, "--set split")
 
 
-@pytest.mark.parametrize("text", ["2ep", "500up", "cuda:0", "3d", "runs/2024", "0x", "2024-01", "nonesuch"])
+@pytest.mark.parametrize(
+    "text", ["2ep", "500up", "cuda:0", "3d", "runs/2024", "0x", "2024-01", "nonesuch", "none"]
+)
 def test_text_that_only_begins_like_a_number_is_text(text: str) -> None:
     assert parse_value(text, "--set") == text
 

@@ -18,6 +18,7 @@ _INTEGERS = range(-(2**63), 2**64)
 _PYTHON_WORDS = {"True": True, "False": False}
 _BOOLEANS = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
 _NOTHING = ("none", "null", "nil")
+_NAME = "none"  # as torch's losses have a reduction; parameters of another type refuse it themselves
 _NUMBERS = {"infinity": "inf", "inf": "inf", "nan": "nan"}
 _LIKE_A_NUMBER = re.compile(r"[+-]*[.,]?\d[\d.,_]*([eE][+-]?[\d._]*)?%?")
 _LIKE_A_BASE = re.compile(r"[+-]?0[xXoObB]\w+")
@@ -92,7 +93,7 @@ def _problem(value: Any) -> str | None:
 def _refuse_ambiguous(text: str, source: str) -> None:
     """Refuse text that is not TOML, and that its writer hardly means as text."""
     word = text.lower()
-    if word in _NOTHING:
+    if word in _NOTHING and text != _NAME:
         raise ConfigError(
             f"{source}: {text} is not a value in TOML, which has none for nothing; "
             f"leave the parameter out to have its default; {_quoted(text)}"
