@@ -12,7 +12,16 @@ from torch import Tensor
 
 from argus_core.ordinary_files import MOST_COMPRESSED, allocated
 
-__all__ = ["Claim", "Source", "Unsuitable", "check_shape", "check_sizes", "parts_of", "read_claim", "usual_dtype"]
+__all__ = [
+    "Claim",
+    "Source",
+    "Unsuitable",
+    "check_shape",
+    "check_sizes",
+    "parts_of",
+    "read_claim",
+    "usual_dtype",
+]
 
 # A file may expand to so many bytes however small it is.
 _FREE = 64 * 2**20
