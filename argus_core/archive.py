@@ -12,12 +12,13 @@ import re
 import struct
 import zipfile
 from contextlib import nullcontext
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
 
-__all__ = ["check_archive"]
+__all__ = ["check_archive", "directory_size"]
 
 # Room for the pickle and the table of contents of 20,000 tensors; both take many times as much in memory.
 _MAX_PICKLE = 4 * 2**20
@@ -57,7 +58,7 @@ def check_archive(file_path: Path, file: BinaryIO | None = None) -> None:
     """
     try:
         with file_path.open("rb") if file is None else nullcontext(file) as opened:
-            _check_end(opened, file_path)
+            _check_directory(opened, file_path)
             size = opened.seek(0, os.SEEK_END)
             with zipfile.ZipFile(opened) as archive:
                 _check_entries(archive, file_path, size)
@@ -72,8 +73,13 @@ def check_archive(file_path: Path, file: BinaryIO | None = None) -> None:
         ) from error
 
 
-def _check_end(file: BinaryIO, file_path: Path) -> None:
-    """Refuse an archive whose table of contents zipfile and torch could look for in different places."""
+def directory_size(file: BinaryIO | FileIO) -> int:
+    """Return how many bytes the table of contents of an archive takes; it takes ten times as much in memory.
+
+    Raises:
+        zipfile.BadZipFile: two readers could look for the table in different places.
+        struct.error: the file is cut off.
+    """
     end = file.seek(0, os.SEEK_END) - _END.size
     signature, *disks, _, size, start, comment = _END.unpack(_bytes_at(file, end, _END.size))
     if signature != b"PK\5\6" or comment:
@@ -87,6 +93,11 @@ def _check_end(file: BinaryIO, file_path: Path) -> None:
             raise zipfile.BadZipFile("it does not end as an archive does")
     if any(disks[:2]) or start + size != end:
         raise zipfile.BadZipFile("its table of contents is not where it should be")
+    return int(size)
+
+
+def _check_directory(file: BinaryIO, file_path: Path) -> None:
+    size = directory_size(file)
     if size > _MAX_DIRECTORY:
         raise UnsafeCheckpointError(
             f"the table of contents of {file_path} takes {size:,} bytes, and {_MAX_DIRECTORY:,} is the most; "
@@ -94,7 +105,7 @@ def _check_end(file: BinaryIO, file_path: Path) -> None:
         )
 
 
-def _bytes_at(file: BinaryIO, start: int, count: int) -> bytes:
+def _bytes_at(file: BinaryIO | FileIO, start: int, count: int) -> bytes:
     if start < 0:
         raise zipfile.BadZipFile("it is too short")
     file.seek(start)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from argus_core.arguments import arguments_for
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.registry import resolve
 from argus_core.spec import parse_spec
@@ -29,7 +30,15 @@ _values_wanted: ContextVar[bool] = ContextVar("initial values are wanted", defau
 
 # Parameters may come out of any file, and be as long as one.
 _SHOWN = 20
-_REPR = reprlib.Repr()
+
+
+class _Repr(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python prints no longer ones.
+        return repr(x) if x.bit_length() < 256 else f"<an integer of {x.bit_length():,} bits>"
+
+
+_REPR = _Repr()
 _REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = _SHOWN
 _REPR.maxstring = _REPR.maxother = 200
 
@@ -77,13 +86,14 @@ def call_factory(
     """Return ``factory(*args, **params)``.
 
     Raises:
-        ParamsError: the factory does not take these parameters; its signature stands beside them.
+        ParamsError: the factory does not take these parameters, or values of their types.
         BuildError: the factory raised something.
     """
     args = tuple(args)
     check_params(label, factory, args, params)
+    arguments = arguments_for(label, factory, params)
     try:
-        return factory(*args, **params)
+        return factory(*args, **arguments)
     except ArgusError:
         raise
     except (Exception, SystemExit) as error:  # a plugin never ends the program

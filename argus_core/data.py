@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from argus_core.build import build_component
+from argus_core.config import SECTIONS
 from argus_core.errors import ArgusError, BuildError
 
 __all__ = ["build_dataset", "make_loader"]
@@ -49,7 +50,13 @@ def make_loader(
 
     The order does not depend on the number of workers. An iterable dataset has its own order: it is
     never shuffled. Memory is pinned only where there is an accelerator to read it.
+
+    Raises:
+        ParamsError: a number is beyond the bounds that a configuration has, too.
     """
+    for name, value in (("batch_size", batch_size), ("num_workers", num_workers)):
+        SECTIONS["data"][name].check(value, f"make_loader: {name}")
+    SECTIONS["fit"]["seed"].check(seed, "make_loader: seed")
     # Generators of their own: a loader would draw from torch's, and a change to one would change all; and
     # persistent workers draw less often, which must not change the order.
     sampler: RandomSampler | None = None

@@ -7,21 +7,23 @@ in CSV a header with a column ``target``, or inputs in all columns.
 from __future__ import annotations
 
 import csv
-import importlib
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from argus_core.arrays import Unsuitable, read_csv, read_npy, read_npz, read_safetensors
+from argus_core.arrays.npy import numpy
 from argus_core.errors import ArgusError
+from argus_core.ordinary_files import open_ordinary
 from argus_core.storage.replacement import replacement
 
 __all__ = ["SUFFIXES", "check_writable", "is_data_file", "read_dataset", "write_tensors"]
@@ -29,8 +31,10 @@ __all__ = ["SUFFIXES", "check_writable", "is_data_file", "read_dataset", "write_
 SUFFIXES = (".npy", ".npz", ".csv", ".safetensors")
 
 _KNOWN = ", ".join(SUFFIXES)
+# Whatever the readers of formats stumble over.
 _FAULTS = (
-    ValueError, TypeError, KeyError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error, SafetensorError
+    EOFError, NotImplementedError, RecursionError, ValueError, csv.Error, struct.error, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 
 
@@ -47,16 +51,15 @@ def read_dataset(path: Path) -> TensorDataset:
     Raises:
         ArgusError: there is no such file, or it holds something else.
     """
-    read = _READERS[path.suffix.lower()]
     try:
-        tensors = read(path)
+        with open_ordinary(path) as file:
+            return _dataset(_read(file, path), path)
     except FileNotFoundError:
         raise ArgusError(f"no data file {str(path)!r}; check the path") from None
     except OSError as error:
         raise ArgusError(f"cannot read {str(path)!r}: {error.strerror or error}; check the path") from error
-    except _FAULTS as error:
-        raise ArgusError(f"{path} does not hold plain arrays of numbers ({error}); write it anew") from error
-    return _dataset(tensors, path)
+    except ValueError as error:
+        raise ArgusError(f"data file {str(path)!r} {error}") from error
 
 
 def check_writable(path: Path) -> None:
@@ -86,90 +89,28 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         _WRITERS[path.suffix.lower()](file, tensors)
 
 
+def _read(file: FileIO, path: Path) -> dict[str, Tensor]:
+    try:
+        return _READERS[path.suffix.lower()](file)
+    except Unsuitable as error:
+        raise ArgusError(f"{path} {error}") from error
+    except _FAULTS as error:
+        raise ArgusError(
+            f"{path} does not hold plain arrays of numbers ({_shortened(error)}); write it again"
+        ) from error
+
+
+def _shortened(error: Exception) -> str:
+    """Return what is wrong with a file on one line; the file may have said how long it is."""
+    return " ".join((str(error) or type(error).__name__)[:200].split())
+
+
 def _dataset(tensors: Mapping[str, Tensor], path: Path) -> TensorDataset:
-    if len(tensors) == 1:
-        tensors = {"input": next(iter(tensors.values()))}
-    if "input" not in tensors or not set(tensors) <= {"input", "target"}:
-        raise ArgusError(f"{path} holds {', '.join(tensors) or 'nothing'}; name its arrays input and target")
-    lengths = {name: len(tensor) if tensor.ndim else 0 for name, tensor in tensors.items()}
-    if len(set(lengths.values())) > 1 or 0 in lengths.values():
-        counts = " and ".join(f"{count} of {name}" for name, count in lengths.items())
+    lengths = {name: len(tensor) if tensor.numel() else 0 for name, tensor in tensors.items() if tensor.ndim}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values() or len(lengths) < len(tensors):
+        counts = " and ".join(f"{lengths.get(name, 0)} of {name}" for name in tensors)
         raise ArgusError(f"{path} holds {counts}; give one or more samples, as many of each")
-    return TensorDataset(
-        *(_in_usual_dtype(name, tensors[name]) for name in ("input", "target") if name in tensors)
-    )
-
-
-def _in_usual_dtype(name: str, tensor: Tensor) -> Tensor:
-    if tensor.is_floating_point():
-        return tensor.to(torch.get_default_dtype())
-    whole = name == "target" and tensor.dtype is not torch.bool and not tensor.is_complex()
-    return tensor.to(torch.int64) if whole else tensor
-
-
-def _numpy() -> Any:
-    try:
-        return importlib.import_module("numpy")
-    except ImportError as error:
-        raise ArgusError("files in .npy and .npz need numpy: pip install numpy") from error
-
-
-def _from_numpy(array: Any) -> Tensor:
-    # Contiguous and in the machine's own byte order, the only one that torch takes.
-    ordered = _numpy().array(array, dtype=array.dtype.newbyteorder("="), order="C")
-    tensor: Tensor = torch.from_numpy(ordered)
-    return tensor
-
-
-def _read_npy(path: Path) -> dict[str, Tensor]:
-    with path.open("rb") as file:
-        return {"input": _from_numpy(_numpy().lib.format.read_array(file, allow_pickle=False))}
-
-
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    # Opened here: numpy leaves a file that is no archive open.
-    with path.open("rb") as file, _numpy().load(file, allow_pickle=False) as archive:
-        return {name: _from_numpy(archive[name]) for name in archive.files}
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    with path.open("rb"):  # a missing file is reported the same for each format
-        return load_file(path)
-
-
-def _read_csv(path: Path) -> dict[str, Tensor]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
-    header = rows.pop(0)[1] if rows and not all(map(_is_number, rows[0][1])) else []
-    width = len(header or (rows[0][1] if rows else []))
-    for number, row in rows:
-        if len(row) != width or not all(map(_is_number, row)):
-            raise ValueError(f"line {number} is not {width} numbers with commas between")
-    names = [name.strip() for name in header]
-    target = names.index("target") if "target" in names else width
-    if names == ["target"]:
-        raise ValueError("there is no column of inputs")
-    cells = [row for _, row in rows]
-    inputs = [[float(cell) for column, cell in enumerate(row) if column != target] for row in cells]
-    tensors = {"input": torch.tensor(inputs, dtype=torch.float64)}
-    if target < width:
-        tensors["target"] = _column([row[target] for row in cells])
-    return tensors
-
-
-def _column(cells: list[str]) -> Tensor:
-    try:
-        return torch.tensor([int(cell) for cell in cells])
-    except ValueError:
-        return torch.tensor([float(cell) for cell in cells], dtype=torch.float64)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return TensorDataset(*(tensors[name] for name in ("input", "target") if name in tensors))
 
 
 def _to_numpy(tensor: Tensor) -> Any:
@@ -180,11 +121,11 @@ def _to_numpy(tensor: Tensor) -> Any:
 
 
 def _write_npy(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
-    _numpy().save(file, _to_numpy(next(iter(tensors.values()))))
+    numpy().save(file, _to_numpy(next(iter(tensors.values()))))
 
 
 def _write_npz(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
-    _numpy().savez(file, **{name: _to_numpy(tensor) for name, tensor in tensors.items()})
+    numpy().savez(file, **{name: _to_numpy(tensor) for name, tensor in tensors.items()})
 
 
 def _write_safetensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
@@ -208,11 +149,11 @@ def _write_csv(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
     text.detach()  # which leaves the file open
 
 
-_READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".csv": _read_csv,
-    ".safetensors": _read_safetensors,
+_READERS: dict[str, Callable[[FileIO], dict[str, Tensor]]] = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".csv": read_csv,
+    ".safetensors": read_safetensors,
 }
 _WRITERS: dict[str, Callable[[BinaryIO, Mapping[str, Tensor]], None]] = {
     ".npy": _write_npy,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
+from io import FileIO
+from pathlib import Path
 
-__all__ = ["read_beginning", "read_ordinary"]
+__all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_beginning", "read_ordinary"]
+
+MOST_COMPRESSED = 16
+"""How many times what the disk holds of a file it may claim: it may be compressed, or full of holes."""
 
 _FLAGS = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 _KINDS = {
@@ -18,6 +22,39 @@ _KINDS = {
 }
 
 
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """Return what a user wrote as a path; ``~`` is the home folder, as in a shell.
+
+    Raises:
+        ValueError: there is no such path; the message begins with a verb.
+    """
+    path = os.path.expanduser(value)
+    if "\0" in path:
+        raise ValueError("holds a NUL character; leave it out")
+    if path.startswith("~"):
+        folder = path.split(os.sep)[0]
+        raise ValueError(
+            f"begins with {folder!r}, which is not a home folder; for such a name write ./{folder}"
+        )
+    return Path(path)
+
+
+def open_ordinary(path: str | os.PathLike[str]) -> FileIO:
+    """Open a file, or what a link leads to, for reading, without waiting for anything.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not an ordinary file, or not a path; the message begins with a verb.
+    """
+    # Some devices act on being opened. What is at the path may change meanwhile, so `_open` looks again.
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:
+        raise ValueError("holds a character that no path can hold; leave it out") from error
+    _check_kind(mode)
+    return FileIO(path, opener=_open)
+
+
 def read_ordinary(path: str | os.PathLike[str], most: int) -> bytes:
     """Return the content of a file of at most so many bytes.
 
@@ -25,9 +62,9 @@ def read_ordinary(path: str | os.PathLike[str], most: int) -> bytes:
         OSError: it cannot be read.
         ValueError: it is not an ordinary file, or larger; the message begins with a verb.
     """
-    with _open(path) as file:
+    with open_ordinary(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content: bytes = file.read(min(size, most) + 1)
+        content = file.read(min(size, most) + 1) or b""
         if len(content) > most:
             raise ValueError(f"is larger than {most // 2**10:,} KiB")
         return content
@@ -35,19 +72,29 @@ def read_ordinary(path: str | os.PathLike[str], most: int) -> bytes:
 
 def read_beginning(path: str | os.PathLike[str], count: int) -> bytes:
     """Return the first bytes of a file; raises as `read_ordinary` does."""
-    with _open(path) as file:
-        beginning: bytes = file.read(count)
-        return beginning
+    with open_ordinary(path) as file:
+        return file.read(count) or b""
 
 
-def _open(path: str | os.PathLike[str]) -> Any:
-    # Without waiting for the other end of a FIFO; what is looked at then is what was opened.
-    flags = os.O_RDONLY
+def allocated(file: FileIO) -> int:
+    """Return how many bytes of a file the disk holds: fewer than it has, if it has holes or is compressed."""
+    status = os.fstat(file.fileno())
+    # Systems that do not count blocks, and file systems that do not, say none.
+    return getattr(status, "st_blocks", 0) * 512 or status.st_size
+
+
+def _open(path: str, flags: int) -> int:
     for name in _FLAGS:
         flags |= getattr(os, name, 0)
     descriptor = os.open(path, flags)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    try:
+        _check_kind(os.fstat(descriptor).st_mode)
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_kind(mode: int) -> None:
+    if not stat.S_ISREG(mode):
         raise ValueError(f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}; it must be an ordinary file")
-    return open(descriptor, "rb", buffering=0)

@@ -14,11 +14,11 @@ from argus_core.checkpoint import PREFIXES
 from argus_core.encoding import decode, references, tensor_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
 from argus_core.forms import check_module_forms, form_of
+from argus_core.ordinary_files import MOST_COMPRESSED
 from argus_core.records import KIND_OF_PART
 from argus_core.sections import check_sections, is_named_state, malformed
 from argus_core.state import number_optimizer_state, put_module_state
 from argus_core.storage import CheckpointFile, Entry
-from argus_core.storage.file import MOST_COMPRESSED
 from argus_core.storage.payload import outline
 
 __all__ = ["AbstractSaved", "SavedFile", "SavedState"]

@@ -13,6 +13,7 @@ import torch
 from argus_core.build import build_many, described
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.keeping import check_apart, check_kept
+from argus_core.callbacks.record import FIELDS
 from argus_core.engine import Engine, State
 from argus_core.errors import ConflictError, ParamsError
 from argus_core.hooks import hookimpl
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from argus_core.model import Model
 
 __all__ = ["build_metrics", "fit", "seed_everything", "validate"]
+
+_MOST_EPOCHS = 2**31 - 1
 
 
 def fit(
@@ -47,8 +50,8 @@ def fit(
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
     check_single_process("fit")
-    if type(num_epochs) is not int or num_epochs < 1:
-        raise ParamsError(f"fit takes num_epochs >= 1, not {num_epochs!r}")
+    if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
+        raise ParamsError(f"fit takes num_epochs from 1 to 2**31 - 1, not {described(num_epochs)}")
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -101,6 +104,15 @@ def build_metrics(metrics: Any) -> list[Metric]:
             raise ParamsError(
                 f"metric {type(metric).__name__} has no name; set name = '...' in the class, or give it one"
             )
+        if metric.name in FIELDS:
+            raise ConflictError(
+                f"a metric is named {metric.name!r}, as a field of every line about an epoch is; "
+                "give it another name"
+            )
+        if metric.name == "loss" != getattr(type(metric), "name", None):
+            raise ConflictError(
+                f"{type(metric).__name__} is named 'loss', as the loss is; give it another name"
+            )
         if metric.name in chosen and metric.name != "loss":
             raise ConflictError(f"two metrics are named {metric.name!r}; give one of them another name")
         chosen[metric.name] = metric
@@ -113,8 +125,8 @@ def seed_everything(seed: int) -> None:
     Raises:
         ParamsError: torch does not take the seed.
     """
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
-        raise ParamsError(f"seed is {seed!r}; give an integer that fits into 64 bits, such as 0")
+    if type(seed) is not int or not -(2**63) <= seed < 2**64:
+        raise ParamsError(f"seed is {described(seed)}; give an integer that fits into 64 bits, such as 0")
     random.seed(seed)
     torch.manual_seed(seed)
     if "numpy" in sys.modules:

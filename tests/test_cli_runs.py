@@ -237,6 +237,25 @@ def _written(path: Path) -> Any:
         return archive["prediction"]
 
 
+@pytest.mark.parametrize("sort", ["FIFO", "pickle", "shape", "pipe as a configuration"])
+def test_hostile_input_is_refused_in_one_line(trained: Path, folder: Path, sort: str) -> None:
+    command = ["predict", trained, "input.npy"]
+    if sort == "FIFO":
+        os.mkfifo("input.npy")
+    elif sort == "pickle":
+        np.save("input.npy", np.array([{}], dtype=object))
+    elif sort == "shape":
+        header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 3), }\n"
+        Path("input.npy").write_bytes(b"\x93NUMPY\1\0" + bytes([len(header), 0]) + header.encode())
+    else:
+        os.mkfifo("a.toml")
+        command = ["train", "a.toml"]
+    result = argus(*command)
+    assert result.exit_code == 1
+    [line] = result.stderr.splitlines()
+    assert re.match(r"error: .*(ordinary file|Python objects|24,000,000,000,000 bytes)", line)
+
+
 def test_predict_computes_metrics_from_the_targets_in_a_file(trained: Path) -> None:
     input, target = points("val").tensors
     np.savez("val.npz", input=input.numpy(), target=target.numpy())
@@ -275,7 +294,7 @@ def test_predict_without_targets_cannot_compute_metrics(trained: Path) -> None:
             ["input.npy", "--param", "a=1"],
             "--param is for datasets chosen by name, and 'input.npy' is a file",
         ),
-        (["points", "--batch-size", "0"], "0 is not in the range x>=1"),
+        (["points", "--batch-size", "0"], "0 is not in the range 1<=x<="),
     ],
 )
 def test_predict_refuses_what_makes_no_sense(

@@ -112,3 +112,17 @@ def test_workers_read_the_same_order() -> None:
 
 def test_memory_is_pinned_only_where_there_is_an_accelerator() -> None:
     assert make_loader(numbers(), 4, pin_memory=True).pin_memory is torch.accelerator.is_available()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "takes"),
+    [
+        *(("batch_size", value, r"from 1 to 2\*\*31 - 1") for value in (0, 2**31, 2**63, True, 1.0)),
+        *(("num_workers", value, "from 0 to 256") for value in (-1, 257, 2**63, True)),
+        *(("seed", value, r"from 0 to 2\*\*64 - 1") for value in (-1, 2**64, True)),
+    ],
+)
+def test_loader_has_the_bounds_of_a_configuration(name: str, value: Any, takes: str) -> None:
+    arguments: dict[str, Any] = {"batch_size": 4, name: value}
+    with pytest.raises(ParamsError, match=f"make_loader: {name} is .*; give a whole number {takes}"):
+        make_loader(TensorDataset(torch.ones(8)), **arguments)

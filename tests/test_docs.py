@@ -129,6 +129,16 @@ def test_keys_of_the_configuration_are_documented_with_their_defaults(section: s
     assert [(key, about, default.strip()) for key, about, default in table] == expected
 
 
+@pytest.mark.parametrize("section", SECTIONS)
+def test_bounds_of_numbers_are_documented_as_the_configuration_has_them(section: str) -> None:
+    section_text = section_of("reference/config.md", f"## `[{section}]`")
+    documented = dict(
+        re.findall(r"^\| `(\w+)` \| .*? \| (a whole number.*?) \| .*? \|$", section_text, re.MULTILINE)
+    )
+    known = {key: known.takes for key, known in SECTIONS[section].items() if "number" in known.takes}
+    assert documented == known
+
+
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_command_is_documented_with_its_arguments_options_and_an_example(
     name: str, command: click.Command

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from networks import batches, make_model
 
-from argus_core import Callback, ConflictError, Metric, ParamsError, UnknownNameError
+from argus_core import ArgusError, Callback, ConflictError, Metric, ParamsError, UnknownNameError
 from argus_core.metrics import Accuracy
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -70,9 +71,9 @@ def test_an_unknown_name_of_each_kind_is_one_sentence(argument: str, kind: str) 
         make_model().fit(batches(), **{argument: "nothing-like-it"})
 
 
-@pytest.mark.parametrize("num_epochs", [0, -1, 1.5])
+@pytest.mark.parametrize("num_epochs", [0, -1, 1.5, True, 2**63, pytest.param(10**5000, id="huge")])
 def test_num_epochs_is_at_least_1(num_epochs: Any) -> None:
-    with pytest.raises(ParamsError, match="fit takes num_epochs >= 1"):
+    with pytest.raises(ParamsError, match=r"fit takes num_epochs from 1 to 2\*\*31 - 1, not"):
         make_model().fit(batches(), num_epochs=num_epochs)
 
 
@@ -101,7 +102,7 @@ def test_training_learns() -> None:
     assert metrics["val_accuracy"] > 0.95
 
 
-@pytest.mark.parametrize("seed", ["a", 1.5, 2**64])
+@pytest.mark.parametrize("seed", ["a", 1.5, 2**64, True, pytest.param(10**5000, id="huge")])
 def test_a_seed_is_an_integer_of_64_bits(seed: Any) -> None:
     with pytest.raises(ParamsError, match="seed is .*; give an integer that fits into 64 bits"):
         make_model().fit(batches(), seed=seed)
@@ -117,3 +118,30 @@ def test_a_metric_without_a_name_is_refused() -> None:
 
     with pytest.raises(ParamsError, match="metric Nameless has no name; set name = '...' in the class"):
         make_model().fit(batches(), metrics=[Nameless()])
+
+
+@pytest.mark.parametrize("name", ["epoch", "lr", "time", "global_step", "updates_skipped"])
+def test_a_metric_is_not_named_as_a_field_of_every_line(name: str) -> None:
+    with pytest.raises(
+        ConflictError, match=f"a metric is named '{name}', as a field of every line about an epoch"
+    ):
+        make_model().fit(batches(), metrics=[("accuracy", {"name": name})])
+    with pytest.raises(ConflictError, match=f"a metric is named '{name}'"):
+        make_model().validate(batches(), metrics=[Accuracy(name=name)])
+
+
+def test_a_metric_is_not_renamed_to_the_loss() -> None:
+    with pytest.raises(ConflictError, match="Accuracy is named 'loss', as the loss is; give it another name"):
+        make_model().fit(batches(), metrics=[("accuracy", {"name": "loss"})])
+
+
+def test_a_value_of_a_callback_is_not_named_as_a_field_of_every_line(tmp_path: Path) -> None:
+    class Notes(Callback):
+        def epoch_complete(self, state: Any) -> None:
+            state.metrics["epoch"] = 3.0
+
+    callbacks = [Notes(), ("metrics_jsonl", {"file_path": str(tmp_path / "a.jsonl")})]
+    with pytest.raises(
+        ArgusError, match="state.metrics holds 'epoch', which every line about an epoch has already"
+    ):
+        make_model().fit(batches(), callbacks=callbacks)

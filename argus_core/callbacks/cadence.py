@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -49,4 +50,4 @@ def _parsed(value: object) -> Cadence | None:
         return None
     cadence = Cadence(float(match[1]), cast(Unit, match[2]))
     whole = cadence.unit == "min" or cadence.count.is_integer()
-    return cadence if cadence.count > 0 and whole else None
+    return cadence if 0 < cadence.count < math.inf and whole else None

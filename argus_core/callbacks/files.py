@@ -9,19 +9,23 @@ from pathlib import Path
 
 from argus_core.confinement import check_folder
 from argus_core.errors import ArgusError, ParamsError
+from argus_core.ordinary_files import as_path
 
 __all__ = ["checked_path", "make_folder", "writing"]
 
 
 def checked_path(callback: str, argument: str, value: object) -> Path:
-    """Return ``value`` as a path.
+    """Return ``value`` as a path; ``~`` is the home folder.
 
     Raises:
-        ParamsError: it is no path, or empty.
+        ParamsError: it is not a path, or empty.
     """
     if not isinstance(value, str | os.PathLike) or not str(value):
         raise ParamsError(f"{callback} takes a path for {argument}, such as 'runs/a', not {value!r}")
-    return Path(value)
+    try:
+        return as_path(value)
+    except ValueError as error:
+        raise ParamsError(f"{callback} has {argument}={str(value)!r}, which {error}") from error
 
 
 def make_folder(callback: str, folder: Path) -> None:

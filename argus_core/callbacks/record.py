@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from argus_core.engine import State
 
 __all__ = [
+    "FIELDS",
     "EpochRecord",
     "EpochReport",
     "format_lr",
@@ -27,6 +28,9 @@ __all__ = [
     "plain_metrics",
     "rates",
 ]
+
+FIELDS = frozenset({"epoch", "global_step", "updates_skipped", "time", "lr"})
+"""What a line about an epoch has besides the metrics, which stand in it under their own names."""
 
 LearningRate = float | list[float] | None
 
@@ -117,10 +121,15 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return metrics as Python numbers; a callback may have put a 0-d tensor or array among them.
 
     Raises:
-        ArgusError: one is no number.
+        ArgusError: one is not a number, or has the name of something else in a line about an epoch.
     """
     plain: dict[str, float] = {}
     for name, value in metrics.items():
+        if name in FIELDS:
+            raise ArgusError(
+                f"state.metrics holds {name!r}, which every line about an epoch has already; "
+                "put the value there under another name"
+            )
         try:
             plain[name] = value if type(value) is int else float(value)
         except (TypeError, ValueError) as error:

@@ -37,7 +37,7 @@ __all__ = ["command"]
               help="Where to write; the suffix is .npz, .npy, .csv or .safetensors.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--batch-size", type=click.IntRange(min=1), default=BATCH_SIZE, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1, 2**31 - 1), default=BATCH_SIZE, show_default=True)
 @click.option("--metric", "metrics", multiple=True, metavar="NAME",
               help="Compute a metric from the known targets; repeatable.")  # fmt: skip
 def command(

@@ -19,14 +19,15 @@ from argus_core.config.schema import (
     read_value,
     unknown_key,
 )
-from argus_core.config.toml import parse
+from argus_core.config.values import check_values, parse_value
 from argus_core.errors import ConfigError, near
 
-__all__ = ["Spec", "apply_change", "own_choice", "parse_value", "position_of", "with_params"]
+__all__ = ["Spec", "apply_change", "own_choice", "position_of", "with_params"]
+
+_MOST_PARTS = 64
+_LONGEST = 120  # characters of a change that messages repeat
 
 Spec = str | tuple[str, dict[str, Any]]
-
-_PYTHON_WORDS = {"True": True, "False": False}
 
 
 def apply_change(sections: Sections, change: str) -> None:
@@ -35,11 +36,14 @@ def apply_change(sections: Sections, change: str) -> None:
     Raises:
         ConfigError: it is no such text, there is no such key, or the key does not take the value.
     """
-    source = f"--set {change}"
+    source = f"--set {change}" if len(change) <= _LONGEST else f"--set {change[:_LONGEST]}..."
     key, equals, text = change.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(path):
         raise ConfigError(f"{source}: give KEY=VALUE, as in --set optimizer.lr=0.01")
+    if len(path) > _MOST_PARTS:
+        raise ConfigError(f"{source}: the key has {len(path):,} parts, and {_MOST_PARTS} is the most")
+    check_values(path, source)
     value = parse_value(text.strip(), source)
     section, path = _locate(sections, path, source)
     if section not in SECTIONS:
@@ -48,26 +52,6 @@ def apply_change(sections: Sections, change: str) -> None:
         sections[section][path[0]] = read_value(sections, section, path[0], value, source)
     else:
         _set_inside(sections[section], path, value, f"{source}: [{section}] {path[0]}", section)
-
-
-def parse_value(text: str, source: str) -> Any:
-    """Return the TOML value that ``text`` is, or ``text`` itself: ``0.01``, ``[1, 2]``, ``SGD``.
-
-    Raises:
-        ConfigError: it begins like a list, table or quoted string and is none.
-    """
-    if text in _PYTHON_WORDS:
-        return _PYTHON_WORDS[text]
-    try:
-        document = parse(f"value = {text}")
-    except ValueError as error:
-        if text.startswith(("[", "{", '"', "'")):
-            raise ConfigError(
-                f"{source}: the value is not TOML ({error}); put quotes around strings, "
-                "and other quotes around the whole change for the shell"
-            ) from error
-        return text
-    return document["value"] if len(document) == 1 else text
 
 
 def position_of(chosen: list[Spec], name: str, where: str) -> int:

@@ -13,8 +13,10 @@ import tomli_w
 from argus_core.config.changes import apply_change
 from argus_core.config.schema import SECTIONS, Sections, plain_model
 from argus_core.config.template import read_layers
-from argus_core.config.toml import parse
+from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
+from argus_core.ordinary_files import read_ordinary
+from argus_core.toml import MOST_BYTES, parse
 
 __all__ = [
     "Config",
@@ -96,19 +98,23 @@ def read_document(path: Path) -> dict[str, Any]:
     """Return a TOML file as it is written.
 
     Raises:
-        ConfigError: there is no such file, or it is not TOML.
+        ConfigError: there is no such file, it is not TOML, or it holds a value that no key takes.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_ordinary(path, MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"no configuration {str(path)!r}{_near_files(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"{path} cannot be read: {reason}; give a TOML file in UTF-8") from error
-    try:
-        return parse(text)
     except ValueError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(f"configuration {str(path)!r} {error}") from error
+    try:
+        document = parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+    check_values(document, str(path))
+    return document
 
 
 def _near_files(path: Path) -> str:

@@ -15,13 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from argus_core.build import described
 from argus_core.callbacks.cadence import is_cadence
 from argus_core.diagnosis import PUBLISHED
-from argus_core.errors import ConfigError, near
+from argus_core.errors import ConfigError, ParamsError, near
+from argus_core.ordinary_files import as_path
 from argus_core.registry import components
 
 __all__ = [
     "BATCH_SIZE",
+    "MOST_WORKERS",
     "SECTIONS",
     "TEMPLATE",
     "Key",
@@ -36,6 +39,12 @@ __all__ = [
 
 BATCH_SIZE = 32
 """Samples in a batch where nothing else is said."""
+
+MOST_WORKERS = 256
+"""Processes that read data: each takes tens of megabytes, and few machines have more CPUs for one run."""
+
+_MOST = 2**31 - 1  # of counts: what torch's loops can count to on every system
+_MOST_THREADS = 1024
 
 TEMPLATE = "template"
 """The key, before all sections, that chooses the configuration that a file starts from."""
@@ -63,6 +72,22 @@ class Key:
     default: Any = None
     required: bool = False
     kind: str = ""
+
+    def check(self, value: Any, where: str) -> None:
+        """Check a value that was given in Python; ``where`` begins the message.
+
+        Raises:
+            ParamsError: the key does not take it.
+        """
+        try:
+            self.read(value, where)
+        except ConfigError as error:
+            raise ParamsError(str(error)) from None
+
+    @property
+    def takes(self) -> str:
+        """What values it takes, in a few words; "" for components."""
+        return str(getattr(self.read, "takes", ""))
 
 
 def read_value(sections: Sections, section: str, key: str, value: Any, source: str) -> Any:
@@ -103,7 +128,9 @@ def check_section(name: str, section: Any, source: str) -> None:
     if name in commands and isinstance(section, dict):
         return
     if name in SECTIONS or name in commands:
-        raise ConfigError(f"{source}: {name!r} is {section!r}; write it as [{name}] with its keys below")
+        raise ConfigError(
+            f"{source}: {name!r} is {described(section)}; write it as [{name}] with its keys below"
+        )
     elsewhere = next((known for known, keys in SECTIONS.items() if name in keys), None)
     if elsewhere is not None:
         raise ConfigError(f"{source}: {name!r} stands outside its section; put it under [{elsewhere}]")
@@ -133,7 +160,8 @@ def read_spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
     if isinstance(value, list) and is_spec(value):
         return (value[0], dict(value[1])) if len(value) == 2 else str(value[0])
     raise ConfigError(
-        f'{where} is {value!r}; give a name, ["name", {{ parameter = value }}] or a table that has a name'
+        f"{where} is {described(value)}; "
+        'give a name, ["name", { parameter = value }] or a table that has a name'
     )
 
 
@@ -150,28 +178,46 @@ def is_spec(value: list[Any]) -> bool:
     return len(value) == 1 or (len(value) == 2 and isinstance(value[1], dict))
 
 
-def _value(takes: str, accepts: Callable[[Any], bool]) -> Read:
-    def read(value: Any, where: str) -> Any:
-        if not accepts(value):
-            raise ConfigError(f"{where} is {value!r}; give {takes}")
+@dataclass(frozen=True)
+class _Value:
+    """Reads a value that `accepts` says is one of what it ``takes``, a few words."""
+
+    takes: str
+    accepts: Callable[[Any], bool]
+
+    def __call__(self, value: Any, where: str) -> Any:
+        if not self.accepts(value):
+            raise ConfigError(f"{where} is {described(value)}; give {self.takes}")
         return value
 
-    return read
+
+def _whole(least: int, most: int) -> Read:
+    return _Value(
+        f"a whole number from {least} to {_written(most)}",
+        lambda value: type(value) is int and least <= value <= most,
+    )
 
 
-def _whole(least: int) -> Read:
-    return _value(f"a whole number of {least} or more", lambda value: type(value) is int and value >= least)
+def _written(number: int) -> str:
+    return f"2**{number.bit_length()} - 1" if number >= _MOST else str(number)
+
+
+def _path(value: Any, where: str) -> Any:
+    try:
+        return str(as_path(_TEXT(value, where)))
+    except ValueError as error:
+        raise ConfigError(f"{where} is {value!r}, which {error}") from error
 
 
 def _is_device(value: Any) -> bool:
     items = value if isinstance(value, list) else [value]
-    return all(type(item) in (str, int) for item in items)
+    return all(type(item) is str or (type(item) is int and 0 <= item <= _MOST) for item in items)
 
 
-_TEXT = _value("a non-empty string", lambda value: isinstance(value, str) and value != "")
-_CADENCE = _value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
-_SWITCH = _value("true or false", lambda value: isinstance(value, bool))
-_DEVICE = _value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
+_TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and value != "")
+_CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
+_SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
+_DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 
 def _one(kind: str, about: str, required: bool = False) -> Key:
@@ -196,15 +242,15 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "train": _one("dataset", "the dataset to train on", required=True),
         "val": _one("dataset", "the dataset to validate on after each epoch"),
         "test": _one("dataset", "the dataset to measure the best checkpoint on, after training"),
-        "batch_size": Key("samples in a batch", _whole(1), BATCH_SIZE),
-        "val_batch_size": Key("samples in a batch of val and test, batch_size if left out", _whole(1)),
-        "num_workers": Key("processes that read data", _whole(0), 0),
+        "batch_size": Key("samples in a batch", _whole(1, _MOST), BATCH_SIZE),
+        "val_batch_size": Key("samples in a batch of val and test, batch_size if left out", _whole(1, _MOST)),
+        "num_workers": Key("processes that read data", _whole(0, MOST_WORKERS), 0),
         "shuffle": Key("whether each epoch has its own order of training samples", _SWITCH, True),
         "drop_last": Key("whether to leave out a smaller last training batch", _SWITCH, False),
         "pin_memory": Key("whether batches wait in memory that an accelerator reads faster", _SWITCH, False),
     },
     "fit": {
-        "num_epochs": Key("how often to go through the training data", _whole(1), 1),
+        "num_epochs": Key("how often to go through the training data", _whole(1, _MOST), 1),
         "metrics": _several("metric", "the metrics besides the loss"),
         "metrics_on_train": Key("whether to compute the metrics in training too", _SWITCH, False),
         "callbacks": _several("callback", "callbacks besides those of every run"),
@@ -212,9 +258,13 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "lr_scheduler": _several("lr_scheduler", "learning-rate schedulers"),
         "monitor": Key("the metric of the best checkpoint; val_loss, or train_loss without val", _TEXT),
         "checkpoint_every": Key("how often the last checkpoint is written", _CADENCE, "1ep"),
-        "seed": Key("fixes initial weights and the order of samples; drawn if left out", _whole(0)),
-        "num_threads": Key("CPU threads of torch; left out, torch decides; 1 for small networks", _whole(1)),
-        "run_dir": Key("the run directory; runs/ and the file's name if left out", _TEXT),
+        "seed": Key(
+            "fixes initial weights and the order of samples; drawn if left out", _whole(0, 2**64 - 1)
+        ),
+        "num_threads": Key(
+            "CPU threads of torch; left out, torch decides; 1 for small networks", _whole(1, _MOST_THREADS)
+        ),
+        "run_dir": Key("the run directory; runs/ and the file's name if left out", _path),
     },
 }
 """Every key by section; the reference page of the documentation is made from it."""

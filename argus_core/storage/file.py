@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, near
+from argus_core.ordinary_files import MOST_COMPRESSED, allocated, open_ordinary
 from argus_core.storage.header import Header, check_length, read
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["MOST_COMPRESSED", "CheckpointFile", "check_sha256", "open_file", "read_header", "read_tensors"]
-
-# A file may claim so many times what the disk holds of it: it may be compressed, or full of holes.
-MOST_COMPRESSED = 16
+__all__ = ["CheckpointFile", "check_sha256", "open_file", "read_header", "read_tensors"]
 
 _SHOWN = 3  # checkpoints in a folder that was given for one
 
@@ -66,7 +64,7 @@ class CheckpointFile:
     @property
     def allocated(self) -> int:
         """How many bytes of it the disk holds: fewer than the file has, if it has holes or is compressed."""
-        return _allocated(self._file)
+        return allocated(self._file)
 
     def close(self) -> None:
         """Close the file."""
@@ -164,7 +162,7 @@ def open_file(path: Path) -> FileIO:
         # Before it is opened: opening a pipe waits for its other end.
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode):
-            return FileIO(path)
+            return open_ordinary(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint at {path}{_near_files(path) or '; check the path'}") from error
     except (OSError, ValueError) as error:
@@ -175,12 +173,6 @@ def open_file(path: Path) -> FileIO:
     what = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
     inside = " or ".join(_checkpoints_in(path)) if stat.S_ISDIR(mode) else ""
     raise CheckpointError(f"no checkpoint at {path}: it is {what}; give {inside or 'the path of a file'}")
-
-
-def _allocated(file: FileIO) -> int:
-    status = os.fstat(file.fileno())
-    # Systems that do not count blocks, and file systems that do not, say none.
-    return getattr(status, "st_blocks", 0) * 512 or status.st_size
 
 
 def _checkpoints_in(folder: Path) -> list[str]:
@@ -224,7 +216,7 @@ def _read_header(file: FileIO) -> Header:
         raise CorruptCheckpointError(
             f"not an argus checkpoint, or cut off in the header ({size:,} bytes are left); use another copy"
         )
-    payload = min(size - 8 - length, MOST_COMPRESSED * max(0, _allocated(file) - length))
+    payload = min(size - 8 - length, MOST_COMPRESSED * max(0, allocated(file) - length))
     check_length(length, payload)
     file.seek(0)
     header = read(file, 8 + length, payload)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchmetrics
 from cases import CASES, NEEDS, multiclass
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from argus_core.build import build_component
 from argus_torchmetrics import classes
 from argus_torchmetrics.catalogue import find
 from argus_torchmetrics.metric import TorchMetric
+from argus_torchmetrics.params import suited
 
 OUTPUT = dict(zip(("prediction", "target"), multiclass(), strict=True))
 F1 = ("MulticlassF1Score", {"num_classes": 4})
@@ -33,6 +35,12 @@ def updated(name: str, step_output: Mapping[str, Any] = OUTPUT, /, **params: Any
     metric = build(name, **params)
     metric.update(step_output)
     return metric
+
+
+def test_list_is_a_tensor_where_torchmetrics_takes_no_list() -> None:
+    params = suited(torchmetrics.image.SpatialCorrelationCoefficient, {"high_pass_filter": [[0, 1], [1, 0]]})
+    assert torch.equal(params["high_pass_filter"], torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    assert suited(torchmetrics.ROC, {"thresholds": [0.1, 0.9]}) == {"thresholds": [0.1, 0.9]}
 
 
 def test_one_number_is_a_float() -> None:

@@ -134,9 +134,17 @@ def test_files_are_fetched_if_that_is_asked_for(name: str, tmp_path: Path, attem
     assert attempts
 
 
+def test_folder_may_be_in_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    dataset: Any = build_dataset(("ImageFolder", {"root": "~/images"}), "[data] train")
+    assert len(dataset) > 0
+
+
 @pytest.mark.parametrize("parameter", ["train", "download"])
 def test_a_word_in_the_place_of_a_boolean_is_refused(parameter: str, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=rf"dataset 'MNIST' has {parameter}='false'; give true or false"):
+    with pytest.raises(
+        ParamsError, match=rf"dataset 'MNIST': {parameter} is 'false', .*; give true or false"
+    ):
         build_dataset(("MNIST", {"root": str(tmp_path), parameter: "false"}), "[data] train")
 
 

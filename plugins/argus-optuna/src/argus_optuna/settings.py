@@ -10,6 +10,7 @@ from typing import Any
 
 from argus_core.config import Config
 from argus_core.errors import ConfigError, near
+from argus_core.ordinary_files import as_path
 from argus_core.spec import Spec, parse_spec
 from argus_optuna.space import Space, read_space
 
@@ -103,4 +104,7 @@ def _spec(value: Any, key: str, where: str) -> Spec:
 def _folder(value: Any, where: str) -> Path:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{where} study_dir is {value!r}; give a folder, such as 'runs/digits-sweep'")
-    return Path(value)
+    try:
+        return as_path(value)
+    except ValueError as error:
+        raise ConfigError(f"{where} study_dir is {value!r}, which {error}") from error

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torchmetrics
 from torchmetrics.functional import audio
 
@@ -17,7 +18,7 @@ __all__ = ["suited"]
 
 
 def suited(cls: type[torchmetrics.Metric], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters for a class: tuples where it wants no lists, functions by their names.
+    """Return the parameters for a class: tuples or tensors where it wants no lists, functions by their names.
 
     Raises:
         ParamsError: torchmetrics has no function of that name.
@@ -29,13 +30,15 @@ def suited(cls: type[torchmetrics.Metric], params: Mapping[str, Any]) -> dict[st
 def _suited(name: str, value: Any, annotation: str) -> Any:
     if isinstance(value, list) and re.search("[Tt]uple", annotation) and not _takes_lists(annotation):
         return tuple(value)
+    if isinstance(value, list) and "Tensor" in annotation and not _takes_lists(annotation):
+        return torch.tensor(value, dtype=torch.get_default_dtype())
     if isinstance(value, str) and name == "metric_func":
         return _function(value)
     return value
 
 
 def _takes_lists(annotation: str) -> bool:
-    return re.search("[Ll]ist|Sequence", annotation) is not None
+    return re.search("[Ll]ist|Sequence|Callable", annotation) is not None
 
 
 def _function(name: str) -> Any:

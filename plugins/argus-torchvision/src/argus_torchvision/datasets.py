@@ -18,6 +18,7 @@ from typing import Any
 from torchvision import datasets
 
 from argus_core import BuildError, ParamsError
+from argus_core.callbacks.files import checked_path
 from argus_torchvision.pipelines import build_pipeline
 
 __all__ = ["cifar10", "cifar100", "fake_data", "fashion_mnist", "image_folder", "kmnist", "mnist"]
@@ -38,7 +39,8 @@ def image_folder(
         transform: specs of transforms of an image.
         target_transform: specs of transforms of a label.
     """
-    if not Path(root).is_dir():
+    root = checked_path("dataset 'ImageFolder'", "root", root)
+    if not root.is_dir():
         raise BuildError(
             f"dataset 'ImageFolder' finds no folder {str(root)!r} (from {str(Path.cwd())!r}); "
             "give root a folder with one folder of images for each class"
@@ -171,10 +173,11 @@ def _from_files(
     for parameter, value in (("train", train), ("download", download)):
         if not isinstance(value, bool):  # "false" would be true
             raise ParamsError(f"dataset {name!r} has {parameter}={value!r}; give true or false")
+    root = checked_path(f"dataset {name!r}", "root", root)
     try:
         return getattr(datasets, name)(root, train=train, download=download, **transforms)
     except Exception as error:  # a damaged file may raise anything
-        folder = str(Path(root) / files)
+        folder = str(root / files)
         reason = " ".join(str(error).split()) or type(error).__name__
         if download:
             raise BuildError(

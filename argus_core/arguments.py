@@ -1,0 +1,150 @@
+"""What a factory's signature says of its arguments: their types, and where a list stands for a tensor.
+
+Only what cannot be meant is refused: text where the signature has no text, a boolean for a number, an integer
+beyond any float. An annotation of anything else than plain types is not judged.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from argus_core.errors import ParamsError
+
+__all__ = ["arguments_for"]
+
+_NUMBERS = frozenset({int, float, complex})
+_TEXTS = frozenset({str, os.PathLike})
+_SCALARS = _NUMBERS | {bool, str, type(None)}
+_UNIONS = (typing.Union, types.UnionType)
+_WORDS = {bool: "true or false", int: "an integer", float: "a number", complex: "a number", str: "a string"}
+
+
+def arguments_for(label: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as a factory takes them: a list of numbers is a tensor where it takes only tensors.
+
+    Raises:
+        ParamsError: a value cannot be what its parameter takes; both are named.
+    """
+    known = _parameters(factory)
+    arguments = {}
+    for name, value in params.items():
+        parameter = known.get(name)
+        _check_size(label, name, value)
+        accepted = None if parameter is None else _accepted(parameter)
+        if accepted is not None:
+            _check_type(label, name, value, accepted)
+            if isinstance(value, list | tuple | dict) and accepted <= _SCALARS and _is_exact(factory):
+                raise ParamsError(f"{label}: {name} is {value!r:.80}; give {_told(accepted)}")
+            value = _as_tensor(label, name, value, accepted)
+        arguments[name] = value
+    return arguments
+
+
+def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    for evaluated in (True, False):
+        try:
+            return inspect.signature(factory, eval_str=evaluated).parameters
+        except Exception:  # an annotation may be any expression; some extension types have no signature
+            continue
+    return {}
+
+
+def _is_exact(factory: Callable[..., Any]) -> bool:
+    """Return whether annotations leave nothing out; those of others may say int where a pair does as well."""
+    return str(getattr(factory, "__module__", "")).partition(".")[0] in ("torch", "argus_core")
+
+
+def _accepted(parameter: inspect.Parameter) -> frozenset[Any] | None:
+    """Return the types that a parameter takes, ``None`` where the signature does not say."""
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        return None
+    if parameter.annotation is not parameter.empty:
+        return _types(parameter.annotation)
+    # Without an annotation only these defaults leave no doubt: 0, say, may stand beside "same".
+    return frozenset({type(parameter.default)}) if type(parameter.default) in (bool, float) else None
+
+
+def _types(annotation: Any) -> frozenset[Any] | None:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return frozenset(type(value) for value in typing.get_args(annotation))
+    if origin in _UNIONS:
+        members = [_types(member) for member in typing.get_args(annotation)]
+        return None if None in members else frozenset().union(*filter(None, members))
+    if annotation is None or annotation in (type(None), bool, int, float, complex, str, _tensor_class()):
+        return frozenset({type(None) if annotation is None else annotation})
+    if isinstance(annotation, type) and issubclass(annotation, os.PathLike):
+        return frozenset({os.PathLike})
+    return None
+
+
+def _tensor_class() -> Any:
+    return getattr(sys.modules.get("torch"), "Tensor", bool)  # without torch nothing is annotated with it
+
+
+def _check_type(label: str, name: str, value: Any, accepted: frozenset[Any]) -> None:
+    if isinstance(value, str):
+        wrong = not accepted & _TEXTS
+    elif isinstance(value, bool):
+        wrong = bool not in accepted and bool(accepted & (_NUMBERS | _TEXTS))
+    elif isinstance(value, int | float):
+        # Python's own 0 and 1 for a boolean are as good as any.
+        wrong = not accepted & (_NUMBERS | {bool}) or (accepted <= {bool, type(None)} and value not in (0, 1))
+    else:
+        return
+    if wrong:
+        raise ParamsError(f"{label}: {name} is {value!r:.80}, {_kind(value)}; give {_told(accepted)}")
+
+
+def _kind(value: Any) -> str:
+    return {"bool": "a boolean", "str": "a string"}.get(type(value).__name__, "a number")
+
+
+def _told(accepted: frozenset[Any]) -> str:
+    kinds = accepted - {int} if accepted & {float, complex} else accepted
+    words = [word for kind, word in _WORDS.items() if kind in kinds]
+    if os.PathLike in kinds:
+        words.append("a path")
+    if not words and _tensor_class() in kinds:
+        words.append("a list of numbers, or a tensor")
+    return " or ".join(dict.fromkeys(words)) or "nothing"
+
+
+def _check_size(label: str, name: str, value: Any) -> None:
+    for number in _integers(value):
+        try:
+            float(number)
+        except OverflowError:
+            raise ParamsError(
+                f"{label}: {name} is an integer of {number.bit_length():,} bits, beyond the largest number "
+                "of torch, about 1.8e308; give a smaller one"
+            ) from None
+
+
+def _integers(value: Any) -> Iterator[int]:
+    if type(value) is int:
+        yield value
+    elif type(value) in (list, tuple, dict):
+        for item in value.values() if type(value) is dict else value:
+            yield from _integers(item)
+
+
+def _as_tensor(label: str, name: str, value: Any, accepted: frozenset[Any]) -> Any:
+    torch: Any = sys.modules.get("torch")
+    if not isinstance(value, list | tuple) or accepted - {type(None)} != {getattr(torch, "Tensor", None)}:
+        return value
+    try:
+        tensor = torch.tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ParamsError(
+            f"{label}: {name} takes a tensor, and of {value!r:.80} none can be made ({error}); "
+            "give a list of numbers"
+        ) from error
+    # Whole numbers among weights are written without a point, and weights are of the numbers of a network.
+    return tensor if tensor.dtype is torch.bool else tensor.to(torch.get_default_dtype())

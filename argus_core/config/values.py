@@ -1,0 +1,122 @@
+"""The values that a configuration may hold, and how they are written on the command line."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import date, time
+from typing import Any
+
+from argus_core.errors import ConfigError
+from argus_core.toml import parse
+
+__all__ = ["check_values", "parse_value"]
+
+_MOST_LEVELS = 64
+_INTEGERS = range(-(2**63), 2**64)
+
+_PYTHON_WORDS = {"True": True, "False": False}
+_BOOLEANS = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
+_NOTHING = ("none", "null", "nil")
+_NAME = "none"  # as torch's losses have a reduction; parameters of another type refuse it themselves
+_NUMBERS = {"infinity": "inf", "inf": "inf", "nan": "nan"}
+_LIKE_A_NUMBER = re.compile(r"[+-]*[.,]?\d[\d.,_]*([eE][+-]?[\d._]*)?%?")
+_LIKE_A_BASE = re.compile(r"[+-]?0[xXoObB]\w+")
+
+
+def check_values(value: Any, source: str, where: str = "", levels: int = _MOST_LEVELS) -> None:
+    """Check what TOML can hold and no parameter can: dates, integers beyond 64 bits, NUL characters.
+
+    Args:
+        value: a parsed document, or one of its values.
+        source: begins the messages.
+        where: the key of the value.
+        levels: how deep it may be nested.
+
+    Raises:
+        ConfigError: there is one; it is named by its key.
+    """
+    if isinstance(value, dict | list) and not levels:
+        raise ConfigError(
+            f"{source}: {where[:80]}... is nested deeper than {_MOST_LEVELS} levels; make it flatter"
+        )
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_values(key, source, where)
+            check_values(item, source, f"{where}.{key}" if where else key, levels - 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            check_values(item, source, f"{where}[{index}]", levels - 1)
+    elif (problem := _problem(value)) is not None:
+        raise ConfigError(f"{source}: {where or 'the value'} {problem}")
+
+
+def parse_value(text: str, source: str) -> Any:
+    """Return the TOML value that ``text`` is, or ``text`` itself: ``0.01``, ``[1, 2]``, ``SGD``.
+
+    Raises:
+        ConfigError: it begins like a list, table or quoted string and is none, or it looks like a number, a
+            boolean or nothing and is not written as TOML has it.
+    """
+    if text in _PYTHON_WORDS:
+        return _PYTHON_WORDS[text]
+    try:
+        document = parse(f"value = {text}")
+    except ValueError as error:
+        if text.startswith(("[", "{", '"', "'")):
+            raise ConfigError(
+                f"{source}: the value is not TOML ({error}); put quotes around strings, "
+                "and other quotes around the whole change for the shell"
+            ) from error
+        _refuse_ambiguous(text, source)
+        document = {}
+    value = document["value"] if len(document) == 1 else text
+    if isinstance(value, date | time):
+        raise ConfigError(f"{source}: {text} is a date or time, which no parameter takes; {_quoted(text)}")
+    check_values(value, source)
+    return value
+
+
+def _problem(value: Any) -> str | None:
+    """Return what is wrong with a value, as the end of a sentence."""
+    if isinstance(value, date | time):
+        return f"is a date or time, which no parameter takes; write the text in quotes: '{value}'"
+    if isinstance(value, int) and value not in _INTEGERS:
+        return f"is an integer of {value.bit_length():,} bits, and 64 is the most; write a smaller number"
+    if isinstance(value, str) and "\0" in value:
+        return "holds a NUL character, which no name or path can; leave it out"
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        return "holds bytes that are not UTF-8; write the text in UTF-8"
+    return None
+
+
+def _refuse_ambiguous(text: str, source: str) -> None:
+    """Refuse text that is not TOML, and that its writer hardly means as text."""
+    word = text.lower()
+    if word in _NOTHING and text != _NAME:
+        raise ConfigError(
+            f"{source}: {text} is not a value in TOML, which has none for nothing; "
+            f"leave the parameter out to have its default; {_quoted(text)}"
+        )
+    wanted = _BOOLEANS.get(word)
+    if wanted is None and (number := _NUMBERS.get(word.lstrip("+-"))):
+        wanted = f"-{number}" if text.startswith("-") else number
+    if wanted is None and (_LIKE_A_NUMBER.fullmatch(text) or _LIKE_A_BASE.fullmatch(text)):
+        wanted = _as_number(text)
+    if wanted is not None:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise ConfigError(f"{source}: {shown} is not a value in TOML; write {wanted}; {_quoted(shown)}")
+
+
+def _quoted(text: str) -> str:
+    return f"for the text itself write '\"{text}\"', with both quotes"  # the shell takes one pair away
+
+
+def _as_number(text: str) -> str:
+    """Return how TOML writes a number, if Python can tell which it is."""
+    for read in (int, float, lambda digits: int(digits, 0)):
+        with suppress(ValueError, OverflowError):
+            number = read(text.lower())
+            if abs(number) < 2**63:
+                return repr(number)
+    return "a number that 64 bits hold, with a point if it has a fraction (0.001), or a list ([0, 1])"

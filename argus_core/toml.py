@@ -1,0 +1,77 @@
+"""TOML of any origin: text whose shape is looked at before the parser takes memory for it."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["MOST_BYTES", "parse"]
+
+MOST_BYTES = 2**20
+"""How long a document may be."""
+
+_MOST_LEVELS = 64  # of arrays and inline tables in each other
+_MOST_PARTS = 64  # of a dotted key; the parser takes memory by the square of them
+
+# Strings and comments. One that does not end is matched to the end, so that no text is gone over twice.
+_TEXTS = re.compile(
+    r'"""(?:[^\\]|\\.)*?(?:"{3,5}|\\?\Z)|\'\'\'.*?(?:\'{3,5}|\Z)|"(?:[^"\\\n]|\\[^\n])*"?|\'[^\'\n]*\'?|#[^\n]*',
+    re.DOTALL,
+)
+_KEY_ENDS = re.compile(r"[^\w\-. \t]")
+_BRACKETS = re.compile(r"[\[\]{}]")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the document that ``text`` is.
+
+    Raises:
+        ValueError: it is not TOML, or of a shape that takes far more memory than its text.
+    """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it has {len(text):,} characters, and {MOST_BYTES:,} is the most")
+    _check_shape(_TEXTS.sub(_placeholder, text))
+    try:
+        document: dict[str, Any] = tomllib.loads(text, parse_float=_float)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(_shortened(str(error))) from error
+    return document
+
+
+def _shortened(problem: str) -> str:
+    """Return the parser's message with the place, at its end, but without a key as long as a file."""
+    if "int_max_str_digits" in problem:
+        return "an integer has thousands of digits, and 64 bits are the most"
+    return problem if len(problem) <= 200 else f"{problem[:120]} ... {problem[-60:]}"
+
+
+def _placeholder(match: re.Match[str]) -> str:
+    return "" if match[0].startswith("#") else "x"  # a string may be a part of a key
+
+
+def _check_shape(bare: str) -> None:
+    """Refuse text, its strings and comments left out, that would take more memory than it has characters."""
+    parts = 1 + max(piece.count(".") for piece in _KEY_ENDS.split(bare))
+    if parts > _MOST_PARTS:
+        raise ValueError(f"a key has {parts:,} parts, and {_MOST_PARTS} is the most")
+    level = 0
+    for bracket in _BRACKETS.findall(bare):
+        level += 1 if bracket in "[{" else -1
+        if level > _MOST_LEVELS:
+            raise ValueError("it is nested too deeply")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value) and not text.endswith("inf"):
+        raise ValueError(f"the number {text[:40]} is beyond the largest that a computer has, about 1.8e308")
+    return value
