@@ -15,6 +15,7 @@ from argus_core.build import call_factory, initial_values
 from argus_core.device import resolve_devices
 from argus_core.errors import BuildError, SpecError
 from argus_core.parts import KIND_OF_PART, Part, choose, choose_steps
+from argus_core.weights import named_parameters
 
 if TYPE_CHECKING:
     from argus_core.steps.update import Update
@@ -105,11 +106,11 @@ class Assembly:
         return self._call("loss", factory, (), params)
 
     def build_optimizer(self, factory: Callable[..., Optimizer], params: Mapping[str, Any]) -> Optimizer:
-        """Return the optimizer of the network's parameters that require grad."""
-        trainable = [parameter for parameter in self.nn_module.parameters() if parameter.requires_grad]
+        """Return the optimizer of the parameters of network and loss that require grad."""
+        trainable = self.trainable_parameters()
         if not trainable:
             raise BuildError(
-                "no parameter of nn_module requires grad; unfreeze some or set optimizer to None"
+                "no parameter of nn_module or loss requires grad; unfreeze some or set optimizer to None"
             )
         optimizer: Optimizer = self._call("optimizer", factory, (trainable,), params)
         return optimizer
@@ -123,6 +124,13 @@ class Assembly:
         return resolve_devices(device)
 
     # The network and where it is.
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that require grad: the network's, then those that only the loss has.
+
+        A `build_optimizer` that makes groups of its own puts all of them into one.
+        """
+        return [parameter for parameter in named_parameters(self).values() if parameter.requires_grad]
 
     def get_nn_module(self) -> nn.Module:
         """Return the network itself, without the wrapper that several devices need."""

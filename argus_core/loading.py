@@ -177,7 +177,7 @@ def _load_states(
     optimizer: Callable[[], Numbered] | None = None
     keeps_optimizer = model.optimizer is not None and _is_kept("optimizer", changes)
     if keeps_optimizer:
-        optimizer = functools.partial(saved_optimizer, model, saved)
+        optimizer = functools.partial(saved_optimizer, model, saved, same_loss=_is_kept("loss", changes))
     if change_state_dict_func is not None:
         state = saved.optimizer_state()[0] if keeps_optimizer else None
         changed = change_state_dict_func(saved.module_state("nn_module"), state)

@@ -27,6 +27,7 @@ from argus_core.steps.explanation import explain
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.update import Update
 from argus_core.storage import write
+from argus_core.weights import module_parts
 
 __all__ = ["Model"]
 
@@ -54,7 +55,7 @@ class Model(Assembly):
         parts: what was chosen for each part.
         nn_module: the network, on the device; wrapped in `torch.nn.DataParallel` on several devices.
         loss: called with prediction and target, returns a 0-d tensor.
-        optimizer: over the network's parameters that require grad.
+        optimizer: over the parameters of network and loss that require grad.
         prediction_transform: called with the network's prediction; ``None`` leaves it as it is.
         device: where batches go and predictions come from.
     """
@@ -269,9 +270,12 @@ class Model(Assembly):
         self._set_mode(False)
 
     def is_finite(self) -> bool:
-        """Return whether the network's weights and buffers hold neither nan nor inf; waits for the device."""
-        state = self.get_nn_module().state_dict().values()
-        tensors = [each for each in state if isinstance(each, torch.Tensor)]
+        """Return whether network and loss hold neither nan nor inf in weights and buffers.
+
+        It waits for the device.
+        """
+        states = [module.state_dict().values() for _, module in module_parts(self)]
+        tensors = [each for state in states for each in state if isinstance(each, torch.Tensor)]
         floating = [each for each in tensors if each.is_floating_point() or each.is_complex()]
         # torch cannot ask that of numbers of 8 bits.
         return all(

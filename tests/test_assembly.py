@@ -258,7 +258,7 @@ def test_only_parameters_that_require_grad_go_to_the_optimizer() -> None:
 
 def test_a_network_with_nothing_to_train_is_refused_with_an_optimizer() -> None:
     argus_core.register("nn_module", "frozen", lambda: Net().requires_grad_(False))
-    with pytest.raises(BuildError, match="no parameter of nn_module requires grad"):
+    with pytest.raises(BuildError, match="no parameter of nn_module or loss requires grad"):
         Model({**PARAMS, "nn_module": "frozen"})
 
 

@@ -41,6 +41,7 @@ READING_ORDER = (
     "interruption",
     "reduction",
     "hooks",
+    "weights",
     "steps",
     "parts",
     "events",

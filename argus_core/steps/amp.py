@@ -11,6 +11,7 @@ from torch import get_autocast_dtype, is_autocast_cache_enabled, is_autocast_ena
 from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_count, is_number
+from argus_core.weights import named_parameters
 
 if TYPE_CHECKING:
     from argus_core.hooks import Closure
@@ -167,7 +168,7 @@ class AMP:
 
 
 def _check_not_complex(model: Model) -> None:
-    for name, parameter in model.get_nn_module().named_parameters():
+    for name, parameter in named_parameters(model).items():
         if parameter.is_complex():
             raise BuildError(
                 f"amp with float16 cannot unscale complex gradients, and {name!r} is complex; choose "
