@@ -152,6 +152,7 @@ class Assembly:
         module = self.get_nn_module().to(self.device)
         several = len(self._devices) > 1
         self.nn_module = nn.DataParallel(module, device_ids=self._devices) if several else module
+        self.nn_module.training = module.training  # a new wrapper's is True
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
         if isinstance(self.optimizer, Optimizer):

@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly
 from argus_core.batch import batch_size
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
+from argus_core.modes import Modes
 from argus_core.parts import build_strategies, check_params, load_all
 from argus_core.reduction import check_loss, mean_divisor
 from argus_core.steps.composition import Composed
@@ -77,6 +78,7 @@ class Model(Assembly):
         self._update: Update | None = None
         for slot in self.build_order:
             self.build_slot(slot)
+        self._modes = Modes(self)
         self._composed.check(self)
 
     def build_logger(self) -> logging.Logger:
@@ -262,12 +264,20 @@ class Model(Assembly):
             )
 
     def train(self) -> None:
-        """Put network and loss in training mode."""
-        self._set_mode(True)
+        """Put network and loss in training mode; a submodule that was in evaluation mode is so again."""
+        self._modes.train(self)
 
     def eval(self) -> None:
         """Put network and loss in evaluation mode."""
-        self._set_mode(False)
+        self._modes.eval(self)
+
+    def modes(self) -> dict[str, list[str]]:
+        """Return which submodules stay in evaluation mode in training, by slot, for a checkpoint."""
+        return self._modes.state(self)
+
+    def load_modes(self, modes: Mapping[str, Sequence[str]]) -> None:
+        """Restore what `modes` returned; the model itself stays in its mode."""
+        self._modes.load_state(self, modes)
 
     def is_finite(self) -> bool:
         """Return whether network and loss hold neither nan nor inf in weights and buffers.
@@ -410,11 +420,6 @@ class Model(Assembly):
                 f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; "
                 f"name one in params, or load it without {missing[0]}=None"
             )
-
-    def _set_mode(self, training: bool) -> None:
-        self.nn_module.train(training)
-        if isinstance(self.loss, nn.Module):
-            self.loss.train(training)
 
 
 def _rates(lr: Any, count: int) -> list[float]:

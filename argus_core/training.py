@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +74,14 @@ def fit(
     if resumption is not None:
         resumption.apply(model, engine, train_loader)
     with listening(), model.training():
+        model.train()
         return dict(engine.run(train_loader, num_epochs).metrics)
 
 
 def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
-    with listening(), model.evaluation():
+    with listening(), _mode_restored(model), model.evaluation():
         return dict(engine.run(val_loader).metrics)
 
 
@@ -125,13 +127,24 @@ class _Validation(Callback):
         before = random_state()
         try:
             state.engine.raise_event("validation_start")
-            with state.model.evaluation():
+            with _mode_restored(state.model), state.model.evaluation():
                 self.engine.run(self.loader, state.epoch + 1, state.epoch)
             state.metrics.update(self.engine.state.metrics)
             state.engine.raise_event("validation_complete")
         except BaseException:
             set_random_state(before)  # a run that goes on validates anew
             raise
+
+
+@contextmanager
+def _mode_restored(model: Model) -> Iterator[None]:
+    """Put a model that is in training mode back into it, however a validation ends."""
+    was_training = model.nn_module.training
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
 
 
 def _validation_engine(model: Model, metrics: list[Metric], callbacks: Any) -> Engine:

@@ -42,6 +42,7 @@ READING_ORDER = (
     "reduction",
     "hooks",
     "weights",
+    "modes",
     "steps",
     "parts",
     "events",
