@@ -20,7 +20,12 @@ from argus_core.weights import named_parameters
 if TYPE_CHECKING:
     from argus_core.steps.update import Update
 
-__all__ = ["Assembly"]
+__all__ = ["Assembly", "unchanged"]
+
+
+def unchanged(prediction: Any) -> Any:
+    """Return a prediction as it is: the transform of a model for which none is chosen."""
+    return prediction
 
 
 class Assembly:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from argus_core import checkpoint, registry, training
-from argus_core.assembly import Assembly
+from argus_core.assembly import Assembly, unchanged
 from argus_core.batch import batch_size
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
 from argus_core.modes import Modes
@@ -57,7 +57,7 @@ class Model(Assembly):
         nn_module: the network, on the device; wrapped in `torch.nn.DataParallel` on several devices.
         loss: called with prediction and target, returns a 0-d tensor.
         optimizer: over the parameters of network and loss that require grad.
-        prediction_transform: called with the network's prediction; ``None`` leaves it as it is.
+        prediction_transform: called with the network's prediction; returns it as it is if none is chosen.
         device: where batches go and predictions come from.
     """
 
@@ -78,6 +78,8 @@ class Model(Assembly):
         self._update: Update | None = None
         for slot in self.build_order:
             self.build_slot(slot)
+        if self.prediction_transform is None:
+            self.prediction_transform = unchanged
         self._modes = Modes(self)
         self._composed.check(self)
 
@@ -221,9 +223,12 @@ class Model(Assembly):
 
     def transform_prediction(self, prediction: Any) -> Any:
         """Return a network's prediction after prediction_transform, off the graph."""
-        if self.prediction_transform is None:
+        finish_prediction = (self._update or self._compile()).finish_prediction
+        if not finish_prediction and self.prediction_transform is unchanged:
             return prediction
         with torch.no_grad():
+            for finish in finish_prediction:
+                prediction = finish(prediction)
             return self.prediction_transform(prediction)
 
     def evaluation(self) -> AbstractContextManager[None]:

@@ -77,6 +77,8 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         for slot in KIND_OF_PART.keys() - set(self.build_order):
             setattr(self, slot, None)
         super().__init__(params)
+        if self.parts["prediction_transform"] is None:
+            self.prediction_transform = None  # the model is not ready to predict
         self._is_built = True
 
     def __setattr__(self, name: str, value: Any) -> None:
