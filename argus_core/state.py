@@ -26,7 +26,6 @@ __all__ = [
     "number_optimizer_state",
     "put_module_state",
     "saved_optimizer",
-    "set_options",
 ]
 
 Numbered = tuple[Mapping[str, Any] | None, list[str] | None]
@@ -123,12 +122,6 @@ def saved_optimizer(model: Model, saved: AbstractSaved, same_loss: bool) -> Numb
         StateMismatchError: it does not fit the model's optimizer.
     """
     return saved.optimizer_state(lambda state, names: _check_optimizer_state(model, state, names, same_loss))
-
-
-def set_options(optimizer: Any, options: Mapping[str, Any]) -> None:
-    """Let options win over those in the parameter groups, where they have them."""
-    for group in optimizer.param_groups:
-        group.update({name: value for name, value in options.items() if name in group})
 
 
 def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
