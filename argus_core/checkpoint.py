@@ -83,7 +83,7 @@ def save_model(
     extra_state = _extra_state(model) if optimizer_state else {}
     if extra_state:
         manifest["extra_state"] = encode(extra_state, "extra_state", tensors)
-    manifest["modes"] = model.modes()
+    manifest["modes"] = model.module_modes()
     manifest["step_state"] = {
         name: encode(state, _step_prefix(name), tensors) for name, state in model.step_state().items()
     }

@@ -276,12 +276,12 @@ class Model(Assembly):
         """Put network and loss in evaluation mode."""
         self._modes.eval(self)
 
-    def modes(self) -> dict[str, list[str]]:
+    def module_modes(self) -> dict[str, list[str]]:
         """Return which submodules stay in evaluation mode in training, by slot, for a checkpoint."""
         return self._modes.state(self)
 
-    def load_modes(self, modes: Mapping[str, Sequence[str]]) -> None:
-        """Restore what `modes` returned; the model itself stays in its mode."""
+    def load_module_modes(self, modes: Mapping[str, Sequence[str]]) -> None:
+        """Restore what `module_modes` returned; the model itself stays in its mode."""
         self._modes.load_state(self, modes)
 
     def is_finite(self) -> bool:

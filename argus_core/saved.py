@@ -75,7 +75,7 @@ class AbstractSaved(ABC):
 
     @abstractmethod
     def modes(self) -> Mapping[str, list[str]]:
-        """Return which submodules stay in evaluation mode in training (see `Model.modes`), by slot."""
+        """Return which submodules stay in evaluation mode in training (see `Model.module_modes`), by slot."""
 
     def load_module(self, slot: str, module: nn.Module, what: str) -> None:
         """Put the state of a part into ``module``, which ``what`` is in messages.

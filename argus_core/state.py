@@ -98,7 +98,7 @@ def load_saved(
             else:
                 load_module_state(module, changed, title)
     kept = {"nn_module", *modules}
-    model.load_modes({slot: names for slot, names in saved.modes().items() if slot in kept})
+    model.load_module_modes({slot: names for slot, names in saved.modes().items() if slot in kept})
     model.load_step_state(
         saved.step_state(part.component.name for part in model.step_parts if part.component)
     )

@@ -289,8 +289,8 @@ def test_modes_are_saved_as_they_are_in_training_from_evaluation_mode_too(tmp_pa
     model.predict(batches()[0][0])
     model.save(tmp_path / "a.safetensors")
     model.train()
-    assert load_model(tmp_path / "a.safetensors").modes() == model.modes()
-    assert model.modes() == {"nn_module": ["backbone", "head.1"], "loss": []}
+    assert load_model(tmp_path / "a.safetensors").module_modes() == model.module_modes()
+    assert model.module_modes() == {"nn_module": ["backbone", "head.1"], "loss": []}
 
 
 def test_a_file_without_modes_leaves_them_to_the_network(tmp_path: Path) -> None:
