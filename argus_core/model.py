@@ -83,6 +83,13 @@ class Model(Assembly):
         self._modes = Modes(self)
         self._composed.check(self)
 
+    def __repr__(self) -> str:
+        shown = [f"{slot}={part.shown}" for slot, part in getattr(self, "parts", {}).items() if part]
+        steps = [part.shown for part in getattr(self, "step_parts", ())]
+        shown += [f"step=[{', '.join(steps)}]"] if steps else []
+        shown += [f"device={str(self.get_device())!r}"] if hasattr(self, "_devices") else []
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def build_logger(self) -> logging.Logger:
         """Return the logger for the messages of callbacks."""
         return logging.getLogger("argus_core.run")
