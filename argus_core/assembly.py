@@ -15,11 +15,17 @@ from argus_core.build import call_factory, initial_values
 from argus_core.device import resolve_devices
 from argus_core.errors import BuildError, SpecError
 from argus_core.parts import KIND_OF_PART, Part, choose, choose_steps
+from argus_core.weights import named_parameters
 
 if TYPE_CHECKING:
     from argus_core.steps.update import Update
 
-__all__ = ["Assembly"]
+__all__ = ["Assembly", "unchanged"]
+
+
+def unchanged(prediction: Any) -> Any:
+    """Return a prediction as it is: the transform of a model for which none is chosen."""
+    return prediction
 
 
 class Assembly:
@@ -105,11 +111,11 @@ class Assembly:
         return self._call("loss", factory, (), params)
 
     def build_optimizer(self, factory: Callable[..., Optimizer], params: Mapping[str, Any]) -> Optimizer:
-        """Return the optimizer of the network's parameters that require grad."""
-        trainable = [parameter for parameter in self.nn_module.parameters() if parameter.requires_grad]
+        """Return the optimizer of the parameters of network and loss that require grad."""
+        trainable = self.trainable_parameters()
         if not trainable:
             raise BuildError(
-                "no parameter of nn_module requires grad; unfreeze some or set optimizer to None"
+                "no parameter of nn_module or loss requires grad; unfreeze some or set optimizer to None"
             )
         optimizer: Optimizer = self._call("optimizer", factory, (trainable,), params)
         return optimizer
@@ -123,6 +129,13 @@ class Assembly:
         return resolve_devices(device)
 
     # The network and where it is.
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that require grad: the network's, then those that only the loss has.
+
+        A `build_optimizer` that makes groups of its own puts all of them into one.
+        """
+        return [parameter for parameter in named_parameters(self).values() if parameter.requires_grad]
 
     def get_nn_module(self) -> nn.Module:
         """Return the network itself, without the wrapper that several devices need."""
@@ -144,6 +157,7 @@ class Assembly:
         module = self.get_nn_module().to(self.device)
         several = len(self._devices) > 1
         self.nn_module = nn.DataParallel(module, device_ids=self._devices) if several else module
+        self.nn_module.training = module.training  # a new wrapper's is True
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
         if isinstance(self.optimizer, Optimizer):

@@ -26,6 +26,7 @@ from argus_core.manifest import SCHEMA
 from argus_core.parts import Part
 from argus_core.state import name_optimizer_state
 from argus_core.storage import write
+from argus_core.weights import named_parameters
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -74,7 +75,7 @@ def save_model(
         if isinstance(module, nn.Module):
             _put_state(module.state_dict(), prefix, tensors, manifest["extra"])
     if optimizer_state and model.optimizer is not None:
-        named = name_optimizer_state(model.optimizer, model.get_nn_module())
+        named = name_optimizer_state(model.optimizer, named_parameters(model))
         manifest["optimizer"] = {
             "state": encode(named["state"], "optimizer", tensors),
             "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
@@ -82,6 +83,7 @@ def save_model(
     extra_state = _extra_state(model) if optimizer_state else {}
     if extra_state:
         manifest["extra_state"] = encode(extra_state, "extra_state", tensors)
+    manifest["modes"] = model.module_modes()
     manifest["step_state"] = {
         name: encode(state, _step_prefix(name), tensors) for name, state in model.step_state().items()
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,20 +35,26 @@ class OptimizerDrift:
     Args:
         before: the params then.
         model: as it was built, before its optimizer takes any state.
+        asked: options that are to hold though they are what they were when the model was built.
     """
 
-    def __init__(self, before: Mapping[str, Any], model: Model) -> None:
-        was, now = _options(before.get("optimizer")), _options(model.params.get("optimizer"))
-        self.names = [name for name in {**was, **now} if repr(was.get(name)) != repr(now.get(name))]
-        self._was = was
-        # One that is no longer given has its default again, which the optimizer itself knows.
-        self._groups = [
-            {name: group[name] for name in self.names if name in group}
-            for group in model.optimizer.param_groups
-        ]
-        for group, fresh in zip(model.optimizer.param_groups, self._groups, strict=True):
-            if "lr" in fresh:  # a schedule may have set another already
-                fresh["lr"] = group.get("initial_lr", group["lr"])
+    def __init__(self, before: Mapping[str, Any], model: Model, asked: Iterable[str] = ()) -> None:
+        was, now = before.get("optimizer"), model.params.get("optimizer")
+        asked = {*asked, *_differing(_options(was), _options(now))}
+        self._was: dict[str, Any] = {}
+        self._groups: list[dict[str, Any]] = [{} for _ in model.optimizer.param_groups]
+        if not asked or _name(was) != _name(now):
+            return
+        # Only the class knows how params become options: a group may have a multiple of the rate.
+        for fresh, (old, new) in zip(self._groups, _built_groups(model, before), strict=False):
+            changed = {*_differing(old, new), *asked} & new.keys()
+            fresh.update({name: new[name] for name in new if name in changed})
+            self._was |= {name: old.get(name) for name in fresh}
+
+    @property
+    def names(self) -> list[str]:
+        """The options that change in some group."""
+        return list(self._was)
 
     def apply(self, optimizer: Any, schedules: list[LRSchedule]) -> list[float]:
         """Let the new options hold in an optimizer that has its old state back.
@@ -64,9 +71,11 @@ class OptimizerDrift:
         pairs = list(zip(optimizer.param_groups, self._groups, strict=True))
         for group, fresh in pairs:
             group.update({name: value for name, value in fresh.items() if name != "lr" or not schedules})
+            if "lr" in fresh and "initial_lr" in group and not schedules:  # where a new schedule begins
+                group["initial_lr"] = fresh["lr"]
         if "lr" not in self.names or not schedules or _without_effect(schedules):
             return [1.0] * len(pairs)
-        ratios = [_ratio(group, fresh["lr"]) for group, fresh in pairs]
+        ratios = [_ratio(group, fresh["lr"]) if "lr" in fresh else 1.0 for group, fresh in pairs]
         for (group, _), ratio in zip(pairs, ratios, strict=True):
             for name in {"lr", "initial_lr"} & group.keys():
                 group[name] = group[name] * ratio
@@ -149,10 +158,42 @@ def version_differences(before: Mapping[str, Any]) -> Iterator[tuple[str, Any, s
             yield name, before[name], version
 
 
+def _name(spec: Any) -> str | None:
+    """Return the short name in a spec, if it has one."""
+    name = spec[0] if isinstance(spec, tuple | list) else spec
+    return name.rpartition("/")[2] if isinstance(name, str) else None
+
+
 def _options(spec: Any) -> Mapping[str, Any]:
     if isinstance(spec, tuple | list) and len(spec) == 2:
         spec = spec[1]
     return spec if isinstance(spec, Mapping) else {}
+
+
+def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    return (name for name in {**was, **now} if repr(was.get(name)) != repr(now.get(name)))
+
+
+def _built_groups(model: Model, before: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each parameter group's options by the params of before, and by those of now."""
+    return zip(
+        _groups(model, before), _groups(model, model.params), strict=False
+    )  # else the state is refused
+
+
+def _groups(model: Model, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the options of each parameter group of the optimizer that params give a model, as it is new.
+
+    It is built by a copy, so that what a `build_optimizer` keeps in the model stays there.
+    """
+    copied = copy.copy(model)
+    vars(copied)["params"] = {**model.params, "optimizer": params.get("optimizer")}
+    if "optimizer" not in params:
+        del copied.params["optimizer"]
+    part = copied.choose_parts()["optimizer"]
+    built = None if part is None else copied.build_part("optimizer", part)
+    groups = [] if built is None else built.param_groups
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
 
 
 def _without_effect(schedules: list[LRSchedule]) -> LRSchedule | None:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from argus_core.steps.sparse import entries
+from argus_core.weights import module_parts, named_parameters
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -25,7 +26,7 @@ class Finiteness:
 
     def holds(self, model: Model, optimizer_state: bool) -> bool:
         """Return whether neither nan nor inf is in what counts; waits for the device."""
-        counting = [*_parameters(model), *_averages(model)]
+        counting = [*named_parameters(model).values(), *_averages(model)]
         if optimizer_state and model.optimizer is not None:
             counting += _tensors(model.optimizer.state.values())
         is_finite = _are_finite(counting)
@@ -36,20 +37,9 @@ class Finiteness:
         return is_finite
 
 
-def _modules(model: Model) -> Iterator[tuple[str, nn.Module]]:
-    yield "nn", model.get_nn_module()
-    if isinstance(model.loss, nn.Module):
-        yield "loss", model.loss
-
-
-def _parameters(model: Model) -> Iterator[Tensor]:
-    for _, module in _modules(model):
-        yield from module.parameters()
-
-
 def _averages(model: Model) -> Iterator[Tensor]:
     """Yield the tensors that step strategies keep in the place of parameters, such as averages."""
-    names = {name for name, _ in model.get_nn_module().named_parameters()}
+    names = named_parameters(model)
     for state in model.step_state().values():
         for kept in state.values():
             if isinstance(kept, dict):
@@ -58,7 +48,7 @@ def _averages(model: Model) -> Iterator[Tensor]:
 
 def _buffers(model: Model) -> Iterator[tuple[str, Tensor]]:
     """Yield what else is in the state dicts that a checkpoint keeps, by name."""
-    for part, module in _modules(model):
+    for part, module in module_parts(model):
         parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
         for name, value in module.state_dict().items():
             if name not in parameters and isinstance(value, Tensor):

@@ -169,6 +169,10 @@ class StepHooks:
         """Return the context for a whole validation or prediction."""
 
     @_slot(Composition.PIPE)
+    def finish_prediction(self, prediction: Any) -> Any:
+        """Return a network's prediction as ``prediction_transform`` and the user get it; off the graph."""
+
+    @_slot(Composition.PIPE)
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
         """Return the loss to run backward from."""
 

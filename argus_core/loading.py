@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from argus_core.bindings import Names
 from argus_core.checkpoint import PREFIXES
+from argus_core.drift import OptimizerDrift
 from argus_core.errors import SpecError
 from argus_core.legacy import is_legacy, read_legacy
 from argus_core.restoration import leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
-from argus_core.state import Numbered, load_saved, saved_optimizer, set_options
+from argus_core.state import Numbered, load_saved, saved_optimizer
 from argus_core.storage import CheckpointFile, check_sha256
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ def _load_states(
     optimizer: Callable[[], Numbered] | None = None
     keeps_optimizer = model.optimizer is not None and _is_kept("optimizer", changes)
     if keeps_optimizer:
-        optimizer = functools.partial(saved_optimizer, model, saved)
+        optimizer = functools.partial(saved_optimizer, model, saved, same_loss=_is_kept("loss", changes))
+        options = OptimizerDrift(saved.params(), model, asked=changes.get("optimizer", ()))
     if change_state_dict_func is not None:
         state = saved.optimizer_state()[0] if keeps_optimizer else None
         changed = change_state_dict_func(saved.module_state("nn_module"), state)
@@ -192,7 +194,7 @@ def _load_states(
     slots += [slot for slot in ("loss", "prediction_transform") if _is_kept(slot, changes)]
     takes_extra = changes.get("optimizer", AS_SAVED) is not None
     if load_saved(model, saved, modules=slots, network=network, optimizer=optimizer, extra=takes_extra):
-        set_options(model.optimizer, changes.get("optimizer", {}))
+        options.apply(model.optimizer, schedules=[])
 
 
 def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:

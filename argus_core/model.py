@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from argus_core import checkpoint, registry, training
-from argus_core.assembly import Assembly
+from argus_core.assembly import Assembly, unchanged
 from argus_core.batch import batch_size
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
 from argus_core.finiteness import Finiteness
+from argus_core.modes import Modes
 from argus_core.parts import build_strategies, check_params, load_all
 from argus_core.reduction import check_loss, mean_divisor
 from argus_core.steps.composition import Composed
@@ -55,8 +56,8 @@ class Model(Assembly):
         parts: what was chosen for each part.
         nn_module: the network, on the device; wrapped in `torch.nn.DataParallel` on several devices.
         loss: called with prediction and target, returns a 0-d tensor.
-        optimizer: over the network's parameters that require grad.
-        prediction_transform: called with the network's prediction; ``None`` leaves it as it is.
+        optimizer: over the parameters of network and loss that require grad.
+        prediction_transform: called with the network's prediction; returns it as it is if none is chosen.
         device: where batches go and predictions come from.
     """
 
@@ -78,7 +79,17 @@ class Model(Assembly):
         self._finiteness = Finiteness()
         for slot in self.build_order:
             self.build_slot(slot)
+        if self.prediction_transform is None:
+            self.prediction_transform = unchanged
+        self._modes = Modes(self)
         self._composed.check(self)
+
+    def __repr__(self) -> str:
+        shown = [f"{slot}={part.shown}" for slot, part in getattr(self, "parts", {}).items() if part]
+        steps = [part.shown for part in getattr(self, "step_parts", ())]
+        shown += [f"step=[{', '.join(steps)}]"] if steps else []
+        shown += [f"device={str(self.get_device())!r}"] if hasattr(self, "_devices") else []
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def build_logger(self) -> logging.Logger:
         """Return the logger for the messages of callbacks."""
@@ -220,9 +231,12 @@ class Model(Assembly):
 
     def transform_prediction(self, prediction: Any) -> Any:
         """Return a network's prediction after prediction_transform, off the graph."""
-        if self.prediction_transform is None:
+        finish_prediction = (self._update or self._compile()).finish_prediction
+        if not finish_prediction and self.prediction_transform is unchanged:
             return prediction
         with torch.no_grad():
+            for finish in finish_prediction:
+                prediction = finish(prediction)
             return self.prediction_transform(prediction)
 
     def evaluation(self) -> AbstractContextManager[None]:
@@ -263,12 +277,20 @@ class Model(Assembly):
             )
 
     def train(self) -> None:
-        """Put network and loss in training mode."""
-        self._set_mode(True)
+        """Put network and loss in training mode; a submodule that was in evaluation mode is so again."""
+        self._modes.train(self)
 
     def eval(self) -> None:
         """Put network and loss in evaluation mode."""
-        self._set_mode(False)
+        self._modes.eval(self)
+
+    def module_modes(self) -> dict[str, list[str]]:
+        """Return which submodules stay in evaluation mode in training, by slot, for a checkpoint."""
+        return self._modes.state(self)
+
+    def load_module_modes(self, modes: Mapping[str, Sequence[str]]) -> None:
+        """Restore what `module_modes` returned; the model itself stays in its mode."""
+        self._modes.load_state(self, modes)
 
     def is_finite(self, optimizer_state: bool = True) -> bool:
         """Return whether neither nan nor inf is in the model's weights; waits for the device.
@@ -414,11 +436,6 @@ class Model(Assembly):
                 f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; "
                 f"name one in params, or load it without {missing[0]}=None"
             )
-
-    def _set_mode(self, training: bool) -> None:
-        self.nn_module.train(training)
-        if isinstance(self.loss, nn.Module):
-            self.loss.train(training)
 
 
 def _rates(lr: Any, count: int) -> list[float]:

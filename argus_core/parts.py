@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,11 @@ class Part:
     def label(self) -> str:
         """How messages call it: ``loss 'focal'``."""
         return f"{self.kind} {self.name!r}"
+
+    @property
+    def shown(self) -> str:
+        """The part as a spec chooses it, on one line: ``('focal', {'gamma': 2.0})``."""
+        return reprlib.repr((self.name, dict(self.params)) if self.params else self.name)
 
     @property
     def factory(self) -> Callable[..., Any]:

@@ -209,7 +209,7 @@ def _place_of(file: Path) -> tuple[int, str | None] | None:
 
 def _load_state(model: Model, saved: SavedFile) -> None:
     _check_same_optimizer(model, saved)
-    optimizer = functools.partial(saved_optimizer, model, saved)
+    optimizer = functools.partial(saved_optimizer, model, saved, same_loss=True)
     if model.optimizer is None or not load_saved(model, saved, modules=PREFIXES, optimizer=optimizer):
         raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
 

@@ -76,6 +76,10 @@ class AbstractSaved(ABC):
     def extra_state(self) -> dict[str, Any]:
         """Return the state that the model's class keeps beside its parts, empty where there is none."""
 
+    @abstractmethod
+    def modes(self) -> Mapping[str, list[str]]:
+        """Return which submodules stay in evaluation mode in training (see `Model.module_modes`), by slot."""
+
     def load_module(self, slot: str, module: nn.Module, what: str) -> None:
         """Put the state of a part into ``module``, which ``what`` is in messages.
 
@@ -177,6 +181,10 @@ class SavedFile(AbstractSaved):
 
     def extra_state(self) -> dict[str, Any]:
         return self._decode_dict("extra_state", self._manifest.get("extra_state", {}))
+
+    def modes(self) -> Mapping[str, list[str]]:
+        modes: Mapping[str, list[str]] = self._manifest.get("modes", {})
+        return modes
 
     def _copied(self, encoded: Any) -> int:
         """Return the bytes of the tensors in encoded data, of each as often as it is met."""
@@ -281,4 +289,7 @@ class SavedState(AbstractSaved):
         return self._state.get("optimizer_state_dict"), None
 
     def extra_state(self) -> dict[str, Any]:
+        return {}
+
+    def modes(self) -> Mapping[str, list[str]]:
         return {}

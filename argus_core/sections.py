@@ -24,6 +24,8 @@ def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
         raise malformed(path, "step_state")
     if not _are_keys(manifest.get("evaluated", {})):
         raise malformed(path, "evaluated")
+    if not _is_modes(manifest.get("modes", {})):
+        raise malformed(path, "modes")
     if manifest.get("optimizer") is not None and not _is_optimizer(manifest["optimizer"]):
         raise malformed(path, "optimizer")
 
@@ -41,6 +43,12 @@ def _are_keys(evaluated: Any) -> bool:
 
 def _is_optimizer(optimizer: Any) -> bool:
     return isinstance(optimizer, dict) and set(optimizer) == {"state", "param_groups"}
+
+
+def _is_modes(modes: Any) -> bool:
+    return isinstance(modes, dict) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in modes.values()
+    )
 
 
 def is_named_state(optimizer: Mapping[str, Any]) -> bool:

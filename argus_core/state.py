@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from argus_core.errors import StateMismatchError
 from argus_core.forms import ADVICE, check_module_forms, check_slots, form_of
 from argus_core.mismatch import fitting
+from argus_core.weights import PREFIX, loss_parameters, named_parameters
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -19,14 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Numbered",
-    "check_optimizer_state",
     "load_module_state",
     "load_saved",
     "name_optimizer_state",
     "number_optimizer_state",
     "put_module_state",
     "saved_optimizer",
-    "set_options",
 ]
 
 Numbered = tuple[Mapping[str, Any] | None, list[str] | None]
@@ -87,6 +86,7 @@ def load_saved(
     Raises:
         StateMismatchError: some state does not fit what was built; says which.
     """
+    modules = tuple(modules)
     for slot in modules:
         module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
         if isinstance(module, nn.Module):
@@ -97,32 +97,31 @@ def load_saved(
                 saved.load_module(slot, module, title)
             else:
                 load_module_state(module, changed, title)
+    kept = {"nn_module", *modules}
+    model.load_module_modes({slot: names for slot, names in saved.modes().items() if slot in kept})
     model.load_step_state(
         saved.step_state(part.component.name for part in model.step_parts if part.component)
     )
     state, names = (None, None) if optimizer is None else optimizer()
     if state is not None:
-        _load_optimizer_state(model.optimizer, state, names, model.get_nn_module())
+        _load_optimizer_state(model, state, names, "loss" in modules)
     if extra:
         _load_extra_state(model, saved.extra_state())
     return state is not None
 
 
-def saved_optimizer(model: Model, saved: AbstractSaved) -> Numbered:
+def saved_optimizer(model: Model, saved: AbstractSaved, same_loss: bool) -> Numbered:
     """Return the saved optimizer's numbered state, and names by number, compared before it is read.
+
+    Args:
+        model: built with an optimizer.
+        saved: where the state comes from.
+        same_loss: whether the model's loss is the one that was saved.
 
     Raises:
         StateMismatchError: it does not fit the model's optimizer.
     """
-    optimizer, network = model.optimizer, model.get_nn_module()
-    assert optimizer is not None
-    return saved.optimizer_state(lambda state, names: check_optimizer_state(optimizer, state, names, network))
-
-
-def set_options(optimizer: Any, options: Mapping[str, Any]) -> None:
-    """Let options win over those in the parameter groups, where they have them."""
-    for group in optimizer.param_groups:
-        group.update({name: value for name, value in options.items() if name in group})
+    return saved.optimizer_state(lambda state, names: _check_optimizer_state(model, state, names, same_loss))
 
 
 def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
@@ -134,13 +133,13 @@ def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
         model.load_extra_state(state)
 
 
-def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> dict[str, Any]:
+def name_optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the optimizer's state dict with each parameter's name in the place of its number.
 
-    A parameter that is not the module's is called ``#<number>``.
+    A parameter that is not among ``parameters`` is called ``#<number>``.
     """
     numbered = optimizer.state_dict()
-    names = _names(optimizer, module)
+    names = _names(optimizer, parameters)
     groups = [
         {**group, "params": [names[number] for number in group["params"]]}
         for group in numbered["param_groups"]
@@ -159,25 +158,24 @@ def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": {number[name]: slots for name, slots in named["state"].items()}, "param_groups": groups}
 
 
-def check_optimizer_state(
-    optimizer: Optimizer, state: Mapping[str, Any], names: list[str] | None, module: nn.Module
+def _check_optimizer_state(
+    model: Model, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> None:
-    """Check that a numbered state fits ``optimizer``, as far as names and shapes say it.
+    """Check that a numbered state fits a model's optimizer, as far as names and shapes say it.
 
     Args:
+        model: built with an optimizer.
         state: as `torch.optim.Optimizer.state_dict` has it.
-        names: the stored parameters' names by number, where known: they are matched with the module's.
+        names: the stored parameters' names by number, where known: they are matched with the model's.
+        same_loss: whether the model's loss is the one that was saved.
 
     Raises:
         StateMismatchError: it belongs to other parameters.
     """
-    built = _names(optimizer, module)
-    if names is not None and sorted(names) != sorted(built):
-        differing = sorted(set(names) ^ set(built))[:_SHOWN] or ["some of them twice"]
-        raise StateMismatchError(
-            f"the stored optimizer state belongs to other parameters ({', '.join(differing)}); "
-            "load with optimizer=None, or train the same parameters"
-        )
+    optimizer = model.optimizer
+    state, names = _with_loss(model, state, names, same_loss)
+    built = _names(optimizer, named_parameters(model))
+    _check_names(built if names is None else names, built)
     slots = state.get("state")
     if not isinstance(slots, Mapping):
         return  # torch says so
@@ -193,20 +191,74 @@ def check_optimizer_state(
     )
 
 
+def _check_names(stored: list[str], built: list[str]) -> None:
+    if sorted(stored) != sorted(built):
+        differing = sorted(set(stored) ^ set(built))[:_SHOWN] or ["some of them twice"]
+        raise StateMismatchError(
+            f"the stored optimizer state belongs to other parameters ({', '.join(differing)}); "
+            "load with optimizer=None, or train the same parameters"
+        )
+
+
 def _load_optimizer_state(
-    optimizer: Optimizer, state: Mapping[str, Any], names: list[str] | None, module: nn.Module
+    model: Model, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> None:
-    """Put a numbered ``state`` into ``optimizer``; see `check_optimizer_state`.
+    """Put a numbered ``state`` into a model's optimizer; see `_check_optimizer_state`.
 
     Raises:
         StateMismatchError: it belongs to other parameters, or is none.
     """
+    optimizer = model.optimizer
     with fitting(type(optimizer).__name__, "load with optimizer=None", "optimizer state"):
-        check_optimizer_state(optimizer, state, names, module)
-        built = _names(optimizer, module)
+        _check_optimizer_state(model, state, names, same_loss)
+        state, names = _with_loss(model, state, names, same_loss)
+        built = _names(optimizer, named_parameters(model))
         if names is not None and names != built:
             state = _renumber(state, [names.index(name) for name in built])
         optimizer.load_state_dict(dict(state))
+
+
+def _with_loss(
+    model: Model, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
+) -> tuple[Mapping[str, Any], list[str] | None]:
+    """Return a state without the parameters of a loss that has gone, and with those of a new one.
+
+    A new loss's parameters begin with the state that a new optimizer has for them. So do those of a loss that
+    the state says nothing of: older versions of argus_core trained the network alone.
+
+    Raises:
+        StateMismatchError: the state is not one of each parameter, or belongs to others.
+    """
+    optimizer = model.optimizer
+    built, of_loss = _names(optimizer, named_parameters(model)), loss_parameters(model).keys()
+    if names is None:  # of pytorch-argus, which trains the network alone
+        others = [name for name in built if name not in of_loss]
+        count = sum(len(group["params"]) for group in state["param_groups"])
+        names = others if len(others) == count < len(built) else None
+    network = named_parameters(model).keys() - of_loss
+    gone = {name for name in names or () if name.startswith(PREFIX) and name not in network}
+    if names is None or (same_loss and gone) or not (gone or of_loss & set(built)):
+        return state, names
+    kept = [name for name in names if name not in gone]
+    _check_names(kept, [name for name in built if name not in of_loss])
+    if isinstance(optimizer, LBFGS) and state["state"]:
+        raise StateMismatchError(
+            "the stored optimizer state is LBFGS's, one of all parameters together, and the loss has others "
+            "now; load with optimizer=None"
+        )
+    fresh, number = optimizer.state_dict(), {name: each for each, name in enumerate(names)}
+    group_of = {names[each]: group for group in state["param_groups"] for each in group["params"]}
+    groups = []
+    for group in fresh["param_groups"]:
+        members = [built[each] for each in group["params"]]
+        stored = next((group_of[name] for name in members if name not in of_loss), group)
+        groups.append({**stored, "params": group["params"]})
+    slots = {
+        each: fresh["state"].get(each) if name in of_loss else state["state"].get(number[name])
+        for each, name in enumerate(built)
+    }
+    slots = {each: value for each, value in slots.items() if value is not None}
+    return {"state": slots, "param_groups": groups}, built
 
 
 def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any]:
@@ -216,8 +268,8 @@ def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any
     return {"state": moved, "param_groups": state["param_groups"]}
 
 
-def _names(optimizer: Optimizer, module: nn.Module) -> list[str]:
-    known = {id(parameter): name for name, parameter in module.named_parameters()}
+def _names(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> list[str]:
+    known = {id(parameter): name for name, parameter in parameters.items()}
     return [known.get(id(each), f"#{number}") for number, each in enumerate(_parameters(optimizer))]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ def fit(
         resumption.apply(model, engine, train_loader)
     check_steps(engine, train_loader, num_epochs)
     with listening(), with_workers_that_leave_signals(train_loader, val_loader), model.training():
+        model.train()
         state = engine.run(train_loader, num_epochs)
     check_kept(engine.callbacks, model.logger)
     return dict(state.metrics)
@@ -90,7 +92,12 @@ def fit(
 def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
-    with listening(), with_workers_that_leave_signals(val_loader), model.evaluation():
+    with (
+        listening(),
+        with_workers_that_leave_signals(val_loader),
+        _mode_restored(model),
+        model.evaluation(),
+    ):
         return dict(engine.run(val_loader).metrics)
 
 
@@ -145,13 +152,24 @@ class _Validation(Callback):
         before = random_state()
         try:
             state.engine.raise_event("validation_start")
-            with state.model.evaluation():
+            with _mode_restored(state.model), state.model.evaluation():
                 self.engine.run(self.loader, state.epoch + 1, state.epoch)
             state.metrics.update(self.engine.state.metrics)
             state.engine.raise_event("validation_complete")
         except BaseException:
             set_random_state(before)  # a run that goes on validates anew
             raise
+
+
+@contextmanager
+def _mode_restored(model: Model) -> Iterator[None]:
+    """Put a model that is in training mode back into it, however a validation ends."""
+    was_training = model.nn_module.training
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
 
 
 def _validation_engine(model: Model, metrics: list[Metric], callbacks: Any) -> Engine:

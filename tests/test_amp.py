@@ -91,7 +91,8 @@ def test_parameters_that_cannot_work_are_refused(options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_training_validation_and_prediction_run_in_the_same_precision(dtype: str) -> None:
-    model, batch = build(("amp", {"dtype": dtype})), batches()[0]
+    step = ("amp", {"dtype": dtype, "float32_predictions": False})
+    model, batch = build(step), batches()[0]
     expected = getattr(torch, dtype)
     assert model.val_step(batch)["prediction"].dtype is expected
     assert model.predict(batch[0]).dtype is expected
@@ -102,7 +103,7 @@ def test_training_validation_and_prediction_run_in_the_same_precision(dtype: str
 
 
 def test_auto_on_a_cpu_is_bfloat16_without_a_scaler() -> None:
-    amp = AMP()
+    amp = AMP(float32_predictions=False)
     model = build(given(amp))
     assert model.predict(torch.ones(1, 4)).dtype is torch.bfloat16
     assert amp.traits(model) == set()
@@ -187,7 +188,8 @@ def test_a_prediction_where_a_forward_leaves_autocast_out_leaves_it_as_it_was(
             self.train()
             return super().forward_loss(batch)
 
-    model, before = Asks({**PARAMS, "step": ("amp", {"dtype": dtype})}), state_of_autocast()
+    step = ("amp", {"dtype": dtype, "float32_predictions": False})
+    model, before = Asks({**PARAMS, "step": step}), state_of_autocast()
     model.train_step(batches()[0])
     after = state_of_autocast()
     torch.set_autocast_dtype("cpu", before[1])
@@ -407,3 +409,74 @@ def test_options_that_are_given_anew_win_over_the_stored_ones(tmp_path: Path) ->
     changed = ("amp", {"dtype": "float16", "growth_interval": 5})
     state = argus_core.load_model(tmp_path / "model.safetensors", step=changed).step_state()["amp"]
     assert (state["growth_interval"], state["scale"], state["_growth_tracker"]) == (5, 2.0**5, 3)
+
+
+class Nested(nn.Module):
+    """Returns its logits in a structure, beside integers and what it computes in another precision itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, input: Tensor) -> dict[str, Any]:
+        logits = self.layer(input)
+        return {"logits": [logits, (logits,)], "half": logits.half(), "classes": logits.argmax(1), "n": 3}
+
+
+class OfNested(nn.Module):
+    def forward(self, prediction: dict[str, Any], target: Tensor) -> Tensor:
+        assert prediction["logits"][0].dtype is torch.bfloat16  # the loss sees what it always saw
+        loss: Tensor = nn.functional.cross_entropy(prediction["logits"][0], target)
+        return loss
+
+
+def predictions(model: Model) -> list[Any]:
+    """Return what training, validation and prediction give for one batch."""
+    batch = batches()[0]
+    return [
+        model.train_step(batch)["prediction"],
+        model.val_step(batch)["prediction"],
+        model.predict(batch[0]),
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("more", [[], CUT], ids=str)
+def test_predictions_are_in_float32(dtype: str, more: list[Any]) -> None:
+    model = build(("amp", {"dtype": dtype, "init_scale": 8.0}), *more)
+    for prediction in predictions(model):
+        assert prediction.dtype is torch.float32
+        assert prediction.numpy().shape == (8, 3)
+
+
+def test_a_transform_gets_float32_and_keeps_its_digits() -> None:
+    model = build("amp", prediction_transform=("Softmax", {"dim": 1}))
+    for prediction in predictions(model):
+        torch.testing.assert_close(prediction.sum(1), torch.ones(8), rtol=0, atol=1e-6)
+
+
+def test_predictions_of_any_nesting_are_in_float32_and_the_loss_sees_the_low_precision() -> None:
+    argus_core.register("nn_module", "nested")(Nested)
+    argus_core.register("loss", "of_nested")(OfNested)
+    for prediction in predictions(build("amp", nn_module="nested", loss="of_nested")):
+        assert prediction["logits"][0].dtype is prediction["logits"][1][0].dtype is torch.float32
+        assert prediction["half"].dtype is torch.float16
+        assert prediction["classes"].dtype is torch.int64
+
+
+def test_an_option_keeps_the_low_precision() -> None:
+    model = build(("amp", {"dtype": "bfloat16", "float32_predictions": False}))
+    assert [each.dtype for each in predictions(model)] == [torch.bfloat16] * 3
+    assert "finish a prediction" in model.explain()
+    assert model.step_members("finish_prediction") == []
+
+
+def test_the_option_is_yes_or_no() -> None:
+    with pytest.raises(ParamsError, match="amp takes float32_predictions True or False, not 'no'"):
+        AMP(float32_predictions="no")  # type: ignore[arg-type]
+
+
+def test_a_network_of_low_precision_by_choice_predicts_in_it() -> None:
+    argus_core.register("nn_module", "half")(lambda: nn.Linear(4, 3, dtype=torch.bfloat16))
+    model = build(nn_module="half")
+    assert model.predict(torch.ones(2, 4, dtype=torch.bfloat16)).dtype is torch.bfloat16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,11 +40,57 @@ def test_params_are_copied_so_later_changes_by_the_caller_do_not_matter() -> Non
     assert model.params == PARAMS
 
 
-@pytest.mark.parametrize("slot", ["loss", "optimizer", "prediction_transform"])
+@pytest.mark.parametrize("slot", ["loss", "optimizer"])
 def test_a_part_that_is_none_or_missing_is_left_out(slot: str) -> None:
     params = {key: value for key, value in PARAMS.items() if key != slot}
     assert getattr(Model(params), slot) is None
     assert getattr(Model({**params, slot: None}), slot) is None
+
+
+class OwnStep(Model):
+    """Makes its update as the documentation of pytorch-argus shows it."""
+
+    def train_step(self, batch: Any, state: Any = None) -> dict[str, Any]:
+        self.train()
+        self.optimizer.zero_grad()
+        input, target = argus_core.deep_to(batch, self.device)
+        prediction = self.nn_module(input)
+        loss = self.loss(prediction, target)
+        loss.backward()
+        self.optimizer.step()
+        prediction = self.prediction_transform(argus_core.deep_detach(prediction))
+        return {"prediction": prediction, "target": target, "loss": loss.item()}
+
+
+@pytest.mark.parametrize("chosen", [{}, {"prediction_transform": None}], ids=["missing", "None"])
+@pytest.mark.parametrize("cls", [Model, OwnStep])
+def test_a_prediction_transform_that_is_none_or_missing_changes_nothing(
+    cls: type[Model], chosen: dict[str, Any], tmp_path: Path
+) -> None:
+    argus_core.register("model", "OwnStep", override=True)(OwnStep)
+    model, (batch, *_) = cls(PARAMS | chosen), batches()
+    assert model.prediction_transform(batch) is batch
+    model.fit([batch])
+    assert torch.equal(model.predict(batch[0]), model.nn_module(batch[0]))
+    model.save(tmp_path / "a.safetensors")
+    assert argus_core.load_model(tmp_path / "a.safetensors").prediction_transform(batch) is batch
+    cls(PARAMS | {"prediction_transform": ("Softmax", {"dim": 1})}).save(tmp_path / "b.safetensors")
+    loaded = argus_core.load_model(tmp_path / "b.safetensors", prediction_transform=None)
+    loaded.fit([batch])
+    assert copy.deepcopy(loaded).prediction_transform(batch) is batch
+
+
+def test_a_build_order_without_a_prediction_transform_and_a_method_that_returns_none_change_nothing() -> None:
+    class Ordered(Model):
+        build_order = ("nn_module", "loss", "device", "optimizer")
+
+    class Returning(Model):
+        def build_prediction_transform(self, factory: Any, params: Any) -> Any:
+            return None
+
+    for model in (Ordered(PARAMS), Returning(PARAMS | {"prediction_transform": ("Softmax", {"dim": 1})})):
+        assert model.prediction_transform(3) == 3
+        model.predict(batches()[0][0])
 
 
 def test_a_missing_network_says_how_to_find_one() -> None:
@@ -258,7 +305,7 @@ def test_only_parameters_that_require_grad_go_to_the_optimizer() -> None:
 
 def test_a_network_with_nothing_to_train_is_refused_with_an_optimizer() -> None:
     argus_core.register("nn_module", "frozen", lambda: Net().requires_grad_(False))
-    with pytest.raises(BuildError, match="no parameter of nn_module requires grad"):
+    with pytest.raises(BuildError, match="no parameter of nn_module or loss requires grad"):
         Model({**PARAMS, "nn_module": "frozen"})
 
 

@@ -207,7 +207,7 @@ def test_an_option_that_needs_state_which_there_is_not_is_refused(
     name: str, option: dict[str, Any], slot: str, tmp_path: Path
 ) -> None:
     save(tmp_path, optimizer=(name, {"lr": 0.01}))
-    message = rf"trained {name} with {next(iter(option))}=None, and its state lacks the '{slot}' that .*"
+    message = rf"trained {name} with {next(iter(option))}=(False|0), and its state lacks the '{slot}' that .*"
     with (
         pytest.warns(ArgusWarning, match="which holds from here on"),
         pytest.raises(StateMismatchError, match=message),
@@ -237,3 +237,28 @@ def test_a_schedule_that_is_an_instance_or_has_functions_goes_on(tmp_path: Path)
     instance = torch.optim.lr_scheduler.LambdaLR(model.optimizer, halve)
     model.fit(DATA, DATA, num_epochs=3, lr_scheduler=instance, resume=tmp_path)
     assert model.get_lr() == pytest.approx(0.0125)
+
+
+class Multiples(Model):
+    """Gives biases a multiple of the rate, by a parameter that no group has."""
+
+    def build_optimizer(self, factory: Any, params: Any) -> Any:
+        params = dict(params)
+        factor = params.pop("factor")
+        weights = [each for each in self.nn_module.parameters() if each.ndim > 1]
+        biases = [each for each in self.nn_module.parameters() if each.ndim == 1]
+        return factory([{"params": weights}, {"params": biases, "lr": factor * params["lr"]}], **params)
+
+
+@pytest.mark.parametrize("schedule", [None, ("ExponentialLR", {"gamma": 0.5})])
+def test_options_of_a_class_of_its_own_change_as_it_builds_them(schedule: Any, tmp_path: Path) -> None:
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    plain = build().params
+    Multiples({**plain, "optimizer": sgd(0.1, factor=10)}).fit(
+        DATA, num_epochs=2, callbacks=[keep], lr_scheduler=schedule
+    )
+    model = Multiples({**plain, "optimizer": sgd(0.1, factor=4)})
+    with pytest.warns(ArgusWarning, match="has changed"):
+        model.fit(DATA, num_epochs=3, lr_scheduler=schedule, resume=tmp_path)
+    scale = 0.125 if schedule else 1
+    assert model.get_lr() == pytest.approx([0.1 * scale, 0.4 * scale])

@@ -291,6 +291,21 @@ def test_hook_evaluation_context() -> None:
     assert Evaluation.events == ["begin", "end"]
 
 
+def test_hook_finish_prediction() -> None:
+    class Finish:
+        @hookimpl
+        def finish_prediction(self, prediction: Any) -> Any:
+            return {"logits": prediction}
+
+    model = train_with(Finish(), ("microbatch", {"chunks": 3}))
+    for prediction in (
+        model.predict(DATA[0][0]),
+        model.val_step(DATA[0])["prediction"],
+        model.train_step(DATA[0])["prediction"],
+    ):
+        assert prediction["logits"].shape == (len(DATA[0][0]), 3)
+
+
 def test_hook_scale_loss() -> None:
     class Doubled:
         @hookimpl

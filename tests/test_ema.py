@@ -313,3 +313,82 @@ def test_a_copy_that_is_made_in_a_validation_is_one_of_the_model_as_it_is_traine
 def assert_same_averages(one: Model, other: Model) -> None:
     ours, theirs = (model.step_state()["ema"]["averages"] for model in (one, other))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+class Mixed(nn.Module):
+    """Running statistics beside buffers and a frozen parameter of every sort."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.instance = nn.InstanceNorm1d(4, track_running_stats=True)
+        self.old = nn.utils.spectral_norm(nn.Linear(4, 4))
+        self.new = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))
+        self.mask = nn.Parameter(torch.full((2, 2), -torch.inf), requires_grad=False)
+        self.index = nn.Parameter(torch.arange(3), requires_grad=False)
+        self.register_buffer("causal", torch.full((2, 2), -torch.inf).triu(1))
+        self.register_buffer("counts", torch.zeros(3, dtype=torch.int64))
+        self.register_buffer("flags", torch.tensor([True, False]))
+        self.register_buffer("phase", torch.ones(2, dtype=torch.complex64))
+        self.register_buffer("scale", torch.ones(2))
+        self.register_buffer("later", nn.parameter.UninitializedBuffer())
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.counts += 1
+        self.scale *= 2
+        normed = self.instance(self.norm(input).unsqueeze(2).expand(-1, -1, 2)).mean(2) + self.norm(input)
+        logits: Tensor = self.new(self.old(normed).tanh())
+        return logits
+
+
+RUNNING = {f"{layer}.running_{what}" for layer in ("norm", "instance") for what in ("mean", "var")}
+
+
+def test_only_running_statistics_are_averaged_and_all_other_buffers_are_the_present_ones() -> None:
+    argus_core.register("nn_module", "mixed", Mixed)
+    model = build(("ema", {"decay": DECAY, "buffers": "average"}), nn_module="mixed")
+    model.fit(batches())
+    averaged = model.step_state()["ema"]["averages"]
+    learned = {name for name, each in model.nn_module.named_parameters() if each.requires_grad}
+    assert averaged.keys() == RUNNING | learned
+    assert all(bool(torch.isfinite(each).all()) for each in averaged.values())
+    buffers = {name: each for name, each in model.nn_module.named_buffers() if name != "later"}
+    trained = {name: each.clone() for name, each in buffers.items()}
+    with model.evaluation():
+        assert {name for name, each in buffers.items() if not torch.equal(each, trained[name])} == RUNNING
+
+
+def test_a_spectrally_normed_network_validates_alike_with_copied_and_averaged_buffers() -> None:
+    losses = []
+    argus_core.register("nn_module", "spectral", spectral)
+    for buffers in ("copy", "average"):
+        torch.manual_seed(0)
+        step = ("ema", {"decay": 0.99, "warmup": False, "buffers": buffers})
+        model = build(step, nn_module="spectral", optimizer=("Adam", {"lr": 0.01}))
+        losses.append(model.fit(batches(), batches(), num_epochs=5)["val_loss"])
+    assert losses[0] == losses[1]
+
+
+def spectral() -> nn.Module:
+    layers = [nn.utils.spectral_norm(nn.Linear(4, 4)) for _ in range(6)]
+    return nn.Sequential(*layers, nn.Linear(4, 3))
+
+
+def test_averages_of_buffers_that_are_copied_now_are_left_in_the_file(tmp_path: Path) -> None:
+    model = build(("ema", {"decay": DECAY, "buffers": "average"}), nn_module="normed")
+    model.fit(batches())
+    model.save(tmp_path / "model.safetensors")
+    loaded = argus_core.load_model(tmp_path / "model.safetensors", step={"buffers": "copy"})
+    assert loaded.step_state()["ema"]["averages"].keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert torch.equal(averages(loaded), averages(model))
+
+
+def test_weights_of_8_bits_are_averaged_in_float32() -> None:
+    strategy, network = EMA(DECAY), nn.Linear(4, 3).to(torch.float8_e5m2)
+    model = build(nn_module="net")
+    model.nn_module = network
+    strategy.set_up(model)
+    strategy.after_update(model, True)
+    assert {each.dtype for each in strategy.state_dict()["averages"].values()} == {torch.float32}
+    with strategy.evaluation_context():
+        assert network.weight.dtype is torch.float8_e5m2

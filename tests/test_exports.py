@@ -50,7 +50,7 @@ def test_exported_name_is_there(name: str) -> None:
 
 
 def test_exported_names_are_offered_for_completion() -> None:
-    assert set(EXPORTED) <= set(dir(argus_core))
+    assert dir(argus_core) == sorted(EXPORTED)
 
 
 def test_name_that_is_not_exported_is_an_attribute_error() -> None:

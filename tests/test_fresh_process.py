@@ -49,7 +49,8 @@ assert model.optimizer is None and model.loss is not None
 """,
     "prediction_transform None": """
 model = argus_core.load_model(path, prediction_transform=None)
-assert model.prediction_transform is None
+prediction = object()
+assert model.prediction_transform(prediction) is prediction
 """,
     "parameters updated by a dict": """
 model = argus_core.load_model(path, optimizer={"lr": 0.5}, nn_module={"dropout": 0.0})

@@ -17,6 +17,7 @@ SLOTS = {
     "sync_context": Composition.WRAP,
     "forward_context": Composition.WRAP,
     "evaluation_context": Composition.WRAP,
+    "finish_prediction": Composition.PIPE,
     "scale_loss": Composition.PIPE,
     "backward": Composition.OWNER,
     "out_of_memory": Composition.OWNER,

@@ -52,6 +52,8 @@ READING_ORDER = (
     "reduction",
     "log",
     "hooks",
+    "weights",
+    "modes",
     "steps",
     "parts",
     "events",

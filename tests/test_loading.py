@@ -112,7 +112,8 @@ def test_without_optimizer_state_the_optimizer_is_fresh(path: Path) -> None:
 def test_a_part_that_is_none_is_not_built(path: Path, slot: str) -> None:
     trained().save(path, optimizer_state=True)
     loaded = load_model(path, **{slot: None})
-    assert getattr(loaded, slot) is None
+    assert loaded.parts[slot] is None
+    assert slot == "prediction_transform" or getattr(loaded, slot) is None
     assert loaded.params[slot] is None
 
 
@@ -615,3 +616,81 @@ def test_nothing_is_read_of_a_state_that_does_not_fit(path: Path, monkeypatch: p
     monkeypatch.setattr("argus_core.storage.reader._start", fail)
     with pytest.raises(StateMismatchError, match="does not fit nn_module"):
         load_model(path, nn_module={"classes": 7})
+
+
+class TwoRates(Model):
+    """Gives biases a multiple of the rate, by a parameter that no group has, and keeps what it built."""
+
+    def build_optimizer(self, factory: Any, params: Any) -> Any:
+        params = dict(params)
+        factor = params.pop("factor", 10)
+        weights = [each for each in self.nn_module.parameters() if each.ndim > 1]
+        biases = [each for each in self.nn_module.parameters() if each.ndim == 1]
+        others = {"params": biases, "lr": factor * params["lr"], "weight_decay": 0.0}
+        optimizer = factory([{"params": weights}, others], **params)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0)
+        return optimizer
+
+
+def options(model: Model, name: str) -> list[float]:
+    return [group[name] for group in model.optimizer.param_groups]
+
+
+def two_rates(path: Path, **params: Any) -> None:
+    """Write a checkpoint with both rates away from where they began, as a schedule leaves them."""
+    argus_core.register("model", "TwoRates", override=True)(TwoRates)
+    spec = ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01})
+    model = TwoRates({**PARAMS, "nn_module": "net", "loss": "CrossEntropyLoss", "optimizer": spec} | params)
+    model.fit(batches())
+    model.set_lr([0.05, 0.5])
+    model.save(path, optimizer_state=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "rates", "decays"),
+    [
+        ({}, [0.05, 0.5], [0.01, 0.0]),
+        ({"lr": 0.2}, [0.2, 2.0], [0.01, 0.0]),
+        ({"weight_decay": 0.01}, [0.05, 0.5], [0.01, 0.0]),
+        ({"factor": 3}, [0.05, pytest.approx(0.3)], [0.01, 0.0]),
+        ({"lr": 0.2, "factor": 5}, [0.2, 1.0], [0.01, 0.0]),
+        ({"weight_decay": 0.3}, [0.05, 0.5], [0.3, 0.0]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("by", ["argument", "function"])
+def test_changed_options_reach_each_group_as_the_class_builds_it(
+    path: Path, change: dict[str, Any], rates: list[float], decays: list[float], by: str
+) -> None:
+    def changed(params: dict[str, Any]) -> dict[str, Any]:
+        name, saved = params["optimizer"]
+        return {**params, "optimizer": (name, {**saved, **change})}
+
+    two_rates(path)
+    given: dict[str, Any] = {"optimizer": change} if by == "argument" else {"change_params_func": changed}
+    loaded = load_model(path, **given)
+    assert options(loaded, "lr") == rates
+    assert options(loaded, "weight_decay") == decays
+    assert options(loaded, "momentum") == [0.9, 0.9]
+    assert loaded.schedule.optimizer is loaded.optimizer
+    assert all("momentum_buffer" in slots for slots in loaded.optimizer.state.values())
+
+
+def test_an_option_that_is_given_holds_though_it_is_what_it_was_at_first(path: Path) -> None:
+    two_rates(path)
+    assert options(load_model(path, optimizer={"lr": 0.1}), "lr") == [0.1, 1.0]
+
+
+def test_a_new_schedule_begins_from_the_rates_that_loading_gave(path: Path) -> None:
+    two_rates(path)
+    loaded = load_model(path, optimizer={"lr": 0.2})
+    loaded.fit(batches(), lr_scheduler=("ConstantLR", {"factor": 1.0}))
+    assert options(loaded, "lr") == [0.2, 2.0]
+
+
+def test_an_option_that_the_saved_state_cannot_go_on_with_is_refused(path: Path) -> None:
+    model = make_model(optimizer=("Adam", {"lr": 0.1}))
+    model.fit(batches())
+    model.save(path, optimizer_state=True)
+    with pytest.raises(StateMismatchError, match=r"lacks the 'max_exp_avg_sq' that amsgrad needs"):
+        load_model(path, optimizer={"amsgrad": True})

@@ -206,3 +206,19 @@ def test_a_learning_rate_may_be_a_tensor() -> None:
     model = Model(PARAMS)
     model.set_lr(torch.tensor(0.25))  # type: ignore[arg-type]
     assert model.get_lr() == 0.25
+
+
+def test_its_repr_tells_its_parts() -> None:
+    class Fixed(Model):
+        loss = nn.MSELoss
+
+    steps = ["amp", ("accumulate", {"steps": 2})]
+    model = Model(PARAMS | {"step": steps, "prediction_transform": ("Softmax", {"dim": 1})})
+    assert repr(model) == (
+        "Model(nn_module=('net', {'classes': 3}), loss='CrossEntropyLoss', optimizer=('SGD', {'lr': 0.1}), "
+        "prediction_transform=('Softmax', {'dim': 1}), step=['amp', ('accumulate', {'steps': 2})], "
+        "device='cpu')"
+    )
+    fixed = Fixed({"nn_module": "net", "optimizer": None, "device": "cpu"})
+    assert repr(fixed) == "Fixed(nn_module='net', loss='MSELoss', device='cpu')"
+    assert repr(Model.__new__(Model)) == "Model()"

@@ -110,9 +110,13 @@ def _planned(state: State) -> list[str]:
 
 
 def _metrics(state: State) -> Iterable[tuple[str, Any]]:
-    for phase, phase_state in state.phase_states.items():
+    for phase, phase_state in _phases(state).items():
         for metric in phase_state.engine.metrics:
             yield f"{phase}_{metric.name}", metric
+
+
+def _phases(state: State) -> dict[str, State]:
+    return state.phase_states or {state.phase: state}  # of an engine of argus-compat there may be none
 
 
 def _computes(state: State, name: str) -> list[Any]:
@@ -131,7 +135,7 @@ def _direction(name: str, state: State) -> str | None:
 
 def _is_all_known(state: State) -> bool:
     """Return whether nobody but argus_core itself can write to the run's metrics."""
-    engines = [phase_state.engine for phase_state in state.phase_states.values()]
+    engines = [phase_state.engine for phase_state in _phases(state).values()]
     steps = [engine.step for engine in engines]
     callbacks = [callback for engine in engines for callback in engine.callbacks]
     writers = [*steps, *(_function(callback) for callback in callbacks)]
@@ -143,7 +147,7 @@ def _function(callback: Any) -> Any:
 
 
 def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state: State) -> BuildError:
-    no_validation = metric.startswith("val_") and "val" not in state.phase_states
+    no_validation = metric.startswith("val_") and "val" not in _phases(state)
     action = "give fit a val_loader" if no_validation else "add it to metrics="
     return BuildError(
         f"{callback} monitors {metric!r}, which nobody computes{near(metric, computed)} "

@@ -57,7 +57,9 @@ class Progress(EpochReport):
         """Begin the bar on a terminal."""
         self._records = []
         self._pace = _Pace()
-        within_fit = state.phase != "train" and "train" in state.phase_states  # which may have a bar itself
+        within_fit = state.phase != "train" and "train" in (
+            state.phase_states or {}
+        )  # which may have a bar itself
         if _is_terminal() and not within_fit:
             with ending_alone(state.logger):
                 self._bar = _Bar()

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import get_autocast_dtype, is_autocast_cache_enabled, is_autocast_enabled
 
+from argus_core.batch import deep_map
 from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_count, is_number
 from argus_core.stored import COUNT, Rule, check_fits
+from argus_core.weights import named_parameters
 
 if TYPE_CHECKING:
     from argus_core.hooks import Closure
@@ -45,6 +47,8 @@ class AMP:
         growth_factor: what the scale is multiplied by after ``growth_interval`` updates without overflow.
         backoff_factor: what the scale is multiplied by after an overflow.
         growth_interval: in updates.
+        float32_predictions: whether predictions, which metrics and `Model.predict` get, are in float32, so
+            that their transform is computed with all digits; else they are in the precision of forward.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class AMP:
         growth_factor: float = 2.0,
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
+        float32_predictions: bool = True,
     ) -> None:
         if dtype not in ("auto", *_DTYPES):
             raise ParamsError(f"amp takes dtype 'auto', 'bfloat16' or 'float16', not {dtype!r}")
@@ -67,7 +72,10 @@ class AMP:
                 "amp takes finite numbers with init_scale > 0 and growth_factor > 1 > backoff_factor > 0, "
                 f"not {init_scale!r}, {growth_factor!r} and {backoff_factor!r}"
             )
+        if type(float32_predictions) is not bool:
+            raise ParamsError(f"amp takes float32_predictions True or False, not {float32_predictions!r}")
         self.dtype = dtype
+        self.float32_predictions = float32_predictions
         self._scaling: dict[str, Any] = {
             "init_scale": init_scale,
             "growth_factor": growth_factor,
@@ -88,8 +96,9 @@ class AMP:
         return {"grad_scaler"} if self._dtype_on(model.device) is torch.float16 else set()
 
     def idle_slots(self, model: Model) -> tuple[str, ...]:
-        """Return the slots of the loss scaler where there is none."""
-        return () if self._dtype_on(model.device) is torch.float16 else _SCALING
+        """Return the slots of the loss scaler, and of float32 predictions, where there are none."""
+        scaling = () if self._dtype_on(model.device) is torch.float16 else _SCALING
+        return scaling if self.float32_predictions else (*scaling, "finish_prediction")
 
     @hookimpl
     def set_up(self, model: Model) -> None:
@@ -119,6 +128,10 @@ class AMP:
         ):
             return self._autocast
         return torch.autocast(kind, self._autocast_dtype)
+
+    @hookimpl
+    def finish_prediction(self, prediction: Any) -> Any:
+        return deep_map(prediction, self._widened)
 
     @hookimpl
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
@@ -161,6 +174,9 @@ class AMP:
         if self._scaler is not None and state:
             self._scaler.load_state_dict(self._state)
 
+    def _widened(self, prediction: torch.Tensor) -> torch.Tensor:
+        return prediction.float() if prediction.dtype is self._autocast_dtype else prediction
+
     def _update_scale(self) -> None:
         assert self._scaler is not None
         before = self._scaler.get_scale()
@@ -178,7 +194,7 @@ class AMP:
 
 
 def _check_not_complex(model: Model) -> None:
-    for name, parameter in model.get_nn_module().named_parameters():
+    for name, parameter in named_parameters(model).items():
         if parameter.is_complex():
             raise BuildError(
                 f"amp with float16 cannot unscale complex gradients, and {name!r} is complex; choose "

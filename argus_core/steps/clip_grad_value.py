@@ -10,6 +10,7 @@ from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_number
 from argus_core.steps.sparse import with_entries
+from argus_core.weights import named_parameters
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -38,7 +39,7 @@ class ClipGradValue:
 
     @hookimpl
     def set_up(self, model: Model) -> None:
-        for name, parameter in model.get_nn_module().named_parameters():
+        for name, parameter in named_parameters(model).items():
             if parameter.is_complex():
                 raise BuildError(
                     f"clip_grad_value limits numbers between two others, and {name!r} is complex; use "

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -17,6 +17,7 @@ from argus_core.errors import BuildError, ParamsError, StateMismatchError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_number
 from argus_core.stored import COUNT, Rule, check_fits
+from argus_core.weights import PREFIX, loss_parameters
 
 if TYPE_CHECKING:
     from argus_core.model import Model
@@ -31,6 +32,7 @@ _RULES = {
 }
 _BUFFERS = ("copy", "average")
 _averaging = lru_cache(maxsize=1)(get_ema_multi_avg_fn)  # to make it takes longer than to call it
+_STATISTICS = frozenset(["running_mean", "running_var"])
 
 
 class EMA:
@@ -44,8 +46,10 @@ class EMA:
         decay: d, from 0 to below 1; the average looks back over about 1 / (1 - d) updates.
         warmup: whether d is min(decay, (1 + t) / (10 + t)) at update t, counting from 1, so that early
             weights are soon forgotten (as in TensorFlow's ``ExponentialMovingAverage``).
-        buffers: ``"copy"`` evaluates with the network's present buffers, such as running statistics, which
-            are averages already; ``"average"`` averages those of floating point like weights.
+        buffers: ``"copy"`` evaluates with the network's present buffers, running statistics among them, which
+            are averages already; ``"average"`` averages running statistics like weights: the floating-point
+            buffers called ``running_mean`` or ``running_var``, as normalisation layers have them. All other
+            buffers are the present ones in either case.
     """
 
     runs_after = ("channels_last",)
@@ -64,7 +68,6 @@ class EMA:
         self._updates = 0
         self._averages: dict[str, Tensor] = {}
         self._weights: list[Tensor] = []
-        self._parameters = 0  # how many of them are no buffers
         self._has_narrow = False
 
     @hookimpl
@@ -74,13 +77,12 @@ class EMA:
         # Before the first update the average is the weights, which may have been loaded in the meantime.
         averages = self._averages if self._updates else {}
         if averages:
-            _check_fit(averages, weights)
+            averages = _fitting(averages, weights, model)
         started = {name: _wide(weight.detach()).clone() for name, weight in weights.items()}
         for name, average in averages.items():  # into their layout and onto their device
             started[name].copy_(average)
         self._averages = started
         self._weights = list(weights.values())
-        self._parameters = len(list(model.get_nn_module().parameters()))
         self._has_narrow = any(map(_is_narrow, self._weights))
 
     @hookimpl
@@ -92,11 +94,7 @@ class EMA:
         if self.warmup:
             decay = min(decay, (1 + self._updates) / (10 + self._updates))
         weights = [_wide(weight) for weight in self._weights] if self._has_narrow else self._weights
-        averages = [*self._averages.values()]
-        _averaging(decay)(averages, weights, None)
-        for average, buffer in zip(averages[self._parameters :], weights[self._parameters :], strict=True):
-            # A mask holds -inf, of which no difference can be taken.
-            average.copy_(torch.where(torch.isfinite(average), average, buffer))
+        _averaging(decay)([*self._averages.values()], weights, None)
 
     @hookimpl
     @contextmanager
@@ -123,10 +121,24 @@ class EMA:
 
     def _averaged(self, model: Model) -> dict[str, Tensor]:
         """Return what is averaged, by name."""
-        module = model.get_nn_module()
-        buffers = module.named_buffers() if self.buffers == "average" else ()
-        floating = ((name, buffer) for name, buffer in buffers if buffer.is_floating_point())
-        return dict(chain[tuple[str, Tensor]](module.named_parameters(), floating))
+        network = model.get_nn_module()
+        weights = {name: each for name, each in network.named_parameters() if _can_be_averaged(each)}
+        # A loss may hold a large frozen network.
+        weights |= {name: each for name, each in loss_parameters(model).items() if each.requires_grad}
+        buffers = network.named_buffers() if self.buffers == "average" else ()
+        return weights | {name: buffer for name, buffer in buffers if _is_statistic(name, buffer)}
+
+
+def _can_be_averaged(weight: nn.Parameter) -> bool:
+    """Return whether a weight is a number that training moves, or could; a frozen mask may hold infinity."""
+    if is_lazy(weight) or weight.requires_grad:
+        return True
+    is_number = weight.is_floating_point() or weight.is_complex()
+    return is_number and bool(torch.isfinite(_wide(weight.detach())).all())
+
+
+def _is_statistic(name: str, buffer: Tensor) -> bool:
+    return name.rpartition(".")[2] in _STATISTICS and buffer.is_floating_point()
 
 
 def _is_average(value: Any) -> bool:
@@ -142,22 +154,35 @@ def _check_shapes(weights: dict[str, Tensor]) -> None:
             )
 
 
-def _is_narrow(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.itemsize < 4
-
-
 def _wide(tensor: Tensor) -> Tensor:
-    """Return a tensor in the dtype of its average: in half precision small changes would be rounded away."""
+    """Return a tensor in the dtype of its average: below 32 bits small changes would be rounded away."""
     return tensor.float() if _is_narrow(tensor) else tensor
 
 
-def _check_fit(averages: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+def _is_narrow(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.itemsize < torch.float32.itemsize
+
+
+def _fitting(averages: dict[str, Tensor], weights: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
+    """Return the stored averages that are still kept.
+
+    The loss may be another one, whose weights begin as they are, and a buffer may have been averaged that is
+    not any more.
+
+    Raises:
+        StateMismatchError: the averages are those of another network.
+    """
+    network = model.get_nn_module()
+    copied = dict(chain[tuple[str, Tensor]](network.named_parameters(), network.named_buffers()))
     ours = {name: tuple(weight.shape) for name, weight in weights.items()}
     stored = {name: tuple(average.shape) for name, average in averages.items()}
+    of_loss = loss_parameters(model).keys() | {name for name in stored if name.startswith(PREFIX)}
     for name in chain(ours, stored):
-        if ours.get(name) != stored.get(name):
+        is_free = name in of_loss - copied.keys() or (name in copied and name not in ours)
+        if ours.get(name) != stored.get(name) and not is_free:
             raise StateMismatchError(
                 f"the stored averages of step 'ema' do not fit the network: {name!r} is "
                 f"{stored.get(name, 'missing')} in the file and {ours.get(name, 'missing')} in the network; "
                 "build it with the parameters it was saved with, or load with step=None"
             )
+    return {name: each for name, each in averages.items() if ours.get(name) == stored[name]}

@@ -32,6 +32,7 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
     ("allow_update", "│  ├─ may this update happen?"),
     ("apply_update", "│  └─ apply"),
     ("after_update", "├─ after the update (stepped?)"),
+    ("finish_prediction", "├─ finish a prediction"),
     ("evaluation_context", "└─ around validation and prediction ⟨⟩"),
 )
 

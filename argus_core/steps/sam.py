@@ -13,6 +13,7 @@ from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_number
 from argus_core.steps.sparse import entries
+from argus_core.weights import module_parts
 
 if TYPE_CHECKING:
     from argus_core.steps.update import Update
@@ -49,7 +50,8 @@ class SAM:
     def run_procedure(self, update: Update) -> bool:
         update.gradients()
         parameters = [parameter for parameter in update.parameters() if parameter.grad is not None]
-        kept = [*parameters, *update.model.get_nn_module().buffers()]
+        modules = module_parts(update.model)
+        kept = [*parameters, *(buffer for _, module in modules for buffer in module.buffers())]
         values = [tensor.detach().clone() for tensor in kept]
         try:
             self._climb(parameters)

@@ -38,7 +38,7 @@ _PAIR = (tuple, list)
 
 # Slots that take no part in making an update, or that the default fills.
 _BESIDE_THE_UPDATE = frozenset(
-    ["set_up", "window_size", "prepare_batch", "evaluation_context", "state_dict", "load_state_dict"]
+    "set_up window_size prepare_batch evaluation_context finish_prediction state_dict load_state_dict".split()
 )
 
 
@@ -55,6 +55,7 @@ class Update:
         model: the model that is trained.
         window_size: how many loader batches make one update.
         evaluation: the contexts in which validation and prediction see the network.
+        finish_prediction: what each prediction goes through before its transform.
         micro_batches: what the current window was split into, on the device.
     """
 
@@ -94,6 +95,7 @@ class Update:
         self._samples = 0
         self._loss: Tensor | None = None
         self._prepared: Sequence[Any] = ()
+        self.finish_prediction = slots["finish_prediction"]
         self.evaluation = Evaluation(slots["evaluation_context"])
         shaping = (slots[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
         self._is_plain = not any(shaping) and len(self._prepare) == 1

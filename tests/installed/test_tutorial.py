@@ -66,6 +66,7 @@ for name in {names}:
         "loss": "CrossEntropyLoss", "optimizer": ("SGD", {{"lr": 0.1}}), "step": name, "device": "cpu",
     }})
     model.fit(data, val_loader=[(input[:2], target[:2]) for input, target in data])
+    model.predict(data[0][0][:2])
     model.save("model.safetensors", optimizer_state=True)
     argus_core.load_model("model.safetensors")
     sys.setprofile(None)

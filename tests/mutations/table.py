@@ -621,7 +621,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Buffers see the first pass only.",
             "steps/sam.py",
-            "kept = [*parameters, *update.model.get_nn_module().buffers()]",
+            "kept = [*parameters, *(buffer for _, module in modules for buffer in module.buffers())]",
             "kept = parameters",
             "test_sam.py::test_running_statistics_see_the_first_pass_only",
         ),
@@ -665,9 +665,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Half-precision weights are averaged in float32.",
             "steps/ema.py",
-            "return tensor.float() if tensor.dtype in _HALF else tensor",
+            "return tensor.float() if _is_narrow(tensor) else tensor",
             "return tensor",
             "test_ema.py::test_half_precision_weights_are_averaged_in_float32",
+        ),
+        Mutation(
+            "No buffer but running statistics is averaged.",
+            "steps/ema.py",
+            'return name.rpartition(".")[2] in _STATISTICS and buffer.is_floating_point()',
+            "return buffer.is_floating_point()",
+            "test_ema.py::test_only_running_statistics_are_averaged_and_all_other_buffers_are_the_present_ones",
         ),
         Mutation(
             "A checkpoint has both sets.",
@@ -685,6 +692,20 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
     ),
     "How the network runs": (
+        Mutation(
+            "A loss's own parameters are trained with the network's.",
+            "weights.py",
+            "named_parameters()) | loss_parameters(model)",
+            "named_parameters())",
+            "test_loss_parameters.py::test_every_strategy_trains_them_like_parameters_of_the_network",
+        ),
+        Mutation(
+            "A submodule keeps its mode through a validation.",
+            "modes.py",
+            "            module.training = False\n",
+            "            pass\n",
+            "test_modes.py::test_a_part_in_evaluation_mode_stays_there_through_training_and_validation",
+        ),
         Mutation(
             "Compiling keeps the names in the state dict.",
             "steps/compile.py",
@@ -762,9 +783,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "`prediction_transform` runs outside the graph.",
             "model.py",
-            "        with torch.no_grad():\n            return self.prediction_transform(prediction)",
-            "        return self.prediction_transform(prediction)",
+            "        with torch.no_grad():\n            for finish in",
+            "        with torch.enable_grad():\n            for finish in",
             "test_update.py::test_the_transform_runs_once_outside_the_graph_on_the_whole_window",
+        ),
+        Mutation(
+            "Predictions are in float32 under `amp`.",
+            "steps/amp.py",
+            "return deep_map(prediction, self._widened)",
+            "return prediction",
+            "test_amp.py::test_predictions_are_in_float32",
         ),
         Mutation(
             "Predictions are off the graph.",

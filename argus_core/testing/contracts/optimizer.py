@@ -14,6 +14,7 @@ from argus_core.testing.contract import Contract, expect
 from argus_core.testing.contracts.callables import check_reloads
 from argus_core.testing.operations import predictable, train
 from argus_core.testing.probe import OptimizerProbe, regression_batches
+from argus_core.weights import named_parameters
 
 __all__ = ["OptimizerContract"]
 
@@ -93,7 +94,7 @@ class OptimizerContract(Contract):
             for batch in self._batches():
                 model.train_step(batch)
             problem = difference(resumed, dict(model.get_nn_module().state_dict()), where="the weights")
-        named = name_optimizer_state(model.optimizer, model.get_nn_module())["state"]
+        named = name_optimizer_state(model.optimizer, named_parameters(model))["state"]
         unnamed = [name for name in named if name.startswith("#")]
         expect(
             not unnamed,

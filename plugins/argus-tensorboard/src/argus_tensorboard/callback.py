@@ -185,7 +185,7 @@ class TensorBoard(Callback):
             writer.add_scalar(tag, float(group["lr"]), state.global_step)
 
     def _add_samples(self, writer: SummaryWriter, state: State) -> None:
-        validated = state.phase_states.get("val")
+        validated = (state.phase_states or {}).get("val")
         source = state if validated is None or validated.step_output is None else validated
         output = source.step_output
         prediction, target = (output.get(key) for key in ("prediction", "target"))

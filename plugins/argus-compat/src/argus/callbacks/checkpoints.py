@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import argus
 from argus import types
 from argus.callbacks.callback import Callback
+from argus.errors import MonitorError, also
 from argus.metrics.metric import check_better, init_better
 from argus_core import callbacks
+from argus_core.callbacks.files import make_folder
 from argus_core.callbacks.monitor import Monitor, monitored_value
 
 if TYPE_CHECKING:
@@ -40,9 +43,10 @@ class Checkpoint(callbacks.Checkpoint, Callback):
         save_after_exception: bool = False,
         optimizer_state: bool = False,
     ) -> None:
-        super().__init__(
-            dir_path or ".", f"{period}ep", max_saves, optimizer_state, save_after_exception, file_format
-        )
+        with also(ValueError, TypeError):
+            super().__init__(
+                dir_path or ".", f"{period}ep", max_saves, optimizer_state, save_after_exception, file_format
+            )
         self.period = period
 
     @property
@@ -56,7 +60,8 @@ class Checkpoint(callbacks.Checkpoint, Callback):
 
     def save_checkpoint(self, state: argus_core.State) -> None:
         """Save the model now, and delete files beyond ``max_saves``."""
-        super().save(state)
+        with also(KeyError, ValueError):
+            super().save(state)
 
     def save_model(self, state: argus_core.State, file_path: types.Path) -> None:
         """Write the model to ``file_path``; override it to save an average of the weights, for example."""
@@ -66,6 +71,17 @@ class Checkpoint(callbacks.Checkpoint, Callback):
         """Log nothing when the model has logged its file."""
         if not isinstance(state.model, argus.Model):
             super().log_saved(state)
+
+    def catch_exception(self, state: argus_core.State) -> None:
+        """Save what there is, if wanted; a failure is logged, since the run's own exception matters more."""
+        if not self.save_after_exception:
+            return
+        path = self.dir_path / self.exception_name(state)
+        try:
+            make_folder(type(self).__name__, path.parent)
+            self.save_model(state, path)
+        except Exception:
+            state.logger.exception("could not save %s after %s", path, type(state.exception).__name__)
 
     def exception_name(self, state: argus_core.State) -> str:
         """Return the name of the file that is saved when an exception ends the run."""
@@ -103,28 +119,42 @@ class MonitorCheckpoint(Checkpoint):
             save_after_exception=save_after_exception,
             optimizer_state=optimizer_state,
         )
-        self.monitor = monitor
+        self.monitor = _checked_monitor(monitor)
         self.better = check_better(better)
+        self.better_comp: Callable[[float, float], bool] | None = None
+        self._worst: float | None = None
         self._best = Monitor("MonitorCheckpoint", monitor)
 
     @property
     def best_value(self) -> float | None:
-        """The best value so far."""
-        return self._best.best
+        """The best value so far; before the first the worst there is, and ``None`` before a run."""
+        return self._worst if self._best.best is None else self._best.best
 
     def start(self, state: argus_core.State) -> None:
         """Find out which way is better, and begin as `Checkpoint` does."""
-        self.better, _, _ = init_better(self.better, self.monitor)
+        self.better, self.better_comp, self._worst = init_better(self.better, self.monitor)
         self._best = Monitor("MonitorCheckpoint", self.monitor, self.better)
-        self._best.start(state)
+        with also(ValueError):
+            self._best.start(state)
         super().start(state)
 
     def epoch_complete(self, state: argus_core.State) -> None:
         """Save if the metric has improved."""
-        if self._best.improved(state):
+        with also(ValueError):
+            has_improved = self._best.improved(state)
+        if has_improved:
             self.save_checkpoint(state)
 
     def name_fields(self, state: argus_core.State) -> dict[str, Any]:
         """Return what a file's name may tell."""
         value = monitored_value("MonitorCheckpoint", self.monitor, state)
         return {**super().name_fields(state), "monitor": value}
+
+
+def _checked_monitor(monitor: str) -> str:
+    if not monitor.startswith(("train_", "val_")):
+        raise MonitorError(
+            f"MonitorCheckpoint has monitor={monitor!r}; give the metric's name with its phase, such as "
+            f"'val_{monitor}'"
+        )
+    return monitor

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from argus.callbacks.callback import Callback
+from argus.errors import also
 from argus.metrics.metric import check_better, init_better
 from argus_core import callbacks
 
@@ -27,6 +29,8 @@ class EarlyStopping(Callback):
         self.monitor = monitor
         self.patience = patience
         self.better = check_better(better)
+        self.better_comp: Callable[[float, float], bool] | None = None
+        self._worst: float | None = None
         self._stopping = callbacks.EarlyStopping(monitor, max(patience, 1))
 
     @property
@@ -36,15 +40,18 @@ class EarlyStopping(Callback):
 
     @property
     def best_value(self) -> float | None:
-        """The best value so far."""
-        return self._stopping.monitor.best
+        """The best value so far; before the first the worst there is, and ``None`` before a run."""
+        best = self._stopping.monitor.best
+        return self._worst if best is None else best
 
     def start(self, state: argus_core.State) -> None:
         """Begin anew."""
-        self.better, _, _ = init_better(self.better, self.monitor)
+        self.better, self.better_comp, self._worst = init_better(self.better, self.monitor)
         self._stopping = callbacks.EarlyStopping(self.monitor, max(self.patience, 1), self.better)
-        self._stopping.start(state)
+        with also(ValueError):
+            self._stopping.start(state)
 
     def epoch_complete(self, state: argus_core.State) -> None:
         """Count the epoch if the metric did not improve; stop the run after too many."""
-        self._stopping.epoch_complete(state)
+        with also(ValueError):
+            self._stopping.epoch_complete(state)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from argus import types
 from argus.callbacks.callback import Callback, on_epoch_complete
+from argus.errors import also
 from argus_core import callbacks
 from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import EpochRecord
@@ -58,7 +59,8 @@ class LoggingToFile(Callback):
 
     def start(self, state: argus_core.State) -> None:
         """Open the file."""
-        path = checked_path("LoggingToFile", "file_path", self.file_path)
+        with also(TypeError):
+            path = checked_path("LoggingToFile", "file_path", self.file_path)
         _check_folder("LoggingToFile", path, self.create_dir)
         with writing("LoggingToFile", path):
             self.file_handler = logging.FileHandler(path, "a" if self.append else "w", encoding="utf-8")
@@ -103,6 +105,12 @@ class LoggingToCSV(callbacks.LoggingToCSV, Callback):
         """Begin the file, or find out which columns it has."""
         _check_folder("LoggingToCSV", self.file_path, self.create_dir)
         super().start(state)
+
+    def epoch_complete(self, state: argus_core.State) -> None:
+        """Write the epoch's row, also where a script has not called `start`."""
+        if not self.file_path.exists():
+            self.start(state)
+        super().epoch_complete(state)
 
     def row(self, record: EpochRecord) -> dict[str, Any]:
         """Return what is told of an epoch, by column, with the rates as in the log."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer, lr_scheduler
 
 from argus.callbacks.callback import Callback
+from argus.errors import also
 from argus.metrics.metric import check_better, init_better
-from argus_core.lr_scheduler import LRSchedule
+from argus_core.callbacks.monitor import monitored_value
 
 if TYPE_CHECKING:
     import argus_core
@@ -53,7 +54,6 @@ class LRScheduler(Callback):
         self.scheduler_factory = scheduler_factory
         self.step_on_iteration = step_on_iteration
         self.scheduler: Any = None
-        self._schedule: LRSchedule | None = None
 
     def start(self, state: argus_core.State) -> None:
         """Build the scheduler if there is none for this optimizer."""
@@ -61,18 +61,26 @@ class LRScheduler(Callback):
         if self.scheduler is not None and self.scheduler.optimizer is optimizer:
             return
         self.scheduler = self.scheduler_factory(optimizer)
-        interval = "update" if self.step_on_iteration else "epoch"
-        self._schedule = LRSchedule(self.scheduler, interval, self.monitor)
 
     def iteration_complete(self, state: argus_core.State) -> None:
         """Step, if each iteration is to."""
-        if self._schedule is not None:
-            self._schedule.iteration_complete(state)
+        if self.step_on_iteration:
+            self._step(state)
 
     def epoch_complete(self, state: argus_core.State) -> None:
         """Step, if each epoch is to."""
-        if self._schedule is not None:
-            self._schedule.epoch_complete(state)
+        if not self.step_on_iteration:
+            self._step(state)
+
+    def _step(self, state: argus_core.State) -> None:
+        if self.scheduler is None:
+            return
+        if self.monitor is None:
+            self.scheduler.step()
+        else:
+            with also(KeyError):
+                value = monitored_value(type(self).__name__, self.monitor, state)
+            self.scheduler.step(value)
 
 
 class LambdaLR(LRScheduler):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
 import argus_core
-from argus.errors import CallbackTypeError
+from argus.errors import CallbackTypeError, LoaderTypeError
 
 __all__ = ["Engine", "EventEnum", "Events", "State"]
 
@@ -41,7 +42,7 @@ class State(argus_core.State):
     Args:
         step_method: a method of a model; its name without ``_step`` is the phase.
         engine: the engine that runs it.
-        phase_states: the states of all phases of this run by phase.
+        phase_states: the states of all phases of this run by phase, ``None`` where an engine runs by itself.
         **kwargs: further attributes.
 
     Attributes:
@@ -62,8 +63,7 @@ class State(argus_core.State):
         self.data_loader: Any = None
         self.iteration = 0
         self.stopped = True  # until an engine runs
-        if phase_states is not None:
-            self.phase_states = phase_states  # type: ignore[assignment]
+        self.phase_states = phase_states  # type: ignore[assignment]
         self.update(**kwargs)
 
     def update(self, **kwargs: Any) -> None:
@@ -76,7 +76,7 @@ class Engine(argus_core.Engine):
 
     Args:
         step_method: a method of a model that takes a batch and the state.
-        phase_states: the states of all phases of this run by phase.
+        phase_states: the states of all phases of this run by phase; that of the engine is put there.
         **kwargs: further attributes of the state.
 
     Attributes:
@@ -93,6 +93,8 @@ class Engine(argus_core.Engine):
         model, phase = _model_and_phase(step_method)
         super().__init__(step_method, model, phase, callbacks=[_Relay(self)])
         self.state = State(step_method, self, phase_states, **kwargs)
+        if phase_states is not None:
+            phase_states[self.state.phase] = self.state
         self.step_method = step_method
         self.event_handlers: dict[EventEnum, list[Handler]] = defaultdict(list)
 
@@ -119,6 +121,11 @@ class Engine(argus_core.Engine):
     ) -> State:
         """Run the epochs ``start_epoch`` to ``end_epoch - 1`` over ``data_loader``; return the last state."""
         self.state.data_loader = data_loader
+        if not hasattr(data_loader, "__iter__") and not hasattr(data_loader, "__getitem__"):
+            raise LoaderTypeError(
+                f"the {self.state.phase} loader is {reprlib.repr(data_loader)}; give an iterable of batches, "
+                "such as a torch.utils.data.DataLoader"
+            )
         super().run(data_loader, end_epoch, start_epoch)
         self.state.stopped = True
         return self.state

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import argus_core
+from argus.errors import also
 from argus.metrics.metric import Metric
 from argus_core.metrics import Accuracy
 
@@ -18,6 +22,11 @@ class CategoricalAccuracy(Accuracy, Metric):
     def __init__(self) -> None:
         super().__init__()
         self.reset()
+
+    def update(self, step_output: Mapping[str, Any]) -> None:
+        """Count a step's right predictions."""
+        with also(KeyError):
+            super().update(step_output)
 
     def reset(self) -> None:
         """Forget all updates."""

@@ -13,11 +13,11 @@ import torch
 import argus_core
 from argus.callbacks.callback import Callback
 from argus.engine.engine import Engine, Events
-from argus.errors import BetterError, CallbackTypeError
+from argus.errors import BetterError, CallbackTypeError, MetricNotFoundError, also
 from argus_core import registry
 from argus_core.build import build_many
 from argus_core.components import check_name
-from argus_core.errors import ArgusWarning, ConflictError, SpecError, UnknownNameError
+from argus_core.errors import ArgusError, ArgusWarning, SpecError, UnknownNameError
 
 __all__ = ["Metric", "attach_metrics", "check_better", "init_better"]
 
@@ -71,7 +71,9 @@ def attach_metrics(engine: Engine, metrics: Iterable[Any] | None) -> None:
     Raises:
         CallbackTypeError: one is no metric.
     """
-    for metric in build_many("metric", metrics, "metrics"):
+    with also(ValueError):
+        chosen = build_many("metric", metrics, "metrics")
+    for metric in chosen:
         if isinstance(metric, Metric):
             metric.attach(engine)
         elif isinstance(metric, argus_core.Metric):
@@ -106,7 +108,8 @@ def init_better(better: str, monitor: str) -> tuple[str, Callable[[float, float]
         monitor: the metric's name after the phase's: ``val_loss``.
 
     Raises:
-        BetterError: ``better`` is something else, or no metric has the name.
+        BetterError: ``better`` is something else.
+        MetricNotFoundError: no metric has the name.
     """
     if check_better(better) == "auto":
         better = _direction(monitor)
@@ -120,7 +123,7 @@ def _direction(monitor: str) -> str:
     try:
         metric = registry.resolve("metric", name).load()
     except (UnknownNameError, SpecError) as error:
-        raise BetterError(
+        raise MetricNotFoundError(
             f"nobody knows which way {monitor!r} gets better; define or import its metric, or give "
             f"better='min' or 'max' ({error})"
         ) from error
@@ -145,14 +148,14 @@ def _register(cls: type[Metric]) -> None:
     except SpecError:  # a name with spaces cannot be looked up; instances of the class work all the same
         return
     try:
-        registry.register("metric", cls.name, cls)
-    except ConflictError:
         before = registry.resolve("metric", cls.name).target
-        registry.register("metric", cls.name, cls, override=True)
-        if "<locals>" not in cls.__qualname__:  # classes made in functions come and go
-            warnings.warn(
-                f"metric {cls.name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one "
-                "of them another name",
-                ArgusWarning,
-                stacklevel=3,
-            )
+    except ArgusError:  # nothing here has the name, or several plugins have
+        before = ""
+    registry.register("metric", cls.name, cls, override=bool(before))
+    if before:
+        warnings.warn(
+            f"metric {cls.name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one of "
+            "them another name",
+            ArgusWarning,
+            stacklevel=3,
+        )

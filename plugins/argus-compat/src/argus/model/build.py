@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 import argus_core
 from argus.callbacks.logging import LINE_FORMAT
-from argus.errors import NotReadyError
+from argus.errors import NotReadyError, also
 from argus.model.choice import (
     DEFAULT_ATTRIBUTE_VALUES,
     cast_device,
@@ -54,8 +54,8 @@ PREDICT_ATTRS = frozenset({"nn_module", "device", "prediction_transform"})
 
 # What argus_core asks a model for while it runs; pytorch-argus has none of these names.
 _NEEDED = frozenset(
-    "evaluation extra_state forward_loss is_finite load_step_state move_to step_state traits "
-    "transform_prediction".split()
+    "evaluation extra_state forward_loss is_finite load_module_modes load_step_state module_modes move_to "
+    "step_state traits trainable_parameters transform_prediction".split()
 )
 _KEPT = frozenset({"parts", "step_parts"})
 
@@ -74,10 +74,14 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
 
     def __init__(self, params: Mapping[str, Any], build_order: Iterable[str] = ATTRS_BUILD_ORDER) -> None:
         self.build_order: Sequence[str] = tuple(build_order)
-        _check_order(self.build_order)
+        with also(KeyError):
+            _check_order(self.build_order)
         for slot in KIND_OF_PART.keys() - set(self.build_order):
             setattr(self, slot, None)
-        super().__init__(params)
+        with also(ValueError, TypeError, KeyError):
+            super().__init__(params)
+        if self.parts["prediction_transform"] is None:
+            self.prediction_transform = None  # the model is not ready to predict
         self._is_built = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -164,7 +168,8 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
 
     def set_device(self, device: InputDevices) -> None:
         """Move network and loss to a device, or to a list of CUDA devices."""
-        self.move_to(cast_device(device))
+        with also(ValueError):
+            self.move_to(cast_device(device))
 
     def move_to(self, devices: torch.device | Sequence[torch.device]) -> None:
         """Move network and loss to devices that are known to exist, and note them in params."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import argus_core
 from argus import types
-from argus.errors import CheckpointNotFoundError, ModelNotFoundError
+from argus.errors import CheckpointNotFoundError, ModelNotFoundError, also
 from argus.model.build import cast_device
 from argus.utils import Default, default, device_to_str, identity
 from argus_core.errors import SpecError, UnknownNameError
@@ -38,6 +38,7 @@ def default_change_state_dict_func(
     return nn_state_dict, optimizer_state_dict
 
 
+@also(ValueError, TypeError, KeyError)
 def load_model(
     file_path: types.Path,
     nn_module: Part = default,

@@ -12,7 +12,7 @@ from argus import types
 from argus.callbacks.callback import FunctionCallback, attach_callbacks
 from argus.callbacks.logging import default_logging
 from argus.engine.engine import Engine, Events, State
-from argus.errors import LearningRateError
+from argus.errors import LearningRateError, also
 from argus.metrics.loss import Loss
 from argus.metrics.metric import attach_metrics
 from argus.model.build import BuildModel
@@ -76,12 +76,14 @@ class Model(BuildModel, name="argus.Model"):
     def train_step(self, batch: Any, state: Any = None) -> dict[str, Any]:
         """Make one optimizer update from a batch; return prediction, target and loss."""
         self._check_train_ready()
-        return dict(super().train_step(batch, state))
+        with also(TypeError):
+            return dict(super().train_step(batch, state))
 
     def val_step(self, batch: Any, state: Any = None) -> dict[str, Any]:
         """Return prediction, target and loss of a batch, in evaluation mode, without gradients."""
         self._check_train_ready()
-        return dict(super().val_step(batch, state))
+        with also(TypeError):
+            return dict(super().val_step(batch, state))
 
     def predict(self, input: Any) -> Any:
         """Return the prediction for an input batch, after prediction_transform, on the device."""
@@ -152,7 +154,6 @@ class Model(BuildModel, name="argus.Model"):
 
 def _engine(step: Callable[..., Any], phase_states: dict[str, State], metrics: Any) -> Engine:
     engine = Engine(step, phase_states)
-    phase_states[engine.state.phase] = engine.state
     attach_metrics(engine, [Loss()])
     attach_metrics(engine, metrics)
     attach_callbacks(engine, [default_logging])
