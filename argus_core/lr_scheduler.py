@@ -52,6 +52,7 @@ class LRSchedule(Callback):
     """
 
     catches_up = True
+    reads_predictions = False
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ class Checkpoint(Callback):
     """
 
     name = "checkpoint"
+    reads_predictions = False
     runs_last = True
     catches_up = True
 
@@ -251,6 +252,7 @@ class MonitorCheckpoint(Checkpoint):
     """
 
     name = "monitor_checkpoint"
+    reads_predictions = False
 
     def __init__(
         self,

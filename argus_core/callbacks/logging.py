@@ -33,6 +33,7 @@ class LoggingToFile(EpochReport):
     """
 
     name = "logging_to_file"
+    reads_predictions = False
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)
@@ -89,6 +90,7 @@ class LoggingToCSV(EpochReport):
     """
 
     name = "logging_to_csv"
+    reads_predictions = False
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -189,6 +191,7 @@ class MetricsJSONL(EpochReport):
     """
 
     name = "metrics_jsonl"
+    reads_predictions = False
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)

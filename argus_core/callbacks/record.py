@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from argus_core.callbacks.callback import Callback
 from argus_core.errors import ArgusError
 from argus_core.hooks import hookimpl
+from argus_core.steps.output import StepOutput
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -25,6 +26,7 @@ __all__ = [
     "format_record",
     "plain_metrics",
     "rates",
+    "update_loss",
 ]
 
 LearningRate = float | list[float] | None
@@ -113,6 +115,17 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
                 f"metric {name!r} is {value!r}, which is no number; put numbers into state.metrics"
             ) from error
     return plain
+
+
+def update_loss(state: State) -> Any:
+    """Return the loss of the newest update, a mean as in an epoch's loss; waits for the device.
+
+    It is ``None`` where the step output has none.
+    """
+    output = state.step_output
+    if isinstance(output, StepOutput):
+        return output.mean_loss
+    return output.get("loss") if isinstance(output, Mapping) else None
 
 
 def format_record(record: EpochRecord) -> str:
