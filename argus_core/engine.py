@@ -292,7 +292,7 @@ class Engine:
             state.iteration += 1
             if is_announced:
                 audience.tell("iteration_start", state)
-            state.step_output = None  # its memory is needed
+            state.step_output = output = None  # the next one needs the memory
             state.step_output = output = step(state.batch, state)
             # The weights have moved: whatever fails from here on, this update is not made again.
             self.updates_done += 1

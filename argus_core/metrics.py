@@ -13,7 +13,7 @@ import torch
 
 from argus_core.device import widest_float
 from argus_core.errors import ArgusError, ParamsError
-from argus_core.reduction import not_ignored
+from argus_core.reduction import count_kept, not_ignored
 from argus_core.samples import UnknownSizeError, batch_size
 
 __all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "TopKAccuracy"]
@@ -42,7 +42,7 @@ class Metric(ABC):
         better: whether a higher (``"max"``) or a lower (``"min"``) value is better; ``None`` if neither is.
         several: whether `compute` may return a mapping of values by name, an empty one too: ``"recall"`` of
             a metric ``"curve"`` becomes ``val_curve_recall``.
-        reads_predictions: whether `update` reads predictions or targets; a run keeps them no longer than that.
+        reads_predictions: whether `update` reads predictions or targets; a run keeps none that nothing reads.
         states: for each attribute that holds state how the processes' values become one: ``"sum"``,
             ``"max"`` or ``"min"``. State is a number or a tensor on the device of the updates.
     """
@@ -126,16 +126,15 @@ class Loss(MeanMetric):
         """Add a step's loss."""
         loss: Any = getattr(step_output, "loss_tensor", None)
         weight: Any
-        is_sum = False
+        self.updates += 1
         if loss is None:  # a train_step or val_step of the user's own
-            loss, weight = _read(step_output, "loss", self.name), _samples(step_output)
+            loss, weight, is_sum = _read(step_output, "loss", self.name), _samples(step_output), False
         else:
             weight, is_sum = step_output.samples, step_output.is_sum  # type: ignore[attr-defined]
             if loss.is_cpu:
                 loss = loss.item()
                 if isinstance(weight, torch.Tensor) and weight.is_cpu:
                     weight = weight.item()
-        self.updates += 1
         if isinstance(loss, torch.Tensor) or isinstance(weight, torch.Tensor):
             self._add_on_device(loss, weight, is_sum)
         elif weight:  # the mean loss of no samples, or of ignored targets alone, is nan
@@ -164,16 +163,13 @@ class _ShareMetric(MeanMetric):
     def _count(self, is_right: torch.Tensor, target: torch.Tensor) -> None:
         """Add targets, and which are right; for each only one of its entries may be."""
         self.updates += 1
-        count: Any = target.numel()
-        if self.ignore_index is not None:
-            kept = not_ignored(target, self.ignore_index)
-            kept_count = kept.count_nonzero()
-            count = kept_count.item() if kept_count.is_cpu else kept_count
-            if self.ignore_index >= 0:  # else no prediction can be it
-                is_right = is_right & (kept if is_right.ndim == kept.ndim else kept.unsqueeze(1))
+        ignored = self.ignore_index
+        if ignored is not None and ignored >= 0:  # a negative one no prediction can be
+            kept = not_ignored(target, ignored)
+            is_right = is_right & (kept if is_right.ndim == kept.ndim else kept.unsqueeze(1))
         right = is_right.count_nonzero()  # half the time of a sum
         self.total = self.total + (right.item() if right.is_cpu else right)
-        self.count = self.count + count
+        self.count = self.count + count_kept(target, ignored)
 
 
 class Accuracy(_ShareMetric):

@@ -17,6 +17,7 @@ from argus_core.samples import batch_size
 
 __all__ = [
     "check_loss",
+    "count_kept",
     "exact",
     "joined",
     "mean_divisor",
@@ -80,8 +81,9 @@ def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_si
         if kind not in _TORCHS and callable(getattr(loss, "divisor", None)):
             return exact(loss.divisor(target))
         if isinstance(loss, _CLASS_WEIGHTED) and not target.is_floating_point():
-            counts = _few_kept([batch], loss.ignore_index) if loss.weight is None else None
-            return _class_weights(loss, target) if counts is None else counts[0]
+            return (
+                count_kept(target, loss.ignore_index) if loss.weight is None else _class_weights(loss, target)
+            )
         if kind in _OF_ELEMENTS and loss.reduction == "mean":
             return target.numel()
     return count(batch)
@@ -91,6 +93,8 @@ def mean_divisors(
     loss: Any, batches: Sequence[Any], count: Callable[[Any], float] = batch_size
 ) -> Sequence[float | Tensor]:
     """Return the `mean_divisor` of each of ``batches``."""
+    if type(loss) in _OF_ELEMENTS and loss.reduction == "mean" and _are_pairs(batches):
+        return [*map(Tensor.numel, map(_second, batches))]
     if isinstance(loss, _CLASS_WEIGHTED) and loss.weight is None:
         counts = _few_kept(batches, loss.ignore_index)
         if counts is not None:
@@ -206,12 +210,29 @@ def check_loss(loss: Any, on_graph: bool) -> None:
         )
 
 
+def count_kept(target: Tensor, ignored: int | None) -> int | Tensor:
+    """Return how many targets are not ignored: on a CPU a number, elsewhere a 0-d tensor."""
+    if ignored is None:
+        return target.numel()
+    if _layout(target) in _LISTABLE and target.numel() <= _FEW:
+        return target.numel() - target.tolist().count(ignored)
+    kept = not_ignored(target, ignored).count_nonzero()
+    return int(kept.item()) if kept.is_cpu else kept
+
+
+def _are_pairs(batches: Sequence[Any]) -> bool:
+    """Return whether batches are pairs whose second entry is a tensor."""
+    if not {*map(type, batches)} <= _PLAIN or {*map(len, batches)} != _TWO:
+        return False
+    return {*map(type, map(_second, batches))} == _TENSORS
+
+
 def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
     """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
-    if not {*map(type, batches)} <= _PLAIN or {*map(len, batches)} != _TWO:
+    if not _are_pairs(batches):
         return None
     targets = [*map(_second, batches)]
-    if {*map(type, targets)} != _TENSORS or {*map(_layout, targets)} != _LISTABLE:
+    if {*map(_layout, targets)} != _LISTABLE:
         return None
     counts = [*map(Tensor.numel, targets)]  # not the samples: a sequence's targets may come as one row
     if max(counts) > _FEW:
@@ -220,10 +241,7 @@ def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
 
 
 def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
-    ignored, weight = loss.ignore_index, loss.weight
-    kept = not_ignored(target, ignored)
-    dtype = widest_float(target.device)
-    if weight is not None:
-        kept = weight[target.clamp(min=0, max=len(weight) - 1)] * kept
-    total = kept.sum(dtype=dtype)
-    return total.item() if total.is_cpu else total
+    weight = loss.weight
+    kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, loss.ignore_index)
+    total = kept.sum(dtype=widest_float(target.device))
+    return float(total.item()) if total.is_cpu else total

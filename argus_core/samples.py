@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
-from operator import methodcaller
+from operator import itemgetter, methodcaller
 from pathlib import PurePath
 from typing import Any
 
@@ -21,11 +21,11 @@ __all__ = [
     "dim_of",
     "first_tensor",
     "is_array",
-    "is_empty",
     "is_list_of_samples",
     "is_namedtuple",
     "lengths",
     "place_of",
+    "without_empty",
 ]
 
 BatchDim = Any
@@ -37,7 +37,7 @@ _PLAIN = {tuple, list}
 _SCALARS = (str, bytes, Number, PurePath, type(None))
 _SHOWN = 4
 _NDIM_OF_IMAGE = 3  # which must never be cut into its channels
-_first_size = methodcaller("size", 0)
+_first, _first_size = itemgetter(0), methodcaller("size", 0)
 
 
 class UnknownSizeError(ParamsError):
@@ -91,10 +91,13 @@ def lengths(tensors: Iterable[Any]) -> list[int] | None:
         return None
 
 
-def is_empty(batch: Any) -> bool:
-    """Return whether a batch has no samples, by its first tensor."""
-    tensor = first_tensor(batch)
-    return isinstance(tensor, Tensor) and tensor.ndim > 0 and not tensor.numel()
+def without_empty(batches: Sequence[Any]) -> Sequence[Any]:
+    """Return the batches that have samples, by their first tensors; if none has, the first batch."""
+    if {*map(type, batches)} <= _PLAIN and all(batches):
+        firsts = [*map(_first, batches)]
+        if {*map(type, firsts)} == {Tensor} and 0 not in map(Tensor.numel, firsts):
+            return batches
+    return [each for each in batches if not _is_empty(each)] or batches[:1]
 
 
 def is_list_of_samples(value: Any, samples: int) -> bool:
@@ -186,6 +189,11 @@ def is_array(value: Any) -> bool:
     return type(ndim) is int and ndim > 0 and hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
+def _is_empty(batch: Any) -> bool:
+    tensor = first_tensor(batch)
+    return isinstance(tensor, Tensor) and tensor.ndim > 0 and not tensor.numel()
+
+
 def _read(value: Any, hints: set[int], is_top: bool = False) -> set[int] | None:
     """Return the numbers of samples that a value may have; ``None`` if nothing in it tells.
 
@@ -218,8 +226,8 @@ def _kind(value: list[Any] | tuple[Any, ...], is_top: bool) -> str:
     """Return what a list or tuple is by what it holds.
 
     ``"structure"``: its entries are inputs, targets and so on. ``"samples"``: it has an entry for each
-    sample. ``"either"``: its tensors do not say. ``"plain"``: it holds no tensors. A batch itself is a structure, but
-    for lists of dicts or of tuples.
+    sample. ``"either"``: its tensors do not say. ``"plain"``: it holds no tensors. A batch itself is a
+    structure, but for lists of dicts or of tuples.
     """
     if is_namedtuple(value):
         return "structure"

@@ -28,7 +28,7 @@ from argus_core.reduction import (
     silence,
     weigh,
 )
-from argus_core.samples import UnknownSizeError, batch_size, is_empty
+from argus_core.samples import UnknownSizeError, batch_size, without_empty
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import Evaluation, nested
 from argus_core.steps.output import Part, PartLoss, StepOutput
@@ -290,9 +290,8 @@ class Update:
         micro_batches = self._prepared if self._split is None else [*self._split(self._prepared)]
         if not micro_batches:
             raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
-        if any(map(is_empty, micro_batches)):  # the mean of no samples is nan, and so is its share of nothing
-            micro_batches = [each for each in micro_batches if not is_empty(each)] or micro_batches[:1]
-        self.micro_batches = micro_batches
+        # The mean loss of no samples is nan, and so is its share of nothing.
+        self.micro_batches = micro_batches = without_empty(micro_batches)
         if len(micro_batches) == 1 or self._is_sum:
             self._weights = self._shares = (None,) * len(micro_batches)
             return
