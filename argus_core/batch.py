@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from argus_core.dimensions import BatchDim, dim_of, place_of
 from argus_core.errors import ArgusError
 from argus_core.samples import (
-    BatchDim,
     batch_size,
-    dim_of,
     first_tensor,
     is_array,
     is_list_of_samples,
     is_namedtuple,
     lengths,
-    place_of,
 )
 
 __all__ = [

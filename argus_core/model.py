@@ -18,11 +18,12 @@ from torch.optim import Optimizer
 
 from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly
+from argus_core.dimensions import BatchDim, check_batch_dim
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
 from argus_core.parts import build_strategies, check_params, load_all
 from argus_core.reading import lets_go
 from argus_core.reduction import check_loss, mean_divisor
-from argus_core.samples import BatchDim, batch_size, check_batch_dim
+from argus_core.samples import batch_size
 from argus_core.steps.composition import Composed
 from argus_core.steps.explanation import explain
 from argus_core.steps.output import StepOutput, Window
@@ -182,7 +183,7 @@ class Model(Assembly):
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
         is_sum = self.loss_reduction() == "sum"
-        weight = update.count(prepared, prediction, target, is_sum)
+        weight = update.weights.of_batch(prepared, prediction, target, is_sum)
         return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)
 
     def forward_loss(self, batch: Any) -> tuple[Any, Any, torch.Tensor]:

@@ -11,27 +11,19 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from argus_core.dimensions import BatchDim, dim_of, place_of
 from argus_core.errors import ParamsError
 
 __all__ = [
-    "BatchDim",
     "UnknownSizeError",
     "batch_size",
-    "check_batch_dim",
-    "dim_of",
     "first_tensor",
     "is_array",
     "is_list_of_samples",
     "is_namedtuple",
     "lengths",
-    "place_of",
     "without_empty",
 ]
-
-BatchDim = Any
-"""The dimension of the samples: one for all tensors, or a list or dict like the batch, one for each entry.
-
-A ``None`` within says that an entry belongs to every sample; ``None`` alone, that nothing is declared."""
 
 _PLAIN = {tuple, list}
 _SCALARS = (str, bytes, Number, PurePath, type(None))
@@ -120,47 +112,6 @@ def is_list_of_samples(value: Any, samples: int) -> bool:
         "each entry or all samples in each; stack samples that can be stacked, or declare batch_dim = 0 in "
         "the model where each tensor holds all samples"
     )
-
-
-def check_batch_dim(dim: Any, where: str = "batch_dim") -> BatchDim:
-    """Return a declared `BatchDim`.
-
-    Raises:
-        ParamsError: it has another form.
-    """
-    if isinstance(dim, Mapping):
-        return {key: check_batch_dim(each, f"{where}[{key!r}]") for key, each in dim.items()}
-    if isinstance(dim, list | tuple):
-        return [check_batch_dim(each, f"{where}[{index}]") for index, each in enumerate(dim)]
-    if dim is not None and (type(dim) is not int or dim < 0):
-        raise ParamsError(
-            f"{where} is {dim!r}; it must be the dimension of the samples, an integer of at least 0, or one "
-            "for each entry of the batch, such as [1, 0] or {'ids': 1, 'label': 0}"
-        )
-    return dim
-
-
-def dim_of(dim: BatchDim, key: Any, entries: int) -> BatchDim:
-    """Return what is declared for an entry of a batch: of a mapping by key, of a list by its place.
-
-    Raises:
-        ParamsError: the declaration does not have the form of the batch.
-    """
-    if isinstance(dim, Mapping):
-        if key not in dim:
-            raise ParamsError(
-                f"batch_dim is declared for {', '.join(map(repr, dim))}, and the batch has an entry {key!r}; "
-                "declare it too (None if it belongs to every sample)"
-            )
-        return dim[key]
-    if isinstance(dim, list):
-        if len(dim) != entries:
-            raise ParamsError(
-                f"batch_dim is declared for {len(dim)} entries, and the batch has {entries}; declare one for "
-                "each (None for what belongs to every sample)"
-            )
-        return dim[key] if isinstance(key, int) else dim[0]
-    return dim
 
 
 def first_tensor(value: Any, least_ndim: int = 0) -> Tensor | PackedSequence | None:
@@ -276,17 +227,6 @@ def _along(value: Any, dim: BatchDim) -> Iterator[set[int] | None]:
     elif isinstance(value, list | tuple):
         for index, each in enumerate(value):
             yield from _along(each, dim_of(dim, index, len(value)))
-
-
-def place_of(dim: BatchDim, tensor: Tensor) -> int:
-    """Return the dimension of a tensor that the samples are in."""
-    if dim is None:
-        return 0
-    if not isinstance(dim, int):
-        raise ParamsError(
-            f"batch_dim declares {dim!r} for a tensor of shape {tuple(tensor.shape)}; declare one dimension"
-        )
-    return min(dim, tensor.ndim - 1)  # one number for each sample stands in a tensor of one dimension
 
 
 def _disagreement(batch: Any, dim: BatchDim, sizes: set[int]) -> ParamsError:

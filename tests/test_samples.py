@@ -13,7 +13,8 @@ from torch.nn.utils.rnn import pack_sequence
 
 from argus_core import ArgusError, ParamsError, deep_chunk
 from argus_core.batch import deep_cat, deep_split, deep_to
-from argus_core.samples import UnknownSizeError, batch_size, check_batch_dim
+from argus_core.dimensions import check_batch_dim
+from argus_core.samples import UnknownSizeError, batch_size
 
 
 class Pair(NamedTuple):

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from argus_core.batch import deep_split
+from argus_core.dimensions import BatchDim
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
-from argus_core.samples import BatchDim, batch_size
+from argus_core.samples import batch_size
 from argus_core.steps.numbers import is_count
 
 if TYPE_CHECKING:

@@ -18,20 +18,12 @@ from torch import Tensor, nn
 
 from argus_core.errors import BuildError
 from argus_core.ranks import all_agree
-from argus_core.reduction import (
-    check_loss,
-    exact,
-    joined,
-    mean_divisor,
-    mean_divisors,
-    shares,
-    silence,
-    weigh,
-)
-from argus_core.samples import UnknownSizeError, batch_size, without_empty
+from argus_core.reduction import check_loss, joined, shares, silence, weigh
+from argus_core.samples import without_empty
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import Evaluation, nested
 from argus_core.steps.output import Part, PartLoss, StepOutput
+from argus_core.steps.weights import Weights
 
 if TYPE_CHECKING:
     from argus_core.hooks import Closure
@@ -63,6 +55,7 @@ class Update:
     Attributes:
         model: the model that is trained.
         window_size: how many loader batches make one update.
+        weights: what the loss of a batch counts.
         evaluation: the contexts in which validation and prediction see the network.
         micro_batches: what the current window was split into, on the device.
     """
@@ -84,7 +77,7 @@ class Update:
         self._prepare = slots["prepare_batch"]
         self._split = _owner(slots["split_window"])
         self._out_of_memory = _owner(slots["out_of_memory"])
-        self._weight = _owner(slots["micro_batch_weight"]) or weight
+        self.weights = Weights(model, _owner(slots["micro_batch_weight"]) or weight)
         self._sync = slots["sync_context"]
         self._forward = slots["forward_context"]
         self._forward_context = self._forward[0] if len(self._forward) == 1 else self.forward_context
@@ -126,7 +119,7 @@ class Update:
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
             is_sum = model.loss_reduction() == "sum"
-            weight = self.count(batch, prediction, target, is_sum)
+            weight = self.weights.of_batch(batch, prediction, target, is_sum)
             loss.backward()  # type: ignore[no-untyped-call]
             model.optimizer.step()
             part = prediction, target
@@ -163,25 +156,6 @@ class Update:
         # The next window needs their memory.
         self._parts, self._losses, self._loss, self.micro_batches, self._prepared = [], (), None, (), ()
         return output
-
-    def count(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float | Tensor:
-        """Return what the loss of a batch on the device counts in an epoch's mean.
-
-        A batch that does not tell its samples, such as a graph, has as many as what came of it.
-        """
-        try:
-            if is_sum:
-                return self.model.batch_size(batch)
-            if self._weight is None:
-                return mean_divisor(self.model.loss, batch, self.model.batch_size)
-            return exact(self._weight(batch))
-        except UnknownSizeError:
-            for each in (target, prediction):
-                try:
-                    return batch_size(each)
-                except UnknownSizeError:
-                    continue
-            return 1
 
     def prepare(self, batch: Any) -> Any:
         """Return a loader batch as the network needs it, on the device."""
@@ -295,10 +269,7 @@ class Update:
         if len(micro_batches) == 1 or self._is_sum:
             self._weights = self._shares = (None,) * len(micro_batches)
             return
-        if self._weight is None:
-            self._weights = mean_divisors(self.model.loss, micro_batches, self.model.batch_size)
-        else:
-            self._weights = [exact(self._weight(micro_batch)) for micro_batch in micro_batches]
+        self._weights = self.weights.of_window(micro_batches)
         self._shares = shares(self._weights)
 
     def _accumulate(
@@ -329,7 +300,7 @@ class Update:
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
             if weight is None and self._loss is None:
-                weight = self.count(micro_batch, prediction, target, self._is_sum)
+                weight = self.weights.of_batch(micro_batch, prediction, target, self._is_sum)
             if type(share) is float:
                 if not share:
                     silence(prediction, share)
