@@ -168,9 +168,16 @@ def _is_device(value: Any) -> bool:
     return all(type(item) in (str, int) for item in items)
 
 
+def _is_batch_dim(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return all(map(_is_batch_dim, value.values() if isinstance(value, dict) else value))
+    return type(value) is int and value >= 0
+
+
 _TEXT = _value("a non-empty string", lambda value: isinstance(value, str) and value != "")
 _CADENCE = _value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
 _SWITCH = _value("true or false", lambda value: isinstance(value, bool))
+_BATCH_DIM = _value("a dimension, or one for each entry of the batch", _is_batch_dim)
 _DEVICE = _value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 
@@ -191,6 +198,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "prediction_transform": _one("transform", "what turns the network's output into a prediction"),
         "step": _several("step", "the step strategies"),
         "device": Key("where to train", _DEVICE, "auto"),
+        "batch_dim": Key("the dimension of the samples in a batch, where it is not the first", _BATCH_DIM),
     },
     "data": {
         "train": _one("dataset", "the dataset to train on", required=True),
