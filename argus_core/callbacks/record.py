@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from argus_core.callbacks.callback import Callback
 from argus_core.errors import ArgusError
 from argus_core.hooks import hookimpl
-from argus_core.steps.output import StepOutput
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -123,7 +122,7 @@ def update_loss(state: State) -> Any:
     It is ``None`` where the step output has none.
     """
     output = state.step_output
-    if isinstance(output, StepOutput):
+    if hasattr(output, "mean_loss"):
         return output.mean_loss
     return output.get("loss") if isinstance(output, Mapping) else None
 

@@ -133,8 +133,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A micro-batch of nothing but ignored targets, whose mean is nan, adds nothing.",
             "reduction.py",
-            "torch.where(shares > 0, losses, torch.zeros_like(losses))",
-            "losses",
+            "zip(shares, numbers, strict=True) if share]",
+            "zip(shares, numbers, strict=True)]",
             "test_reduction.py::"
             "test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss_alone",
         ),
