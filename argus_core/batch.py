@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter, itemgetter, methodcaller
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from argus_core.dimensions import BatchDim, dim_of, place_of
 from argus_core.errors import ArgusError
+from argus_core.samples import (
+    batch_size,
+    first_tensor,
+    is_array,
+    is_list_of_samples,
+    is_namedtuple,
+    lengths,
+)
 
 __all__ = [
     "batch_size",
@@ -22,15 +31,13 @@ __all__ = [
     "deep_split",
     "deep_to",
     "is_flat",
-    "tensor_size",
-    "tensor_sizes",
 ]
 
 # The usual batch is a tuple or list of tensors. What looks at it in every update does so by functions that
 # run over it in C: between two kernels of torch, bytecode is what costs.
 _PLAIN = {tuple, list}
 _TENSORS = {Tensor}
-_first, _shape = itemgetter(0), attrgetter("shape")
+_form, _DENSE = attrgetter("layout", "is_nested"), {(torch.strided, False)}
 
 
 def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -70,77 +77,52 @@ def deep_map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return _rebuild(value, lambda item: deep_map(item, change))
 
 
-def deep_chunk(value: Any, chunks: int, dim: int = 0) -> list[Any]:
-    """Return ``value`` in at most ``chunks`` nearly equal parts along ``dim``, as `torch.chunk` cuts.
+def deep_chunk(value: Any, chunks: int, dim: BatchDim = 0) -> list[Any]:
+    """Return ``value`` in at most ``chunks`` nearly equal parts, as `torch.chunk` cuts.
+
+    Args:
+        value: a batch.
+        chunks: at least 1.
+        dim: where the samples are: 0 for the first dimension of tensors or the entries of lists of samples;
+            another dimension of all tensors, or one for each entry of the batch.
 
     Raises:
-        ArgusError: ``chunks`` is below 1, or tensors in ``value`` differ in size along ``dim``.
+        ArgusError: ``chunks`` is below 1, or it cannot be told how many samples ``value`` has.
     """
     if chunks < 1:
         raise ArgusError(f"cannot cut a batch into {chunks} chunks; give at least 1")
-    parts = _cut_tensors(value, methodcaller("unsafe_chunk", chunks)) if dim == 0 else None
+    dim = None if dim == 0 else dim
+    parts = _cut_tensors(value, methodcaller("unsafe_chunk", chunks)) if dim is None else None
     if parts is not None:
         return parts
     samples = batch_size(value, dim)
     return _slices(value, -(-samples // chunks) or 1, samples, dim)
 
 
-def deep_split(value: Any, size: int, dim: int = 0) -> list[Any]:
-    """Return ``value`` in parts of ``size`` samples along ``dim``; the last may be smaller.
+def deep_split(value: Any, size: int, dim: BatchDim = None, samples: int | None = None) -> list[Any]:
+    """Return ``value`` in parts of ``size`` samples; the last may be smaller.
 
-    Tensors and lists of one entry per sample are cut; whatever else there is goes into every part. An
-    empty batch is one part.
+    Tensors, arrays and lists of one entry per sample are cut; whatever else there is goes into every part.
+    An empty batch is one part.
+
+    Args:
+        value: a batch.
+        size: samples of a part.
+        dim: where the samples are, if that is declared.
+        samples: how many there are, if that is known.
 
     Raises:
-        ArgusError: tensors in ``value`` differ in size along ``dim``.
+        ArgusError: it cannot be told how many samples ``value`` has, or something in it has others.
     """
-    parts = _cut_tensors(value, methodcaller("unsafe_split", size)) if dim == 0 else None
-    return _slices(value, size, batch_size(value, dim), dim) if parts is None else parts
-
-
-def batch_size(value: Any, dim: int = 0) -> int:
-    """Return the number of samples: the size along ``dim`` of the first tensor in ``value``, or 1.
-
-    0-d tensors do not count. A packed sequence has as many samples as its first time step.
-    """
-    size = tensor_size(value, dim)
-    return 1 if size is None else size
-
-
-def tensor_size(value: Any, dim: int = 0) -> int | None:
-    """Return the number of samples as `batch_size` does, or ``None`` if no tensor in ``value`` tells it."""
-    if type(value) in _PLAIN and value:
-        first = value[0]
-        if type(first) is Tensor and first.ndim:
-            return first.shape[dim]
-    tensor = _first_tensor(value, least_ndim=1)
-    if tensor is None:
-        return None
-    return int(tensor.batch_sizes[0] if isinstance(tensor, PackedSequence) else tensor.shape[dim])
-
-
-def tensor_sizes(values: Sequence[Any]) -> list[int | None]:
-    """Return the `tensor_size` of each of several values."""
-    if {*map(type, values)} <= _PLAIN and all(values):
-        sizes = _lengths([*map(_first, values)])
-        if sizes is not None:
-            return sizes
-    return [*map(tensor_size, values)]
+    parts = _cut_tensors(value, methodcaller("unsafe_split", size)) if dim is None else None
+    if parts is not None:
+        return parts
+    return _slices(value, size, batch_size(value, dim) if samples is None else samples, dim)
 
 
 def is_flat(value: Any) -> bool:
     """Return whether ``value`` is a tuple or a list of nothing but tensors."""
     return type(value) in _PLAIN and {*map(type, value)} == _TENSORS
-
-
-def _lengths(tensors: Sequence[Any]) -> list[int | None] | None:
-    """Return the sizes along the first dimension, or ``None`` if something is no tensor or has none."""
-    if {*map(type, tensors)} != _TENSORS:
-        return None
-    try:
-        return [*map(_first, map(_shape, tensors))]
-    except IndexError:
-        return None
 
 
 def deep_cat(values: Sequence[Any]) -> Any:
@@ -157,7 +139,7 @@ def deep_cat(values: Sequence[Any]) -> Any:
         return _cat_tensors(values)
     if isinstance(first, PackedSequence):
         return list(values)
-    if _is_namedtuple(first):
+    if is_namedtuple(first):
         return type(first)(*map(deep_cat, zip(*values, strict=True)))
     if isinstance(first, Mapping):
         return _like(first, {key: deep_cat([part[key] for part in values]) for key in first})
@@ -171,8 +153,10 @@ def deep_cat(values: Sequence[Any]) -> Any:
 def _has_entry_per_sample(parts: Sequence[Any]) -> bool:
     """Return whether these lists or tuples have one entry per sample, rather than one tensor per output."""
     first = parts[0]
-    dicts = isinstance(first, list) and all(isinstance(entry, Mapping) for entry in first)
-    return dicts or _first_tensor(first) is None or len(set(map(len, parts))) > 1
+    dicts = all(isinstance(entry, Mapping) for entry in first)
+    if isinstance(first, tuple):  # several outputs have keys of their own
+        dicts = dicts and len({tuple(entry) for entry in first}) == 1
+    return dicts or first_tensor(first) is None or len(set(map(len, parts))) > 1
 
 
 def _cat_tensors(tensors: Sequence[Tensor]) -> Any:
@@ -193,74 +177,91 @@ def _cut_tensors(value: Any, cut: Callable[[Tensor], Any]) -> list[Any] | None:
     """
     if type(value) not in _PLAIN:
         return None
-    sizes = {*(_lengths(value) or ())}
-    if len(sizes) != 1 or 0 in sizes:
+    sizes = {*(lengths(value) or ())}
+    if len(sizes) != 1 or 0 in sizes or {*map(_form, value)} != _DENSE:
         return None
     parts = zip(*map(cut, value), strict=True)
     return [*parts] if type(value) is tuple else [*map(list, parts)]
 
 
-def _slices(value: Any, size: int, samples: int, dim: int) -> list[Any]:
+def _slices(value: Any, size: int, samples: int, dim: BatchDim) -> list[Any]:
     starts = range(0, max(samples, 1), size)
-    return [_slice(value, start, min(start + size, samples), samples, dim) for start in starts]
+    if len(starts) == 1:
+        return [value]
+    return [_slice(value, slice(start, min(start + size, samples)), samples, dim) for start in starts]
 
 
 def _rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
-    if _is_namedtuple(value):
+    if is_namedtuple(value):
         return type(value)(*map(change, value))
     if isinstance(value, tuple | list):
         return type(value)(map(change, value))
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return _like(value, {key: change(item) for key, item in value.items()})
     return value
 
 
-def _like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> dict[Any, Any]:
-    if type(value) is dict or not isinstance(value, dict):
+def _like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> Mapping[Any, Any]:
+    if type(value) is dict or not isinstance(value, MutableMapping):
         return changed
-    copied = copy.copy(value)  # keeps the subclass and what it carries, a defaultdict's factory for one
+    copied = copy.copy(value)  # keeps the class and what it carries, a defaultdict's factory for one
     for key, item in changed.items():
         copied[key] = item
     return copied
 
 
-def _slice(value: Any, start: int, stop: int, samples: int, dim: int) -> Any:
+def _slice(value: Any, part: slice, samples: int, dim: BatchDim, declared: bool | None = None) -> Any:
+    """Return the samples ``part`` of something in a batch of ``samples``."""
+    declared = dim is not None if declared is None else declared
+    if declared and dim is None:
+        return value
     if isinstance(value, Tensor):
-        if value.ndim == 0:
-            return value
-        if value.shape[dim] != samples:
-            raise ArgusError(
-                f"cannot cut a batch whose tensors have {samples} and {value.shape[dim]} samples along "
-                f"dimension {dim}; give them one size or choose a step strategy that splits this batch"
-            )
-        return value.narrow(dim, start, stop - start)
+        return _slice_tensor(value, part, samples, dim)
     if isinstance(value, PackedSequence):
         raise ArgusError(
             "cannot cut a packed sequence; pack it in forward_loss, after the batch has been cut"
         )
-    if _is_namedtuple(value) or _first_tensor(value) is not None:
-        return _rebuild(value, lambda item: _slice(item, start, stop, samples, dim))
-    if isinstance(value, list | tuple) and len(value) == samples:
-        return value[start:stop]  # one label, path or text for each sample
-    return _rebuild(value, lambda item: _slice(item, start, stop, samples, dim))
+    if isinstance(value, Mapping):
+        of_each = {key: dim_of(dim, key, len(value)) for key in value}
+        cut = {key: _slice(each, part, samples, of_each[key], declared) for key, each in value.items()}
+        return _like(value, cut)
+    if isinstance(value, tuple | list):
+        if not declared and is_list_of_samples(value, samples):
+            return value[part]
+        if declared and first_tensor(value) is None:
+            return value[part] if len(value) == samples and not is_namedtuple(value) else value
+        places = range(len(value))
+        entries = [
+            _slice(each, part, samples, dim_of(dim, place, len(value)), declared)
+            for place, each in zip(places, value, strict=True)
+        ]
+        return type(value)(*entries) if is_namedtuple(value) else type(value)(entries)
+    if is_array(value):
+        return value[part] if len(value) == samples else value
+    if _has(value, "to"):
+        raise ArgusError(
+            f"cannot cut a {type(value).__name__}; make it in forward_loss, after the batch has been cut, or "
+            "write a step strategy whose split_window cuts it"
+        )
+    return value
 
 
-def _first_tensor(value: Any, least_ndim: int = 0) -> Tensor | PackedSequence | None:
-    if isinstance(value, Tensor):
-        return value if value.ndim >= least_ndim else None
-    if isinstance(value, PackedSequence):
+def _slice_tensor(value: Tensor, part: slice, samples: int, dim: BatchDim) -> Tensor:
+    if value.ndim == 0:
         return value
-    if not isinstance(value, (tuple, list)):
-        value = value.values() if isinstance(value, Mapping) else ()
-    for item in value:
-        tensor = _first_tensor(item, least_ndim)
-        if tensor is not None:
-            return tensor
-    return None
-
-
-def _is_namedtuple(value: Any) -> bool:
-    return isinstance(value, tuple) and hasattr(value, "_fields")
+    place = place_of(dim, value)
+    size = value.size(place)
+    if size != samples:
+        raise ArgusError(
+            f"cannot cut a batch whose tensors have {samples} and {size} samples along dimension {place}; "
+            "give them one size, or declare in the model where the samples are: batch_dim = 1, or one for "
+            "each entry (None for what belongs to every sample)"
+        )
+    if value.is_nested:
+        return torch.nested.as_nested_tensor([*value.unbind()][part], layout=value.layout)
+    if value.layout is not torch.strided:
+        return value.index_select(place, torch.arange(part.start, part.stop, device=value.device))
+    return value.narrow(place, part.start, part.stop - part.start)
 
 
 def _has(value: Any, method: str) -> bool:

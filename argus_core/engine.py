@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import reprlib
 import secrets
 import sys
@@ -30,6 +31,7 @@ from argus_core.events import Audience, Missed, named
 from argus_core.interruption import Interruption, check_interruption, until_interrupted
 from argus_core.order import OrderedLoader, epoch_batches, loader_length
 from argus_core.progress import snapshot
+from argus_core.reading import Reading, reads_predictions
 from argus_core.rng import random_state, set_random_state
 from argus_core.steps.output import StepOutput, Window
 
@@ -117,11 +119,15 @@ class Engine:
         self.seed = 0
         self.run_id = secrets.token_hex(16)  # kept by the run's checkpoints, and by a run that resumes it
         self.updates_done = 0  # of this epoch, complete ones
+        self.skipped_in_epoch = 0
         self.epoch_begun = False  # its epoch_start is over
         self.epoch_done = False  # it has had its last update
         self.stopped_midway = False
         self.has_begun = False  # all callbacks have started
         self.audience = Audience(self.callbacks)
+        # A step of the user's own may keep its output for itself.
+        is_kept = not getattr(step, "lets_go", False) or reads_predictions(self.callbacks)
+        self.reading = Reading(self.metrics, is_kept)
         self._failed = False
         self._when_stopped: dict[str, Any] | None = None
         self._random_state: dict[str, Any] | None = None
@@ -188,7 +194,8 @@ class Engine:
         self._loader, self.num_batches = loader, loader_length(loader)
         is_resumed = self.is_resumed
         if not is_resumed:
-            state.epoch, self.updates_done, self.epoch_begun, self.epoch_done = start_epoch, 0, False, False
+            state.epoch, self.epoch_begun, self.epoch_done = start_epoch, False, False
+            self.updates_done = self.skipped_in_epoch = 0
         try:
             self.raise_event("start")
             if is_resumed:
@@ -205,6 +212,7 @@ class Engine:
             self.raise_event("complete")
         except BaseException as error:
             self._failed = True
+            self.reading.take_back()
             if isinstance(error, Interruption):
                 self.raise_event("interrupted")
             state.exception = error
@@ -248,7 +256,7 @@ class Engine:
         """Run an epoch, or what is left of one that an earlier process has begun."""
         state = self.state
         if not self.epoch_begun:
-            self.updates_done, self.epoch_done = 0, False
+            self.updates_done, self.skipped_in_epoch, self.epoch_done = 0, 0, False
             for metric in self.metrics:
                 metric.reset()
             self.audience.tell("epoch_start", state)
@@ -261,15 +269,28 @@ class Engine:
                 f"the {state.phase} loader gave no batches; give it data, or drop drop_last"
                 f"{again if state.epoch > 0 else ''}"
             )
-        state.metrics.update(compute_all(self.metrics, state.phase, state.model.device))
+        state.metrics.update(self._values())
         self.epoch_done = True
         self.audience.tell("epoch_complete", state)
         self.epoch_begun = False
 
+    def _values(self) -> dict[str, float]:
+        """Return the values of all metrics over the updates that were made."""
+        state = self.state
+        if self.skipped_in_epoch < self.updates_done:
+            return compute_all(self.metrics, state.phase, state.model.device)
+        state.logger.warning(
+            "epoch %d: all %d updates were skipped, so the metrics of %s measure nothing and are nan",
+            state.epoch + 1,
+            self.updates_done,
+            state.phase,
+        )
+        return {f"{state.phase}_{metric.name}": math.nan for metric in self.metrics}
+
     def _run_iterations(self, loader: Iterable[Any]) -> None:
         state, step, audience = self.state, self.step, self.audience
         is_announced, after = audience.handlers["iteration_start"], audience.handlers["iteration_complete"]
-        updates = [metric.update for metric in self.metrics]
+        settle = self.reading.settle
         batches = until_interrupted(epoch_batches(loader, state.epoch, self.updates_done * self.window_size))
         self._set_random_state()
         if not is_announced:
@@ -278,6 +299,7 @@ class Engine:
             state.iteration += 1
             if is_announced:
                 audience.tell("iteration_start", state)
+            state.step_output = output = None  # the next one needs the memory
             state.step_output = output = step(state.batch, state)
             # The weights have moved: whatever fails from here on, this update is not made again.
             self.updates_done += 1
@@ -287,8 +309,8 @@ class Engine:
                 state.global_step += 1
             else:
                 state.updates_skipped += 1
-            for update in updates:
-                update(output)
+                self.skipped_in_epoch += 1
+            settle(output, stepped)
             if not stepped:
                 self.raise_event("update_skipped")
             for handler in after:

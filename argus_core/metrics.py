@@ -1,136 +1,87 @@
-"""Metrics: numbers that sum up a run's step outputs, the same however the data are cut into batches."""
+"""The built-in metrics: the loss, shares of right predictions, and errors."""
 
 from __future__ import annotations
 
-import operator
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from typing import Any, ClassVar, Literal
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
-from argus_core.batch import batch_size
 from argus_core.device import widest_float
-from argus_core.errors import ArgusError, ParamsError
-from argus_core.metric_state import check_metric_state
+from argus_core.errors import ParamsError
+from argus_core.metric import MeanMetric, Metric
+from argus_core.reduction import count_kept, not_ignored
+from argus_core.samples import UnknownSizeError, batch_size
 
 __all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "TopKAccuracy"]
 
-Reduction = Literal["sum", "max", "min"]
-
-_EMPTY: Mapping[Reduction, float] = {"sum": 0, "max": float("-inf"), "min": float("inf")}
-_JOIN: Mapping[Reduction, Callable[[Any, Any], Any]] = {
-    "sum": operator.add,
-    "max": lambda one, other: _elementwise(torch.maximum, max, one, other),
-    "min": lambda one, other: _elementwise(torch.minimum, min, one, other),
-}
+_IGNORED = -100  # torch's default, which no class has
 _CLASSES = "(batch, classes, ...) with integer targets (batch, ...)"
 _BINARY = "probabilities (batch,) or (batch, 1) with as many targets 0 or 1"
 
 
-class Metric(ABC):
-    """Abstract metric: an engine resets it when an epoch starts, updates it and computes it at the end.
-
-    Args:
-        name: what the metric is called instead of its usual name.
-
-    Attributes:
-        name: ``"accuracy"`` becomes ``train_accuracy`` and ``val_accuracy`` among a run's metrics.
-        better: whether a higher (``"max"``) or a lower (``"min"``) value is better; ``None`` if neither is.
-        several: whether `compute` may return a mapping of values by name, an empty one too: ``"recall"`` of
-            a metric ``"curve"`` becomes ``val_curve_recall``.
-        states: for each attribute that holds state how the processes' values become one: ``"sum"``,
-            ``"max"`` or ``"min"``. State is a number or a tensor on the device of the updates.
-    """
-
-    name: str
-    better: Literal["max", "min"] | None = "max"
-    several: bool = False
-    states: ClassVar[Mapping[str, Reduction]] = {}
-
-    def __init__(self, name: str | None = None) -> None:
-        if name is not None:
-            self.name = name
-
-    def reset(self) -> None:
-        """Forget all updates."""
-        for state, reduction in self.states.items():
-            setattr(self, state, _EMPTY[reduction])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state by name, as plain data and tensors; the engine keeps it while it computes."""
-        return {name: getattr(self, name) for name in self.states if hasattr(self, name)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` or `merge` returned."""
-        check_metric_state(self.name, state_dict, self.states, scalar=isinstance(self, MeanMetric))
-        for name in self.states.keys() & state_dict.keys():
-            setattr(self, name, state_dict[name])
-
-    def merge(self, state_dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the states of several processes, in the order of their ranks, as one."""
-        return {
-            name: reduce(_JOIN[reduction], [state_dict[name] for state_dict in state_dicts])
-            for name, reduction in self.states.items()
-        }
-
-    @abstractmethod
-    def update(self, step_output: Mapping[str, Any]) -> None:
-        """Take a step output in, without waiting for the device."""
-
-    @abstractmethod
-    def compute(self) -> float | Mapping[str, float]:
-        """Return the value over all updates since the reset; waits for the device."""
-
-
-class MeanMetric(Metric):
-    """Abstract metric that is a mean: ``update`` adds to ``total`` and ``count``.
-
-    On a CPU ``total`` is a Python number, since reading a tensor there waits for nothing and costs a tenth of
-    adding tensors; elsewhere it is a 0-d tensor on the device.
-    """
-
-    states: ClassVar[Mapping[str, Reduction]] = {"total": "sum", "count": "sum"}
-    total: float | torch.Tensor = 0
-    count: int | torch.Tensor = 0
-
-    def compute(self) -> float:
-        """Return the mean.
-
-        Raises:
-            ArgusError: there was no update.
-        """
-        if not self.count:
-            raise ArgusError(f"metric {self.name!r} has seen no samples; update it with a step output first")
-        return float(self.total) / float(self.count)  # a device would divide in float32
-
-
 class Loss(MeanMetric):
-    """The mean loss of a sample: each step's loss is weighted by its samples."""
+    """The mean loss over what the loss divides by: samples, class weights, targets that are not ignored.
+
+    It is the same however the data are cut. Of a loss that sums it is the mean over the samples.
+    """
 
     name = "loss"
     better = "min"
+    reads_predictions = False
 
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Add a step's loss."""
-        loss = getattr(step_output, "loss_tensor", None)
+        loss: Any = getattr(step_output, "loss_tensor", None)
+        weight: Any
+        self.updates += 1
         if loss is None:  # a train_step or val_step of the user's own
-            loss, samples = _read(step_output, "loss", self.name), _samples(step_output)
+            loss, weight, is_sum = _read(step_output, "loss", self.name), _samples(step_output), False
         else:
-            samples = step_output.samples  # type: ignore[attr-defined]
+            weight, is_sum = step_output.samples, step_output.is_sum  # type: ignore[attr-defined]
             if loss.is_cpu:
                 loss = loss.item()
-        if not samples:  # the mean loss of no samples is nan
+                if isinstance(weight, torch.Tensor) and weight.is_cpu:
+                    weight = weight.item()
+        if isinstance(loss, torch.Tensor) or isinstance(weight, torch.Tensor):
+            self._add_on_device(loss, weight, is_sum)
+        elif weight:  # the mean loss of no samples, or of ignored targets alone, is nan
+            self.total += loss if is_sum else loss * weight
+            self.count += weight
+
+    def _add_on_device(self, loss: Any, weight: Any, is_sum: bool) -> None:
+        device = loss.device if isinstance(loss, torch.Tensor) else weight.device
+        if not isinstance(weight, torch.Tensor):
+            if weight:
+                self.total = _double(self.total, device).add(_detached(loss), alpha=1 if is_sum else weight)
+                self.count += weight
             return
-        if isinstance(loss, torch.Tensor):
-            self.total = _double(self.total, loss.device).add(loss.detach(), alpha=samples)
-        else:
-            self.total += loss * samples
-        self.count += samples
+        weight = weight.to(device, widest_float(device))
+        loss = torch.as_tensor(_detached(loss), dtype=weight.dtype, device=device)
+        part = loss if is_sum else loss * weight
+        self.total = _double(self.total, device) + torch.where(weight != 0, part, torch.zeros_like(part))
+        self.count = self.count + weight
 
 
-class Accuracy(MeanMetric):
+class _ShareMetric(MeanMetric):
+    """Abstract share of the targets that are predicted right, without those to ignore."""
+
+    ignore_index: int | None
+
+    def _count(self, is_right: torch.Tensor, target: torch.Tensor) -> None:
+        """Add targets, and which are right; for each only one of its entries may be."""
+        self.updates += 1
+        ignored = self.ignore_index
+        if ignored is not None and ignored >= 0:  # a negative one no prediction can be
+            kept = not_ignored(target, ignored)
+            is_right = is_right & (kept if is_right.ndim == kept.ndim else kept.unsqueeze(1))
+        right = is_right.count_nonzero()  # half the time of a sum
+        self.total = self.total + (right.item() if right.is_cpu else right)
+        self.count = self.count + count_kept(target, ignored)
+
+
+class Accuracy(_ShareMetric):
     """The share of targets that are predicted right.
 
     Predictions ``(batch, classes)`` or ``(batch, classes, ...)``, logits or probabilities, go with integer
@@ -140,13 +91,17 @@ class Accuracy(MeanMetric):
     Args:
         threshold: above it a binary prediction says 1; give 0 for logits.
         name: what the metric is called instead of ``accuracy``.
+        ignore_index: the target that is not counted, as torch's cross-entropy has it; ``None`` counts all.
     """
 
     name = "accuracy"
 
-    def __init__(self, threshold: float = 0.5, name: str | None = None) -> None:
+    def __init__(
+        self, threshold: float = 0.5, name: str | None = None, ignore_index: int | None = _IGNORED
+    ) -> None:
         super().__init__(name)
         self.threshold = threshold
+        self.ignore_index = _checked_ignored(self.name, ignore_index)
 
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Count a step's right predictions."""
@@ -158,12 +113,10 @@ class Accuracy(MeanMetric):
             predicted = predicted > self.threshold
         if predicted.shape != target.shape:
             raise _misfit(self.name, step_output, f"{_CLASSES}, or {_BINARY}")
-        right = (predicted == target).count_nonzero()  # half the time of a sum
-        self.total = self.total + (right.item() if right.is_cpu else right)
-        self.count += target.numel()
+        self._count(predicted == target, target)
 
 
-class TopKAccuracy(MeanMetric):
+class TopKAccuracy(_ShareMetric):
     """The share of targets that are among the ``k`` highest predictions.
 
     Predictions ``(batch, classes, ...)``, logits or probabilities, go with integer targets ``(batch, ...)``.
@@ -171,15 +124,17 @@ class TopKAccuracy(MeanMetric):
     Args:
         k: how many predictions count.
         name: what the metric is called instead of ``top_k_accuracy``.
+        ignore_index: the target that is not counted, as torch's cross-entropy has it; ``None`` counts all.
     """
 
     name = "top_k_accuracy"
 
-    def __init__(self, k: int = 5, name: str | None = None) -> None:
+    def __init__(self, k: int = 5, name: str | None = None, ignore_index: int | None = _IGNORED) -> None:
         super().__init__(name)
         if type(k) is not int or k < 1:
             raise ParamsError(f"top_k_accuracy takes k >= 1, not {k!r}")
         self.k = k
+        self.ignore_index = _checked_ignored(self.name, ignore_index)
 
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Count a step's targets that are among the highest predictions."""
@@ -191,9 +146,7 @@ class TopKAccuracy(MeanMetric):
                 f"metric {self.name!r} has k={self.k}, and there are {prediction.shape[1]} classes; choose a "
                 "smaller k"
             )
-        right = (prediction.topk(self.k, dim=1).indices == target.unsqueeze(1)).count_nonzero()
-        self.total = self.total + (right.item() if right.is_cpu else right)
-        self.count += target.numel()
+        self._count(prediction.topk(self.k, dim=1).indices == target.unsqueeze(1), target)
 
 
 class _ErrorMetric(MeanMetric):
@@ -214,6 +167,7 @@ class _ErrorMetric(MeanMetric):
         total = error.sum(dtype=widest_float(error.device))
         self.total = self.total + (total.item() if total.is_cpu else total)
         self.count += target.numel()
+        self.updates += 1
 
     @abstractmethod
     def error(self, difference: torch.Tensor) -> torch.Tensor:
@@ -268,8 +222,27 @@ def _read(step_output: Mapping[str, Any], key: str, metric: str) -> Any:
 
 
 def _samples(step_output: Mapping[str, Any]) -> int:
-    target = step_output.get("target")
-    return batch_size(step_output.get("prediction") if target is None else target)
+    """Return the samples of a step of the user's own, as its target tells them, or else its prediction."""
+    for value in (step_output.get("target"), step_output.get("prediction")):
+        if value is None:
+            continue
+        try:
+            return batch_size(value)
+        except UnknownSizeError:
+            continue
+    return 1
+
+
+def _detached(loss: Any) -> Any:
+    return loss.detach() if isinstance(loss, torch.Tensor) else loss
+
+
+def _checked_ignored(metric: str, ignore_index: Any) -> int | None:
+    if ignore_index is not None and type(ignore_index) is not int:
+        raise ParamsError(
+            f"{metric} takes an integer for ignore_index, or None to count all targets, not {ignore_index!r}"
+        )
+    return ignore_index
 
 
 def _binary(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -277,13 +250,6 @@ def _binary(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tenso
     if target.ndim > 1 and target.shape[1] == 1 and prediction.ndim in (1, target.ndim):
         target = target.squeeze(1)
     return (prediction.squeeze(1) if prediction.ndim > 1 else prediction), target
-
-
-def _elementwise(of_tensors: Callable[..., Any], of_numbers: Callable[..., Any], *values: Any) -> Any:
-    tensors = [value for value in values if isinstance(value, torch.Tensor)]
-    if not tensors:
-        return of_numbers(*values)
-    return of_tensors(*(torch.as_tensor(value, device=tensors[0].device) for value in values))
 
 
 def _double(total: float | torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -18,12 +18,14 @@ from torch.optim import Optimizer
 
 from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly, unchanged
-from argus_core.batch import batch_size
+from argus_core.dimensions import BatchDim, check_batch_dim
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
 from argus_core.finiteness import Finiteness
 from argus_core.modes import Modes
 from argus_core.parts import build_strategies, check_params, load_all
+from argus_core.reading import lets_go
 from argus_core.reduction import check_loss, mean_divisor
+from argus_core.samples import batch_size
 from argus_core.steps.composition import Composed
 from argus_core.steps.explanation import explain
 from argus_core.steps.output import StepOutput, Window
@@ -39,7 +41,8 @@ class Model(Assembly):
     Args:
         params: plain data: for each of ``nn_module``, ``loss``, ``optimizer`` and
             ``prediction_transform`` a name, ``(name, {params})`` or ``None``; ``step``: a strategy or a
-            list of them; ``device``: ``"auto"``, a device or a list of CUDA devices.
+            list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``batch_dim``: where the
+            samples of a batch are, if they are not in the first dimension of its tensors.
 
     A subclass may fix a part by a class attribute (a class), offer a choice (a dict of classes) or name
     one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. It is registered in process
@@ -59,8 +62,11 @@ class Model(Assembly):
         optimizer: over the parameters of network and loss that require grad.
         prediction_transform: called with the network's prediction; returns it as it is if none is chosen.
         device: where batches go and predictions come from.
+        batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
+            with one for each entry (``None`` for what belongs to every sample); a subclass may set it.
     """
 
+    batch_dim: BatchDim = None
     warned_unregistered = False
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
@@ -70,6 +76,7 @@ class Model(Assembly):
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.logger = self.build_logger()
         self.params = self.check_params(params)
+        self.batch_dim = check_batch_dim(self.params.get("batch_dim", type(self).batch_dim))
         self.parts = self.choose_parts()
         self.step_parts = self.choose_steps()
         load_all([*self.parts.values(), *self.step_parts])
@@ -160,6 +167,7 @@ class Model(Assembly):
             self._check_ready("validate", "loss")
         return training.validate(self, val_loader, metrics=metrics, callbacks=callbacks)
 
+    @lets_go
     def train_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
         """Make one optimizer update from a loader batch, or a `Window` of several.
 
@@ -173,8 +181,10 @@ class Model(Assembly):
                 return self.train_step(batch, state)
         if not self.nn_module.training:
             self.train()
-        return update.run(batch if type(batch) is Window else (batch,))
+        reading = getattr(getattr(state, "engine", None), "reading", None)
+        return update.run(batch if type(batch) is Window else (batch,), reading)
 
+    @lets_go
     def val_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
         """Return prediction, target and loss of a loader batch, in evaluation mode, without gradients."""
         update = self._update or self._compile()
@@ -185,8 +195,9 @@ class Model(Assembly):
             with update.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
-        samples = batch_size((prepared, target, prediction))
-        return StepOutput(self, [(prediction, target)], loss, samples, stepped=True)
+        is_sum = self.loss_reduction() == "sum"
+        weight = update.weights.of_batch(prepared, prediction, target, is_sum)
+        return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)
 
     def forward_loss(self, batch: Any) -> tuple[Any, Any, torch.Tensor]:
         """Return prediction, target and loss (0-d, on the graph) of a batch on the device.
@@ -206,17 +217,30 @@ class Model(Assembly):
         return prediction, target, loss(prediction, target)
 
     def loss_reduction(self) -> str:
-        """Return how the loss joins its samples: ``"mean"``, or ``"sum"`` (micro-batches then just add)."""
+        """Return how the loss joins its samples: ``"mean"``, or ``"sum"``.
+
+        Micro-batches then just add up, and an epoch's loss is the mean over the samples.
+        """
         reduction: str = getattr(self.loss, "reduction", "mean")
         return reduction
 
+    def batch_size(self, batch: Any) -> int:
+        """Return the number of samples of a batch on the device; see `argus_core.samples.batch_size`.
+
+        Override it for batches that do not tell it, such as graphs.
+
+        Raises:
+            ParamsError: it cannot be told without guessing.
+        """
+        return batch_size(batch, self.batch_dim)
+
     def loss_weight(self, batch: Any) -> float | torch.Tensor:
-        """Return what a batch on the device counts in the mean of its window.
+        """Return what a batch on the device counts in the mean of its window, and of its epoch.
 
         That is what its mean loss divides by: its samples, or the class weights of the targets that are not
         ignored. Override it beside a `forward_loss` that takes another mean, over tokens for example.
         """
-        return mean_divisor(self.loss, batch)
+        return mean_divisor(self.loss, batch, self.batch_size)
 
     def predict(self, input: Any) -> Any:
         """Return the prediction for an input batch, after prediction_transform, on the device."""

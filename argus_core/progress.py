@@ -30,6 +30,7 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         "counters": {
             "epoch": state.epoch,
             "updates_in_epoch": engine.updates_done,
+            "skipped_in_epoch": engine.skipped_in_epoch,
             "epoch_begun": engine.epoch_begun,
             "epoch_done": engine.epoch_done,
             "global_step": state.global_step,
@@ -66,6 +67,7 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
         and isinstance(loader.get("order"), str | None)
         and isinstance(progress.get("device"), str)
         and type(counters.get("epoch_begun", False)) is bool
+        and _is_count(counters.get("skipped_in_epoch", 0))
         and type(progress.get("stepped", True)) is bool
         and _is_missed(progress.get("missed", {}))
         and all(isinstance(value, float) for value in progress["metrics"].values())
@@ -100,6 +102,7 @@ def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
     state.updates_skipped = counters["updates_skipped"]
     state.metrics.update(progress["metrics"])
     engine.updates_done, engine.epoch_done = counters["updates_in_epoch"], counters["epoch_done"]
+    engine.skipped_in_epoch = counters.get("skipped_in_epoch", 0)
     engine.epoch_begun = not engine.epoch_done and counters.get("epoch_begun", engine.updates_done > 0)
     missed = progress.get("missed")
     engine.audience.missed = Missed(missed["event"], tuple(missed["callbacks"])) if missed else None

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
-from operator import attrgetter, itemgetter, methodcaller, mul, sub, truediv
+from operator import attrgetter, itemgetter, methodcaller, sub, truediv
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from argus_core.batch import batch_size, deep_map
+from argus_core.batch import deep_map
 from argus_core.device import widest_float
 from argus_core.errors import ParamsError
+from argus_core.samples import batch_size
 
 __all__ = [
     "check_loss",
+    "count_kept",
     "exact",
     "joined",
     "mean_divisor",
     "mean_divisors",
+    "not_ignored",
     "shares",
     "silence",
     "weigh",
@@ -30,6 +33,22 @@ _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
     getattr(nn, name)
     for name in ("CrossEntropyLoss", "NLLLoss", "LinearCrossEntropyLoss")
     if hasattr(nn, name)
+)
+
+# Their mean is over the elements of the target, however many a sample has.
+_OF_ELEMENTS: frozenset[type] = frozenset(
+    [
+        nn.BCELoss,
+        nn.BCEWithLogitsLoss,
+        nn.HingeEmbeddingLoss,
+        nn.HuberLoss,
+        nn.KLDivLoss,
+        nn.L1Loss,
+        nn.MSELoss,
+        nn.PoissonNLLLoss,
+        nn.SmoothL1Loss,
+        nn.SoftMarginLoss,
+    ]
 )
 
 # To ask a module for a method that it has not takes as long as a small kernel, in every update.
@@ -43,33 +62,52 @@ _LISTABLE = {(torch.int64, 1, True)}  # the layout of classes, one to a sample, 
 _FEW = 128  # so many targets are counted as a list in a fraction of the time of torch's operations
 
 
-def mean_divisor(loss: Any, batch: Any) -> float | Tensor:
+def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_size) -> float | Tensor:
     """Return what ``loss`` divides by when it takes its mean over ``batch``, a pair (input, target).
 
     That is the number of samples, unless the loss says otherwise: torch's cross-entropies divide by the sum
-    of the class weights of the targets that are not ignored; any loss may have a method
-    ``divisor(target)``. A tensor is 0-d and on the device, so that nothing waits for it; on a CPU, where
-    reading one waits for nothing, it is mostly a number.
+    of the class weights of the targets that are not ignored, its losses of single elements by the number of
+    those; any loss may have a method ``divisor(target)``. A tensor is 0-d and on the device, so that nothing
+    waits for it; on a CPU, where reading one waits for nothing, it is mostly a number.
+
+    Args:
+        loss: of the model, or ``None``.
+        batch: on the device.
+        count: returns a batch's number of samples; asked only where that is what the loss divides by.
     """
     target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if isinstance(target, Tensor):
-        if type(loss) not in _TORCHS and callable(getattr(loss, "divisor", None)):
+        kind = type(loss)
+        if kind not in _TORCHS and callable(getattr(loss, "divisor", None)):
             return exact(loss.divisor(target))
         if isinstance(loss, _CLASS_WEIGHTED) and not target.is_floating_point():
-            return _class_weights(loss, target)
-    return batch_size(batch)
+            return (
+                count_kept(target, loss.ignore_index) if loss.weight is None else _class_weights(loss, target)
+            )
+        if kind in _OF_ELEMENTS and loss.reduction == "mean":
+            return target.numel()
+    return count(batch)
 
 
-def mean_divisors(loss: Any, batches: Sequence[Any], sizes: Sequence[int]) -> Sequence[float | Tensor]:
-    """Return the `mean_divisor` of each of ``batches``; ``sizes`` are their samples, if they are known."""
-    if sizes and type(loss) in _TORCHS:
-        if not isinstance(loss, _CLASS_WEIGHTED):
-            return sizes
-        if loss.weight is None:
-            counts = _few_kept(batches, loss.ignore_index)
-            if counts is not None:
-                return counts
-    return [mean_divisor(loss, batch) for batch in batches]
+def mean_divisors(
+    loss: Any, batches: Sequence[Any], count: Callable[[Any], float] = batch_size
+) -> Sequence[float | Tensor]:
+    """Return the `mean_divisor` of each of ``batches``."""
+    if type(loss) in _OF_ELEMENTS and loss.reduction == "mean" and _are_pairs(batches):
+        return [*map(Tensor.numel, map(_second, batches))]
+    if isinstance(loss, _CLASS_WEIGHTED) and loss.weight is None:
+        counts = _few_kept(batches, loss.ignore_index)
+        if counts is not None:
+            return counts
+    return [mean_divisor(loss, batch, count) for batch in batches]
+
+
+def not_ignored(target: Tensor, ignored: int | None) -> Tensor:
+    """Return where targets are other than the index that is ignored."""
+    # torch compares bytes modulo 256, and to it 156 is -100.
+    if ignored is None or (ignored < 0 and target.dtype in (torch.uint8, torch.bool)):
+        return torch.ones_like(target, dtype=torch.bool)
+    return target != ignored
 
 
 def exact(weight: Any) -> float | Tensor:
@@ -130,25 +168,30 @@ def silence(prediction: Any, share: float | Tensor) -> None:
     deep_map(prediction, watch)
 
 
-def joined(losses: tuple[Tensor, ...], shares: Sequence[Any]) -> Tensor:
-    """Return the loss of a window from those of its micro-batches, which are 0-d and detached.
+def joined(losses: Sequence[Tensor | float], shares: Sequence[Any]) -> Tensor:
+    """Return the loss of a window from those of its micro-batches.
 
     Args:
-        losses: of the micro-batches.
+        losses: of the micro-batches; the first is a 0-d tensor, detached, and on a CPU others are numbers.
         shares: of each in the window; ``None`` where they just add up.
     """
     first = losses[0]
-    if shares[0] is None:
-        return torch.stack(losses).sum()
+    assert isinstance(first, Tensor)
     if first.is_complex():  # for which backward finds a beginning in a share, though not in nothing
         raise ParamsError(
             f"the loss is complex ({first.dtype}), and only a real number can be minimised; return its "
             "real part or its abs() from forward_loss"
         )
-    if first.is_cpu and type(shares[0]) is float and 0.0 not in shares:  # reading waits for nothing there
-        return first.new_full((), sum(map(mul, map(Tensor.item, losses), shares)))
+    if first.is_cpu:  # reading waits for nothing there
+        numbers: list[float] = [first.item(), *map(float, losses[1:])]
+        if shares[0] is not None:  # the mean over no targets is nan
+            numbers = [float(share) * number for share, number in zip(shares, numbers, strict=True) if share]
+        return first.new_full((), sum(numbers))
+    stacked = torch.stack([each for each in losses if isinstance(each, Tensor)])
+    if shares[0] is None:
+        return stacked.sum()
     own = [share.to(first) if isinstance(share, Tensor) else first.new_full((), share) for share in shares]
-    return weigh(torch.stack(losses), torch.stack(own)).sum()
+    return weigh(stacked, torch.stack(own)).sum()
 
 
 def check_loss(loss: Any, on_graph: bool) -> None:
@@ -167,12 +210,29 @@ def check_loss(loss: Any, on_graph: bool) -> None:
         )
 
 
+def count_kept(target: Tensor, ignored: int | None) -> int | Tensor:
+    """Return how many targets are not ignored: on a CPU a number, elsewhere a 0-d tensor."""
+    if ignored is None:
+        return target.numel()
+    if _layout(target) in _LISTABLE and target.numel() <= _FEW:
+        return target.numel() - target.tolist().count(ignored)
+    kept = not_ignored(target, ignored).count_nonzero()
+    return int(kept.item()) if kept.is_cpu else kept
+
+
+def _are_pairs(batches: Sequence[Any]) -> bool:
+    """Return whether batches are pairs whose second entry is a tensor."""
+    if not {*map(type, batches)} <= _PLAIN or {*map(len, batches)} != _TWO:
+        return False
+    return {*map(type, map(_second, batches))} == _TENSORS
+
+
 def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
     """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
-    if not {*map(type, batches)} <= _PLAIN or {*map(len, batches)} != _TWO:
+    if not _are_pairs(batches):
         return None
     targets = [*map(_second, batches)]
-    if {*map(type, targets)} != _TENSORS or {*map(_layout, targets)} != _LISTABLE:
+    if {*map(_layout, targets)} != _LISTABLE:
         return None
     counts = [*map(Tensor.numel, targets)]  # not the samples: a sequence's targets may come as one row
     if max(counts) > _FEW:
@@ -181,10 +241,7 @@ def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
 
 
 def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
-    ignored, weight = loss.ignore_index, loss.weight
-    kept = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
-    dtype = widest_float(target.device)
-    if weight is not None:
-        kept = weight[target.clamp(min=0, max=len(weight) - 1)] * kept
-    total = kept.sum(dtype=dtype)
-    return total.item() if total.is_cpu else total
+    weight = loss.weight
+    kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, loss.ignore_index)
+    total = kept.sum(dtype=widest_float(target.device))
+    return float(total.item()) if total.is_cpu else total

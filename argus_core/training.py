@@ -22,6 +22,7 @@ from argus_core.interruption import listening
 from argus_core.lr_scheduler import build_schedules, check_steps
 from argus_core.metrics import Loss, Metric
 from argus_core.order import draw_seed, ordered
+from argus_core.reading import reads_predictions
 from argus_core.resume import Resumption
 from argus_core.rng import random_state, set_random_state
 from argus_core.single_process import check_single_process
@@ -77,6 +78,8 @@ def fit(
     for part in validation:
         engine.state.phase_states["val"] = part.engine.state
         part.engine.state.phase_states["train"] = engine.state
+        if reads_predictions([*engine.callbacks, *part.engine.callbacks]):  # either phase's
+            engine.reading.is_kept = part.engine.reading.is_kept = True
     engine.seed = order_seed
     check_apart(engine.callbacks)
     if resumption is not None:
@@ -142,6 +145,8 @@ def seed_everything(seed: int) -> None:
 
 class _Validation(Callback):
     """Validates at the end of each epoch, before any other callback sees the metrics."""
+
+    reads_predictions = False
 
     def __init__(self, model: Model, loader: Iterable[Any], metrics: list[Metric], callbacks: Any) -> None:
         self.loader = loader

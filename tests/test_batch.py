@@ -209,7 +209,7 @@ def test_a_packed_sequence_is_not_cut() -> None:
         ([torch.tensor(0.5), torch.ones(4)], 4),
         ((packed(), torch.ones(2)), 2),
         (torch.tensor(1.0), 1),
-        (["a", "b"], 1),
+        (["a", "b"], 2),
         (None, 1),
         (torch.ones(0, 3), 0),
     ],

@@ -347,3 +347,63 @@ def test_every_registered_metric_has_its_name_and_says_which_way_is_better() -> 
             assert metric.name == name
             assert metric.better in ("min", "max")
             assert set(metric.states.values()) <= {"sum", "max", "min"}
+
+
+IGNORED = [
+    (torch.eye(4), torch.tensor([0, 1, -100, -100]), {}, 1.0),
+    (torch.eye(4), torch.tensor([0, 1, -100, -100]), {"ignore_index": None}, 0.5),
+    (torch.eye(4), torch.tensor([0, 0, 2, 3]), {"ignore_index": 0}, 1.0),
+    (torch.eye(4), torch.tensor([0, 1, 0, 0], dtype=torch.uint8), {}, 0.5),
+    (torch.eye(200), torch.full((200,), 156, dtype=torch.uint8), {}, 1 / 200),
+    (torch.eye(4), torch.tensor([0, 1, 255, 255], dtype=torch.uint8), {"ignore_index": 255}, 1.0),
+    (
+        torch.eye(4)[:, :, None].expand(4, 4, 300),
+        torch.full((4, 300), -100).index_fill(1, torch.tensor(0), 1),
+        {},
+        0.25,
+    ),
+]
+
+
+@pytest.mark.parametrize(("prediction", "target", "options", "expected"), IGNORED)
+def test_ignored_targets_do_not_count(
+    prediction: torch.Tensor, target: torch.Tensor, options: dict[str, Any], expected: float
+) -> None:
+    for metric in (Accuracy(**options), TopKAccuracy(1, **options)):
+        assert computed(metric, output(prediction, target)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("ignore_index", [-100, 0])
+def test_ignored_binary_targets_do_not_count(ignore_index: int) -> None:
+    target = torch.tensor([1.0, 1.0, ignore_index, ignore_index])
+    assert (
+        computed(Accuracy(ignore_index=ignore_index), output(torch.tensor([0.9, 0.1, 0.1, 0.9]), target))
+        == 0.5
+    )
+
+
+@pytest.mark.parametrize("metric", [Accuracy(), TopKAccuracy(1)])
+def test_where_all_targets_are_ignored_a_share_is_nan(metric: Metric) -> None:
+    assert math.isnan(computed(metric, output(torch.eye(3), torch.full((3,), -100))))
+
+
+@pytest.mark.parametrize("metric", [Accuracy, TopKAccuracy])
+@pytest.mark.parametrize("ignore_index", [1.5, "0", True, [0, 1]], ids=str)
+def test_an_ignored_index_is_an_integer(metric: Any, ignore_index: Any) -> None:
+    with pytest.raises(ParamsError, match=f"{metric.name} takes an integer for ignore_index, or None"):
+        metric(ignore_index=ignore_index)
+
+
+def test_every_built_in_metric_of_classes_has_an_ignored_index() -> None:
+    with argus_core.isolated_registry(builtins=True):
+        metrics = [resolve("metric", name).load()() for name in names("metric")]
+        of_classes = [metric for metric in metrics if metric.better == "max"]
+        assert {metric.ignore_index for metric in of_classes} == {-100}
+
+
+def test_a_loss_weighed_on_a_device_counts_nothing_for_ignored_targets() -> None:
+    metric = Loss()
+    for loss, weight in ((2.0, 3.0), (math.nan, 0.0)):
+        step_output = StepOutput(_NoTransform(), (), torch.tensor(loss), torch.tensor(weight), True)
+        metric._add_on_device(step_output.loss_tensor, step_output.samples, is_sum=False)
+    assert metric.compute() == 2.0

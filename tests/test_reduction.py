@@ -292,7 +292,9 @@ def test_a_complex_loss_of_a_window_is_refused() -> None:
 @pytest.mark.parametrize(
     ("loss", "batch", "divisor"),
     [
-        (nn.MSELoss(), (INPUT, INPUT), 9),
+        (nn.MSELoss(), (INPUT, INPUT), 36),
+        (nn.MultiLabelSoftMarginLoss(), (INPUT, INPUT), 9),
+        (nn.KLDivLoss(reduction="batchmean"), (INPUT, INPUT), 9),
         (None, {"x": INPUT}, 9),
         (nn.CrossEntropyLoss(), (INPUT, torch.rand(9, 4)), 9),
         (nn.CrossEntropyLoss(), (INPUT, TARGET), 9),

@@ -46,6 +46,8 @@ class Callback:
     hookspecs: tuple[type, ...] = ()
     runs_last: bool = False  # after all others, the late ones included: for what keeps the others' state
     catches_up: bool = False  # iteration_complete needs neither batch nor output: see "Resume a run"
+    # Whether it may read predictions or targets of a step output; a subclass says False for itself.
+    reads_predictions: bool = True
 
     @property
     def name(self) -> str:

@@ -43,6 +43,7 @@ class Checkpoint(Callback):
     """
 
     name = "checkpoint"
+    reads_predictions = False
     runs_last = True
     catches_up = True
     has_kept = False  # a file, in this run or the one that it resumes

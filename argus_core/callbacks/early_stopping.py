@@ -28,6 +28,7 @@ class EarlyStopping(Callback):
     """
 
     name = "early_stopping"
+    reads_predictions = False
 
     def __init__(self, monitor: str = "val_loss", patience: int = 1, better: str = "auto") -> None:
         if type(patience) is not int or patience < 1:

@@ -38,6 +38,7 @@ class LoggingToFile(EpochReport):
     """
 
     name = "logging_to_file"
+    reads_predictions = False
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)
@@ -97,6 +98,7 @@ class LoggingToCSV(EpochReport):
 
     name = "logging_to_csv"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
+    reads_predictions = False
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -194,6 +196,7 @@ class MetricsJSONL(EpochReport):
 
     name = "metrics_jsonl"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT}
+    reads_predictions = False
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)

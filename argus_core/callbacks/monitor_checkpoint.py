@@ -35,6 +35,7 @@ class MonitorCheckpoint(Checkpoint):
     """
 
     name = "monitor_checkpoint"
+    reads_predictions = False
 
     def __init__(
         self,

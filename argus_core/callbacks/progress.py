@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks.record import (
@@ -15,6 +15,7 @@ from argus_core.callbacks.record import (
     format_number,
     format_record,
     plain_metrics,
+    update_loss,
 )
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
@@ -41,6 +42,7 @@ class Progress(EpochReport):
     """
 
     name = "progress"
+    reads_predictions = False
 
     def __init__(self, table: bool = False, interval: float = 0.25) -> None:
         if not isinstance(interval, int | float) or interval <= 0:
@@ -191,9 +193,8 @@ def _is_terminal() -> bool:
 
 def _newest(state: State) -> str:
     """Return the newest loss and metrics; reading the loss waits for the device."""
-    output = state.step_output
-    loss = {"loss": output["loss"]} if isinstance(output, Mapping) and "loss" in output else {}
-    shown = plain_metrics({**loss, **state.metrics})
+    loss = update_loss(state)
+    shown = plain_metrics({**({} if loss is None else {"loss": loss}), **state.metrics})
     skipped = [f"{state.updates_skipped} skipped"] if state.updates_skipped else []
     return "  ".join([*skipped, *(f"{name} {format_number(value)}" for name, value in shown.items())])
 

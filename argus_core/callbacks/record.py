@@ -27,6 +27,7 @@ __all__ = [
     "format_record",
     "plain_metrics",
     "rates",
+    "update_loss",
 ]
 
 FIELDS = frozenset({"epoch", "global_step", "updates_skipped", "time", "lr"})
@@ -137,6 +138,17 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
                 f"metric {name!r} is {value!r}, which is no number; put numbers into state.metrics"
             ) from error
     return plain
+
+
+def update_loss(state: State) -> Any:
+    """Return the loss of the newest update, a mean as in an epoch's loss; waits for the device.
+
+    It is ``None`` where the step output has none.
+    """
+    output = state.step_output
+    if hasattr(output, "mean_loss"):
+        return output.mean_loss
+    return output.get("loss") if isinstance(output, Mapping) else None
 
 
 def format_record(record: EpochRecord) -> str:

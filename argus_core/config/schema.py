@@ -44,6 +44,7 @@ MOST_WORKERS = 256
 """Processes that read data: each takes tens of megabytes, and few machines have more CPUs for one run."""
 
 _MOST = 2**31 - 1  # of counts: what torch's loops can count to on every system
+_MOST_DIMENSIONS = 64  # of a tensor in torch
 _MOST_THREADS = 1024
 
 TEMPLATE = "template"
@@ -214,9 +215,16 @@ def _is_device(value: Any) -> bool:
     return all(type(item) is str or (type(item) is int and 0 <= item <= _MOST) for item in items)
 
 
+def _is_batch_dim(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return all(map(_is_batch_dim, value.values() if isinstance(value, dict) else value))
+    return type(value) is int and 0 <= value < _MOST_DIMENSIONS
+
+
 _TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and value != "")
 _CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
+_BATCH_DIM = _Value("a dimension below 64, or one for each entry of the batch", _is_batch_dim)
 _DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 
@@ -237,6 +245,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "prediction_transform": _one("transform", "what turns the network's output into a prediction"),
         "step": _several("step", "the step strategies"),
         "device": Key("where to train", _DEVICE, "auto"),
+        "batch_dim": Key("the dimension of the samples in a batch, where it is not the first", _BATCH_DIM),
     },
     "data": {
         "train": _one("dataset", "the dataset to train on", required=True),

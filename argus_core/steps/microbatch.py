@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from argus_core.batch import batch_size, deep_chunk, deep_split
+from argus_core.batch import deep_split
+from argus_core.dimensions import BatchDim
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.samples import batch_size
 from argus_core.steps.numbers import is_count
 from argus_core.stored import Rule, check_fits
 
@@ -53,19 +55,23 @@ class Microbatch:
         self._given = (chunks, size)
         self._largest = 0  # samples of a micro-batch of this window
         self._logger = logging.getLogger(__name__)
+        self._batch_size: Callable[[Any], int] = batch_size
+        self._batch_dim: BatchDim = None
 
     @hookimpl
     def set_up(self, model: Model) -> None:
         self._logger = model.logger
+        self._batch_size, self._batch_dim = model.batch_size, model.batch_dim
 
     @hookimpl
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
         parts: list[Any] = []
-        cut, number = (deep_split, self.size) if self.size is not None else (deep_chunk, self.chunks or 1)
-        for batch in window:
-            parts += cut(batch, number)
-        if self.halve_on_oom:
-            self._largest = max(map(batch_size, parts))
+        sizes = [*map(self._batch_size, window)]
+        self._largest = 0
+        for batch, samples in zip(window, sizes, strict=True):
+            size = self.size if self.size is not None else -(-samples // (self.chunks or 1)) or 1
+            parts += deep_split(batch, size, self._batch_dim, samples)
+            self._largest = max(self._largest, min(size, samples))
         return parts
 
     @hookimpl

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from argus_core.batch import batch_size, deep_cat, deep_detach
+from argus_core.batch import deep_cat, deep_detach
+from argus_core.errors import ArgusError
 
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["Part", "PastOutput", "StepOutput", "Window", "count_samples"]
+__all__ = ["Part", "PartLoss", "PastOutput", "StepOutput", "Window"]
 
 Part = tuple[Any, Any]
 """What came of a micro-batch: its prediction before prediction_transform, and its target."""
+
+PartLoss = tuple["torch.Tensor | float", "torch.Tensor | float"]
+"""The loss of a micro-batch (detached), and what it counts in the window's."""
 
 
 class Window(tuple[Any, ...]):
@@ -40,7 +45,9 @@ class StepOutput(Mapping[str, Any]):
     """What a step returns: ``prediction``, ``target`` and ``loss``.
 
     ``prediction`` (after prediction_transform, detached) and ``target`` are on the processing device;
-    ``loss`` is a float. Each is made when it is read first, and reading ``loss`` waits for the device.
+    ``loss`` is a float. Each is made when it is read first, and reading ``loss`` waits for the device. Parts
+    that cannot be joined, such as sequences padded to several lengths, come as a list. A run lets go of
+    predictions and targets that nothing in it reads.
 
     Args:
         model: transforms the prediction.
@@ -48,24 +55,40 @@ class StepOutput(Mapping[str, Any]):
         loss_tensor: see below.
         samples: see below.
         stepped: see below.
+        is_sum: see below.
+        part_losses: for each micro-batch its loss and what that counts, where there are several.
 
     Attributes:
         loss_tensor: the loss of the whole window, 0-d, detached, on the processing device.
-        samples: how many samples the step saw.
+        samples: what the loss counts in an epoch's mean: the step's samples, or whatever else it is the mean
+            over (class weights, targets that are not ignored).
         stepped: whether the weights moved.
+        is_sum: whether the loss is a sum over the samples and not their mean.
     """
 
-    __slots__ = ("_model", "_parts", "_values", "loss_tensor", "samples", "stepped")
+    __slots__ = (
+        "_model", "_part_losses", "_parts", "_values", "is_sum", "loss_tensor", "samples", "stepped",
+    )  # fmt: skip
 
     def __init__(
-        self, model: Model, parts: Sequence[Part], loss_tensor: torch.Tensor, samples: int, stepped: bool
+        self,
+        model: Model,
+        parts: Sequence[Part],
+        loss_tensor: torch.Tensor,
+        samples: float | torch.Tensor,
+        stepped: bool,
+        *,
+        is_sum: bool = False,
+        part_losses: Sequence[PartLoss] = (),
     ) -> None:
         self._model = model
-        self._parts = parts
+        self._parts: Sequence[Part] | None = parts
         self._values: dict[str, Any] = {}
+        self._part_losses = part_losses
         self.loss_tensor = loss_tensor
         self.samples = samples
         self.stepped = stepped
+        self.is_sum = is_sum
 
     def __getitem__(self, key: str) -> Any:
         values = self._values
@@ -73,28 +96,65 @@ class StepOutput(Mapping[str, Any]):
             if key == "loss":
                 values[key] = self.loss_tensor.item()
             elif key == "target":
-                values[key] = deep_cat([deep_detach(target) for _, target in self._parts])
+                values[key] = deep_cat([deep_detach(target) for _, target in self._kept()])
             elif key == "prediction":
-                joined = deep_cat([deep_detach(prediction) for prediction, _ in self._parts])
-                values[key] = self._model.transform_prediction(joined)
+                values[key] = self._prediction([deep_detach(prediction) for prediction, _ in self._kept()])
             else:
                 raise KeyError(key)
         return values[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("prediction", "target", "loss"))
+        return iter(("loss",) if self._parts is None else ("prediction", "target", "loss"))
 
     def __len__(self) -> int:
-        return 3
+        return 1 if self._parts is None else 3
 
     def __repr__(self) -> str:
         return f"StepOutput({dict(self)!r})"
 
+    @property
+    def mean_loss(self) -> float:
+        """The loss as runs report it: of one that sums, the mean over the samples."""
+        loss: float = self["loss"]
+        if not self.is_sum:
+            return loss
+        return loss / float(self.samples) if self.samples else math.nan
 
-def count_samples(micro_batch: Any, part: Part) -> int:
-    """Return the number of samples of a micro-batch, or of what came of it if it holds no tensors."""
-    if type(micro_batch) in (tuple, list) and micro_batch:  # the usual batch; this runs in every update
-        first = micro_batch[0]
-        if type(first) is torch.Tensor and first.ndim:
-            return first.shape[0]
-    return batch_size((micro_batch, part))
+    def by_part(self) -> Sequence[StepOutput]:
+        """Return an output for each micro-batch, whose predictions need not have one shape."""
+        parts = self._kept()
+        if len(parts) == 1:
+            return (self,)
+        whole = self.loss_tensor
+        losses = self._part_losses or [(whole, self.samples)] * len(parts)
+        return [
+            StepOutput(
+                self._model,
+                (part,),
+                loss if isinstance(loss, torch.Tensor) else whole.new_full((), loss),
+                samples,
+                self.stepped,
+                is_sum=self.is_sum,
+            )
+            for part, (loss, samples) in zip(parts, losses, strict=True)
+        ]
+
+    def let_go(self) -> None:
+        """Forget predictions and targets, which nothing is going to read."""
+        self._parts = None
+        self._values.clear()
+
+    def _kept(self) -> Sequence[Part]:
+        if self._parts is None:
+            raise ArgusError(
+                "the step output has no predictions and targets, since nothing in this run was known to read "
+                "them and so they were not kept; set reads_predictions = True in the class of the callback "
+                "that reads them"
+            )
+        return self._parts
+
+    def _prediction(self, parts: Sequence[Any]) -> Any:
+        joined = deep_cat(parts)
+        if len(parts) > 1 and isinstance(joined, list) and not isinstance(parts[0], list):
+            return [self._model.transform_prediction(part) for part in parts]  # of several shapes
+        return self._model.transform_prediction(joined)

@@ -10,29 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import compress, repeat
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from argus_core.batch import tensor_sizes
 from argus_core.errors import BuildError
 from argus_core.ranks import all_agree
-from argus_core.reduction import check_loss, exact, joined, mean_divisors, shares, silence, weigh
+from argus_core.reduction import check_loss, joined, shares, silence, weigh
+from argus_core.samples import without_empty
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import Evaluation, nested
-from argus_core.steps.output import Part, StepOutput, count_samples
+from argus_core.steps.output import Part, PartLoss, StepOutput
+from argus_core.steps.weights import Weights
 
 if TYPE_CHECKING:
     from argus_core.hooks import Closure
     from argus_core.model import Model
+    from argus_core.reading import Reading
 
 __all__ = ["Update"]
 
 
-# What came of a micro-batch, and its loss, detached.
-_Passed = tuple[Part, Tensor]
+_Keep = Callable[[Part, Tensor, "float | Tensor"], object]
 
 _PAIR = (tuple, list)
 
@@ -54,6 +55,7 @@ class Update:
     Attributes:
         model: the model that is trained.
         window_size: how many loader batches make one update.
+        weights: what the loss of a batch counts.
         evaluation: the contexts in which validation and prediction see the network.
         finish_prediction: what each prediction goes through before its transform.
         micro_batches: what the current window was split into, on the device.
@@ -76,7 +78,7 @@ class Update:
         self._prepare = slots["prepare_batch"]
         self._split = _owner(slots["split_window"])
         self._out_of_memory = _owner(slots["out_of_memory"])
-        self._weight = _owner(slots["micro_batch_weight"]) or weight
+        self.weights = Weights(model, _owner(slots["micro_batch_weight"]) or weight)
         self._sync = slots["sync_context"]
         self._forward = slots["forward_context"]
         self._forward_context = self._forward[0] if len(self._forward) == 1 else self.forward_context
@@ -89,10 +91,12 @@ class Update:
         self._procedure = _owner(slots["run_procedure"])
         self._apply = _owner(slots["apply_update"])
         self._after = slots["after_update"]
-        self._sizes: Sequence[Any] = ()  # of the micro-batches, in samples, where their tensors tell
+        self._weights: Sequence[Any] = ()  # of the micro-batches; None where they are asked after the loss
         self._shares: Sequence[Any] = ()  # of the micro-batches in the window; None where they just add up
-        self._parts: Sequence[Part] = ()
-        self._samples = 0
+        self._is_sum = False
+        self._reading: Reading | None = None
+        self._parts: list[Part] = []  # of the first gradients that are taken, as are the losses
+        self._losses: Sequence[PartLoss] = ()
         self._loss: Tensor | None = None
         self._prepared: Sequence[Any] = ()
         self.finish_prediction = slots["finish_prediction"]
@@ -100,8 +104,13 @@ class Update:
         shaping = (slots[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
         self._is_plain = not any(shaping) and len(self._prepare) == 1
 
-    def run(self, window: Sequence[Any]) -> StepOutput:
-        """Make one update from a window of loader batches and return its output."""
+    def run(self, window: Sequence[Any], reading: Reading | None = None) -> StepOutput:
+        """Make one update from a window of loader batches and return its output.
+
+        Args:
+            window: of loader batches.
+            reading: who reads predictions; without it the output keeps them.
+        """
         if self._is_plain and len(window) == 1:
             # What the lines below come to when no strategy shapes the update, in one function: the loop that
             # most people write, at its speed. Tests hold the two together.
@@ -111,10 +120,13 @@ class Update:
             prediction, target, loss = model.forward_loss(batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
+            is_sum = model.loss_reduction() == "sum"
+            weight = self.weights.of_batch(batch, prediction, target, is_sum)
             loss.backward()  # type: ignore[no-untyped-call]
             model.optimizer.step()
             part = prediction, target
-            return StepOutput(model, (part,), loss.detach(), count_samples(batch, part), True)
+            return StepOutput(model, (part,), loss.detach(), weight, True, is_sum=is_sum)
+        self._reading = reading
         return self._run_composed(window)
 
     def _run_composed(self, window: Sequence[Any]) -> StepOutput:
@@ -122,8 +134,9 @@ class Update:
         for prepare in self._prepare:
             prepared = map(prepare, prepared, repeat(self.model.device))
         self._prepared = [*prepared]
+        self._is_sum = self.model.loss_reduction() == "sum"
         if self._split is None and len(self._prepared) == 1:
-            self.micro_batches, self._sizes, self._shares = self._prepared, (), (None,)
+            self.micro_batches, self._weights, self._shares = self._prepared, (None,), (None,)
         else:
             self._cut()
         self._loss = None
@@ -137,9 +150,13 @@ class Update:
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
         for follow in self._after:
             follow(self.model, stepped)
-        output = StepOutput(self.model, self._parts, loss, self._samples, stepped)
+        losses = self._losses
+        weight = losses[0][1] if len(losses) == 1 else sum(weight for _, weight in losses)
+        output = StepOutput(
+            self.model, self._parts, loss, weight, stepped, is_sum=self._is_sum, part_losses=losses
+        )
         # The next window needs their memory.
-        self._parts, self._loss, self.micro_batches, self._prepared = (), None, (), ()
+        self._parts, self._losses, self._loss, self.micro_batches, self._prepared = [], (), None, (), ()
         return output
 
     def prepare(self, batch: Any) -> Any:
@@ -159,29 +176,29 @@ class Update:
             except Exception as error:
                 if self._out_of_memory is None or not _ran_out(error) or not self._out_of_memory():
                     raise
+                if self._reading is not None:
+                    self._reading.take_back()
             # Only here has the error let go of the graph that filled the memory.
             self._cut()
 
     def _take_gradients(self) -> Tensor:
         optimizer = self.model.optimizer
         _clear_gradients(optimizer)
-        micro_batches = self.micro_batches
-        passed: list[_Passed] = []
+        micro_batches, shares_of, weights = self.micro_batches, self._shares, self._weights
+        self._parts = [] if self._loss is None else self._parts
+        losses: list[PartLoss] = []
         if self._sync:
-            for micro_batch, share in zip(micro_batches, self._shares, strict=True):
-                with nested(self._sync, len(passed) == len(micro_batches) - 1):
-                    self._accumulate((micro_batch,), (share,), passed)
+            for index, micro_batch in enumerate(micro_batches):
+                with nested(self._sync, index == len(micro_batches) - 1):
+                    self._accumulate((micro_batch,), (shares_of[index],), (weights[index],), losses)
         else:
-            self._accumulate(micro_batches, self._shares, passed)
-        parts, losses = zip(*passed, strict=True)
-        loss: Tensor = losses[0] if len(losses) == 1 else joined(losses, self._shares)
+            self._accumulate(micro_batches, shares_of, weights, losses)
+        loss = losses[0][0] if len(losses) == 1 else joined([each for each, _ in losses], shares_of)
+        assert isinstance(loss, Tensor)
         if self._unscale is not None:
             self._unscale(optimizer)
         if self._loss is None:
-            # Later on the window may be cut anew, when the memory is full.
-            sizes = self._sizes
-            self._samples = sum(sizes) if sizes else sum(map(count_samples, micro_batches, parts))
-            self._parts, self._loss = parts, loss
+            self._losses, self._loss = losses, loss
         return loss
 
     def apply(self) -> bool:
@@ -249,16 +266,22 @@ class Update:
         micro_batches = self._prepared if self._split is None else [*self._split(self._prepared)]
         if not micro_batches:
             raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
-        sizes = tensor_sizes(micro_batches)
-        if 0 in sizes:  # the mean loss of no samples is nan, and so is its share of nothing
-            kept = [size != 0 for size in sizes]
-            micro_batches = [*compress(micro_batches, kept)] or micro_batches[:1]
-            sizes = [*compress(sizes, kept)] or [0]
-        self.micro_batches, self._sizes = micro_batches, () if None in sizes else sizes
-        self._shares = self._shares_of_window() if len(micro_batches) > 1 else (None,)
+        # The mean loss of no samples is nan, and so is its share of nothing.
+        self.micro_batches = micro_batches = without_empty(micro_batches)
+        if len(micro_batches) == 1 or self._is_sum:
+            self._weights = self._shares = (None,) * len(micro_batches)
+            return
+        self._weights = self.weights.of_window(micro_batches)
+        self._shares = shares(self._weights)
 
-    def _accumulate(self, micro_batches: Sequence[Any], shares: Sequence[Any], passed: list[_Passed]) -> None:
-        """Add the weighted gradients of micro-batches, and what came of each to ``passed``.
+    def _accumulate(
+        self,
+        micro_batches: Sequence[Any],
+        shares: Sequence[Any],
+        weights: Sequence[Any],
+        losses: list[PartLoss],
+    ) -> None:
+        """Add the weighted gradients of micro-batches, and their losses to ``losses``.
 
         A share is what backward begins with, since the derivative of w L is w times that of L. Each time it
         is a tensor of its own: a parameter of which the loss holds a view takes it for its gradient, and
@@ -267,7 +290,8 @@ class Update:
         forward_context, needs_weighed = self._forward_context, self._needs_weighed_loss
         forward_loss, network, criterion = self.model.forward_loss, self.model.nn_module, self.model.loss
         is_usual = criterion is not None and getattr(forward_loss, "__func__", None) is self._usual
-        for micro_batch, share in zip(micro_batches, shares, strict=True):
+        keep = self._keeping()
+        for micro_batch, share, weight in zip(micro_batches, shares, weights, strict=True):
             with forward_context():
                 if is_usual and isinstance(micro_batch, _PAIR) and len(micro_batch) == 2:
                     input, target = micro_batch
@@ -277,6 +301,8 @@ class Update:
                     prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
+            if weight is None and self._loss is None:
+                weight = self.weights.of_batch(micro_batch, prediction, target, self._is_sum)
             if type(share) is float:
                 if not share:
                     silence(prediction, share)
@@ -290,7 +316,28 @@ class Update:
                 loss.backward(share)
             if type(prediction) is Tensor:
                 prediction = prediction.detach()  # its graph goes, and the next one takes the memory
-            passed.append(((prediction, target), loss.detach()))
+            loss = loss.detach()
+            if keep is not None:
+                keep((prediction, target), loss, weight)
+            # A small tensor that stays behind each large one would leave a CPU's memory in pieces.
+            losses.append((loss.item() if losses and loss.is_cpu else loss, weight))
+            del prediction, loss
+
+    def _keeping(self) -> _Keep | None:
+        """Return what takes what came of a micro-batch; ``None`` where nothing reads it."""
+        reading = self._reading
+        if self._loss is not None:  # these gradients are not the first of the update
+            return None
+        if reading is None or len(self.micro_batches) == 1 or reading.needs_parts():
+            return self._keep_part
+        return self._give_part if reading.reads else None
+
+    def _keep_part(self, part: Part, loss: Tensor, weight: float | Tensor) -> None:
+        self._parts.append(part)
+
+    def _give_part(self, part: Part, loss: Tensor, weight: float | Tensor) -> None:
+        assert self._reading is not None
+        self._reading.take(StepOutput(self.model, (part,), loss, weight, True, is_sum=self._is_sum))
 
     def _pass_back(self, loss: Tensor) -> None:
         for scale in self._scale:
@@ -299,16 +346,6 @@ class Update:
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self._backward(loss)
-
-    def _shares_of_window(self) -> Sequence[Any]:
-        """Return each micro-batch's share of the window: a mean adds up by what it divides by."""
-        if self.model.loss_reduction() == "sum":
-            return [None] * len(self.micro_batches)
-        if self._weight is None:
-            weights = mean_divisors(self.model.loss, self.micro_batches, self._sizes)
-        else:
-            weights = [exact(self._weight(micro_batch)) for micro_batch in self.micro_batches]
-        return shares(weights)
 
 
 def _owner(implementations: Sequence[Any]) -> Any:

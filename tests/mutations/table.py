@@ -62,8 +62,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The loss of a window counts its micro-batches likewise.",
             "reduction.py",
-            "sum(map(mul, map(Tensor.item, losses), shares))",
-            "sum(map(Tensor.item, losses)) / len(losses)",
+            "[float(share) * number for share, number in zip(shares, numbers, strict=True) if share]",
+            "[number / len(numbers) for number in numbers]",
             _BY_HAND,
         ),
         Mutation(
@@ -76,15 +76,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A single batch left at the end of an epoch is not divided by the window's size.",
             "steps/update.py",
-            "self._prepared, (), (None,)",
-            "self._prepared, (), (1 / self.window_size,)",
+            "self._prepared, (None,), (None,)",
+            "self._prepared, (None,), (1 / self.window_size,)",
             "test_full_batch.py::test_a_batch_left_alone_counts_whole_where_strategies_shape_the_update",
         ),
         Mutation(
             "Several batches left at the end of an epoch share among themselves.",
             "steps/update.py",
-            "return shares(weights)",
-            "return [each / max(1, self.window_size / len(weights)) for each in shares(weights)]",
+            "self._shares = shares(self._weights)",
+            "divisor = max(1, self.window_size / len(self._weights))\n"
+            "        self._shares = [each / divisor for each in shares(self._weights)]",
             "test_full_batch.py::test_a_window_longer_than_the_epoch_is_the_epoch",
         ),
         Mutation(
@@ -97,22 +98,22 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A loss that sums takes no weight.",
             "steps/update.py",
-            'if self.model.loss_reduction() == "sum":',
-            "if False:",
+            "if len(micro_batches) == 1 or self._is_sum:",
+            "if len(micro_batches) == 1:",
             _BY_HAND,
         ),
         Mutation(
             "A mean over class weights counts by the weights of its targets.",
             "reduction.py",
-            "ignored, weight = loss.ignore_index, loss.weight",
-            "ignored, weight = loss.ignore_index, None",
+            "kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored",
+            "kept = not_ignored",
             "test_reduction.py::test_class_weights_and_ignored_targets_add_up",
         ),
         Mutation(
             "Ignored targets count nothing.",
             "reduction.py",
-            "if ignored is None else target != ignored",
-            "",
+            "    return target != ignored",
+            "    return torch.ones_like(target, dtype=torch.bool)",
             "test_reduction.py::test_class_weights_and_ignored_targets_add_up",
         ),
         Mutation(
@@ -132,8 +133,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A micro-batch of nothing but ignored targets, whose mean is nan, adds nothing.",
             "reduction.py",
-            "torch.where(shares > 0, losses, torch.zeros_like(losses))",
-            "losses",
+            "zip(shares, numbers, strict=True) if share]",
+            "zip(shares, numbers, strict=True)]",
             "test_reduction.py::"
             "test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss_alone",
         ),
@@ -168,8 +169,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "An empty batch, whose mean may be nan, does not go through the network.",
             "steps/update.py",
-            "if 0 in sizes:",
-            "if False:",
+            "self.micro_batches = micro_batches = without_empty(micro_batches)",
+            "self.micro_batches = micro_batches",
             "test_update.py::test_an_empty_batch_does_not_go_through_the_network",
         ),
         Mutation(
@@ -189,15 +190,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Processes exchange gradients with the last micro-batch alone.",
             "steps/update.py",
-            "len(passed) == len(micro_batches) - 1):",
+            "index == len(micro_batches) - 1):",
             "True):",
             "test_update.py::test_gradients_meet_in_the_last_micro_batch_alone",
         ),
         Mutation(
             "Forward is inside the context that puts the exchange off.",
             "steps/update.py",
-            "len(passed) == len(micro_batches) - 1):\n                    self",
-            "len(passed) == len(micro_batches) - 1):\n                    pass\n                self",
+            "index == len(micro_batches) - 1):\n                    self",
+            "index == len(micro_batches) - 1):\n                    pass\n                self",
             _SLOT_ORDER,
         ),
     ),
@@ -228,8 +229,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The norm that is clipped is that of the whole window, not of each micro-batch.",
             "steps/update.py",
-            "            passed.append(",
-            "            self.transform_gradients(self.parameters())\n            passed.append(",
+            "            loss = loss.detach()\n",
+            "            self.transform_gradients(self.parameters())\n            loss = loss.detach()\n",
             _BY_HAND,
         ),
         Mutation(
@@ -318,10 +319,10 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are unscaled once, not with each micro-batch.",
             "steps/update.py",
-            "            passed.append(",
+            "            loss = loss.detach()\n",
             "            if self._unscale is not None and micro_batch is not micro_batches[-1]:\n"
             "                self._unscale(self.model.optimizer)\n"
-            "            passed.append(",
+            "            loss = loss.detach()\n",
             "test_amp.py::test_a_cut_window_is_scaled_as_a_whole",
         ),
         Mutation(
@@ -577,8 +578,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The step output, and so every metric, is that of the first evaluation.",
             "steps/update.py",
-            "        if self._loss is None:\n            # Later",
-            "        if True:\n            # Later",
+            "        if self._loss is None:\n            self._losses, self._loss",
+            "        if True:\n            self._losses, self._loss",
             "test_closure.py::test_the_output_is_that_of_the_first_gradients",
         ),
         Mutation(
@@ -739,22 +740,22 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Metrics see the predictions of the whole window.",
             "steps/output.py",
-            "for prediction, _ in self._parts]",
-            "for prediction, _ in self._parts[-1:]]",
+            "for prediction, _ in self._kept()]",
+            "for prediction, _ in self._kept()[-1:]]",
             "test_update.py::test_the_output_has_the_whole_window_in_its_order",
         ),
         Mutation(
             "Metrics see the targets of the whole window.",
             "steps/output.py",
-            "for _, target in self._parts]",
-            "for _, target in self._parts[-1:]]",
+            "for _, target in self._kept()]",
+            "for _, target in self._kept()[-1:]]",
             "test_update.py::test_the_output_has_the_whole_window_in_its_order",
         ),
         Mutation(
             "The loss of a window is the mean over its samples, undivided.",
             "reduction.py",
-            "return torch.stack(losses).sum()",
-            "return torch.stack(losses).mean()",
+            "return first.new_full((), sum(numbers))",
+            "return first.new_full((), sum(numbers) / len(numbers))",
             _BY_HAND,
         ),
         Mutation(
@@ -767,17 +768,45 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "test_amp.py::test_the_reported_loss_is_not_scaled",
         ),
         Mutation(
-            "The loss of an epoch is the mean over its samples.",
+            "The loss of an epoch is the mean over what its loss divides by.",
             "steps/update.py",
-            "self._samples = sum(sizes) if sizes else sum(map(count_samples, micro_batches, parts))",
-            "self._samples = 1",
+            "sum(weight for _, weight in losses)",
+            "1",
             "test_update.py::test_the_logged_loss_is_the_mean_over_samples",
+        ),
+        Mutation(
+            "A skipped update is in no loss and no metric of its epoch.",
+            "reading.py",
+            "        if not stepped:\n            self.take_back()\n        else:",
+            "        if True:",
+            "test_epoch_loss.py::test_skipped_updates_are_left_out_of_losses_and_metrics_and_counted_apart",
+        ),
+        Mutation(
+            "Metrics forget the parts of an update that was not made.",
+            "reading.py",
+            "                metric.load_state_dict(state)",
+            "                metric.state_dict()",
+            "test_reading.py::test_an_update_that_is_made_again_with_less_memory_counts_each_part_once",
+        ),
+        Mutation(
+            "A prediction that nothing reads is not kept.",
+            "steps/update.py",
+            "if reading is None or len(self.micro_batches) == 1 or reading.needs_parts():",
+            "if True:",
+            "test_reading.py::test_with_built_in_callbacks_one_prediction_is_kept_at_a_time",
+        ),
+        Mutation(
+            "A list of images is cut between images.",
+            "batch.py",
+            "if not declared and is_list_of_samples(value, samples):",
+            "if False:",
+            "test_epoch_loss.py::test_lists_of_images_count_and_are_cut_by_image",
         ),
         Mutation(
             "The metric `loss` weighs by samples.",
             "metrics.py",
-            "self.total += loss * samples\n        self.count += samples",
-            "self.total += loss\n        self.count += 1",
+            "self.total += loss if is_sum else loss * weight\n            self.count += weight",
+            "self.total += loss\n            self.count += 1",
             "test_metrics.py::test_loss_is_weighted_by_samples",
         ),
         Mutation(
@@ -821,16 +850,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "`deep_detach` keeps the type of a namedtuple.",
             "batch.py",
             "    return _rebuild(value, deep_detach)",
-            "    value = tuple(value) if _is_namedtuple(value) else value\n"
+            "    value = tuple(value) if is_namedtuple(value) else value\n"
             "    return _rebuild(value, deep_detach)",
             "test_batch.py::test_deep_detach_keeps_every_container",
         ),
         Mutation(
             "`deep_chunk` keeps the type of a namedtuple.",
             "batch.py",
-            "if _is_namedtuple(value) or _first_tensor(value) is not None:\n        return _rebuild(",
-            "if _is_namedtuple(value) or _first_tensor(value) is not None:\n        return _rebuild("
-            "tuple(value) if isinstance(value, tuple) else ",
+            "return type(value)(*entries) if is_namedtuple(value) else type(value)(entries)",
+            "return tuple(entries) if is_namedtuple(value) else type(value)(entries)",
             "test_batch.py::test_deep_chunk_keeps_every_container",
         ),
         Mutation(

@@ -37,6 +37,8 @@ class Pruning(Callback):
         not_finite: what ended the run because it was not finite, such as ``"val_loss is nan in epoch 3"``.
     """
 
+    reads_predictions = False
+
     def __init__(self, trial: optuna.Trial, monitor: str) -> None:
         self.trial = trial
         self.monitor = monitor

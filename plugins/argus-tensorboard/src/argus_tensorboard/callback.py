@@ -12,7 +12,7 @@ from torch.utils.tensorboard.summary import hparams as session_summaries
 
 from argus_core import BuildError, Callback, ParamsError, State, hookimpl
 from argus_core.callbacks.files import checked_path, make_folder, writing
-from argus_core.callbacks.record import plain_metrics
+from argus_core.callbacks.record import plain_metrics, update_loss
 from argus_core.ranks import is_first
 from argus_tensorboard.due import Due
 from argus_tensorboard.graph import add_graph
@@ -58,6 +58,7 @@ class TensorBoard(Callback):
             raise ParamsError(f"{self.name} takes max_samples >= 1, not {max_samples!r}")
         self.log_dir = checked_path(self.name, "log_dir", log_dir)
         self.max_samples = max_samples
+        self.reads_predictions = samples is not None or type(self) is not TensorBoard
         self.graph = graph
         self.hparams = hparams
         self._every = Due("every", every)
@@ -174,9 +175,9 @@ class TensorBoard(Callback):
             self._add_samples(writer, state)
 
     def _add_loss(self, writer: SummaryWriter, state: State) -> None:
-        output = state.step_output
-        if "loss" in output:
-            writer.add_scalar("loss/update", float(output["loss"]), state.global_step)
+        loss = update_loss(state)
+        if loss is not None:
+            writer.add_scalar("loss/update", float(loss), state.global_step)
 
     def _add_learning_rates(self, writer: SummaryWriter, state: State) -> None:
         groups = getattr(state.model.optimizer, "param_groups", [])

@@ -20,7 +20,7 @@ class CategoricalAccuracy(Accuracy, Metric):
     better = "max"
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(ignore_index=None)  # every target counts, as in pytorch-argus
         self.reset()
 
     def update(self, step_output: Mapping[str, Any]) -> None:

@@ -1,0 +1,69 @@
+"""The dimension of the samples in the tensors of a batch, where a model declares it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from argus_core.errors import ParamsError
+
+__all__ = ["BatchDim", "check_batch_dim", "dim_of", "place_of"]
+
+BatchDim = Any
+"""The dimension of the samples: one for all tensors, or a list or dict like the batch, one for each entry.
+
+A ``None`` within says that an entry belongs to every sample; ``None`` alone, that nothing is declared."""
+
+
+def check_batch_dim(dim: Any, where: str = "batch_dim") -> BatchDim:
+    """Return a declared `BatchDim`.
+
+    Raises:
+        ParamsError: it has another form.
+    """
+    if isinstance(dim, Mapping):
+        return {key: check_batch_dim(each, f"{where}[{key!r}]") for key, each in dim.items()}
+    if isinstance(dim, list | tuple):
+        return [check_batch_dim(each, f"{where}[{index}]") for index, each in enumerate(dim)]
+    if dim is not None and (type(dim) is not int or dim < 0):
+        raise ParamsError(
+            f"{where} is {dim!r}; it must be the dimension of the samples, an integer of at least 0, or one "
+            "for each entry of the batch, such as [1, 0] or {'ids': 1, 'label': 0}"
+        )
+    return dim
+
+
+def dim_of(dim: BatchDim, key: Any, entries: int) -> BatchDim:
+    """Return what is declared for an entry of a batch: of a mapping by key, of a list by its place.
+
+    Raises:
+        ParamsError: the declaration does not have the form of the batch.
+    """
+    if isinstance(dim, Mapping):
+        if key not in dim:
+            raise ParamsError(
+                f"batch_dim is declared for {', '.join(map(repr, dim))}, and the batch has an entry {key!r}; "
+                "declare it too (None if it belongs to every sample)"
+            )
+        return dim[key]
+    if isinstance(dim, list):
+        if len(dim) != entries:
+            raise ParamsError(
+                f"batch_dim is declared for {len(dim)} entries, and the batch has {entries}; declare one for "
+                "each (None for what belongs to every sample)"
+            )
+        return dim[key] if isinstance(key, int) else dim[0]
+    return dim
+
+
+def place_of(dim: BatchDim, tensor: Tensor) -> int:
+    """Return the dimension of a tensor that the samples are in."""
+    if dim is None:
+        return 0
+    if not isinstance(dim, int):
+        raise ParamsError(
+            f"batch_dim declares {dim!r} for a tensor of shape {tuple(tensor.shape)}; declare one dimension"
+        )
+    return min(dim, tensor.ndim - 1)  # one number for each sample stands in a tensor of one dimension

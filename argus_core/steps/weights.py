@@ -1,0 +1,54 @@
+"""What the losses of batches count: in the mean of a window, and in that of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from argus_core.reduction import exact, mean_divisor, mean_divisors
+from argus_core.samples import UnknownSizeError, batch_size
+
+if TYPE_CHECKING:
+    from argus_core.model import Model
+
+__all__ = ["Weights"]
+
+
+class Weights:
+    """Asks what the loss of a batch on the device divides by.
+
+    Args:
+        model: has the loss, and counts samples.
+        own: what the model or a strategy says instead, if it does.
+    """
+
+    def __init__(self, model: Model, own: Callable[[Any], float | Tensor] | None) -> None:
+        self._model = model
+        self._own = own
+
+    def of_window(self, micro_batches: Sequence[Any]) -> Sequence[float | Tensor]:
+        """Return the weights of micro-batches whose losses are means."""
+        if self._own is None:
+            return mean_divisors(self._model.loss, micro_batches, self._model.batch_size)
+        return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
+
+    def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float | Tensor:
+        """Return the weight of a batch whose loss is known: of a sum, its samples.
+
+        A batch that does not tell its samples, such as a graph, has as many as what came of it.
+        """
+        try:
+            if is_sum:
+                return self._model.batch_size(batch)
+            if self._own is None:
+                return mean_divisor(self._model.loss, batch, self._model.batch_size)
+            return exact(self._own(batch))
+        except UnknownSizeError:
+            for each in (target, prediction):
+                try:
+                    return batch_size(each)
+                except UnknownSizeError:
+                    continue
+            return 1
