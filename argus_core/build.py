@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
+from argus_core.file_params import declared
 from argus_core.registry import resolve
 from argus_core.spec import parse_spec
 
@@ -78,12 +79,14 @@ def call_factory(
 
     Raises:
         ParamsError: the factory does not take these parameters; its signature stands beside them.
+        UnsafeCheckpointError, ConfigError: a file sets a parameter that only the caller may set.
         BuildError: the factory raised something.
     """
     args = tuple(args)
     check_params(label, factory, args, params)
     try:
-        return factory(*args, **params)
+        with declared(label, factory, params):
+            return factory(*args, **params)
     except ArgusError:
         raise
     except (Exception, SystemExit) as error:  # a plugin never ends the program

@@ -20,6 +20,7 @@ from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly
 from argus_core.batch import batch_size
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
+from argus_core.file_params import check_file_params
 from argus_core.parts import build_strategies, check_params, load_all
 from argus_core.reduction import check_loss, mean_divisor
 from argus_core.steps.composition import Composed
@@ -71,6 +72,7 @@ class Model(Assembly):
         self.parts = self.choose_parts()
         self.step_parts = self.choose_steps()
         load_all([*self.parts.values(), *self.step_parts])
+        self._check_sources()
         self._check_overrides()
         self._composed = Composed(build_strategies(self.step_parts))
         self._update: Update | None = None
@@ -380,6 +382,11 @@ class Model(Assembly):
         weight = self.loss_weight if own else None
         self._update = Update(self, self._composed, Model.forward_loss, weight)
         return self._update
+
+    def _check_sources(self) -> None:
+        """Refuse what a file must not set before anything is built."""
+        for part in filter(None, (*self.parts.values(), *self.step_parts)):
+            check_file_params(part.label, part.factory, part.params)
 
     def _check_overrides(self) -> None:
         others = [part.label for part in self.step_parts if part.name != "default"]

@@ -6,7 +6,7 @@ import json
 import platform
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ from argus_core.callbacks.callback import Callback
 from argus_core.checkpoint import PREFIXES
 from argus_core.components import BUILTIN, Component
 from argus_core.config import SECTIONS, Config, config_differences, read_config, resolved_toml
+from argus_core.config.changes import with_params
 from argus_core.data import build_dataset, make_loader
 from argus_core.distributions import version_of
 from argus_core.errors import ArgusWarning, BuildError, ConfigError
+from argus_core.file_params import taken_from
 from argus_core.loading import load_model
 from argus_core.model import Model
 from argus_core.registry import resolve
@@ -80,7 +82,8 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
     model: Model = cls.__new__(cls)
     if not initial_values_wanted:
         model.overwritten = frozenset(PREFIXES)
-    model.__init__(config.params)  # type: ignore[misc]
+    with taken_from(config.source("model", *config.model)):
+        model.__init__(config.params)  # type: ignore[misc]
     return model
 
 
@@ -167,7 +170,7 @@ def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, d
     if "num_threads" in config.fit:
         torch.set_num_threads(config.fit["num_threads"])
     seed_everything(config.fit["seed"])  # before the network draws its initial weights
-    loaders = _build_loaders(config.data, config.fit["seed"])
+    loaders = _build_loaders(config)
     return build_model(config, initial_values_wanted), loaders
 
 
@@ -225,23 +228,24 @@ def _fit(
 ) -> dict[str, float]:
     fit, directory = config.fit, witness.directory
     best = build_component("callback", _best_checkpoint(directory, fit["monitor"]), "callbacks")
-    metrics = model.fit(
-        loaders["train"],
-        loaders.get("val"),
-        fit["num_epochs"],
-        metrics=fit.get("metrics"),
-        metrics_on_train=fit["metrics_on_train"],
-        callbacks=[
-            *_reports(directory, [*fit.get("callbacks", []), *callbacks]),
-            best,
-            _last_checkpoint(directory, fit["checkpoint_every"]),
-            witness,
-        ],
-        val_callbacks=fit.get("val_callbacks"),
-        lr_scheduler=fit.get("lr_scheduler"),
-        resume=checkpoint,
-        seed=fit["seed"],
-    )
+    with taken_from(config.source("fit", *fit)):
+        metrics = model.fit(
+            loaders["train"],
+            loaders.get("val"),
+            fit["num_epochs"],
+            metrics=fit.get("metrics"),
+            metrics_on_train=fit["metrics_on_train"],
+            callbacks=[
+                *_reports(directory, [*fit.get("callbacks", []), *callbacks]),
+                best,
+                _last_checkpoint(directory, fit["checkpoint_every"]),
+                witness,
+            ],
+            val_callbacks=fit.get("val_callbacks"),
+            lr_scheduler=fit.get("lr_scheduler"),
+            resume=checkpoint,
+            seed=fit["seed"],
+        )
     witness.best_value = best.monitor.best
     return metrics
 
@@ -269,13 +273,15 @@ def _last_checkpoint(directory: RunDirectory, every: str) -> tuple[str, dict[str
     return "checkpoint", {"dir_path": str(directory.checkpoints), **params}
 
 
-def _build_loaders(data: Any, seed: int) -> dict[str, Loader]:
+def _build_loaders(config: Config) -> dict[str, Loader]:
     """Return the loaders of the datasets that there are; only training is shuffled."""
-    shared = {key: data[key] for key in ("num_workers", "pin_memory")} | {"seed": seed}
+    data = config.data
+    shared = {key: data[key] for key in ("num_workers", "pin_memory")} | {"seed": config.fit["seed"]}
     loaders: dict[str, Loader] = {}
     for split in ("train", "val", "test"):
         if split in data:
-            dataset = build_dataset(data[split], f"[data] {split}")
+            with taken_from(config.source("data", split)):
+                dataset = build_dataset(data[split], f"[data] {split}")
             if split == "train":
                 options = {key: data[key] for key in ("batch_size", "shuffle", "drop_last")}
             else:
@@ -288,11 +294,22 @@ def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dic
     """Measure the best checkpoint on the test data, once, after training."""
     if loader is None or not directory.best.exists():
         return {}
-    model = load_model(directory.best, optimizer=None, device=config.model["device"])
-    values = model.validate(loader, config.fit.get("metrics"))
+    model = load_model(directory.best, optimizer=None, device=config.model["device"], **_chosen(config))
+    with taken_from(config.source("fit", "metrics")):
+        values = model.validate(loader, config.fit.get("metrics"))
     tested = {f"test_{name.removeprefix('val_')}": value for name, value in values.items()}
     directory.test.write_text(json.dumps(tested, indent=2) + "\n", encoding="utf-8")
     return tested
+
+
+def _chosen(config: Config) -> dict[str, Any]:
+    """Return the parameters that the run was built with, which its own checkpoint need not be held to."""
+    slots = [slot for slot in PREFIXES if slot in config.model]
+    specs = {slot: config.model[slot] for slot in slots}
+    chosen = {
+        slot: spec if isinstance(spec, Mapping) else with_params(spec)[1] for slot, spec in specs.items()
+    }
+    return chosen | {key: config.model[key] for key in ("step",) if key in config.model}
 
 
 def _components_of(model: Model) -> Iterator[Component]:

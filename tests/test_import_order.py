@@ -20,6 +20,7 @@ READING_ORDER = (
     "torch_versions",
     "distributions",
     "components",
+    "file_params",
     "pins",
     "discovery",
     "diagnosis",

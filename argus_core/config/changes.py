@@ -29,8 +29,8 @@ Spec = str | tuple[str, dict[str, Any]]
 _PYTHON_WORDS = {"True": True, "False": False}
 
 
-def apply_change(sections: Sections, change: str) -> None:
-    """Make the change ``key=value`` in ``sections``.
+def apply_change(sections: Sections, change: str) -> tuple[str, ...]:
+    """Make the change ``key=value`` in ``sections``, and return its section and the path within it.
 
     Raises:
         ConfigError: it is no such text, there is no such key, or the key does not take the value.
@@ -48,6 +48,7 @@ def apply_change(sections: Sections, change: str) -> None:
         sections[section][path[0]] = read_value(sections, section, path[0], value, source)
     else:
         _set_inside(sections[section], path, value, f"{source}: [{section}] {path[0]}", section)
+    return (section, *path)
 
 
 def parse_value(text: str, source: str) -> Any:
