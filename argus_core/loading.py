@@ -19,7 +19,7 @@ from argus_core.errors import SpecError
 from argus_core.file_params import Source, taken_from
 from argus_core.legacy import is_legacy, read_legacy
 from argus_core.records import KIND_OF_PART
-from argus_core.restoration import leaves_network_alone, restore_network
+from argus_core.restoration import Allowance, leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
 from argus_core.state import Numbered, load_saved, saved_optimizer, set_options
@@ -151,12 +151,15 @@ def _load(
     model = cls.__new__(cls)
     model.bindings = bindings
     model.overwritten = frozenset(slot for slot in PREFIXES if slot == "nn_module" or _is_kept(slot, changes))
+    chosen = {slot for slot in (*KIND_OF_PART, "step") if not _is_kept(slot, changes)}
+    allowance = Allowance(Path(source.path), saved.size(), chosen)
     at_once = change_state_dict_func is None and leaves_network_alone(cls)
     if at_once:
-        model.restore_network = functools.partial(restore_network, saved)
+        model.restore_network = functools.partial(restore_network, saved, allowance)
+    model.allowance = allowance.keep
     with taken_from(source):
         model.__init__(params)  # type: ignore[misc]
-    model.restore_network = None
+    model.restore_network = model.allowance = None
     _load_states(model, saved, changes, change_state_dict_func, at_once)
     model.eval()
     return model

@@ -74,7 +74,8 @@ class Model(Assembly):
         load_all([*self.parts.values(), *self.step_parts])
         self._check_sources()
         self._check_overrides()
-        self._composed = Composed(build_strategies(self.step_parts))
+        with self._limited("step", "step"):
+            self._composed = Composed(build_strategies(self.step_parts))
         self._update: Update | None = None
         for slot in self.build_order:
             self.build_slot(slot)

@@ -64,6 +64,7 @@ READING_ORDER = (
     "archive",
     "legacy",
     "bindings",
+    "memory",
     "initial_values",
     "restoration",
     "loading",
