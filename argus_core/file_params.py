@@ -24,7 +24,18 @@ from typing import Any
 from argus_core.components import where_defined
 from argus_core.errors import ConfigError, UnsafeCheckpointError
 
-__all__ = ["FileParam", "Source", "check_file_params", "declared", "file_params_of", "taken_from"]
+__all__ = [
+    "FUNCTION",
+    "OBJECT",
+    "READS",
+    "WRITES",
+    "FileParam",
+    "Source",
+    "check_file_params",
+    "declared",
+    "file_params_of",
+    "taken_from",
+]
 
 
 @dataclass(frozen=True)
@@ -58,9 +69,13 @@ class FileParam:
 
 
 FUNCTION = FileParam("is a function, which no file can hold")
+OBJECT = FileParam("is an object, which no file can hold")
+READS = FileParam("names files to read", in_configuration=True)
+WRITES = FileParam("names files to write", in_configuration=True)
 
 # torch's own factories cannot carry a declaration.
 _OF_TORCH: Mapping[str, Mapping[str, FileParam]] = {
+    "torch.nn.modules.loss:LinearCrossEntropyLoss": {"options": OBJECT},
     "torch.nn.modules.loss:TripletMarginWithDistanceLoss": {"distance_function": FUNCTION},
     "torch.optim.lr_scheduler:CyclicLR": {"scale_fn": FUNCTION},
     "torch.optim.lr_scheduler:LambdaLR": {"lr_lambda": FUNCTION},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks.background import BackgroundWriter
 from argus_core.callbacks.cadence import parse_cadence
@@ -14,6 +14,7 @@ from argus_core.callbacks.files import checked_path, make_folder
 from argus_core.callbacks.monitor import Monitor, monitored_value
 from argus_core.callbacks.record import plain_metrics
 from argus_core.errors import ArgusError, ParamsError, near
+from argus_core.file_params import WRITES
 from argus_core.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Checkpoint(Callback):
     """
 
     name = "checkpoint"
+    file_params: ClassVar = {"dir_path": WRITES, "file_format": WRITES}
     runs_last = True
     catches_up = True
 

@@ -9,11 +9,12 @@ import math
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
 from argus_core.errors import ArgusError, ParamsError
+from argus_core.file_params import WRITES
 from argus_core.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class LoggingToFile(EpochReport):
     """
 
     name = "logging_to_file"
+    file_params: ClassVar = {"file_path": WRITES}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)
@@ -89,6 +91,7 @@ class LoggingToCSV(EpochReport):
     """
 
     name = "logging_to_csv"
+    file_params: ClassVar = {"file_path": WRITES}
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -189,6 +192,7 @@ class MetricsJSONL(EpochReport):
     """
 
     name = "metrics_jsonl"
+    file_params: ClassVar = {"file_path": WRITES}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from argus_core.errors import BuildError, ParamsError, near
-from argus_core.file_params import FileParam
+from argus_core.file_params import OBJECT, FileParam
 from argus_core.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Compile:
         ),
         "options": FileParam("names programs to run and folders to write", keys=_HARMLESS),
         "name": FileParam("goes to other tools under this name"),
-        "shapes_spec": FileParam("takes objects, which no file can hold"),
+        "shapes_spec": OBJECT,
     }
 
     def __init__(self, **options: Any) -> None:
