@@ -15,7 +15,7 @@ parts, for fixed classes and for other names of the same factory.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -108,6 +108,10 @@ class Source:
     is_checkpoint: bool
     given: frozenset[tuple[str, str | None]] = field(default=frozenset())
     outer: str | None = None
+
+    def with_given(self, given: Iterable[tuple[str, str | None]]) -> Source:
+        """Return the same file where the caller's code has set more."""
+        return replace(self, given=self.given.union(given))
 
     def is_callers(self, label: str, parameter: str | None) -> bool:
         """Return whether the caller has set a parameter, or all of them, of the part with this label."""

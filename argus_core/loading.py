@@ -18,6 +18,7 @@ from argus_core.checkpoint import PREFIXES
 from argus_core.errors import SpecError
 from argus_core.file_params import Source, taken_from
 from argus_core.legacy import is_legacy, read_legacy
+from argus_core.parts import given_by_class
 from argus_core.records import KIND_OF_PART
 from argus_core.restoration import Allowance, leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
@@ -157,6 +158,7 @@ def _load(
     if at_once:
         model.restore_network = functools.partial(restore_network, saved, allowance)
     model.allowance = allowance.keep
+    source = source.with_given(given_by_class(cls, params))
     with taken_from(source):
         model.__init__(params)  # type: ignore[misc]
     model.restore_network = model.allowance = None

@@ -26,6 +26,7 @@ from argus_core.errors import ArgusWarning, BuildError, ConfigError
 from argus_core.file_params import taken_from
 from argus_core.loading import load_model
 from argus_core.model import Model
+from argus_core.parts import given_by_class
 from argus_core.registry import resolve
 from argus_core.resume import find_checkpoint
 from argus_core.run_directory import RunDirectory
@@ -82,7 +83,8 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
     model: Model = cls.__new__(cls)
     if not initial_values_wanted:
         model.overwritten = frozenset(PREFIXES)
-    with taken_from(config.source("model", *config.model)):
+    source = config.source("model", *config.model)
+    with taken_from(source and source.with_given(given_by_class(cls, config.params))):
         model.__init__(config.params)  # type: ignore[misc]
     return model
 

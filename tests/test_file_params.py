@@ -195,20 +195,20 @@ def test_another_parameter_from_the_caller_leaves_a_part_of_a_part_the_files(pat
         load_model(path, loss={"scale": 0.5})
 
 
-class Fixed(Model):
+class FixedReader(Model):
     nn_module = Reader
 
 
-class Choice(Model):
+class ChoiceOfReaders(Model):
     nn_module: ClassVar = {"small": Reader, "named": "reader"}
 
 
 @pytest.mark.parametrize(
     ("cls", "value"),
     [
-        (Fixed, {"vocabulary": "/x"}),
-        (Choice, ("small", {"vocabulary": "/x"})),
-        (Choice, ("named", {"vocabulary": "/x"})),
+        (FixedReader, {"vocabulary": "/x"}),
+        (ChoiceOfReaders, ("small", {"vocabulary": "/x"})),
+        (ChoiceOfReaders, ("named", {"vocabulary": "/x"})),
     ],
 )
 def test_fixed_classes_and_choices_are_held_to_it(path: Path, cls: type[Model], value: Any) -> None:
@@ -217,6 +217,23 @@ def test_fixed_classes_and_choices_are_held_to_it(path: Path, cls: type[Model], 
     with pytest.raises(UnsafeCheckpointError, match="vocabulary of nn_module"):
         load_model(path)
     load_model(path, nn_module={"vocabulary": "/mine"})
+
+
+class GivesItsOwn(Model):
+    """Gives parameters in its code, which is the caller's."""
+
+    nn_module = ("reader", {"vocabulary": "/mine", "hidden": 4})
+    loss = ("outer", {"inner": ("reading", {"table": "/mine"})})
+    step: ClassVar = [("compile", {"backend": lambda module, inputs: module.forward})]
+
+
+def test_what_a_model_class_gives_itself_is_the_callers(path: Path) -> None:
+    argus_core.register("model", "GivesItsOwn", GivesItsOwn, override=True)
+    GivesItsOwn({"nn_module": {"hidden": 5}, "device": "cpu"}).save(path)
+    assert load_model(path).nn_module.vocabulary == "/mine"
+    GivesItsOwn({"nn_module": {"vocabulary": "/x"}, "device": "cpu"}).save(path)
+    with pytest.raises(UnsafeCheckpointError, match="vocabulary of nn_module 'reader' is '/x'"):
+        load_model(path)
 
 
 @pytest.mark.parametrize(

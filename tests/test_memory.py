@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -249,7 +250,7 @@ def test_a_part_larger_than_the_file_is_refused_before_its_memory_is_taken(name:
     assert outcome.growth < MOST
 
 
-class Own(Model):
+class BuiltLater(Model):
     """Does things of its own after its network is built, so its state is put in later."""
 
     nn_module = Wide
@@ -270,7 +271,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("cls", "small", "large"), [
-    (Own, {}, {"width": HUGE}),
+    (BuiltLater, {}, {"width": HUGE}),
     (BuildsItself, ("Wide", {}), ("Wide", {"width": HUGE})),
 ])  # fmt: skip
 def test_a_model_class_that_builds_in_its_own_way_is_kept_to_it(
@@ -301,6 +302,18 @@ def test_one_tensor_under_many_names_does_not_count_twice(tmp_path: Path) -> Non
     torch.save({"model_name": "Model", "nn_state_dict": state, "params": params}, tmp_path / "a.pth")
     with pytest.raises(UnsafeCheckpointError, match="nn_module 'Deep' would take more"):
         load_model(tmp_path / "a.pth")
+
+
+def test_a_file_with_a_hole_counts_for_what_is_on_the_disk(tmp_path: Path) -> None:
+    model = make_model(nn_module=("Wide", {"width": 6000}))  # 144 MB
+    torch.nn.init.zeros_(model.nn_module.layer.weight)
+    model.save(tmp_path / "whole.safetensors")
+    path = tmp_path / "hole.safetensors"
+    subprocess.run(["cp", "--sparse=always", tmp_path / "whole.safetensors", path], check=True)
+    if path.stat().st_blocks * 512 > MIB:
+        pytest.skip("the disk keeps no holes")
+    with pytest.raises(UnsafeCheckpointError, match="nn_module 'Wide' would take more"):
+        load_model(path)
 
 
 def test_a_network_that_is_only_wrong_keeps_its_own_message(path: Path) -> None:
