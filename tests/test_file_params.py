@@ -32,7 +32,13 @@ CONFIGURATION = Source("stranger.toml", is_checkpoint=False)
 
 
 class Reader(Net):
-    """Would read a file."""
+    """Would read a file.
+
+    Args:
+        vocabulary: a file.
+        tool: a program.
+        options: of `Net`.
+    """
 
     file_params: ClassVar = {"vocabulary": READS, "tool": FileParam("runs the program that it names")}
 
@@ -54,6 +60,12 @@ class Outer(nn.Module):
 
 
 class ReadingLoss(nn.CrossEntropyLoss):
+    """Would read a file.
+
+    Args:
+        table: a file.
+    """
+
     file_params: ClassVar = {"table": READS}
 
     def __init__(self, table: Any = None) -> None:
@@ -475,3 +487,11 @@ def test_explain_refuses_what_train_refuses(config: Callable[..., Path]) -> None
 def test_a_wrong_value_from_the_caller_keeps_its_own_message() -> None:
     with pytest.raises(BuildError, match="backend 'stranger', which there is not"):
         make_model(step=[("compile", {"backend": "stranger"})]).train_step(batches()[0])
+
+
+def test_a_check_of_a_part_gives_its_own_parameters() -> None:
+    from argus_core.testing import check_component
+
+    params = {"vocabulary": "/mine", "tool": "/mine", "classes": 3}
+    check_component("nn_module", "reader", params, input=(2, 4), reload=False)
+    check_component("loss", "reading", {"table": "/mine"}, reload=False)
