@@ -204,7 +204,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if sort is _Sort.OTHER_RANDOM or kwargs.get("generator") is not None:  # which others may draw from
             self.stop()
         if sort is _Sort.DRAW:
-            func(args[0].new_empty(0), *args[1:], **kwargs)  # refuses what it would refuse
+            func(_empty(args[0].dtype, args[0].device), *args[1:], **kwargs)  # refuses what it would refuse
             result = args[0]
         elif sort is _Sort.NEW:
             result = self.room.call(torch.ops.aten.empty.memory_format, args[:1], kwargs)
@@ -255,6 +255,12 @@ class _Exits(TorchFunctionMode):
                     self._watch.leave_out(args[0])
                 return True
         return func(*args, **kwargs)
+
+
+@functools.cache
+def _empty(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a tensor without entries, which drawing into leaves as it is."""
+    return torch.empty(0, dtype=dtype, device=device)
 
 
 def _draws_from_truncated_normal(frame: Any) -> bool:

@@ -53,17 +53,18 @@ class Room:
         least = _estimate_of(func)
         if least is None:
             return func(*args, **kwargs)
-        if least(func, args, kwargs, self.left) > self.left:
+        size = least(func, args, kwargs, self.left)
+        if size > self.left:
             self.make_room(least, func, args, kwargs)
         result = func(*args, **kwargs)
-        self.take(result)
+        self.take(result, size if least is _size_of_new else None)
         return result
 
-    def take(self, result: Any) -> None:
-        """Note the memory of what an operator returned."""
-        for tensor in tensors_in(result):
-            if not tensor.is_meta:
-                self.left -= _size(tensor)
+    def take(self, result: Any, size: float | None) -> None:
+        """Note the memory of what an operator returned, whose size may be known."""
+        if size is None:
+            size = sum(_size(tensor) for tensor in tensors_in(result) if not tensor.is_meta)
+        self.left -= size
 
     def make_room(self, least: Estimate, func: Any, args: Any, kwargs: Any) -> None:
         """Make room for what an operator returns, or raise `NoRoom`."""
@@ -78,7 +79,7 @@ class _Live(Room):
         self._most = most
         self._in_use: dict[int, tuple[StorageWeakRef, int]] = {}
 
-    def take(self, result: Any) -> None:
+    def take(self, result: Any, size: float | None) -> None:
         for tensor in tensors_in(result):
             storage = None if tensor.is_meta else _storage_of(tensor)
             if storage is not None:
@@ -162,7 +163,7 @@ def _estimate_of(func: Any) -> Estimate | None:
 def _size_of_new(func: Any, args: Any, kwargs: Any, room: float) -> float:
     """Return the bytes of a new tensor, whose size is the first argument."""
     device = kwargs.get("device")
-    if device is not None and torch.device(device).type == "meta":
+    if device is not None and device.type == "meta":
         return 0
     dtype = kwargs.get("dtype") or torch.get_default_dtype()
     size: int = math.prod(args[0]) * dtype.itemsize
@@ -200,7 +201,7 @@ def _bound(values: Any) -> float:
 def _is_for_meta(args: Any, kwargs: Any) -> bool:
     """Return whether an operator returns tensors without memory."""
     if kwargs.get("device") is not None:
-        return torch.device(kwargs["device"]).type == "meta"
+        return bool(kwargs["device"].type == "meta")
     given = [tensor.is_meta for tensor in tensors_in((args, kwargs))]
     return given != [] and all(given)
 
