@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ class Assembly:
     bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
     # How load_model has the network built: called with build_nn_module and the part.
     restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
+    # How load_model limits the memory of what is built: called with the part's slot and label.
+    allowance: Callable[[str, str], AbstractContextManager[None]] | None = None
     # Parts whose values are overwritten, or not looked at, once the model is built.
     overwritten: frozenset[str] = frozenset()
 
@@ -89,7 +92,7 @@ class Assembly:
         built = None
         if part is not None:
             # Said anew for each: a part may itself build a whole model, which nothing overwrites.
-            with initial_values(wanted=slot not in self.overwritten):
+            with initial_values(wanted=slot not in self.overwritten), self._limited(slot, part.label):
                 built = self.build_part(slot, part)
             _check_built(part, slot, built)
         setattr(self, slot, built)
@@ -165,6 +168,12 @@ class Assembly:
         self._update = None
 
     # Inside.
+
+    def _limited(self, slot: str, label: str) -> AbstractContextManager[None]:
+        """Return what a part is built in; a network that is restored has a limit of its own."""
+        if self.allowance is None or (slot == "nn_module" and self.restore_network is not None):
+            return nullcontext()
+        return self.allowance(slot, label)
 
     def _resolve(self, kind: str, name: str) -> registry.Component:
         return self.bindings.get((kind, name)) or registry.resolve(kind, name)

@@ -12,6 +12,7 @@ from typing import Any
 
 from argus_core.arguments import arguments_for
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
+from argus_core.file_params import declared
 from argus_core.registry import resolve
 from argus_core.spec import parse_spec
 
@@ -87,13 +88,15 @@ def call_factory(
 
     Raises:
         ParamsError: the factory does not take these parameters, or values of their types.
+        UnsafeCheckpointError, ConfigError: a file sets a parameter that only the caller may set.
         BuildError: the factory raised something.
     """
     args = tuple(args)
     check_params(label, factory, args, params)
     arguments = arguments_for(label, factory, params)
     try:
-        return factory(*args, **arguments)
+        with declared(label, factory, params):
+            return factory(*args, **arguments)
     except ArgusError:
         raise
     except (Exception, SystemExit) as error:  # a plugin never ends the program

@@ -14,6 +14,7 @@ dispatcher by a pointer of its own, reads of a network that is being built are n
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
@@ -25,6 +26,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from argus_core.memory import NoRoom, Room, tensors_in
 from argus_core.rng import Generators
 
 __all__ = ["LeftOut", "build_without"]
@@ -97,18 +99,18 @@ class LeftOut:
         return all(key in whole or gone(reference) for key, reference in self._storages.items())  # type: ignore[no-untyped-call]
 
 
-def build_without(build: Callable[[], Any]) -> tuple[Any, LeftOut] | None:
+def build_without(build: Callable[[], Any], most: float = math.inf) -> tuple[Any, LeftOut] | None:
     """Return what ``build`` returns, built without random values, and which memory lacks them.
 
-    Where ``build`` needs them, or fails, the answer is ``None`` and the random generators are where they
-    were: call it again as usual.
+    Where ``build`` needs them, fails, or makes tensors of more than ``most`` bytes, the answer is ``None``
+    and the random generators are where they were: call it again as usual.
     """
     before = Generators()
-    watch = _Watch()
+    watch = _Watch(Room(most))
     try:
         with _Exits(watch), watch:
             built = build()
-    except (Exception, _ValuesNeeded):
+    except (Exception, _ValuesNeeded, NoRoom):
         built, watch.stopped = None, True
     if watch.stopped or before.torch_was_used():
         before.restore()
@@ -161,8 +163,9 @@ def _tells_values(func: Any) -> bool:
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Leaves random values out, and follows what lacks them through every operator."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.room = room
         self.left_out = LeftOut()
         self.stopped = False
 
@@ -181,7 +184,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return self._draw(sort, func, args, kwargs)
             if self.left_out.has_any(args) or (kwargs and self.left_out.has_any(kwargs.values())):
                 return self._follow(sort, func, args, kwargs)
-            return func(*args, **kwargs)
+            return self.room.call(func, args, kwargs)
 
     def stop(self) -> None:
         """End building, even if the constructor should handle what it does not know."""
@@ -201,12 +204,12 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if sort is _Sort.OTHER_RANDOM or kwargs.get("generator") is not None:  # which others may draw from
             self.stop()
         if sort is _Sort.DRAW:
-            func(args[0].new_empty(0), *args[1:], **kwargs)  # refuses what it would refuse
+            func(_empty(args[0].dtype, args[0].device), *args[1:], **kwargs)  # refuses what it would refuse
             result = args[0]
         elif sort is _Sort.NEW:
-            result = torch.empty(args[0], **kwargs)
+            result = self.room.call(torch.ops.aten.empty.memory_format, args[:1], kwargs)
         else:
-            result = torch.empty_like(args[0], **kwargs)
+            result = self.room.call(torch.ops.aten.empty_like.default, args[:1], kwargs)
         self.leave_out(result)
         return result
 
@@ -220,14 +223,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return args[0]
         if sort is _Sort.DUPLICATE:
             options = {key: value for key, value in kwargs.items() if key != "non_blocking"}
-            result = torch.empty_like(args[0], **options)
+            result = self.room.call(torch.ops.aten.empty_like.default, args[:1], options)
             self.leave_out(result)
             return result
-        for tensor in _tensors((args, kwargs)):
+        for tensor in tensors_in((args, kwargs)):
             if tensor in self.left_out:
                 self.left_out.zero(tensor)
-        result = func(*args, **kwargs)
-        for tensor in (*_tensors(result), *_written(func, args, kwargs)):
+        result = self.room.call(func, args, kwargs)
+        for tensor in (*tensors_in(result), *_written(func, args, kwargs)):
             self.leave_out(tensor)
         return result
 
@@ -254,20 +257,15 @@ class _Exits(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@functools.cache
+def _empty(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a tensor without entries, which drawing into leaves as it is."""
+    return torch.empty(0, dtype=dtype, device=device)
+
+
 def _draws_from_truncated_normal(frame: Any) -> bool:
     where, name = frame.f_globals.get("__name__"), frame.f_code.co_name
     return bool(where == "torch.nn.init" and name.endswith("trunc_normal_"))
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    """Return the tensors in arguments or results, however deep in lists."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _tensors(value)
-    elif isinstance(values, dict):
-        yield from _tensors([*values.values()])
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
@@ -276,7 +274,7 @@ def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
     for index, argument in enumerate(func._schema.arguments):
         value = args[index] if index < len(args) else kwargs.get(argument.name)
         if everything or (argument.alias_info is not None and argument.alias_info.is_write):
-            yield from _tensors(value)
+            yield from tensors_in(value)
 
 
 def _fills_its_storage(tensor: Tensor) -> bool:

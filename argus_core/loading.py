@@ -17,8 +17,11 @@ from argus_core.bindings import Names
 from argus_core.checkpoint import PREFIXES
 from argus_core.drift import OptimizerDrift
 from argus_core.errors import SpecError
+from argus_core.file_params import Source, taken_from
 from argus_core.legacy import is_legacy, read_legacy
-from argus_core.restoration import leaves_network_alone, restore_network
+from argus_core.parts import given_by_class
+from argus_core.records import KIND_OF_PART
+from argus_core.restoration import Allowance, leaves_network_alone, restore_network
 from argus_core.saved import AbstractSaved, SavedFile, SavedState
 from argus_core.spec import parse_spec, parse_specs
 from argus_core.state import Numbered, load_saved, saved_optimizer
@@ -78,6 +81,7 @@ def load_model(
 
     Raises:
         MissingPluginError: components are not installed; names every missing one and what to install.
+        UnsafeCheckpointError: the file sets what only the caller may set, such as a program to run.
         CheckpointError: the file is missing, damaged, unsafe, newer, or does not fit the model.
     """
     if nn_module is None:
@@ -95,6 +99,7 @@ def load_model(
     if device is not AS_SAVED:
         params["device"] = device
     path = Path(file_path)
+    source = Source(str(path), is_checkpoint=True, given=_given(changes))
     if state_load_func is not None or is_legacy(path):
         if state_load_func is None:
             state: Mapping[str, Any] = read_legacy(path, sha256)
@@ -103,10 +108,10 @@ def load_model(
                 check_sha256(path, sha256)
             state = state_load_func(path)
         saved: AbstractSaved = SavedState(state)
-        return _load(saved, changes, params, model_name, change_params_func, change_state_dict_func)
+        return _load(saved, source, changes, params, model_name, change_params_func, change_state_dict_func)
     with CheckpointFile(path, sha256=sha256) as file:
         saved = SavedFile(file, verify)
-        return _load(saved, changes, params, model_name, change_params_func, change_state_dict_func)
+        return _load(saved, source, changes, params, model_name, change_params_func, change_state_dict_func)
 
 
 def _check_callables(**functions: Any) -> None:
@@ -115,8 +120,18 @@ def _check_callables(**functions: Any) -> None:
             raise SpecError(f"{name} is {reprlib.repr(function)}; give a function, or leave it out")
 
 
+def _given(changes: Mapping[str, Any]) -> frozenset[tuple[str, str | None]]:
+    """Return which parameters the caller has set, by the kind of their part; ``None`` for all of a part."""
+    return frozenset(
+        (KIND_OF_PART.get(slot, slot), parameter)
+        for slot, change in changes.items()
+        for parameter in (change if isinstance(change, Mapping) else (None,))
+    )
+
+
 def _load(
     saved: AbstractSaved,
+    source: Source,
     changes: Mapping[str, Any],
     new_params: Mapping[str, Any],
     model_name: str | None,
@@ -138,11 +153,16 @@ def _load(
     model = cls.__new__(cls)
     model.bindings = bindings
     model.overwritten = frozenset(slot for slot in PREFIXES if slot == "nn_module" or _is_kept(slot, changes))
+    chosen = {slot for slot in (*KIND_OF_PART, "step") if not _is_kept(slot, changes)}
+    allowance = Allowance(Path(source.path), saved.size(), chosen)
     at_once = change_state_dict_func is None and leaves_network_alone(cls)
     if at_once:
-        model.restore_network = functools.partial(restore_network, saved)
-    model.__init__(params)  # type: ignore[misc]
-    model.restore_network = None
+        model.restore_network = functools.partial(restore_network, saved, allowance)
+    model.allowance = allowance.keep
+    source = source.with_given(given_by_class(cls, params))
+    with taken_from(source):
+        model.__init__(params)  # type: ignore[misc]
+    model.restore_network = model.allowance = None
     _load_states(model, saved, changes, change_state_dict_func, at_once)
     model.eval()
     return model

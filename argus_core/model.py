@@ -20,6 +20,7 @@ from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly, unchanged
 from argus_core.dimensions import BatchDim, check_batch_dim
 from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
+from argus_core.file_params import check_file_params
 from argus_core.finiteness import Finiteness
 from argus_core.modes import Modes
 from argus_core.parts import build_strategies, check_params, load_all
@@ -80,8 +81,10 @@ class Model(Assembly):
         self.parts = self.choose_parts()
         self.step_parts = self.choose_steps()
         load_all([*self.parts.values(), *self.step_parts])
+        self._check_sources()
         self._check_overrides()
-        self._composed = Composed(build_strategies(self.step_parts))
+        with self._limited("step", "step"):
+            self._composed = Composed(build_strategies(self.step_parts))
         self._update: Update | None = None
         self._finiteness = Finiteness()
         for slot in self.build_order:
@@ -434,6 +437,11 @@ class Model(Assembly):
         weight = self.loss_weight if own else None
         self._update = Update(self, self._composed, Model.forward_loss, weight)
         return self._update
+
+    def _check_sources(self) -> None:
+        """Refuse what a file must not set before anything is built."""
+        for part in filter(None, (*self.parts.values(), *self.step_parts)):
+            check_file_params(part.label, part.factory, part.params)
 
     def _check_overrides(self) -> None:
         others = [part.label for part in self.step_parts if part.name != "default"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,16 @@ from argus_core.registry import Component, component_of
 from argus_core.spec import Spec, parse_spec, parse_specs
 from argus_core.steps.strategy import Strategy
 
-__all__ = ["KIND_OF_PART", "Part", "build_strategies", "check_params", "choose", "choose_steps", "load_all"]
+__all__ = [
+    "KIND_OF_PART",
+    "Part",
+    "build_strategies",
+    "check_params",
+    "choose",
+    "choose_steps",
+    "given_by_class",
+    "load_all",
+]
 
 Resolve = Callable[[str, str], Component]
 
@@ -92,6 +101,19 @@ def choose(kind: str, slot: str, offered: Any, has_value: bool, value: Any, reso
             "give its parameters as a dict"
         )
     return _fixed_part(kind, name_of(offered), offered, value or {})
+
+
+def given_by_class(cls: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Yield the parameters that a model class gives itself where ``params`` do not; see `Source.given`."""
+    if "step" not in params:
+        yield "step", None
+    for slot, kind in KIND_OF_PART.items():
+        offered, value = getattr(cls, slot), params.get(slot)
+        if isinstance(offered, str | tuple | list) and (value is None or isinstance(value, Mapping)):
+            own = parse_spec(kind, offered, f"class attribute {slot}").params
+            yield from ((kind, name) for name in own if name not in (value or {}))
+            if not value:
+                yield kind, None
 
 
 def load_all(parts: Iterable[Part | None]) -> None:

@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from argus_core.callbacks.callback import Callback
+from argus_core.components import BUILTIN
 from argus_core.errors import ArgusError
+from argus_core.spec import parse_specs
 
 if TYPE_CHECKING:
     from argus_core.engine import State
     from argus_core.model import Model
 
-__all__ = ["predict_all"]
+__all__ = ["predict_all", "without_compile"]
+
+_COMPILE = ("compile", f"{BUILTIN}/compile")
 
 
 def predict_all(
@@ -44,6 +48,14 @@ def predict_all(
             input, target = _split(batch)
             collected.add(model.predict(input), target)
     return collected.joined(), {}
+
+
+def without_compile(params: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's params without the step strategy that changes nothing but speed and rounding."""
+    if params.get("step") is None:
+        return params
+    specs = parse_specs("step", params["step"], "params['step']")
+    return {**params, "step": [(spec.name, spec.params) for spec in specs if spec.name not in _COMPILE]}
 
 
 class _Collected(Callback):

@@ -1,23 +1,35 @@
-"""The network of a checkpoint: built without what its state overwrites anyway, and its state put in."""
+"""The parts of a checkpoint, built in no more memory than it accounts for.
+
+Its network is built without what its state overwrites anyway, and its state put in.
+"""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from argus_core.errors import UnsafeCheckpointError
 from argus_core.forms import check_module_forms
 from argus_core.initial_values import build_without
+from argus_core.memory import Limit, NoRoom
 from argus_core.model import Model
 from argus_core.parts import Part
 from argus_core.saved import AbstractSaved
 from argus_core.state import put_module_state
 
-__all__ = ["leaves_network_alone", "restore_network"]
+__all__ = ["Allowance", "leaves_network_alone", "restore_network"]
+
+# A part may take more than its file has: tables that it computes and does not keep, copies that it makes.
+_TIMES = 2
+_BESIDE = 128 * 2**20
 
 # What of a model class is called once the network is built, up to the end of __init__.
 _AFTER_THE_NETWORK = (
@@ -37,7 +49,47 @@ def leaves_network_alone(cls: type[Model]) -> bool:
     return all(getattr(cls, name) is getattr(Model, name) for name in _AFTER_THE_NETWORK)
 
 
-def restore_network(saved: AbstractSaved, build: Callable[..., Any], part: Part) -> Any:
+class Allowance:
+    """How much memory the tensors of a part may take that is built with parameters from a file.
+
+    Args:
+        path: the file, for messages.
+        size: its bytes.
+        exempt: the parts that the caller has chosen, of any size.
+    """
+
+    def __init__(self, path: Path, size: int, exempt: Container[str] = ()) -> None:
+        self._path = path
+        self._size = size
+        self._exempt = exempt
+
+    def most(self, slot: str) -> float:
+        """Return the bytes that the tensors of a part may take."""
+        return math.inf if slot in self._exempt else _TIMES * self._size + _BESIDE
+
+    @contextmanager
+    def keep(self, slot: str, label: str) -> Iterator[None]:
+        """Keep what is built inside to the part's allowance.
+
+        Raises:
+            UnsafeCheckpointError: it takes more; that memory has not been taken.
+        """
+        most = self.most(slot)
+        if most == math.inf:
+            yield
+            return
+        try:
+            with Limit(most):
+                yield
+        except NoRoom as error:
+            raise UnsafeCheckpointError(
+                f"{self._path}: {label} would take more than {most:,} bytes to build with the file's "
+                f"parameters, and the file has {self._size:,}; do not trust it, or pass "
+                f"{slot}=(name, {{params}}) to load_model"
+            ) from error
+
+
+def restore_network(saved: AbstractSaved, allowance: Allowance, build: Callable[..., Any], part: Part) -> Any:
     """Return the network of ``part``, built by ``build``, with the state that is saved.
 
     It equals the one that is built as usual and then loaded. Where the state overwrites all random initial
@@ -46,13 +98,15 @@ def restore_network(saved: AbstractSaved, build: Callable[..., Any], part: Part)
     Raises:
         StateMismatchError: the state does not fit the network.
         CorruptCheckpointError: the state's bytes are not those that were written.
+        UnsafeCheckpointError: the network would take more memory than its allowance.
     """
     params = copy.deepcopy(dict(part.params))  # a constructor may take its own apart
-    found = build_without(lambda: build(part.factory, dict(part.params)))
+    found = build_without(lambda: build(part.factory, dict(part.params)), allowance.most("nn_module"))
     module = found[0] if found else None
     places = _loaded(module)
     if found is None or not found[1].lies_within(places.values()):
-        module = build(part.factory, params)
+        with allowance.keep("nn_module", part.label):
+            module = build(part.factory, params)
         places = _loaded(module)
     if isinstance(module, nn.Module):  # else the model refuses it
         _put_state(saved, _network(module), places, part.label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from torch.utils.data import DataLoader
 
 from argus_core.checkpoint import PREFIXES
 from argus_core.config import Config, config_differences, read_config, resolved_toml
+from argus_core.config.changes import with_params
 from argus_core.data import build_dataset, make_loader
 from argus_core.errors import ArgusWarning, BuildError, ConfigError
+from argus_core.file_params import taken_from
 from argus_core.loading import load_model
 from argus_core.model import Model
 from argus_core.participants import components_in, versions
+from argus_core.parts import given_by_class
 from argus_core.registry import resolve
 from argus_core.resume import find_checkpoint
 from argus_core.run_callbacks import Witness, run_callbacks
@@ -74,7 +77,9 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
     model: Model = cls.__new__(cls)
     if not initial_values_wanted:
         model.overwritten = frozenset(PREFIXES)
-    model.__init__(config.params)  # type: ignore[misc]
+    source = config.source("model", *config.model)
+    with taken_from(source and source.with_given(given_by_class(cls, config.params))):
+        model.__init__(config.params)  # type: ignore[misc]
     return model
 
 
@@ -170,7 +175,7 @@ def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, d
     if "num_threads" in config.fit:
         torch.set_num_threads(config.fit["num_threads"])
     seed_everything(config.fit["seed"])  # before the network draws its initial weights
-    loaders = _build_loaders(config.data, config.fit["seed"])
+    loaders = _build_loaders(config)
     return build_model(config, initial_values_wanted), loaders
 
 
@@ -194,27 +199,32 @@ def _fit(
     checkpoint: Path | None = None,
 ) -> dict[str, float]:
     fit = config.fit
-    return model.fit(
-        loaders["train"],
-        loaders.get("val"),
-        fit["num_epochs"],
-        metrics=fit.get("metrics"),
-        metrics_on_train=fit["metrics_on_train"],
-        callbacks=run_callbacks(witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks]),
-        val_callbacks=fit.get("val_callbacks"),
-        lr_scheduler=fit.get("lr_scheduler"),
-        resume=checkpoint,
-        seed=fit["seed"],
-    )
+    with taken_from(config.source("fit", *fit)):
+        return model.fit(
+            loaders["train"],
+            loaders.get("val"),
+            fit["num_epochs"],
+            metrics=fit.get("metrics"),
+            metrics_on_train=fit["metrics_on_train"],
+            callbacks=run_callbacks(
+                witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks]
+            ),
+            val_callbacks=fit.get("val_callbacks"),
+            lr_scheduler=fit.get("lr_scheduler"),
+            resume=checkpoint,
+            seed=fit["seed"],
+        )
 
 
-def _build_loaders(data: Any, seed: int) -> dict[str, Loader]:
+def _build_loaders(config: Config) -> dict[str, Loader]:
     """Return the loaders of the datasets that there are; only training is shuffled."""
-    shared = {key: data[key] for key in ("num_workers", "pin_memory")} | {"seed": seed}
+    data = config.data
+    shared = {key: data[key] for key in ("num_workers", "pin_memory")} | {"seed": config.fit["seed"]}
     loaders: dict[str, Loader] = {}
     for split in ("train", "val", "test"):
         if split in data:
-            dataset = build_dataset(data[split], f"[data] {split}")
+            with taken_from(config.source("data", split)):
+                dataset = build_dataset(data[split], f"[data] {split}")
             if split == "train":
                 options = {key: data[key] for key in ("batch_size", "shuffle", "drop_last")}
             else:
@@ -227,8 +237,19 @@ def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dic
     """Measure the best checkpoint on the test data, once, after training."""
     if loader is None or not directory.best.exists():
         return {}
-    model = load_model(directory.best, optimizer=None, device=config.model["device"])
-    values = model.validate(loader, config.fit.get("metrics"))
+    model = load_model(directory.best, optimizer=None, device=config.model["device"], **_chosen(config))
+    with taken_from(config.source("fit", "metrics")):
+        values = model.validate(loader, config.fit.get("metrics"))
     tested = {f"test_{name.removeprefix('val_')}": value for name, value in values.items()}
     directory.write_test(tested)
     return tested
+
+
+def _chosen(config: Config) -> dict[str, Any]:
+    """Return the parameters that the run was built with, which its own checkpoint need not be held to."""
+    slots = [slot for slot in PREFIXES if slot in config.model]
+    specs = {slot: config.model[slot] for slot in slots}
+    chosen = {
+        slot: spec if isinstance(spec, Mapping) else with_params(spec)[1] for slot, spec in specs.items()
+    }
+    return chosen | {key: config.model[key] for key in ("step",) if key in config.model}

@@ -43,6 +43,10 @@ class AbstractSaved(ABC):
         """Return the model's params."""
 
     @abstractmethod
+    def size(self) -> int:
+        """Return the bytes that the file, or the network's state, has: of what it claims, what is there."""
+
+    @abstractmethod
     def module_state(
         self,
         slot: str,
@@ -100,6 +104,9 @@ class SavedFile(AbstractSaved):
         check_sections(self._manifest, file.path)
         self.model = self._manifest["model"]
         self.components = self._manifest["components"]
+
+    def size(self) -> int:
+        return min(self._file.header.file_size, MOST_COMPRESSED * self._file.allocated)
 
     def params(self) -> dict[str, Any]:
         params = self._decode_dict("params", self._manifest["params"])
@@ -265,6 +272,11 @@ class SavedState(AbstractSaved):
             "entry_point": None,
         }
         self.components = {}
+
+    def size(self) -> int:
+        tensors = [value for value in self._state["nn_state_dict"].values() if isinstance(value, Tensor)]
+        storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
+        return sum(storage.nbytes() for storage in storages.values())
 
     def params(self) -> dict[str, Any]:
         return dict(self._state["params"])

@@ -21,7 +21,7 @@ def load_both_ways(path: Path) -> tuple[Model, Model]:
     torch.manual_seed(7)
     fast = load_model(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(restoration, "build_without", lambda build: None)
+        patch.setattr(restoration, "build_without", lambda *_: None)
         torch.manual_seed(7)
         return fast, load_model(path)
 

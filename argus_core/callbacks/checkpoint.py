@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks.background import BackgroundWriter
 from argus_core.callbacks.cadence import parse_cadence
@@ -15,6 +15,7 @@ from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
 from argus_core.callbacks.record import plain_metrics
 from argus_core.callbacks.written import WrittenFiles, run_of
 from argus_core.errors import ArgusError, ParamsError
+from argus_core.file_params import WRITES
 from argus_core.hooks import hookimpl
 from argus_core.layout import Layout
 from argus_core.stored import COUNT, Rule, check_callback_state
@@ -44,6 +45,7 @@ class Checkpoint(Callback):
 
     name = "checkpoint"
     reads_predictions = False
+    file_params: ClassVar = {"dir_path": WRITES, "file_format": WRITES}
     runs_last = True
     catches_up = True
     has_kept = False  # a file, in this run or the one that it resumes

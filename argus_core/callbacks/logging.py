@@ -16,6 +16,7 @@ from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
 from argus_core.confinement import opener, replacing
 from argus_core.errors import ArgusError, ParamsError
+from argus_core.file_params import WRITES
 from argus_core.hooks import hookimpl
 from argus_core.log import LineFormatter
 from argus_core.stored import COUNT, Rule
@@ -39,6 +40,7 @@ class LoggingToFile(EpochReport):
 
     name = "logging_to_file"
     reads_predictions = False
+    file_params: ClassVar = {"file_path": WRITES}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)
@@ -99,6 +101,7 @@ class LoggingToCSV(EpochReport):
     name = "logging_to_csv"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
     reads_predictions = False
+    file_params: ClassVar = {"file_path": WRITES}
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -197,6 +200,7 @@ class MetricsJSONL(EpochReport):
     name = "metrics_jsonl"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT}
     reads_predictions = False
+    file_params: ClassVar = {"file_path": WRITES}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)

@@ -55,19 +55,20 @@ def command(
     Writes the predictions in the order of the samples. DATA is the name of a dataset, or a file: .npy
     with inputs; .npz or .safetensors with arrays `input` and perhaps `target`; .csv with a header that
     may have a column `target`. With --metric the loss and each metric are printed with all their digits:
-    the same as in training if --batch-size is the same too.
+    the same as in training if --batch-size is the same too. The step strategy compile is left out, which
+    changes speed and rounding alone.
     """
     values = _parameters(params)
     check_output(output, checkpoint, Path(data), overwrite=overwrite)
     from argus_core import data_files  # imports torch, as do those below
     from argus_core.data import make_loader
     from argus_core.loading import load_model
-    from argus_core.prediction import predict_all
+    from argus_core.prediction import predict_all, without_compile
 
     data_files.check_writable(output)
     dataset = _dataset(data, values, needs_targets=bool(metrics))
     unused: dict[str, Any] = {"optimizer": None} if metrics else {"optimizer": None, "loss": None}
-    model = load_model(checkpoint, device=device, **unused)
+    model = load_model(checkpoint, device=device, change_params_func=without_compile, **unused)
     tensors, measured = predict_all(model, make_loader(dataset, batch_size), list(metrics))
     data_files.write_tensors(output, tensors)
     for name, value in measured.items():

@@ -30,8 +30,8 @@ _LONGEST = 120  # characters of a change that messages repeat
 Spec = str | tuple[str, dict[str, Any]]
 
 
-def apply_change(sections: Sections, change: str) -> None:
-    """Make the change ``key=value`` in ``sections``.
+def apply_change(sections: Sections, change: str) -> tuple[str, ...]:
+    """Make the change ``key=value`` in ``sections``, and return its section and the path within it.
 
     Raises:
         ConfigError: it is no such text, there is no such key, or the key does not take the value.
@@ -52,6 +52,7 @@ def apply_change(sections: Sections, change: str) -> None:
         sections[section][path[0]] = read_value(sections, section, path[0], value, source)
     else:
         _set_inside(sections[section], path, value, f"{source}: [{section}] {path[0]}", section)
+    return (section, *path)
 
 
 def position_of(chosen: list[Spec], name: str, where: str) -> int:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import eq
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from argus_core.config.changes import apply_change
-from argus_core.config.schema import SECTIONS, Sections, plain_model
+from argus_core.config.changes import apply_change, with_params
+from argus_core.config.schema import SECTIONS, Key, Sections, plain_model
 from argus_core.config.template import read_layers
 from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
+from argus_core.file_params import Source
 from argus_core.ordinary_files import read_ordinary
 from argus_core.toml import MOST_BYTES, parse
 
@@ -37,17 +39,35 @@ class Config:
         data: datasets and how they are loaded.
         fit: how long and with what to train; where the run is kept.
         commands: the sections of plugins' commands by name, as they are written; a run has no use for them.
+        file: where it was read from; ``""`` for one that is made in Python.
+        given: section and path of what the caller has set in the file's place.
     """
 
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     fit: Mapping[str, Any]
     commands: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    file: str = field(default="", compare=False)
+    given: frozenset[tuple[str, ...]] = field(default=frozenset(), compare=False)
 
     @property
     def params(self) -> dict[str, Any]:
         """What the model is built with."""
         return {key: value for key, value in self.model.items() if key != "name"}
+
+    def source(self, section: str, *keys: str) -> Source | None:
+        """Return the file that the parameters in keys of a section come from, ``None`` for the caller."""
+        if not self.file:
+            return None
+        values = getattr(self, section)
+        given = {
+            callers
+            for key in keys
+            for path in self.given
+            if path[:2] == (section, key)
+            for callers in _callers(SECTIONS[section].get(key), values.get(key), path[2:])
+        }
+        return Source(self.file, is_checkpoint=False, given=frozenset(given))
 
 
 def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
@@ -59,7 +79,9 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     return complete_config(read_document(path), path, changes)
 
 
-def complete_config(document: Mapping[str, Any], path: Path, changes: Iterable[str] = ()) -> Config:
+def complete_config(
+    document: Mapping[str, Any], path: Path, changes: Iterable[str] = (), searched: Iterable[str] = ()
+) -> Config:
     """Return the configuration that a parsed document is, with ``changes`` made to it.
 
     For who needs one file in several variants, and must not notice that it is edited meanwhile.
@@ -67,16 +89,19 @@ def complete_config(document: Mapping[str, Any], path: Path, changes: Iterable[s
     Args:
         document: what `read_document` returns; it stays as it is.
         path: its file, which messages name, and the run directory unless it is given.
-        changes: ``key=value``, made in this order.
+        changes: ``key=value`` of the caller, made in this order.
+        searched: ``key=value`` of the file itself, such as a point of its search space, made after those.
 
     Raises:
         ConfigError: it says something that is not known.
     """
     sections = read_layers(deepcopy(dict(document)), str(path))
-    for change in changes:
-        apply_change(sections, change)
+    given = {apply_change(sections, change) for change in changes}
+    for change in searched:
+        own = apply_change(sections, change)
+        given -= {each for each in given if all(map(eq, each, own))}
     _check_required(sections, str(path))
-    return _complete(sections, path.stem)
+    return replace(_complete(sections, path.stem), file=str(path), given=frozenset(given))
 
 
 def resolved_toml(config: Config) -> str:
@@ -115,6 +140,19 @@ def read_document(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
     check_values(document, str(path))
     return document
+
+
+def _callers(key: Key | None, value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
+    """Yield which parameters the caller has set by a change to ``path`` within a key; see `Source.given`."""
+    kind = key.kind if key else ""
+    if not kind:
+        return
+    if isinstance(value, list):
+        for name in (with_params(spec)[0] for spec in value):
+            if not path or (len(path) == 2 and path[0] in (name, name.rpartition("/")[2])):
+                yield f"{kind} {name!r}", path[1] if path else None
+    elif len(path) < 2:
+        yield kind, path[0] if path else None
 
 
 def _near_files(path: Path) -> str:

@@ -10,12 +10,19 @@ import torch
 from torch import nn
 
 from argus_core.errors import BuildError, ParamsError, near
+from argus_core.file_params import OBJECT, FileParam
 from argus_core.hooks import hookimpl
 
 if TYPE_CHECKING:
     from argus_core.model import Model
 
 __all__ = ["Compile"]
+
+# Of inductor: what changes the code that is compiled, and neither names nor writes anything.
+_HARMLESS = frozenset(
+    "coordinate_descent_tuning epilogue_fusion fallback_random max_autotune max_autotune_gemm "
+    "max_autotune_pointwise permute_fusion shape_padding triton.cudagraphs".split()
+)
 
 _OPTIONS = tuple(inspect.signature(torch.compile).parameters)[1:]  # all but the model
 
@@ -34,6 +41,15 @@ class Compile:
     runs_after = ("channels_last",)
     conflicts: ClassVar[dict[str, str]] = {
         "data_parallel": "DataParallel copies the network to each device in every forward pass"
+    }
+
+    file_params: ClassVar[dict[str, FileParam]] = {
+        "backend": FileParam(
+            "names a package whose code runs", values=("inductor", "eager", "aot_eager", "cudagraphs")
+        ),
+        "options": FileParam("names programs to run and folders to write", keys=_HARMLESS),
+        "name": FileParam("goes to other tools under this name"),
+        "shapes_spec": OBJECT,
     }
 
     def __init__(self, **options: Any) -> None:

@@ -19,6 +19,9 @@ from argus_core.data import build_dataset
 from argus_core.engine import State
 from argus_core.loading import load_model
 from argus_core.model import Model
+from argus_core.records import KIND_OF_PART
+from argus_core.saved import SavedFile
+from argus_core.storage import CheckpointFile
 from argus_core.testing import probe as probe  # registers the models that files name
 
 __all__ = [
@@ -55,20 +58,20 @@ def predictable() -> Iterator[None]:
 def predict(file: Path, input: Any) -> Any:
     """Return the prediction of the model in a file."""
     with predictable():
-        return load_model(file, device="cpu").predict(input)
+        return _loaded(file).predict(input)
 
 
 def evaluate(file: Path, batch: Any) -> Any:
     """Return prediction and loss of the model in a file."""
     with predictable():
-        output = load_model(file, device="cpu").val_step(batch)
+        output = _loaded(file).val_step(batch)
         return output["prediction"], output["loss"]
 
 
 def train(file: Path, batches: Sequence[Any]) -> Any:
     """Return the weights of the model in a file after training on, and what it then predicts."""
     with predictable():
-        model = load_model(file, device="cpu")
+        model = _loaded(file)
         for batch in batches:
             model.train_step(batch)
         return dict(model.get_nn_module().state_dict()), model.predict(batches[0][0])
@@ -77,13 +80,13 @@ def train(file: Path, batches: Sequence[Any]) -> Any:
 def validate(file: Path, batches: Sequence[Any], metrics: Any) -> dict[str, float]:
     """Return what metrics are over batches."""
     with predictable():
-        return load_model(file, device="cpu").validate(batches, metrics=metrics)
+        return _loaded(file).validate(batches, metrics=metrics)
 
 
 def fit(file: Path, batches: Sequence[Any], folder: Path, options: dict[str, Any]) -> Any:
     """Return the learning rates and weights of a run that goes on from the newest file in a folder."""
     with predictable():
-        return fitted(load_model(file, device="cpu"), batches, resume=folder, **options)
+        return fitted(_loaded(file), batches, resume=folder, **options)
 
 
 def samples(spec: Any, count: int) -> Any:
@@ -113,6 +116,18 @@ def fitted(model: Model, batches: Sequence[Any], **options: Any) -> Any:
     callbacks = [*options.pop("callbacks", ()), keep]
     model.fit(batches, batches, callbacks=callbacks, metrics=["mse"], metrics_on_train=True, **options)
     return rates, dict(model.get_nn_module().state_dict())
+
+
+def _loaded(file: Path) -> Model:
+    """Return the model in a file that a check wrote; its parameters are those of the check's author."""
+    with CheckpointFile(file) as opened:
+        params = SavedFile(opened, verify=True).params()
+    own = {slot: value[1] for slot, value in params.items() if slot in KIND_OF_PART and _has_params(value)}
+    return load_model(file, device="cpu", **own, **({"step": params["step"]} if params.get("step") else {}))
+
+
+def _has_params(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

@@ -95,6 +95,24 @@ def test_a_pretrained_model_is_loaded_with_the_network_cut_and_the_weights_gone(
     assert attempts == []
 
 
+def test_a_foreign_file_cannot_name_a_place_of_weights(attempts: list[Any], tmp_path: Path) -> None:
+    overlay = {
+        "file": "/etc/passwd",
+        "url": "https://weights.invalid/x",
+        "hf_hub_id": "x/y",
+        "custom_load": True,
+    }
+    place = {"pretrained": True, "cache_dir": str(tmp_path / "cache")}
+    model = Model(params())
+    model.params["nn_module"][1].update(place, pretrained_cfg_overlay={**overlay, "classifier": "kept"})
+    model.save(tmp_path / "a.safetensors")
+    known = load_model(tmp_path / "a.safetensors").nn_module.pretrained_cfg
+    assert {key: known.get(key) for key in overlay}.items().isdisjoint(overlay.items())
+    assert known["classifier"] == "kept"
+    assert not (tmp_path / "cache").exists()
+    assert attempts == []
+
+
 def test_a_foreign_file_cannot_ask_for_a_fetch(attempts: list[Any], tmp_path: Path) -> None:
     model = Model(params())
     model.params["nn_module"][1]["pretrained"] = True

@@ -43,7 +43,7 @@ class Variants:
 
     def config(self, changes: Sequence[str] = ()) -> Config:
         """Return the configuration with ``changes`` made to it."""
-        return complete_config(self._document, self.path, [*self._changes, *changes])
+        return complete_config(self._document, self.path, self._changes, changes)
 
     def check(self, space: Space) -> None:
         """Check that every choice, and both ends of every range, make a configuration whose names are known.

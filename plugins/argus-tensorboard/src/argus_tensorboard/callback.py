@@ -13,6 +13,7 @@ from torch.utils.tensorboard.summary import hparams as session_summaries
 from argus_core import BuildError, Callback, ParamsError, State, hookimpl
 from argus_core.callbacks.files import checked_path, make_folder, writing
 from argus_core.callbacks.record import plain_metrics, update_loss
+from argus_core.file_params import WRITES
 from argus_core.ranks import is_first
 from argus_tensorboard.due import Due
 from argus_tensorboard.graph import add_graph
@@ -42,6 +43,7 @@ class TensorBoard(Callback):
     """
 
     name = "tensorboard"
+    file_params: ClassVar = {"log_dir": WRITES}
     checked_with: ClassVar[Mapping[str, Any]] = {"params": {"log_dir": "events"}}
 
     def __init__(

@@ -22,6 +22,10 @@ _UNKNOWN = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '
 _TAKEN_BEFORE = ("features_only", "in_chans", "num_classes", "out_indices", "pretrained_strict")
 
 
+# What says where pretrained weights are.
+_PLACES = frozenset("custom_load file hf_hub_filename hf_hub_id source state_dict url".split())
+
+
 def create(
     model_name: str,
     pretrained: bool = False,
@@ -34,7 +38,7 @@ def create(
     """Return a network of timm, as `timm.create_model` makes it.
 
     Pretrained weights are fetched where the network will be used with them: for training, and not where a
-    checkpoint's state overwrites them.
+    checkpoint's state overwrites them. Files and addresses count for nothing there.
 
     Args:
         model_name: as `timm.list_models` lists it; ``"resnet18.a1_in1k"`` also says which weights.
@@ -53,6 +57,9 @@ def create(
     _check_files(label, kwargs)
     fetch = pretrained and initial_values_wanted()
     overlay = None if pretrained_cfg_overlay is None else dict(pretrained_cfg_overlay)
+    if not fetch:
+        cache_dir = None
+        overlay = overlay and {key: value for key, value in overlay.items() if key not in _PLACES}
     named = {"num_classes": num_classes, "in_chans": in_chans, "cache_dir": cache_dir}
     try:
         built: nn.Module = timm.create_model(

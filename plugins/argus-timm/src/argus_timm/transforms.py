@@ -7,6 +7,7 @@ from typing import Any
 import timm
 from timm.data import create_transform, resolve_data_config
 
+from argus_core.file_params import FileParam
 from argus_timm.names import check_model_name
 
 __all__ = ["timm_transform"]
@@ -33,3 +34,8 @@ def timm_transform(
     )
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in kwargs.items()}
     return create_transform(**{**config, **given}, is_training=is_training)
+
+
+timm_transform.file_params = {  # type: ignore[attr-defined]
+    "tf_preprocessing": FileParam("imports tensorflow", values=(False,), in_configuration=True)
+}

@@ -6,6 +6,7 @@ import re
 from inspect import Parameter, Signature, signature
 
 from argus_torchmetrics.catalogue import find
+from argus_torchmetrics.files import FILE_PARAMS
 from argus_torchmetrics.metric import TorchMetric
 
 __all__: list[str] = []  # the entry points have the names
@@ -38,6 +39,9 @@ def _make(name: str) -> type[TorchMetric]:
         "__wrapped__": metric_class,  # where argus show finds its definition
         # torchmetrics' own takes **kwargs, in which a misspelled parameter would be lost.
         "__signature__": Signature([*own, *_OWN], return_annotation="TorchMetric"),
+        "file_params": {
+            key: FILE_PARAMS[key] for key in signature(metric_class).parameters if key in FILE_PARAMS
+        },
         "metric_class": metric_class,
         "name": snake_case(name),
     }

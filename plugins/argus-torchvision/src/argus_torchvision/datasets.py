@@ -19,9 +19,13 @@ from torchvision import datasets
 
 from argus_core import BuildError, ParamsError
 from argus_core.callbacks.files import checked_path
+from argus_core.file_params import READS, FileParam
 from argus_torchvision.pipelines import build_pipeline
 
 __all__ = ["cifar10", "cifar100", "fake_data", "fashion_mnist", "image_folder", "kmnist", "mnist"]
+
+
+_DOWNLOAD = FileParam("fetches the data set from its own address", values=(False,), in_configuration=True)
 
 
 def image_folder(
@@ -52,6 +56,9 @@ def image_folder(
             f"dataset 'ImageFolder' cannot use {str(root)!r}: {str(error).rstrip('.')}; "
             "give root a folder with one folder of images for each class"
         ) from error
+
+
+image_folder.file_params = {"root": READS}  # type: ignore[attr-defined]
 
 
 class _ImageFolder(datasets.ImageFolder):  # type: ignore[misc]
@@ -121,6 +128,7 @@ def _standard(name: str, files: str) -> Callable[[Callable[[], None]], Callable[
         ) -> Any:
             return _from_files(name, files, root, train, download, _transforms(transform, target_transform))
 
+        build.file_params = {"root": READS, "download": _DOWNLOAD}  # type: ignore[attr-defined]
         build.__name__ = build.__qualname__ = named.__name__
         build.__doc__ = f"{named.__doc__}\n\n{_PARAMETERS.format(files)}"
         return build

@@ -1,0 +1,24 @@
+"""Which parameters of torchmetrics' classes do more than be a value, whatever class has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from argus_core.file_params import FUNCTION, OBJECT, READS, FileParam
+
+__all__ = ["FILE_PARAMS"]
+
+_FETCHES = FileParam("names a network to fetch, or files to read it from", in_configuration=True)
+
+FILE_PARAMS: Mapping[str, FileParam] = {
+    "baseline_path": READS,
+    "baseline_url": FileParam("names an address to fetch from", in_configuration=True),
+    "feature_extractor_weights_path": FileParam("names a file that is unpickled"),
+    "model": OBJECT,
+    "model_name_or_path": _FETCHES,
+    "normalizer": FUNCTION,
+    "tokenizer": FUNCTION,
+    "user_forward_fn": FUNCTION,
+    "user_tokenizer": OBJECT,
+}
+"""By the parameter's name."""
