@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from argus_core.metrics import Metric
     from argus_core.model import Model
 
-__all__ = ["Engine", "State", "StepOutput"]
+__all__ = ["Engine", "State", "StepOutput", "length"]
 
 Step = Callable[[Any, "State"], Any]
 
@@ -57,6 +57,7 @@ class State:
         step_output: what the step returned: a mapping with prediction, target and loss.
         metrics: the newest value of every metric by name, ``train_loss`` or ``val_accuracy``.
         stopped: set it to ``True`` to end the run after the current iteration.
+        stop_reason: a sentence for people; a callback that sets ``stopped`` may set it.
         exception: what ended the run, if something was raised.
         checkpoint_path: the file that a callback wrote last.
         logger: for callbacks' messages.
@@ -75,6 +76,7 @@ class State:
         self.step_output: Any = None
         self.metrics: dict[str, float] = {}
         self.stopped = False
+        self.stop_reason: str | None = None
         self.exception: BaseException | None = None
         self.checkpoint_path: Path | None = None
         self.logger: logging.Logger = model.logger
@@ -176,9 +178,10 @@ class Engine:
         state = self.state
         _check_loader(loader, state.phase)
         state.stopped = self.stopped_midway = self._failed = self.has_begun = False
+        state.stop_reason = None
         self._when_stopped = None
         self.num_epochs = num_epochs
-        self._loader, self.num_batches = loader, _length(loader)
+        self._loader, self.num_batches = loader, length(loader)
         is_resumed = self._random_state is not None
         if not is_resumed:
             state.epoch, self.updates_done, self.epoch_begun, self.epoch_done = start_epoch, 0, False, False
@@ -324,7 +327,8 @@ def _check_loader(loader: Any, phase: str) -> None:
         )
 
 
-def _length(loader: Iterable[Any]) -> int | None:
+def length(loader: Iterable[Any]) -> int | None:
+    """Return the number of a loader's batches, or ``None`` where the loader does not say."""
     try:
         return len(loader)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):  # an iterable dataset or a generator

@@ -232,7 +232,7 @@ def _fit(
         metrics=fit.get("metrics"),
         metrics_on_train=fit["metrics_on_train"],
         callbacks=[
-            *_reports(directory, [*fit.get("callbacks", []), *callbacks]),
+            *_reports(directory, [*fit.get("callbacks", []), *callbacks], fit["monitor"]),
             best,
             _last_checkpoint(directory, fit["checkpoint_every"]),
             witness,
@@ -246,13 +246,13 @@ def _fit(
     return metrics
 
 
-def _reports(directory: RunDirectory, own: list[Any]) -> list[Any]:
+def _reports(directory: RunDirectory, own: list[Any], monitor: str) -> list[Any]:
     """Return the callbacks that report a run, and the user's own."""
     specs = [each for each in own if isinstance(each, str | tuple | list)]
     named = {spec.name for spec in parse_specs("callback", specs, "callbacks")}
-    progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": True})]
+    progress = ("progress", {"table": True, "monitor": monitor})
     return [
-        *progress,
+        *([] if named & {"progress", f"{BUILTIN}/progress"} else [progress]),
         ("logging_to_file", {"file_path": str(directory.log)}),
         ("metrics_jsonl", {"file_path": str(directory.metrics)}),
         *own,

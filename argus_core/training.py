@@ -12,7 +12,7 @@ import torch
 
 from argus_core.build import build_many, described
 from argus_core.callbacks.callback import Callback
-from argus_core.engine import Engine, State
+from argus_core.engine import Engine, State, length
 from argus_core.errors import ConflictError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.interruption import listening
@@ -118,7 +118,8 @@ class _Validation(Callback):
 
     def __init__(self, model: Model, loader: Iterable[Any], metrics: list[Metric], callbacks: Any) -> None:
         self.loader = loader
-        self.engine = _validation_engine(model, metrics, callbacks)
+        self.engine = _validation_engine(model, metrics, callbacks, [_Relay()])
+        self.engine.num_batches = length(loader)  # a progress bar asks before the first validation
 
     @hookimpl(tryfirst=True)
     def epoch_complete(self, state: State) -> None:
@@ -134,11 +135,21 @@ class _Validation(Callback):
             raise
 
 
-def _validation_engine(model: Model, metrics: list[Metric], callbacks: Any) -> Engine:
+class _Relay(Callback):
+    """Tells the training run's callbacks of each batch of its validation."""
+
+    @hookimpl(trylast=True)
+    def iteration_complete(self, state: State) -> None:
+        state.phase_states["train"].engine.raise_event("validation_iteration_complete")
+
+
+def _validation_engine(
+    model: Model, metrics: list[Metric], callbacks: Any, own: Iterable[Callback] = ()
+) -> Engine:
     return Engine(
         model.val_step,
         model,
         "val",
-        callbacks=build_many("callback", callbacks, "val_callbacks"),
+        callbacks=[*own, *build_many("callback", callbacks, "val_callbacks")],
         metrics=metrics,
     )
