@@ -15,11 +15,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly
 from argus_core.batch import batch_size
-from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
+from argus_core.errors import (
+    ArgusWarning,
+    BuildError,
+    ConflictError,
+    ParamsError,
+    SpecError,
+    StateMismatchError,
+)
 from argus_core.parts import build_strategies, check_params, load_all
 from argus_core.reduction import check_loss, mean_divisor
 from argus_core.steps.composition import Composed
@@ -206,7 +214,16 @@ class Model(Assembly):
         return mean_divisor(self.loss, batch)
 
     def predict(self, input: Any) -> Any:
-        """Return the prediction for an input batch, after prediction_transform, on the device."""
+        """Return the prediction for an input batch, after prediction_transform, on the device.
+
+        Raises:
+            ParamsError: ``input`` is a loader.
+        """
+        if isinstance(input, DataLoader):
+            raise ParamsError(
+                "predict takes the input of one batch, not a DataLoader; call it for each batch, as in "
+                "[model.predict(batch[0]) for batch in loader]"
+            )
         update = self._update or self._compile()
         if self.nn_module.training:
             self.eval()

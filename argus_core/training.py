@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import Dataset, IterableDataset
 
 from argus_core.build import build_many, described
 from argus_core.callbacks.callback import Callback
@@ -43,6 +44,8 @@ def fit(
     seed: int | None,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
+    for phase, loader in (("train", train_loader), ("val", val_loader)):
+        _check_batched(phase, loader)
     if type(num_epochs) is not int or num_epochs < 1:
         raise ParamsError(f"fit takes num_epochs >= 1, not {num_epochs!r}")
     resumption = None if resume is None else Resumption(resume)
@@ -78,9 +81,19 @@ def fit(
 
 def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
+    _check_batched("val", val_loader)
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
     with listening(), model.evaluation():
         return dict(engine.run(val_loader).metrics)
+
+
+def _check_batched(phase: str, loader: Any) -> None:
+    """Refuse a dataset in the place of a loader: it gives samples, and each would be taken for a batch."""
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        raise ParamsError(
+            f"the {phase} loader is the dataset {type(loader).__name__}, which gives samples; give a loader "
+            "of its batches: torch.utils.data.DataLoader(dataset, batch_size=32)"
+        )
 
 
 def build_metrics(metrics: Any) -> list[Metric]:
