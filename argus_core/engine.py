@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from argus_core.computation import compute_all
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.events import Audience, Missed, named
+from argus_core.exception_note import add_note
 from argus_core.interruption import Interruption, check_interruption
 from argus_core.order import OrderedLoader, epoch_batches
 from argus_core.progress import snapshot
@@ -204,6 +205,7 @@ class Engine:
             if isinstance(error, Interruption):
                 self.raise_event("interrupted")
             state.exception = error
+            add_note(error, state)
             self._show_exception()
             raise
         return state

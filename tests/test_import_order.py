@@ -44,6 +44,7 @@ READING_ORDER = (
     "steps",
     "parts",
     "events",
+    "exception_note",
     "progress",
     "computation",
     "engine",
