@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from argus_core import registry
+from argus_core.build import name_of
 from argus_core.components import BUILTIN
 from argus_core.distributions import version_of
 from argus_core.encoding import encode
@@ -147,14 +148,17 @@ def _component_record(
 
 
 def _warn_unregistered(model: Model) -> None:
-    unregistered = [
-        f"{slot} {part.name!r}" for slot, part in model.parts.items() if part and part.component is None
-    ]
+    unregistered = {
+        slot: part for slot, part in model.parts.items() if part is not None and part.component is None
+    }
     if unregistered and not model.warned_unregistered:
         model.warned_unregistered = True
+        listed = ", ".join(f"{slot} {part.name!r}" for slot, part in unregistered.items())
+        part = next(iter(unregistered.values()))
         warnings.warn(
-            f"{', '.join(unregistered)} will not load by name elsewhere, because no registered component "
-            "built it; register the class with argus_core.register(kind, name) or publish it as a plugin",
+            f"{listed} will not load by name elsewhere, because no registered component built it; register "
+            f"the class by argus_core.register({part.kind!r}, {part.name!r}, {name_of(part.factory)}), or "
+            "publish it as a plugin",
             ArgusWarning,
             stacklevel=4,
         )

@@ -5,6 +5,7 @@ Every error is made from the index alone: finding out what is wrong imports noth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 
 from argus_core.components import Component
@@ -26,6 +27,8 @@ __all__ = [
     "unknown_provider",
     "wrong_pin",
 ]
+
+_SUFFIX = re.compile(r"\.[a-z]{2,11}[0-9]?$", re.IGNORECASE)  # of files; 'resnet50.a1_in1k' has none
 
 Missing = tuple[str, str, str | None, str]
 """What a checkpoint lacks: kind, qualified name, version (None: unknown) and why it is not there."""
@@ -106,7 +109,9 @@ def unknown_provider(kind: str, name: str, providers: Collection[str]) -> Unknow
     """Return the error for a qualified name whose distribution declares nothing."""
     provider = name.partition("/")[0]
     version = version_of(provider)
-    if version is not None:
+    if _is_path(name):
+        reason = f"there is no such file; give a path that exists, or a name (argus list {kind})"
+    elif version is not None:
         reason = f"{provider} {version} is installed but declares no components (see: argus list {kind})"
     else:
         # A near name is likelier meant than a package of the misspelled name, whoever's that is.
@@ -177,6 +182,11 @@ def missing_message(parts: Iterable[Missing]) -> str:
         what = " and ".join(in_process)
         actions.append(f"for {what} import the code that registers {they}, or publish {they} as a plugin")
     return f"not available here: {', '.join(listed)}; {'; '.join(actions)}"
+
+
+def _is_path(name: str) -> bool:
+    """Return whether a name can only be a path: what it begins with is not a package to install."""
+    return name[0] in "./~" or name.count("/") > 1 or _SUFFIX.search(name) is not None
 
 
 def _with_article(kind: str) -> str:

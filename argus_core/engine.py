@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from argus_core.computation import compute_all
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.events import Audience, Missed, named
+from argus_core.exception_note import add_note
 from argus_core.interruption import Interruption, check_interruption, until_interrupted
 from argus_core.order import OrderedLoader, epoch_batches, loader_length
 from argus_core.progress import snapshot
@@ -60,6 +61,7 @@ class State:
         step_output: what the step returned: a mapping with prediction, target and loss.
         metrics: the newest value of every metric by name, ``train_loss`` or ``val_accuracy``.
         stopped: set it to ``True`` to end the run after the current iteration.
+        stop_reason: a sentence for people; a callback that sets ``stopped`` may set it.
         exception: what ended the run, if something was raised.
         checkpoint_path: the file that a callback wrote last.
         logger: for callbacks' messages.
@@ -78,6 +80,7 @@ class State:
         self.step_output: Any = None
         self.metrics: dict[str, float] = {}
         self.stopped = False
+        self.stop_reason: str | None = None
         self.exception: BaseException | None = None
         self.checkpoint_path: Path | None = None
         self.logger: logging.Logger = model.logger
@@ -189,6 +192,7 @@ class Engine:
         state = self.state
         _check_loader(loader, state.phase)
         state.stopped = self.stopped_midway = self._failed = self.has_begun = False
+        state.stop_reason = None
         self._when_stopped = None
         self.num_epochs = num_epochs
         self._loader, self.num_batches = loader, loader_length(loader)
@@ -216,6 +220,7 @@ class Engine:
             if isinstance(error, Interruption):
                 self.raise_event("interrupted")
             state.exception = error
+            add_note(error, state)
             self._show_exception()
             raise
         return state

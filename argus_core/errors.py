@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 
+_SHORTEST_BEGINNING = 2  # letters of a name that suggest all of it
+
+
 class ArgusError(Exception):
     """Anything argus_core refuses; the message ends with what to do next."""
 
@@ -121,17 +124,34 @@ class ProviderDriftWarning(ArgusWarning):
 
 
 def near(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """Return ``"; did you mean 'X' or 'Y'?"`` for the known names close to ``name``, or ``""``."""
+    """Return ``"; did you mean 'X' or 'Y'?"`` for the known names close to ``name``, or ``""``.
+
+    Case and punctuation do not count, and the beginning of a name is close to it.
+
+    >>> near("f1", ["recall", "F1_Score"]), near("crossentropyloss", ["CrossEntropyLoss", "NLLLoss"])
+    ("; did you mean 'F1_Score'?", "; did you mean 'CrossEntropyLoss'?")
+    """
     by_folded: dict[str, str] = {}
     for candidate in known:
-        by_folded.setdefault(candidate.casefold(), candidate)
-    folded_name = name.casefold()
-    close = difflib.get_close_matches(folded_name, by_folded, n=10, cutoff=0.6)
-    # A slip is seldom in the first letters ('adamm' is nearer to 'AdamW' than to 'RAdam'); then by likeness.
-    close = sorted(close, key=lambda folded: -_shared_start(folded_name, folded))[:limit]
+        by_folded.setdefault(_folded(candidate), candidate)
+    folded_name = _folded(name)
+    if folded_name in by_folded:
+        close = [folded_name]
+    else:
+        close = difflib.get_close_matches(folded_name, by_folded, n=10, cutoff=0.6)
+        # A slip is seldom in the first letters: 'adamm' is nearer to 'AdamW' than to 'RAdam'.
+        close = sorted(close, key=lambda folded: -_shared_start(folded_name, folded))
+        if len(folded_name) >= _SHORTEST_BEGINNING:
+            longer = sorted((each for each in by_folded if each.startswith(folded_name)), key=len)
+            close = list(dict.fromkeys([*close, *longer]))
     if not close:
         return ""
-    return "; did you mean " + " or ".join(repr(by_folded[folded]) for folded in close) + "?"
+    return "; did you mean " + " or ".join(repr(by_folded[folded]) for folded in close[:limit]) + "?"
+
+
+def _folded(name: str) -> str:
+    """Return what counts of a name when others are compared with it."""
+    return "".join(filter(str.isalnum, name.casefold())) or name
 
 
 def _shared_start(name: str, other: str) -> int:

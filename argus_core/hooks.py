@@ -117,6 +117,10 @@ class RunHooks:
         """Validation begins within a training run; raised with the training state."""
 
     @hookspec
+    def validation_iteration_complete(self, state: State) -> None:
+        """A batch of a validation within a training run is done; raised with the training state."""
+
+    @hookspec
     def validation_complete(self, state: State) -> None:
         """Validation is done; raised with the training state, whose metrics hold its values."""
 

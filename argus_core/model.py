@@ -15,11 +15,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly, unchanged
 from argus_core.dimensions import BatchDim, check_batch_dim
-from argus_core.errors import ArgusWarning, BuildError, ConflictError, SpecError, StateMismatchError
+from argus_core.errors import (
+    ArgusWarning,
+    BuildError,
+    ConflictError,
+    ParamsError,
+    SpecError,
+    StateMismatchError,
+)
 from argus_core.file_params import check_file_params
 from argus_core.finiteness import Finiteness
 from argus_core.modes import Modes
@@ -246,7 +254,16 @@ class Model(Assembly):
         return mean_divisor(self.loss, batch, self.batch_size)
 
     def predict(self, input: Any) -> Any:
-        """Return the prediction for an input batch, after prediction_transform, on the device."""
+        """Return the prediction for an input batch, after prediction_transform, on the device.
+
+        Raises:
+            ParamsError: ``input`` is a loader.
+        """
+        if isinstance(input, DataLoader):
+            raise ParamsError(
+                "predict takes the input of one batch, not a DataLoader; call it for each batch, as in "
+                "[model.predict(batch[0]) for batch in loader]"
+            )
         update = self._update or self._compile()
         if self.nn_module.training:
             self.eval()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from argus_core.errors import ParamsError
+from argus_core.records import KIND_OF_PART
 
 __all__ = ["MAX_LEVELS", "NUMBERS", "check_plain", "is_object", "plain_type", "unstorable"]
 
@@ -109,7 +110,7 @@ def _numpy_type(value: object) -> str | None:
 def _check(value: object, where: str, levels: int) -> None:
     sort = plain_type(value)
     if sort is None:
-        raise ParamsError(f"{where} is {_description(value)}")
+        raise ParamsError(f"{where} is {_description(value, where)}")
     if sort == "tensor" and (why := unstorable(value)):
         raise ParamsError(f"{where} {why}")
     if sort == "tensor" and value.requires_grad:  # type: ignore[attr-defined]
@@ -153,17 +154,30 @@ def _check_key(key: object, where: str, levels: int) -> None:
         )
 
 
-def _description(value: object) -> str:
-    """Return what a value is and what to do instead."""
+def _registration(factory: Any, where: str, what: str = "it") -> str:
+    """Return how a class or a function becomes something that can be chosen by name at ``where``."""
+    slot = next(
+        (slot for slot in KIND_OF_PART if where in (f"params[{slot!r}]", f"params[{slot!r}][0]")), None
+    )
+    name = getattr(factory, "__name__", "")
+    if slot is None or not name.isidentifier():
+        return f"register {what} and choose it by name"
+    line = f"argus_core.register({KIND_OF_PART[slot]!r}, {name!r}, {factory.__qualname__})"
+    return f"register {what} by {line} and choose it by name: {{{slot!r}: {name!r}}}"
+
+
+def _description(value: object, where: str) -> str:
+    """Return what the value at ``where`` is and what to do instead."""
     if isinstance(value, type):
-        return f"the class {value.__qualname__}; register it and choose it by name"
+        return f"the class {value.__qualname__}; {_registration(value, where)}"
     name = type(value).__name__
     if type(value) is int:
         return f"an integer of {value.bit_length():,} bits, and {_MOST_BITS:,} is the most; give it as bytes"
     if name in {"function", "builtin_function_or_method", "method", "partial"}:
-        return "a function; register it and choose it by name"
+        return f"a function; {_registration(value, where)}"
     if callable(value):
-        return f"an object of the class {type(value).__qualname__}; register the class and choose it by name"
+        cls = type(value)
+        return f"an object of the class {cls.__qualname__}; {_registration(cls, where, 'the class')}"
     near_type = next((plain.__name__ for plain in _PLAIN_TYPES if isinstance(value, plain)), None)
     if near_type is not None:
         return f"of type {name}, which would come back as {near_type}; convert it to {near_type}"

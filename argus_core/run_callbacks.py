@@ -96,11 +96,11 @@ def run_callbacks(witness: Witness, every: str, own: Iterable[Any]) -> list[Any]
     directory, own = witness.directory, [*own]
     specs = [each for each in own if isinstance(each, str | tuple | list)]
     named = {spec.name for spec in parse_specs("callback", specs, "callbacks")}
-    progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": True})]
+    progress = ("progress", {"table": True, "monitor": witness.best.monitor.metric})
     last = {"every": every, "file_format": directory.last.name, "max_saves": 1, "optimizer_state": True}
     return [
         witness,
-        *progress,
+        *([] if named & {"progress", f"{BUILTIN}/progress"} else [progress]),
         ("logging_to_file", {"file_path": str(directory.log)}),
         ("metrics_jsonl", {"file_path": str(directory.metrics)}),
         *own,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import Dataset, IterableDataset
 
 from argus_core.build import build_many, described
 from argus_core.callbacks.callback import Callback
@@ -21,7 +22,7 @@ from argus_core.hooks import hookimpl
 from argus_core.interruption import listening
 from argus_core.lr_scheduler import build_schedules, check_steps
 from argus_core.metrics import Loss, Metric
-from argus_core.order import draw_seed, ordered
+from argus_core.order import draw_seed, loader_length, ordered
 from argus_core.reading import reads_predictions
 from argus_core.resume import Resumption
 from argus_core.rng import random_state, set_random_state
@@ -52,6 +53,8 @@ def fit(
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
     check_single_process("fit")
+    for phase, loader in (("train", train_loader), ("val", val_loader)):
+        _check_batched(phase, loader)
     if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
         raise ParamsError(f"fit takes num_epochs from 1 to 2**31 - 1, not {described(num_epochs)}")
     resumption = None if resume is None else Resumption(resume)
@@ -94,6 +97,7 @@ def fit(
 
 def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
+    _check_batched("val", val_loader)
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
     with (
         listening(),
@@ -102,6 +106,15 @@ def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks
         model.evaluation(),
     ):
         return dict(engine.run(val_loader).metrics)
+
+
+def _check_batched(phase: str, loader: Any) -> None:
+    """Refuse a dataset in the place of a loader: it gives samples, and each would be taken for a batch."""
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        raise ParamsError(
+            f"the {phase} loader is the dataset {type(loader).__name__}, which gives samples; give a loader "
+            "of its batches: torch.utils.data.DataLoader(dataset, batch_size=32)"
+        )
 
 
 def build_metrics(metrics: Any) -> list[Metric]:
@@ -150,7 +163,8 @@ class _Validation(Callback):
 
     def __init__(self, model: Model, loader: Iterable[Any], metrics: list[Metric], callbacks: Any) -> None:
         self.loader = loader
-        self.engine = _validation_engine(model, metrics, callbacks)
+        self.engine = _validation_engine(model, metrics, callbacks, [_Relay()])
+        self.engine.num_batches = loader_length(loader)  # a progress bar asks before the first validation
 
     @hookimpl(tryfirst=True)
     def epoch_complete(self, state: State) -> None:
@@ -177,11 +191,23 @@ def _mode_restored(model: Model) -> Iterator[None]:
             model.train()
 
 
-def _validation_engine(model: Model, metrics: list[Metric], callbacks: Any) -> Engine:
+class _Relay(Callback):
+    """Tells the training run's callbacks of each batch of its validation."""
+
+    reads_predictions = False
+
+    @hookimpl(trylast=True)
+    def iteration_complete(self, state: State) -> None:
+        state.phase_states["train"].engine.raise_event("validation_iteration_complete")
+
+
+def _validation_engine(
+    model: Model, metrics: list[Metric], callbacks: Any, own: Iterable[Callback] = ()
+) -> Engine:
     return Engine(
         model.val_step,
         model,
         "val",
-        callbacks=build_many("callback", callbacks, "val_callbacks"),
+        callbacks=[*own, *build_many("callback", callbacks, "val_callbacks")],
         metrics=metrics,
     )

@@ -207,6 +207,23 @@ def test_show_tells_all_about_a_component(registry: None) -> None:
     assert lines[5:] == ["Looks away from what is right.", "", "Args:", "    gamma: how far."]
 
 
+def test_show_finds_the_kind_by_itself(registry: None) -> None:
+    assert argus("show", "focal").output == argus("show", "loss", "focal").output
+
+
+def test_show_asks_for_the_kind_where_several_have_the_name(registry: None) -> None:
+    argus_core.register("transform", "focal", Focal)
+    result = argus("show", "focal")
+    assert result.exit_code == 2
+    assert "say which: argus show loss focal or argus show transform focal" in " ".join(result.output.split())
+
+
+def test_show_of_a_name_of_no_kind_suggests_others(registry: None) -> None:
+    result = argus("show", "fokal")
+    assert result.exit_code == 1
+    assert "error: no component named 'fokal'; did you mean 'focal'?" in result.output
+
+
 def test_show_puts_many_parameters_below_each_other(registry: None) -> None:
     def long(
         first_parameter: int, second_parameter: str = "a long default value", third: float = 0.0

@@ -53,9 +53,9 @@ optimiser Adam
 optimizer adamm
     no optimizer named 'adamm'; did you mean 'Adam' or 'AdamW'? (15 known: argus list optimizer)
 optimizer torch.optim.SGD
-    no optimizer named 'torch.optim.SGD'; did you mean 'SGD' or 'ASGD'? (15 known: argus list optimizer)
+    no optimizer named 'torch.optim.SGD'; did you mean 'SGD'? (15 known: argus list optimizer)
 optimizer torch.optim:SGD
-    no optimizer named 'torch.optim:SGD'; did you mean 'SGD' or 'ASGD'? (15 known: argus list optimizer)
+    no optimizer named 'torch.optim:SGD'; did you mean 'SGD'? (15 known: argus list optimizer)
 optimizer zzz
     no optimizer named 'zzz' (15 known: argus list optimizer)
 optimizer focal
@@ -85,6 +85,17 @@ metric mdseg/dice
     no metric named 'mdseg/dice': the package 'mdseg' is not installed; did you mean 'medseg'?
 metric faraway/dice
     no metric named 'faraway/dice': the package 'faraway' is not installed; pip install faraway
+metric medsag/dice.a1_in1k
+    no metric named 'medsag/dice.a1_in1k': the package 'medsag' is not installed; did you mean 'medseg'?
+dataset new/images.npy
+    no dataset named 'new/images.npy': there is no such file; give a path that exists, or a name \
+(argus list dataset)
+dataset ~/new
+    no dataset named '~/new': there is no such file; give a path that exists, or a name \
+(argus list dataset)
+dataset new/photos/cats
+    no dataset named 'new/photos/cats': there is no such file; give a path that exists, or a name \
+(argus list dataset)
 """
 LINES = LADDER.strip().splitlines()
 

@@ -142,6 +142,16 @@ def test_hook_validation_start() -> None:
     assert fit(seen, val_loader=DATA, num_epochs=1) == [("train", 0, False)]
 
 
+def test_hook_validation_iteration_complete() -> None:
+    seen = heard(
+        "validation_iteration_complete",
+        lambda state: (state.phase, state.epoch, state.phase_states["val"].iteration),
+    )
+    assert fit(seen, val_loader=DATA[:2], num_epochs=2) == [
+        ("train", 0, 0), ("train", 0, 1), ("train", 1, 0), ("train", 1, 1)
+    ]  # fmt: skip
+
+
 def test_hook_validation_complete() -> None:
     seen = heard("validation_complete", lambda state: (state.phase, state.epoch, "val_loss" in state.metrics))
     assert fit(seen, val_loader=DATA, num_epochs=1) == [("train", 0, True)]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from planned_runs import planned_engine, planned_run, small_model
 
 from argus_core import BuildError, Callback, Model, ParamsError, State
@@ -47,13 +50,31 @@ def test_run_stops_after_epochs_without_improvement(
 def test_it_says_why(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "argus_core.run")
     planned_run(model, [0.5, 1.0], EarlyStopping("train_loss"))
-    assert "stopped early in epoch 1: train_loss (best 0.5) has not improved for 1 epochs" in caplog.text
+    why = "early_stopping ended the run after epoch 2: train_loss has not improved for 1 epoch (best 0.5)"
+    assert why in caplog.text
 
 
 def test_it_says_that_the_metric_was_never_finite(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "argus_core.run")
     planned_run(model, [NAN], EarlyStopping("train_loss"))
-    assert "train_loss (never finite) has not improved" in caplog.text
+    assert "train_loss has not improved for 1 epoch (it was never finite)" in caplog.text
+
+
+def test_resumed_after_its_end_the_run_says_what_continues_it(
+    model: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = [(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))]
+    keep = ("checkpoint", {"dir_path": tmp_path, "optimizer_state": True})
+    stop = ("early_stopping", {"monitor": "train_loss", "better": "max"})
+    model.fit(data, num_epochs=5, callbacks=[keep, stop])
+    model.fit(data, num_epochs=9, callbacks=[keep, stop, "progress"], resume=tmp_path)
+    assert re.fullmatch(
+        r"early_stopping ended the run after epoch 2: train_loss has not improved for 1 epoch \(best \S+\); "
+        r"to continue, resume with a larger patience or without early_stopping\n",
+        capsys.readouterr().out,
+    )
+    model.fit(data, num_epochs=5, callbacks=[keep, (stop[0], {**stop[1], "patience": 2})], resume=tmp_path)
+    assert (tmp_path / "model-002.safetensors").exists()
 
 
 def test_it_sees_metrics_of_callbacks_that_are_listed_later(model: Model) -> None:

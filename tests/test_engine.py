@@ -70,6 +70,7 @@ def test_events_come_in_the_documented_order(model: Model) -> None:
         "iteration_start",
         "iteration_complete",
         "validation_start",
+        "validation_iteration_complete",
         "validation_complete",
         "epoch_complete",
         "complete",

@@ -32,7 +32,8 @@ SLOTS = {
 }
 EVENTS = (
     "start complete epoch_start epoch_complete iteration_start iteration_complete catch_exception "
-    "interrupted update_skipped validation_start validation_complete checkpoint_saved resumed"
+    "interrupted update_skipped validation_start validation_iteration_complete validation_complete "
+    "checkpoint_saved resumed"
 ).split()
 
 

@@ -61,6 +61,7 @@ READING_ORDER = (
     "reading",
     "parts",
     "events",
+    "exception_note",
     "progress",
     "computation",
     "engine",

@@ -131,6 +131,14 @@ def test_predict_applies_the_transform_in_evaluation_mode() -> None:
     torch.testing.assert_close(prediction.sum(1), torch.ones(8))
 
 
+def test_predict_says_what_to_do_with_a_loader() -> None:
+    loader = torch.utils.data.DataLoader(torch.zeros(4, 4), batch_size=2)
+    with pytest.raises(
+        ParamsError, match=r"^predict takes the input of one batch, not a DataLoader; call it for "
+    ):
+        argus_core.Model(PARAMS).predict(loader)
+
+
 @pytest.mark.parametrize("missing", ["loss", "optimizer"])
 def test_training_without_a_part_says_which(missing: str) -> None:
     model = Model({**PARAMS, missing: None})

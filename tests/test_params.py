@@ -66,7 +66,16 @@ def test_function_is_refused_with_the_path_to_it(function: object) -> None:
 
 def test_class_is_refused() -> None:
     refused(
-        {"nn_module": Weights}, r"\['nn_module'\] is the class Weights; register it and choose it by name"
+        {"nn_module": Weights},
+        r"^params\['nn_module'\] is the class Weights; register it by argus_core\.register\('nn_module', "
+        r"'Weights', Weights\) and choose it by name: \{'nn_module': 'Weights'\}$",
+    )
+
+
+def test_kind_of_a_prediction_transform_is_told() -> None:
+    refused(
+        {"prediction_transform": (Weights(), {})},
+        r"an object of the class Weights; register the class by argus_core\.register\('transform', 'Weights'",
     )
 
 

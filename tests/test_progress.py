@@ -16,8 +16,8 @@ import torch
 from networks import batches
 from planned_runs import planned_engine, planned_run, small_model
 
-from argus_core import Callback, Engine, Model, ParamsError, State
-from argus_core.callbacks import Progress
+from argus_core import BuildError, Callback, Engine, Model, ParamsError, State
+from argus_core.callbacks import EarlyStopping, Progress
 from argus_core.callbacks.record import EpochRecord, format_number, format_record
 
 
@@ -84,6 +84,13 @@ def test_numbers_are_shown_in_few_digits(value: float, shown: str) -> None:
     assert format_number(value) == shown
 
 
+def test_progress_says_why_a_run_was_stopped(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    planned_run(model, [0.5, 1.0, 2.0, 0.1], Progress(), EarlyStopping("train_loss", patience=2))
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "early_stopping ended the run after epoch 3: train_loss has not improved for 2 epochs (best 0.5)"
+    ]
+
+
 def test_table_lists_all_epochs_in_columns(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
     class LateMetric(Callback):
         def epoch_complete(self, state: State) -> None:
@@ -91,12 +98,63 @@ def test_table_lists_all_epochs_in_columns(model: Model, capsys: pytest.CaptureF
                 state.metrics["dice"] = 0.5
 
     planned_run(model, [12.5, 0.25], Progress(table=True), LateMetric())
-    table = [line[:-9] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert table == [
-        "epoch  train_loss    dice   lr",
-        "  1/2     12.5000          0.1",
-        "  2/2      0.2500  0.5000  0.1",
+    *table, note = capsys.readouterr().out.splitlines()[2:]
+    assert [line[:-9] for line in table] == [
+        "epoch    train_loss    dice  lr at start",
+        "  1/2       12.5000                  0.1",
+        "  2/2 *      0.2500  0.5000          0.1",
     ]
+    assert note == "* best train_loss"
+
+
+def test_table_marks_the_best_epoch_of_the_metric_that_is_monitored(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned_run(model, [3.0, 5.0, 4.0], Progress(table=True, monitor="train_loss", better="max"))
+    assert [line for line in capsys.readouterr().out.splitlines()[4:] if "*" in line] == [
+        "  2/3 *      5.0000          0.1      0.0",
+        "* best train_loss",
+    ]
+
+
+def test_monitor_that_no_metric_computes_is_refused(model: Model) -> None:
+    with pytest.raises(BuildError, match="progress monitors 'val_f1', which nobody computes"):
+        model.fit(batches(), callbacks=[("progress", {"table": True, "monitor": "val_f1"})])
+
+
+def many_metrics(count: int) -> Callback:
+    class Many(Callback):
+        def epoch_complete(self, state: State) -> None:
+            state.metrics.update({f"val_f1_{number:03d}": 0.5 for number in range(count)})
+
+    return Many()
+
+
+@pytest.mark.parametrize("count", [4, 5, 100])
+def test_many_values_leave_one_line_an_epoch_on_a_terminal(
+    count: int, model: Model, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with redirect_stdout(terminal):
+        planned_run(model, [0.5, 0.25], Progress(table=True), many_metrics(count))
+    shown = [frame for frame in terminal.frames if frame]
+    assert all(len(frame.rstrip()) <= 80 for frame in shown), shown
+    assert (
+        len(
+            [
+                frame
+                for frame in shown
+                if frame.startswith("epoch 2/2  train_loss 0.2500  val_f1_000 0.5000  ")
+            ]
+        )
+        == 1
+    )
+    assert f"not shown: {count - 3} of {count + 1} metrics" in shown
+
+
+def test_line_tells_the_range_of_many_learning_rates() -> None:
+    record = EpochRecord(0, 1, 5, 0, "", 2.0, [10.0**-power for power in range(1, 13)], {})
+    assert format_record(record) == "epoch 1/1  lr 1e-12 to 0.1  2.0 s"
 
 
 def test_no_table_unless_wanted(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +167,7 @@ def test_table_tells_only_of_the_newest_run(model: Model, capsys: pytest.Capture
     planned_run(model, [1.0, 1.0], progress)
     capsys.readouterr()
     planned_run(model, [1.0], progress)
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 @pytest.mark.parametrize("interval", [0, -1, "1", None])
@@ -133,7 +191,43 @@ def test_bar_shows_epoch_rate_time_left_and_the_newest_values(model: Model, term
 def test_bar_shows_that_validation_goes_on(model: Model, terminal: Terminal) -> None:
     with redirect_stdout(terminal):
         model.fit(batches(), batches(), 1, callbacks=["progress"])
-    assert any(frame.startswith("validation ━") for frame in terminal.frames)
+    assert any(frame.startswith("epoch 1/1 validation ━") for frame in terminal.frames)
+
+
+def test_bar_never_goes_back_and_moves_in_validation(
+    model: Model, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress, seen = Progress(interval=1e-9), []
+    draw = progress._draw
+
+    def note(state: State, activity: str = "") -> None:
+        seen.append((activity, *progress._pace.progress(state)))
+        draw(state, activity)
+
+    monkeypatch.setattr(progress, "_draw", note)
+    with redirect_stdout(terminal):
+        model.fit(batches(), batches(), 3, callbacks=[progress])
+    done = [step for _, step, _ in seen]
+    assert done == sorted(done)
+    assert {total for *_, total in seen} == {done[-1]}
+    assert len({step for activity, step, _ in seen if activity}) > 3
+
+
+def test_rate_counts_the_updates_of_this_epoch_alone(
+    model: Model, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: seconds)
+
+    def step(batch: int, state: State) -> dict[str, Any]:
+        nonlocal seconds
+        seconds += 0.5
+        return {"loss": 1.0}
+
+    with redirect_stdout(terminal):
+        Engine(step, model, callbacks=[Progress(interval=1e-9)]).run(range(4), 3)
+    rates = re.findall(r"(\S+) updates/s", terminal.getvalue())
+    assert set(rates) == {"2.0"}
 
 
 def test_lines_stay_above_the_bar_and_nothing_of_the_bar_stays(model: Model, terminal: Terminal) -> None:
@@ -237,10 +331,15 @@ def test_progress_of_validations_within_a_run_leaves_the_bar_to_the_run(
     assert terminal.getvalue().count("\x1b[?25l") == 1  # the cursor was hidden for one bar
 
 
-def test_table_on_a_terminal_has_lines(model: Model, terminal: Terminal) -> None:
+def test_table_on_a_terminal_has_the_best_and_the_last_epoch(model: Model, terminal: Terminal) -> None:
     with redirect_stdout(terminal):
-        planned_run(model, [0.5], Progress(table=True))
-    assert any(frame.startswith("│   1/1 │     0.5000 │ 0.1 │") for frame in terminal.frames)
+        planned_run(model, [0.75, 0.5, 1.0, 2.0], Progress(table=True))
+    header = next(place for place, frame in enumerate(terminal.frames) if "lr at start" in frame)
+    assert [frame[:22] for frame in terminal.frames[header + 1 :] if frame] == [
+        "  2/4 *      0.5000   ",
+        "  4/4        2.0000   ",
+        "* best train_loss",
+    ]
 
 
 @pytest.mark.parametrize("term", ["dumb", None])

@@ -216,7 +216,7 @@ def test_best_checkpoint_is_measured_on_the_test_data(folder: Path) -> None:
 
 def test_table_of_the_epochs_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(folder)
-    assert "epoch  train_loss  val_loss  val_accuracy" in capsys.readouterr().out
+    assert "epoch    train_loss  val_loss  val_accuracy  lr at start" in capsys.readouterr().out
 
 
 def test_own_progress_stands_in_place_of_the_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

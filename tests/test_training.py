@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from networks import batches, make_model
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from argus_core import ArgusError, Callback, ConflictError, Metric, ParamsError, UnknownNameError
 from argus_core.metrics import Accuracy
@@ -145,3 +146,27 @@ def test_a_value_of_a_callback_is_not_named_as_a_field_of_every_line(tmp_path: P
         ArgusError, match="state.metrics holds 'epoch', which every line about an epoch has already"
     ):
         make_model().fit(batches(), callbacks=callbacks)
+
+
+DATASET = TensorDataset(torch.zeros(4, 4), torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dataset", [DATASET, Subset(DATASET, [0, 1])])
+def test_a_dataset_in_the_place_of_a_loader_is_refused(dataset: Any) -> None:
+    give = r"gives samples; give a loader of its batches: torch\.utils\.data\.DataLoader\(dataset, "
+    with pytest.raises(
+        ParamsError, match=rf"^the train loader is the dataset {type(dataset).__name__}, which {give}"
+    ):
+        make_model().fit(dataset)
+    with pytest.raises(ParamsError, match=rf"^the val loader is .*{give}"):
+        make_model().fit(batches(), dataset)
+    with pytest.raises(ParamsError, match=rf"^the val loader is .*{give}"):
+        make_model().validate(dataset)
+
+
+def test_an_iterable_dataset_may_give_batches_itself() -> None:
+    class Batches(IterableDataset):
+        def __iter__(self) -> Any:
+            return iter(batches())
+
+    assert make_model().fit(Batches(), Batches()).keys() == {"train_loss", "val_loss"}

@@ -44,7 +44,7 @@ class EarlyStopping(Callback):
         if not self._resumed:
             self.monitor.best, self.waited = None, 0
         elif self.waited >= self.patience:
-            state.stopped = True  # it had stopped before
+            self._stop(state, "; to continue, resume with a larger patience or without early_stopping")
         self._resumed = False
 
     @hookimpl(trylast=True)
@@ -55,12 +55,17 @@ class EarlyStopping(Callback):
             return
         self.waited += 1
         if self.waited >= self.patience:
-            state.stopped = True
-            best = "never finite" if self.monitor.best is None else f"best {self.monitor.best:g}"
-            state.logger.info(
-                "stopped early in epoch %d: %s (%s) has not improved for %d epochs",
-                state.epoch, self.monitor.metric, best, self.waited,
-            )  # fmt: skip
+            self._stop(state)
+
+    def _stop(self, state: State, action: str = "") -> None:
+        best = "it was never finite" if self.monitor.best is None else f"best {self.monitor.best:g}"
+        epochs = "1 epoch" if self.waited == 1 else f"{self.waited} epochs"
+        state.stopped = True
+        state.stop_reason = (
+            f"{self.name} ended the run after epoch {state.epoch + 1}: "
+            f"{self.monitor.metric} has not improved for {epochs} ({best}){action}"
+        )
+        state.logger.info("%s", state.stop_reason)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and how many epochs have passed since."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from argus_core.callbacks.epoch_table import epoch_table
+from argus_core.callbacks.monitor import Monitor
 from argus_core.callbacks.record import (
     EpochRecord,
     EpochReport,
-    format_lr,
     format_number,
     format_record,
     plain_metrics,
@@ -28,28 +29,40 @@ if TYPE_CHECKING:
 __all__ = ["Progress"]
 
 _BAR_WIDTH = 20
+_PLAIN_WIDTH = 160  # characters of a line that does not go to a terminal
 
 
 class Progress(EpochReport):
     """Shows on standard output a line for each epoch and, on a terminal, a bar below.
 
     The bar tells the epoch, the updates a second, the time left and the newest loss and metrics. The loss is
-    read, which waits for the device, only when the bar is drawn again.
+    read, which waits for the device, only when the bar is drawn again. Lines are as wide as the terminal at
+    most; metrics that do not fit are counted.
 
     Args:
-        table: whether to print a table of all epochs at the end.
+        table: whether to print a table at the end: of all epochs, or on a terminal, which shows their lines
+            already, of the best and the last one.
         interval: seconds between drawings of the bar.
+        monitor: the metric by which the table marks the best epoch; by default the loss of the validation,
+            or of training where there is none.
+        better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
     """
 
     name = "progress"
     reads_predictions = False
 
-    def __init__(self, table: bool = False, interval: float = 0.25) -> None:
+    def __init__(
+        self, table: bool = False, interval: float = 0.25, monitor: str | None = None, better: str = "auto"
+    ) -> None:
         if not isinstance(interval, int | float) or interval <= 0:
             raise ParamsError(f"{self.name} takes interval > 0 (seconds), not {interval!r}")
         self.table = table
         self.interval = interval
+        self.monitor = monitor
+        self.better = better
         self._records: list[EpochRecord] = []
+        self._best: Monitor | None = None
+        self._best_epoch: int | None = None
         self._bar: _Bar | None = None
         self._next_time = 0.0
         self._pace = _Pace()
@@ -57,11 +70,16 @@ class Progress(EpochReport):
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
         """Begin the bar on a terminal."""
-        self._records = []
+        self._records, self._best_epoch = [], None
+        if self.table:
+            loss = "val_loss" if "val" in (state.phase_states or {}) else f"{state.phase}_loss"
+            self._best = Monitor(self.name, self.monitor or loss, self.better)
+            if self.monitor is not None:
+                self._best.start(state)
         self._pace = _Pace()
-        within_fit = state.phase != "train" and "train" in (
-            state.phase_states or {}
-        )  # which may have a bar itself
+        self._pace.begin_run(state)
+        # A run that validates may have a bar itself.
+        within_fit = state.phase != "train" and "train" in (state.phase_states or {})
         if _is_terminal() and not within_fit:
             with ending_alone(state.logger):
                 self._bar = _Bar()
@@ -70,43 +88,59 @@ class Progress(EpochReport):
         """Show the epoch's number."""
         super().epoch_start(state)
         self._pace.begin_epoch(state)
-        self._draw(state, f"epoch {state.epoch + 1}/{state.engine.num_epochs}")
+        self._draw(state)
 
     def iteration_complete(self, state: State) -> None:
         """Draw the bar again if it is time to."""
         if self._bar is not None and time.monotonic() >= self._next_time:
-            self._draw(state, f"epoch {state.epoch + 1}/{state.engine.num_epochs}")
+            self._draw(state)
 
     def validation_start(self, state: State) -> None:
-        """Show that the epoch's updates are done and validation goes on."""
-        self._draw(state, "validation")
+        """Show that the epoch's updates are done and validation begins."""
+        self._pace.validated = 0
+        self._draw(state, " validation")
+
+    def validation_iteration_complete(self, state: State) -> None:
+        """Draw the bar again if it is time to."""
+        self._pace.validated += 1
+        if self._bar is not None and time.monotonic() >= self._next_time:
+            self._draw(state, " validation")
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Print the epoch's line."""
-        if self.table:
+        if self._best is not None:
             self._records.append(record)
+            if self._best.metric in state.metrics and self._best.improved(state):
+                self._best_epoch = state.epoch
         with ending_alone(state.logger):
-            print(one_line(format_record(record)), flush=True)  # with a bar, rich puts it above
+            # With a bar, rich puts it above.
+            print(one_line(format_record(record, _width())), flush=True)
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
-        """End the bar and print the table, if wanted."""
+        """End the bar; print why the run was stopped, and the table, if wanted."""
         self._end_bar(state)
-        if self.table and self._records:
-            with ending_alone(state.logger):
-                _print_table(*_rows(self._records))
+        records = self._records
+        if _is_terminal():
+            records = [each for each in records if each.epoch == self._best_epoch or each is records[-1]]
+        with ending_alone(state.logger):
+            if state.stop_reason is not None:
+                print(one_line(state.stop_reason), flush=True)
+            if self._best is not None and records:
+                print(epoch_table(records, _width(), self._best_epoch, self._best.metric), flush=True)
 
     @hookimpl(tryfirst=True)
     def catch_exception(self, state: State) -> None:
         """End the bar."""
         self._end_bar(state)
 
-    def _draw(self, state: State, title: str) -> None:
+    def _draw(self, state: State, activity: str = "") -> None:
         if self._bar is None:
             return
         now = time.monotonic()
         self._next_time = now + self.interval
         done, total = self._pace.progress(state)
+        title = f"epoch {state.epoch + 1}/{state.engine.num_epochs}{activity}"
         with ending_alone(state.logger):
             self._bar.draw(title, done, total, self._pace.status(state, now) + _newest(state))
 
@@ -118,38 +152,54 @@ class Progress(EpochReport):
 
 
 class _Pace:
-    """How far a run is, how fast it goes and how long it will take."""
+    """How far a run is, how fast it goes and how long it will take.
+
+    An update and a batch of the validation are a step each, so the bar moves in both and never back.
+
+    Attributes:
+        validated: batches of the present epoch's validation that are done.
+    """
 
     def __init__(self) -> None:
         self._run_began = self._epoch_began = time.monotonic()
-        self._first_epoch: int | None = None
-        self._updates: int | None = None  # in an epoch
+        self._steps: int | None = None  # in an epoch
+        self._first_step = 0
+        self._first_update = 0  # of this process, in the present epoch
+        self.validated = 0
+
+    def begin_run(self, state: State) -> None:
+        engine, validation = state.engine, (state.phase_states or {}).get("val", state).engine
+        if engine.num_batches is not None:
+            self._steps = -(-engine.num_batches // engine.window_size)
+            self._steps += (validation.num_batches or 0) if validation is not engine else 0
+            done = engine.epoch_done  # the epoch that a resumed run was saved in
+            self._first_step = (state.epoch + 1) * self._steps if done else self._step(state, self._steps)
+        self._first_update = engine.updates_done
 
     def begin_epoch(self, state: State) -> None:
         self._epoch_began = time.monotonic()
-        if self._first_epoch is None:
-            self._first_epoch = state.epoch
-            batches = state.engine.num_batches
-            self._updates = None if batches is None else -(-batches // state.engine.window_size)
+        self._first_update = self.validated = 0
 
     def progress(self, state: State) -> tuple[int, int | None]:
-        """Return the updates done and those of the whole run, as far as it is known."""
-        epochs = state.epoch - (self._first_epoch or 0)
-        if self._updates is None:
-            return state.iteration + 1, None
-        total = (state.engine.num_epochs - (self._first_epoch or 0)) * self._updates
-        return epochs * self._updates + state.iteration + 1, total
+        """Return the steps that this process has done and is to do, the latter as far as it is known."""
+        if self._steps is None:
+            return state.engine.updates_done, None
+        total = state.engine.num_epochs * self._steps
+        return self._step(state, self._steps) - self._first_step, total - self._first_step
 
     def status(self, state: State, now: float) -> str:
         """Return the rate and the time left, or nothing before the first update."""
         done, total = self.progress(state)
-        if state.iteration < 0:
+        updates = state.engine.updates_done - self._first_update
+        if done <= 0 or updates <= 0:
             return ""
-        rate = (state.iteration + 1) / max(now - self._epoch_began, 1e-9)
+        rate = "" if self.validated else f"{updates / max(now - self._epoch_began, 1e-9):.1f} updates/s  "
         if total is None:
-            return f"{rate:.1f} updates/s  "
-        left = (now - self._run_began) / done * (total - done)  # includes the validations to come
-        return f"{rate:.1f} updates/s  {_clock(left)} left  "
+            return rate
+        return f"{rate}{_clock((now - self._run_began) / done * (total - done))} left  "
+
+    def _step(self, state: State, steps: int) -> int:
+        return state.epoch * steps + state.engine.updates_done + self.validated
 
 
 class _Bar:
@@ -191,6 +241,10 @@ def _is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def _width() -> int:
+    return shutil.get_terminal_size().columns if _is_terminal() else _PLAIN_WIDTH
+
+
 def _newest(state: State) -> str:
     """Return the newest loss and metrics; reading the loss waits for the device."""
     loss = update_loss(state)
@@ -203,37 +257,3 @@ def _clock(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}"
-
-
-def _rows(records: Sequence[EpochRecord]) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of a table of epochs."""
-    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
-    rows = []
-    for record in records:
-        found = [record.metrics.get(name) for name in metrics]
-        values = ["" if value is None else format_number(value) for value in found]
-        epoch = f"{record.epoch + 1}/{record.num_epochs}"
-        rows.append([epoch, *values, format_lr(record.lr), f"{record.seconds:.1f}"])
-    return ["epoch", *map(one_line, metrics), "lr", "seconds"], rows
-
-
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    if _is_terminal():
-        _print_rich_table(header, rows)
-        return
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)), flush=True)
-
-
-def _print_rich_table(header: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table: Any = Table()
-    for name in header:
-        table.add_column(Text(name), justify="right")  # as text: nothing in a name is markup
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)

@@ -35,6 +35,8 @@ FIELDS = frozenset({"epoch", "global_step", "updates_skipped", "time", "lr"})
 
 LearningRate = float | list[float] | None
 
+_MOST_RATES = 2  # that a person reads one by one
+
 
 def _is_lr(value: Any) -> bool:
     return value is None or all(map(is_number, value if isinstance(value, list) else [value]))
@@ -151,20 +153,34 @@ def update_loss(state: State) -> Any:
     return output.get("loss") if isinstance(output, Mapping) else None
 
 
-def format_record(record: EpochRecord) -> str:
+def format_record(record: EpochRecord, width: int | None = None) -> str:
     """Return one line about an epoch.
 
+    Args:
+        record: the epoch.
+        width: in characters. Where that is not enough, the learning rate is left out; metrics that do not fit
+            then, the last ones first, are counted instead.
+
     >>> metrics = {"train_loss": 0.12341, "val_accuracy": 0.96944}
-    >>> format_record(EpochRecord(2, 15, 90, 0, "2026-01-05T10:00:00+00:00", 1.234, 0.002, metrics))
+    >>> record = EpochRecord(2, 15, 90, 0, "2026-01-05T10:00:00+00:00", 1.234, 0.002, metrics)
+    >>> format_record(record)
     'epoch 3/15  train_loss 0.1234  val_accuracy 0.9694  lr 0.002  1.2 s'
+    >>> format_record(record, width=60)
+    'epoch 3/15  train_loss 0.1234  val_accuracy 0.9694  1.2 s'
+    >>> format_record(record, width=50)
+    'epoch 3/15  train_loss 0.1234  +1 metric  1.2 s'
     """
-    parts = [f"epoch {record.epoch + 1}/{record.num_epochs}"]
-    parts += [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
-    if record.lr is not None:
-        parts.append(f"lr {format_lr(record.lr)}")
-    if record.updates_skipped:
-        parts.append(f"{record.updates_skipped} updates skipped")
-    return "  ".join([*parts, f"{record.seconds:.1f} s"])
+    head = f"epoch {record.epoch + 1}/{record.num_epochs}"
+    metrics = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
+    tail = [f"{record.updates_skipped} updates skipped"] if record.updates_skipped else []
+    tail.append(f"{record.seconds:.1f} s")
+    line = "  ".join([head, *metrics, *([] if record.lr is None else [f"lr {format_lr(record.lr)}"]), *tail])
+    for left_out in range(len(metrics) + 1):
+        if width is None or len(line) <= width:
+            break
+        more = [f"+{left_out} metric{'s' * (left_out > 1)}"] if left_out else []
+        line = "  ".join([head, *metrics[: len(metrics) - left_out], *more, *tail])
+    return line
 
 
 def rates(lr: LearningRate) -> list[float]:
@@ -173,8 +189,16 @@ def rates(lr: LearningRate) -> list[float]:
 
 
 def format_lr(lr: LearningRate) -> str:
-    """Return a learning rate, or one for each parameter group, in few digits."""
-    return " ".join(f"{rate:.4g}" for rate in rates(lr))
+    """Return a learning rate, or those of the parameter groups, in few digits.
+
+    >>> format_lr([0.1, 0.01]), format_lr([0.1, 0.01, 0.01, 0.001])
+    ('0.1 0.01', '0.001 to 0.1')
+    """
+    distinct = list(dict.fromkeys(rates(lr)))
+    if len(distinct) > _MOST_RATES:
+        distinct = [min(distinct), max(distinct)]
+        return " to ".join(f"{rate:.4g}" for rate in distinct)
+    return " ".join(f"{rate:.4g}" for rate in distinct)
 
 
 def format_number(value: float) -> str:

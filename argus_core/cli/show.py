@@ -13,6 +13,7 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json, echo_text
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import build_template
+from argus_core.precedence import kinds_of
 from argus_core.registry import resolve
 
 __all__ = ["command"]
@@ -24,17 +25,18 @@ _HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
 @click.command(
     "show",
     cls=TorchCommand,
-    epilog=examples("argus show optimizer AdamW", "argus show step accumulate --json"),
+    epilog=examples("argus show AdamW", "argus show step accumulate --json"),
 )
-@click.argument("kind")
-@click.argument("name")
+@click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(kind: str, name: str, as_json: bool) -> None:
+def command(names: tuple[str, ...], as_json: bool) -> None:
     """Show all about one component.
 
     Its parameters with their defaults, its documentation and where it is defined; of a configuration also
-    what it says. This imports the component, and no other.
+    what it says. KIND is needed only where several kinds have the name. This imports the component, and no
+    other.
     """
+    kind, name = _kind_and_name(names)
     component = resolve(kind, name)
     factory = component.load()
     parameters = _parameters(factory, _HANDED_OVER.get(kind, 0))
@@ -61,6 +63,19 @@ def command(kind: str, name: str, as_json: bool) -> None:
         echo_text(f"\n{record['documentation']}")
     if "configuration" in record:
         echo_text(f"\n{tomli_w.dumps(record['configuration'])}")
+
+
+def _kind_and_name(names: tuple[str, ...]) -> tuple[str, str]:
+    if len(names) == 2:
+        return names[0], names[1]
+    if len(names) > 2:
+        raise click.UsageError(f"one component at a time, as in argus show {names[0]} {names[1]}")
+    (name,) = names
+    kinds = kinds_of(name)
+    if len(kinds) > 1:
+        choices = " or ".join(f"argus show {kind} {name}" for kind in kinds)
+        raise click.UsageError(f"{name!r} is a name of several kinds; say which: {choices}")
+    return kinds[0], name
 
 
 def _parameters(factory: Callable[..., Any], handed_over: int) -> list[inspect.Parameter]:

@@ -1,0 +1,84 @@
+"""Exceptions of networks, losses and datasets say where in the run they were raised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from networks import batches, make_model
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import argus_core
+
+pytestmark = pytest.mark.usefixtures("net_registry")
+
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+def note(error: BaseException) -> str:
+    (only,) = error.__notes__  # type: ignore[attr-defined]
+    return str(only)
+
+
+def test_wrong_shape_names_the_layer_and_the_batch() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        make_model().fit([*batches(), (torch.zeros(4, 5), LABELS)])
+    assert note(caught.value) == (
+        "raised by the network's layer 'hidden' (Linear), in update 4 of train epoch 1, from the batch "
+        "[(4, 5) float32, (4,) int64]"
+    )
+
+
+def test_wrong_target_in_validation_names_the_loss() -> None:
+    with pytest.raises(IndexError, match="out of bounds") as caught:
+        make_model().fit(batches(), [(torch.zeros(4, 4), LABELS + 7)])
+    assert note(caught.value) == (
+        "raised by the loss CrossEntropyLoss, in batch 1 of val epoch 1, from the batch "
+        "[(4, 4) float32, (4,) int64]"
+    )
+
+
+class Broken(Dataset[Any]):
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 5:
+            raise KeyError("image 5")
+        return torch.zeros(4), 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_exception_of_a_dataset_names_it(workers: int) -> None:
+    loader = DataLoader(Broken(), batch_size=2, num_workers=workers)
+    with pytest.raises(KeyError, match="image 5") as caught:
+        make_model().fit(loader)
+    where = "by the loader" if workers else "by the loader, in dataset Broken"
+    assert note(caught.value) == f"raised {where}, after 2 updates of train epoch 1"
+
+
+def test_last_batch_of_one_sample_says_what_to_do_about_batch_normalisation() -> None:
+    argus_core.register("nn_module", "normed", lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)))
+    model = argus_core.Model(
+        {
+            "nn_module": "normed",
+            "loss": "CrossEntropyLoss",
+            "optimizer": ("SGD", {"lr": 0.1}),
+            "device": "cpu",
+        }
+    )
+    loader = DataLoader(TensorDataset(torch.randn(5, 4), torch.zeros(5, dtype=torch.int64)), batch_size=2)
+    with pytest.raises(ValueError, match="more than 1 value per channel") as caught:
+        model.fit(loader)
+    assert note(caught.value).endswith(
+        "; batch normalisation takes no batch of one sample in training: set "
+        "drop_last=True in the loader, or choose a batch size that leaves no last batch of one"
+    )
+
+
+def test_errors_of_argus_core_have_no_note() -> None:
+    with pytest.raises(argus_core.ArgusError) as caught:
+        make_model().fit([])
+    assert not hasattr(caught.value, "__notes__")
