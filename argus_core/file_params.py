@@ -14,6 +14,7 @@ parts, for fixed classes and for other names of the same factory.
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,12 +49,15 @@ class FileParam:
         keys: the parameter may also be a dict of numbers and flags with keys among these.
         in_configuration: whether a configuration that is trained with may set any value. Never for what runs
             code.
+        writes: whether something is written there, a path or elsewhere: a configuration that lies in a run
+            directory may only choose a path in it.
     """
 
     does: str
     values: tuple[Any, ...] = ()
     keys: frozenset[str] = frozenset()
     in_configuration: bool = False
+    writes: bool = False
 
     def allows(self, value: Any) -> bool:
         """Return whether any file may set the parameter to ``value``."""
@@ -71,7 +75,7 @@ class FileParam:
 FUNCTION = FileParam("is a function, which no file can hold")
 OBJECT = FileParam("is an object, which no file can hold")
 READS = FileParam("names files to read", in_configuration=True)
-WRITES = FileParam("names files to write", in_configuration=True)
+WRITES = FileParam("names files to write", in_configuration=True, writes=True)
 
 # torch's own factories cannot carry a declaration.
 _OF_TORCH: Mapping[str, Mapping[str, FileParam]] = {
@@ -102,12 +106,14 @@ class Source:
         given: what the caller has set in the file's place: the kind of a part, or its label such as
             ``"step 'compile'"``, and a parameter; ``None`` stands for all parameters.
         outer: the label of the part that the parameters belong to a part of, if there is one.
+        folder: the run directory that a configuration lies in, if it is resumed from there.
     """
 
     path: str
     is_checkpoint: bool
     given: frozenset[tuple[str, str | None]] = field(default=frozenset())
     outer: str | None = None
+    folder: str = ""
 
     def with_given(self, given: Iterable[tuple[str, str | None]]) -> Source:
         """Return the same file where the caller's code has set more."""
@@ -119,10 +125,18 @@ class Source:
         wanted = {(kind, None), (label, None), (kind, parameter), (label, parameter)}
         return self.outer is None and not wanted.isdisjoint(self.given)
 
+    def may_set(self, rule: FileParam, value: Any) -> bool:
+        """Return whether the file may set a parameter with this declaration to ``value``."""
+        if rule.allows(value):
+            return True
+        if self.is_checkpoint or not rule.in_configuration:
+            return False
+        return not (rule.writes and self.folder) or _lies_in(value, self.folder)
+
     def refusal(self, label: str, parameter: str, value: Any, rule: FileParam) -> Exception:
         """Return the error for a value that the file must not choose."""
         file = "checkpoint" if self.is_checkpoint else "configuration"
-        allowed = rule.allowed()
+        allowed = f"a path in {self.folder}" if self.folder and rule.writes else rule.allowed()
         may = "must not set it" if allowed == "nothing" else f"may choose {allowed}"
         error = UnsafeCheckpointError if self.is_checkpoint else ConfigError
         return error(
@@ -179,9 +193,9 @@ def check_file_params(label: str, factory: Callable[..., Any], params: Mapping[s
     if source is None:
         return
     for parameter, rule in file_params_of(factory).items():
-        if parameter not in params or (rule.in_configuration and not source.is_checkpoint):
+        if parameter not in params or source.may_set(rule, params[parameter]):
             continue
-        if not rule.allows(params[parameter]) and not source.is_callers(label, parameter):
+        if not source.is_callers(label, parameter):
             raise source.refusal(label, parameter, params[parameter], rule)
 
 
@@ -194,6 +208,14 @@ def file_params_of(factory: Any) -> Mapping[str, FileParam]:
             return found
         factory = getattr(factory, "func", None) or getattr(factory, "__wrapped__", None)
     return {}
+
+
+def _lies_in(path: object, folder: str) -> bool:
+    """Return whether a path is one in a folder; links in the folder are the business of what writes there."""
+    if not isinstance(path, str | os.PathLike):
+        return False
+    inner, outer = os.path.abspath(os.path.expanduser(path)), os.path.abspath(folder)
+    return os.path.commonpath([inner, outer]) == outer
 
 
 def _is_plain(value: object) -> bool:

@@ -25,7 +25,7 @@ from argus_core.participants import components_in, versions
 from argus_core.parts import given_by_class
 from argus_core.registry import resolve
 from argus_core.resume import find_checkpoint
-from argus_core.run_callbacks import Witness, run_callbacks
+from argus_core.run_callbacks import Witness, run_callbacks, with_paths
 from argus_core.run_directory import RunDirectory
 from argus_core.single_process import check_single_process
 from argus_core.training import seed_everything
@@ -136,7 +136,7 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
 
 
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
-    config = read_config(directory.config, changes)
+    config = replace(read_config(directory.config, changes), folder=str(directory.path))
     changed = list(config_differences(read_config(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
@@ -209,7 +209,7 @@ def _fit(
             callbacks=run_callbacks(
                 witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks]
             ),
-            val_callbacks=fit.get("val_callbacks"),
+            val_callbacks=with_paths(fit.get("val_callbacks"), witness.directory.path / "val"),
             lr_scheduler=fit.get("lr_scheduler"),
             resume=checkpoint,
             seed=fit["seed"],

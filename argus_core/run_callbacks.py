@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
 from argus_core.components import BUILTIN
 from argus_core.hooks import hookimpl
+from argus_core.registry import resolve
 from argus_core.run_directory import RunDirectory
-from argus_core.spec import parse_specs
+from argus_core.spec import parse_spec
 from argus_core.stored import COUNT, Rule, check_callback_state
 
 if TYPE_CHECKING:
     from argus_core.engine import State
 
-__all__ = ["Witness", "run_callbacks"]
+__all__ = ["Witness", "run_callbacks", "with_paths"]
 
 _EPOCH = Rule(lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None")
 
@@ -93,17 +95,40 @@ def run_callbacks(witness: Witness, every: str, own: Iterable[Any]) -> list[Any]
         every: how often the last checkpoint is written.
         own: instances, names or specs.
     """
-    directory, own = witness.directory, [*own]
-    specs = [each for each in own if isinstance(each, str | tuple | list)]
-    named = {spec.name for spec in parse_specs("callback", specs, "callbacks")}
-    progress = ("progress", {"table": True, "monitor": witness.best.monitor.metric})
+    directory, own = witness.directory, with_paths([*own], witness.directory.path)
+    reports = [
+        ("progress", {"table": True, "monitor": witness.best.monitor.metric}),
+        ("logging_to_file", {"file_path": str(directory.log)}),
+        ("metrics_jsonl", {"file_path": str(directory.metrics)}),
+    ]
     last = {"every": every, "file_format": directory.last.name, "max_saves": 1, "optimizer_state": True}
     return [
         witness,
-        *([] if named & {"progress", f"{BUILTIN}/progress"} else [progress]),
-        ("logging_to_file", {"file_path": str(directory.log)}),
-        ("metrics_jsonl", {"file_path": str(directory.metrics)}),
+        *(report for report in reports if not any(_replaces(each, *report) for each in own)),
         *own,
         witness.best,
         ("checkpoint", {"dir_path": str(directory.checkpoints), **last}),
     ]
+
+
+def with_paths(callbacks: Any, folder: Path) -> list[Any]:
+    """Return callbacks; specs that leave a path out write into ``folder``, as their ``run_paths`` say."""
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, list):
+        callbacks = [callbacks]
+    return [_with_path(each, folder) if isinstance(each, str | tuple | list) else each for each in callbacks]
+
+
+def _with_path(value: Any, folder: Path) -> tuple[str, dict[str, Any]]:
+    spec = parse_spec("callback", value, "callbacks")
+    paths = getattr(resolve("callback", spec.name).load(), "run_paths", {})
+    return spec.name, {**{name: str(folder / path) for name, path in paths.items()}, **spec.params}
+
+
+def _replaces(value: Any, name: str, params: Mapping[str, Any]) -> bool:
+    """Return whether one of the user's own callbacks does what a report of the run does, to the same file."""
+    if not isinstance(value, tuple) or value[0] not in (name, f"{BUILTIN}/{name}"):
+        return False
+    same: bool = value[1].get("file_path") == params.get("file_path")
+    return same

@@ -59,6 +59,57 @@ def test_run_directory_holds_the_whole_run(folder: Path) -> None:
     }
 
 
+def test_callbacks_without_a_path_write_into_the_run_directory(folder: Path) -> None:
+    result = run(folder, 'callbacks=["logging_to_csv", "checkpoint"]', 'val_callbacks=["logging_to_csv"]')
+    assert (result.directory.path / "metrics.csv").read_text("utf-8").startswith("time,epoch,lr,train_loss")
+    assert (result.directory.path / "val" / "metrics.csv").exists()
+    assert (result.directory.checkpoints / "model-000.safetensors").exists()
+    assert "file_path" not in result.directory.config.read_text("utf-8")
+
+
+def test_report_of_the_users_own_takes_the_place_of_the_run_s(folder: Path) -> None:
+    result = run(folder, 'callbacks=[["metrics_jsonl", {append = true}], "logging_to_file"]')
+    assert len(lines(result)) == 3
+    log = result.directory.log.read_text("utf-8")
+    assert log.count("train starts") == 1
+
+
+def test_callback_with_a_path_writes_where_it_is_told(folder: Path) -> None:
+    result = run(folder, 'callbacks=[["logging_to_csv", {file_path = "curves/a.csv"}]]')
+    assert (folder / "curves" / "a.csv").exists()
+    assert not (result.directory.path / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "outside", ["{folder}/thesis.csv", "../thesis.csv", "run/../thesis.csv", "~/thesis.csv"]
+)
+def test_resumed_run_writes_outside_its_directory_only_if_the_caller_says_so(
+    outside: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "work").mkdir()
+    monkeypatch.chdir(folder / "work")
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    path = outside.format(folder=folder)
+    own = f'callbacks=[["logging_to_csv", {{file_path = "{path}"}}]]'
+    directory = run(folder / "work", own).directory.path
+    (written,) = folder.rglob("*.csv")
+    written.unlink()
+    with pytest.raises(
+        ConfigError, match="may choose a path in run, since it names files to write"
+    ) as caught:
+        resume(directory, ["num_epochs=3"])
+    assert "if you trust it, pass --set callbacks.logging_to_csv.file_path=..." in str(caught.value)
+    assert not written.exists()
+    resume(directory, ["num_epochs=3", f'callbacks.logging_to_csv.file_path="{path}"'])
+    assert written.exists()
+
+
+def test_resumed_run_writes_to_a_path_in_its_directory(folder: Path) -> None:
+    directory = run(folder, 'callbacks=[["logging_to_csv", {file_path = "run/curves/a.csv"}]]').directory.path
+    resume(directory, ["num_epochs=3"])
+    assert len((directory / "curves" / "a.csv").read_text("utf-8").splitlines()) == 4
+
+
 def test_two_runs_of_one_configuration_are_identical(folder: Path) -> None:
     first, second = (run(folder, f"run_dir={name}") for name in "ab")
     assert lines(first) == lines(second)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.errors import BuildError, near
 from argus_core.hooks import PROJECT
@@ -44,6 +44,7 @@ class Callback:
     """
 
     hookspecs: tuple[type, ...] = ()
+    run_paths: ClassVar[Mapping[str, str]] = {}  # where in a run directory: for paths that are left out
     runs_last: bool = False  # after all others, the late ones included: for what keeps the others' state
     catches_up: bool = False  # iteration_complete needs neither batch nor output: see "Resume a run"
     # Whether it may read predictions or targets of a step output; a subclass says False for itself.

@@ -15,7 +15,7 @@ from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
 from argus_core.callbacks.record import plain_metrics
 from argus_core.callbacks.written import WrittenFiles, run_of
 from argus_core.errors import ArgusError, ParamsError
-from argus_core.file_params import WRITES
+from argus_core.file_params import WRITES, FileParam
 from argus_core.hooks import hookimpl
 from argus_core.layout import Layout
 from argus_core.stored import COUNT, Rule, check_callback_state
@@ -45,7 +45,9 @@ class Checkpoint(Callback):
 
     name = "checkpoint"
     reads_predictions = False
-    file_params: ClassVar = {"dir_path": WRITES, "file_format": WRITES}
+    # The names of file_format lie in dir_path: see `FileFormat`.
+    file_params: ClassVar = {"dir_path": WRITES, "file_format": FileParam(WRITES.does, in_configuration=True)}
+    run_paths: ClassVar = {"dir_path": "checkpoints"}
     runs_last = True
     catches_up = True
     has_kept = False  # a file, in this run or the one that it resumes

@@ -41,6 +41,7 @@ class LoggingToFile(EpochReport):
     name = "logging_to_file"
     reads_predictions = False
     file_params: ClassVar = {"file_path": WRITES}
+    run_paths: ClassVar = {"file_path": "log.txt"}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)
@@ -102,6 +103,7 @@ class LoggingToCSV(EpochReport):
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
     reads_predictions = False
     file_params: ClassVar = {"file_path": WRITES}
+    run_paths: ClassVar = {"file_path": "metrics.csv"}
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -201,6 +203,7 @@ class MetricsJSONL(EpochReport):
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT}
     reads_predictions = False
     file_params: ClassVar = {"file_path": WRITES}
+    run_paths: ClassVar = {"file_path": "metrics.jsonl"}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
         self.file_path = checked_path(self.name, "file_path", file_path)

@@ -41,6 +41,7 @@ class Config:
         commands: the sections of plugins' commands by name, as they are written; a run has no use for them.
         file: where it was read from; ``""`` for one that is made in Python.
         given: section and path of what the caller has set in the file's place.
+        folder: the run directory that the file lies in, if the run is resumed.
     """
 
     model: Mapping[str, Any]
@@ -49,6 +50,7 @@ class Config:
     commands: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     file: str = field(default="", compare=False)
     given: frozenset[tuple[str, ...]] = field(default=frozenset(), compare=False)
+    folder: str = field(default="", compare=False)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -67,7 +69,7 @@ class Config:
             if path[:2] == (section, key)
             for callers in _callers(SECTIONS[section].get(key), values.get(key), path[2:])
         }
-        return Source(self.file, is_checkpoint=False, given=frozenset(given))
+        return Source(self.file, is_checkpoint=False, given=frozenset(given), folder=self.folder)
 
 
 def read_config(path: Path, changes: Iterable[str] = ()) -> Config:

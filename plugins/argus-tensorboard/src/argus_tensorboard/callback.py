@@ -44,6 +44,7 @@ class TensorBoard(Callback):
 
     name = "tensorboard"
     file_params: ClassVar = {"log_dir": WRITES}
+    run_paths: ClassVar = {"log_dir": "tensorboard"}
     checked_with: ClassVar[Mapping[str, Any]] = {"params": {"log_dir": "events"}}
 
     def __init__(

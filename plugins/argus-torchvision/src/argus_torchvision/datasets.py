@@ -25,7 +25,9 @@ from argus_torchvision.pipelines import build_pipeline
 __all__ = ["cifar10", "cifar100", "fake_data", "fashion_mnist", "image_folder", "kmnist", "mnist"]
 
 
-_DOWNLOAD = FileParam("fetches the data set from its own address", values=(False,), in_configuration=True)
+_DOWNLOAD = FileParam(
+    "fetches the data set from its own address", values=(False,), in_configuration=True, writes=True
+)
 
 
 def image_folder(
