@@ -491,3 +491,54 @@ def test_examples_of_the_help_work(command: str, folder: Path, trained: Path) ->
             )
             result = argus(*shlex.split(line), *fewer)
             assert result.exit_code == 0, (line, result.stderr)
+
+
+def wide_points() -> torch.utils.data.TensorDataset:
+    """Return samples that have one number too many for the network."""
+    return torch.utils.data.TensorDataset(torch.zeros(8, 5), torch.zeros(8, dtype=torch.long))
+
+
+WIDE = (
+    "error: RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x5 and 4x8) (raised by the network's layer "
+    "'hidden' (Linear), in update 1 of train epoch 1, from the batch [(8, 5) float32, (8,) int64]); --traceback "
+    "shows the lines of code"
+)
+UNREADABLE = (
+    "error: OSError: truncated image (raised by the loader, in dataset Unreadable, after 0 updates of train epoch "
+    "1); --traceback shows the lines of code"
+)
+
+
+class Unreadable(torch.utils.data.Dataset[Any]):
+    """Cannot read its third sample."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 2:
+            raise OSError("truncated\nimage")
+        return torch.zeros(4), 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (['data.train="wide"'], WIDE),
+        (['data.train="unreadable"', "shuffle=false"], UNREADABLE),
+    ],
+)
+def test_exception_of_a_network_or_a_dataset_is_one_sentence(
+    changes: list[str], told: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argus_core.register("dataset", "wide", wide_points)
+    argus_core.register("dataset", "unreadable", Unreadable)
+    options = [each for change in changes for each in ("--set", change)]
+    result = argus("train", small_config(folder), *options)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == told
+    with pytest.raises((RuntimeError, OSError)):
+        argus("train", small_config(folder), *options, "--traceback")
+    monkeypatch.setenv("ARGUS_TRACEBACK", "1")
+    with pytest.raises((RuntimeError, OSError)):
+        argus("train", small_config(folder), *options)

@@ -18,7 +18,7 @@ from argus_core.build import build_many
 from argus_core.callbacks import Callback, Checkpoint
 from argus_core.callbacks.record import EpochReport
 from argus_core.lr_scheduler import build_schedules
-from argus_core.run import _Witness
+from argus_core.run_callbacks import Witness
 from argus_core.run_directory import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -119,7 +119,7 @@ def test_a_subclass_with_a_state_of_its_own_may_add_keys() -> None:
 
 @pytest.mark.parametrize("value", [-1, "x", 1.5, True, HUGE, [0]])
 def test_the_epoch_of_the_best_checkpoint_is_one(value: Any, tmp_path: Path) -> None:
-    witness = _Witness(RunDirectory(tmp_path))
+    witness = Witness(RunDirectory(tmp_path), "val_loss")
     refused(witness, {"best_epoch": value}, "'best_epoch' is .*; it must be", UnsafeCheckpointError)
     witness.load_state_dict({"best_epoch": None})
     witness.load_state_dict({"best_epoch": 3})

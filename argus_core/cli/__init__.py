@@ -85,10 +85,12 @@ class Commands(click.Group):
             except KeyboardInterrupt:
                 echo("interrupted", err=True)
                 ctx.exit(_INTERRUPTED)
-            except ArgusError as error:
-                if ctx.meta.get(_TRACEBACK) or os.environ.get("ARGUS_TRACEBACK", "") not in ("", "0"):
+            except Exception as error:
+                sentence = _sentence(error)
+                wants_traceback = os.environ.get("ARGUS_TRACEBACK", "") not in ("", "0")
+                if not sentence or ctx.meta.get(_TRACEBACK) or wants_traceback:
                     raise
-                echo(f"error: {error}", err=True)
+                echo(f"error: {sentence}", err=True)
                 ctx.exit(1)
 
 
@@ -103,7 +105,7 @@ class PluggableCommands(Commands):
         except SystemExit as ended:
             if errors and not ended.code:
                 reason = errors[0].strerror
-                click.echo(f"error: the output cannot be written: {reason}; write it elsewhere", err=True)
+                echo(f"error: the output cannot be written: {reason}; write it elsewhere", err=True)
                 ended.code = 1
             raise
 
@@ -156,6 +158,24 @@ def _print_version(ctx: click.Context) -> None:
 
     echo(f"{BUILTIN} {version_of(BUILTIN)}")
     ctx.exit()
+
+
+def _sentence(error: Exception) -> str:
+    """Return what is told of an exception without its traceback, or ``""`` where that says too little.
+
+    A run notes on the exception of a network, a loss or a dataset where it was raised.
+    """
+    if isinstance(error, ArgusError):
+        return str(error)
+    notes = " ".join(getattr(error, "__notes__", ()))
+    if not notes:
+        return ""
+    lines = str(error).splitlines() or [""]
+    # A worker of a DataLoader sends its whole traceback; the exception itself is the last line.
+    message = (
+        lines[-1] if "Original Traceback" in str(error) else f"{type(error).__name__}: {' '.join(lines)}"
+    )
+    return f"{message} ({notes}); --traceback shows the lines of code"
 
 
 def _with_traceback(command: click.Command) -> click.Command:
