@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from argus_core.errors import ArgusError
+from argus_core.steps.output import Window
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -37,7 +38,9 @@ def add_note(error: BaseException, state: State) -> None:
         note = f"raised {place}, after {state.iteration + 1} {done} of {state.phase} epoch {state.epoch + 1}"
     else:
         note = f"raised {place}, in {made} {state.iteration + 1} of {state.phase} epoch {state.epoch + 1}"
-        note += "" if state.batch is None else f", from the batch {_shape(state.batch)}"
+        batches = state.batch if isinstance(state.batch, Window) else [state.batch]
+        shapes = " and ".join(_shape(batch) for batch in batches if batch is not None)
+        note += shapes and f", from the batch {shapes}"
     if _ONE_VALUE in str(error):
         note += (
             "; batch normalisation takes no batch of one sample in training: set drop_last=True in the "

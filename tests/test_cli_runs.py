@@ -499,13 +499,13 @@ def wide_points() -> torch.utils.data.TensorDataset:
 
 
 WIDE = (
-    "error: RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x5 and 4x8) (raised by the network's layer "
-    "'hidden' (Linear), in update 1 of train epoch 1, from the batch [(8, 5) float32, (8,) int64]); --traceback "
-    "shows the lines of code"
+    "error: RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x5 and 4x8) (raised by the network's "
+    "layer 'hidden' (Linear), in update 1 of train epoch 1, from the batch [(8, 5) float32, (8,) int64]); "
+    "--traceback shows the lines of code"
 )
 UNREADABLE = (
-    "error: OSError: truncated image (raised by the loader, in dataset Unreadable, after 0 updates of train epoch "
-    "1); --traceback shows the lines of code"
+    "error: OSError: truncated image (raised by the loader, in dataset Unreadable, after 0 updates of train "
+    "epoch 1); --traceback shows the lines of code"
 )
 
 
