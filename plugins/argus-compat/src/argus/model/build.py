@@ -32,6 +32,8 @@ from argus_core.components import BUILTIN
 from argus_core.errors import ArgusError, BuildError, ParamsError, SpecError
 from argus_core.parts import KIND_OF_PART, Part
 from argus_core.registry import resolve
+from argus_core.steps.update import Update
+from argus_core.steps.weights import Weights
 
 __all__ = [
     "ATTRS_BUILD_ORDER",
@@ -57,6 +59,16 @@ _NEEDED = frozenset(
     "transform_prediction".split()
 )
 _KEPT = frozenset({"parts", "step_parts"})
+
+
+class _Batches(Weights):
+    """Each batch counts 1, as in pytorch-argus, which asks no batch for its samples."""
+
+    def is_sum(self) -> bool:
+        return False
+
+    def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float:
+        return 1
 
 
 class BuildModel(argus_core.Model, name="argus.BuildModel"):
@@ -174,6 +186,11 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         """Return the network itself, without a wrapper for several devices or processes."""
         module: nn.Module = self.nn_module
         return module.module if isinstance(module, DataParallel | DistributedDataParallel) else module
+
+    def _compile(self) -> Update:
+        update = super()._compile()
+        update.weights = _Batches(self, None)
+        return update
 
     def train_ready(self) -> bool:
         """Return whether all parts are there."""
