@@ -206,7 +206,7 @@ class Model(Assembly):
             with update.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
-        is_sum = self.loss_reduction() == "sum"
+        is_sum = update.weights.is_sum()
         weight = update.weights.of_batch(prepared, prediction, target, is_sum)
         return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)
 

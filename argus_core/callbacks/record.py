@@ -150,7 +150,7 @@ def update_loss(state: State) -> Any:
     output = state.step_output
     if hasattr(output, "mean_loss"):
         return output.mean_loss
-    return output.get("loss") if isinstance(output, Mapping) else None
+    return output["loss"] if isinstance(output, Mapping) and "loss" in output else None
 
 
 def format_record(record: EpochRecord, width: int | None = None) -> str:

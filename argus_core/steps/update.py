@@ -120,7 +120,7 @@ class Update:
             prediction, target, loss = model.forward_loss(batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
-            is_sum = model.loss_reduction() == "sum"
+            is_sum = self.weights.is_sum()
             weight = self.weights.of_batch(batch, prediction, target, is_sum)
             loss.backward()  # type: ignore[no-untyped-call]
             model.optimizer.step()
@@ -134,7 +134,7 @@ class Update:
         for prepare in self._prepare:
             prepared = map(prepare, prepared, repeat(self.model.device))
         self._prepared = [*prepared]
-        self._is_sum = self.model.loss_reduction() == "sum"
+        self._is_sum = self.weights.is_sum()
         if self._split is None and len(self._prepared) == 1:
             self.micro_batches, self._weights, self._shares = self._prepared, (None,), (None,)
         else:

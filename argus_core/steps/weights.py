@@ -28,6 +28,10 @@ class Weights:
         self._model = model
         self._own = own
 
+    def is_sum(self) -> bool:
+        """Return whether losses just add up."""
+        return self._model.loss_reduction() == "sum"
+
     def of_window(self, micro_batches: Sequence[Any]) -> Sequence[float | Tensor]:
         """Return the weights of micro-batches whose losses are means."""
         if self._own is None:

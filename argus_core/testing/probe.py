@@ -110,6 +110,10 @@ class LossProbe(Model, name="argus_core.testing.LossProbe"):
         loss: Tensor = self.loss(scaled, *others)
         return scaled, others[0] if others else None, loss
 
+    def batch_size(self, batch: Any) -> int:
+        """Return 1: the batch is whole, whatever a loss takes in it."""
+        return 1
+
 
 class PredictionProbe(Model, name="argus_core.testing.PredictionProbe"):
     """Predicts its input."""
@@ -122,6 +126,10 @@ class PredictionProbe(Model, name="argus_core.testing.PredictionProbe"):
         """Return ``(prediction, target)`` as they are, and a loss that is the same for every sample."""
         prediction, target = batch
         return self.nn_module(prediction), target, self.nn_module.factor * 1.0
+
+    def loss_weight(self, batch: Any) -> float:
+        """Return 1, since the loss is the same for every sample, whatever a metric takes in the batch."""
+        return 1.0
 
 
 class OptimizerProbe(Model, name="argus_core.testing.OptimizerProbe"):

@@ -33,6 +33,8 @@ from argus_core.errors import ArgusError, BuildError, ParamsError, SpecError
 from argus_core.log import LineFormatter
 from argus_core.parts import KIND_OF_PART, Part
 from argus_core.registry import resolve
+from argus_core.steps.update import Update
+from argus_core.steps.weights import Weights
 
 __all__ = [
     "ATTRS_BUILD_ORDER",
@@ -58,6 +60,16 @@ _NEEDED = frozenset(
     "step_state traits trainable_parameters transform_prediction".split()
 )
 _KEPT = frozenset({"parts", "step_parts"})
+
+
+class _Batches(Weights):
+    """Each batch counts 1, as in pytorch-argus, which asks no batch for its samples."""
+
+    def is_sum(self) -> bool:
+        return False
+
+    def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float:
+        return 1
 
 
 class BuildModel(argus_core.Model, name="argus.BuildModel"):
@@ -180,6 +192,11 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         """Return the network itself, without a wrapper for several devices or processes."""
         module: nn.Module = self.nn_module
         return module.module if isinstance(module, DataParallel | DistributedDataParallel) else module
+
+    def _compile(self) -> Update:
+        update = super()._compile()
+        update.weights = _Batches(self, None)
+        return update
 
     def train_ready(self) -> bool:
         """Return whether all parts are there."""
