@@ -680,7 +680,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A checkpoint has both sets.",
             "steps/ema.py",
-            '"averages": dict(self._averages)} if self._averages else {}',
+            '"averages": dict(self._averages)} if self._updates else {}',
             '"averages": dict(self._averages)} if False else {}',
             "test_ema.py::test_both_sets_are_saved_and_loaded",
         ),
