@@ -64,7 +64,7 @@ def make_sparse(path: Path) -> None:
 
 SPECIAL: dict[str, tuple[Callable[[Path], Any], str]] = {
     "FIFO": (os.mkfifo, "is a FIFO; it must be an ordinary file"),
-    "socket": (make_socket, "cannot be read: "),
+    "socket": (make_socket, "is a socket; it must be an ordinary file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a device; it must be an ordinary file"),
     "link to itself": (lambda path: path.symlink_to(path.name), "cannot be read: "),
     "folder": (Path.mkdir, "is a directory; it must be an ordinary file"),
