@@ -359,7 +359,7 @@ def test_manifest_over_its_limit_is_refused_before_it_is_parsed(
 
     data = crafted(sound, change)
     monkeypatch.setattr(json, "loads", None)
-    with pytest.raises(UnsafeCheckpointError, match="the manifest takes 16,777,5.. bytes, and 16,777,216 is"):
+    with pytest.raises(UnsafeCheckpointError, match="the manifest takes 16,777,5.. bytes, and 16,777,2.. is"):
         read_bytes(path, data)
 
 
