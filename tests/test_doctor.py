@@ -41,7 +41,8 @@ HANGING = {"bad-hang"}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site-packages")
+    folder = tmp_path_factory.mktemp("project") / "site-packages"
+    folder.mkdir()
     for name in PLUGINS:
         install(name, folder)
     return folder
