@@ -94,11 +94,20 @@ def replacing(path: Path, newline: str | None = None) -> Iterator[TextIO]:
 
 
 def _split(path: str | os.PathLike[str]) -> tuple[str, tuple[str, ...]] | None:
-    """Return the innermost confined folder that holds ``path``, and the way from there."""
+    """Return the innermost confined folder that holds ``path``, and the way from there.
+
+    Raises:
+        ConfigError: a ".." in ``path`` follows a symbolic link, and so leads elsewhere than it reads.
+    """
     absolute = Path(os.path.abspath(path))
     holding = [folder for folder in _folders if absolute.is_relative_to(folder)]
     if not holding:
         return None
+    if os.pardir in Path(path).parts and os.path.realpath(path) != os.path.realpath(absolute):
+        raise ConfigError(
+            f"{os.fspath(path)} has '..' after a symbolic link, which leads out of its run directory; "
+            "write the path without '..'"
+        )
     folder = max(holding, key=len)
     return folder, absolute.relative_to(folder).parts
 

@@ -19,6 +19,7 @@ __all__ = [
     "Missing",
     "ambiguous",
     "missing_message",
+    "quoted",
     "removed",
     "requirement",
     "taken",
@@ -28,6 +29,7 @@ __all__ = [
     "wrong_pin",
 ]
 
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # of a distribution
 _SUFFIX = re.compile(r"\.[a-z]{2,11}[0-9]?$", re.IGNORECASE)  # of files; 'resnet50.a1_in1k' has none
 
 Missing = tuple[str, str, str | None, str]
@@ -160,8 +162,17 @@ def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
 
 
 def requirement(provider: str, version: str | None) -> str:
-    """Return what ``pip install`` takes for a provider, as one word of a shell whatever a file says it is."""
-    return "'" + (f"{provider}=={version}" if version else provider).replace("'", "'\"'\"'") + "'"
+    """Return what ``pip install`` takes for a provider, as one word of a shell whatever a file says it is.
+
+    It takes addresses, paths and options too: what is not a name gets a question mark, which it refuses.
+    """
+    name = provider if _NAME.fullmatch(provider) else f"?{provider}"
+    return quoted(f"{name}=={version}" if version else name)
+
+
+def quoted(text: str) -> str:
+    """Return text as one word of a shell."""
+    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def missing_message(parts: Iterable[Missing]) -> str:

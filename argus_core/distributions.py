@@ -77,11 +77,19 @@ def _brings_this_package(metadata: Metadata) -> bool:
         if os.path.realpath(os.path.dirname(metadata.origin)) == os.path.dirname(_PACKAGE):
             record = metadata.text("RECORD")
             return not record or f"{os.path.basename(_PACKAGE)}/__init__.py," in record
+        if not _is_of_site(os.path.dirname(metadata.origin)):
+            return False  # anyone may write that an editable package of theirs is this one
         source = _editable_source(metadata.text("direct_url.json"))
     except MetadataError:
         return False
     folder = os.path.realpath(url2pathname(urlsplit(source).path)) if source.startswith("file://") else ""
     return _PACKAGE in (os.path.join(folder, "argus_core"), os.path.join(folder, "src", "argus_core"))
+
+
+def _is_of_site(folder: str) -> bool:
+    """Return whether Python reads the ``.pth`` files of a folder, which editable packages are imported by."""
+    folders = [*site.getsitepackages(), site.getusersitepackages()]
+    return os.path.realpath(folder) in map(os.path.realpath, folders)
 
 
 def _editable_source(direct_url: str) -> str:

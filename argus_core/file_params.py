@@ -214,8 +214,10 @@ def _lies_in(path: object, folder: str) -> bool:
     """Return whether a path is one in a folder; links in the folder are the business of what writes there."""
     if not isinstance(path, str | os.PathLike):
         return False
-    inner, outer = os.path.abspath(os.path.expanduser(path)), os.path.abspath(folder)
-    return os.path.commonpath([inner, outer]) == outer
+    path = os.path.expanduser(path)
+    inner, outer = os.path.abspath(path), os.path.abspath(folder)
+    # Behind a link, ".." leads elsewhere than it reads.
+    return os.path.commonpath([inner, outer]) == outer and os.path.realpath(path) == os.path.realpath(inner)
 
 
 def _is_plain(value: object) -> bool:

@@ -72,19 +72,27 @@ class _Foreign:
         self._distribution = distribution
 
     def read(self, filename: str) -> bytes | None:
+        try:
+            data = self._read(filename)
+        except MetadataError:
+            raise
+        except Exception as error:  # of whatever reads an archive that is damaged, encrypted or too new
+            raise MetadataError(f"{filename} cannot be read: {_one_line(error)}") from error
+        if data is not None and len(data) > LARGEST:
+            raise MetadataError(f"{filename} is larger than {LARGEST // 2**10:,} KiB")
+        return data
+
+    def _read(self, filename: str) -> bytes | None:
         path: Any = getattr(self._distribution, "_path", None)
         if isinstance(path, os.PathLike):
             return read_metadata_file(os.path.join(path, filename))
-        if hasattr(path, "joinpath"):  # into an archive, where little may become much
-            member = path.joinpath(filename)
-            if not member.is_file():
-                return None
-            with member.open("rb") as file:
-                data: bytes = file.read(LARGEST + 1)
-        else:
-            data = (self._distribution.read_text(filename) or "").encode()
-        if len(data) > LARGEST:
-            raise MetadataError(f"{filename} is larger than {LARGEST // 2**10:,} KiB")
+        if not hasattr(path, "joinpath"):
+            return (self._distribution.read_text(filename) or "").encode()
+        member = path.joinpath(filename)  # into an archive, where little may become much
+        if not member.is_file():
+            return None
+        with member.open("rb") as file:
+            data: bytes = file.read(LARGEST + 1)
         return data
 
 
@@ -211,9 +219,13 @@ def _foreign(distributions: Iterable[Any]) -> Iterator[Metadata]:
         try:
             # importlib.metadata tells copies apart by this attribute itself.
             key = normalised(distribution._normalized_name)
-        except (AttributeError, TypeError):  # it has no name
+        except Exception:  # it has no name, or none that can be read: reading it for its use says why
             key = os.path.basename(origin)
         yield Metadata(origin, _Foreign(distribution), key)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}"[:200].split())
 
 
 def _importlib_metadata() -> Any:

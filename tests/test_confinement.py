@@ -74,6 +74,19 @@ def test_folder_on_the_way_that_is_a_link_is_refused(folder: Path, mode: str, wa
     assert is_untouched(folder)
 
 
+@pytest.mark.parametrize("name", ["sub/../log.txt", "sub/../new/log.txt"])
+def test_way_back_from_a_link_is_refused(folder: Path, name: str) -> None:
+    (folder.parent / "elsewhere" / "inner").mkdir()
+    (folder / "sub").symlink_to(folder.parent / "elsewhere" / "inner")
+    with confined(folder):
+        for use in (check_file, check_folder, lambda path: touch(path, "w")):
+            with pytest.raises(ConfigError, match=r"has '\.\.' after a symbolic link"):
+                use(folder / name)
+        touch(folder / "new" / ".." / "log.txt", "w")  # without a link it leads where it reads
+    (folder.parent / "elsewhere" / "inner").rmdir()
+    assert is_untouched(folder)
+
+
 @pytest.mark.parametrize("mode", ["w", "a", "r+"])
 def test_file_with_another_name_elsewhere_gives_way_to_a_copy(folder: Path, mode: str) -> None:
     os.link(folder.parent / "thesis.tex", folder / "log.txt")

@@ -14,7 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from argus_core.diagnosis import PUBLISHED, Missing, missing_message
+from argus_core.diagnosis import PUBLISHED, Missing, missing_message, requirement
 from argus_core.errors import (
     AmbiguousNameError,
     ArgusError,
@@ -225,3 +225,23 @@ def test_what_was_registered_in_a_process_has_to_be_registered_again(
 ) -> None:
     assert action in missing_message(parts)
     assert missing_message(parts).endswith(" as a plugin")
+
+
+@pytest.mark.parametrize(
+    ("provider", "version", "expected"),
+    [
+        ("medseg", "2.1", "'medseg==2.1'"),
+        ("Med_Seg.x", None, "'Med_Seg.x'"),
+        ("git+https://a.invalid/x", None, "'?git+https://a.invalid/x'"),
+        ("medseg @ https://a.invalid/x.whl", None, "'?medseg @ https://a.invalid/x.whl'"),
+        ("--index-url=https://a.invalid", "1", "'?--index-url=https://a.invalid==1'"),
+        ("-rrequirements.txt", None, "'?-rrequirements.txt'"),
+        ("./here", None, "'?./here'"),
+        ("medseg\n", None, "'?medseg\n'"),
+        ("", "1", "'?==1'"),
+    ],
+)
+def test_what_is_no_name_is_nothing_that_pip_would_install(
+    provider: str, version: str | None, expected: str
+) -> None:
+    assert requirement(provider, version) == expected

@@ -145,7 +145,7 @@ def test_names_of_a_stranger_stay_one_word_and_one_line(checkpoint: Any, here: A
     record = {**UNET, "as": "u\x1b[2Jnet", "name": "med';x/unet", "provider": "med';x"}
     output = doctor(str(checkpoint(nn_module=record))).output
     assert "\x1b" not in output
-    assert """pip install 'med'"'"';x==2.1'""" in output
+    assert """pip install '?med'"'"';x==2.1'""" in output
 
 
 def test_what_was_never_in_a_package_says_so(checkpoint: Any, here: Any) -> None:

@@ -22,6 +22,7 @@ from argus_core.distributions import Installed, Problem, built_in, installed, ve
 from argus_core.errors import ConfigError
 from argus_core.examination.declarations import copies, declarations
 from argus_core.examination.installation import examine
+from argus_core.examination.requirements import requirements
 from argus_core.examination.unreadable import unreadable
 from argus_core.metadata import LARGEST, all_metadata
 from argus_core.pins import Pins, line_of, read_pins
@@ -264,6 +265,79 @@ def test_the_same_distribution_found_twice_is_no_fault(fake_distribution: Any, t
     assert [*copies([str(copy), *sys.path])] == []
 
 
+def test_another_distribution_that_says_it_is_this_package_in_development_does_not_hide_them(
+    fake_distribution: Any,
+) -> None:
+    fake = fake_distribution(BUILTIN, "99.0", {"loss": {"MSELoss": "stranger:Loss"}})
+    source = Path(argus_core.__file__).resolve().parents[1].as_uri()
+    url = f'{{"url": "{source}", "dir_info": {{"editable": true}}}}'
+    put(fake, "direct_url.json", lambda path: path.write_text(url, "utf-8"))
+    put(fake, "RECORD", lambda path: path.write_text("argus_core/__init__.py,,\n", "utf-8"))
+    index = scan([*fake_distribution.path, *sys.path])
+    assert Registry(index).resolve("loss", "MSELoss").target == "torch.nn:MSELoss"
+    assert built_ins(index) == {version_of(BUILTIN)} != {"99.0"}
+
+
+# Archives, which importlib.metadata reads.
+
+
+def encrypted(data: bytes) -> bytes:
+    return marked(data, 6, 8, b"\x01\x00")
+
+
+def of_a_method_that_python_lacks(data: bytes) -> bytes:
+    return marked(data, 8, 10, b"\x63\x00")
+
+
+def marked(data: bytes, local: int, central: int, mark: bytes) -> bytes:
+    """Return an archive with two bytes changed in what it says of each member, in both places."""
+    for start, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        first, *parts = data.split(start)
+        data = first + b"".join(start + part[: offset - 4] + mark + part[offset - 2 :] for part in parts)
+    return data
+
+
+def pointing_nowhere(data: bytes) -> bytes:
+    place = data.rindex(b"PK\x05\x06") + 16  # where the table of contents begins
+    return data[:place] + b"\xff\xff\xff\x7f" + data[place + 4 :]
+
+
+def damaged(data: bytes) -> bytes:
+    return data.replace(b"Name: medseg", b"Name: medsig")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".egg"])
+@pytest.mark.parametrize(
+    "spoil", [encrypted, of_a_method_that_python_lacks, pointing_nowhere, damaged, lambda data: data[:-30]]
+)
+def test_archive_that_cannot_be_read_hides_nothing(
+    fake_distribution: Any, tmp_path: Path, spoil: Callable[[bytes], bytes], suffix: str
+) -> None:
+    fake_distribution("fine", "1.0", FOCAL)
+    archive = tmp_path / f"medseg{suffix}"
+    with zipfile.ZipFile(archive, "w") as file:
+        folder = "EGG-INFO/PKG-INFO" if suffix == ".egg" else "medseg-1.0.dist-info/METADATA"
+        file.writestr(folder, "Metadata-Version: 2.1\nName: medseg\nVersion: 1.0\n")
+        file.writestr(f"{folder.partition('/')[0]}/entry_points.txt", "[argus_core.loss]\nevil = a:b\n")
+    archive.write_bytes(spoil(archive.read_bytes()))
+    path = [str(archive), *fake_distribution.path]
+    found = [*installed("argus_core.", path)]
+    assert [each.name for each in found if isinstance(each, Installed)] == ["fine"]
+    for problem in (each for each in found if isinstance(each, Problem)):
+        assert "cannot be read: " in problem.reason
+        assert len(problem.reason) < 300
+
+
+def test_names_in_an_archive_that_are_no_text_hide_nothing(fake_distribution: Any, tmp_path: Path) -> None:
+    fake_distribution("fine", "1.0", FOCAL)
+    with zipfile.ZipFile(tmp_path / "names.zip", "w") as file:
+        for name in ("ev\u202eil-1.0", "x-\ufeff", "-", "."):
+            file.writestr(f"{name}.dist-info/METADATA", "Name: ev\u202eil\nVersion: 1.0\n")
+            file.writestr(f"{name}.dist-info/entry_points.txt", "[argus_core.loss]\nevil = a:b\n")
+    found = [*installed("argus_core.", [str(tmp_path / "names.zip"), *fake_distribution.path])]
+    assert [each.name for each in found if isinstance(each, Installed)] == ["fine"]
+
+
 # The doctor.
 
 
@@ -299,6 +373,24 @@ def test_requirements_that_are_nested_without_end_are_told(fake_distribution: An
     assert {fault.sort for fault in report.faults} <= {"requirement"}
     assert any("is written wrongly" in fault.problem for fault in report.faults)
     assert all(len(str(fault)) < 2000 for fault in report.faults)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a; 'x' in 'b' or extra in 'b' or b == 'x'", "is written wrongly"),
+        ('a; ("a" in "b" or "x" == python_version)', "is written wrongly"),
+        ("torch===1'|id|'", """pip install 'torch===1'"'"'|id|'"'"''"""),
+    ],
+)
+def test_requirement_of_whatever_form_is_told_and_quoted_for_the_shell(
+    fake_distribution: Any, line: str, message: str
+) -> None:
+    fake = fake_distribution("medseg", "2.1", {"loss": {"focal": "collections:Counter"}})
+    header = f"Name: medseg\nVersion: 2.1\nRequires-Dist: {line}\n"
+    put(fake, "METADATA", lambda path: path.write_text(header, "utf-8"))
+    (fault,) = [*requirements({"medseg"}, fake_distribution.path)]
+    assert message in (fault.problem, fault.fix) or fault.problem.startswith(message)
 
 
 # Pins.

@@ -150,6 +150,28 @@ def test_callbacks_do_not_leave_the_run_directory_by_links(callback: str, linked
     assert contents(folder / "own") == {"table.csv": b"precious"}
 
 
+@pytest.mark.parametrize(
+    "callback",
+    [
+        '["logging_to_csv", {file_path="run/sub/../table.csv"}]',
+        '["checkpoint", {dir_path="run/sub/../saved"}]',
+        '["checkpoint", {dir_path="run/sub/.."}]',
+    ],
+)
+def test_path_back_from_a_link_is_not_one_in_the_run_directory(callback: str, folder: Path) -> None:
+    directory = run()
+    (folder / "own" / "inner").mkdir(parents=True)
+    link(folder / "own" / "inner", directory / "sub")
+    config = (directory / "config.toml").read_text("utf-8")
+    (directory / "config.toml").write_text(f"{config}callbacks = [{callback}]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="a configuration may choose a path in run, since it names files"):
+        resume(directory, ["num_epochs=2"])
+    with pytest.raises(ConfigError, match="has '..' after a symbolic link, which leads out of its run"):
+        resume(directory, ["num_epochs=2", f"callbacks=[{callback}]"])
+    assert contents(folder / "own") == {}
+    assert [path.name for path in (folder / "own").iterdir()] == ["inner"]
+
+
 # A folder of checkpoints on another disk.
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -251,6 +252,28 @@ def test_files_that_are_not_abandoned_stay(path: Path, dead: int) -> None:
     ]
     write(path, {}, {})
     assert all(temporary.exists() for temporary in kept)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="the system does not say what a link is")
+def test_link_and_pipe_by_the_name_of_a_temporary_file_are_not_opened(
+    path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = path.with_name("notes.txt")
+    notes.write_bytes(b"abc")
+    link, pipe = (path.with_name(f".{path.name}.{dead}-{name}.tmp") for name in ("01", "02"))
+    link.symlink_to(notes)  # or to a device that acts when it is opened
+    os.mkfifo(pipe)
+    opened: list[str] = []
+    usual = os.open
+
+    def note(file: Any, *args: Any, **options: Any) -> int:
+        opened.append(os.path.realpath(file))
+        return usual(file, *args, **options)
+
+    monkeypatch.setattr(os, "open", note)
+    write(path, {}, {})
+    assert path.exists()
+    assert not {os.path.realpath(notes), os.path.realpath(pipe)} & set(opened)
 
 
 def test_temporary_file_of_another_user_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from email.parser import HeaderParser
 
+from argus_core.diagnosis import quoted
 from argus_core.examination.fault import Fault
 from argus_core.metadata import Metadata, MetadataError, all_metadata, normalised
 from argus_core.text import shown
@@ -64,7 +65,12 @@ def _check(origin: tuple[str, ...], line: str, found: dict[str, Metadata]) -> It
     try:
         requirement = Requirement(line)
         needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    except (InvalidRequirement, ValueError, RecursionError) as error:  # the last two: of a marker
+    except (
+        InvalidRequirement,
+        LookupError,
+        ValueError,
+        RecursionError,
+    ) as error:  # of a marker
         problem = f"is written wrongly: {str(error).partition(chr(10))[0]}"
         yield Fault("requirement", origin, subject, problem, f"upgrade {origin[0].split()[0]}, or mend it")
         return
@@ -78,10 +84,10 @@ def _check(origin: tuple[str, ...], line: str, found: dict[str, Metadata]) -> It
         return
     version = _version(found.get(name))
     if version is None:
-        yield Fault("requirement", origin, subject, "is not installed", f"pip install '{wanted}'")
+        yield Fault("requirement", origin, subject, "is not installed", f"pip install {quoted(wanted)}")
     elif not _fits(requirement.specifier, version):
         problem = f"is not met: {name} {version} is installed"
-        yield Fault("requirement", origin, subject, problem, f"pip install '{wanted}'")
+        yield Fault("requirement", origin, subject, problem, f"pip install {quoted(wanted)}")
 
 
 def _version(metadata: Metadata | None) -> str | None:

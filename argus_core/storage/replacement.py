@@ -156,7 +156,10 @@ def _sweep(target: Path) -> None:
 
 
 def _is_abandoned(path: str, writer: str | None) -> bool:
-    descriptor = os.open(path, os.O_RDWR)
+    # No writer leaves a link or a device, which somebody else may have put there, and may act when opened.
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return False
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         # A writer in another container, whose process is not seen here, still holds its lock.
         if not _lock(descriptor):
