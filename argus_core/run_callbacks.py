@@ -34,6 +34,8 @@ class Witness(Callback):
     """
 
     name = "run"
+    reads_predictions = False
+    catches_up = True
 
     def __init__(
         self,
@@ -69,6 +71,18 @@ class Witness(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         check_callback_state(self, state_dict, {"best_epoch": _EPOCH})
         self.best_epoch = state_dict["best_epoch"]
+
+    @hookimpl(tryfirst=True)
+    def iteration_complete(self, state: State) -> None:
+        self.directory.check_held()  # before anything is written
+
+    @hookimpl(tryfirst=True)
+    def epoch_complete(self, state: State) -> None:
+        self.directory.check_held()
+
+    @hookimpl(tryfirst=True)
+    def interrupted(self, state: State) -> None:
+        self.directory.check_held()
 
     def complete(self, state: State) -> None:
         self.began = True  # what fails from here on takes nothing away
