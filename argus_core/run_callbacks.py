@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,5 +145,7 @@ def _replaces(value: Any, name: str, params: Mapping[str, Any]) -> bool:
     """Return whether one of the user's own callbacks does what a report of the run does, to the same file."""
     if not isinstance(value, tuple) or value[0] not in (name, f"{BUILTIN}/{name}"):
         return False
-    same: bool = value[1].get("file_path") == params.get("file_path")
-    return same
+    path, own = params.get("file_path"), value[1].get("file_path")
+    if not (isinstance(path, str) and isinstance(own, str)):
+        return bool(path == own)
+    return os.path.realpath(os.path.expanduser(own)) == os.path.realpath(path)
