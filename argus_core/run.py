@@ -132,7 +132,8 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
     check_single_process("argus resume")
     directory = RunDirectory.of(path)
     with directory.held():
-        return _resume(RunDirectory.of(path), path, changes, callbacks)
+        RunDirectory.of(path)  # also once a run that was being replaced is back
+        return _resume(directory, path, changes, callbacks)
 
 
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ class Witness(Callback):
     """
 
     name = "run"
+    reads_predictions = False
+    catches_up = True
 
     def __init__(
         self,
@@ -69,6 +72,18 @@ class Witness(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         check_callback_state(self, state_dict, {"best_epoch": _EPOCH})
         self.best_epoch = state_dict["best_epoch"]
+
+    @hookimpl(tryfirst=True)
+    def iteration_complete(self, state: State) -> None:
+        self.directory.check_held()  # before anything is written
+
+    @hookimpl(tryfirst=True)
+    def epoch_complete(self, state: State) -> None:
+        self.directory.check_held()
+
+    @hookimpl(tryfirst=True)
+    def interrupted(self, state: State) -> None:
+        self.directory.check_held()
 
     def complete(self, state: State) -> None:
         self.began = True  # what fails from here on takes nothing away
@@ -130,5 +145,7 @@ def _replaces(value: Any, name: str, params: Mapping[str, Any]) -> bool:
     """Return whether one of the user's own callbacks does what a report of the run does, to the same file."""
     if not isinstance(value, tuple) or value[0] not in (name, f"{BUILTIN}/{name}"):
         return False
-    same: bool = value[1].get("file_path") == params.get("file_path")
-    return same
+    path, own = params.get("file_path"), value[1].get("file_path")
+    if not (isinstance(path, str) and isinstance(own, str)):
+        return bool(path == own)
+    return os.path.realpath(os.path.expanduser(own)) == os.path.realpath(path)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,18 +25,18 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.callbacks.files import writing
+from argus_core.checkpoints_link import OWNER, check_link, mark, read_owner
 from argus_core.confinement import check_file, confined, opener, replacing
 from argus_core.diagnosis import requirement
 from argus_core.distributions import version_of
 from argus_core.errors import ArgusWarning, ConfigError, UnknownNameError
 from argus_core.replaced_run import ReplacedRun
-from argus_core.run_lock import locked
+from argus_core.run_lock import RunLock, locked
 
 __all__ = ["RunDirectory"]
 
 _LONGEST = 2**20  # bytes of versions.json
 _OTHER = "choose another with --run-dir"
-_OWNER = ".run-directory"  # in a linked folder of checkpoints: the path of the run directory
 
 
 class RunDirectory:
@@ -57,6 +58,7 @@ class RunDirectory:
         self.last = self.checkpoints / "last.safetensors"
         self._replaced = ReplacedRun(path, self._files())
         self._is_begun = self._replaces = False
+        self._lock: RunLock | None = None
 
     @classmethod
     def of(cls, path: Path) -> RunDirectory:
@@ -65,8 +67,9 @@ class RunDirectory:
         Raises:
             ConfigError: there is no run.
         """
-        directory = cls(path if path.is_dir() else path.parent.parent)
-        if not directory._replaced.is_there and not (directory._holds_run() and directory.config.exists()):
+        directory = cls(path if os.path.isdir(path) else path.parent.parent)
+        has_run = directory._holds_run() and os.path.exists(directory.config)
+        if not directory._replaced.is_there and not has_run:
             raise ConfigError(
                 f"{path} is of no run; give a run directory, which has a config.toml and a versions.json, "
                 "or a checkpoint in one"
@@ -76,7 +79,7 @@ class RunDirectory:
     @classmethod
     def marked_in(cls, checkpoints: Path) -> RunDirectory | None:
         """Return the run directory whose linked ``checkpoints`` a folder is, if it is one's."""
-        owner = _read_owner(checkpoints)
+        owner = read_owner(checkpoints)
         return cls(Path(owner)) if owner else None
 
     def owns(self, file: Path) -> bool:
@@ -104,16 +107,15 @@ class RunDirectory:
             ConfigError: another process writes here, or something in the folder leads out of it.
             ArgusError: it cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")
+        self._check_path()
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             with confined(self.path, self.checkpoints):
                 with writing("train", self.path):
                     self.path.mkdir(parents=True, exist_ok=True)
-                with locked(self.path):
+                with locked(self.path) as self._lock:
                     if self.checkpoints.is_symlink():
-                        self._check_link()
+                        check_link(self.checkpoints, self._holds_run())
                     self._recover()
                     for file in self._files():
                         check_file(file)
@@ -122,6 +124,15 @@ class RunDirectory:
             for folder in made:
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
+
+    def check_held(self) -> None:
+        """Check that the run still has the folder that it began in.
+
+        Raises:
+            ArgusError: the folder was moved, removed or replaced, or the process works in another now.
+        """
+        if self._lock is not None:
+            self._lock.check()
 
     def recover(self) -> None:
         """Put the run back that a killed process was replacing here, if there is one."""
@@ -135,8 +146,7 @@ class RunDirectory:
         Raises:
             ConfigError: there is something that must not be lost.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")
+        self._check_path()
         if self._replaced.is_there:
             return  # what is here is known when it has been put back
         found = [file.name for file in self._files() if os.path.lexists(file)]
@@ -156,8 +166,7 @@ class RunDirectory:
             if self._replaces:
                 self._replaced.set_aside()
             if self.checkpoints.is_symlink():
-                with replacing(self.checkpoints / _OWNER) as file:
-                    file.write(f"{self._real_path()}\n")
+                mark(self.checkpoints)
             with replacing(self.versions) as file:  # first and whole: by it the folder is known as a run's
                 json.dump(versions, file, indent=2)
             with replacing(self.config) as file:
@@ -165,7 +174,7 @@ class RunDirectory:
 
     def settle(self) -> None:
         """Remove the run that the new one replaces, if there is one."""
-        if self._replaces:
+        if self._replaces and self._is_held:
             with writing("train", self.path):
                 self._replaced.remove()
 
@@ -175,6 +184,8 @@ class RunDirectory:
         Args:
             discard: remove the new one also if it was to replace none.
         """
+        if not self._is_held:
+            return  # what is here now is of another run
         with writing("train", self.path):
             if self._replaces:
                 self._replaced.put_back()
@@ -227,6 +238,29 @@ class RunDirectory:
         with writing("train", self.test), replacing(self.test) as file:
             file.write(json.dumps(values, indent=2) + "\n")
 
+    @property
+    def _is_held(self) -> bool:
+        return self._lock is not None and self._lock.is_held
+
+    def _check_path(self) -> None:
+        """Check that a folder is here, or may be made."""
+        try:
+            is_folder = stat.S_ISDIR(os.stat(self.path).st_mode)
+        except FileNotFoundError:
+            if self.path.is_symlink():
+                raise ConfigError(
+                    f"run directory {str(self.path)!r} is a symbolic link to {os.path.realpath(self.path)}, "
+                    "which does not exist; make that folder first, or remove the link"
+                ) from None
+            return
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(
+                f"run directory {str(self.path)!r} cannot be used: {reason}; {_OTHER}"
+            ) from error
+        if not is_folder:
+            raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")
+
     def _files(self) -> list[Path]:
         """Return what a run writes here, that which marks the folder as a run's last."""
         return [self.best, self.last, self.test, self.log, self.metrics, self.config, self.versions]
@@ -245,9 +279,6 @@ class RunDirectory:
             return {}
         return versions if isinstance(versions, dict) else {}
 
-    def _real_path(self) -> str:
-        return os.path.realpath(self.path)
-
     def _recover(self) -> None:
         with writing("train", self.path):
             is_back = self._replaced.put_back()
@@ -260,39 +291,10 @@ class RunDirectory:
                 stacklevel=4,
             )
 
-    def _check_link(self) -> None:
-        """Check that ``checkpoints`` leads where this run's are: a link that comes with a run does not."""
-        target = Path(os.path.realpath(self.checkpoints))
-        if not target.is_dir():
-            raise ConfigError(
-                f"{self.checkpoints} is a symbolic link to {target}, where no folder is; make it first, or "
-                "remove the link"
-            )
-        owner = _read_owner(self.checkpoints)
-        if owner == self._real_path() or not (owner or self._holds_run() or any(target.iterdir())):
-            return
-        raise ConfigError(
-            f"{self.checkpoints} is a symbolic link to {target}, which is not marked as this run's "
-            f"({owner or f'no {_OWNER} in it'}); remove the link, or, if you made it, write "
-            f"{self._real_path()} into {target / _OWNER}"
-        )
-
     def _remove_empty_checkpoints(self) -> None:
         """Remove the folder of the checkpoints, but not one that was there, linked, before the run."""
         if self.checkpoints.is_symlink():
-            if all(file.name == _OWNER for file in self.checkpoints.iterdir()):
-                (self.checkpoints / _OWNER).unlink(missing_ok=True)
+            if all(file.name == OWNER for file in self.checkpoints.iterdir()):
+                (self.checkpoints / OWNER).unlink(missing_ok=True)
         elif self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
-
-
-def _read_owner(checkpoints: Path) -> str:
-    """Return the run directory that a linked folder of checkpoints is marked with, or ``""``."""
-    try:
-        with (
-            confined(checkpoints),
-            open(checkpoints / _OWNER, encoding="utf-8", errors="replace", opener=opener) as file,
-        ):
-            return file.read(_LONGEST).strip()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""

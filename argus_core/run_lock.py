@@ -20,15 +20,76 @@ from filelock import FileLock, Timeout
 from argus_core.confinement import check_file, opener
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
 
-__all__ = ["locked"]
+__all__ = ["RunLock", "locked"]
 
 _PATIENCE = 0.2  # seconds, for one that is just being given back
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 _LONGEST = 4096  # bytes of text
 
 
+class RunLock:
+    """The lock of a run directory, while a run is on.
+
+    Args:
+        folder: the run directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / ".lock"
+        self._working_directory = _identity(Path())
+        self._acquire()
+        self._folder_identity = _identity(folder)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lock is still that of the folder: a run directory may be moved, removed or replaced."""
+        return _identity(self.folder) == self._folder_identity and (
+            self._lock is None or _identity(self._path) == self._file_identity
+        )
+
+    def check(self) -> None:
+        """Check that what is written now is written to the folder that was locked.
+
+        A lock whose file somebody has removed is taken again.
+
+        Raises:
+            ArgusError: the folder is another, or another run has it.
+        """
+        if self.is_held:
+            return
+        if _identity(self.folder) == self._folder_identity:
+            self._acquire()
+        elif not self.folder.is_absolute() and _identity(Path()) != self._working_directory:
+            raise ArgusError(
+                f"the process works in {os.path.realpath('.')}, and began elsewhere; run directory "
+                f"{str(self.folder)!r} is relative to where it began; choose an absolute one with --run-dir"
+            )
+        else:
+            raise ArgusError(
+                f"run directory {str(self.folder)!r} was moved, removed or replaced while the run was on; "
+                "what the run has saved is in the folder that was there; resume it from that"
+            )
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._lock is None:
+            return
+        if self.is_held:
+            # While it is held: whoever has just opened the file sees that it is gone, and makes another.
+            with suppress(PermissionError):  # Windows removes no file that is open
+                self._path.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _acquire(self) -> None:
+        self._lock = _acquired(self._path, self.folder)
+        if self._lock is not None:
+            _write_holder(self._path)
+            self._file_identity = _identity(self._path)
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[RunLock]:
     """Hold the lock of a run directory while the block runs.
 
     A file system that has no locks is told, and the block runs without one.
@@ -37,18 +98,20 @@ def locked(folder: Path) -> Iterator[None]:
         ConfigError: another run holds it.
         ArgusError: the lock's file cannot be written.
     """
-    path = folder / ".lock"
-    lock = _acquired(path, folder)
+    lock = RunLock(folder)
     try:
-        if lock is not None:
-            _write_holder(path)
-        yield
+        yield lock
     finally:
-        if lock is not None:
-            # While it is held: whoever has just opened the file sees that it is gone, and makes another.
-            with suppress(PermissionError):  # Windows removes no file that is open
-                path.unlink(missing_ok=True)
-            lock.release()
+        lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or folder from another of its name, or ``None`` where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _acquired(path: Path, folder: Path) -> FileLock | None:

@@ -84,7 +84,7 @@ def fit(
         if reads_predictions([*engine.callbacks, *part.engine.callbacks]):  # either phase's
             engine.reading.is_kept = part.engine.reading.is_kept = True
     engine.seed = order_seed
-    check_apart(engine.callbacks)
+    check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
         resumption.apply(model, engine, train_loader)
     check_steps(engine, train_loader, num_epochs)

@@ -100,6 +100,7 @@ READING_ORDER = (
     "prediction",
     "run_lock",
     "replaced_run",
+    "checkpoints_link",
     "run_directory",
     "outputs",
     "run_callbacks",

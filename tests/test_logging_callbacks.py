@@ -441,3 +441,14 @@ def test_jsonl_begins_a_line_after_one_that_was_cut_off(model: Model, tmp_path: 
     path.write_text('{"epoch": 0}')
     planned_run(model, [1.0], MetricsJSONL(path, append=True))
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_log_on_a_full_disk_is_told_once_and_ends_no_run(
+    model: Model, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = planned_run(model, [1.0, 1.0], LoggingToFile("/dev/full"))
+    assert ended.epoch == 1
+    told = "/dev/full cannot be written: No space left on device; the run goes on without it"
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == [told]
+    assert capsys.readouterr().err == ""

@@ -117,6 +117,64 @@ def test_lock_that_is_a_file_elsewhere_is_refused(tmp_path: Path, make: object) 
     assert (tmp_path / "thesis.tex").read_text("utf-8") == "precious"
 
 
+def test_lock_whose_file_was_removed_is_taken_again(tmp_path: Path) -> None:
+    with locked(tmp_path) as lock:
+        (tmp_path / ".lock").unlink()
+        assert not lock.is_held
+        lock.check()
+        assert lock.is_held
+        with pytest.raises(ConfigError, match="in use by process"):
+            is_free(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_whose_file_was_removed_is_not_taken_from_another_run(tmp_path: Path) -> None:
+    with locked(tmp_path) as lock:
+        (tmp_path / ".lock").unlink()
+        with running(hold, tmp_path) as (_, connection):
+            process = connection.recv()
+            with pytest.raises(ConfigError, match=f"in use by process {process} on"):
+                lock.check()
+            lock.release()
+            assert (tmp_path / ".lock").exists()
+
+
+def test_folder_that_replaces_the_locked_one_is_noticed_and_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    reason = (
+        "run' was moved, removed or replaced while the run was on; what the run has saved is in the folder"
+    )
+    with locked(folder) as lock:
+        lock.check()
+        folder.rename(tmp_path / "moved")
+        with pytest.raises(ArgusError, match=reason):
+            lock.check()
+        folder.mkdir()
+        with locked(folder):
+            with pytest.raises(ArgusError, match=reason):
+                lock.check()
+            lock.release()
+            with pytest.raises(ConfigError, match="in use by process"):
+                is_free(folder)
+
+
+def test_process_that_leaves_the_folder_it_began_in_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere" / "run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with locked(Path("run")) as lock:
+        monkeypatch.chdir("elsewhere")
+        with pytest.raises(
+            ArgusError, match="the process works in .*elsewhere, and began elsewhere; run dir"
+        ):
+            lock.check()
+        monkeypatch.chdir(tmp_path)
+        lock.check()
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_file_system_without_locks_is_told_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

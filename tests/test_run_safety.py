@@ -476,6 +476,51 @@ def test_other_process_is_refused_by_the_command_and_read_only_commands_are_not(
     assert re.fullmatch(reason, refused[0].stderr)
 
 
+@pytest.mark.parametrize("first", ["train", "overwrite", "resume"])
+@pytest.mark.parametrize("event", ["iteration_start", "epoch_start"])
+def test_run_whose_directory_was_replaced_ends_and_leaves_the_new_one_alone(
+    first: str, event: str, folder: Path
+) -> None:
+    seen: list[dict[str, bytes]] = []
+
+    def replace_directory(state: State) -> None:
+        if state.epoch == 2 and not seen:
+            Path("run").rename("moved")
+            run("seed=7")
+            seen.append(contents(folder / "run"))
+
+    callbacks = [argus_core.on_event(event)(replace_directory)]
+    if first != "train":
+        run()
+    begin: Callable[[], Any] = (
+        (lambda: resume(Path("run"), ["num_epochs=4"], callbacks=callbacks))
+        if first == "resume"
+        else (lambda: run("num_epochs=4", overwrite=first == "overwrite", callbacks=callbacks))
+    )
+    with pytest.raises(ArgusError, match="run directory 'run' was moved, removed or replaced while the run"):
+        begin()
+    assert contents(folder / "run") == seen[0]
+    resume(Path("moved"), ["num_epochs=4"])
+    assert len((folder / "moved" / "metrics.jsonl").read_text("utf-8").splitlines()) == 4
+
+
+def test_link_to_a_run_directory_that_is_not_there_is_told(folder: Path) -> None:
+    link(folder / "nowhere", folder / "run")
+    reason = "run directory 'run' is a symbolic link to .*nowhere, which does not exist; make that folder"
+    with pytest.raises(ConfigError, match=reason):
+        run()
+
+
+def test_run_directory_whose_name_is_too_long_is_told(folder: Path) -> None:
+    name = "a" * 300
+    result = argus("train", "small.toml", "--run-dir", name)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: run directory {name!r} cannot be used: File name too long; choose another with --run-dir\n"
+    )
+    assert argus("resume", name).stderr.startswith(f"error: {name} is of no run; give a run directory")
+
+
 # A disk that is full.
 
 

@@ -238,3 +238,41 @@ def test_callbacks_whose_names_differ_share_a_folder(tmp_path: Path) -> None:
     best = ("monitor_checkpoint", {"dir_path": str(tmp_path), "monitor": "train_loss", "max_saves": 1})
     fit(3, keep(tmp_path, max_saves=1), best, keep(tmp_path, every="4up", max_saves=1))
     assert len(names(tmp_path)) == 3
+
+
+def test_checkpoints_of_validation_and_of_training_do_not_share_names(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConflictError, match=f"may write files of one name in {tmp_path}, and would overwrite"
+    ):
+        fit(1, keep(tmp_path), val_loader=DATA, val_callbacks=[keep(tmp_path, max_saves=1)])
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("other", ["metrics_jsonl", "logging_to_csv", "logging_to_file"])
+@pytest.mark.parametrize("where", ["callbacks", "val_callbacks"])
+def test_table_has_one_writer(other: str, where: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    table = ("metrics_jsonl", {"file_path": str(tmp_path / "table")})
+    second = (other, {"file_path": str(tmp_path / "link" / "table")})
+    callbacks = {"callbacks": [], "val_callbacks": []}
+    callbacks[where].append(second)
+    with pytest.raises(ConflictError, match="both write .*table; give one of them another file_path"):
+        fit(1, table, *callbacks["callbacks"], val_loader=DATA, val_callbacks=callbacks["val_callbacks"])
+    assert names(tmp_path) == []
+
+
+def test_log_may_have_two_writers(tmp_path: Path) -> None:
+    log = ("logging_to_file", {"file_path": str(tmp_path / "log.txt"), "append": True})
+    fit(1, log, val_loader=DATA, val_callbacks=[log])
+    assert "val complete" in (tmp_path / "log.txt").read_text("utf-8")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_that_may_not_be_written_is_refused_before_the_first_update(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    seen: list[Any] = []
+    with pytest.raises(
+        ArgusError, match=f"checkpoint cannot write '{tmp_path}': Permission denied; make room"
+    ):
+        fit(1, keep(tmp_path), argus_core.on_iteration_complete(seen.append))
+    assert seen == []

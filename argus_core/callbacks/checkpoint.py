@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from argus_core.callbacks.background import BackgroundWriter
 from argus_core.callbacks.cadence import parse_cadence
 from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.files import checked_path, make_folder
+from argus_core.callbacks.files import check_writable, checked_path, make_folder
 from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
 from argus_core.callbacks.record import plain_metrics
 from argus_core.callbacks.written import WrittenFiles, run_of
@@ -91,6 +91,7 @@ class Checkpoint(Callback):
     def start(self, state: State) -> None:
         """Make the folder; forget the files of an earlier run, except after `load_state_dict`."""
         make_folder(self.name, self.dir_path)
+        check_writable(self.name, self.dir_path)
         if self._resumed and self.max_saves is not None:
             self._files.adopt(self._files.names, state.engine.run_id)
         elif not self._resumed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from argus_core.confinement import check_folder
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.ordinary_files import as_path
 
-__all__ = ["checked_path", "make_folder", "writing"]
+__all__ = ["check_writable", "checked_path", "make_folder", "writing"]
 
 
 def checked_path(callback: str, argument: str, value: object) -> Path:
@@ -33,6 +34,17 @@ def make_folder(callback: str, folder: Path) -> None:
     with writing(callback, folder):
         check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(callback: str, folder: Path) -> None:
+    """Check that files may be made in a folder.
+
+    Raises:
+        ArgusError: the system does not allow it.
+    """
+    with writing(callback, folder):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextmanager

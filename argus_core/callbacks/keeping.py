@@ -1,13 +1,15 @@
-"""What the checkpoint callbacks of one run owe each other, and the run."""
+"""What the callbacks of one run that write files owe each other, and the run."""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable
 from logging import Logger
 from typing import Any
 
 from argus_core.callbacks.checkpoint import Checkpoint
+from argus_core.callbacks.logging import LoggingToCSV, LoggingToFile, MetricsJSONL
 from argus_core.callbacks.names import may_coincide
 from argus_core.errors import CheckpointError, ConflictError
 
@@ -15,17 +17,32 @@ __all__ = ["check_apart", "check_kept"]
 
 
 def check_apart(callbacks: Iterable[Any]) -> None:
-    """Check before a run starts that no two callbacks of it may write files of one name.
+    """Check before a run starts that no two callbacks of it, validation's included, may write one file.
 
     Raises:
-        ConflictError: two would overwrite or delete each other's files.
+        ConflictError: two would overwrite or delete each other's files, or mix what they write.
     """
+    callbacks = [*callbacks]
+    _check_tables_apart(callbacks)
     for one, other in itertools.combinations(_checkpoints(callbacks), 2):
         if may_coincide(one.path_pattern(), other.path_pattern()):
             raise ConflictError(
                 f"{one.name} with file_format={one.file_format!r} and {other.name} with "
                 f"file_format={other.file_format!r} may write files of one name in {one.dir_path}, and would "
                 "overwrite and delete each other's; give one of them another file_format or dir_path"
+            )
+
+
+def _check_tables_apart(callbacks: Iterable[Any]) -> None:
+    """Check that each table has one writer; a log may have several, each of whose lines says when."""
+    writers = [each for each in callbacks if isinstance(each, LoggingToFile | LoggingToCSV | MetricsJSONL)]
+    for one, other in itertools.combinations(writers, 2):
+        if isinstance(one, LoggingToFile) and isinstance(other, LoggingToFile):
+            continue
+        path = os.path.realpath(one.file_path)
+        if path == os.path.realpath(other.file_path) and (os.path.isfile(path) or not os.path.exists(path)):
+            raise ConflictError(
+                f"{one.name} and {other.name} both write {one.file_path}; give one of them another file_path"
             )
 
 

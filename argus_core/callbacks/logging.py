@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks.files import checked_path, make_folder, writing
+from argus_core.callbacks.log_file import LogFile
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
 from argus_core.confinement import opener, replacing
 from argus_core.errors import ArgusError, ParamsError
@@ -57,10 +58,9 @@ class LoggingToFile(EpochReport):
         with writing(self.name, self.file_path):
             mode = "a" if self.append or _is_resumed(state) else "w"
             file = open(self.file_path, mode, encoding="utf-8", opener=opener)  # noqa: SIM115
-        self._handler = logging.StreamHandler(file)
+        self._handler = LogFile(file, self.file_path, state.logger)
         self._handler.setFormatter(LineFormatter(_LINE))
         self._undo.callback(setattr, self, "_handler", logging.NullHandler())
-        self._undo.callback(file.close)
         self._undo.callback(self._handler.close)
         _attach(self._handler, state.logger, self._undo)
         self._say(state, logging.INFO, f"{state.phase} starts, epochs: {state.engine.num_epochs}")

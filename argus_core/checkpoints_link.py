@@ -1,0 +1,60 @@
+"""Checkpoints that lie on another disk: what ``checkpoints`` links to is marked as the run's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from argus_core.confinement import confined, opener, replacing
+from argus_core.errors import ConfigError
+
+__all__ = ["OWNER", "check_link", "mark", "read_owner"]
+
+OWNER = ".run-directory"
+"""The file of the mark, which has the path of the run directory."""
+
+_LONGEST = 2**20  # bytes of it
+
+
+def check_link(checkpoints: Path, holds_run: bool) -> None:
+    """Check that ``checkpoints`` leads where this run's are: a link that comes with a run does not.
+
+    Args:
+        checkpoints: a link in a run directory.
+        holds_run: whether there is a run already.
+
+    Raises:
+        ConfigError: it leads elsewhere.
+    """
+    target, run = Path(os.path.realpath(checkpoints)), os.path.realpath(checkpoints.parent)
+    if not target.is_dir():
+        raise ConfigError(
+            f"{checkpoints} is a symbolic link to {target}, where no folder is; make it first, or "
+            "remove the link"
+        )
+    owner = read_owner(checkpoints)
+    if owner == run or not (owner or holds_run or any(target.iterdir())):
+        return
+    raise ConfigError(
+        f"{checkpoints} is a symbolic link to {target}, which is not marked as this run's "
+        f"({owner or f'no {OWNER} in it'}); remove the link, or, if you made it, write "
+        f"{run} into {target / OWNER}"
+    )
+
+
+def mark(checkpoints: Path) -> None:
+    """Mark the folder that ``checkpoints`` leads to as that of the run."""
+    with replacing(checkpoints / OWNER) as file:
+        file.write(f"{os.path.realpath(checkpoints.parent)}\n")
+
+
+def read_owner(checkpoints: Path) -> str:
+    """Return the run directory that a linked folder of checkpoints is marked with, or ``""``."""
+    try:
+        with (
+            confined(checkpoints),
+            open(checkpoints / OWNER, encoding="utf-8", errors="replace", opener=opener) as file,
+        ):
+            return file.read(_LONGEST).strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
