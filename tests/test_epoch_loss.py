@@ -120,6 +120,37 @@ def test_sequences_of_several_lengths_count_by_their_elements(steps: Any) -> Non
     assert close(found["val_loss"], errors.mean().item())
 
 
+class Renamed(nn.MSELoss):
+    """The loss of torch, under another name."""
+
+
+@pytest.mark.parametrize("steps", [None, ("accumulate", {"steps": 3})], ids=str)
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.MultiLabelSoftMarginLoss, Renamed])
+def test_losses_of_maps_of_several_sizes_count_by_what_torch_divides_by(loss: Any, steps: Any) -> None:
+    argus_core.register("nn_module", "tripled", lambda: _Tripled())
+    argus_core.register("loss", "of_maps", loss)
+    data = [(torch.rand(4, 3, length), torch.rand(4, 3, length).softmax(1)) for length in (7, 5, 9)]
+    model = make_model(nn_module="tripled", loss="of_maps", step=steps, **NO_STEP)
+    expected = sum(loss()(input * 3, target).item() * input.size(2) for input, target in data) / 21
+    found = model.fit(data, data)
+    assert close(found["train_loss"], expected)
+    assert close(found["val_loss"], expected)
+
+
+def test_a_variance_of_its_own_does_not_change_what_a_loss_counts() -> None:
+    class Normal(Model):
+        def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+            input, target = batch
+            mean = self.nn_module(input)
+            return mean, target, self.loss(mean, target, torch.full_like(mean, 0.5))
+
+    argus_core.register("nn_module", "tripled", lambda: _Tripled())
+    data = [(torch.rand(4, length), torch.rand(4, length)) for length in (7, 5, 9)]
+    params = {"nn_module": "tripled", "loss": "GaussianNLLLoss", "device": "cpu"}
+    losses = torch.cat([0.5 * (2 * (3 * x - y).square() + math.log(0.5)).flatten() for x, y in data])
+    assert close(Normal(params).validate(data)["val_loss"], losses.mean().item())
+
+
 class _Tripled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
