@@ -72,7 +72,8 @@ class Model(Assembly):
         prediction_transform: called with the network's prediction; returns it as it is if none is chosen.
         device: where batches go and predictions come from.
         batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
-            with one for each entry (``None`` for what belongs to every sample); a subclass may set it.
+            with one for each entry (``"entries"`` for a list of samples, ``None`` for what belongs to every
+            sample); a subclass may set it.
     """
 
     batch_dim: BatchDim = None

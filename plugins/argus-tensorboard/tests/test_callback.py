@@ -403,10 +403,11 @@ def test_steps_of_ones_own_need_no_loss_and_no_optimizer(tmp_path: Path) -> None
     ("params", "message"),
     [
         ({"every": "often"}, "tensorboard has every='often'; give epochs, updates or minutes, such as '2ep'"),
-        ({"histograms": 3}, "tensorboard has histograms=3; give"),
+        ({"histograms": 3}, "callback 'tensorboard': histograms is 3, a number; give a string"),
+        ({"histograms": "3"}, "tensorboard has histograms='3'; give epochs, updates or minutes"),
         ({"samples": "0up"}, "tensorboard has samples='0up'"),
         ({"max_samples": 0}, "tensorboard takes max_samples >= 1, not 0"),
-        ({"max_samples": True}, "tensorboard takes max_samples >= 1, not True"),
+        ({"max_samples": True}, "max_samples is True, a boolean; give an integer"),
         ({"log_dir": ""}, "tensorboard takes a path for log_dir"),
         ({"histogram": "1ep"}, "did you mean 'histograms'"),
     ],
