@@ -39,6 +39,7 @@ from argus_core.steps.composition import Composed
 from argus_core.steps.explanation import explain
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.update import Update
+from argus_core.steps.weights import method_of
 from argus_core.storage import write
 
 __all__ = ["Model"]
@@ -207,7 +208,7 @@ class Model(Assembly):
             with update.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
-        is_sum = self.loss_reduction() == "sum"
+        is_sum = method_of(self, "loss_reduction")() == "sum"
         weight = update.weights.of_batch(prepared, prediction, target, is_sum)
         return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)
 
@@ -252,7 +253,7 @@ class Model(Assembly):
         That is what its mean loss divides by: its samples, or the class weights of the targets that are not
         ignored. Override it beside a `forward_loss` that takes another mean, over tokens for example.
         """
-        return mean_divisor(self.loss, batch, self.batch_size)
+        return mean_divisor(self.loss, batch, method_of(self, "batch_size"))
 
     def predict(self, input: Any) -> Any:
         """Return the prediction for an input batch, after prediction_transform, on the device.
@@ -451,8 +452,8 @@ class Model(Assembly):
 
     def _compile(self) -> Update:
         self._composed.check(self)  # the device may be another one now
-        own = getattr(self.loss_weight, "__func__", None) is not Model.loss_weight
-        weight = self.loss_weight if own else None
+        loss_weight = method_of(self, "loss_weight")
+        weight = None if getattr(loss_weight, "__func__", None) is Model.loss_weight else loss_weight
         self._update = Update(self, self._composed, Model.forward_loss, weight)
         return self._update
 

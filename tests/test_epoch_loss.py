@@ -451,3 +451,28 @@ def test_a_step_output_of_ones_own_may_say_what_its_loss_counts() -> None:
     for output in outputs:
         metric.update(output)
     assert metric.compute() == 2.0
+
+
+@pytest.mark.parametrize("name", ["batch_size", "loss_weight", "loss_reduction"])
+@pytest.mark.parametrize("kept_by", ["class", "instance"])
+def test_a_value_of_its_own_under_the_name_of_a_method_changes_nothing(name: str, kept_by: str) -> None:
+    class Own(Model):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params)
+            if kept_by == "instance":
+                setattr(self, name, 32)
+
+    class Largest(nn.Module):
+        def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return (prediction - target).square().amax(1).mean()
+
+    if kept_by == "class":
+        setattr(Own, name, 32)
+    argus_core.register("loss", "largest", Largest)
+    data = cut(INPUT, VALUES, size=7)
+    for step in (None, ("microbatch", {"size": 3})):
+        params = {"nn_module": "net", "loss": "largest", "device": "cpu", "step": step or [], **NO_STEP}
+        torch.manual_seed(0)
+        usual = Model(params).fit(data, data)
+        torch.manual_seed(0)
+        assert Own(params).fit(data, data) == usual

@@ -23,7 +23,7 @@ from argus_core.samples import without_empty
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import Evaluation, nested
 from argus_core.steps.output import Part, PartLoss, StepOutput
-from argus_core.steps.weights import Weights
+from argus_core.steps.weights import Weights, method_of
 
 if TYPE_CHECKING:
     from argus_core.hooks import Closure
@@ -120,7 +120,7 @@ class Update:
             prediction, target, loss = model.forward_loss(batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
-            is_sum = model.loss_reduction() == "sum"
+            is_sum = method_of(model, "loss_reduction")() == "sum"
             weight = self.weights.of_batch(batch, prediction, target, is_sum)
             loss.backward()  # type: ignore[no-untyped-call]
             model.optimizer.step()
@@ -134,7 +134,7 @@ class Update:
         for prepare in self._prepare:
             prepared = map(prepare, prepared, repeat(self.model.device))
         self._prepared = [*prepared]
-        self._is_sum = self.model.loss_reduction() == "sum"
+        self._is_sum = method_of(self.model, "loss_reduction")() == "sum"
         if self._split is None and len(self._prepared) == 1:
             self.micro_batches, self._weights, self._shares = self._prepared, (None,), (None,)
         else:
