@@ -1,7 +1,8 @@
 """What a factory's signature says of its arguments: their types, and where a list stands for a tensor.
 
 Only what cannot be meant is refused: text where the signature has no text, a boolean for a number, an integer
-beyond any float. An annotation of anything else than plain types is not judged.
+beyond any float. An annotation of anything else than plain types is not judged, and where another package's
+signature has a number or no annotation, a boolean or anything goes: ``dropout=False``, ``norm="batch"``.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ _WORDS = {bool: "true or false", int: "an integer", float: "a number", complex: 
 
 
 def arguments_for(label: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters as a factory takes them: a list of numbers is a tensor where it takes only tensors.
+    """Return parameters as a factory takes them: a list or an array is a tensor where it takes only tensors.
 
     Raises:
         ParamsError: a value cannot be what its parameter takes; both are named.
     """
-    known = _parameters(factory)
+    known, is_exact = _parameters(factory), _is_exact(factory)
     arguments = {}
     for name, value in params.items():
         parameter = known.get(name)
         _check_size(label, name, value)
-        accepted = None if parameter is None else _accepted(parameter)
+        accepted = None if parameter is None else _accepted(parameter, is_exact)
         if accepted is not None:
-            _check_type(label, name, value, accepted)
-            if isinstance(value, list | tuple | dict) and accepted <= _SCALARS and _is_exact(factory):
+            _check_type(label, name, value, accepted, is_exact)
+            if isinstance(value, list | tuple | dict) and accepted <= _SCALARS and is_exact:
                 raise ParamsError(f"{label}: {name} is {value!r:.80}; give {_told(accepted)}")
             value = _as_tensor(label, name, value, accepted)
         arguments[name] = value
@@ -60,14 +61,15 @@ def _is_exact(factory: Callable[..., Any]) -> bool:
     return str(getattr(factory, "__module__", "")).partition(".")[0] in ("torch", "argus_core")
 
 
-def _accepted(parameter: inspect.Parameter) -> frozenset[Any] | None:
+def _accepted(parameter: inspect.Parameter, is_exact: bool) -> frozenset[Any] | None:
     """Return the types that a parameter takes, ``None`` where the signature does not say."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return None
     if parameter.annotation is not parameter.empty:
         return _types(parameter.annotation)
     # Without an annotation only these defaults leave no doubt: 0, say, may stand beside "same".
-    return frozenset({type(parameter.default)}) if type(parameter.default) in (bool, float) else None
+    is_sure = is_exact and type(parameter.default) in (bool, float)
+    return frozenset({type(parameter.default)}) if is_sure else None
 
 
 def _types(annotation: Any) -> frozenset[Any] | None:
@@ -88,11 +90,12 @@ def _tensor_class() -> Any:
     return getattr(sys.modules.get("torch"), "Tensor", bool)  # without torch nothing is annotated with it
 
 
-def _check_type(label: str, name: str, value: Any, accepted: frozenset[Any]) -> None:
+def _check_type(label: str, name: str, value: Any, accepted: frozenset[Any], is_exact: bool) -> None:
     if isinstance(value, str):
         wrong = not accepted & _TEXTS
     elif isinstance(value, bool):
-        wrong = bool not in accepted and bool(accepted & (_NUMBERS | _TEXTS))
+        is_number = not is_exact and bool(accepted & _NUMBERS)  # to Python it is one
+        wrong = bool not in accepted and not is_number and bool(accepted & (_NUMBERS | _TEXTS))
     elif isinstance(value, int | float):
         # Python's own 0 and 1 for a boolean are as good as any.
         wrong = not accepted & (_NUMBERS | {bool}) or (accepted <= {bool, type(None)} and value not in (0, 1))
@@ -137,7 +140,8 @@ def _integers(value: Any) -> Iterator[int]:
 
 def _as_tensor(label: str, name: str, value: Any, accepted: frozenset[Any]) -> Any:
     torch: Any = sys.modules.get("torch")
-    if not isinstance(value, list | tuple) or accepted - {type(None)} != {getattr(torch, "Tensor", None)}:
+    is_listed = isinstance(value, list | tuple | getattr(sys.modules.get("numpy"), "ndarray", list))
+    if not is_listed or accepted - {type(None)} != {getattr(torch, "Tensor", None)}:
         return value
     try:
         tensor = torch.tensor(value)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from argus_core.dimensions import BatchDim, dim_of, place_of
+from argus_core.dimensions import ENTRIES, BatchDim, dim_of, place_of
 from argus_core.errors import ArgusError
 from argus_core.samples import (
     batch_size,
@@ -226,7 +226,7 @@ def _slice(value: Any, part: slice, samples: int, dim: BatchDim, declared: bool 
         cut = {key: _slice(each, part, samples, of_each[key], declared) for key, each in value.items()}
         return _like(value, cut)
     if isinstance(value, tuple | list):
-        if not declared and is_list_of_samples(value, samples):
+        if dim == ENTRIES or (not declared and is_list_of_samples(value, samples)):
             return value[part]
         if declared and first_tensor(value) is None:
             return value[part] if len(value) == samples and not is_namedtuple(value) else value

@@ -131,9 +131,9 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     >>> near("f1", ["recall", "F1_Score"]), near("crossentropyloss", ["CrossEntropyLoss", "NLLLoss"])
     ("; did you mean 'F1_Score'?", "; did you mean 'CrossEntropyLoss'?")
     """
-    by_folded: dict[str, str] = {}
+    by_folded: dict[str, dict[str, None]] = {}
     for candidate in known:
-        by_folded.setdefault(_folded(candidate), candidate)
+        by_folded.setdefault(_folded(candidate), {})[candidate] = None
     folded_name = _folded(name)
     if folded_name in by_folded:
         close = [folded_name]
@@ -146,7 +146,8 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
             close = list(dict.fromkeys([*close, *longer]))
     if not close:
         return ""
-    return "; did you mean " + " or ".join(repr(by_folded[folded]) for folded in close[:limit]) + "?"
+    names = [candidate for folded in close for candidate in by_folded[folded]]
+    return "; did you mean " + " or ".join(map(repr, names[:limit])) + "?"
 
 
 def _folded(name: str) -> str:

@@ -39,6 +39,7 @@ from argus_core.steps.composition import Composed
 from argus_core.steps.explanation import explain
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.update import Update
+from argus_core.steps.weights import method_of
 from argus_core.storage import write
 
 __all__ = ["Model"]
@@ -72,7 +73,8 @@ class Model(Assembly):
         prediction_transform: called with the network's prediction; returns it as it is if none is chosen.
         device: where batches go and predictions come from.
         batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
-            with one for each entry (``None`` for what belongs to every sample); a subclass may set it.
+            with one for each entry (``"entries"`` for a list of samples, ``None`` for what belongs to every
+            sample); a subclass may set it.
     """
 
     batch_dim: BatchDim = None
@@ -251,7 +253,7 @@ class Model(Assembly):
         That is what its mean loss divides by: its samples, or the class weights of the targets that are not
         ignored. Override it beside a `forward_loss` that takes another mean, over tokens for example.
         """
-        return mean_divisor(self.loss, batch, self.batch_size)
+        return mean_divisor(self.loss, batch, method_of(self, "batch_size"))
 
     def predict(self, input: Any) -> Any:
         """Return the prediction for an input batch, after prediction_transform, on the device.
@@ -450,8 +452,8 @@ class Model(Assembly):
 
     def _compile(self) -> Update:
         self._composed.check(self)  # the device may be another one now
-        own = getattr(self.loss_weight, "__func__", None) is not Model.loss_weight
-        weight = self.loss_weight if own else None
+        loss_weight = method_of(self, "loss_weight")
+        weight = None if getattr(loss_weight, "__func__", None) is Model.loss_weight else loss_weight
         self._update = Update(self, self._composed, Model.forward_loss, weight)
         return self._update
 

@@ -35,20 +35,24 @@ _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
     if hasattr(nn, name)
 )
 
-# Their mean is over the elements of the target, however many a sample has.
-_OF_ELEMENTS: frozenset[type] = frozenset(
-    [
+# Their mean is over the elements of the target, however many a sample has; so is that of a class derived
+# from one of them that computes as it does.
+_OF_ELEMENTS: frozenset[Any] = frozenset(
+    kind.forward
+    for kind in (
         nn.BCELoss,
         nn.BCEWithLogitsLoss,
+        nn.GaussianNLLLoss,
         nn.HingeEmbeddingLoss,
         nn.HuberLoss,
         nn.KLDivLoss,
         nn.L1Loss,
         nn.MSELoss,
+        nn.MultiLabelSoftMarginLoss,
         nn.PoissonNLLLoss,
         nn.SmoothL1Loss,
         nn.SoftMarginLoss,
-    ]
+    )
 )
 
 # To ask a module for a method that it has not takes as long as a small kernel, in every update.
@@ -80,11 +84,9 @@ def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_si
         kind = type(loss)
         if kind not in _TORCHS and callable(getattr(loss, "divisor", None)):
             return exact(loss.divisor(target))
-        if isinstance(loss, _CLASS_WEIGHTED) and not target.is_floating_point():
-            return (
-                count_kept(target, loss.ignore_index) if loss.weight is None else _class_weights(loss, target)
-            )
-        if kind in _OF_ELEMENTS and loss.reduction == "mean":
+        if isinstance(loss, _CLASS_WEIGHTED):
+            return _targets(loss, target)
+        if _is_of_elements(loss):
             return target.numel()
     return count(batch)
 
@@ -93,7 +95,7 @@ def mean_divisors(
     loss: Any, batches: Sequence[Any], count: Callable[[Any], float] = batch_size
 ) -> Sequence[float | Tensor]:
     """Return the `mean_divisor` of each of ``batches``."""
-    if type(loss) in _OF_ELEMENTS and loss.reduction == "mean" and _are_pairs(batches):
+    if _is_of_elements(loss) and _are_pairs(batches):
         return [*map(Tensor.numel, map(_second, batches))]
     if isinstance(loss, _CLASS_WEIGHTED) and loss.weight is None:
         counts = _few_kept(batches, loss.ignore_index)
@@ -238,6 +240,17 @@ def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
     if max(counts) > _FEW:
         return None
     return [*map(sub, counts, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
+
+
+def _is_of_elements(loss: Any) -> bool:
+    return getattr(type(loss), "forward", None) in _OF_ELEMENTS and loss.reduction == "mean"
+
+
+def _targets(loss: Any, target: Tensor) -> float | Tensor:
+    """Return what a cross-entropy divides by: the weights of classes, or the number of distributions."""
+    if target.is_floating_point():  # the classes' probabilities stand in dimension 1, as in the prediction
+        return target.numel() // max(target.size(1), 1) if target.ndim > 1 else 1
+    return count_kept(target, loss.ignore_index) if loss.weight is None else _class_weights(loss, target)
 
 
 def _class_weights(loss: Any, target: Tensor) -> float | Tensor:

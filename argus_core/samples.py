@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from argus_core.dimensions import BatchDim, dim_of, place_of
+from argus_core.dimensions import ENTRIES, BatchDim, dim_of, place_of
 from argus_core.errors import ParamsError
 
 __all__ = [
@@ -109,8 +109,9 @@ def is_list_of_samples(value: Any, samples: int) -> bool:
         return False
     raise ParamsError(
         f"a {type(value).__name__} of {samples} entries in a batch of {samples} samples may hold a sample in "
-        "each entry or all samples in each; stack samples that can be stacked, or declare batch_dim = 0 in "
-        "the model where each tensor holds all samples"
+        "each entry or all samples in each; stack samples that can be stacked, or declare in the model, for "
+        "each entry of the batch, batch_dim = ['entries', 'entries'] where each entry is a sample, or "
+        "batch_dim = 0 where each tensor holds all samples"
     )
 
 
@@ -224,6 +225,8 @@ def _along(value: Any, dim: BatchDim) -> Iterator[set[int] | None]:
     elif isinstance(value, Mapping):
         for key, each in value.items():
             yield from _along(each, dim_of(dim, key, len(value)))
+    elif dim == ENTRIES and isinstance(value, list | tuple):
+        yield {len(value)}
     elif isinstance(value, list | tuple):
         for index, each in enumerate(value):
             yield from _along(each, dim_of(dim, index, len(value)))
@@ -236,7 +239,7 @@ def _disagreement(batch: Any, dim: BatchDim, sizes: set[int]) -> ParamsError:
         return ParamsError(
             f"a batch is {_described(batch)}, which may hold {found} samples, since a list in it may have an "
             f"entry for each sample or for each input; declare it in the model: batch_dim = 0 where each "
-            f"tensor holds all samples, else {declare}"
+            f"tensor holds all samples, 'entries' for a list of samples in the batch, else {declare}"
         )
     along = _along(batch, 0) if dim is None else _along(batch, dim)
     found = " and ".join(

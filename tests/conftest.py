@@ -29,12 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let Hypothesis try more where faults are tried for long."""
-    if config.getoption("long_faults"):
-        from hypothesis import settings
+    """Let Hypothesis time no example, as its time says more about the machine, and try more for long faults."""
+    from hypothesis import settings
 
-        settings.register_profile("long faults", max_examples=2000, deadline=None)
-        settings.load_profile("long faults")
+    settings.register_profile("untimed", deadline=None)
+    settings.register_profile("long faults", max_examples=2000, deadline=None)
+    settings.load_profile("long faults" if config.getoption("long_faults") else "untimed")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy
 import pytest
 import torch
 from networks import Net, batches, make_model
@@ -47,9 +48,7 @@ def plain(switch=False, rate=0.1, padding=0, text="a", **others): ...  # type: i
         ("switch", 2, "switch is 2, a number; give true or false"),
         ("switch", 0.5, "switch is 0.5, a number; give true or false"),
         ("count", "3", "count is '3', a string; give an integer"),
-        ("count", True, "count is True, a boolean; give an integer"),
         ("rate", "1e-3 ", "rate is '1e-3 ', a string; give a number"),
-        ("rate", False, "rate is False, a boolean; give a number"),
         ("text", 3, "text is 3, a number; give a string"),
         ("text", True, "text is True, a boolean; give a string"),
         ("folder", 3, "folder is 3, a number; give a path"),
@@ -74,8 +73,8 @@ def test_value_of_another_type_is_told_with_what_is_taken(name: str, value: Any,
     ("name", "value"),
     [
         *(("switch", value) for value in (True, 0, 1, None)),
-        *(("count", value) for value in (3, None, 2.0, [1])),
-        *(("rate", value) for value in (1, 0.5, float("inf"), torch.tensor(1.0))),
+        *(("count", value) for value in (3, None, 2.0, [1], True)),
+        *(("rate", value) for value in (1, 0.5, float("inf"), torch.tensor(1.0), False)),
         *(("text", value) for value in ("", None)),
         *(("folder", value) for value in ("a", Path("a"))),
         *(("other", value) for value in ("anything", True, [1])),
@@ -87,12 +86,23 @@ def test_value_that_may_be_meant_is_left_as_it_is(name: str, value: Any) -> None
     assert arguments_for("loss 'x'", annotated, {name: value})[name] is value
 
 
-def test_defaults_tell_types_only_where_they_leave_no_doubt() -> None:
+def test_defaults_of_others_tell_no_types() -> None:
+    left = {"switch": "batch", "rate": "auto", "padding": "same", "text": 3, "more": "no"}
+    assert arguments_for("loss 'x'", plain, left) == left
+
+
+def test_default_of_a_part_of_torch_tells_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "__module__", "torch.optim.plain")
     for name, value in (("switch", "no"), ("rate", "auto"), ("rate", True)):
         with pytest.raises(ParamsError, match=f"{name} is "):
             arguments_for("loss 'x'", plain, {name: value})
     left = {"padding": "same", "text": 3, "more": "no"}
     assert arguments_for("loss 'x'", plain, left) == left
+
+
+def test_part_of_torch_takes_no_boolean_for_a_number() -> None:
+    with pytest.raises(ParamsError, match="optimizer 'AdamW': lr is True, a boolean; give a number"):
+        make_model(optimizer=("AdamW", {"lr": True}))
 
 
 @pytest.mark.parametrize("value", [10**400, [0.9, -(10**400)], {"a": ({"b": 10**400},)}])
@@ -144,7 +154,7 @@ def test_every_loss_of_torch_with_weights_is_found() -> None:
     assert ("BCEWithLogitsLoss", "pos_weight") in losses_that_take_tensors()
 
 
-@pytest.mark.parametrize("given", [[1, 2, 5], (1.0, 2.0, 5.0)])
+@pytest.mark.parametrize("given", [[1, 2, 5], (1.0, 2.0, 5.0), numpy.array([1.0, 2.0, 5.0])], ids=repr)
 @pytest.mark.parametrize(
     ("loss", "name"),
     [
@@ -155,7 +165,7 @@ def test_list_of_weights_is_a_tensor_of_the_default_dtype(loss: str, name: str, 
     model = make_model(loss=(loss, {name: given}))
     weight = getattr(model.loss, name)
     assert torch.equal(weight, torch.tensor([1.0, 2.0, 5.0]))
-    assert model.params["loss"][1][name] == given
+    assert list(model.params["loss"][1][name]) == list(given)
 
 
 def test_weights_in_a_list_train_as_those_in_a_tensor_do() -> None:

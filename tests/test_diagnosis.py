@@ -21,6 +21,7 @@ from argus_core.errors import (
     BlockedPluginError,
     ConfigError,
     UnknownNameError,
+    near,
 )
 from argus_core.registry import Registry
 
@@ -180,6 +181,11 @@ def test_blocked_names_are_not_suggested(
     scan_registry()
     with pytest.raises(UnknownNameError, match=r"^no optimizer named 'focal' \(15 known"):
         registry.resolve("optimizer", "focal")
+
+
+def test_names_that_differ_in_case_alone_are_both_suggested() -> None:
+    assert near("acuracy", ["accuracy", "Accuracy"]) == "; did you mean 'accuracy' or 'Accuracy'?"
+    assert near("ACCURACY", ["accuracy", "Accuracy"]) == "; did you mean 'accuracy' or 'Accuracy'?"
 
 
 @pytest.mark.parametrize("kind", ["nn_module", "loss", "optimizer", "metric", "model", "parallel"])

@@ -120,6 +120,37 @@ def test_sequences_of_several_lengths_count_by_their_elements(steps: Any) -> Non
     assert close(found["val_loss"], errors.mean().item())
 
 
+class Renamed(nn.MSELoss):
+    """The loss of torch, under another name."""
+
+
+@pytest.mark.parametrize("steps", [None, ("accumulate", {"steps": 3})], ids=str)
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.MultiLabelSoftMarginLoss, Renamed])
+def test_losses_of_maps_of_several_sizes_count_by_what_torch_divides_by(loss: Any, steps: Any) -> None:
+    argus_core.register("nn_module", "tripled", lambda: _Tripled())
+    argus_core.register("loss", "of_maps", loss)
+    data = [(torch.rand(4, 3, length), torch.rand(4, 3, length).softmax(1)) for length in (7, 5, 9)]
+    model = make_model(nn_module="tripled", loss="of_maps", step=steps, **NO_STEP)
+    expected = sum(loss()(input * 3, target).item() * input.size(2) for input, target in data) / 21
+    found = model.fit(data, data)
+    assert close(found["train_loss"], expected)
+    assert close(found["val_loss"], expected)
+
+
+def test_a_variance_of_its_own_does_not_change_what_a_loss_counts() -> None:
+    class Normal(Model):
+        def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+            input, target = batch
+            mean = self.nn_module(input)
+            return mean, target, self.loss(mean, target, torch.full_like(mean, 0.5))
+
+    argus_core.register("nn_module", "tripled", lambda: _Tripled())
+    data = [(torch.rand(4, length), torch.rand(4, length)) for length in (7, 5, 9)]
+    params = {"nn_module": "tripled", "loss": "GaussianNLLLoss", "device": "cpu"}
+    losses = torch.cat([0.5 * (2 * (3 * x - y).square() + math.log(0.5)).flatten() for x, y in data])
+    assert close(Normal(params).validate(data)["val_loss"], losses.mean().item())
+
+
 class _Tripled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -420,3 +451,28 @@ def test_a_step_output_of_ones_own_may_say_what_its_loss_counts() -> None:
     for output in outputs:
         metric.update(output)
     assert metric.compute() == 2.0
+
+
+@pytest.mark.parametrize("name", ["batch_size", "loss_weight", "loss_reduction"])
+@pytest.mark.parametrize("kept_by", ["class", "instance"])
+def test_a_value_of_its_own_under_the_name_of_a_method_changes_nothing(name: str, kept_by: str) -> None:
+    class Own(Model):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params)
+            if kept_by == "instance":
+                setattr(self, name, 32)
+
+    class Largest(nn.Module):
+        def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return (prediction - target).square().amax(1).mean()
+
+    if kept_by == "class":
+        setattr(Own, name, 32)
+    argus_core.register("loss", "largest", Largest)
+    data = cut(INPUT, VALUES, size=7)
+    for step in (None, ("microbatch", {"size": 3})):
+        params = {"nn_module": "net", "loss": "largest", "device": "cpu", "step": step or [], **NO_STEP}
+        torch.manual_seed(0)
+        usual = Model(params).fit(data, data)
+        torch.manual_seed(0)
+        assert Own(params).fit(data, data) == usual

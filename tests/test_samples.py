@@ -154,26 +154,34 @@ def test_what_tells_nothing_asks_for_an_override(batch: Any) -> None:
             {"x": 1, "mask": None, "y": 0},
         ),
         (Pair({"x": torch.ones(5, 4)}, torch.ones(4)), [{"x": 1}, 0]),
+        (([*images(4, 6)], torch.ones(4)), ["entries", 0]),
+        ({"images": tuple(images(4, 6)), "boxes": [*boxes(4)]}, {"images": "entries", "boxes": "entries"}),
+        (([torch.ones(4, 2, 2)] * 4, torch.ones(4)), [0, 0]),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_declared_dimensions_are_counted_and_cut(batch: Any, dim: Any) -> None:
     assert batch_size(batch, check_batch_dim(dim)) == 4
     parts = deep_split(batch, 3, check_batch_dim(dim))
     assert [batch_size(part, check_batch_dim(dim)) for part in parts] == [3, 1]
     assert all(type(part) is type(batch) for part in parts)
-    if isinstance(batch, dict):
+    if "mask" in batch:
         assert parts[1]["mask"] is batch["mask"]
 
 
-@pytest.mark.parametrize("dim", [-1, 1.5, True, "1", [1, "0"], {"x": -2}], ids=str)
+@pytest.mark.parametrize("dim", [-1, 1.5, True, "1", "entries", [1, "0"], {"x": -2}], ids=str)
 def test_a_declaration_of_another_form_is_refused(dim: Any) -> None:
     with pytest.raises(ParamsError, match=r"batch_dim.* is .*; it must be the dimension of the samples"):
         check_batch_dim(dim)
 
 
 @pytest.mark.parametrize(
-    ("dim", "said"), [([1], "for 1 entries, and the batch has 2"), ([[1], 0], "declares .* for a tensor")]
+    ("dim", "said"),
+    [
+        ([1], "for 1 entries, and the batch has 2"),
+        ([[1], 0], "declares .* for a tensor"),
+        (["entries", 0], "declares 'entries' for a tensor"),
+    ],
 )
 def test_a_declaration_that_does_not_fit_the_batch_is_refused(dim: Any, said: str) -> None:
     with pytest.raises(ParamsError, match=said):
@@ -200,8 +208,12 @@ def test_lists_of_samples_are_cut_between_samples(kind: Any) -> None:
 
 
 def test_images_are_never_cut_into_their_channels() -> None:
-    with pytest.raises(ParamsError, match="may hold a sample in each entry or all samples in each"):
-        deep_split(([*images(3, 6)], torch.arange(3)), 2)
+    batch = [*images(3, 6)], torch.arange(3)  # as many images as they have channels
+    with pytest.raises(ParamsError, match=r"may hold a sample in each entry .* \['entries', 'entries'\]"):
+        deep_split(batch, 2)
+    first, second = deep_split(batch, 2, ["entries", 0])
+    assert [len(part[0]) for part in (first, second)] == [2, 1]
+    assert second[0][0] is batch[0][2]
 
 
 def test_a_mapping_that_is_no_dict_is_moved_and_cut() -> None:

@@ -218,13 +218,13 @@ def _is_device(value: Any) -> bool:
 def _is_batch_dim(value: Any) -> bool:
     if isinstance(value, list | dict):
         return all(map(_is_batch_dim, value.values() if isinstance(value, dict) else value))
-    return type(value) is int and 0 <= value < _MOST_DIMENSIONS
+    return value == "entries" or (type(value) is int and 0 <= value < _MOST_DIMENSIONS)
 
 
 _TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and value != "")
 _CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
-_BATCH_DIM = _Value("a dimension below 64, or one for each entry of the batch", _is_batch_dim)
+_BATCH_DIM = _Value("a dimension below 64, or one or 'entries' for each entry of the batch", _is_batch_dim)
 _DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 

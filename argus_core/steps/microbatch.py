@@ -12,6 +12,7 @@ from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.samples import batch_size
 from argus_core.steps.numbers import is_count
+from argus_core.steps.weights import method_of
 from argus_core.stored import Rule, check_fits
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Microbatch:
     @hookimpl
     def set_up(self, model: Model) -> None:
         self._logger = model.logger
-        self._batch_size, self._batch_dim = model.batch_size, model.batch_dim
+        self._batch_size, self._batch_dim = method_of(model, "batch_size"), model.batch_dim
 
     @hookimpl
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:

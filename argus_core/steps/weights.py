@@ -13,7 +13,19 @@ from argus_core.samples import UnknownSizeError, batch_size
 if TYPE_CHECKING:
     from argus_core.model import Model
 
-__all__ = ["Weights"]
+__all__ = ["Weights", "method_of"]
+
+
+def method_of(model: Model, name: str) -> Any:
+    """Return a model's method, also where the model keeps a value of its own under that name.
+
+    A class may have had ``self.batch_size = 32`` before the name meant anything here.
+    """
+    found = getattr(model, name)
+    if callable(found):
+        return found
+    methods = (vars(each).get(name) for each in type(model).__mro__)
+    return next(filter(callable, methods)).__get__(model)
 
 
 class Weights:
@@ -30,12 +42,13 @@ class Weights:
 
     def is_sum(self) -> bool:
         """Return whether losses just add up."""
-        return self._model.loss_reduction() == "sum"
+        reduction: str = method_of(self._model, "loss_reduction")()
+        return reduction == "sum"
 
     def of_window(self, micro_batches: Sequence[Any]) -> Sequence[float | Tensor]:
         """Return the weights of micro-batches whose losses are means."""
         if self._own is None:
-            return mean_divisors(self._model.loss, micro_batches, self._model.batch_size)
+            return mean_divisors(self._model.loss, micro_batches, method_of(self._model, "batch_size"))
         return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
 
     def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float | Tensor:
@@ -45,9 +58,10 @@ class Weights:
         """
         try:
             if is_sum:
-                return self._model.batch_size(batch)
+                samples: int = method_of(self._model, "batch_size")(batch)
+                return samples
             if self._own is None:
-                return mean_divisor(self._model.loss, batch, self._model.batch_size)
+                return mean_divisor(self._model.loss, batch, method_of(self._model, "batch_size"))
             return exact(self._own(batch))
         except UnknownSizeError:
             for each in (target, prediction):

@@ -436,7 +436,7 @@ def test_trial_whose_run_was_moved_away_begins_anew(write: Any) -> None:
         (
             "batch_size = { low = 0, high = 64 }",
             ConfigError,
-            r"'batch_size': with batch_size=0, \[data\] batch_size is 0; give a whole number of 1 or more",
+            r"'batch_size': with batch_size=0, \[data\] batch_size is 0; give a whole number from 1 to 2",
         ),
         (
             "step.accumulate.steps = { low = 1, high = 2 }",

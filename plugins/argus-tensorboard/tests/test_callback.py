@@ -18,8 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import argus_core
 from argus_core import ArgusError, BuildError, Callback, Model, ParamsError, State
 from argus_core.build import build_component
+from argus_core.config import read_config
 from argus_core.confinement import confined
 from argus_core.errors import ConfigError
+from argus_core.run import train
 from argus_tensorboard.callback import TensorBoard
 
 LOADER = [
@@ -403,7 +405,8 @@ def test_steps_of_ones_own_need_no_loss_and_no_optimizer(tmp_path: Path) -> None
     ("params", "message"),
     [
         ({"every": "often"}, "tensorboard has every='often'; give epochs, updates or minutes, such as '2ep'"),
-        ({"histograms": 3}, "tensorboard has histograms=3; give"),
+        ({"histograms": 3}, "callback 'tensorboard': histograms is 3, a number; give a string"),
+        ({"histograms": "3"}, "tensorboard has histograms='3'; give epochs, updates or minutes"),
         ({"samples": "0up"}, "tensorboard has samples='0up'"),
         ({"max_samples": 0}, "tensorboard takes max_samples >= 1, not 0"),
         ({"max_samples": True}, "tensorboard takes max_samples >= 1, not True"),
@@ -414,6 +417,23 @@ def test_steps_of_ones_own_need_no_loss_and_no_optimizer(tmp_path: Path) -> None
 def test_wrong_parameters_are_told(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         build_component("callback", ("tensorboard", {"log_dir": "a", **params}), "callbacks")
+
+
+def test_without_a_folder_of_its_own_it_writes_into_the_run_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argus_core.register("dataset", "images", lambda: [(images[0], 0) for images, _ in LOADER])
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "net.toml"
+    config.write_text(
+        '[model]\nnn_module = "net"\nloss = "CrossEntropyLoss"\noptimizer = ["SGD", { lr = 0.1 }]\n'
+        'device = "cpu"\n[data]\ntrain = "images"\n[fit]\nnum_threads = 1\n',
+        "utf-8",
+    )
+    for name in "ab":
+        train(read_config(config, ['callbacks=["tensorboard"]', f"run_dir=runs/{name}"]))
+        assert "loss/train" in read(tmp_path / "runs" / name / "tensorboard").Tags()["scalars"]
+    assert not [*tmp_path.glob("**/events.out*")][2:]
 
 
 def test_nothing_is_due_where_nothing_is_wanted(tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def test_a_name_may_say_which_weights() -> None:
         ),
         ({"model_name": "local-dir:/etc"}, "which timm would fetch or read to know the network; give a name"),
         ({"model_name": "timm/resnet18"}, "which timm would fetch or read to know the network; give a name"),
-        ({"model_name": 18}, "nn_module 'timm' has model_name=18; give a name that timm.list_models() lists"),
-        ({"pretrained": "false"}, "nn_module 'timm' has pretrained='false'; give true or false"),
+        ({"model_name": 18}, "nn_module 'timm': model_name is 18, a number; give a string"),
+        ({"pretrained": "false"}, "nn_module 'timm': pretrained is 'false', a string; give true or false"),
         (
             {"num_clases": 3},
             "with model_name='test_resnet' takes no 'num_clases'; did you mean 'num_cl",
@@ -181,4 +181,4 @@ def test_a_network_is_named() -> None:
 
 def test_a_value_that_a_network_refuses_is_told() -> None:
     with pytest.raises(BuildError, match="nn_module 'timm' cannot be built from .*TypeError"):
-        Model(params(in_chans="x"))
+        Model(params(in_chans=[3]))

@@ -227,7 +227,7 @@ def test_the_weights_of_a_quantized_network_are_others() -> None:
         ),
         ({"weights": True}, "'resnet18' has no weights True; choose 'IMAGENET1K_V1', 'DEFAULT'"),
         ({"pretrained": True}, "was given pretrained=True; name the weights instead: weights='DEFAULT'"),
-        ({"num_clases": 10}, "nn_module 'resnet18' takes no 'num_clases'; did you mean 'num_classes' or"),
+        ({"num_clases": 10}, "nn_module 'resnet18' takes no 'num_clases'; did you mean 'num_classes'"),
         ({"zzz": 10}, "nn_module 'resnet18' takes no 'zzz'; it takes weights, progress, block, layers"),
     ],
 )

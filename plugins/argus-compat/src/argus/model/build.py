@@ -57,7 +57,7 @@ PREDICT_ATTRS = frozenset({"nn_module", "device", "prediction_transform"})
 # What argus_core asks a model for while it runs; pytorch-argus has none of these names.
 _NEEDED = frozenset(
     "evaluation extra_state forward_loss is_finite load_module_modes load_step_state module_modes move_to "
-    "step_state traits trainable_parameters transform_prediction".split()
+    "step_state training traits trainable_parameters transform_prediction".split()
 )
 _KEPT = frozenset({"parts", "step_parts"})
 
