@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let Hypothesis time no example, as its time says more about the machine, and try more for long faults."""
+    """Let Hypothesis time no example, which says more about the machine, and try more for long faults."""
     from hypothesis import settings
 
     settings.register_profile("untimed", deadline=None)
