@@ -46,7 +46,11 @@ class OrderedLoader:
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
-            worker_init_fn=leaving_signals(partial(_show_own_dataset, loader.worker_init_fn)),
+            worker_init_fn=(
+                leaving_signals(partial(_show_own_dataset, loader.worker_init_fn))
+                if loader.num_workers > 0
+                else None
+            ),
             multiprocessing_context=loader.multiprocessing_context,
             generator=torch.Generator().manual_seed(seed),  # or it would draw from torch's
             prefetch_factor=loader.prefetch_factor,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import functools
 import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +21,8 @@ from types import FrameType
 from typing import Any
 
 from torch.utils.data import DataLoader
+
+from argus_core.errors import ArgusError
 
 __all__ = ["SIGNALS", "begun", "leaving_signals", "needing_workers", "with_workers_that_leave_signals"]
 
@@ -32,6 +34,9 @@ _LAST_WAIT = 5.0  # seconds, for workers that a process which ends has told to e
 _HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
 
 Init = Callable[[int], None]
+
+_on: Counter[int] = Counter()  # runs, by process: a fork has its own
+_shared: dict[int, Any] = {}  # the same number, where workers see it
 
 
 def leaving_signals(init: Init | None) -> Init:
@@ -62,12 +67,12 @@ def _masked(signums: Iterable[int]) -> Iterator[None]:
 @contextmanager
 def needing_workers() -> Iterator[None]:
     """Let workers know that a run is on; only until it ends are signals none of their business."""
-    runs = _runs(os.getpid())
-    runs.value += 1
+    process = os.getpid()
+    _count(process, 1)
     try:
         yield
     finally:
-        runs.value -= 1
+        _count(process, -1)
 
 
 @contextmanager
@@ -101,11 +106,28 @@ def _start_servers(loader: DataLoader[Any]) -> None:
         forkserver.ensure_running()
 
 
-@functools.cache
+def _count(process: int, change: int) -> None:
+    _on[process] += change
+    if process in _shared:
+        _shared[process].value = _on[process]
+
+
 def _runs(process: int) -> Any:
-    """Return how many runs are on in this process, a number that its workers see and a fork's do not."""
-    atexit.register(_end_daemons)
-    return multiprocessing.RawValue(ctypes.c_int, 0)
+    """Return how many runs are on in this process, a number that its workers see and a fork's do not.
+
+    Raises:
+        ArgusError: there is no memory that workers could see; a run without them needs none.
+    """
+    if process not in _shared:
+        try:
+            _shared[process] = multiprocessing.RawValue(ctypes.c_int, _on[process])
+        except OSError as error:
+            raise ArgusError(
+                f"memory that workers share cannot be had: {error.strerror or error}; make room in the "
+                "temporary folder, or choose num_workers=0"
+            ) from error
+        atexit.register(_end_daemons)
+    return _shared[process]
 
 
 def _start_worker(runs: Any, run: int, init: Init | None, worker: int) -> None:

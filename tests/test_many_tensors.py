@@ -13,11 +13,12 @@ from networks import same_weights
 from torch import nn
 
 import argus_core
-from argus_core import Model, load_model
+from argus_core import Model, load_model, manifest
 from argus_core.cli import main
 from argus_core.storage import read_header
 
-COUNT = 3_500  # five tensors each with the state of AdamW
+COUNT = 250  # five tensors each with the state of AdamW
+PER_TENSOR = 30  # values in a manifest, at least
 
 
 class Many(nn.Module):
@@ -32,7 +33,9 @@ class Many(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
+def _registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # As many values for a 16th of the tensors: it takes thousands to exceed what a small file may hold.
+    monkeypatch.setattr(manifest, "MAX_VALUES", manifest.MAX_VALUES // 16)
     with argus_core.isolated_registry(builtins=True) as registry:
         registry.register("nn_module", "many", Many)
         yield
@@ -50,6 +53,7 @@ def test_many_tensors_with_the_state_of_the_optimizer_are_saved_loaded_and_resum
     model.fit(data, num_epochs=1, callbacks=[keep])
     (path,) = tmp_path.iterdir()
     assert len(read_header(path).entries) > 5 * COUNT
+    assert 5 * COUNT * PER_TENSOR > manifest.MAX_VALUES
     loaded = load_model(path)
     assert same_weights(loaded, model)
     assert len(loaded.optimizer.state_dict()["state"]) == COUNT

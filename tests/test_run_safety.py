@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from processes import sent_by
 from small_runs import small_config, small_registry
 
 import argus_core
@@ -364,12 +366,12 @@ main(sys.argv[2:])
 """
 
 
-def process(folder: Path, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def process(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process, which dies at an event if the callback ``kill`` is chosen."""
     return subprocess.run(
         [sys.executable, "-c", KILLED, *args],
         cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}, **options,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -524,15 +526,34 @@ def test_run_directory_whose_name_is_too_long_is_told(folder: Path) -> None:
 # A disk that is full.
 
 
+def train_on_a_full_disk(folder: Path, limit: int, args: tuple[str, ...], connection: Connection) -> None:
+    """Train in a process whose files have at most ``limit`` bytes; send exit code and errors."""
+    os.chdir(folder)
+    for descriptor in (1, 2):  # which may lead to files
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with small_registry():
+        result = argus("train", "small.toml", "--set", "num_epochs=1", *args)
+    connection.send((result.exit_code, result.stderr))
+
+
+FULL = re.compile(r"^error: [^\n]*: File too large; [^\n]*\n\Z", re.MULTILINE)
+
+
+def test_workers_that_cannot_share_memory_are_told_in_one_sentence(folder: Path) -> None:
+    before = contents(folder)
+    [(code, errors)] = sent_by(train_on_a_full_disk, folder, 0, ("--set", "num_workers=1"))
+    reason = "error: memory that workers share cannot be had: File too large; make room in the temporary"
+    assert code == 1
+    assert errors.startswith(reason)
+    assert contents(folder) == before
+
+
 @pytest.mark.parametrize("limit", [0, 300])
 def test_disk_that_is_full_at_the_start_leaves_nothing(limit: int, folder: Path) -> None:
-    def full() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
     before = contents(folder)
-    done = process(folder, "start", "train", "small.toml", "--set", "num_epochs=1", preexec_fn=full)
-    assert done.returncode == 1
-    assert "File too large" in done.stderr
+    [(code, errors)] = sent_by(train_on_a_full_disk, folder, limit, ())
+    assert (code, bool(FULL.search(errors))) == (1, True), errors
     assert contents(folder) == before
     assert not (folder / "run").exists()
     assert argus("train", "small.toml", "--set", "num_epochs=1", "--overwrite").exit_code == 0
@@ -542,14 +563,8 @@ def test_disk_that_is_full_at_the_start_leaves_nothing(limit: int, folder: Path)
 def test_disk_that_is_full_at_the_start_leaves_the_run_that_was_there(limit: int, folder: Path) -> None:
     run()
     before = contents(folder)
-
-    def full() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    done = process(
-        folder, "start", "train", "small.toml", "--overwrite", "--set", "num_epochs=1", preexec_fn=full
-    )
-    assert (done.returncode, "File too large" in done.stderr) == (1, True)
+    [(code, errors)] = sent_by(train_on_a_full_disk, folder, limit, ("--overwrite",))
+    assert (code, bool(FULL.search(errors))) == (1, True), errors
     assert contents(folder) == before
 
 

@@ -25,6 +25,7 @@ argus_core.register("callback", "talkative", lambda: argus_core.on_epoch_complet
     lambda state: print("x" * 100_000) or print("y" * 100_000, file=sys.stderr)))
 """
 COMMAND = RUN + "main(sys.argv[1:])"
+WITHOUT_TORCH = "from argus_core.cli import main; main()"
 SCRIPT = (
     RUN
     + """
@@ -87,8 +88,8 @@ def test_command_ends_as_it_would_have_when_both_streams_are_closed(tmp_path: Pa
     assert (
         outcome(tmp_path, COMMAND, "train", "small.toml", "--set", "callbacks=talkative", **streams)[0] == 0
     )
-    assert outcome(tmp_path, COMMAND, "train", "small.toml", **streams)[0] == 1  # holds a run
-    assert outcome(tmp_path, COMMAND, "trian", **streams)[0] == 2
+    assert outcome(tmp_path, WITHOUT_TORCH, "train", "small.toml", **streams)[0] == 1  # holds a run
+    assert outcome(tmp_path, WITHOUT_TORCH, "trian", **streams)[0] == 2
 
 
 def test_command_ends_as_it_would_have_when_its_streams_were_closed_before_it(tmp_path: Path) -> None:
@@ -105,17 +106,14 @@ def test_output_to_a_full_disk_is_an_error_and_the_run_is_whole(tmp_path: Path) 
     reason = b"error: the output cannot be written: No space left on device; write it elsewhere\n"
     assert done == (1, reason)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 3
-    assert outcome(tmp_path, COMMAND, "list", "metric", stdout=full_disk()) == (1, reason)
+    assert outcome(tmp_path, WITHOUT_TORCH, "list", "metric", stdout=full_disk()) == (1, reason)
 
 
 @pytest.mark.parametrize("args", [("--help",), ("list",), ("list", "--json")])
 def test_command_that_lists_has_nothing_to_say_to_a_closed_output(
     tmp_path: Path, args: tuple[str, ...]
 ) -> None:
-    assert outcome(tmp_path, "from argus_core.cli import main; main()", *args, stdout=closed_pipe()) == (
-        0,
-        b"",
-    )
+    assert outcome(tmp_path, WITHOUT_TORCH, *args, stdout=closed_pipe()) == (0, b"")
 
 
 @pytest.mark.parametrize("output", [closed_pipe, full_disk])
