@@ -680,7 +680,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A checkpoint has both sets.",
             "steps/ema.py",
-            '"averages": dict(self._averages)} if self._averages else {}',
+            '"averages": dict(self._averages)} if self._updates else {}',
             '"averages": dict(self._averages)} if False else {}',
             "test_ema.py::test_both_sets_are_saved_and_loaded",
         ),
@@ -798,7 +798,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A list of images is cut between images.",
             "batch.py",
-            "if not declared and is_list_of_samples(value, samples):",
+            "if dim == ENTRIES or (not declared and is_list_of_samples(value, samples)):",
             "if False:",
             "test_epoch_loss.py::test_lists_of_images_count_and_are_cut_by_image",
         ),
