@@ -110,6 +110,10 @@ class LossProbe(Model, name="argus_core.testing.LossProbe"):
         loss: Tensor = self.loss(scaled, *others)
         return scaled, others[0] if others else None, loss
 
+    def batch_size(self, batch: Any) -> int:
+        """Return one for every batch: it is alone in its update, wherever the loss has its samples."""
+        return 1
+
 
 class PredictionProbe(Model, name="argus_core.testing.PredictionProbe"):
     """Predicts its input."""
