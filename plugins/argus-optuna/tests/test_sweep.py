@@ -65,6 +65,12 @@ def test_each_trial_is_a_run_of_its_own(write: Any) -> None:
     assert result.trials[0].params != result.trials[1].params
 
 
+def test_each_trial_keeps_its_own_files_of_callbacks_without_a_path(write: Any) -> None:
+    result = sweep(write(), changes=['callbacks=["logging_to_csv"]'], trials=2)
+    assert len({trial.directory for trial in result.trials}) == 2
+    assert all((trial.directory / "metrics.csv").exists() for trial in result.trials)
+
+
 def test_best_checkpoint_loads_by_name(write: Any) -> None:
     result = sweep(write(CHOICES, GRID), trials=2)
     assert result.best is not None

@@ -135,6 +135,8 @@ def _check_spec(kind: str, spec: Spec, where: str) -> None:
         return
     handed_over = (None,) * _HANDED_OVER.get(kind, 0)
     try:
-        check_params(f"{kind} {spec.name!r}", component.load(), handed_over, spec.params)
+        factory = component.load()
+        params = {**getattr(factory, "run_paths", {}), **spec.params}  # paths that the run will give
+        check_params(f"{kind} {spec.name!r}", factory, handed_over, params)
     except ArgusError as error:
         raise type(error)(f"{where}: {error}") from error
