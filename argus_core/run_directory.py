@@ -104,9 +104,10 @@ class RunDirectory:
             ConfigError: another process writes here, or something in the folder leads out of it.
             ArgusError: it cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")
-        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        with writing("train", self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")
+            made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             with confined(self.path, self.checkpoints):
                 with writing("train", self.path):
