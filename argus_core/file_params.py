@@ -149,6 +149,8 @@ class Source:
         key = _KEYS.get(kind, kind)
         if self.is_checkpoint:
             return f"pass {key}=... to load_model"
+        if kind == "config":
+            return "build the template in Python"
         path = [key, *([name.strip("'")] if kind in _SEVERAL else ()), *(() if self.outer else (parameter,))]
         return f"pass --set {'.'.join(path)}=..., or build it in Python"
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from argus_core.errors import StateMismatchError
+from argus_core.stored import is_number
+from argus_core.text import shown
 
-__all__ = ["ADVICE", "check_module_forms", "check_slots", "form_of"]
+__all__ = ["ADVICE", "check_groups", "check_module_forms", "check_slots", "form_of"]
 
 ADVICE = "build it with the parameters it was saved with, or give change_state_dict_func"
 """The next action where a module's state does not fit."""
@@ -116,6 +118,57 @@ def check_slots(
                         f"{name!r} is {form_of(tensor)} and the parameter {form_of(parameters[name])}; "
                         "load with optimizer=None"
                     )
+
+
+def check_groups(optimizer: Optimizer, stored: object) -> None:
+    """Check that stored options have the types that one of torch's own optimizers gives them.
+
+    torch itself takes options of any type, and fails at the next update.
+
+    Args:
+        optimizer: what was built.
+        stored: the stored parameter groups.
+
+    Raises:
+        StateMismatchError: an option cannot be one of the optimizer.
+    """
+    groups = optimizer.param_groups
+    if not type(optimizer).__module__.startswith("torch.optim.") or not isinstance(stored, list):
+        return
+    for own, group in zip(groups, stored, strict=False):
+        for name, value in own.items():
+            if name == "params" or name not in group or _is_option(value, group[name]):
+                continue
+            raise StateMismatchError(
+                f"the stored optimizer state does not fit {type(optimizer).__name__}: {name} is "
+                f"{_shown_option(group[name])} in the file and {_shown_option(value)} in what was built; "
+                "load with optimizer=None"
+            )
+
+
+def _shown_option(value: Any) -> str:
+    """Return an option for a message; what tensors hold has not been read yet."""
+    has_tensors = isinstance(value, Mapping) or any(True for _ in _tensors(value))
+    return form_of(value) if has_tensors else shown(value)
+
+
+def _is_option(own: Any, stored: Any) -> bool:
+    """Return whether a stored option may take the place of one that an optimizer has."""
+    if isinstance(own, tuple | list):
+        return (
+            isinstance(stored, tuple | list) and len(stored) == len(own) and all(map(_is_option, own, stored))
+        )
+    if own is None:  # left to torch, as foreach is, or off, as line_search_fn is
+        return stored is None or type(stored) in (bool, int, float, str)
+    if isinstance(own, str):
+        return isinstance(stored, str)
+    if isinstance(own, bool):
+        return stored is None or type(stored) is bool
+    if isinstance(own, int | float | Tensor):
+        return (
+            is_number(stored) or type(stored) is bool or (isinstance(stored, Tensor) and stored.numel() == 1)
+        )
+    return True
 
 
 def _is_slot(tensor: Tensor, parameter: Tensor) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from argus_core.errors import StateMismatchError
-from argus_core.forms import ADVICE, check_module_forms, check_slots, form_of
+from argus_core.forms import ADVICE, check_groups, check_module_forms, check_slots, form_of
 from argus_core.mismatch import fitting
 from argus_core.weights import PREFIX, loss_parameters, named_parameters
 
@@ -176,6 +176,7 @@ def _check_optimizer_state(
     state, names = _with_loss(model, state, names, same_loss)
     built = _names(optimizer, named_parameters(model))
     _check_names(built if names is None else names, built)
+    check_groups(optimizer, state.get("param_groups"))
     slots = state.get("state")
     if not isinstance(slots, Mapping):
         return  # torch says so

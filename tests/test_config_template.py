@@ -17,6 +17,7 @@ from argus_core.cli import main
 from argus_core.config import Config, complete_config, read_config, resolved_toml
 from argus_core.config.template import build_template
 from argus_core.errors import ArgusError, BuildError, ConfigError, ParamsError, UnknownNameError
+from argus_core.file_params import FileParam
 
 pytestmark = pytest.mark.torchfree
 
@@ -414,3 +415,22 @@ def test_built_template_is_a_copy() -> None:
     built = build_template(argus_core.resolve("config", "shared"), {})
     built["fit"]["num_epochs"] = 99
     assert shared == baseline()
+
+
+def test_a_file_sets_of_a_template_only_what_a_file_may_set(tmp_path: Path) -> None:
+    def shelled(command: str = "none", classes: int = 10) -> dict[str, Any]:
+        return baseline(classes=classes)
+
+    shelled.file_params = {"command": FileParam("runs the program that it names")}  # type: ignore[attr-defined]
+    argus_core.register("config", "shelled", shelled)
+    argus_core.register(
+        "config", "chosen", lambda: {"template": ["shelled", {"command": "the template's own author"}]}
+    )
+    read(tmp_path, 'template = ["shelled", { classes = 3 }]\n')
+    read(tmp_path, 'template = "chosen"\n')
+    with pytest.raises(
+        ConfigError,
+        match="command of config 'shelled' .* is 'touch ran'; a configuration must not set it, since it runs "
+        "the program that it names; if you trust it, build the template in Python",
+    ):
+        read(tmp_path, 'template = ["shelled", { command = "touch ran" }]\n')

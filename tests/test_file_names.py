@@ -73,3 +73,10 @@ def test_a_format_with_a_folder_is_that_of_the_folder_itself(tmp_path: Path) -> 
     inside = FileFormat("checkpoint", "{epoch}.safetensors").pattern(tmp_path / "best")
     assert may_coincide(FileFormat("checkpoint", "best/{epoch}.safetensors").pattern(tmp_path), inside)
     assert not may_coincide(FileFormat("checkpoint", "{epoch}.safetensors").pattern(tmp_path), inside)
+
+
+@pytest.mark.parametrize("folders", [33, 2000, 100_000])
+def test_format_through_folders_without_end_is_refused(folders: int) -> None:
+    with pytest.raises(ParamsError, match=f"which goes through {folders:,} folders, and 32 are the most"):
+        FileFormat("checkpoint", "a/" * folders + "{epoch}")
+    assert FileFormat("checkpoint", "a/" * 32 + "{epoch}").folders == 32

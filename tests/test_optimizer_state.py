@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from crafted import crafted
 from networks import Net, batches, same_weights
 from strategies import register_all
 from torch import Tensor, nn
 
 import argus_core
 from argus_core import Model, load_model
+from argus_core.errors import StateMismatchError
 from argus_core.storage import CheckpointFile
 
 with argus_core.isolated_registry(builtins=True):
@@ -138,3 +140,39 @@ def test_state_finds_its_parameters_whatever_their_order(tmp_path: Path) -> None
         ours = model.optimizer.state[parameter]
         theirs = loaded.optimizer.state[loaded.nn_module.get_parameter(name)]
         assert same(theirs, ours)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("lr", None),
+        ("lr", "x"),
+        ("lr", {"$tensor": "nn/hidden.weight"}),
+        ("betas", None),
+        ("betas", [0.9]),
+        ("betas", {"$tuple": ["a", "b"]}),
+        ("eps", {}),
+        ("weight_decay", None),
+        ("maximize", {"$tensor": "nn/hidden.weight"}),
+        ("amsgrad", "x"),
+        ("foreach", [1]),
+    ],
+)
+def test_option_of_another_type_is_refused_and_not_met_in_the_update(
+    option: str, value: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    argus_core.register("nn_module", "net", Net, override=True)
+    Model({"nn_module": "net", "optimizer": ("Adam", {"lr": 0.1}), "device": "cpu"}).save(
+        path, optimizer_state=True
+    )
+
+    def change(_: Any, manifest: Any) -> None:
+        manifest["optimizer"]["param_groups"][0][option] = value
+
+    path.write_bytes(crafted(path.read_bytes(), change))
+    with pytest.raises(
+        StateMismatchError,
+        match=f"state does not fit Adam: {option} is .* in the file and .* in what",
+    ):
+        load_model(path)

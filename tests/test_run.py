@@ -59,6 +59,11 @@ def test_run_directory_holds_the_whole_run(folder: Path) -> None:
     }
 
 
+def test_run_directory_of_a_name_that_no_system_takes_is_told(folder: Path) -> None:
+    with pytest.raises(ArgusError, match="train cannot write 'aaa.*name too long; make room there or choose"):
+        run(folder, f"run_dir={'a' * 5000}")
+
+
 def test_callbacks_without_a_path_write_into_the_run_directory(folder: Path) -> None:
     result = run(folder, 'callbacks=["logging_to_csv", "checkpoint"]', 'val_callbacks=["logging_to_csv"]')
     assert (result.directory.path / "metrics.csv").read_text("utf-8").startswith("time,epoch,lr,train_loss")

@@ -19,6 +19,7 @@ Pattern = list[tuple[frozenset[str] | None, bool]]
 
 _DIGITS = frozenset("0123456789")  # a sign would let "000-0.5" pass for one number
 _INTEGERS = ("epoch", "step")
+_MOST_FOLDERS = 32
 _LONGEST = 255  # bytes, of a name on every file system
 
 
@@ -39,12 +40,17 @@ class FileFormat:
             if not isinstance(text, str):
                 raise TypeError("it is not a string")
             name = string.Formatter().vformat(text, (), _AnyField(epoch=0, step=0))
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
+        except (TypeError, ValueError, IndexError, AttributeError, MemoryError) as error:
             raise ParamsError(
                 f"{callback} has file_format={text!r}, which cannot be filled in ({error}); "
                 "give something like 'model-{epoch:03d}.safetensors'"
             ) from error
         self.text = text
+        if self.folders > _MOST_FOLDERS:
+            raise ParamsError(
+                f"{callback} has file_format={text[:40]!r}..., which goes through {self.folders:,} folders, "
+                f"and {_MOST_FOLDERS} are the most; give something like 'best/{{epoch:03d}}.safetensors'"
+            )
         if not is_plain_name(name, self.folders):
             raise ParamsError(
                 f"{callback} has file_format={text!r}; its names must be plain and lie in dir_path; "

@@ -14,6 +14,7 @@ from argus_core.components import Component
 from argus_core.config.layers import lay_over
 from argus_core.config.schema import SECTIONS, TEMPLATE, Sections, read_spec
 from argus_core.errors import ConfigError
+from argus_core.file_params import Source, taken_from
 from argus_core.registry import resolve
 
 __all__ = ["build_template", "read_layers"]
@@ -73,8 +74,11 @@ def _layers(document: Mapping[str, Any], source: str) -> Iterator[tuple[dict[str
             raise ConfigError(
                 f"{source} starts from itself: {' -> '.join(circle)}; let its {TEMPLATE} be another, or none"
             )
+        # What a template hands to the one that it starts from is not the file's.
+        file = None if passed else Source(source, is_checkpoint=False)
         passed.append(component.qualified_name)
-        document = build_template(component, params)
+        with taken_from(file):
+            document = build_template(component, params)
         source = f"config {component.name!r} of {component.origin}"
 
 

@@ -8,11 +8,11 @@ from argus_core.file_params import FUNCTION, OBJECT, READS, FileParam
 
 __all__ = ["FILE_PARAMS"]
 
-_FETCHES = FileParam("names a network to fetch, or files to read it from", in_configuration=True)
+_FETCHES = FileParam("names a network to fetch, or files to read it from", in_configuration=True, writes=True)
 
 FILE_PARAMS: Mapping[str, FileParam] = {
     "baseline_path": READS,
-    "baseline_url": FileParam("names an address to fetch from", in_configuration=True),
+    "baseline_url": FileParam("names an address to fetch from", in_configuration=True, writes=True),
     "feature_extractor_weights_path": FileParam("names a file that is unpickled"),
     "model": OBJECT,
     "model_name_or_path": _FETCHES,
