@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import stat
 import warnings
 from collections.abc import Iterator, Mapping
@@ -256,7 +257,7 @@ class RunDirectory:
         except OSError as error:
             reason = error.strerror or error
             raise ConfigError(
-                f"run directory {str(self.path)!r} cannot be used: {reason}; {_OTHER}"
+                f"run directory {reprlib.repr(str(self.path))} cannot be used: {reason}; {_OTHER}"
             ) from error
         if not is_folder:
             raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")

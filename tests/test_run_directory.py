@@ -88,7 +88,7 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    with pytest.raises(ArgusError, match=r"cannot write '.*': Not a directory"):
+    with pytest.raises(ArgusError, match=r"^run directory '.*' cannot be used: Not a directory; choose"):
         make_run(tmp_path / "a" / "b")
 
 
