@@ -39,16 +39,18 @@ class Weights:
     def __init__(self, model: Model, own: Callable[[Any], float | Tensor] | None) -> None:
         self._model = model
         self._own = own
+        # Looked up once: every update asks.
+        self._reduction: Callable[[], str] = method_of(model, "loss_reduction")
+        self._batch_size: Callable[[Any], int] = method_of(model, "batch_size")
 
     def is_sum(self) -> bool:
         """Return whether losses just add up."""
-        reduction: str = method_of(self._model, "loss_reduction")()
-        return reduction == "sum"
+        return self._reduction() == "sum"
 
     def of_window(self, micro_batches: Sequence[Any]) -> Sequence[float | Tensor]:
         """Return the weights of micro-batches whose losses are means."""
         if self._own is None:
-            return mean_divisors(self._model.loss, micro_batches, method_of(self._model, "batch_size"))
+            return mean_divisors(self._model.loss, micro_batches, self._batch_size)
         return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
 
     def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float | Tensor:
@@ -58,10 +60,9 @@ class Weights:
         """
         try:
             if is_sum:
-                samples: int = method_of(self._model, "batch_size")(batch)
-                return samples
+                return self._batch_size(batch)
             if self._own is None:
-                return mean_divisor(self._model.loss, batch, method_of(self._model, "batch_size"))
+                return mean_divisor(self._model.loss, batch, self._batch_size)
             return exact(self._own(batch))
         except UnknownSizeError:
             for each in (target, prediction):
