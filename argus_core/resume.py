@@ -176,7 +176,7 @@ class Resumption:
             why = "cannot go on in the middle of an epoch" if is_known else "gives another order of batches"
             yield (
                 f"the train loader ({type(loader).__name__}) {why}{'' if is_known else _blame(loader)}, so "
-                f"epoch {counters['epoch']} begins anew with the weights of its middle"
+                f"epoch {counters['epoch'] + 1} starts over with the weights of its middle"
             )
         if self.progress["device"] != model.device.type:
             yield (

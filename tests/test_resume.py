@@ -338,7 +338,7 @@ def test_another_order_of_as_many_batches_begins_the_epoch_anew_and_is_told(
     keep = on_iteration_complete(lambda state: seen.append(state.iteration))
     with pytest.warns(
         ArgusWarning,
-        match=rf"\(OrderedLoader\) gives another order of batches \({why}.*\), so epoch 0 begins anew",
+        match=rf"\(OrderedLoader\) gives another order of batches \({why}.*\), so epoch 1 starts over",
     ):
         build().fit(make(), resume=tmp_path / "model-000-000003.safetensors", callbacks=[keep])
     assert seen == list(range(7))
