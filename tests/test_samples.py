@@ -158,7 +158,7 @@ def test_what_tells_nothing_asks_for_an_override(batch: Any) -> None:
         ({"images": tuple(images(4, 6)), "boxes": [*boxes(4)]}, {"images": "entries", "boxes": "entries"}),
         (([torch.ones(4, 2, 2)] * 4, torch.ones(4)), [0, 0]),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=["one", "both", "each", "dict", "named tuple", "images", "dict of images", "list of inputs"],
 )
 def test_declared_dimensions_are_counted_and_cut(batch: Any, dim: Any) -> None:
     assert batch_size(batch, check_batch_dim(dim)) == 4

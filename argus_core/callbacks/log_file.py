@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 __all__ = ["LogFile"]
 
 
-class LogFile(logging.StreamHandler[IO[str]]):
+if TYPE_CHECKING:
+    _Handler = logging.StreamHandler[IO[str]]
+else:
+    _Handler = logging.StreamHandler  # which takes no type before Python 3.11
+
+
+class LogFile(_Handler):
     """Writes records to a file, and warns once if that fails.
 
     Args:

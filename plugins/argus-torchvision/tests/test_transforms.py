@@ -49,7 +49,8 @@ PARAMS: dict[str, dict[str, Any]] = {
     "RandomShortestSize": {"min_size": 12},
     "RandomSolarize": {"threshold": 100},
     "Resize": {"size": 12, "interpolation": "bicubic"},
-    "ScaleJitter": {"target_size": [16, 16]},
+    # Not down to one pixel, at which torch's interpolation may fail.
+    "ScaleJitter": {"target_size": [16, 16], "scale_range": [0.5, 2.0]},
     "SetClampingMode": {"clamping_mode": "hard"},
     "TenCrop": {"size": 8},
     "ToDtype": {"dtype": "float32", "scale": True},
