@@ -34,10 +34,11 @@ _LOCATOR = struct.Struct("<4sLQL")
 _BUILDING = frozenset(
     "REDUCE BUILD NEWOBJ EMPTY_DICT EMPTY_LIST EMPTY_SET DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3".split()
 )
-# What the state of a model is made of. torch's own list holds more, of which some take any amount of memory.
+# What the state of a model is made of. torch's own list holds more: some take any amount of memory or time
+# (_codecs.encode, a codec upon another), some give a tensor attributes in the place of its methods.
 _GLOBALS = re.compile(
-    r"collections\.OrderedDict|(builtins|__builtin__)\.set|_codecs\.encode"
-    r"|torch\._utils\._rebuild_(tensor(_v[23])?|parameter(_with_state)?)|torch\._tensor\._rebuild_from_type_v2"
+    r"collections\.OrderedDict|(builtins|__builtin__)\.set"
+    r"|torch\._utils\._rebuild_(tensor(_v[23])?|parameter)"
     r"|torch\.nn\.parameter\.Parameter|torch\.(Size|device|bool)|torch\.serialization\._get_layout"
     r"|torch\.(storage\.Untyped|(cuda\.)?(Double|Float|Half|BFloat16|Complex(Float|Double))"
     r"|(cuda\.)?(Long|Int|Short|Char|Byte|Bool))Storage"

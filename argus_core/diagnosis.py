@@ -18,6 +18,7 @@ __all__ = [
     "PUBLISHED",
     "Missing",
     "ambiguous",
+    "missing_action",
     "missing_message",
     "quoted",
     "removed",
@@ -175,13 +176,17 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
-def missing_message(parts: Iterable[Missing]) -> str:
+def missing_message(parts: Collection[Missing]) -> str:
     """Return one sentence that lists all the missing components, with one command that installs them."""
-    listed: list[str] = []
+    listed = ", ".join(f"{kind} {name!r} ({why})" for kind, name, _, why in parts)
+    return f"not available here: {listed}; {missing_action(parts)}"
+
+
+def missing_action(parts: Iterable[Missing]) -> str:
+    """Return what makes the missing components available."""
     requirements: dict[str, str] = {}
     in_process: list[str] = []
-    for kind, name, version, why in parts:
-        listed.append(f"{kind} {name!r} ({why})")
+    for kind, name, version, _ in parts:
         provider, slash, _ = name.partition("/")
         if slash:
             requirements.setdefault(provider, requirement(provider, version))
@@ -192,7 +197,7 @@ def missing_message(parts: Iterable[Missing]) -> str:
         they = "it" if len(in_process) == 1 else "them"
         what = " and ".join(in_process)
         actions.append(f"for {what} import the code that registers {they}, or publish {they} as a plugin")
-    return f"not available here: {', '.join(listed)}; {'; '.join(actions)}"
+    return "; ".join(actions)
 
 
 def _is_path(name: str) -> bool:

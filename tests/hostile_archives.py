@@ -70,6 +70,26 @@ def call(module: str, name: str, *arguments: bytes) -> bytes:
     return f"c{module}\n{name}\n".encode() + b"(" + b"".join(arguments) + b"tR"
 
 
+def text(value: str) -> bytes:
+    """Return what puts a string on the pickle's stack."""
+    data = value.encode()
+    return b"X" + len(data).to_bytes(4, "little") + data
+
+
+def doubled(times: int) -> bytes:
+    """Return what encodes a text as hexadecimal digits, and that again and again."""
+    program = text("a" * 1000)
+    for _ in range(times):
+        program = call("_codecs", "encode", program, text("hex"))
+    return program
+
+
+def with_attribute() -> torch.nn.Parameter:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.numel = 5  # type: ignore[method-assign, assignment]
+    return parameter
+
+
 def old_format(value: Any) -> Callable[[Path, Path], None]:
     return lambda _, path: torch.save(state(params=value), path, _use_new_zipfile_serialization=False)
 
@@ -179,6 +199,17 @@ ARCHIVES: dict[str, Hostile] = {
     ),
     "tensor of 2**40 numbers": Hostile(
         pickled(call("torch", "FloatTensor", number(2**40))), UnsafeCheckpointError, OBJECTS
+    ),
+    "codec upon codec, which doubles a text each time": Hostile(
+        pickled(doubled(30)), UnsafeCheckpointError, OBJECTS
+    ),
+    "codec that takes the square of a text's length": Hostile(
+        pickled(call("_codecs", "encode", text("\u4e00" * 20_000), text("punycode"))),
+        UnsafeCheckpointError,
+        OBJECTS,
+    ),
+    "parameter with an attribute in the place of a method": Hostile(
+        saved(nn_state_dict={"weight": with_attribute()}), UnsafeCheckpointError, OBJECTS
     ),
     "storage of 2**40 numbers": Hostile(
         pickled(call("torch", "FloatStorage", number(2**40))),

@@ -39,7 +39,6 @@ def path(tmp_path: Path) -> Path:
         torch.Size([1, 2]),
         torch.float32,
         torch.device("cpu"),
-        b"abc",
         {1, 2},
         (1, 2.0, None, True, "a", 10**30),
     ],

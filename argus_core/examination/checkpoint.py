@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from argus_core.components import BUILTIN
-from argus_core.diagnosis import missing_message, requirement
+from argus_core.diagnosis import missing_action, missing_message, requirement
 from argus_core.distributions import version_of
 from argus_core.errors import ArgusError, UnsafeCheckpointError
 from argus_core.examination.fault import split_message
@@ -82,7 +82,7 @@ def _need(kind: str, record: Record) -> Need:
     except ArgusError as error:
         return Need(kind, record["as"], saved, "", "unavailable", *split_message(str(error)))
     if component is None:
-        _, fix = missing_message([missing(kind, record)]).rsplit("; ", 1)
+        fix = missing_action([missing(kind, record)])
         return Need(kind, record["as"], saved, "", "missing", _absence(record), fix)
     if drift(kind, record, component) is None:
         return Need(kind, record["as"], saved, component.origin, "found")
