@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import reprlib
 import resource
 import shutil
 import signal
@@ -113,7 +114,7 @@ def test_pipe_in_a_run_directory_is_refused_and_not_waited_for(name: str, comman
         again(command)
 
 
-@pytest.mark.filterwarnings("default::argus_core.errors.ArgusWarning")
+@pytest.mark.filterwarnings("ignore::argus_core.errors.ArgusWarning")
 @pytest.mark.parametrize("made", [".lock", ".replaced", ".replacing", ".discarded", ".metrics.jsonl.old"])
 def test_links_by_the_names_that_a_run_keeps_for_itself_lead_nowhere(made: str, folder: Path) -> None:
     directory = run()
@@ -518,7 +519,7 @@ def test_run_directory_whose_name_is_too_long_is_told(folder: Path) -> None:
     result = argus("train", "small.toml", "--run-dir", name)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"error: run directory {name!r} cannot be used: File name too long; choose another with --run-dir\n"
+        f"error: run directory {reprlib.repr(name)} cannot be used: File name too long; choose another with --run-dir\n"
     )
     assert argus("resume", name).stderr.startswith(f"error: {name} is of no run; give a run directory")
 
