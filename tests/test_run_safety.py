@@ -519,7 +519,8 @@ def test_run_directory_whose_name_is_too_long_is_told(folder: Path) -> None:
     result = argus("train", "small.toml", "--run-dir", name)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"error: run directory {reprlib.repr(name)} cannot be used: File name too long; choose another with --run-dir\n"
+        f"error: run directory {reprlib.repr(name)} cannot be used: File name too long; "
+        "choose another with --run-dir\n"
     )
     assert argus("resume", name).stderr.startswith(f"error: {name} is of no run; give a run directory")
 
