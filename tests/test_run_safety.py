@@ -146,9 +146,11 @@ def test_callbacks_do_not_leave_the_run_directory_by_links(callback: str, linked
     else:
         (directory / "sub").mkdir()
         link(folder / "own" / "table.csv", directory / "sub" / "table.csv")
-    with pytest.raises(
-        ArgusError, match=r"is a symbolic link; a run writes only to files|it is a link; remove it"
-    ):
+    error: type[ArgusError] = ConfigError
+    told = "is a symbolic link; a run writes only to files that lie in"
+    if linked == "file" and "checkpoint" in callback:  # which looks at its folder before the run begins
+        error, told = ArgusError, r"^checkpoint cannot write run/sub/table\.csv: it is a link; remove it"
+    with pytest.raises(error, match=told):
         resume(directory, ["num_epochs=2"])
     assert contents(folder / "own") == {"table.csv": b"precious"}
 
