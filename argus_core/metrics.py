@@ -10,11 +10,11 @@ import torch
 
 from argus_core.device import widest_float
 from argus_core.errors import ParamsError
-from argus_core.metric import MeanMetric, Metric
+from argus_core.metric import MeanMetric, Metric, Reduction
 from argus_core.reduction import count_kept, not_ignored
 from argus_core.samples import UnknownSizeError, batch_size
 
-__all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "TopKAccuracy"]
+__all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "Reduction", "TopKAccuracy"]
 
 _IGNORED = -100  # torch's default, which no class has
 _CLASSES = "(batch, classes, ...) with integer targets (batch, ...)"
