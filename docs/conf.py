@@ -36,6 +36,6 @@ python_use_unqualified_type_names = True
 docs = Path(__file__).parent
 news = docs / "_build" / "news.md"
 news.parent.mkdir(exist_ok=True)
-towncrier = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "Not released yet", "--date", ""]
+towncrier = [sys.executable, "-m", "towncrier", "build", "--draft", "--version=Not released yet", "--date="]
 draft = subprocess.run(towncrier, cwd=docs.parent, check=True, capture_output=True, encoding="utf-8").stdout
 news.write_text(draft.replace("Not released yet ()", "Not released yet"), encoding="utf-8")
