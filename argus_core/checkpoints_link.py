@@ -7,8 +7,9 @@ from pathlib import Path
 
 from argus_core.confinement import confined, opener, replacing
 from argus_core.errors import ConfigError
+from argus_core.working_folder import shown
 
-__all__ = ["OWNER", "check_link", "mark", "read_owner"]
+__all__ = ["OWNER", "check_checkpoints", "mark", "read_owner"]
 
 OWNER = ".run-directory"
 """The file of the mark, which has the path of the run directory."""
@@ -16,27 +17,33 @@ OWNER = ".run-directory"
 _LONGEST = 2**20  # bytes of it
 
 
-def check_link(checkpoints: Path, holds_run: bool) -> None:
-    """Check that ``checkpoints`` leads where this run's are: a link that comes with a run does not.
+def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
+    """Check that ``checkpoints`` leads where this run's are, if it is a link: one that comes with a run does not.
 
     Args:
-        checkpoints: a link in a run directory.
+        checkpoints: in a run directory; it need not exist.
         holds_run: whether there is a run already.
 
     Raises:
-        ConfigError: it leads elsewhere.
+        ConfigError: it leads elsewhere, or is not a folder.
     """
+    if not checkpoints.is_symlink():
+        if os.path.lexists(checkpoints) and not checkpoints.is_dir():
+            raise ConfigError(
+                f"{shown(checkpoints)} is not a folder; a run keeps its checkpoints there; remove it"
+            )
+        return
     target, run = Path(os.path.realpath(checkpoints)), os.path.realpath(checkpoints.parent)
     if not target.is_dir():
         raise ConfigError(
-            f"{checkpoints} is a symbolic link to {target}, where no folder is; make it first, or "
-            "remove the link"
+            f"{shown(checkpoints)} is a symbolic link to {os.readlink(checkpoints)}, where no folder is; "
+            "make it first, or remove the link"
         )
     owner = read_owner(checkpoints)
     if owner == run or not (owner or holds_run or any(target.iterdir())):
         return
     raise ConfigError(
-        f"{checkpoints} is a symbolic link to {target}, which is not marked as this run's "
+        f"{shown(checkpoints)} is a symbolic link to {target}, which is not marked as this run's "
         f"({owner or f'no {OWNER} in it'}); remove the link, or, if you made it, write "
         f"{run} into {target / OWNER}"
     )

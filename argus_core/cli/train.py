@@ -87,7 +87,9 @@ def saying_how_to_go_on(directory: RunDirectory) -> Iterator[_Witness]:
     witness = _Witness(directory.last)
     try:
         yield witness
-    except (KeyboardInterrupt, SystemExit):  # SystemExit: of SIGTERM
+    except (KeyboardInterrupt, SystemExit) as ended:  # SystemExit: of SIGTERM
+        for note in getattr(ended, "__notes__", ()):
+            echo(note, err=True)
         if witness.can_go_on:
             again = shlex.join(["argus", "resume", str(directory.path)])
             echo(f"the run is kept; go on with it: {again}", err=True)
@@ -97,12 +99,12 @@ def saying_how_to_go_on(directory: RunDirectory) -> Iterator[_Witness]:
 def report(result: Result) -> None:
     """Print what came of a run, and where it is."""
     directory = result.directory
-    echo(f"metrics: {directory.metrics}")
-    echo(f"last checkpoint: {directory.last}")
+    echo(f"metrics: {directory.shown(directory.metrics)}")
+    echo(f"last checkpoint: {directory.shown(directory.last)}")
     if result.best_epoch is None:
         echo(f"no best checkpoint: {result.monitor} was never finite")
         return
-    echo(f"best checkpoint: {directory.best}")
+    echo(f"best checkpoint: {directory.shown(directory.best)}")
     echo(f"best {result.monitor}: {result.best_value!r} (epoch {result.best_epoch + 1})")
     for name, value in result.test_metrics.items():
         echo(f"{name}: {value!r}")

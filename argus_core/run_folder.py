@@ -1,0 +1,73 @@
+"""The places of a run: what may stand there, and what to do where the system refuses one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import reprlib
+import stat
+from pathlib import Path
+
+from argus_core.errors import ArgusError, ConfigError
+
+__all__ = ["OTHER", "check_run_folder", "make_run_folder", "remedy"]
+
+OTHER = "choose another with --run-dir"
+
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "let this user write in {folder}"),
+    errno.EROFS: "copy it to a disk that can be written",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on its disk"),
+    errno.EMLINK: "remove some of the folders beside it",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "let the process open more files (ulimit -n)"),
+}
+
+
+def remedy(error: OSError, folder: str) -> str:
+    """Return what to do where the system refuses to write in ``folder``."""
+    known = _REMEDIES.get(error.errno or 0)
+    return f"{known.format(folder=folder)}, or {OTHER}" if known else OTHER
+
+
+def check_run_folder(path: Path, name: str) -> None:
+    """Check that a folder is at ``path``, or may be made.
+
+    Args:
+        path: the run directory.
+        name: how messages call it.
+
+    Raises:
+        ConfigError: something else is there.
+    """
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigError(
+                f"run directory {name!r} is a symbolic link to {os.path.realpath(path)}, "
+                "which does not exist; make that folder first, or remove the link"
+            ) from None
+        return
+    except ValueError as error:
+        raise ConfigError(f"run directory {reprlib.repr(name)} cannot be used: {error}; {OTHER}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"run directory {reprlib.repr(name)} cannot be used: {reason}; {OTHER}") from error
+    if not is_folder:
+        raise ConfigError(f"run directory {name!r} is a file; {OTHER}")
+
+
+def make_run_folder(path: Path, name: str) -> None:
+    """Make a run directory and its parents where they are missing.
+
+    Raises:
+        ArgusError: the system does not allow it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        there = next(folder for folder in path.parents if folder.is_dir())
+        raise ArgusError(
+            f"run directory {name!r} cannot be made: {reason}; {remedy(error, str(there))}"
+        ) from error
