@@ -18,7 +18,7 @@ _LONGEST = 2**20  # bytes of it
 
 
 def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
-    """Check that ``checkpoints`` leads where this run's are, if it is a link: one that comes with a run does not.
+    """Check that ``checkpoints`` leads where this run's are: a link that comes with a run does not.
 
     Args:
         checkpoints: in a run directory; it need not exist.

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from argus_core.confinement import unlisted_opener
@@ -88,31 +88,25 @@ class MadeFiles:
     def _append(self, names: list[str]) -> None:
         if not names:
             return
-        is_believed = next(self._lines(self.path), None) is not None
+        is_believed = bool(self._lines(self.path))
         with open(self.path, "ab" if is_believed else "wb", opener=unlisted_opener) as file:
             if not is_believed:
                 file.write(_line(os.fstat(file.fileno()).st_ino))
-            file.write(b"".join(map(_line, names)))
+            file.write(b"".join([b"\n", *map(_line, names)]))  # the line before may have been cut off
 
     def _names(self, moved_to: Path | None = None) -> list[str]:
-        names = [*self._lines(moved_to or self.path)][1:]
-        return [name for name in dict.fromkeys(names) if isinstance(name, str) and _is_plain(name)]
+        _, *lines = self._lines(moved_to or self.path) or [b""]
+        return [*dict.fromkeys(line for line in lines if isinstance(line, str) and _is_plain(line))]
 
-    def _lines(self, path: Path) -> Iterator[object]:
-        """Yield what the lines of the list say, its own number first; nothing if it is not believed."""
+    def _lines(self, path: Path) -> list[object]:
+        """Return what the lines of the list say, its own number first; nothing if it is not believed."""
         try:
             with open(path, "rb", opener=unlisted_opener) as file:
                 number, *lines = file.read(_LONGEST).splitlines() or [b""]
-                if number != b"%d" % os.fstat(file.fileno()).st_ino:
-                    return
+                is_believed = number == b"%d" % os.fstat(file.fileno()).st_ino
         except OSError:
-            return
-        yield number
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError):  # of a write that was cut off
-                continue
+            return []
+        return [number, *map(_said, lines)] if is_believed else []
 
     def _name(self, place: Path) -> str:
         """Return what the list calls a place, or ``""`` for one that is not in the run directory."""
@@ -133,14 +127,25 @@ def _place(path: str | os.PathLike[str]) -> Path:
 
 def _is_plain(name: str) -> bool:
     parts = name.removesuffix("/").split("/")
-    return not {"", ".", ".."}.intersection(parts) and "\0" not in name and not Path(name).is_absolute()
+    try:
+        is_name = b"\0" not in os.fsencode(name)
+    except ValueError:  # half a character
+        return False
+    return is_name and not {"", ".", ".."}.intersection(parts) and not Path(name).anchor
 
 
 def _is_file_or_missing(path: Path) -> bool:
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return True
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+
+
+def _said(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):  # of a write that was cut off
+        return None
 
 
 def _line(value: object) -> bytes:

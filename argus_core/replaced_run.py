@@ -1,8 +1,8 @@
 """A run that another is to replace, kept beside it until the new one has a checkpoint.
 
 Each of its files, those on its list and the list included, is renamed to ``.NAME.old`` in its folder. One
-file in the run directory says how far that is, so that a process can be killed at any moment, and the next one
-knows what to do:
+file in the run directory says how far that is, so that a process can be killed at any moment, and the next
+one knows what to do:
 
     .replacing   the old files are on their way; all that is not there yet is where it was
     .replaced    they are all there, and what has their names is of the new run

@@ -30,7 +30,8 @@ def check_apart(callbacks: Iterable[Any]) -> None:
             raise ConflictError(
                 f"{one.name} with file_format={one.file_format!r} and {other.name} with "
                 f"file_format={other.file_format!r} may write files of one name in {shown(one.dir_path)}, "
-                "and would overwrite and delete each other's; give one of them another file_format or dir_path"
+                "and would overwrite and delete each other's; give one of them another file_format or "
+                "dir_path"
             )
 
 
