@@ -39,6 +39,10 @@ def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
             f"{shown(checkpoints)} is a symbolic link to {os.readlink(checkpoints)}, where no folder is; "
             "make it first, or remove the link"
         )
+    if Path(run).is_relative_to(target):
+        raise ConfigError(
+            f"{shown(checkpoints)} is a symbolic link to {target}, which holds the run; remove it"
+        )
     owner = read_owner(checkpoints)
     if owner == run or not (owner or holds_run or any(target.iterdir())):
         return

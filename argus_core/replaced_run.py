@@ -41,6 +41,12 @@ class ReplacedRun:
         """Whether there is an old run that could be put back, or is being removed."""
         return any(map(os.path.lexists, (self._replacing, self._replaced, self._discarded)))
 
+    @property
+    def places(self) -> list[Path]:
+        """Where an old run and the marks of it would be."""
+        files = [_aside(file) for file in (*self._files, self._made.path)]
+        return [self._made.path, self._replacing, self._replaced, self._discarded, *files]
+
     def set_aside(self) -> None:
         """Give the names of the old run's files free."""
         files = [*self._files, *self._made.files(), self._made.path]
@@ -54,17 +60,18 @@ class ReplacedRun:
         self._replacing.replace(self._replaced)
 
     def put_back(self) -> bool:
-        """Remove the new run and put the old one back; return whether there was one."""
+        """Remove the new run and put the old one back; return whether there was something to put back."""
         if os.path.lexists(self._replaced):
-            self.discard()
+            if any(os.path.lexists(_aside(file)) for file in self._files):  # else the mark is not of this run
+                self.discard()
             self._replaced.replace(self._replacing)
         if not os.path.lexists(self._replacing):
             return False
-        for file in self._set_aside():
-            if os.path.lexists(_aside(file)):
-                _aside(file).replace(file)
+        moved = [file for file in self._set_aside() if os.path.lexists(_aside(file))]
+        for file in moved:
+            _aside(file).replace(file)
         self._replacing.unlink()
-        return True
+        return bool(moved)
 
     def discard(self) -> None:
         """Remove the run that has the names."""

@@ -128,6 +128,8 @@ class RunDirectory:
                 make_run_folder(self.root, str(self.path))
                 with locked(self.root) as self._lock:
                     check_checkpoints(self.checkpoints, self._holds_run())
+                    for file in self._replaced.places:
+                        check_file(file)
                     self._recover()
                     for file in self._files():
                         check_file(file)

@@ -40,7 +40,7 @@ def check_run_folder(path: Path, name: str) -> None:
         ConfigError: something else is there.
     """
     try:
-        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        mode = os.stat(path).st_mode
     except FileNotFoundError:
         if path.is_symlink():
             raise ConfigError(
@@ -53,8 +53,9 @@ def check_run_folder(path: Path, name: str) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"run directory {reprlib.repr(name)} cannot be used: {reason}; {OTHER}") from error
-    if not is_folder:
-        raise ConfigError(f"run directory {name!r} is a file; {OTHER}")
+    if not stat.S_ISDIR(mode):
+        kind = "a file" if stat.S_ISREG(mode) else "not a folder"
+        raise ConfigError(f"run directory {name!r} is {kind}; {OTHER}")
 
 
 def make_run_folder(path: Path, name: str) -> None:

@@ -123,6 +123,15 @@ def test_there_is_a_run_to_put_back_from_its_first_move_to_its_last(tmp_path: Pa
     assert not run.put_back()
 
 
+@pytest.mark.parametrize("mark", [".replacing", ".replaced", ".discarded"])
+def test_mark_that_came_with_a_run_removes_nothing(mark: str, tmp_path: Path) -> None:
+    write(tmp_path, OLD)
+    (tmp_path / mark).touch()
+    recover(tmp_path)
+    assert read(tmp_path) == OLD
+    assert not run_in(tmp_path).is_there
+
+
 def test_what_an_earlier_replacement_left_is_not_put_back(tmp_path: Path) -> None:
     write(tmp_path, {**OLD, ".metrics.jsonl.old": "of another run"})
     run = run_in(tmp_path)

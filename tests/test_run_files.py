@@ -1,4 +1,4 @@
-"""Every file that a run makes is its own: replaced, put back and removed with it, wherever the process works."""
+"""Every file that a run makes is its own: replaced, put back and removed with it, wherever the process is."""
 
 from __future__ import annotations
 
