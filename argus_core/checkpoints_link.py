@@ -14,7 +14,7 @@ __all__ = ["OWNER", "check_checkpoints", "mark", "read_owner"]
 OWNER = ".run-directory"
 """The file of the mark, which has the path of the run directory."""
 
-_LONGEST = 2**20  # bytes of it
+_LONGEST = 2**13  # bytes of it
 
 
 def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
@@ -44,7 +44,7 @@ def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
             f"{shown(checkpoints)} is a symbolic link to {target}, which holds the run; remove it"
         )
     owner = read_owner(checkpoints)
-    if owner == run or not (owner or holds_run or any(target.iterdir())):
+    if run in (owner, owner.strip()) or not (owner or holds_run or any(target.iterdir())):
         return
     raise ConfigError(
         f"{shown(checkpoints)} is a symbolic link to {target}, which is not marked as this run's "
@@ -55,7 +55,7 @@ def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
 
 def mark(checkpoints: Path) -> None:
     """Mark the folder that ``checkpoints`` leads to as that of the run."""
-    with replacing(checkpoints / OWNER) as file:
+    with replacing(checkpoints / OWNER, newline="\n", errors="surrogateescape") as file:
         file.write(f"{os.path.realpath(checkpoints.parent)}\n")
 
 
@@ -64,8 +64,9 @@ def read_owner(checkpoints: Path) -> str:
     try:
         with (
             confined(checkpoints),
-            open(checkpoints / OWNER, encoding="utf-8", errors="replace", opener=opener) as file,
+            open(checkpoints / OWNER, "rb", opener=opener) as file,
         ):
-            return file.read(_LONGEST).strip()
-    except (FileNotFoundError, NotADirectoryError):
+            owner = file.read(_LONGEST).decode("utf-8", "surrogateescape").removesuffix("\n")
+            return "" if "\0" in owner else owner
+    except OSError:
         return ""

@@ -111,12 +111,14 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def replacing(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+def replacing(path: Path, newline: str | None = None, errors: str | None = None) -> Iterator[TextIO]:
     """Return a text file that takes the place of ``path`` when the block ends, and vanishes if it raises."""
     note_made(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "x", encoding="utf-8", newline=newline, opener=unlisted_opener) as file:
+        with open(
+            temporary, "x", encoding="utf-8", errors=errors, newline=newline, opener=unlisted_opener
+        ) as file:
             yield file
         temporary.replace(path)
     except BaseException:

@@ -19,7 +19,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from argus_core.confinement import check_file, confined, opener, replacing
 from argus_core.errors import ArgusWarning, ConfigError
 from argus_core.made_files import MadeFiles
 from argus_core.replaced_run import ReplacedRun
-from argus_core.run_folder import OTHER, check_run_folder, make_run_folder
+from argus_core.run_folder import OTHER, check_run_folder, make_run_folder, usable
 from argus_core.run_lock import RunLock, locked
 from argus_core.working_folder import absolute, beginning_in, working_folder
 
@@ -127,12 +127,13 @@ class RunDirectory:
             ):
                 make_run_folder(self.root, str(self.path))
                 with locked(self.root) as self._lock:
-                    check_checkpoints(self.checkpoints, self._holds_run())
-                    for file in self._replaced.places:
-                        check_file(file)
-                    self._recover()
-                    for file in self._files():
-                        check_file(file)
+                    with self._usable():
+                        check_checkpoints(self.checkpoints, self._holds_run())
+                        for file in self._replaced.places:
+                            check_file(file)
+                        self._recover()
+                        for file in self._files():
+                            check_file(file)
                     yield
         finally:
             for folder in made:
@@ -176,7 +177,7 @@ class RunDirectory:
             ArgusError: it cannot be written.
         """
         self._is_begun, self._replaces = True, self._holds_run()
-        with writing("train", self.path):
+        with self._usable():
             if self._replaces:
                 self._replaced.set_aside()
             if self.checkpoints.is_symlink():
@@ -189,7 +190,7 @@ class RunDirectory:
     def settle(self) -> None:
         """Remove the run that the new one replaces, if there is one."""
         if self._replaces and self._is_held:
-            with writing("train", self.path):
+            with self._usable():
                 self._replaced.remove()
 
     def give_up(self, discard: bool) -> str:
@@ -240,6 +241,9 @@ class RunDirectory:
         with writing("train", self.test), replacing(self.test) as file:
             file.write(json.dumps(values, indent=2) + "\n")
 
+    def _usable(self) -> AbstractContextManager[None]:
+        return usable(str(self.path))
+
     @property
     def _is_held(self) -> bool:
         return self._lock is not None and self._lock.is_held
@@ -268,9 +272,8 @@ class RunDirectory:
         return versions if isinstance(versions, dict) else {}
 
     def _recover(self) -> None:
-        with writing("train", self.path):
-            is_back = self._replaced.put_back()
-            self._replaced.remove()
+        is_back = self._replaced.put_back()
+        self._replaced.remove()
         if is_back:
             warnings.warn(
                 f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "

@@ -6,11 +6,14 @@ import errno
 import os
 import reprlib
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from argus_core.errors import ArgusError, ConfigError
+from argus_core.working_folder import shown
 
-__all__ = ["OTHER", "check_run_folder", "make_run_folder", "remedy"]
+__all__ = ["OTHER", "check_run_folder", "make_run_folder", "remedy", "usable"]
 
 OTHER = "choose another with --run-dir"
 
@@ -72,3 +75,18 @@ def make_run_folder(path: Path, name: str) -> None:
         raise ArgusError(
             f"run directory {name!r} cannot be made: {reason}; {remedy(error, str(there))}"
         ) from error
+
+
+@contextmanager
+def usable(name: str) -> Iterator[None]:
+    """Turn what the system says about a run directory into a sentence.
+
+    Raises:
+        ArgusError: it cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror or error}; {remedy(error, name)}"
+        place = f"{shown(error.filename)}: " if isinstance(error.filename, str) else ""
+        raise ArgusError(f"run directory {name!r} cannot be used: {place}{reason}") from error

@@ -111,11 +111,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _acquired(path: Path, folder: Path) -> FileLock | None:
-    check_file(path)
-    if path.exists() and path.stat().st_nlink > 1:
-        raise ConfigError(f"{shown(path)} has another name elsewhere, which no lock has; remove it")
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
+        check_file(path)
+        if path.exists() and path.stat().st_nlink > 1:
+            raise ConfigError(f"{shown(path)} has another name elsewhere, which no lock has; remove it")
         lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 4)
     except Timeout:
         raise ConfigError(
@@ -139,7 +139,7 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
 
 def _refusal(path: Path, folder: Path, error: OSError) -> ArgusError:
     reason, place = error.strerror or error, shown(folder)
-    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+    if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
         return ArgusError(
             f"cannot lock {place}: {reason} for its file {path.name}, of another user's run; remove that "
             f"file if the run is over, or {OTHER}"

@@ -77,7 +77,8 @@ def writing(callback: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = "let this user write there" if isinstance(error, PermissionError) else "make room there"
         raise ArgusError(
             f"{callback} cannot write {shown(path)!r}: {error.strerror or error}; "
-            "make room there or choose another path"
+            f"{remedy} or choose another path"
         ) from error

@@ -15,6 +15,7 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import read_config
+from argus_core.errors import ConfigError
 from argus_core.run_directory import RunDirectory
 from argus_core.single_process import check_single_process
 
@@ -56,6 +57,12 @@ def command(
     check_single_process("argus train")
     RunDirectory(config.parent).recover()
     options = {"fit.run_dir": run_dir, "model.device": device}
+    if (
+        run_dir is not None
+        and not run_dir.isascii()
+        and any("\ud800" <= char <= "\udfff" for char in run_dir)
+    ):
+        raise ConfigError(f"--run-dir is {run_dir!r}, which is not UTF-8 as config.toml is; choose another")
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     chosen = read_config(config, [*changes, *given])
     directory = RunDirectory(Path(chosen.fit["run_dir"]))
