@@ -139,7 +139,7 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
 
 def _refusal(path: Path, folder: Path, error: OSError) -> ArgusError:
     reason, place = error.strerror or error, shown(folder)
-    if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
+    if isinstance(error, PermissionError) and os.path.exists(path):
         return ArgusError(
             f"cannot lock {place}: {reason} for its file {path.name}, of another user's run; remove that "
             f"file if the run is over, or {OTHER}"

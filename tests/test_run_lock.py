@@ -185,10 +185,26 @@ def test_file_system_without_locks_is_told_and_used(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int, operation: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EIO, "Input/output error; choose another with --run-dir"),
+        (errno.EROFS, "Read-only file system; copy it to a disk that can be written, or choose another"),
+        (errno.ENOSPC, "No space left on device; make room on its disk, or choose another"),
+        (errno.EDQUOT, "Disk quota exceeded; make room on its disk, or choose another"),
+        (
+            errno.EMFILE,
+            r"Too many open files; let the process open more files \(ulimit -n\), or choose another",
+        ),
+        (errno.EMLINK, "Too many links; remove some of the folders beside it, or choose another"),
+    ],
+)
+def test_folder_that_cannot_be_written_is_told(
+    number: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(fcntl, "flock", full)
-    with pytest.raises(ArgusError, match="cannot lock .*: Input/output error; choose another with --run-dir"):
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ArgusError, match=f"cannot lock {tmp_path}: {told}"):
         is_free(tmp_path)
