@@ -8,6 +8,7 @@
     log.txt
     test.json         the best checkpoint's metrics on the test data, if there are any
     checkpoints/      best.safetensors and last.safetensors
+    .made             the list of what only this run has made here, if there is something
 
 While a run is on there is ``.lock`` as well. `argus_core.replaced_run` says what an overwritten run is called
 until the new one has a checkpoint.

@@ -252,7 +252,7 @@ def hidden_checkpoints(folder: Path) -> None:
         (closed_lock, "cannot lock {run}: Permission denied for its file .lock, of another user's run;"),
         (
             hidden_checkpoints,
-            "run directory '{run}' cannot be used: {run}/checkpoints/.best.safetensors.old: Per",
+            "run directory '{run}' cannot be used: {run}/checkpoints/.best.safetensors.old: ",
         ),
     ],
 )
