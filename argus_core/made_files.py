@@ -52,16 +52,17 @@ class MadeFiles:
             is_there: whether the run has just made it.
         """
         with self._lock:
-            if os.fspath(path) in self._noted:
+            name = os.path.abspath(path)
+            if name in self._noted:
                 return
             place = _place(path)
             made = [(parent, True) for parent in reversed(place.parents) if not os.path.lexists(parent)]
             if is_there or not os.path.lexists(place):
                 made.append((place, is_folder))
             others = {_place(other) for other in self._others}
-            names = [(self._name(each), folder) for each, folder in made if each not in others]
-            self._append([f"{name}/" if folder else name for name, folder in names if name])
-            self._noted.add(os.fspath(path))
+            listed = [(self._name(each), folder) for each, folder in made if each not in others]
+            self._append([f"{each}/" if folder else each for each, folder in listed if each])
+            self._noted.add(name)
 
     def files(self, moved_to: Path | None = None) -> list[Path]:
         """Return the files of the list, without those that a link leads to or that something else replaced.
@@ -78,11 +79,11 @@ class MadeFiles:
         for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
             if self._is_here(folder) and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-        self.path.unlink(missing_ok=True)
         self.begin()
 
     def begin(self) -> None:
-        """Begin another list when something is noted."""
+        """Begin another list; what the one that is here lists is of no run any more."""
+        self.path.unlink(missing_ok=True)
         self._noted.clear()
 
     def _append(self, names: list[str]) -> None:

@@ -56,7 +56,6 @@ class ReplacedRun:
         for file in files:
             if os.path.lexists(file):
                 file.replace(_aside(file))
-        self._made.begin()
         self._replacing.replace(self._replaced)
 
     def put_back(self) -> bool:

@@ -181,6 +181,7 @@ class RunDirectory:
         with self._usable():
             if self._replaces:
                 self._replaced.set_aside()
+            self._made.begin()
             if self.checkpoints.is_symlink():
                 mark(self.checkpoints)
             with replacing(self.versions) as file:  # first and whole: by it the folder is known as a run's

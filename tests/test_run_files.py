@@ -163,6 +163,20 @@ def test_file_that_was_there_before_the_run_wrote_it_stays(folder: Path) -> None
     assert (folder / "run" / "diary.txt").read_text("utf-8").startswith("mine\n")
 
 
+def test_files_of_a_run_that_was_taken_apart_are_of_no_run_any_more(folder: Path) -> None:
+    run(WRITERS)
+    for name in ("config.toml", "versions.json", "metrics.jsonl", "log.txt", "checkpoints"):
+        path = folder / "run" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = contents(folder)
+    assert before.pop("run/.made")
+    with pytest.raises(RuntimeError, match="planned"):
+        run(callbacks=[argus_core.on_event("iteration_start")(fail.function)])
+    run()
+    run(overwrite=True)
+    assert before.items() <= contents(folder).items()
+
+
 def test_list_that_came_with_a_run_removes_nothing(folder: Path) -> None:
     run(WRITERS)
     shutil.copytree("run", "theirs")
