@@ -6,7 +6,9 @@ Every error is made from the index alone: finding out what is wrong imports noth
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from argus_core.components import Component
 from argus_core.discovery import Removal
@@ -20,6 +22,7 @@ __all__ = [
     "ambiguous",
     "missing_action",
     "missing_message",
+    "naming_missing",
     "quoted",
     "removed",
     "requirement",
@@ -169,6 +172,31 @@ def requirement(provider: str, version: str | None) -> str:
     """
     name = provider if _NAME.fullmatch(provider) else f"?{provider}"
     return quoted(f"{name}=={version}" if version else name)
+
+
+@contextmanager
+def naming_missing(providers: Mapping[str, Any]) -> Iterator[None]:
+    """Say of a name that is not known which packages took part in a run and are not installed.
+
+    Args:
+        providers: of the run, with their versions.
+
+    Raises:
+        UnknownNameError: with the command that installs them.
+    """
+    try:
+        yield
+    except UnknownNameError as error:
+        missing = [
+            requirement(name, version)
+            for name, version in providers.items()
+            if isinstance(version, str | None) and version_of(name) is None
+        ]
+        if not missing:
+            raise
+        raise UnknownNameError(
+            f"{error}; what took part in the run and is not installed: pip install {' '.join(missing)}"
+        ) from error
 
 
 def quoted(text: str) -> str:

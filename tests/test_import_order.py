@@ -17,6 +17,7 @@ PACKAGE = Path(argus_core.__file__).parent
 READING_ORDER = (
     "text",
     "errors",
+    "working_folder",
     "confinement",
     "standard_streams",
     "ordinary_files",
@@ -98,7 +99,9 @@ READING_ORDER = (
     "examination",
     "testing",
     "prediction",
+    "run_folder",
     "run_lock",
+    "made_files",
     "replaced_run",
     "checkpoints_link",
     "run_directory",
