@@ -19,6 +19,8 @@ __all__ = [
     "Metadata",
     "MetadataError",
     "all_metadata",
+    "is_name",
+    "is_version",
     "normalised",
     "read_metadata_file",
 ]
@@ -143,6 +145,16 @@ class Metadata:
         text = self.text("entry_points.txt")
         if prefix in text:
             yield from (entry for entry in _entries(text) if entry.group.startswith(prefix))
+
+
+def is_name(text: str) -> bool:
+    """Return whether text can be the name of a distribution."""
+    return _FORM["Name"].fullmatch(text) is not None
+
+
+def is_version(text: str) -> bool:
+    """Return whether text can be the version of a distribution."""
+    return _FORM["Version"].fullmatch(text) is not None
 
 
 def normalised(name: str) -> str:

@@ -28,8 +28,8 @@ from typing import Any
 from argus_core.callbacks.files import writing
 from argus_core.checkpoints_link import OWNER, check_link, mark, read_owner
 from argus_core.confinement import check_file, confined, opener, replacing
-from argus_core.diagnosis import requirement
-from argus_core.distributions import version_of
+from argus_core.diagnosis import pip_install, requirement
+from argus_core.distributions import versions_of
 from argus_core.errors import ArgusWarning, ConfigError, UnknownNameError
 from argus_core.replaced_run import ReplacedRun
 from argus_core.run_lock import RunLock, locked
@@ -209,17 +209,20 @@ class RunDirectory:
             if not missing:
                 raise
             raise UnknownNameError(
-                f"{error}; what took part in the run and is not installed: pip install {' '.join(missing)}"
+                f"{error}; what took part in the run and is not installed: {pip_install(missing)}"
             ) from error
 
     def _missing(self) -> list[str]:
         """Return what took part in the run and is not installed, as ``pip install`` takes it."""
         providers = self._read_versions().get("providers")
-        return [
+        told = providers if isinstance(providers, dict) else {}
+        here = versions_of(told)
+        wanted = [
             requirement(name, version)
-            for name, version in (providers.items() if isinstance(providers, dict) else ())
-            if isinstance(version, str | None) and version_of(name) is None
+            for name, version in told.items()
+            if isinstance(version, str | None) and here[name] is None
         ]
+        return [each for each in wanted if each]
 
     def change_config(self, config: str) -> None:
         """Put another configuration in the place of the run's, in one step.

