@@ -24,6 +24,7 @@ READING_ORDER = (
     "mismatch",
     "stored",
     "torch_versions",
+    "metadata_archive",
     "metadata",
     "distributions",
     "components",
