@@ -79,28 +79,25 @@ class Registry:
 
     def resolve(self, kind: str, name: str) -> Component:
         """Return the component of that name; see the function `resolve`."""
-        component = self.find(kind, name)
-        if component is None:
-            suggested = [each for each in self.components() if each.state != "blocked"]
-            raise diagnosis.unknown(kind, name, self.index, suggested, len(self.names(kind)))
-        return component
-
-    def find(self, kind: str, name: str) -> Component | None:
-        """Return the component of that name, None where there is none; else it raises as `resolve` does."""
         try:
             return self._resolved[kind, name]
         except (KeyError, TypeError):
             pass  # not looked up before, or not even hashable
+        component = self.find(kind, name)
+        if component is None:
+            suggested = [each for each in self.components() if each.state != "blocked"]
+            raise diagnosis.unknown(kind, name, self.index, suggested, len(self.names(kind)))
+        self._resolved[kind, name] = component
+        return component
+
+    def find(self, kind: str, name: str) -> Component | None:
+        """Return the component of that name, None where there is none; else it raises as `resolve` does."""
         check_kind(kind)
         if not isinstance(name, str) or not name:
             raise SpecError(f"{name!r} is not a name of {kind}; give a string (argus list {kind})")
         if "/" in name:
-            component = self._find_qualified(kind, name)
-        else:
-            component = self._registered.get((kind, name)) or self._choose(kind, name)
-        if component is not None:
-            self._resolved[kind, name] = component
-        return component
+            return self._find_qualified(kind, name)
+        return self._registered.get((kind, name)) or self._choose(kind, name)
 
     def names(self, kind: str) -> list[str]:
         """Return the names that `resolve` takes; see the function `names`."""
