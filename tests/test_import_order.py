@@ -25,6 +25,7 @@ READING_ORDER = (
     "mismatch",
     "stored",
     "torch_versions",
+    "metadata_archive",
     "metadata",
     "distributions",
     "components",
