@@ -158,7 +158,10 @@ def _check_pickle(data: bytes, most: int, what: str) -> None:
         if name is not None and not _GLOBALS.fullmatch(name):
             found, advice = repr(name[:80]), "save it again from code that you trust"
             if name in _BYTES:
-                found, advice = "bytes, which a codec makes", "save it again with lists of numbers in their place"
+                found, advice = (
+                    "bytes, which a codec makes",
+                    "save it again with lists of numbers in their place",
+                )
             raise UnsafeCheckpointError(
                 f"{what} asks for objects that are not tensors or plain data ({found}); {advice}"
             )

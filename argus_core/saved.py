@@ -67,7 +67,7 @@ class AbstractSaved(ABC):
 
     @abstractmethod
     def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
     ) -> tuple[dict[str, Any] | None, list[str] | None]:
         """Return the optimizer's numbered state dict, if any, and the parameters' names by number.
 
@@ -129,6 +129,8 @@ class SavedFile(AbstractSaved):
             if name.startswith(prefix)
         }
         others = self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {}))
+        if not _has_names(others):
+            raise malformed(self._file.path, "extra")
         if check is None:
             self._check_size(names.values())
         else:
@@ -153,7 +155,7 @@ class SavedFile(AbstractSaved):
         return found
 
     def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
     ) -> tuple[dict[str, Any] | None, list[str] | None]:
         encoded = self._manifest.get("optimizer")
         if encoded is None:
@@ -241,13 +243,19 @@ def _check_state(state: Any) -> None:
     """Refuse what has not the form of a pytorch-argus checkpoint, read from a file or made by the user."""
     forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
     wrong = [key for key, form in forms.items() if not isinstance(_get(state, key), form)]
+    if "nn_state_dict" not in wrong and not _has_names(state["nn_state_dict"]):
+        wrong.append("nn_state_dict")
     if not isinstance(_get(state, "optimizer_state_dict"), Mapping | None):
         wrong.append("optimizer_state_dict")
     if wrong:
         raise CheckpointError(
             f"the saved state has no valid {', '.join(wrong)}; it takes model_name (a string), params, "
-            "nn_state_dict and perhaps optimizer_state_dict (dicts)"
+            "nn_state_dict (with strings for keys) and perhaps optimizer_state_dict (dicts)"
         )
+
+
+def _has_names(state: Mapping[Any, Any]) -> bool:
+    return all(isinstance(name, str) for name in state)
 
 
 def _get(state: Any, key: str) -> Any:
@@ -296,7 +304,7 @@ class SavedState(AbstractSaved):
         return {}
 
     def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
     ) -> tuple[dict[str, Any] | None, list[str] | None]:
         return self._state.get("optimizer_state_dict"), None
 

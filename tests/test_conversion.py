@@ -456,8 +456,8 @@ def test_export_of_extra_state_to_safetensors_is_refused() -> None:
     argus_core.register("nn_module", "counting", lambda: Counting(2, 2))
     Model({"nn_module": "counting", "device": "cpu"}).save("counting.safetensors")
     assert refusal("export", "counting.safetensors", "net.safetensors") == (
-        "error: counting.safetensors holds state that is no tensor (_extra_state), which a plain safetensors "
-        "file cannot hold; export to a .pt file\n"
+        "error: counting.safetensors holds state that is not a tensor (['_extra_state']), which a plain "
+        "safetensors file cannot hold; export to a .pt file\n"
     )
     argus("export", "counting.safetensors", "net.pt")
     assert plain("net.pt")["_extra_state"] == [1, 2]

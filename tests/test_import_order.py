@@ -73,6 +73,7 @@ READING_ORDER = (
     "scheduler_state",
     "lr_scheduler",
     "forms",
+    "rehearsal",
     "state",
     "checkpoint",
     "sections",
