@@ -99,7 +99,7 @@ def _is_fixed(name: str, built: Any) -> bool:
 
 def is_of_torch(optimizer: Optimizer) -> bool:
     """Return whether it is known what the state of an optimizer looks like."""
-    return type(optimizer).__module__.startswith("torch.optim.")
+    return f"{type(optimizer).__module__}.".startswith("torch.optim.")
 
 
 def flat_length(parameters: Iterable[Tensor]) -> int:
