@@ -112,10 +112,14 @@ def _check_sizes(state: dict[str, Any], file_path: Path, size: int) -> None:
     try:
         values = scales.weigh(state).values
         # Of these, the optimizer makes a copy each, whatever they have in common.
-        copied = scales.weigh(state.get("optimizer_state_dict")).size
+        copied = scales.weigh(dict.get(state, "optimizer_state_dict")).size
     except RecursionError:
         raise UnsafeCheckpointError(
             f"{file_path} has more than {_MAX_LEVELS} levels, or something that holds itself; do not load it"
+        ) from None
+    except TypeError:
+        raise UnsafeCheckpointError(
+            f"{file_path} holds objects that are not tensors or plain data; do not load it"
         ) from None
     if values > _MAX_VALUES or max(copied, scales.largest) > size or scales.total > 2 * size + _BESIDE:
         raise _claims_too_much(file_path)
@@ -151,6 +155,7 @@ class _Scales:
 
         Raises:
             RecursionError: it has more than ``levels`` levels, or no end of them.
+            TypeError: something in it is not tensors or plain data.
         """
         if isinstance(value, Tensor):
             size = value.numel() * value.element_size()
@@ -160,6 +165,10 @@ class _Scales:
                 self._views.add(view)
                 self.total += size
             return _Weight(size=size)
+        # An attribute of a dict may stand in the place of a method; a storage is of any size, without data.
+        is_odd = isinstance(value, dict) and not getattr(value, "__dict__", {}).keys() <= {"_metadata"}
+        if is_odd or isinstance(value, torch.UntypedStorage | torch.TypedStorage):
+            raise TypeError
         if not isinstance(value, dict | list | tuple | set):
             return _Weight()
         if id(value) not in self._known:

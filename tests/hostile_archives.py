@@ -267,6 +267,41 @@ ARCHIVES: dict[str, Hostile] = {
         many_keys(in_other_cases), UnsafeCheckpointError, TOO_MUCH
     ),
     "one record under many keys: tensors": Hostile(many_keys(as_tensor), UnsafeCheckpointError, TOO_MUCH),
+    **{
+        f"dict whose {name} is a number": Hostile(
+            pickled(
+                b"}("
+                + text("model_name")
+                + text("Model")
+                + text("params")
+                + b"}"
+                + text("nn_state_dict")
+                + call("collections", "OrderedDict")
+                + b"}"
+                + text(name)
+                + b"K\x05sbu"
+            ),
+            UnsafeCheckpointError,
+            "holds objects that are not tensors or plain data",
+        )
+        for name in ("values", "keys")
+    },
+    "storage of 2**31 bytes without data": Hostile(
+        pickled(
+            b"}("
+            + text("model_name")
+            + text("Model")
+            + text("nn_state_dict")
+            + b"}"
+            + text("params")
+            + b"}"
+            + text("a")
+            + call("torch.storage", "UntypedStorage", number(2**31))
+            + b"su"
+        ),
+        UnsafeCheckpointError,
+        "not (hold )?tensors (and|or) plain data",
+    ),
     "deflated archive": Hostile(deflated, UnsafeCheckpointError, "is compressed or encrypted"),
     "encrypted archive": Hostile(
         patched((b"PK\1\2", 8, b"\1"), (b"PK\3\4", 6, b"\1")),
