@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from argus_core.callbacks.written import run_in
 from argus_core.checkpoint import PREFIXES
 from argus_core.encoding import decode, references, tensor_names
-from argus_core.errors import CheckpointError, UnsafeCheckpointError
+from argus_core.errors import UnsafeCheckpointError
 from argus_core.forms import check_module_forms, form_of
 from argus_core.ordinary_files import MOST_COMPRESSED
 from argus_core.records import KIND_OF_PART
-from argus_core.sections import check_sections, is_named_state, malformed
+from argus_core.sections import check_sections, check_state, has_names, is_named_state, malformed
 from argus_core.state import number_optimizer_state, put_module_state
 from argus_core.storage import CheckpointFile, Entry
 from argus_core.storage.payload import outline
@@ -129,7 +129,7 @@ class SavedFile(AbstractSaved):
             if name.startswith(prefix)
         }
         others = self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {}))
-        if not _has_names(others):
+        if not has_names(others):
             raise malformed(self._file.path, "extra")
         if check is None:
             self._check_size(names.values())
@@ -239,29 +239,6 @@ class SavedFile(AbstractSaved):
         return outlines
 
 
-def _check_state(state: Any) -> None:
-    """Refuse what has not the form of a pytorch-argus checkpoint, read from a file or made by the user."""
-    forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
-    wrong = [key for key, form in forms.items() if not isinstance(_get(state, key), form)]
-    if "nn_state_dict" not in wrong and not _has_names(state["nn_state_dict"]):
-        wrong.append("nn_state_dict")
-    if not isinstance(_get(state, "optimizer_state_dict"), Mapping | None):
-        wrong.append("optimizer_state_dict")
-    if wrong:
-        raise CheckpointError(
-            f"the saved state has no valid {', '.join(wrong)}; it takes model_name (a string), params, "
-            "nn_state_dict (with strings for keys) and perhaps optimizer_state_dict (dicts)"
-        )
-
-
-def _has_names(state: Mapping[Any, Any]) -> bool:
-    return all(isinstance(name, str) for name in state)
-
-
-def _get(state: Any, key: str) -> Any:
-    return state.get(key) if isinstance(state, Mapping) else None
-
-
 class SavedState(AbstractSaved):
     """State in memory, in the form of pytorch-argus.
 
@@ -270,7 +247,7 @@ class SavedState(AbstractSaved):
     """
 
     def __init__(self, state: Mapping[str, Any]) -> None:
-        _check_state(state)
+        check_state(state)
         self._state = state
         self.model = {
             "as": state["model_name"],
