@@ -75,6 +75,7 @@ READING_ORDER = (
     "scheduler_state",
     "lr_scheduler",
     "forms",
+    "rehearsal",
     "state",
     "checkpoint",
     "sections",
