@@ -542,3 +542,25 @@ def test_exception_of_a_network_or_a_dataset_is_one_sentence(
     monkeypatch.setenv("ARGUS_TRACEBACK", "1")
     with pytest.raises((RuntimeError, OSError)):
         argus("train", small_config(folder), *options)
+
+
+@pytest.mark.parametrize("options", [(), ("--metric", "accuracy")])
+def test_exception_of_a_checkpoints_transform_is_one_sentence(folder: Path, options: tuple[str, ...]) -> None:
+    network = argus_core.Model(
+        {
+            "nn_module": "net",
+            "loss": "CrossEntropyLoss",
+            "prediction_transform": ("Softmax", {"dim": 99}),
+            "device": "cpu",
+        }
+    )
+    network.save("odd.safetensors")
+    np.savez("points.npz", input=np.zeros((3, 4), np.float32), target=np.zeros(3, np.int64))
+    result = argus("predict", "odd.safetensors", "points.npz", *options)
+    assert result.exit_code == 1
+    (told,) = result.stderr.splitlines()
+    assert told.startswith("error: IndexError: Dimension out of range")
+    assert "raised by the prediction transform Softmax, " in told
+    assert told.endswith("leaves it out); --traceback shows the lines of code")
+    with pytest.raises(IndexError):
+        argus("predict", "odd.safetensors", "points.npz", *options, "--traceback")
