@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from io import FileIO
 from pathlib import Path
@@ -12,6 +13,7 @@ __all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_beg
 MOST_COMPRESSED = 16
 """How many times what the disk holds of a file it may claim: it may be compressed, or full of holes."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]")  # one letter is a drive of Windows
 _FLAGS = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -25,12 +27,16 @@ _KINDS = {
 def as_path(value: str | os.PathLike[str]) -> Path:
     """Return what a user wrote as a path; ``~`` is the home folder, as in a shell.
 
+    An address, such as ``s3://bucket``, would otherwise become a folder of that name.
+
     Raises:
         ValueError: there is no such path; the message begins with a verb.
     """
     path = os.path.expanduser(value)
     if "\0" in path:
         raise ValueError("holds a NUL character; leave it out")
+    if _ADDRESS.match(path):
+        raise ValueError(f"is an address; give a path on this machine, or ./{path} for a folder of that name")
     if path.startswith("~"):
         folder = path.split(os.sep)[0]
         raise ValueError(

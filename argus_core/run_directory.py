@@ -97,6 +97,16 @@ class RunDirectory:
             for own in self._files()
         )
 
+    def check_inside(self, file: Path) -> None:
+        """Check that no link in the folder of a run leads to ``file``.
+
+        Raises:
+            ConfigError: one does.
+        """
+        if self._holds_run():
+            with confined(self.path, self.checkpoints):
+                check_file(file)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let this process alone write here while the block runs, and only to what lies here.

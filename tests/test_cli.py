@@ -168,6 +168,15 @@ def test_list_aligns_names_providers_versions_and_states(scan_registry: Any, fak
     assert lines[-1] == f"3 components of {len(KINDS)} kinds; argus show KIND NAME tells more about one"
 
 
+def test_name_without_end_makes_no_other_row_longer(scan_registry: Any, fake_distribution: Any) -> None:
+    names = ["x" * 1900, *(f"loss{index}" for index in range(20))]
+    fake_distribution("medseg", "2.1", {"loss": {name: "medseg:Loss" for name in names}})
+    scan_registry()
+    long, *others = sorted(argus("list", "loss").output.splitlines(), key=len, reverse=True)
+    assert long.split()[1] == names[0]
+    assert max(map(len, others)) < 200
+
+
 def test_list_takes_one_kind(registry: None) -> None:
     assert argus("list", "loss").output.splitlines()[1:] == ["loss  focal                     loaded"]
 

@@ -342,6 +342,17 @@ def test_predict_replaces_a_file_only_if_asked(trained: Path, folder: Path) -> N
         assert len(written["prediction"]) == 30
 
 
+def test_predict_replaces_what_a_link_leads_to_and_keeps_the_link(trained: Path, folder: Path) -> None:
+    (folder / "old.npz").write_text("mine", "utf-8")
+    (folder / "link.npz").symlink_to("old.npz")
+    result = argus("predict", trained, "points", "--output", "link.npz")
+    assert result.stderr == "error: link.npz is there already; give another name, or --overwrite\n"
+    assert argus("predict", trained, "points", "--output", "link.npz", "--overwrite").exit_code == 0
+    assert (folder / "link.npz").readlink() == Path("old.npz")
+    with np.load(folder / "old.npz") as written:
+        assert len(written["prediction"]) == 30
+
+
 @pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
 def test_predict_never_replaces_a_checkpoint_of_a_run(trained: Path, name: str) -> None:
     before = trained.with_name(name).read_bytes()
