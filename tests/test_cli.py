@@ -170,7 +170,7 @@ def test_list_aligns_names_providers_versions_and_states(scan_registry: Any, fak
 
 def test_name_without_end_makes_no_other_row_longer(scan_registry: Any, fake_distribution: Any) -> None:
     names = ["x" * 1900, *(f"loss{index}" for index in range(20))]
-    fake_distribution("medseg", "2.1", {"loss": {name: "medseg:Loss" for name in names}})
+    fake_distribution("medseg", "2.1", {"loss": dict.fromkeys(names, "medseg:Loss")})
     scan_registry()
     long, *others = sorted(argus("list", "loss").output.splitlines(), key=len, reverse=True)
     assert long.split()[1] == names[0]

@@ -112,9 +112,7 @@ def test_link_in_a_run_directory_leads_out_of_it_nowhere(directory: RunDirectory
         target.write_text("mine", "utf-8")
     (directory.path / linked).symlink_to(target)
     output = directory.path / linked
-    with pytest.raises(
-        ArgusError, match="is a symbolic link; a run writes only to files that lie in its run"
-    ):
+    with pytest.raises(ArgusError, match="is a symbolic link; a run writes only to files that lie in"):
         check_output(output / "predictions.npz" if linked == "inner" else output, overwrite=True)
 
 
