@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from io import FileIO
 from pathlib import Path
+from typing import IO, Any
 
 __all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_beginning", "read_ordinary"]
 
@@ -82,11 +84,26 @@ def read_beginning(path: str | os.PathLike[str], count: int) -> bytes:
         return file.read(count) or b""
 
 
-def allocated(file: FileIO) -> int:
+def allocated(file: FileIO | IO[Any]) -> int:
     """Return how many bytes of a file the disk holds: fewer than it has, if it has holes or is compressed."""
     status = os.fstat(file.fileno())
+    held: int = getattr(status, "st_blocks", 0) * 512
     # Systems that do not count blocks, and file systems that do not, say none.
-    return getattr(status, "st_blocks", 0) * 512 or status.st_size
+    return held or (0 if _is_a_hole(file.fileno()) else status.st_size)
+
+
+def _is_a_hole(descriptor: int) -> bool:
+    """Return whether the system knows that a file has no data at all."""
+    if not hasattr(os, "SEEK_DATA"):
+        return False
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        os.lseek(descriptor, 0, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    finally:
+        os.lseek(descriptor, place, os.SEEK_SET)
+    return False
 
 
 def _open(path: str, flags: int) -> int:
