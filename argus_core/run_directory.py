@@ -22,6 +22,7 @@ import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from argus_core.run_lock import RunLock, locked
 __all__ = ["RunDirectory"]
 
 _LONGEST = 2**20  # bytes of versions.json
+_MOST_PROVIDERS = 100  # in it, that are looked for among what is installed
 _OTHER = "choose another with --run-dir"
 
 
@@ -227,7 +229,9 @@ class RunDirectory:
         providers = self._read_versions().get("providers")
         return [
             requirement(name, version)
-            for name, version in (providers.items() if isinstance(providers, dict) else ())
+            for name, version in islice(
+                providers.items() if isinstance(providers, dict) else (), _MOST_PROVIDERS
+            )
             if isinstance(version, str | None) and version_of(name) is None
         ]
 
