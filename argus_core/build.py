@@ -116,7 +116,7 @@ def check_params(
     """
     try:
         signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # some extension types have none; the call itself will tell
+    except Exception:  # some extension types have none, and a plugin's may fail; the call itself will tell
         return
     try:
         signature.bind(*args, **params)

@@ -1,9 +1,10 @@
-"""The note on an exception of a part of a model, or of a dataset: where in the run it was raised."""
+"""The note on an exception of a part of a model, of a metric or of a dataset: where it was raised."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from argus_core.engine import State
+    from argus_core.metric import Metric
+    from argus_core.model import Model
 
-__all__ = ["add_note"]
+__all__ = ["add_note", "noting_predictions"]
 
 _SHOWN = 6  # items of a batch
 _ITS_STATE = " (if its state is from a checkpoint, that may not fit it: load with optimizer=None)"
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch, of batch normalisation
+_CALLS = ("forward", "_call_impl")  # the second where a forward takes other arguments
+_OF_LOSS = "check its parameters, and that it takes such predictions and targets"
+_OF_OPTIMIZER = "if its state is from a checkpoint, that may not fit it: load with optimizer=None"
+_OF_TRANSFORM = "check its parameters; load_model(path, prediction_transform=None) leaves it out"
 
 
 def add_note(error: BaseException, state: State) -> None:
@@ -30,10 +37,9 @@ def add_note(error: BaseException, state: State) -> None:
 
     argus_core's own errors say it themselves.
     """
-    if not isinstance(error, Exception) or isinstance(error, ArgusError) or hasattr(error, "__notes__"):
+    if not _takes_note(error):
         return
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    place = next(filter(None, (_place(frame, state) for frame in reversed(frames))), "in the run")
+    place, action = _raised_by(error, state.model, state.engine.metrics) or ("in the run", "")
     done, made = ("updates", "update") if state.phase == "train" else ("batches", "batch")
     if place.startswith("by the loader"):
         note = f"raised {place}, after {state.iteration + 1} {done} of {state.phase} epoch {state.epoch + 1}"
@@ -43,28 +49,72 @@ def add_note(error: BaseException, state: State) -> None:
         shapes = " and ".join(_shape(batch) for batch in batches if batch is not None)
         note += shapes and f", from the batch {shapes}"
     if _ONE_VALUE in str(error):
-        note += (
-            "; batch normalisation takes no batch of one sample in training: set drop_last=True in the "
+        action = (
+            "batch normalisation takes no batch of one sample in training: set drop_last=True in the "
             "loader, or choose a batch size that leaves no last batch of one"
         )
-    error.__notes__ = [note]  # type: ignore[attr-defined]  # as add_note does, which Python 3.10 does not have
+    _note(error, note, action)
 
 
-def _place(frame: FrameType, state: State) -> str:
-    """Return which layer, loss, optimizer or dataset a frame belongs to, or ``""``."""
+@contextmanager
+def noting_predictions(model: Model, input: Any = None) -> Iterator[None]:
+    """Say in a note on what is raised inside which part of ``model`` raised it.
+
+    Args:
+        model: predicts inside.
+        input: of one batch, where it is known.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _takes_note(error):
+            place, action = _raised_by(error, model) or ("while predicting", "")
+            shape = "" if input is None else f", from the input {_shape(input)}"
+            _note(error, f"raised {place}{shape}", action)
+        raise
+
+
+def _takes_note(error: BaseException) -> bool:
+    return (
+        isinstance(error, Exception) and not isinstance(error, ArgusError) and not hasattr(error, "__notes__")
+    )
+
+
+def _note(error: BaseException, note: str, action: str) -> None:
+    text = f"{note}; {action}" if action else note
+    error.__notes__ = [text]  # type: ignore[attr-defined]  # as add_note does, which Python 3.10 does not have
+
+
+def _raised_by(error: BaseException, model: Model, metrics: Iterable[Metric] = ()) -> tuple[str, str] | None:
+    """Return the innermost part that an exception came through, and what to do about it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next(filter(None, (_place(frame, model, metrics) for frame in reversed(frames))), None)
+
+
+def _place(frame: FrameType, model: Model, metrics: Iterable[Metric]) -> tuple[str, str] | None:
+    """Return which part a frame belongs to, and what to do about it."""
     owner, function = frame.f_locals.get("self"), frame.f_code.co_name
-    if isinstance(owner, nn.Module) and function == "forward":
-        if owner is state.model.loss:
-            return f"by the loss {type(owner).__name__}"
-        layers = state.model.get_nn_module().named_modules()
+    if owner is None:
+        return None
+    if isinstance(owner, nn.Module) and function in _CALLS:
+        if owner is model.loss:
+            return f"by the loss {type(owner).__name__}", _OF_LOSS
+        layers = model.get_nn_module().named_modules()
         name = next((name for name, layer in layers if layer is owner), None)
         if name is not None:
-            return f"by the network's layer {name!r} ({type(owner).__name__})" if name else "by the network"
-    if owner is state.model.optimizer and function == "step":
-        return f"by the optimizer {type(owner).__name__}{_ITS_STATE}"
+            layer = f"'s layer {name!r} ({type(owner).__name__})" if name else ""
+            return f"by the network{layer}", ""
+    if owner is model.optimizer and function == "step":
+        return f"by the optimizer {type(owner).__name__}", _OF_OPTIMIZER
+    if owner is model and function == "transform_prediction":
+        part = model.parts.get("prediction_transform")
+        return f"by the prediction transform {part.name if part else ''}".rstrip(), _OF_TRANSFORM
+    for metric in metrics:
+        if owner is metric:
+            return f"by the metric {metric.name!r}", "check its parameters, or leave it out"
     if isinstance(owner, Dataset) and function in ("__getitem__", "__getitems__", "__iter__"):
-        return f"by the loader, in dataset {type(owner).__name__}"
-    return "by the loader" if isinstance(owner, _BaseDataLoaderIter) else ""
+        return f"by the loader, in dataset {type(owner).__name__}", ""
+    return ("by the loader", "") if isinstance(owner, _BaseDataLoaderIter) else None
 
 
 def _shape(value: Any) -> str:

@@ -204,7 +204,9 @@ def check_file_params(label: str, factory: Callable[..., Any], params: Mapping[s
 
 def file_params_of(factory: Any) -> Mapping[str, FileParam]:
     """Return the declaration of a factory, or of the class or function that it wraps."""
-    while factory is not None:
+    seen: list[object] = []  # a wrapper may wrap itself
+    while factory is not None and not any(factory is each for each in seen):
+        seen.append(factory)
         own = getattr(factory, "file_params", None) or _OF_TORCH.get(where_defined(factory))
         if own:
             found: Mapping[str, FileParam] = own

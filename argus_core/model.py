@@ -28,6 +28,7 @@ from argus_core.errors import (
     SpecError,
     StateMismatchError,
 )
+from argus_core.exception_note import noting_predictions
 from argus_core.file_params import check_file_params
 from argus_core.finiteness import Finiteness
 from argus_core.modes import Modes
@@ -269,7 +270,7 @@ class Model(Assembly):
         update = self._update or self._compile()
         if self.nn_module.training:
             self.eval()
-        with torch.no_grad(), self.evaluation():
+        with noting_predictions(self, input), torch.no_grad(), self.evaluation():
             input = update.prepare(input)
             with update.forward_context():
                 prediction = self.nn_module(input)

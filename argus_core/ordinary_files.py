@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from io import FileIO
 from pathlib import Path
+from typing import IO, Any
 
 __all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_beginning", "read_ordinary"]
 
 MOST_COMPRESSED = 16
 """How many times what the disk holds of a file it may claim: it may be compressed, or full of holes."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]")  # one letter is a drive of Windows
 _FLAGS = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -25,12 +29,16 @@ _KINDS = {
 def as_path(value: str | os.PathLike[str]) -> Path:
     """Return what a user wrote as a path; ``~`` is the home folder, as in a shell.
 
+    An address, such as ``s3://bucket``, would otherwise become a folder of that name.
+
     Raises:
         ValueError: there is no such path; the message begins with a verb.
     """
     path = os.path.expanduser(value)
     if "\0" in path:
         raise ValueError("holds a NUL character; leave it out")
+    if _ADDRESS.match(path):
+        raise ValueError(f"is an address; give a path on this machine, or ./{path} for a folder of that name")
     if path.startswith("~"):
         folder = path.split(os.sep)[0]
         raise ValueError(
@@ -76,11 +84,26 @@ def read_beginning(path: str | os.PathLike[str], count: int) -> bytes:
         return file.read(count) or b""
 
 
-def allocated(file: FileIO) -> int:
+def allocated(file: FileIO | IO[Any]) -> int:
     """Return how many bytes of a file the disk holds: fewer than it has, if it has holes or is compressed."""
     status = os.fstat(file.fileno())
+    held: int = getattr(status, "st_blocks", 0) * 512
     # Systems that do not count blocks, and file systems that do not, say none.
-    return getattr(status, "st_blocks", 0) * 512 or status.st_size
+    return held or (0 if _is_a_hole(file.fileno()) else status.st_size)
+
+
+def _is_a_hole(descriptor: int) -> bool:
+    """Return whether the system knows that a file has no data at all."""
+    if not hasattr(os, "SEEK_DATA"):
+        return False
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        os.lseek(descriptor, 0, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    finally:
+        os.lseek(descriptor, place, os.SEEK_SET)
+    return False
 
 
 def _open(path: str, flags: int) -> int:

@@ -18,7 +18,8 @@ def check_output(output: Path, *inputs: Path, overwrite: bool) -> None:
     Args:
         output: the file.
         inputs: what is read, whatever it is called; it is never written.
-        overwrite: whether a file that is there may be replaced.
+        overwrite: whether a file that is there may be replaced: what a link leads to, in the place of which
+            the link stays. A run directory may be a stranger's, so links in one are refused.
 
     Raises:
         ArgusError: it may not.
@@ -28,6 +29,7 @@ def check_output(output: Path, *inputs: Path, overwrite: bool) -> None:
     for directory in _runs_around(output):
         if directory.owns(output):
             raise ArgusError(f"{output} is a file of the run in {directory.path}; give another name")
+        directory.check_inside(output)
     if os.path.lexists(output) and not overwrite:
         raise ArgusError(f"{output} is there already; give another name, or --overwrite")
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from argus_core.callbacks.callback import Callback
 from argus_core.components import BUILTIN
 from argus_core.errors import ArgusError
+from argus_core.exception_note import noting_predictions
 from argus_core.spec import parse_specs
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def predict_all(
     if metrics:
         values = model.validate(loader, metrics, [collected])
         return collected.joined(), {name.removeprefix("val_"): value for name, value in values.items()}
-    with model.evaluation():
+    with noting_predictions(model), model.evaluation():
         for batch in loader:
             input, target = _split(batch)
             collected.add(model.predict(input), target)

@@ -21,6 +21,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from argus_core.working_folder import absolute, beginning_in, working_folder
 __all__ = ["RunDirectory"]
 
 _LONGEST = 2**20  # bytes of versions.json
+_MOST_PROVIDERS = 100  # in it, that are looked for among what is installed
 
 
 class RunDirectory:
@@ -107,6 +109,16 @@ class RunDirectory:
             path == os.path.abspath(own) or (own.exists() and file.exists() and own.samefile(file))
             for own in (*self._files(), *made)
         )
+
+    def check_inside(self, file: Path) -> None:
+        """Check that no link in the folder of a run leads to ``file``.
+
+        Raises:
+            ConfigError: one does.
+        """
+        if self._holds_run():
+            with confined(self.path, self.checkpoints):
+                check_file(file)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -223,7 +235,7 @@ class RunDirectory:
     def providers(self) -> Mapping[str, Any]:
         """The versions of what took part in the run, as far as its files say so."""
         providers = self._read_versions().get("providers")
-        return providers if isinstance(providers, dict) else {}
+        return dict(islice(providers.items(), _MOST_PROVIDERS)) if isinstance(providers, dict) else {}
 
     def change_config(self, config: str) -> None:
         """Put another configuration in the place of the run's, in one step.

@@ -15,7 +15,7 @@ from torch import nn
 
 import argus_core
 from argus_core import Model, initial_values_wanted, load_model
-from argus_core.build import build_component, initial_values
+from argus_core.build import build_component, call_factory, initial_values
 from argus_core.cli import main
 from argus_core.config import read_config
 from argus_core.run import resume, train
@@ -137,3 +137,15 @@ def test_a_run_wants_them_and_one_that_goes_on_or_is_explained_does_not(
         explained = CliRunner().invoke(main, ["explain", str(file)], catch_exceptions=False)
         assert explained.exit_code == 0
         assert asking.told() == {"network": False}
+
+
+def test_factory_whose_signature_cannot_be_read_is_called() -> None:
+    class Unsigned:
+        @property
+        def __signature__(self) -> object:
+            raise RuntimeError("no signature")
+
+        def __call__(self, gamma: float) -> float:
+            return gamma * 2
+
+    assert call_factory("loss 'focal'", Unsigned(), (), {"gamma": 2.0}) == 4.0

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -120,9 +121,13 @@ def test_interrupt_is_one_line_and_a_status_of_its_own(registry: None) -> None:
 
 
 def test_error_that_nobody_expects_is_not_hidden(registry: None) -> None:
-    fails_with(ZeroDivisionError("a mistake"))
+    @click.command()
+    def failing() -> None:
+        raise ZeroDivisionError("a mistake")
+
+    argus_core.register("command", "failing", failing)
     with pytest.raises(ZeroDivisionError, match="a mistake"):
-        argus("show", "loss", "failing")
+        argus("failing")
 
 
 @pytest.mark.filterwarnings("default")
@@ -161,6 +166,15 @@ def test_list_aligns_names_providers_versions_and_states(scan_registry: Any, fak
         "loss       focal                     loaded",
     ]
     assert lines[-1] == f"3 components of {len(KINDS)} kinds; argus show KIND NAME tells more about one"
+
+
+def test_name_without_end_makes_no_other_row_longer(scan_registry: Any, fake_distribution: Any) -> None:
+    names = ["x" * 1900, *(f"loss{index}" for index in range(20))]
+    fake_distribution("medseg", "2.1", {"loss": dict.fromkeys(names, "medseg:Loss")})
+    scan_registry()
+    long, *others = sorted(argus("list", "loss").output.splitlines(), key=len, reverse=True)
+    assert long.split()[1] == names[0]
+    assert max(map(len, others)) < 200
 
 
 def test_list_takes_one_kind(registry: None) -> None:

@@ -342,6 +342,17 @@ def test_predict_replaces_a_file_only_if_asked(trained: Path, folder: Path) -> N
         assert len(written["prediction"]) == 30
 
 
+def test_predict_replaces_what_a_link_leads_to_and_keeps_the_link(trained: Path, folder: Path) -> None:
+    (folder / "old.npz").write_text("mine", "utf-8")
+    (folder / "link.npz").symlink_to("old.npz")
+    result = argus("predict", trained, "points", "--output", "link.npz")
+    assert result.stderr == "error: link.npz is there already; give another name, or --overwrite\n"
+    assert argus("predict", trained, "points", "--output", "link.npz", "--overwrite").exit_code == 0
+    assert (folder / "link.npz").readlink() == Path("old.npz")
+    with np.load(folder / "old.npz") as written:
+        assert len(written["prediction"]) == 30
+
+
 @pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
 def test_predict_never_replaces_a_checkpoint_of_a_run(trained: Path, name: str) -> None:
     before = trained.with_name(name).read_bytes()
@@ -542,3 +553,25 @@ def test_exception_of_a_network_or_a_dataset_is_one_sentence(
     monkeypatch.setenv("ARGUS_TRACEBACK", "1")
     with pytest.raises((RuntimeError, OSError)):
         argus("train", small_config(folder), *options)
+
+
+@pytest.mark.parametrize("options", [(), ("--metric", "accuracy")])
+def test_exception_of_a_checkpoints_transform_is_one_sentence(folder: Path, options: tuple[str, ...]) -> None:
+    network = argus_core.Model(
+        {
+            "nn_module": "net",
+            "loss": "CrossEntropyLoss",
+            "prediction_transform": ("Softmax", {"dim": 99}),
+            "device": "cpu",
+        }
+    )
+    network.save("odd.safetensors")
+    np.savez("points.npz", input=np.zeros((3, 4), np.float32), target=np.zeros(3, np.int64))
+    result = argus("predict", "odd.safetensors", "points.npz", *options)
+    assert result.exit_code == 1
+    (told,) = result.stderr.splitlines()
+    assert told.startswith("error: IndexError: Dimension out of range")
+    assert "raised by the prediction transform Softmax, " in told
+    assert told.endswith("leaves it out); --traceback shows the lines of code")
+    with pytest.raises(IndexError):
+        argus("predict", "odd.safetensors", "points.npz", *options, "--traceback")

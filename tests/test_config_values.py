@@ -147,6 +147,12 @@ def test_device_that_cannot_be_is_refused(tmp_path: Path, device: str) -> None:
         read(tmp_path, TEXT, f"device={device}")
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/runs", "file:///runs", "hdfs:/runs"])
+def test_run_directory_that_is_an_address_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=f"run_dir is '{address}', which is an address; give a path on"):
+        read(tmp_path, TEXT + f'[fit]\nrun_dir = "{address}"')
+
+
 def test_cadence_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="checkpoint_every is '9*[^']*'; give epochs, updates or minutes"):
         read(tmp_path, TEXT, f"checkpoint_every='{400 * '9'}min'")

@@ -38,7 +38,7 @@ def test_wrong_target_in_validation_names_the_loss() -> None:
         make_model().fit(batches(), [(torch.zeros(4, 4), LABELS + 7)])
     assert note(caught.value) == (
         "raised by the loss CrossEntropyLoss, in batch 1 of val epoch 1, from the batch "
-        "[(4, 4) float32, (4,) int64]"
+        "[(4, 4) float32, (4,) int64]; check its parameters, and that it takes such predictions and targets"
     )
 
 
@@ -63,10 +63,45 @@ def test_exception_of_an_optimizer_names_it_and_what_to_do_about_its_state(tmp_p
     path.write_bytes(crafted(path.read_bytes(), forget))
     with pytest.raises(KeyError, match="count") as caught:
         argus_core.load_model(path).fit(batches())
-    assert note(caught.value).startswith(
-        "raised by the optimizer Forgetful (if its state is from a checkpoint, that may not fit it: load "
-        "with optimizer=None), in update 1 of train epoch 1"
+    assert note(caught.value).startswith("raised by the optimizer Forgetful, in update 1 of train epoch 1")
+    assert note(caught.value).endswith(
+        "; if its state is from a checkpoint, that may not fit it: load with optimizer=None"
     )
+
+
+@pytest.mark.parametrize(
+    ("loss", "raised"),
+    [
+        (("CrossEntropyLoss", {"ignore_index": 10**30}), ValueError),
+        (("CrossEntropyLoss", {"label_smoothing": 7.0}), RuntimeError),
+        ("GaussianNLLLoss", TypeError),  # its forward takes a variance, so it is not even entered
+    ],
+)
+def test_loss_that_does_not_fit_is_named(loss: Any, raised: type[Exception]) -> None:
+    with pytest.raises(raised) as caught:
+        make_model(loss=loss).validate(batches())
+    name = loss if isinstance(loss, str) else loss[0]
+    assert note(caught.value).startswith(f"raised by the loss {name}, in batch 1 of val epoch 1, ")
+
+
+def test_metric_that_fails_is_named() -> None:
+    with pytest.raises(TypeError) as caught:
+        make_model().fit(batches(), batches(), metrics=[("top_k_accuracy", {"k": 3}), Weighing()])
+    assert note(caught.value).startswith("raised by the metric 'weighing', in batch 1 of val epoch 1, ")
+    assert note(caught.value).endswith("; check its parameters, or leave it out")
+
+
+class Weighing(argus_core.Metric):
+    name = "weighing"
+
+    def reset(self) -> None:
+        self.sum = 0.0
+
+    def update(self, step_output: Any) -> None:
+        self.sum += step_output["prediction"].mean() * None
+
+    def compute(self) -> float:
+        return self.sum
 
 
 class Broken(Dataset[Any]):

@@ -25,7 +25,7 @@ from argus_core import (
     on_epoch_complete,
     on_iteration_complete,
 )
-from argus_core.callbacks import LoggingToCSV, LoggingToFile, MetricsJSONL
+from argus_core.callbacks import Checkpoint, LoggingToCSV, LoggingToFile, MetricsJSONL
 
 WRITERS = [LoggingToFile, LoggingToCSV, MetricsJSONL]
 
@@ -64,6 +64,25 @@ def test_path_that_is_none_is_refused(writer: Any, value: Any) -> None:
         ParamsError, match=f"{writer.name} takes a path for file_path, such as 'runs/a', not {value!r}"
     ):
         writer(value)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("value", ["s3://bucket/a", "gs://a", "hdfs://a", "file:///a", Path("s3://a")])
+def test_address_is_not_taken_for_a_folder_of_that_name(writer: Any, value: Any) -> None:
+    with pytest.raises(ParamsError, match="which is an address; give a path on this machine, or ./.* for a"):
+        writer(value)
+    with pytest.raises(ParamsError, match="which is an address"):
+        Checkpoint(dir_path=value)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_folder_with_a_colon_in_its_name_is_a_folder(
+    writer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Model
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planned_run(model, [1.0], writer("./s3:/file"), writer("12:30/file"))
+    assert (tmp_path / "s3:" / "file").stat().st_size > 0
+    assert (tmp_path / "12:30" / "file").stat().st_size > 0
 
 
 @pytest.mark.parametrize("writer", WRITERS)

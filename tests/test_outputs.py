@@ -94,3 +94,29 @@ def test_best_checkpoint_of_no_run_is_a_file_like_any_other(tmp_path: Path) -> N
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.safetensors").touch()
     check_output(tmp_path / "checkpoints" / "best.safetensors", overwrite=True)
+
+
+def test_link_of_the_users_own_may_be_written_through(directory: RunDirectory) -> None:
+    Path("disk").mkdir()
+    Path("disk/old.npz").touch()
+    Path("link.npz").symlink_to("disk/old.npz")
+    check_output(Path("link.npz"), directory.best, overwrite=True)
+
+
+@pytest.mark.parametrize("linked", ["predictions.npz", "checkpoints/predictions.npz", "inner"])
+def test_link_in_a_run_directory_leads_out_of_it_nowhere(directory: RunDirectory, linked: str) -> None:
+    target = Path("outside" if linked == "inner" else "notes.npz").resolve()
+    if linked == "inner":
+        target.mkdir()
+    else:
+        target.write_text("mine", "utf-8")
+    (directory.path / linked).symlink_to(target)
+    output = directory.path / linked
+    with pytest.raises(ArgusError, match="is a symbolic link; a run writes only to files that lie in"):
+        check_output(output / "predictions.npz" if linked == "inner" else output, overwrite=True)
+
+
+def test_linked_folder_of_checkpoints_takes_a_new_file(directory: RunDirectory) -> None:
+    directory.checkpoints.rename("disk")
+    directory.checkpoints.symlink_to(Path("disk").resolve())
+    check_output(directory.checkpoints / "predictions.npz", directory.best, overwrite=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -55,6 +55,64 @@ def test_predictions_are_those_of_the_model_in_order() -> None:
     tensors, values = predict_all(net, [input for input, _ in batches()])
     assert torch.equal(tensors["prediction"], torch.cat([net.predict(input) for input, _ in batches()]))
     assert (set(tensors), values) == ({"prediction"}, {})
+
+
+def note(error: BaseException) -> str:
+    (only,) = error.__notes__  # type: ignore[attr-defined]
+    return str(only)
+
+
+@pytest.mark.parametrize(
+    ("transform", "raised"),
+    [
+        (("Flatten", {"start_dim": 10**15}), IndexError),
+        (("Flatten", {"start_dim": float("nan")}), TypeError),
+        (("Softmax", {"dim": 99}), IndexError),
+        (("ReLU", {"inplace": torch.zeros(3)}), RuntimeError),
+        (("Unflatten", {"dim": 1, "unflattened_size": (10**9, 10**9)}), RuntimeError),
+    ],
+)
+@pytest.mark.parametrize(
+    "predict",
+    [
+        lambda net: net.predict(torch.zeros(4, 4)),
+        lambda net: predict_all(net, batches()),
+        lambda net: predict_all(net, batches(), ["accuracy"]),
+    ],
+    ids=["a batch", "a loader", "a loader with metrics"],
+)
+def test_exception_of_a_transform_names_it_and_says_how_to_do_without(
+    transform: Any, raised: type[Exception], predict: Callable[[Model], Any]
+) -> None:
+    net = model(prediction_transform=transform, loss="CrossEntropyLoss")
+    with pytest.raises(raised) as caught:
+        predict(net)
+    assert note(caught.value).startswith(f"raised by the prediction transform {transform[0]}, ")
+    assert "4) float32" in note(caught.value)
+    assert note(caught.value).endswith(
+        "; check its parameters; load_model(path, prediction_transform=None) leaves it out"
+    )
+
+
+def test_input_of_another_shape_names_the_layer() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        model().predict(torch.zeros(2, 5))
+    assert (
+        note(caught.value) == "raised by the network's layer 'hidden' (Linear), from the input (2, 5) float32"
+    )
+
+
+def test_exception_of_a_loader_of_inputs_is_the_loaders() -> None:
+    class Broken(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            raise OSError("truncated image")
+
+    with pytest.raises(OSError, match="truncated image") as caught:
+        predict_all(model(), torch.utils.data.DataLoader(Broken()))
+    assert note(caught.value) == "raised by the loader, in dataset Broken"
 
 
 def test_known_targets_stand_beside_the_predictions() -> None:

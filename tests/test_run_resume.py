@@ -16,6 +16,7 @@ import argus_core
 from argus_core import ConfigError, State, UnknownNameError, load_model
 from argus_core.config import read_config
 from argus_core.run import resume, train
+from argus_core.run_directory import RunDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -196,3 +197,14 @@ def test_the_last_checkpoint_is_written_as_often_as_is_said(folder: Path) -> Non
     argus_core.register("callback", "note", Note)
     train(read_config(small_config(folder, 'checkpoint_every = "2up"\ncallbacks = ["note"]\n')))
     assert seen == [2, 4, 6]
+
+
+def test_versions_without_end_are_not_all_looked_for(folder: Path) -> None:
+    directory = RunDirectory(folder / "many")
+    with directory.held():
+        directory.create(
+            "", {"argus-torch": "1", "providers": {f"gone-{index}": "1" for index in range(20_000)}}
+        )
+    told = "gone-99==1'$"
+    with pytest.raises(UnknownNameError, match=told), directory.naming_what_is_missing():
+        raise UnknownNameError("no nn_module named 'zzz'")

@@ -7,11 +7,13 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from argus_core.callbacks.appending import count_lines, lines_of
 from argus_core.callbacks.files import make_folder, place_to_write, writing
 from argus_core.callbacks.log_file import LogFile
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
@@ -124,13 +126,13 @@ class LoggingToCSV(EpochReport):
     def start(self, state: State) -> None:
         """Begin the file, or find out which columns it has."""
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
-        rows = self._read()
-        header, rows = (rows[:1], rows[1:]) if self.write_header else ([], rows)
-        self._columns = header[0] if header else []
-        self._rows = len(rows)
+        with self._reading() as rows:
+            self._columns = next(rows, []) if self.write_header else []
+            self._rows = sum(1 for _ in rows)
         if self._kept is not None and self._kept < self._rows:
             self._rows = self._kept
-            self._replace([*header, *rows[: self._rows]])
+            with self._replacing() as (rows, writer):
+                writer.writerows(islice(rows, self._rows + bool(self.write_header)))
         self._kept = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -158,13 +160,15 @@ class LoggingToCSV(EpochReport):
         metrics = {one_line(name): value for name, value in record.metrics.items()}
         return {"time": record.time, "epoch": record.epoch, "lr": lr, **metrics}
 
-    def _read(self) -> list[list[str]]:
+    @contextmanager
+    def _reading(self) -> Iterator[Iterator[list[str]]]:
+        """Return the rows that the file has, one after the other."""
         try:
             with (
                 writing(self.name, self.file_path),
                 open(self.file_path, encoding="utf-8", newline="", opener=opener) as file,
             ):
-                return list(csv.reader(file, delimiter=self.separator))
+                yield csv.reader(lines_of(self.name, self.file_path, file), delimiter=self.separator)
         except (UnicodeDecodeError, csv.Error) as error:
             raise ArgusError(
                 f"{self.name} cannot append to {shown(self.file_path)!r}, which is no CSV file ({error}); "
@@ -175,13 +179,16 @@ class LoggingToCSV(EpochReport):
         self._columns = self._columns + columns
         if not self.write_header:
             return
-        rows = self._read()[1:]
-        self._replace([self._columns, *(row + [""] * (len(self._columns) - len(row)) for row in rows)])
+        with self._replacing() as (rows, writer):
+            next(rows, None)
+            writer.writerow(self._columns)
+            writer.writerows(row + [""] * (len(self._columns) - len(row)) for row in rows)
 
-    def _replace(self, rows: list[list[str]]) -> None:
-        """Replace the file by one with other rows, in one step, so that none is ever lost."""
-        with replacing(self.file_path, newline="") as file:
-            self._writer(file).writerows(rows)
+    @contextmanager
+    def _replacing(self) -> Iterator[tuple[Iterator[list[str]], Any]]:
+        """Replace the file's rows by what is written inside, in one step, so that none is ever lost."""
+        with replacing(self.file_path, newline="") as file, self._reading() as rows:
+            yield rows, self._writer(file)
 
     def _writer(self, file: Any) -> Any:
         return csv.writer(file, delimiter=self.separator, lineterminator="\n")
@@ -216,14 +223,13 @@ class MetricsJSONL(EpochReport):
         """Begin the file."""
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
         with writing(self.name, self.file_path), open(self.file_path, "r+b", opener=opener) as file:
-            lines = file.read().splitlines(keepends=True)
+            self._lines, end, is_cut_off = count_lines(self.name, self.file_path, file, self._kept)
             if self._kept is not None:
-                lines = lines[: self._kept]
-                file.truncate(sum(map(len, lines)))
-            if lines and not lines[-1].endswith(b"\n"):  # somebody has edited it, or a write was cut off
+                file.truncate(end)
+            if is_cut_off:  # somebody has edited it, or a write was cut off
                 file.seek(0, os.SEEK_END)
                 file.write(b"\n")
-        self._lines, self._kept = len(lines), None
+        self._kept = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many lines there are: later ones are not of a run that resumes this."""

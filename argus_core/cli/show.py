@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
@@ -12,14 +14,21 @@ import tomli_w
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json, echo_text
 from argus_core.cli.torch_command import TorchCommand
+from argus_core.components import Component
 from argus_core.config import build_template
+from argus_core.errors import ArgusError, BrokenPluginError
 from argus_core.precedence import kinds_of
 from argus_core.registry import resolve
+from argus_core.text import one_line
 
 __all__ = ["command"]
 
 # What the model hands to the factory of a kind before the parameters of a spec.
 _HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
+
+# Characters of a documentation, and of a default or a type, that are shown.
+_MOST_TEXT = 2**16
+_MOST_VALUE = 1000
 
 
 @click.command(
@@ -38,19 +47,10 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     """
     kind, name = _kind_and_name(names)
     component = resolve(kind, name)
-    factory = component.load()
-    parameters = _parameters(factory, _HANDED_OVER.get(kind, 0))
-    record: dict[str, Any] = {
-        "kind": kind,
-        "name": component.name,
-        "provider": component.provider,
-        "version": component.version,
-        "state": component.state,
-        "target": component.target,
-        "defined": _place(factory),
-        "parameters": [_parameter(parameter) for parameter in parameters],
-        "documentation": inspect.getdoc(factory) or "",
-    }
+    with _looking_at(component):
+        factory = component.load()
+        parameters = _parameters(factory, _HANDED_OVER.get(kind, 0))
+        record = _record(component, factory, parameters)
     if kind == "config" and not any(parameter["required"] for parameter in record["parameters"]):
         record["configuration"] = build_template(component, {})
     if as_json:
@@ -63,6 +63,44 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         echo_text(f"\n{record['documentation']}")
     if "configuration" in record:
         echo_text(f"\n{tomli_w.dumps(record['configuration'])}")
+
+
+@contextmanager
+def _looking_at(component: Component) -> Iterator[None]:
+    """Say in a sentence what a package's own code raises inside; what it prints is no output of ours.
+
+    Raises:
+        BrokenPluginError: it raised something.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except ArgusError:
+        raise
+    except (Exception, SystemExit) as error:  # a plugin never ends the program
+        raise BrokenPluginError(
+            f"{component.kind} {component.name!r} of {component.origin} cannot be shown: "
+            f"{type(error).__name__}: {error}; upgrade or reinstall {component.provider}"
+        ) from error
+
+
+def _record(
+    component: Component, factory: Callable[..., Any], parameters: list[inspect.Parameter]
+) -> dict[str, Any]:
+    documentation = inspect.getdoc(factory) or ""
+    if len(documentation) > _MOST_TEXT:
+        documentation = f"{documentation[:_MOST_TEXT]}\n... ({len(documentation):,} characters)"
+    return {
+        "kind": component.kind,
+        "name": component.name,
+        "provider": component.provider,
+        "version": component.version,
+        "state": component.state,
+        "target": component.target,
+        "defined": _place(factory),
+        "parameters": [_parameter(parameter) for parameter in parameters],
+        "documentation": documentation,
+    }
 
 
 def _kind_and_name(names: tuple[str, ...]) -> tuple[str, str]:
@@ -79,27 +117,29 @@ def _kind_and_name(names: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _parameters(factory: Callable[..., Any], handed_over: int) -> list[inspect.Parameter]:
-    """Return what a spec may give: without what the model gives by itself."""
+    """Return what a spec may give, without what the model gives by itself; types and defaults as text."""
     try:
-        return list(inspect.signature(factory).parameters.values())[handed_over:]
+        found = list(inspect.signature(factory).parameters.values())[handed_over:]
     except (TypeError, ValueError):  # compiled code may have no signature
         return []
+    return [
+        each.replace(annotation=_text(each.annotation, _type), default=_text(each.default, repr))
+        for each in found
+    ]
 
 
 def _signature(parameters: list[inspect.Parameter]) -> str:
-    plain = [parameter.replace(annotation=_unquoted(parameter.annotation)) for parameter in parameters]
-    text = str(inspect.Signature(plain))
+    text = str(inspect.Signature(parameters))
     if len(text) <= 80:
         return text
-    return "(\n" + "".join(f"    {parameter},\n" for parameter in plain) + ")"
+    return "(\n" + "".join(f"    {parameter},\n" for parameter in parameters) + ")"
 
 
 def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
     empty = inspect.Parameter.empty
-    annotation = _unquoted(parameter.annotation)
     return {
         "name": parameter.name,
-        "type": None if annotation is empty else inspect.formatannotation(annotation),
+        "type": None if parameter.annotation is empty else repr(parameter.annotation),
         "required": parameter.default is empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD),
         "default": None if parameter.default is empty else repr(parameter.default),
@@ -107,7 +147,7 @@ def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
 
 
 class _Text:
-    """Prints as the annotation that it is, without quotes."""
+    """Prints as the text that it has, without quotes."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -116,9 +156,19 @@ class _Text:
         return self.text
 
 
-def _unquoted(annotation: Any) -> Any:
-    """Return an annotation such that one that was kept as a string prints without quotes."""
-    return _Text(annotation) if isinstance(annotation, str) else annotation
+def _text(value: Any, form: Callable[[Any], str]) -> Any:
+    """Return what prints as ``form(value)``, on one line and cut short; the package's own code may fail."""
+    if value is inspect.Parameter.empty:
+        return value
+    try:
+        text = one_line(form(value))
+    except (Exception, SystemExit) as error:
+        return _Text(f"<{type(value).__name__}, which cannot be shown: {type(error).__name__}>")
+    return _Text(text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}... ({len(text):,} characters)")
+
+
+def _type(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _place(factory: Callable[..., Any]) -> str | None:

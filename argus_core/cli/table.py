@@ -10,6 +10,8 @@ from argus_core.text import one_line
 
 __all__ = ["print_table"]
 
+_WIDEST = 100  # a name may have as many characters as its file, and there may be as many rows
+
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of cells below a header."""
@@ -17,7 +19,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if _is_terminal():
         _print_on_terminal(header, rows)
         return
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widths = [min(_WIDEST, max(map(len, column))) for column in zip(header, *rows, strict=True)]
     layout = "  ".join(f"{{:<{width}}}" for width in widths)
     echo(*(layout.format(*row).rstrip() for row in (header, *rows)))
 

@@ -411,6 +411,8 @@ def test_steps_of_ones_own_need_no_loss_and_no_optimizer(tmp_path: Path) -> None
         ({"max_samples": 0}, "tensorboard takes max_samples >= 1, not 0"),
         ({"max_samples": True}, "tensorboard takes max_samples >= 1, not True"),
         ({"log_dir": ""}, "tensorboard takes a path for log_dir"),
+        ({"log_dir": "s3://bucket/a"}, "log_dir='s3://bucket/a', which is an address; give a path on this"),
+        ({"log_dir": "ram://a"}, "log_dir='ram://a', which is an address"),
         ({"histogram": "1ep"}, "did you mean 'histograms'"),
     ],
 )

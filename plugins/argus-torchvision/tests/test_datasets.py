@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import inspect
+import os
 import pickle
 import re
 import struct
@@ -271,3 +272,108 @@ def test_every_parameter_is_documented(name: str) -> None:
     factory = getattr(datasets, name)
     documentation = inspect.getdoc(factory) or ""
     assert all(f"    {parameter}: " in documentation for parameter in inspect.signature(factory).parameters)
+
+
+class Program:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
+def test_pickle_that_is_not_the_data_sets_own_is_not_opened(name: str, root: Path) -> None:
+    folder = root / FROM_FILES[name]
+    for file in list(folder.iterdir()):
+        file.write_bytes(pickle.dumps(Program(root / "ran")))
+    with pytest.raises(BuildError, match="finds no files, or others than its own"):
+        resolve("dataset", name).load()(root=root)
+    assert not (root / "ran").exists()
+
+
+def write_legacy(folder: Path, content: Any) -> None:
+    """Write what early versions of torchvision read in the place of the raw files."""
+    folder.mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save(content, folder / name)
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST"])
+def test_legacy_pickles_are_not_opened(name: str, root: Path) -> None:
+    write_legacy(root / name / "processed", Program(root / "ran"))
+    dataset = resolve("dataset", name).load()(root=root)
+    assert (len(dataset), (root / "ran").exists()) == (5, False)
+
+
+def test_legacy_pickles_alone_are_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "MNIST").mkdir()
+    write_legacy(tmp_path / "MNIST/processed", (torch.zeros(3, 28, 28, dtype=torch.uint8), torch.zeros(3)))
+    with pytest.raises(BuildError, match="finds no files, or others than its own, in '.*MNIST/raw'"):
+        datasets.mnist(tmp_path)
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_file_full_of_holes_is_not_read(name: str, root: Path) -> None:
+    folder = root / FROM_FILES[name]
+    with next(folder.iterdir()).open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(BuildError, match="is larger than 256 MiB"):
+        resolve("dataset", name).load()(root=root)
+
+
+def test_images_without_labels_are_told(root: Path) -> None:
+    idx(root / "MNIST/raw/train-labels-idx1-ubyte", np.arange(2))
+    with pytest.raises(BuildError, match="5 images and 2 labels"):
+        datasets.mnist(root)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n(ran) (w) file closefile\n%%EOF\n"
+
+
+def test_no_program_is_run_for_a_format_in_disguise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr("subprocess.check_call", lambda *args, **_: ran.append(args))
+    monkeypatch.setattr("PIL.EpsImagePlugin.has_ghostscript", lambda: True)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", "gs")
+    (folder / "cat/0.png").write_bytes(EPS)
+    with pytest.raises(BuildError, match="image '.*cat/0.png' is not one of BMP, JPEG, PNG, .*convert"):
+        datasets.image_folder(folder)[0]
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda path: os.mkfifo(path), "cannot be read: is a FIFO; it must be an ordinary file; write it"),
+        (lambda path: path.write_bytes(b""), "is not one of"),
+        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40)), "image '.*'"),
+        (lambda path: path.symlink_to(path), "cannot be read: .*symbolic link"),
+    ],
+    ids=["FIFO", "empty", "damaged", "circle"],
+)
+def test_image_that_cannot_be_read_is_named(folder: Path, spoil: Any, told: str) -> None:
+    (folder / "cat/0.png").unlink()
+    spoil(folder / "cat/0.png")
+    with pytest.raises(BuildError, match=told):
+        datasets.image_folder(folder)[0]
+
+
+def test_links_without_end_are_refused_at_once(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / "dog" / name).symlink_to(folder / "dog")
+    with pytest.raises(BuildError, match="is '.*dog' once more; remove the link that leads to it"):
+        datasets.image_folder(folder)
+
+
+def test_images_behind_links_are_found_in_torchvisions_order(folder: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("z/b.PNG", "z/a.jpg", "y/c.png")):
+        picture(tmp_path / "elsewhere" / name, 10 * number)
+    (tmp_path / "elsewhere/y/notes.txt").touch()
+    (folder / "dog/2").symlink_to(tmp_path / "elsewhere")
+    expected = torchvision.datasets.ImageFolder(folder)
+    dataset = datasets.image_folder(folder)
+    assert (dataset.samples, dataset.classes) == (expected.samples, expected.classes)
+    assert len(dataset) == 9

@@ -11,7 +11,8 @@ Nothing is downloaded unless ``download`` asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,19 @@ from torchvision import datasets
 from argus_core import BuildError, ParamsError
 from argus_core.callbacks.files import checked_path
 from argus_core.file_params import READS, FileParam
+from argus_torchvision.data_files import KMNIST, MNIST, FashionMNIST, check_sizes, images_in, read_image
 from argus_torchvision.pipelines import build_pipeline
 
 __all__ = ["cifar10", "cifar100", "fake_data", "fashion_mnist", "image_folder", "kmnist", "mnist"]
 
 
+_CLASSES = {
+    "CIFAR10": datasets.CIFAR10,  # pickles, which torchvision opens if they have its own checksums
+    "CIFAR100": datasets.CIFAR100,
+    "MNIST": MNIST,
+    "FashionMNIST": FashionMNIST,
+    "KMNIST": KMNIST,
+}
 _DOWNLOAD = FileParam(
     "fetches the data set from its own address", values=(False,), in_configuration=True, writes=True
 )
@@ -69,7 +78,21 @@ class _ImageFolder(datasets.ImageFolder):  # type: ignore[misc]
     def __init__(self, root: str | Path, classes: Sequence[str] | None, **transforms: Any) -> None:
         self._classes = classes
         # A class that is named may have no images, as in a small validation set.
-        super().__init__(root, allow_empty=classes is not None, **transforms)
+        super().__init__(root, loader=read_image, allow_empty=classes is not None, **transforms)
+
+    @staticmethod
+    def make_dataset(
+        directory: str | Path,
+        class_to_idx: Mapping[str, int],
+        extensions: Any = None,
+        is_valid_file: Any = None,
+        allow_empty: bool = False,
+    ) -> list[tuple[str, int]]:
+        found = {name: images_in(os.path.join(directory, name)) for name in sorted(class_to_idx)}
+        empty = [name for name, paths in found.items() if not paths]
+        if empty and not allow_empty:
+            raise FileNotFoundError(f"Found no valid file for the classes {', '.join(empty)}")
+        return [(path, class_to_idx[name]) for name, paths in found.items() for path in paths]
 
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
         names, labels = super().find_classes(directory)
@@ -184,8 +207,12 @@ def _from_files(
         if not isinstance(value, bool):  # "false" would be true
             raise ParamsError(f"dataset {name!r} has {parameter}={value!r}; give true or false")
     root = checked_path(f"dataset {name!r}", "root", root)
+    check_sizes(root / files)
     try:
-        return getattr(datasets, name)(root, train=train, download=download, **transforms)
+        dataset = _CLASSES[name](root, train=train, download=download, **transforms)
+        if len(dataset.data) != len(dataset.targets):
+            raise ValueError(f"{len(dataset.data)} images and {len(dataset.targets)} labels")
+        return dataset
     except Exception as error:  # a damaged file may raise anything
         folder = str(root / files)
         reason = " ".join(str(error).split()) or type(error).__name__
