@@ -13,14 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from argus_core.dimensions import ENTRIES, BatchDim, dim_of, place_of
 from argus_core.errors import ArgusError
-from argus_core.samples import (
-    batch_size,
-    first_tensor,
-    is_array,
-    is_list_of_samples,
-    is_namedtuple,
-    lengths,
-)
+from argus_core.listing import first_tensor, is_array, is_namedtuple
+from argus_core.samples import batch_size, is_itself_a_list, is_list_of_samples, lengths
 
 __all__ = [
     "batch_size",
@@ -188,6 +182,8 @@ def _slices(value: Any, size: int, samples: int, dim: BatchDim) -> list[Any]:
     starts = range(0, max(samples, 1), size)
     if len(starts) == 1:
         return [value]
+    if dim is None and is_itself_a_list(value, samples):
+        dim = ENTRIES
     return [_slice(value, slice(start, min(start + size, samples)), samples, dim) for start in starts]
 
 

@@ -1,4 +1,4 @@
-"""The note on an exception of a network, a loss or a dataset: where in the run it was raised."""
+"""The note on an exception of a network, a loss or a dataset: where it was raised, and from which input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from argus_core.errors import ArgusError
+from argus_core.errors import ArgusError, ParamsError
+from argus_core.listing import first_tensor
 from argus_core.steps.output import Window
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from argus_core.engine import State
 
-__all__ = ["add_note"]
+__all__ = ["add_note", "check_input"]
 
 _SHOWN = 6  # items of a batch
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch, of batch normalisation
@@ -47,6 +48,22 @@ def add_note(error: BaseException, state: State) -> None:
             "loader, or choose a batch size that leaves no last batch of one"
         )
     error.__notes__ = [note]  # type: ignore[attr-defined]  # as add_note does, which Python 3.10 does not have
+
+
+def check_input(input: Any, error: Exception) -> None:
+    """Refuse the input of a prediction that a network raised ``error`` from, if there is no tensor in it.
+
+    Raises:
+        ParamsError: there is none, nor anything that moves to a device as tensors do.
+    """
+    if isinstance(error, ArgusError) or first_tensor(input) is not None or hasattr(input, "to"):
+        return
+    reason = str(error).partition("\n")[0]
+    raise ParamsError(
+        f"the input of predict is a {type(input).__name__} without a tensor, from which the network raised "
+        f"{type(error).__name__}: {reason}; give a batch of inputs as a tensor, such as "
+        "torch.tensor([[0.1, 0.2], [0.3, 0.4]])"
+    ) from error
 
 
 def _place(frame: FrameType, state: State) -> str:

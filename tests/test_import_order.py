@@ -41,6 +41,7 @@ READING_ORDER = (
     "manifest",
     "storage",
     "dimensions",
+    "listing",
     "samples",
     "batch",
     "arguments",
