@@ -6,14 +6,17 @@ Names, versions, params and paths may come from a file or package of a stranger'
 from __future__ import annotations
 
 import re
+import textwrap
 
-__all__ = ["escape_json", "one_line", "printable", "shown"]
+__all__ = ["escape_json", "one_line", "printable", "shown", "wrapped"]
 
 _LINES = str.maketrans("", "", "\n\t")
 _SPACES = "\u00a0\u202f\u3000"  # of French, of Japanese: spaces that Python would not print
 # In emoji and in the scripts that need them. Between ASCII letters they could only hide.
 _JOINER = re.compile("(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])")
 _LONGEST = 200
+_COMMAND = re.compile(r"\b(?:argus|pip|python3?) [^;,()]+")
+_UNBROKEN = "\x00"  # which no printable text has
 
 
 def printable(text: str) -> str:
@@ -42,6 +45,20 @@ def one_line(text: str) -> str:
     loss\n2026-01-05 INFO all is well
     """
     return printable(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return `one_line` of text, in several lines of at most ``width`` characters where words allow it.
+
+    A command is not broken, so that it can be copied.
+
+    >>> print(wrapped("early_stopping ended the run; go on with it: argus resume runs/a", 40))
+    early_stopping ended the run; go on with
+    it: argus resume runs/a
+    """
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _UNBROKEN), one_line(text))
+    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(_UNBROKEN, " ")
 
 
 def shown(value: object) -> str:
