@@ -154,7 +154,7 @@ def _dtype(factory: Callable[..., Any], name: str, default: Any) -> Any:
     torch: Any = sys.modules["torch"]
     if isinstance(default, torch.Tensor):
         return default.dtype
-    owners = [factory, *(inspect.getmro(factory) if isinstance(factory, type) else ())]
+    owners: list[Any] = [factory, *(inspect.getmro(factory) if isinstance(factory, type) else ())]
     is_torchs = any(_is_exact(owner) and name in _parameters(owner) for owner in owners)
     return torch.get_default_dtype() if is_torchs else None
 

@@ -171,10 +171,11 @@ class LoggingToCSV(EpochReport):
             ) from error
 
     def _add_columns(self, columns: list[str]) -> None:
+        headers = 1 if self._columns else 0
         self._columns = self._columns + columns
         if not self.write_header:
             return
-        rows = self._read()[1:]
+        rows = self._read()[headers:]
         self._replace([self._columns, *(row + [""] * (len(self._columns) - len(row)) for row in rows)])
 
     def _replace(self, rows: list[list[str]]) -> None:
