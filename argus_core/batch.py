@@ -184,7 +184,8 @@ def _slices(value: Any, size: int, samples: int, dim: BatchDim) -> list[Any]:
         return [value]
     if dim is None and is_itself_a_list(value, samples):
         dim = ENTRIES
-    return [_slice(value, slice(start, min(start + size, samples)), samples, dim) for start in starts]
+    parts = [slice(start, min(start + size, samples)) for start in starts]
+    return [_slice(value, part, samples, dim, is_top=True) for part in parts]
 
 
 def _rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -206,7 +207,14 @@ def _like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> Mapping[Any, Any
     return copied
 
 
-def _slice(value: Any, part: slice, samples: int, dim: BatchDim, declared: bool | None = None) -> Any:
+def _slice(
+    value: Any,
+    part: slice,
+    samples: int,
+    dim: BatchDim,
+    declared: bool | None = None,
+    is_top: bool = False,
+) -> Any:
     """Return the samples ``part`` of something in a batch of ``samples``."""
     declared = dim is not None if declared is None else declared
     if declared and dim is None:
@@ -222,7 +230,7 @@ def _slice(value: Any, part: slice, samples: int, dim: BatchDim, declared: bool 
         cut = {key: _slice(each, part, samples, of_each[key], declared) for key, each in value.items()}
         return _like(value, cut)
     if isinstance(value, tuple | list):
-        if dim == ENTRIES or (not declared and is_list_of_samples(value, samples)):
+        if dim == ENTRIES or (not declared and is_list_of_samples(value, samples, is_top)):
             return value[part]
         if declared and first_tensor(value) is None:
             return value[part] if len(value) == samples and not is_namedtuple(value) else value

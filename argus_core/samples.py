@@ -98,8 +98,13 @@ def is_itself_a_list(batch: Any, samples: int) -> bool:
     return isinstance(batch, list) and len(batch) == samples > 0 and kind_of(batch, is_top=True) == "samples"
 
 
-def is_list_of_samples(value: Any, samples: int) -> bool:
-    """Return whether a list or tuple within a batch of so many samples holds an entry for each.
+def is_list_of_samples(value: Any, samples: int, is_top: bool) -> bool:
+    """Return whether a list or tuple holds an entry for each of so many samples.
+
+    Args:
+        value: a batch or something in it.
+        samples: of the batch.
+        is_top: whether it is the batch itself, which mostly has inputs and targets for entries.
 
     Raises:
         ParamsError: its tensors may as well be several inputs of so many samples.
@@ -111,6 +116,8 @@ def is_list_of_samples(value: Any, samples: int) -> bool:
         return kind in ("samples", "plain")
     if samples not in (_common(_read(each, set()) for each in value) or ()):
         return True
+    if is_top and kind_of(value, is_top=True) == "structure":
+        return False
     if isinstance(value[0], Tensor) and value[0].ndim != _NDIM_OF_IMAGE:
         return False
     raise ParamsError(

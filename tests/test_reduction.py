@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import ParamsError, hookimpl
-from argus_core.reduction import mean_divisor, weigh
+from argus_core.reduction import mean_divisor, mean_divisors, weigh
 from argus_core.steps.output import Window
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -323,3 +323,19 @@ def test_a_loss_off_the_graph_is_refused() -> None:
     argus_core.register("loss", "detached", Detached)
     with pytest.raises(ParamsError, match="depends on no parameter that requires grad"):
         make_model(loss="detached").train_step((INPUT, TARGET))
+
+
+@pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyLoss"), reason="this torch does not have it")
+@pytest.mark.parametrize(
+    "given", [{}, {"ignore_index": 1}, {"weight": torch.tensor([1.0, 2.0, 5.0])}], ids=str
+)
+def test_a_linear_cross_entropy_divides_by_the_targets_that_it_does_not_ignore(given: dict[str, Any]) -> None:
+    loss = nn.LinearCrossEntropyLoss(4, 3, **given)
+    target = torch.tensor([0, -100 if not given.get("ignore_index") else 1, 2, 1])
+    inputs = torch.randn(4, 4)
+    divisor = mean_divisor(loss, (inputs, target))
+    (several,) = mean_divisors(loss, [(inputs, target)])
+    loss.reduction = "sum"
+    total = loss(inputs, target).item()
+    loss.reduction = "mean"
+    assert float(divisor) == float(several) == pytest.approx(total / loss(inputs, target).item(), rel=1e-5)

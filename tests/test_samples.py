@@ -227,6 +227,16 @@ def test_a_list_of_pairs_is_cut_between_pairs_however_many_boxes_they_have(count
     assert [part[0][0] is pair[0] for part, pair in zip(parts, batch, strict=True)] == [True] * count
 
 
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_pairs_of_inputs_and_of_targets_are_cut_at_two_samples_too(kind: Any) -> None:
+    batch = kind(
+        [kind([torch.ones(2, 5, 4), torch.tensor([5, 3])]), kind([torch.ones(2, 6), torch.tensor([6, 1])])]
+    )
+    _, second = deep_split(batch, 1)
+    assert [each.tolist() for each in (second[0][1], second[1][1])] == [[3], [1]]
+    assert second[0][0].shape == (1, 5, 4)
+
+
 def test_two_images_and_their_boxes_are_cut_between_samples() -> None:
     _, second = deep_split((images(2), boxes(2)), 1)
     assert (second[0][0].shape, len(second[1])) == ((3, 5, 5), 1)
