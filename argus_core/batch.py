@@ -185,7 +185,7 @@ def _slices(value: Any, size: int, samples: int, dim: BatchDim) -> list[Any]:
     if dim is None and is_itself_a_list(value, samples):
         dim = ENTRIES
     parts = [slice(start, min(start + size, samples)) for start in starts]
-    return [_slice(value, part, samples, dim, is_top=True) for part in parts]
+    return [_slice(value, part, samples, dim, value) for part in parts]
 
 
 def _rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -212,8 +212,8 @@ def _slice(
     part: slice,
     samples: int,
     dim: BatchDim,
+    batch: Any,
     declared: bool | None = None,
-    is_top: bool = False,
 ) -> Any:
     """Return the samples ``part`` of something in a batch of ``samples``."""
     declared = dim is not None if declared is None else declared
@@ -227,16 +227,16 @@ def _slice(
         )
     if isinstance(value, Mapping):
         of_each = {key: dim_of(dim, key, len(value)) for key in value}
-        cut = {key: _slice(each, part, samples, of_each[key], declared) for key, each in value.items()}
+        cut = {key: _slice(each, part, samples, of_each[key], batch, declared) for key, each in value.items()}
         return _like(value, cut)
     if isinstance(value, tuple | list):
-        if dim == ENTRIES or (not declared and is_list_of_samples(value, samples, is_top)):
+        if dim == ENTRIES or (not declared and is_list_of_samples(value, samples, batch)):
             return value[part]
         if declared and first_tensor(value) is None:
             return value[part] if len(value) == samples and not is_namedtuple(value) else value
         places = range(len(value))
         entries = [
-            _slice(each, part, samples, dim_of(dim, place, len(value)), declared)
+            _slice(each, part, samples, dim_of(dim, place, len(value)), batch, declared)
             for place, each in zip(places, value, strict=True)
         ]
         return type(value)(*entries) if is_namedtuple(value) else type(value)(entries)

@@ -98,13 +98,14 @@ def is_itself_a_list(batch: Any, samples: int) -> bool:
     return isinstance(batch, list) and len(batch) == samples > 0 and kind_of(batch, is_top=True) == "samples"
 
 
-def is_list_of_samples(value: Any, samples: int, is_top: bool) -> bool:
+def is_list_of_samples(value: Any, samples: int, batch: Any) -> bool:
     """Return whether a list or tuple holds an entry for each of so many samples.
 
     Args:
         value: a batch or something in it.
         samples: of the batch.
-        is_top: whether it is the batch itself, which mostly has inputs and targets for entries.
+        batch: what is cut, which mostly has inputs and targets for entries. Where one of these is a list of
+            dicts, a list of images has an entry for each sample, too.
 
     Raises:
         ParamsError: its tensors may as well be several inputs of so many samples.
@@ -116,16 +117,24 @@ def is_list_of_samples(value: Any, samples: int, is_top: bool) -> bool:
         return kind in ("samples", "plain")
     if samples not in (_common(_read(each, set()) for each in value) or ()):
         return True
-    if is_top and kind_of(value, is_top=True) == "structure":
+    if value is batch and kind_of(value, is_top=True) == "structure":
         return False
     if isinstance(value[0], Tensor) and value[0].ndim != _NDIM_OF_IMAGE:
         return False
+    if isinstance(value[0], Tensor) and _has_list_of_samples(batch, samples):
+        return True
     raise ParamsError(
         f"a {type(value).__name__} of {samples} entries in a batch of {samples} samples may hold a sample in "
         "each entry or all samples in each; stack samples that can be stacked, or declare in the model, for "
         "each entry of the batch, batch_dim = ['entries', 'entries'] where each entry is a sample, or "
         "batch_dim = 0 where each tensor holds all samples"
     )
+
+
+def _has_list_of_samples(batch: Any, samples: int) -> bool:
+    entries = batch.values() if isinstance(batch, Mapping) else batch
+    lists = (each for each in entries if isinstance(each, list | tuple) and len(each) == samples)
+    return any(kind_of(each, is_top=False) == "samples" for each in lists)
 
 
 def _is_empty(batch: Any) -> bool:

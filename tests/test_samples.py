@@ -237,6 +237,18 @@ def test_pairs_of_inputs_and_of_targets_are_cut_at_two_samples_too(kind: Any) ->
     assert second[0][0].shape == (1, 5, 4)
 
 
+@pytest.mark.parametrize(
+    "batch",
+    [(images(3, 6), boxes(3)), [[*images(3, 6)], [*boxes(3)]], {"images": images(3, 6), "boxes": boxes(3)}],
+    ids=["tuples", "lists", "dict"],
+)
+def test_three_images_of_three_channels_are_cut_as_their_boxes_are(batch: Any) -> None:
+    *_, last = deep_split(batch, 1)
+    shown, found = last.values() if isinstance(last, dict) else last
+    assert [each.shape for each in shown] == [(3, 6, 5)]
+    assert len(found) == 1
+
+
 def test_two_images_and_their_boxes_are_cut_between_samples() -> None:
     _, second = deep_split((images(2), boxes(2)), 1)
     assert (second[0][0].shape, len(second[1])) == ((3, 5, 5), 1)

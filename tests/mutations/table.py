@@ -798,7 +798,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A list of images is cut between images.",
             "batch.py",
-            "if dim == ENTRIES or (not declared and is_list_of_samples(value, samples)):",
+            "if dim == ENTRIES or (not declared and is_list_of_samples(value, samples, batch)):",
             "if False:",
             "test_epoch_loss.py::test_lists_of_images_count_and_are_cut_by_image",
         ),
