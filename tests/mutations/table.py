@@ -289,8 +289,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Prediction runs in the precision of training.",
             "model.py",
-            "            with update.forward_context():\n                prediction = self.nn_module(input)",
-            "            if True:\n                prediction = self.nn_module(input)",
+            "            with update.forward_context():\n                try:",
+            "            if True:\n                try:",
             _SAME_PRECISION,
         ),
         Mutation(
