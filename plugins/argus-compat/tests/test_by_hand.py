@@ -107,6 +107,7 @@ def save_by_hand(checkpoint: Any) -> Any:
         (RuntimeError, Loss().compute),
         (TypeError, lambda: model().train_step(3)),
         (TypeError, lambda: model().val_step(3)),
+        (TypeError, lambda: model().predict([[1.0, 2.0]])),
         (TypeError, lambda: model().fit(None)),  # type: ignore[arg-type]
         (TypeError, lambda: model().validate(3)),  # type: ignore[arg-type]
         (ValueError, lambda: Checkpoint("a", max_saves=0)),

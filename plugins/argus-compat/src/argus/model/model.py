@@ -104,7 +104,8 @@ class Model(BuildModel, name="argus.Model"):
     def predict(self, input: Any) -> Any:
         """Return the prediction for an input batch, after prediction_transform, on the device."""
         self._check_predict_ready()
-        return super().predict(input)
+        with also(TypeError):
+            return super().predict(input)
 
     def get_lr(self) -> float | list[float]:
         """Return the learning rate, or a list with one for each parameter group."""
