@@ -42,7 +42,8 @@ def arguments_for(label: str, factory: Callable[..., Any], params: Mapping[str, 
             _check_type(label, name, value, accepted, is_exact)
             if isinstance(value, list | tuple | dict) and accepted <= _SCALARS and is_exact:
                 raise ParamsError(f"{label}: {name} is {value!r:.80}; give {_told(accepted)}")
-            value = _as_tensor(label, name, value, accepted)
+            if _stands_for_tensor(value, accepted):
+                value = _as_tensor(label, name, value, _dtype(factory, name, known[name].default))
         arguments[name] = value
     return arguments
 
@@ -138,11 +139,28 @@ def _integers(value: Any) -> Iterator[int]:
             yield from _integers(item)
 
 
-def _as_tensor(label: str, name: str, value: Any, accepted: frozenset[Any]) -> Any:
-    torch: Any = sys.modules.get("torch")
+def _stands_for_tensor(value: Any, accepted: frozenset[Any]) -> bool:
     is_listed = isinstance(value, list | tuple | getattr(sys.modules.get("numpy"), "ndarray", list))
-    if not is_listed or accepted - {type(None)} != {getattr(torch, "Tensor", None)}:
-        return value
+    torch = sys.modules.get("torch")
+    return is_listed and accepted - {type(None)} == {getattr(torch, "Tensor", None)}
+
+
+def _dtype(factory: Callable[..., Any], name: str, default: Any) -> Any:
+    """Return the dtype that a parameter takes, or ``None`` where the values themselves have to say it.
+
+    It is the dtype of a default that is a tensor. torch's own parameters weigh the numbers of a network, and
+    take the default dtype, also where a class derived from one of torch's passes them on under their names.
+    """
+    torch: Any = sys.modules["torch"]
+    if isinstance(default, torch.Tensor):
+        return default.dtype
+    owners: list[Any] = [factory, *(inspect.getmro(factory) if isinstance(factory, type) else ())]
+    is_torchs = any(_is_exact(owner) and name in _parameters(owner) for owner in owners)
+    return torch.get_default_dtype() if is_torchs else None
+
+
+def _as_tensor(label: str, name: str, value: Any, dtype: Any) -> Any:
+    torch: Any = sys.modules["torch"]
     try:
         tensor = torch.tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -150,5 +168,8 @@ def _as_tensor(label: str, name: str, value: Any, accepted: frozenset[Any]) -> A
             f"{label}: {name} takes a tensor, and of {value!r:.80} none can be made ({error}); "
             "give a list of numbers"
         ) from error
-    # Whole numbers among weights are written without a point, and weights are of the numbers of a network.
-    return tensor if tensor.dtype is torch.bool else tensor.to(torch.get_default_dtype())
+    if tensor.dtype is torch.bool:
+        return tensor
+    if dtype is None and tensor.is_floating_point():  # numpy's are wider than a network's
+        dtype = torch.get_default_dtype()
+    return tensor if dtype is None else tensor.to(dtype)

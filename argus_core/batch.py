@@ -13,14 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from argus_core.dimensions import ENTRIES, BatchDim, dim_of, place_of
 from argus_core.errors import ArgusError
-from argus_core.samples import (
-    batch_size,
-    first_tensor,
-    is_array,
-    is_list_of_samples,
-    is_namedtuple,
-    lengths,
-)
+from argus_core.listing import first_tensor, is_array, is_namedtuple
+from argus_core.samples import batch_size, is_itself_a_list, is_list_of_samples, lengths
 
 __all__ = [
     "batch_size",
@@ -188,7 +182,10 @@ def _slices(value: Any, size: int, samples: int, dim: BatchDim) -> list[Any]:
     starts = range(0, max(samples, 1), size)
     if len(starts) == 1:
         return [value]
-    return [_slice(value, slice(start, min(start + size, samples)), samples, dim) for start in starts]
+    if dim is None and is_itself_a_list(value, samples):
+        dim = ENTRIES
+    parts = [slice(start, min(start + size, samples)) for start in starts]
+    return [_slice(value, part, samples, dim, value) for part in parts]
 
 
 def _rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -210,7 +207,14 @@ def _like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> Mapping[Any, Any
     return copied
 
 
-def _slice(value: Any, part: slice, samples: int, dim: BatchDim, declared: bool | None = None) -> Any:
+def _slice(
+    value: Any,
+    part: slice,
+    samples: int,
+    dim: BatchDim,
+    batch: Any,
+    declared: bool | None = None,
+) -> Any:
     """Return the samples ``part`` of something in a batch of ``samples``."""
     declared = dim is not None if declared is None else declared
     if declared and dim is None:
@@ -223,16 +227,16 @@ def _slice(value: Any, part: slice, samples: int, dim: BatchDim, declared: bool 
         )
     if isinstance(value, Mapping):
         of_each = {key: dim_of(dim, key, len(value)) for key in value}
-        cut = {key: _slice(each, part, samples, of_each[key], declared) for key, each in value.items()}
+        cut = {key: _slice(each, part, samples, of_each[key], batch, declared) for key, each in value.items()}
         return _like(value, cut)
     if isinstance(value, tuple | list):
-        if dim == ENTRIES or (not declared and is_list_of_samples(value, samples)):
+        if dim == ENTRIES or (not declared and is_list_of_samples(value, samples, batch)):
             return value[part]
         if declared and first_tensor(value) is None:
             return value[part] if len(value) == samples and not is_namedtuple(value) else value
         places = range(len(value))
         entries = [
-            _slice(each, part, samples, dim_of(dim, place, len(value)), declared)
+            _slice(each, part, samples, dim_of(dim, place, len(value)), batch, declared)
             for place, each in zip(places, value, strict=True)
         ]
         return type(value)(*entries) if is_namedtuple(value) else type(value)(entries)

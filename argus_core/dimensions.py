@@ -14,8 +14,9 @@ __all__ = ["ENTRIES", "BatchDim", "check_batch_dim", "dim_of", "place_of"]
 BatchDim = Any
 """The dimension of the samples: one for all tensors, or a list or dict like the batch, one for each entry.
 
-``"entries"`` within declares a list of samples, such as images of several sizes. A ``None`` within says that
-an entry belongs to every sample; ``None`` alone, that nothing is declared."""
+``"entries"`` within declares a list of samples, such as images of several sizes; ``"entries"`` alone, that
+the batch itself is one. A ``None`` within says that an entry belongs to every sample; ``None`` alone, that
+nothing is declared."""
 
 ENTRIES = "entries"
 
@@ -30,12 +31,11 @@ def check_batch_dim(dim: Any, where: str = "batch_dim") -> BatchDim:
         return {key: check_batch_dim(each, f"{where}[{key!r}]") for key, each in dim.items()}
     if isinstance(dim, list | tuple):
         return [check_batch_dim(each, f"{where}[{index}]") for index, each in enumerate(dim)]
-    is_entry = where != "batch_dim"
-    if dim is not None and not (is_entry and dim == ENTRIES) and (type(dim) is not int or dim < 0):
+    if dim is not None and dim != ENTRIES and (type(dim) is not int or dim < 0):
         raise ParamsError(
             f"{where} is {dim!r}; it must be the dimension of the samples, an integer of at least 0, or one "
-            "for each entry of the batch ('entries' for a list of samples), such as [1, 0], "
-            "{'ids': 1, 'label': 0} or ['entries', 'entries']"
+            "for each entry of the batch, such as [1, 0] or {'ids': 1, 'label': 0}; 'entries' stands for a "
+            "list of samples, in an entry or as the whole batch"
         )
     return dim
 

@@ -23,7 +23,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from argus_core.text import shortened
 
@@ -133,10 +133,13 @@ class ProviderDriftWarning(ArgusWarning):
 def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Return ``"; did you mean 'X' or 'Y'?"`` for the known names close to ``name``, or ``""``.
 
-    Case and punctuation do not count, and the beginning of a name is close to it.
+    Case and punctuation do not count, and the beginning of a name is close to it. Where no name is close,
+    those with the same first word are suggested: of ``train_dice`` the metrics of training.
 
     >>> near("f1", ["recall", "F1_Score"]), near("crossentropyloss", ["CrossEntropyLoss", "NLLLoss"])
     ("; did you mean 'F1_Score'?", "; did you mean 'CrossEntropyLoss'?")
+    >>> near("train_dice", ["val_loss", "train_loss", "train_accuracy"])
+    "; did you mean 'train_loss' or 'train_accuracy'?"
     """
     by_folded: dict[str, dict[str, None]] = {}
     for candidate in known:
@@ -151,10 +154,19 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
         if len(folded_name) >= _SHORTEST_BEGINNING:
             longer = sorted((each for each in by_folded if each.startswith(folded_name)), key=len)
             close = list(dict.fromkeys([*close, *longer]))
-    if not close:
+    names = [candidate for folded in close for candidate in by_folded[folded]] or _of_one_word(
+        name, by_folded
+    )
+    if not names:
         return ""
-    names = [candidate for folded in close for candidate in by_folded[folded]]
     return "; did you mean " + " or ".join(map(repr, names[:limit])) + "?"
+
+
+def _of_one_word(name: str, by_folded: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the known names that begin with the first word of ``name`` and an underscore, as it does."""
+    word, underscore, _ = name.casefold().partition("_")
+    names = (candidate for candidates in by_folded.values() for candidate in candidates)
+    return [each for each in names if word and underscore and each.casefold().startswith(f"{word}_")]
 
 
 def _folded(name: str) -> str:

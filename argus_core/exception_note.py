@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from argus_core.errors import ArgusError
+from argus_core.errors import ArgusError, ParamsError
+from argus_core.listing import first_tensor
 from argus_core.steps.output import Window
 
 if TYPE_CHECKING:
@@ -63,15 +64,31 @@ def noting_predictions(model: Model, input: Any = None) -> Iterator[None]:
     Args:
         model: predicts inside.
         input: of one batch, where it is known.
+
+    Raises:
+        ParamsError: the input holds no tensor, nor anything that moves to a device as tensors do.
     """
     try:
         yield
     except Exception as error:
         if _takes_note(error):
             place, action = _raised_by(error, model) or ("while predicting", "")
+            if input is not None and not place.startswith("by the prediction transform"):
+                _check_input(input, error)
             shape = "" if input is None else f", from the input {_shape(input)}"
             _note(error, f"raised {place}{shape}", action)
         raise
+
+
+def _check_input(input: Any, error: Exception) -> None:
+    if first_tensor(input) is not None or hasattr(input, "to"):
+        return
+    reason = str(error).partition("\n")[0]
+    raise ParamsError(
+        f"the input of predict is a {type(input).__name__} without a tensor, from which the network raised "
+        f"{type(error).__name__}: {reason}; give a batch of inputs as a tensor, such as "
+        "torch.tensor([[0.1, 0.2], [0.3, 0.4]])"
+    ) from error
 
 
 def _takes_note(error: BaseException) -> bool:

@@ -221,7 +221,8 @@ class Model(Assembly):
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # a tensor of two samples unpacks, too
             raise BuildError(
                 f"a batch is {type(batch).__name__}, not a pair (input, target); "
-                "override forward_loss for others"
+                "override forward_loss for others, or give a loader of pairs: "
+                "torch.utils.data.DataLoader(torch.utils.data.TensorDataset(input, target), batch_size=32)"
             )
         input, target = batch
         prediction = self.nn_module(input)
@@ -260,7 +261,7 @@ class Model(Assembly):
         """Return the prediction for an input batch, after prediction_transform, on the device.
 
         Raises:
-            ParamsError: ``input`` is a loader.
+            ParamsError: ``input`` is a loader, or holds no tensor and the network raised an exception.
         """
         if isinstance(input, DataLoader):
             raise ParamsError(

@@ -98,7 +98,7 @@ def mean_divisors(
     if _is_of_elements(loss) and _are_pairs(batches):
         return [*map(Tensor.numel, map(_second, batches))]
     if isinstance(loss, _CLASS_WEIGHTED) and loss.weight is None:
-        counts = _few_kept(batches, loss.ignore_index)
+        counts = _few_kept(batches, _ignored(loss))
         if counts is not None:
             return counts
     return [mean_divisor(loss, batch, count) for batch in batches]
@@ -250,11 +250,17 @@ def _targets(loss: Any, target: Tensor) -> float | Tensor:
     """Return what a cross-entropy divides by: the weights of classes, or the number of distributions."""
     if target.is_floating_point():  # the classes' probabilities stand in dimension 1, as in the prediction
         return target.numel() // max(target.size(1), 1) if target.ndim > 1 else 1
-    return count_kept(target, loss.ignore_index) if loss.weight is None else _class_weights(loss, target)
+    return count_kept(target, _ignored(loss)) if loss.weight is None else _class_weights(loss, target)
+
+
+def _ignored(loss: Any) -> int:
+    """Return the target that a cross-entropy ignores: -100 where LinearCrossEntropyLoss has None."""
+    ignored: int | None = loss.ignore_index
+    return -100 if ignored is None else ignored
 
 
 def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
     weight = loss.weight
-    kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, loss.ignore_index)
+    kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, _ignored(loss))
     total = kept.sum(dtype=widest_float(target.device))
     return float(total.item()) if total.is_cpu else total

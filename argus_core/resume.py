@@ -18,6 +18,7 @@ from argus_core.progress import is_progress, restore
 from argus_core.saved import SavedFile
 from argus_core.state import load_saved, saved_optimizer
 from argus_core.storage import CheckpointFile, read_header
+from argus_core.weights import loss_parameters
 
 if TYPE_CHECKING:
     from argus_core.engine import Engine
@@ -185,7 +186,14 @@ class Resumption:
             )
         for name, was, now in param_differences(saved.params(), model.params):
             meaning = optimizer_meaning if name == "optimizer" else _HOLDS
+            if name == "loss" and loss_parameters(model):
+                meaning = "which begins with the parameters that the loss before it had"
             yield f"params[{name!r}] was {was!r} and is {now!r}, {meaning}"
+        trained = saved.trained()
+        new = [name for name, each in loss_parameters(model).items() if each.requires_grad]
+        if trained and not {*new} <= {*trained}:
+            shown = ", ".join(name for name in new if name not in trained)
+            yield f"the loss's parameters ({shown}) were not trained before and are from here on"
         for name, was, now in version_differences(saved.versions):
             yield f"{name} was {was} and is {now}, so results may differ in rounding"
 

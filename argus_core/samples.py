@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Number
 from operator import itemgetter, methodcaller
-from pathlib import PurePath
 from typing import Any
 
 from torch import Tensor
@@ -13,20 +11,18 @@ from torch.nn.utils.rnn import PackedSequence
 
 from argus_core.dimensions import ENTRIES, BatchDim, dim_of, place_of
 from argus_core.errors import ParamsError
+from argus_core.listing import SCALARS, first_tensor, is_array, kind_of
 
 __all__ = [
     "UnknownSizeError",
     "batch_size",
-    "first_tensor",
-    "is_array",
+    "is_itself_a_list",
     "is_list_of_samples",
-    "is_namedtuple",
     "lengths",
     "without_empty",
 ]
 
 _PLAIN = {tuple, list}
-_SCALARS = (str, bytes, Number, PurePath, type(None))
 _SHOWN = 4
 _NDIM_OF_IMAGE = 3  # which must never be cut into its channels
 _first, _first_size = itemgetter(0), methodcaller("size", 0)
@@ -55,12 +51,17 @@ def batch_size(batch: Any, dim: BatchDim = None) -> int:
         sizes = lengths(batch)
         if sizes and sizes.count(sizes[0]) == len(sizes):
             return sizes[0]
+    if dim == ENTRIES and isinstance(batch, tuple):
+        raise ParamsError(
+            f"batch_dim is 'entries' and a batch is {_described(batch)}; the entries of a tuple are inputs, "
+            "targets and so on: declare one for each, such as ['entries', 'entries']"
+        )
     hints: set[int] = set()
     sizes_read = _read(batch, hints, is_top=True) if dim is None else _common(_along(batch, dim))
     if sizes_read is None:
         if len(hints) == 1:
             return hints.pop()
-        if isinstance(batch, (Tensor, *_SCALARS)):  # a seed for data that forward_loss makes
+        if isinstance(batch, (Tensor, *SCALARS)):  # a seed for data that forward_loss makes
             return 1
         raise UnknownSizeError(
             f"a batch is {_described(batch)}, which does not tell how many samples it has; override "
@@ -92,21 +93,36 @@ def without_empty(batches: Sequence[Any]) -> Sequence[Any]:
     return [each for each in batches if not _is_empty(each)] or batches[:1]
 
 
-def is_list_of_samples(value: Any, samples: int) -> bool:
-    """Return whether a list or tuple within a batch of so many samples holds an entry for each.
+def is_itself_a_list(batch: Any, samples: int) -> bool:
+    """Return whether a batch of so many samples surely is a list of them."""
+    return isinstance(batch, list) and len(batch) == samples > 0 and kind_of(batch, is_top=True) == "samples"
+
+
+def is_list_of_samples(value: Any, samples: int, batch: Any) -> bool:
+    """Return whether a list or tuple holds an entry for each of so many samples.
+
+    Args:
+        value: a batch or something in it.
+        samples: of the batch.
+        batch: what is cut, which mostly has inputs and targets for entries. Where one of these is a list of
+            dicts, a list of images has an entry for each sample, too.
 
     Raises:
         ParamsError: its tensors may as well be several inputs of so many samples.
     """
     if len(value) != samples or samples == 0:
         return False
-    kind = _kind(value, is_top=False)
+    kind = kind_of(value, is_top=False)
     if kind != "either" or samples == 1:
         return kind in ("samples", "plain")
     if samples not in (_common(_read(each, set()) for each in value) or ()):
         return True
+    if value is batch and kind_of(value, is_top=True) == "structure":
+        return False
     if isinstance(value[0], Tensor) and value[0].ndim != _NDIM_OF_IMAGE:
         return False
+    if isinstance(value[0], Tensor) and _has_list_of_samples(batch, samples):
+        return True
     raise ParamsError(
         f"a {type(value).__name__} of {samples} entries in a batch of {samples} samples may hold a sample in "
         "each entry or all samples in each; stack samples that can be stacked, or declare in the model, for "
@@ -115,30 +131,10 @@ def is_list_of_samples(value: Any, samples: int) -> bool:
     )
 
 
-def first_tensor(value: Any, least_ndim: int = 0) -> Tensor | PackedSequence | None:
-    """Return the first tensor in a value, or packed sequence."""
-    if isinstance(value, Tensor):
-        return value if value.ndim >= least_ndim else None
-    if isinstance(value, PackedSequence):
-        return value
-    if not isinstance(value, (tuple, list)):
-        value = value.values() if isinstance(value, Mapping) else ()
-    for item in value:
-        tensor = first_tensor(item, least_ndim)
-        if tensor is not None:
-            return tensor
-    return None
-
-
-def is_namedtuple(value: Any) -> bool:
-    """Return whether a value is a tuple whose entries have names: a structure, not a list of samples."""
-    return isinstance(value, tuple) and hasattr(value, "_fields")
-
-
-def is_array(value: Any) -> bool:
-    """Return whether a value is an array of another library, such as numpy's, that can be cut into rows."""
-    ndim = getattr(value, "ndim", None)
-    return type(ndim) is int and ndim > 0 and hasattr(value, "__len__") and hasattr(value, "__getitem__")
+def _has_list_of_samples(batch: Any, samples: int) -> bool:
+    entries = batch.values() if isinstance(batch, Mapping) else batch
+    lists = (each for each in entries if isinstance(each, list | tuple) and len(each) == samples)
+    return any(kind_of(each, is_top=False) == "samples" for each in lists)
 
 
 def _is_empty(batch: Any) -> bool:
@@ -164,7 +160,7 @@ def _read(value: Any, hints: set[int], is_top: bool = False) -> set[int] | None:
         if is_array(value):
             hints.add(len(value))
         return None
-    kind = _kind(value, is_top)
+    kind = kind_of(value, is_top)
     if kind == "samples":
         return {len(value)}
     if kind == "plain":
@@ -172,40 +168,6 @@ def _read(value: Any, hints: set[int], is_top: bool = False) -> set[int] | None:
         return None
     common = _common(_read(each, hints if kind == "structure" else set()) for each in value)
     return common if kind == "structure" else (common or set()) | {len(value)}
-
-
-def _kind(value: list[Any] | tuple[Any, ...], is_top: bool) -> str:
-    """Return what a list or tuple is by what it holds.
-
-    ``"structure"``: its entries are inputs, targets and so on. ``"samples"``: it has an entry for each
-    sample. ``"either"``: its tensors do not say. ``"plain"``: it holds no tensors. A batch itself is a
-    structure, but for lists of dicts or of tuples.
-    """
-    if is_namedtuple(value):
-        return "structure"
-    if not any(isinstance(each, Tensor | PackedSequence | Mapping | list | tuple) for each in value):
-        is_row = is_top and (isinstance(value, tuple) or any(map(is_array, value)))
-        return "structure" if is_row or any(map(is_array, value)) else "plain"
-    if is_top and (type(value) is tuple or isinstance(value[0], Tensor)):
-        return "structure"
-    if all(isinstance(each, Tensor) for each in value):
-        dims = {each.ndim for each in value}
-        return "samples" if dims == {0} else "either" if len(dims) == 1 else "structure"
-    if all(isinstance(each, Mapping) for each in value):
-        if not is_top or any(_has_scalar(each.values()) for each in value):
-            return "samples"
-        return "either" if len({tuple(each) for each in value}) == 1 else "structure"
-    if all(isinstance(each, list | tuple) and not is_namedtuple(each) for each in value):
-        if is_top and (not all(type(each) is tuple for each in value) or first_tensor(value) is None):
-            return "structure"
-        is_ragged = len({*map(len, value)}) > 1
-        return "samples" if is_ragged or any(map(_has_scalar, value)) else "either"
-    return "structure"
-
-
-def _has_scalar(values: Iterable[Any]) -> bool:
-    """Return whether something is of a single sample: default_collate makes tensors of numbers."""
-    return any(isinstance(each, _SCALARS) or (isinstance(each, Tensor) and not each.ndim) for each in values)
 
 
 def _common(readings: Iterable[set[int] | None]) -> set[int] | None:
@@ -239,7 +201,8 @@ def _disagreement(batch: Any, dim: BatchDim, sizes: set[int]) -> ParamsError:
         return ParamsError(
             f"a batch is {_described(batch)}, which may hold {found} samples, since a list in it may have an "
             f"entry for each sample or for each input; declare it in the model: batch_dim = 0 where each "
-            f"tensor holds all samples, 'entries' for a list of samples in the batch, else {declare}"
+            f"tensor holds all samples, 'entries' where the batch or an entry is a list of samples, else "
+            f"{declare}"
         )
     along = _along(batch, 0) if dim is None else _along(batch, dim)
     found = " and ".join(
@@ -249,7 +212,7 @@ def _disagreement(batch: Any, dim: BatchDim, sizes: set[int]) -> ParamsError:
     return ParamsError(
         f"cannot tell how many samples a batch has whose tensors have {found} samples along {where}; give "
         f"them one size, or declare in the model where they are: batch_dim = 1, or one for each entry, such "
-        f"as [1, 0], or {declare}"
+        f"as [1, 0], 'entries' for a list of samples, or {declare}"
     )
 
 

@@ -167,6 +167,11 @@ class SavedFile(AbstractSaved):
             check(*self._numbered(decode(encoded, self._outlines(encoded))))
         return self._numbered(self._decode(encoded))
 
+    def trained(self) -> list[str]:
+        """Return the names of the parameters that the saved optimizer has, without reading its tensors."""
+        encoded = self._manifest.get("optimizer")
+        return [] if encoded is None else self._numbered(decode(encoded, self._outlines(encoded)))[1]
+
     def _numbered(self, named: Any) -> tuple[dict[str, Any], list[str]]:
         if not is_named_state(named):
             raise malformed(self._file.path, "optimizer")

@@ -101,9 +101,8 @@ def load_saved(
                 load_module_state(module, changed, title)
     kept = {"nn_module", *modules}
     model.load_module_modes({slot: names for slot, names in saved.modes().items() if slot in kept})
-    model.load_step_state(
-        saved.step_state(part.component.name for part in model.step_parts if part.component)
-    )
+    step_state = saved.step_state(part.component.name for part in model.step_parts if part.component)
+    model.load_step_state(step_state if "loss" in modules else _without_loss(model, step_state))
     state, names = (None, None) if optimizer is None else optimizer()
     if state is not None:
         _load_optimizer_state(model, state, names, "loss" in modules)
@@ -262,6 +261,17 @@ def _with_loss(
     }
     slots = {each: value for each, value in slots.items() if value is not None}
     return {"state": slots, "param_groups": groups}, built
+
+
+def _without_loss(model: Model, step_state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of step strategies without the averages of another loss under this one's names."""
+    names, left = loss_parameters(model).keys(), dict(step_state)
+    for step, key in model.evaluated_state().items():
+        averages = left.get(step, {}).get(key)
+        if isinstance(averages, dict):
+            kept = {name: each for name, each in averages.items() if name not in names}
+            left[step] = {**left[step], key: kept}
+    return left
 
 
 def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any]:

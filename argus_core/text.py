@@ -6,8 +6,9 @@ Names, versions, params and paths may come from a file or package of a stranger'
 from __future__ import annotations
 
 import re
+import textwrap
 
-__all__ = ["escape_json", "one_line", "printable", "shortened", "shown"]
+__all__ = ["escape_json", "one_line", "printable", "shortened", "shown", "wrapped"]
 
 _WORD = re.compile(r"\S+")
 _LINES = str.maketrans("", "", "\n\t")
@@ -18,6 +19,8 @@ _LONGEST = 200
 _LONGEST_WORD = 1000  # characters: paths and commands that are to be copied have fewer
 _LONGEST_LINE = 10_000
 _KEPT = 100  # of the beginning and of the end of what is longer
+_COMMAND = re.compile(r"\b(?:argus|pip|python3?) [^;,()]+")
+_UNBROKEN = "\x00"  # which no printable text has
 
 
 def printable(text: str) -> str:
@@ -69,6 +72,20 @@ def _without_middle(text: str, kept: int) -> str:
         if len(text) <= max(_LONGEST_WORD, 2 * kept)
         else f"{text[:kept]}… ({len(text):,} characters) …{text[-kept:]}"
     )
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return `one_line` of text, in several lines of at most ``width`` characters where words allow it.
+
+    A command is not broken, so that it can be copied.
+
+    >>> print(wrapped("early_stopping ended the run; go on with it: argus resume runs/a", 40))
+    early_stopping ended the run; go on with
+    it: argus resume runs/a
+    """
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _UNBROKEN), one_line(text))
+    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(_UNBROKEN, " ")
 
 
 def shown(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,13 @@ def validate(model: Model, val_loader: Iterable[Any], *, metrics: Any, callbacks
 
 
 def _check_batched(phase: str, loader: Any) -> None:
-    """Refuse a dataset in the place of a loader: it gives samples, and each would be taken for a batch."""
+    """Refuse data in the place of a loader: iterated over, they give samples, keys or characters."""
+    if isinstance(loader, Mapping | str | bytes):
+        given = "characters" if isinstance(loader, str) else "bytes" if isinstance(loader, bytes) else "keys"
+        raise ParamsError(
+            f"the {phase} loader is a {type(loader).__name__}, which gives its {given} as batches; give a "
+            "loader of batches: torch.utils.data.DataLoader(dataset, batch_size=32)"
+        )
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ParamsError(
             f"the {phase} loader is the dataset {type(loader).__name__}, which gives samples; give a loader "

@@ -182,6 +182,47 @@ def test_params_stay_as_they_were_given_through_a_checkpoint(tmp_path: Path) -> 
     assert loaded.loss.weight.tolist() == [1, 2, 5]
 
 
+OFFSET = torch.tensor(0.0)
+
+
+class Picked(nn.Module):
+    """A part of another package that takes indices."""
+
+    def __init__(self, columns: Tensor, scale: Tensor | None = None, offset: Tensor = OFFSET) -> None:
+        super().__init__()
+        self.columns, self.scale, self.offset = columns, scale, offset
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "dtype"),
+    [
+        ("columns", [0, 2], torch.int64),
+        ("columns", numpy.array([0, 2], dtype="int32"), torch.int32),
+        ("columns", [[0, 2], [1, 1]], torch.int64),
+        ("scale", [1, 0.5], torch.float32),
+        ("scale", numpy.array([1.0, 0.5]), torch.float32),
+        ("offset", [1, 2], torch.float32),
+    ],
+)
+def test_integers_for_a_tensor_of_another_package_stay_integers_unless_its_default_is_of_floats(
+    name: str, given: Any, dtype: torch.dtype
+) -> None:
+    assert arguments_for("", Picked, {name: given})[name].dtype is dtype
+
+
+def test_integers_for_weights_that_a_class_derived_from_torchs_passes_on_are_floats() -> None:
+    class Smooth(nn.CrossEntropyLoss):
+        def __init__(self, weight: Tensor | None = None, classes: Tensor | None = None) -> None:
+            super().__init__(weight=weight)
+
+    class Same(nn.NLLLoss):
+        pass
+
+    arguments = arguments_for("", Smooth, {"weight": [1, 2], "classes": [0, 1]})
+    assert (arguments["weight"].dtype, arguments["classes"].dtype) == (torch.float32, torch.int64)
+    assert arguments_for("", Same, {"weight": [1, 2]})["weight"].dtype is torch.float32
+
+
 def test_plugin_that_annotates_a_tensor_takes_a_list() -> None:
     class Weighted(nn.Module):
         def __init__(
@@ -191,6 +232,6 @@ def test_plugin_that_annotates_a_tensor_takes_a_list() -> None:
             self.weight, self.mask, self.sizes = weight, mask, sizes
 
     arguments = arguments_for("", Weighted, {"weight": [[1, 2], [3, 4]], "mask": [True, False], "sizes": [1]})
-    assert torch.equal(arguments["weight"], torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert torch.equal(arguments["weight"], torch.tensor([[1, 2], [3, 4]]))
     assert torch.equal(arguments["mask"], torch.tensor([True, False]))
     assert arguments["sizes"] == [1]

@@ -43,6 +43,7 @@ READING_ORDER = (
     "manifest",
     "storage",
     "dimensions",
+    "listing",
     "samples",
     "batch",
     "arguments",

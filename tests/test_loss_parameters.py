@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import BuildError, Model, StateMismatchError, load_model
+from argus_core.errors import ArgusWarning
 from argus_core.storage import CheckpointFile
 
 ADAM = ("Adam", {"lr": 0.01})
@@ -295,6 +296,54 @@ def test_the_same_loss_named_anew_begins_with_the_state_of_a_new_one(tmp_path: P
     loaded = load_model(tmp_path / "a.safetensors", loss=("centres", {"count": 4}))
     assert loaded.loss.centres not in loaded.optimizer.state
     loaded.fit(batches())
+
+
+class Margins(Centres):
+    """Has the parameters of `Centres` by name and shape, and is another loss."""
+
+
+@pytest.mark.parametrize("loss", ["margins", ("centres", {"count": 3})], ids=str)
+def test_another_loss_with_parameters_of_the_same_shapes_begins_with_its_own_averages(
+    tmp_path: Path, loss: Any
+) -> None:
+    argus_core.register("loss", "margins")(Margins)
+    model = centred(("ema", {"decay": 0.9}), optimizer=ADAM)
+    model.fit(batches())
+    model.save(tmp_path / "a.safetensors", optimizer_state=True)
+    loaded = load_model(tmp_path / "a.safetensors", loss=loss)
+    averages = loaded.step_state()["ema"]["averages"]
+    assert torch.equal(averages["loss.centres"], Centres().centres)
+    assert torch.equal(loaded.loss.centres, Centres().centres)
+    kept = model.step_state()["ema"]["averages"]
+    assert all(torch.equal(averages[name], kept[name]) for name in kept if name != "loss.centres")
+
+
+def test_a_run_that_is_resumed_with_another_loss_says_with_which_parameters_it_begins(
+    tmp_path: Path,
+) -> None:
+    argus_core.register("loss", "margins")(Margins)
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    first = centred(("ema", {"decay": 0.9}), optimizer=ADAM)
+    first.fit(batches(), callbacks=[keep])
+    second = centred(("ema", {"decay": 0.9}), optimizer=ADAM, loss="margins")
+    told = r"params\['loss'\] was 'centres' and is 'margins', which begins with the parameters that"
+    with pytest.warns(ArgusWarning, match=told):
+        second.fit(batches(), num_epochs=1, resume=tmp_path)
+    assert torch.equal(second.loss.centres, first.loss.centres)
+
+
+def test_a_run_whose_optimizer_did_not_have_the_loss_says_so_when_it_is_resumed(tmp_path: Path) -> None:
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    params = {"nn_module": "smooth", "loss": "centres", "optimizer": ADAM, "device": "cpu"}
+    NetworkAlone(params).fit(batches(), callbacks=[keep])
+    model = Model(params)
+    before = model.loss.centres.clone()
+    told = (
+        r"has changed: the loss's parameters \(loss\.centres\) were not trained before and are from here on$"
+    )
+    with pytest.warns(ArgusWarning, match=told):
+        model.fit(batches(), num_epochs=2, resume=tmp_path)
+    assert not torch.equal(model.loss.centres, before)
 
 
 def test_state_that_is_one_of_all_parameters_is_refused_with_another_loss(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from networks import PARAMS, Net, batches
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import argus_core
 from argus_core import (
@@ -160,6 +162,25 @@ def test_a_batch_that_is_no_pair_points_to_forward_loss() -> None:
         BuildError, match=r"a batch is Tensor, not a pair \(input, target\); override forward_loss"
     ):
         Model(PARAMS).train_step(torch.randn(3, 4))
+
+
+@pytest.mark.parametrize(
+    "input",
+    [[[1.0, 2.0]], numpy.ones((1, 2)), TensorDataset(torch.ones(2, 2)), "text", None],
+    ids=lambda each: type(each).__name__,
+)
+def test_an_input_without_a_tensor_that_fails_in_the_network_says_what_to_give(input: Any) -> None:
+    told = (
+        rf"^the input of predict is a {type(input).__name__} without a tensor, from which the network raised"
+    )
+    with pytest.raises(ParamsError, match=rf"{told} \w+: .*; give a batch of inputs as a tensor") as raised:
+        argus_core.Model(PARAMS).predict(input)
+    assert raised.value.__cause__ is not None
+
+
+def test_what_a_network_raises_from_a_tensor_stays_as_it_is() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        argus_core.Model(PARAMS).predict(torch.ones(2, 77))
 
 
 def test_a_loss_that_is_not_scalar_is_refused() -> None:

@@ -121,7 +121,7 @@ def test_direction_of_an_unknown_metric_must_be_told(model: Model) -> None:
     with pytest.raises(
         BuildError,
         match=r"early_stopping monitors 'train_dice', which no metric of this run is named; "
-        r"if a callback computes it, set better='min' or 'max' "
+        r"did you mean 'train_loss'\?; if a callback computes it, set better='min' or 'max' "
         r"\(computed: train_loss\)",
     ):
         model.fit(batches(), callbacks=[EarlyStopping("train_dice"), counter])

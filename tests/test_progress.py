@@ -91,6 +91,17 @@ def test_progress_says_why_a_run_was_stopped(model: Model, capsys: pytest.Captur
     ]
 
 
+def test_on_a_terminal_the_reason_is_broken_between_words(model: Model, terminal: Terminal) -> None:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(terminal):
+        patch.setenv("COLUMNS", "80")
+        planned_run(model, [0.5, 1.0, 2.0], Progress(), EarlyStopping("train_loss", patience=2))
+    assert terminal.frames[-3:] == [
+        "early_stopping ended the run after epoch 3: train_loss has not improved for 2",
+        "epochs (best 0.5)",
+        "",
+    ]
+
+
 def test_table_lists_all_epochs_in_columns(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
     class LateMetric(Callback):
         def epoch_complete(self, state: State) -> None:

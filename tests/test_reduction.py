@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import ParamsError, hookimpl
-from argus_core.reduction import mean_divisor, weigh
+from argus_core.reduction import mean_divisor, mean_divisors, weigh
 from argus_core.steps.output import Window
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -323,3 +323,48 @@ def test_a_loss_off_the_graph_is_refused() -> None:
     argus_core.register("loss", "detached", Detached)
     with pytest.raises(ParamsError, match="depends on no parameter that requires grad"):
         make_model(loss="detached").train_step((INPUT, TARGET))
+
+
+@pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyLoss"), reason="this torch does not have it")
+@pytest.mark.parametrize(
+    "given", [{}, {"ignore_index": 1}, {"weight": torch.tensor([1.0, 2.0, 5.0])}], ids=str
+)
+def test_a_linear_cross_entropy_divides_by_the_targets_that_it_does_not_ignore(given: dict[str, Any]) -> None:
+    loss = nn.LinearCrossEntropyLoss(4, 3, **given)
+    target = torch.tensor([0, -100 if not given.get("ignore_index") else 1, 2, 1])
+    inputs = torch.randn(4, 4)
+    divisor = mean_divisor(loss, (inputs, target))
+    (several,) = mean_divisors(loss, [(inputs, target)])
+    loss.reduction = "sum"
+    total = loss(inputs, target).item()
+    loss.reduction = "mean"
+    assert float(divisor) == float(several) == pytest.approx(total / loss(inputs, target).item(), rel=1e-5)
+
+
+class Spelled(argus_core.Model):
+    """Gives CTCLoss its four inputs, from a batch ((inputs, lengths), (targets, lengths))."""
+
+    def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+        (inputs, input_lengths), (targets, target_lengths) = batch
+        prediction = self.nn_module(inputs).log_softmax(-1).transpose(0, 1)
+        return prediction, targets, self.loss(prediction, targets, input_lengths, target_lengths)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("step", [("microbatch", {"size": 1}), ("microbatch", {"chunks": 2})])
+@pytest.mark.parametrize("samples", [2, 4, 5])
+def test_a_loss_of_several_inputs_adds_up(samples: int, step: Any, reduction: str) -> None:
+    inputs = torch.randn(samples, 7, 4)
+    lengths = torch.arange(samples) % 3 + 5
+    targets, target_lengths = torch.randint(1, 3, (samples, 3)), torch.arange(samples) % 3 + 1
+    batch = (inputs, lengths), (targets, target_lengths)
+    loss = ("CTCLoss", {"reduction": reduction, "zero_infinity": True})
+    params = {"nn_module": "net", "loss": loss, "optimizer": ("SGD", {"lr": 0.01}), "device": "cpu"}
+    models = []
+    for steps in (step, []):
+        torch.manual_seed(0)
+        models.append(Spelled({**params, "step": steps}))
+    reported = [model.fit([batch])["train_loss"] for model in models]
+    assert reported[0] == pytest.approx(reported[1], rel=1e-5)
+    for one, other in zip(*(model.nn_module.parameters() for model in models), strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-6)

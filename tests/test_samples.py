@@ -68,6 +68,12 @@ COUNTED: dict[str, tuple[Any, int]] = {
     "sequences": (([torch.ones(length) for length in (3, 1, 2, 5)], torch.ones(4)), 4),
     "list of dicts": ([{"image": image, "height": 6} for image in images(7, 6)], 7),
     "list of tuples": ([(image, 1) for image in images(7, 6)], 7),
+    "list of one pair": ([(images(1)[0], boxes(1, 2)[0])], 1),
+    "pairs with as many boxes as channels": ([*zip(images(4, 6), boxes(4, 3), strict=True)], 4),
+    "one triple with as many boxes as channels": ([(images(1)[0], torch.ones(3, 4), torch.ones(3))], 1),
+    "columns of pairs in a list": ([images(10), boxes(10)], 10),
+    "columns of images and plain labels in a list": ([images(4, 6), (1, 2, 3, 4)], 4),
+    "columns of one image and its boxes": ([images(1), boxes(1, 3)], 1),
     "texts": (["a", "b", "c"], 3),
     "texts and labels": ((["a", "b", "c"], torch.arange(3)), 3),
     "token lists": (([[1, 2], [3], [4, 5, 6]], torch.arange(3)), 3),
@@ -157,8 +163,13 @@ def test_what_tells_nothing_asks_for_an_override(batch: Any) -> None:
         (([*images(4, 6)], torch.ones(4)), ["entries", 0]),
         ({"images": tuple(images(4, 6)), "boxes": [*boxes(4)]}, {"images": "entries", "boxes": "entries"}),
         (([torch.ones(4, 2, 2)] * 4, torch.ones(4)), [0, 0]),
+        ([{"image": image, "box": torch.ones(3, 4)} for image in images(4)], "entries"),
+        ([[image, torch.ones(3)] for image in images(4, 6)], "entries"),
     ],
-    ids=["one", "both", "each", "dict", "named tuple", "images", "dict of images", "list of inputs"],
+    ids=(
+        "one, both, each, dict, named tuple, images, dict of images, list of inputs, list of dicts, "
+        "list of lists"
+    ).split(", "),
 )
 def test_declared_dimensions_are_counted_and_cut(batch: Any, dim: Any) -> None:
     assert batch_size(batch, check_batch_dim(dim)) == 4
@@ -169,7 +180,7 @@ def test_declared_dimensions_are_counted_and_cut(batch: Any, dim: Any) -> None:
         assert parts[1]["mask"] is batch["mask"]
 
 
-@pytest.mark.parametrize("dim", [-1, 1.5, True, "1", "entries", [1, "0"], {"x": -2}], ids=str)
+@pytest.mark.parametrize("dim", [-1, 1.5, True, "1", "rows", [1, "0"], {"x": -2}], ids=str)
 def test_a_declaration_of_another_form_is_refused(dim: Any) -> None:
     with pytest.raises(ParamsError, match=r"batch_dim.* is .*; it must be the dimension of the samples"):
         check_batch_dim(dim)
@@ -181,6 +192,7 @@ def test_a_declaration_of_another_form_is_refused(dim: Any) -> None:
         ([1], "for 1 entries, and the batch has 2"),
         ([[1], 0], "declares .* for a tensor"),
         (["entries", 0], "declares 'entries' for a tensor"),
+        ("entries", r"batch_dim is 'entries' and a batch is a tuple of 2 .* declare one for each"),
     ],
 )
 def test_a_declaration_that_does_not_fit_the_batch_is_refused(dim: Any, said: str) -> None:
@@ -205,6 +217,41 @@ def test_lists_of_samples_are_cut_between_samples(kind: Any) -> None:
     assert all(image.shape == (3, 6, 5) for part in parts for image in part[0])
     together = deep_cat(parts)
     assert [len(each["boxes"]) for each in together[1]] == [len(each["boxes"]) for each in batch[1]]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("each", [2, 3])
+def test_a_list_of_pairs_is_cut_between_pairs_however_many_boxes_they_have(count: int, each: int) -> None:
+    batch = [*zip(images(count, 6), boxes(count, each), strict=True)]
+    parts = deep_split(batch, 1)
+    assert [part[0][0] is pair[0] for part, pair in zip(parts, batch, strict=True)] == [True] * count
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_pairs_of_inputs_and_of_targets_are_cut_at_two_samples_too(kind: Any) -> None:
+    batch = kind(
+        [kind([torch.ones(2, 5, 4), torch.tensor([5, 3])]), kind([torch.ones(2, 6), torch.tensor([6, 1])])]
+    )
+    _, second = deep_split(batch, 1)
+    assert [each.tolist() for each in (second[0][1], second[1][1])] == [[3], [1]]
+    assert second[0][0].shape == (1, 5, 4)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [(images(3, 6), boxes(3)), [[*images(3, 6)], [*boxes(3)]], {"images": images(3, 6), "boxes": boxes(3)}],
+    ids=["tuples", "lists", "dict"],
+)
+def test_three_images_of_three_channels_are_cut_as_their_boxes_are(batch: Any) -> None:
+    *_, last = deep_split(batch, 1)
+    shown, found = last.values() if isinstance(last, dict) else last
+    assert [each.shape for each in shown] == [(3, 6, 5)]
+    assert len(found) == 1
+
+
+def test_two_images_and_their_boxes_are_cut_between_samples() -> None:
+    _, second = deep_split((images(2), boxes(2)), 1)
+    assert (second[0][0].shape, len(second[1])) == ((3, 5, 5), 1)
 
 
 def test_images_are_never_cut_into_their_channels() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -235,6 +236,29 @@ def test_warnings_are_printable(category: type[Warning], tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=tmp_path)
     assert b"31m" in done.stderr
     assert_printable(done.stderr.decode())
+
+
+def test_sentences_on_a_terminal_are_broken_between_words_but_not_within_a_command() -> None:
+    code = (
+        "import warnings\n"
+        "from argus_core.cli import main\n"
+        "from argus_core.errors import ArgusError, ArgusWarning\n"
+        "def fail(**_):\n"
+        "    warnings.warn('many words ' * 9, ArgusWarning)\n"
+        "    words = 'some-plugin some-plugin some-plugin; or ' + 'leave it ' * 9\n"
+        "    raise ArgusError(f'many words, then a command: pip install {words}')\n"
+        "main.get_command(None, 'list').callback = fail\n"
+        "main(['list'])\n"
+    )
+    controller, terminal = os.openpty()
+    environment = {**os.environ, "COLUMNS": "80"}
+    subprocess.run([sys.executable, "-c", code], check=False, env=environment, stderr=terminal)
+    written = os.read(controller, 10_000).decode().splitlines()
+    os.close(terminal)
+    os.close(controller)
+    assert len(written) == 5
+    assert max(map(len, written)) <= 80
+    assert any(line.startswith("pip install some-plugin some-plugin some-plugin") for line in written)
 
 
 def test_what_loggers_without_a_handler_say_is_one_printable_line() -> None:

@@ -164,6 +164,17 @@ def test_a_dataset_in_the_place_of_a_loader_is_refused(dataset: Any) -> None:
         make_model().validate(dataset)
 
 
+@pytest.mark.parametrize(("data", "given"), [({"a": [1]}, "keys"), ("digits", "characters"), (b"x", "bytes")])
+def test_a_mapping_or_text_in_the_place_of_a_loader_is_refused(data: Any, given: str) -> None:
+    told = rf"loader is a {type(data).__name__}, which gives its {given} as batches; give a loader of batches"
+    with pytest.raises(ParamsError, match=f"^the train {told}"):
+        make_model().fit(data)
+    with pytest.raises(ParamsError, match=f"^the val {told}"):
+        make_model().fit(batches(), data)
+    with pytest.raises(ParamsError, match=f"^the val {told}"):
+        make_model().validate(data)
+
+
 def test_an_iterable_dataset_may_give_batches_itself() -> None:
     class Batches(IterableDataset):
         def __iter__(self) -> Any:

@@ -176,11 +176,13 @@ class LoggingToCSV(EpochReport):
             ) from error
 
     def _add_columns(self, columns: list[str]) -> None:
+        has_header = bool(self._columns)
         self._columns = self._columns + columns
         if not self.write_header:
             return
         with self._replacing() as (rows, writer):
-            next(rows, None)
+            if has_header:
+                next(rows, None)
             writer.writerow(self._columns)
             writer.writerows(row + [""] * (len(self._columns) - len(row)) for row in rows)
 

@@ -41,7 +41,7 @@ class Monitor:
         self.metric = metric
         self.better = better
         self.best: float | None = None
-        self._direction: str | None = None
+        self._direction: str | None = None if better == "auto" else better
 
     def start(self, state: State) -> None:
         """Find out which way is better, and whether the metric will be computed.

@@ -21,7 +21,7 @@ from argus_core.callbacks.record import (
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.standard_streams import ending_alone
-from argus_core.text import one_line
+from argus_core.text import one_line, wrapped
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -125,7 +125,8 @@ class Progress(EpochReport):
             records = [each for each in records if each.epoch == self._best_epoch or each is records[-1]]
         with ending_alone(state.logger):
             if state.stop_reason is not None:
-                print(one_line(state.stop_reason), flush=True)
+                reason = state.stop_reason
+                print(wrapped(reason, _width()) if _is_terminal() else one_line(reason), flush=True)
             if self._best is not None and records:
                 print(epoch_table(records, _width(), self._best_epoch, self._best.metric), flush=True)
 

@@ -14,7 +14,14 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
-from argus_core.cli.output import echo, plain_warnings, show_exception, usage_errors, write_any_text
+from argus_core.cli.output import (
+    echo,
+    echo_sentence,
+    plain_warnings,
+    show_exception,
+    usage_errors,
+    write_any_text,
+)
 from argus_core.errors import ArgusError, near
 from argus_core.standard_streams import lasting
 
@@ -90,7 +97,7 @@ class Commands(click.Group):
                 wants_traceback = os.environ.get("ARGUS_TRACEBACK", "") not in ("", "0")
                 if not sentence or ctx.meta.get(_TRACEBACK) or wants_traceback:
                     raise
-                echo(f"error: {sentence}", err=True)
+                echo_sentence(f"error: {sentence}")
                 ctx.exit(1)
 
 
@@ -105,7 +112,7 @@ class PluggableCommands(Commands):
         except SystemExit as ended:
             if errors and not ended.code:
                 reason = errors[0].strerror
-                echo(f"error: the output cannot be written: {reason}; write it elsewhere", err=True)
+                echo_sentence(f"error: the output cannot be written: {reason}; write it elsewhere")
                 ended.code = 1
             raise
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -18,11 +19,12 @@ from typing import Any
 import click
 
 from argus_core.errors import ArgusWarning
-from argus_core.text import escape_json, one_line, printable
+from argus_core.text import escape_json, one_line, printable, wrapped
 
 __all__ = [
     "echo",
     "echo_json",
+    "echo_sentence",
     "echo_status",
     "echo_text",
     "plain_warnings",
@@ -38,6 +40,14 @@ def echo(*lines: str, err: bool = False) -> None:
     """Write lines; a newline within one of them is shown as an escape."""
     # Written at once: each call of click's echo flushes, and there may be thousands of lines.
     click.echo("\n".join(map(one_line, lines)), err=err)
+
+
+def echo_sentence(text: str, err: bool = True) -> None:
+    """Write a sentence in one line; on a terminal it is broken between words, as wide as the terminal is."""
+    if (sys.stderr if err else sys.stdout).isatty():
+        echo_text(wrapped(text, shutil.get_terminal_size().columns), err)
+    else:
+        echo(text, err=err)
 
 
 def echo_text(text: str, err: bool = False) -> None:
@@ -73,7 +83,7 @@ def plain_warnings() -> Iterator[None]:
 
         def show_plainly(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
             if issubclass(category, ArgusWarning):
-                echo(f"warning: {message}", err=True)
+                echo_sentence(f"warning: {message}")
             else:
                 show(message, category, *place, **options)
 

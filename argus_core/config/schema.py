@@ -227,7 +227,7 @@ def _is_batch_dim(value: Any) -> bool:
 _TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and value != "")
 _CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
-_BATCH_DIM = _Value("a dimension below 64, or one or 'entries' for each entry of the batch", _is_batch_dim)
+_BATCH_DIM = _Value("a dimension below 64 or 'entries', or one for each entry of the batch", _is_batch_dim)
 _DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 

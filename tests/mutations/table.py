@@ -289,8 +289,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Prediction runs in the precision of training.",
             "model.py",
-            "            with update.forward_context():\n                prediction = self.nn_module(input)",
-            "            if True:\n                prediction = self.nn_module(input)",
+            "            with update.forward_context():\n                try:",
+            "            if True:\n                try:",
             _SAME_PRECISION,
         ),
         Mutation(
@@ -798,7 +798,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A list of images is cut between images.",
             "batch.py",
-            "if dim == ENTRIES or (not declared and is_list_of_samples(value, samples)):",
+            "if dim == ENTRIES or (not declared and is_list_of_samples(value, samples, batch)):",
             "if False:",
             "test_epoch_loss.py::test_lists_of_images_count_and_are_cut_by_image",
         ),

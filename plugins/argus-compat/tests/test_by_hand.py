@@ -103,8 +103,11 @@ def save_by_hand(checkpoint: Any) -> Any:
         (TypeError, lambda: load_model(saved(), change_state_dict_func=lambda *states: 3)),
         (ValueError, lambda: model().validate(loaders()[1], metrics=["nope"])),
         (KeyError, lambda: CategoricalAccuracy().update({"prediction": torch.eye(3)})),
+        (RuntimeError, CategoricalAccuracy().compute),
+        (RuntimeError, Loss().compute),
         (TypeError, lambda: model().train_step(3)),
         (TypeError, lambda: model().val_step(3)),
+        (TypeError, lambda: model().predict([[1.0, 2.0]])),
         (TypeError, lambda: model().fit(None)),  # type: ignore[arg-type]
         (TypeError, lambda: model().validate(3)),  # type: ignore[arg-type]
         (ValueError, lambda: Checkpoint("a", max_saves=0)),
@@ -138,6 +141,15 @@ def test_metrics_take_plain_dicts() -> None:
     for metric in (accuracy, loss):
         metric.update(OUTPUT)
     assert (accuracy.compute(), loss.compute()) == (1.0, 0.5)
+
+
+def test_accuracy_counts_in_attributes() -> None:
+    accuracy = CategoricalAccuracy()
+    assert (accuracy.correct, accuracy.count) == (0, 0)
+    accuracy.update({**OUTPUT, "target": torch.tensor([0, 1, 1])})
+    assert (accuracy.correct, accuracy.count) == (2, 3)
+    accuracy.correct += 1
+    assert accuracy.compute() == 1.0
 
 
 def test_metrics_put_their_values_into_a_state() -> None:
@@ -198,12 +210,84 @@ def test_the_engines_of_a_fit_know_each_others_states() -> None:
 def test_monitors_say_how_they_compare() -> None:
     run = state()
     for callback in (EarlyStopping("val_accuracy"), MonitorCheckpoint("a", monitor="val_accuracy")):
-        assert callback.best_value is None
+        assert callback.best_value == -torch.inf
         callback.start(run)
         assert callback.better == "max"
         assert callback.best_value == -torch.inf
         assert callback.better_comp is not None
         assert callback.better_comp(2, 1)
+
+
+@pytest.mark.parametrize(("better", "best"), [("max", 0.9), ("min", 0.5), ("auto", 0.9)])
+def test_monitors_compare_as_they_are_told_where_a_script_has_not_started_them(
+    better: str, best: float
+) -> None:
+    stopping = EarlyStopping("val_accuracy", patience=9, better=better)
+    checkpoint = MonitorCheckpoint("a", monitor="val_accuracy", better=better)
+    for value in (0.7, 0.5, 0.9):
+        run = state(metrics={"val_accuracy": value})
+        stopping.epoch_complete(run)
+        checkpoint.epoch_complete(run)
+    assert (stopping.best_value, checkpoint.best_value) == (best, best)
+
+
+def test_a_monitor_may_wait_for_a_metric_that_is_defined_later() -> None:
+    callback = EarlyStopping("val_of_this_test")
+    assert (callback.better, callback.best_value) == ("auto", None)
+
+    class Later(Metric):
+        name = "of_this_test"
+        better = "max"
+
+    callback.start(state(metrics={"val_of_this_test": 1.0}))
+    assert callback.best_value == -torch.inf
+
+
+def test_a_checkpoint_counts_the_epochs_since_it_saved() -> None:
+    checkpoint, counts = Checkpoint("a", period=3), []
+    counts.append(checkpoint.epochs_since_last_save)
+    model().fit(
+        loaders()[0],
+        num_epochs=4,
+        callbacks=[
+            checkpoint,
+            on_epoch_complete(lambda state: counts.append(checkpoint.epochs_since_last_save)),
+        ],
+    )
+    assert counts == [0, 1, 2, 0, 1]
+
+
+def test_a_csv_log_has_its_file_open_while_a_run_is_on() -> None:
+    log = LoggingToCSV("log.csv")
+    assert log.csv_file is None
+    run = state(metrics={"train_loss": 0.5})
+    log.start(run)
+    log.epoch_start(run)
+    assert log.csv_file is not None
+    log.csv_file.write("# a remark\n")
+    log.epoch_complete(run)
+    run.metrics["val_loss"] = 0.25  # a column that is new replaces the file
+    log.epoch_complete(run)
+    log.csv_file.write("# the end\n")
+    log.complete(run)
+    assert log.csv_file.closed
+    lines = Path("log.csv").read_text().splitlines()
+    assert len(lines) == 5
+    assert lines[-1].startswith("# the end")
+
+
+def test_a_model_that_is_defined_again_warns() -> None:
+    def define() -> type[argus.Model]:
+        class Again(argus.Model):
+            nn_module = Dense
+
+        return Again
+
+    define()
+    with pytest.warns(UserWarning, match="model 'Again' was .*Again and is .*Again now; give one") as caught:
+        newest = define()
+    assert [each.filename for each in caught] == [__file__]
+    assert argus_core.resolve("model", "Again").load() is newest
 
 
 def test_schedulers_step_when_they_are_called() -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "MetricNotFoundError",
     "ModelNotFoundError",
     "MonitorError",
+    "NoStepsError",
     "NotReadyError",
     "also",
 ]
@@ -62,6 +63,10 @@ class MonitorError(ParamsError, ValueError):
 
 class MetricNotFoundError(BetterError, ImportError):
     """No metric has the name whose direction is asked for."""
+
+
+class NoStepsError(ArgusError, RuntimeError):
+    """A metric has no value, since it has seen no steps."""
 
 
 @contextmanager

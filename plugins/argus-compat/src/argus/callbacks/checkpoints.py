@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import argus
 from argus import types
 from argus.callbacks.callback import Callback
 from argus.errors import MonitorError, also
-from argus.metrics.metric import check_better, init_better
+from argus.metrics.metric import init_better, known_better
 from argus_core import callbacks
 from argus_core.callbacks.files import make_folder
 from argus_core.callbacks.monitor import Monitor, monitored_value
@@ -48,11 +47,22 @@ class Checkpoint(callbacks.Checkpoint, Callback):
                 dir_path or ".", f"{period}ep", max_saves, optimizer_state, save_after_exception, file_format
             )
         self.period = period
+        self.epochs_since_last_save = 0
 
     @property
     def saved_files_paths(self) -> list[str]:
         """The files that the run has written and kept, oldest first."""
         return list(map(str, self.saved))
+
+    def start(self, state: argus_core.State) -> None:
+        """Begin a list of files."""
+        self.epochs_since_last_save = 0
+        super().start(state)
+
+    def epoch_complete(self, state: argus_core.State) -> None:
+        """Save the model if it is time to."""
+        self.epochs_since_last_save += 1
+        super().epoch_complete(state)
 
     def save(self, state: argus_core.State) -> None:
         """Save the model now."""
@@ -62,6 +72,7 @@ class Checkpoint(callbacks.Checkpoint, Callback):
         """Save the model now, and delete files beyond ``max_saves``."""
         with also(KeyError, ValueError):
             super().save(state)
+        self.epochs_since_last_save = 0
 
     def save_model(self, state: argus_core.State, file_path: types.Path) -> None:
         """Write the model to ``file_path``; override it to save an average of the weights, for example."""
@@ -120,14 +131,12 @@ class MonitorCheckpoint(Checkpoint):
             optimizer_state=optimizer_state,
         )
         self.monitor = _checked_monitor(monitor)
-        self.better = check_better(better)
-        self.better_comp: Callable[[float, float], bool] | None = None
-        self._worst: float | None = None
-        self._best = Monitor("MonitorCheckpoint", monitor)
+        self.better, self.better_comp, self._worst = known_better(better, monitor)
+        self._best = Monitor("MonitorCheckpoint", monitor, self.better)
 
     @property
     def best_value(self) -> float | None:
-        """The best value so far; before the first the worst there is, and ``None`` before a run."""
+        """The best value so far, before the first the worst; ``None`` while no metric has the name."""
         return self._worst if self._best.best is None else self._best.best
 
     def start(self, state: argus_core.State) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from argus.callbacks.callback import Callback
 from argus.errors import also
-from argus.metrics.metric import check_better, init_better
+from argus.metrics.metric import init_better, known_better
 from argus_core import callbacks
 
 if TYPE_CHECKING:
@@ -28,10 +27,8 @@ class EarlyStopping(Callback):
     def __init__(self, monitor: str = "val_loss", patience: int = 1, better: str = "auto") -> None:
         self.monitor = monitor
         self.patience = patience
-        self.better = check_better(better)
-        self.better_comp: Callable[[float, float], bool] | None = None
-        self._worst: float | None = None
-        self._stopping = callbacks.EarlyStopping(monitor, max(patience, 1))
+        self.better, self.better_comp, self._worst = known_better(better, monitor)
+        self._stopping = callbacks.EarlyStopping(monitor, max(patience, 1), self.better)
 
     @property
     def wait(self) -> int:
@@ -40,7 +37,7 @@ class EarlyStopping(Callback):
 
     @property
     def best_value(self) -> float | None:
-        """The best value so far; before the first the worst there is, and ``None`` before a run."""
+        """The best value so far, before the first the worst; ``None`` while no metric has the name."""
         best = self._stopping.monitor.best
         return self._worst if best is None else best
 

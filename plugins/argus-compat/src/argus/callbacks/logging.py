@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from argus import types
 from argus.callbacks.callback import Callback, on_epoch_complete
@@ -12,7 +13,7 @@ from argus.errors import also
 from argus_core import callbacks
 from argus_core.callbacks.files import make_folder, place_to_write, writing
 from argus_core.callbacks.record import EpochRecord
-from argus_core.confinement import check_file, note_made
+from argus_core.confinement import check_file, note_made, opener
 from argus_core.errors import ArgusError
 from argus_core.log import LineFormatter
 
@@ -91,6 +92,9 @@ class LoggingToCSV(callbacks.LoggingToCSV, Callback):
         separator: between columns.
         write_header: whether the first line names the columns.
         append: whether to keep what the file holds.
+
+    Attributes:
+        csv_file: the file, open to append to while a run is on; ``None`` before the first.
     """
 
     def __init__(
@@ -103,27 +107,48 @@ class LoggingToCSV(callbacks.LoggingToCSV, Callback):
     ) -> None:
         super().__init__(file_path, separator, append, write_header)
         self.create_dir = create_dir
+        self.csv_file: TextIO | None = None
 
     def start(self, state: argus_core.State) -> None:
         """Begin the file, or find out which columns it has."""
         _check_folder("LoggingToCSV", self.file_path, self.create_dir)
         super().start(state)
+        self._open()
 
     def epoch_complete(self, state: argus_core.State) -> None:
         """Write the epoch's row, also where a script has not called `start`."""
         if not self.file_path.exists():
             self.start(state)
+        if self.csv_file is None or self.csv_file.closed:
+            self._open()
+        assert self.csv_file is not None
+        self.csv_file.flush()  # what a script has written itself
         super().epoch_complete(state)
+        if not os.path.samestat(
+            os.fstat(self.csv_file.fileno()), self.file_path.stat()
+        ):  # it has new columns
+            self._open()
+
+    def _open(self) -> None:
+        self._close()
+        with writing("LoggingToCSV", self.file_path):
+            self.csv_file = open(self.file_path, "a", encoding="utf-8", newline="", opener=opener)  # noqa: SIM115
+
+    def _close(self) -> None:
+        if self.csv_file is not None:
+            self.csv_file.close()
 
     def row(self, record: EpochRecord) -> dict[str, Any]:
         """Return what is told of an epoch, by column, with the rates as in the log."""
         return {**super().row(record), "lr": "" if record.lr is None else _format_lr(record.lr)}
 
     def complete(self, state: argus_core.State) -> None:
-        """Do nothing: each row is on the disk already."""
+        """Close the file, in which each row is already."""
+        self._close()
 
     def catch_exception(self, state: argus_core.State) -> None:
-        """Do nothing: each row is on the disk already."""
+        """Close the file, in which each row is already."""
+        self._close()
 
 
 def _check_folder(callback: str, path: Path, create: bool) -> None:

@@ -23,6 +23,15 @@ class CategoricalAccuracy(Accuracy, Metric):
         super().__init__(ignore_index=None)  # every target counts, as in pytorch-argus
         self.reset()
 
+    @property
+    def correct(self) -> float:
+        """How many targets were predicted right, of `count`."""
+        return self.total  # type: ignore[return-value]
+
+    @correct.setter
+    def correct(self, correct: float) -> None:
+        self.total = correct
+
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Count a step's right predictions."""
         with also(KeyError):
@@ -31,3 +40,8 @@ class CategoricalAccuracy(Accuracy, Metric):
     def reset(self) -> None:
         """Forget all updates."""
         argus_core.Metric.reset(self)
+
+    def compute(self) -> Any:
+        """Return the share."""
+        with also(RuntimeError):
+            return super().compute()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from argus.errors import NoStepsError
 from argus.metrics.metric import Metric
 from argus.utils import AverageMeter
-from argus_core.errors import ArgusError
 
 __all__ = ["Loss"]
 
@@ -36,8 +36,8 @@ class Loss(Metric):
         """Return the mean.
 
         Raises:
-            ArgusError: there was no update.
+            NoStepsError: there was no update.
         """
         if self.avg_meter.count == 0:
-            raise ArgusError("metric 'loss' has seen no steps; update it with a step output first")
+            raise NoStepsError("metric 'loss' has seen no steps; update it with a step output first")
         return self.avg_meter.average

@@ -19,7 +19,7 @@ from argus_core.build import build_many
 from argus_core.components import check_name
 from argus_core.errors import ArgusError, ArgusWarning, SpecError, UnknownNameError
 
-__all__ = ["Metric", "attach_metrics", "check_better", "init_better"]
+__all__ = ["Metric", "attach_metrics", "check_better", "init_better", "known_better"]
 
 _OURS = "argus."
 
@@ -116,6 +116,16 @@ def init_better(better: str, monitor: str) -> tuple[str, Callable[[float, float]
     return ("max", operator.gt, -inf) if better == "max" else ("min", operator.lt, inf)
 
 
+def known_better(
+    better: str, monitor: str
+) -> tuple[str, Callable[[float, float], bool] | None, float | None]:
+    """Return what `init_better` does, or ``better`` and no more where no metric has the name yet."""
+    try:
+        return init_better(better, monitor)
+    except MetricNotFoundError:
+        return better, None, None
+
+
 def _direction(monitor: str) -> str:
     if monitor.endswith("loss"):
         return "min"
@@ -157,5 +167,5 @@ def _register(cls: type[Metric]) -> None:
             f"metric {cls.name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one of "
             "them another name",
             ArgusWarning,
-            stacklevel=3,
+            stacklevel=4,  # past `ABCMeta.__new__`
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from argus.errors import LearningRateError, also
 from argus.metrics.loss import Loss
 from argus.metrics.metric import attach_metrics
 from argus.model.build import BuildModel
+from argus_core import registry
 from argus_core.batch import deep_map
 from argus_core.build import build_many
-from argus_core.errors import SpecError
+from argus_core.errors import ArgusError, ArgusWarning, SpecError
 from argus_core.storage import write
 from argus_core.storage.replacement import replacement
 
@@ -30,6 +32,20 @@ class Model(BuildModel, name="argus.Model"):
 
     A subclass has them as class attributes: a class, a dict of classes, or a name.
     """
+
+    def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
+        name = name or cls.__name__
+        before = _target(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ArgusWarning)  # which classes made in functions do not cause
+            super().__init_subclass__(name=name, **kwargs)
+        if before:
+            warnings.warn(
+                f"model {name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one of "
+                "them another name",
+                ArgusWarning,
+                stacklevel=2,
+            )
 
     def fit(  # type: ignore[override]
         self,
@@ -88,7 +104,8 @@ class Model(BuildModel, name="argus.Model"):
     def predict(self, input: Any) -> Any:
         """Return the prediction for an input batch, after prediction_transform, on the device."""
         self._check_predict_ready()
-        return super().predict(input)
+        with also(TypeError):
+            return super().predict(input)
 
     def get_lr(self) -> float | list[float]:
         """Return the learning rate, or a list with one for each parameter group."""
@@ -150,6 +167,14 @@ class Model(BuildModel, name="argus.Model"):
         if optimizer_state and self.optimizer is not None:
             state["optimizer_state_dict"] = self.optimizer.state_dict()
         return {key: deep_map(value, torch.Tensor.cpu) for key, value in state.items()}
+
+
+def _target(name: str) -> str:
+    """Return which class a model's name means, or ``""``."""
+    try:
+        return registry.resolve("model", name).target
+    except ArgusError:  # nothing here has the name, or several plugins have
+        return ""
 
 
 def _engine(step: Callable[..., Any], phase_states: dict[str, State], metrics: Any) -> Engine:
