@@ -28,6 +28,7 @@ _SHOWN = 6  # items of a batch
 _ITS_STATE = " (if its state is from a checkpoint, that may not fit it: load with optimizer=None)"
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch, of batch normalisation
 _CALLS = ("forward", "_call_impl")  # the second where a forward takes other arguments
+_UNKNOWN = object()
 _OF_LOSS = "check its parameters, and that it takes such predictions and targets"
 _OF_OPTIMIZER = "if its state is from a checkpoint, that may not fit it: load with optimizer=None"
 _OF_TRANSFORM = "check its parameters; load_model(path, prediction_transform=None) leaves it out"
@@ -58,7 +59,7 @@ def add_note(error: BaseException, state: State) -> None:
 
 
 @contextmanager
-def noting_predictions(model: Model, input: Any = None) -> Iterator[None]:
+def noting_predictions(model: Model, input: Any = _UNKNOWN) -> Iterator[None]:
     """Say in a note on what is raised inside which part of ``model`` raised it.
 
     Args:
@@ -73,9 +74,9 @@ def noting_predictions(model: Model, input: Any = None) -> Iterator[None]:
     except Exception as error:
         if _takes_note(error):
             place, action = _raised_by(error, model) or ("while predicting", "")
-            if input is not None and not place.startswith("by the prediction transform"):
+            if input is not _UNKNOWN and not place.startswith("by the prediction transform"):
                 _check_input(input, error)
-            shape = "" if input is None else f", from the input {_shape(input)}"
+            shape = "" if input is _UNKNOWN else f", from the input {_shape(input)}"
             _note(error, f"raised {place}{shape}", action)
         raise
 

@@ -15,6 +15,7 @@ from small_runs import small_config, small_registry
 import argus_core
 from argus_core import ConfigError, State, UnknownNameError, load_model
 from argus_core.config import read_config
+from argus_core.diagnosis import naming_missing
 from argus_core.run import resume, train
 from argus_core.run_directory import RunDirectory
 
@@ -206,5 +207,5 @@ def test_versions_without_end_are_not_all_looked_for(folder: Path) -> None:
             "", {"argus-torch": "1", "providers": {f"gone-{index}": "1" for index in range(20_000)}}
         )
     told = "gone-99==1'$"
-    with pytest.raises(UnknownNameError, match=told), directory.naming_what_is_missing():
+    with pytest.raises(UnknownNameError, match=told), naming_missing(directory.providers):
         raise UnknownNameError("no nn_module named 'zzz'")
