@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from processes import sent_by
 from small_runs import small_config, small_registry
+from torch.utils.data import TensorDataset
 
 import argus_core
 from argus_core import State, cli
@@ -327,6 +329,24 @@ def _fault(error: BaseException, event: str) -> Any:
         raise error
 
     return argus_core.on_event(event)(fail)
+
+
+class Ended(TensorDataset):
+    """Cannot be read once a signal has come, as by workers that it ends."""
+
+    def __getitem__(self, index: int) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        raise EOFError("unexpected EOF")
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_signal_before_the_first_update_leaves_the_run_that_would_have_been_replaced(folder: Path) -> None:
+    run()
+    before = contents(folder)
+    argus_core.register("dataset", "ended", lambda: Ended(torch.zeros(8, 4)))
+    with pytest.raises(SystemExit):
+        run('train="ended"', overwrite=True)
+    assert contents(folder) == before
 
 
 def test_run_that_fails_after_its_first_checkpoint_stays(folder: Path) -> None:
