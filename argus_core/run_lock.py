@@ -37,16 +37,21 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / ".lock"
+        self._process = os.getpid()
         self._working_directory = _identity(Path())
         self._acquire()
         self._folder_identity = _identity(folder)
 
     @property
     def is_held(self) -> bool:
-        """Whether the lock is still that of the folder: a run directory may be moved, removed or replaced."""
-        return _identity(self.folder) == self._folder_identity and (
-            self._lock is None or _identity(self._path) == self._file_identity
-        )
+        """Whether this process, and no fork of it, has the lock, and that is still the folder's.
+
+        A run directory may be moved, removed or replaced. Where the system cannot say, the lock is not held.
+        """
+        try:
+            return os.getpid() == self._process and self._is_of_folder() and self._is_in_place()
+        except OSError:
+            return False
 
     def check(self) -> None:
         """Check that what is written now is written to the folder that was locked.
@@ -54,32 +59,48 @@ class RunLock:
         A lock whose file somebody has removed is taken again.
 
         Raises:
-            ArgusError: the folder is another, or another run has it.
+            ArgusError: the folder is another, another run has it, or the process is a fork of the run's.
         """
-        if self.is_held:
+        if os.getpid() != self._process:
+            raise ArgusError(
+                f"process {os.getpid()} is a fork of process {self._process}, whose run is in "
+                f"{str(self.folder)!r}; end a fork with os._exit, or start a program in its place"
+            )
+        try:
+            is_of_folder, is_in_place = self._is_of_folder(), self._is_in_place()
+        except OSError:  # a network may be away for a moment; if it stays away, the next write fails
             return
-        if _identity(self.folder) == self._folder_identity:
+        if not is_of_folder:
+            raise self._loss()
+        if not is_in_place:
             self._acquire()
-        elif not self.folder.is_absolute() and _identity(Path()) != self._working_directory:
-            raise ArgusError(
-                f"the process works in {os.path.realpath('.')}, and began elsewhere; run directory "
-                f"{str(self.folder)!r} is relative to where it began; choose an absolute one with --run-dir"
-            )
-        else:
-            raise ArgusError(
-                f"run directory {str(self.folder)!r} was moved, removed or replaced while the run was on; "
-                "what the run has saved is in the folder that was there; resume it from that"
-            )
 
     def release(self) -> None:
         """Give the lock back."""
-        if self._lock is None:
+        if self._lock is None or os.getpid() != self._process:
             return
         if self.is_held:
             # While it is held: whoever has just opened the file sees that it is gone, and makes another.
             with suppress(PermissionError):  # Windows removes no file that is open
                 self._path.unlink(missing_ok=True)
         self._lock.release()
+
+    def _is_of_folder(self) -> bool:
+        return _identity(self.folder) == self._folder_identity
+
+    def _is_in_place(self) -> bool:
+        return self._lock is None or _identity(self._path) == self._file_identity
+
+    def _loss(self) -> ArgusError:
+        if not self.folder.is_absolute() and _identity(Path()) != self._working_directory:
+            return ArgusError(
+                f"the process works in {os.path.realpath('.')}, and began elsewhere; run directory "
+                f"{str(self.folder)!r} is relative to where it began; choose an absolute one with --run-dir"
+            )
+        return ArgusError(
+            f"run directory {str(self.folder)!r} was moved, removed or replaced while the run was on; "
+            "what the run has saved is in the folder that was there; resume it from that"
+        )
 
     def _acquire(self) -> None:
         self._lock = _acquired(self._path, self.folder)
@@ -106,10 +127,14 @@ def locked(folder: Path) -> Iterator[RunLock]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file or folder from another of its name, or ``None`` where there is none."""
+    """Return what tells a file or folder from another of its name, or ``None`` where there is none.
+
+    Raises:
+        OSError: the system cannot say.
+    """
     try:
         found = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
 

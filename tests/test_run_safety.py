@@ -331,6 +331,35 @@ def _fault(error: BaseException, event: str) -> Any:
     return argus_core.on_event(event)(fail)
 
 
+def replace_and_fork(connection: Connection) -> None:
+    """Replace a run by one that forks, whose fork ends as a program does, and send what was there then."""
+
+    def fork(state: State) -> None:
+        if state.global_step == 1:
+            child = os.fork()
+            if child == 0:
+                sys.exit(0)
+            os.waitpid(child, 0)
+            connection.send(contents(Path("run")))
+
+    process = os.getpid()
+    try:
+        with small_registry():
+            run("num_epochs=2")
+            run("seed=1", overwrite=True, callbacks=[argus_core.on_iteration_complete(fork)])
+            connection.send(contents(Path("run")))
+    except SystemExit:
+        assert os.getpid() != process
+        os._exit(0)
+
+
+def test_fork_of_a_run_that_ends_does_not_put_the_old_one_back(folder: Path) -> None:
+    during, after = sent_by(replace_and_fork)
+    assert "checkpoints/.last.safetensors.old" in during
+    assert after["metrics.jsonl"].count(b"\n") == 1
+    assert b"seed = 1" in after["config.toml"]
+
+
 class Ended(TensorDataset):
     """Cannot be read once a signal has come, as by workers that it ends."""
 
