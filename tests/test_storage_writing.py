@@ -52,6 +52,11 @@ def assert_old(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
+def assert_new(path: Path) -> None:
+    with CheckpointFile(path) as file:
+        assert torch.equal(file.read()["a"], torch.zeros(3))
+
+
 # Failures
 
 
@@ -127,12 +132,15 @@ def test_folder_that_cannot_be_flushed_is_told(path: Path, monkeypatch: pytest.M
         write(path, {"a": torch.zeros(3)}, {})
 
 
-def test_system_that_flushes_no_folders_is_fine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", ["EINVAL", "ENOTSUP", "ENOSYS", "EBADF", "EACCES", "EPERM"])
+def test_system_that_flushes_no_folders_is_fine(
+    number: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sync = os.fsync
 
     def refuse_folders(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(getattr(errno, number), "cannot flush a folder")
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", refuse_folders)
@@ -369,6 +377,35 @@ def test_existing_file_keeps_its_permissions(path: Path) -> None:
     path.chmod(0o604)
     write(path, {}, {})
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_system_that_sets_no_permissions_is_fine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    write(path, {"a": torch.zeros(3)}, {})
+    assert_new(path)
+
+
+def test_folder_that_may_be_written_and_not_read_is_fine(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.open
+
+    def refuse_folders(name: Any, flags: int, *args: Any, **options: Any) -> int:
+        if os.path.isdir(name):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look(name, flags, *args, **options)
+
+    def refuse(name: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse_folders)
+    monkeypatch.setattr(os, "scandir", refuse)
+    write(path, {"a": torch.zeros(3)}, {})
+    monkeypatch.undo()
+    assert_new(path)
 
 
 def test_symbolic_link_keeps_pointing_where_it_does(path: Path, tmp_path: Path) -> None:
