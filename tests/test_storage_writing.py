@@ -388,9 +388,7 @@ def test_system_that_sets_no_permissions_is_fine(path: Path, monkeypatch: pytest
     assert_new(path)
 
 
-def test_folder_that_may_be_written_and_not_read_is_fine(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_that_may_be_written_and_not_read_is_fine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look = os.open
 
     def refuse_folders(name: Any, flags: int, *args: Any, **options: Any) -> int:
