@@ -392,6 +392,20 @@ def _fail_in_second_epoch(state: State) -> None:
         raise RuntimeError("the second epoch")
 
 
+def test_configuration_of_a_copied_run_does_not_replace_the_original(folder: Path) -> None:
+    shutil.copytree(run(), folder / "copy")
+    before = contents(folder)
+    reason = (
+        r"copy/config.toml is of the run in copy, and says run_dir = 'run', where another run is; choose one of "
+        "the two with --run-dir"
+    )
+    with pytest.raises(ConfigError, match=reason):
+        train(read_config(Path("copy/config.toml")), overwrite=True)
+    assert contents(folder) == before
+    for chosen in ("copy", "run"):
+        assert argus("train", "copy/config.toml", "--run-dir", chosen, "--overwrite").exit_code == 0
+
+
 def test_configuration_of_a_run_survives_its_own_replacement(folder: Path) -> None:
     run()
     before = contents(folder)
