@@ -176,15 +176,15 @@ def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]])
 
 
 def _check_whose(config: Config, directory: RunDirectory) -> None:
-    """Refuse to replace the run that the configuration of another names: a run's folder may be copied or moved."""
+    """Refuse to replace the run that the configuration of another names, as that of a copied folder does."""
     own = RunDirectory(Path(config.file).parent)
     is_given = any(path[:2] == ("fit", "run_dir") for path in config.given)
     is_own = os.path.realpath(own.path) == os.path.realpath(directory.path)
     if is_given or is_own or not directory.owns(directory.config) or not own.owns(Path(config.file)):
         return
     raise ConfigError(
-        f"{config.file} is of the run in {own.path}, and says run_dir = {str(directory.path)!r}, where another "
-        "run is; choose one of the two with --run-dir, or a third folder"
+        f"{config.file} is of the run in {own.path}, and says run_dir = {str(directory.path)!r}, where "
+        "another run is; choose one of the two with --run-dir, or a third folder"
     )
 
 

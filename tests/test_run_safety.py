@@ -396,8 +396,8 @@ def test_configuration_of_a_copied_run_does_not_replace_the_original(folder: Pat
     shutil.copytree(run(), folder / "copy")
     before = contents(folder)
     reason = (
-        r"copy/config.toml is of the run in copy, and says run_dir = 'run', where another run is; choose one of "
-        "the two with --run-dir"
+        "copy/config.toml is of the run in copy, and says run_dir = 'run', where another run is; choose one "
+        "of the two with --run-dir"
     )
     with pytest.raises(ConfigError, match=reason):
         train(read_config(Path("copy/config.toml")), overwrite=True)
