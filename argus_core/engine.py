@@ -170,6 +170,11 @@ class Engine:
         return random_state() if self._random_state is None else self._random_state
 
     @property
+    def is_updating(self) -> bool:
+        """Whether an update is on, or an exception has ended it: the weights may be half-way."""
+        return self.state.iteration == self.updates_done and self.audience.event is None
+
+    @property
     def is_resumed(self) -> bool:
         """Whether the next `run` goes on where counters, metrics and callbacks have been put."""
         return self._random_state is not None

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import same_weights
+from networks import Net, same_weights
 from small_runs import small_config, small_registry
+from torch import Tensor
 
 import argus_core
-from argus_core import ConfigError, State, UnknownNameError, load_model
+from argus_core import CheckpointError, ConfigError, State, UnknownNameError, load_model
 from argus_core.config import read_config
+from argus_core.errors import ArgusWarning
 from argus_core.run import resume, train
 
 
@@ -196,3 +200,76 @@ def test_the_last_checkpoint_is_written_as_often_as_is_said(folder: Path) -> Non
     argus_core.register("callback", "note", Note)
     train(read_config(small_config(folder, 'checkpoint_every = "2up"\ncallbacks = ["note"]\n')))
     assert seen == [2, 4, 6]
+
+
+def _fault(event: str, epoch: int) -> Any:
+    """Return a callback that fails once, in an event of an epoch."""
+    left = [epoch]
+
+    def fail(state: State) -> None:
+        if state.epoch in left:
+            left.clear()
+            raise RuntimeError("it does not fit")
+
+    return argus_core.on_event(event)(fail)
+
+
+@pytest.mark.parametrize(
+    ("event", "epoch"),
+    [("iteration_complete", 0), ("validation_start", 0), ("epoch_complete", 0), ("validation_start", 1)],
+)
+def test_an_exception_between_updates_loses_nothing_of_the_run(
+    event: str, epoch: int, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(read_config(small_config(folder)))
+    fault = _fault(event, epoch)
+    with pytest.raises(RuntimeError, match="it does not fit"):
+        train(read_config(Path("small.toml"), ['run_dir="failed"']), callbacks=[fault])
+    saved = "saved failed/checkpoints/last.safetensors after RuntimeError; the run resumes from there"
+    assert saved in caplog.messages
+    steps: list[int] = []
+    note = argus_core.on_event("resumed")(lambda state: steps.append(state.global_step))
+    resumed = resume(Path("failed"), callbacks=[fault, note])
+    assert steps == [1 if event == "iteration_complete" else 2 * (epoch + 1)]
+    assert resumed.metrics == whole.metrics
+    assert history(Path("failed")) == history(whole.directory.path)
+
+
+def test_an_exception_in_the_middle_of_a_later_epoch_leaves_the_checkpoint_of_the_epoch_before(
+    folder: Path,
+) -> None:
+    before: list[bytes] = []
+    last = Path("run/checkpoints/last.safetensors")
+    keep = argus_core.on_epoch_start(lambda state: before.append(last.read_bytes() if state.epoch else b""))
+    fault = _fault("iteration_complete", 1)
+    with pytest.raises(RuntimeError, match="it does not fit"):
+        train(read_config(small_config(folder)), callbacks=[keep, fault])
+    assert last.read_bytes() == before[1]
+    with pytest.warns(ArgusWarning, match="an epoch had 4 batches and has 8|goes on with other data"):
+        resume(Path("run"), ["data.batch_size=4"])  # which the middle of an epoch would not take
+
+
+class _Failing(Net):
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[0] < 8:  # the last batch
+            raise RuntimeError("it does not fit")
+        return super().forward(input)
+
+
+def test_an_exception_in_an_update_saves_nothing(folder: Path) -> None:
+    argus_core.register("nn_module", "failing", _Failing)
+    with pytest.raises(RuntimeError, match="it does not fit"):
+        train(read_config(small_config(folder), ['nn_module="failing"', "step=[]"]))
+    assert not list(Path("run/checkpoints").iterdir())
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told_once(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        train(read_config(small_config(folder)))
+    assert "could not save" not in caplog.text
