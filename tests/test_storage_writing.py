@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import errno
 import multiprocessing
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import running
+from processes import running, sent_by
 
 from argus_core.errors import CheckpointError
 from argus_core.storage import CheckpointFile, linux, write
@@ -188,6 +190,50 @@ def test_folder_without_permission_is_told(path: Path) -> None:
     finally:
         path.parent.chmod(0o700)
     assert_old(path)
+
+
+# Threads
+
+
+def assert_big(path: Path) -> None:
+    with CheckpointFile(path) as file:
+        found = file.read()
+    assert all(torch.equal(found[name], tensor) for name, tensor in BIG.items())
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_file_is_written_and_read_where_no_thread_can_be_started(
+    started: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, left = threading.Thread.start, [None] * started
+
+    def refuse(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    write(path, BIG, {})
+    left.extend([None] * started)
+    assert_big(path)
+
+
+def write_when_the_process_ends(path: Path, connection: Connection) -> None:
+    """Leave a thread that goes on when this one has come to its end, as a program may train in one."""
+
+    def go_on() -> None:
+        while not concurrent.futures.thread._shutdown:
+            time.sleep(0.01)
+        write(path, BIG, {})
+        assert_big(path)
+        connection.send("read again")
+
+    threading.Thread(target=go_on).start()
+
+
+def test_file_is_written_and_read_when_the_main_thread_has_ended(path: Path) -> None:
+    assert list(sent_by(write_when_the_process_ends, path)) == ["read again"]
 
 
 # Several writers
