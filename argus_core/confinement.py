@@ -87,6 +87,10 @@ def replacing(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     try:
         with open(temporary, "x", encoding="utf-8", newline=newline, opener=opener) as file:
             yield file
+            file.flush()
+            os.fsync(
+                file.fileno()
+            )  # when the power fails, some file systems rename what they have not written
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -269,7 +269,7 @@ def test_a_disk_that_takes_no_checkpoint_is_told_once(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    fill = argus_core.on_epoch_start(lambda state: monkeypatch.setattr(os, "fsync", full))
     with pytest.raises(CheckpointError, match="No space left on device"):
-        train(read_config(small_config(folder)))
+        train(read_config(small_config(folder)), callbacks=[fill])
     assert "could not save" not in caplog.text
