@@ -143,7 +143,7 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
     config = replace(read_config(directory.config, changes), folder=str(directory.path))
     changed = list(config_differences(read_config(directory.config), config))
     _check_changes(directory, changed)
-    checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
+    checkpoint = find_checkpoint(directory.path, directory.last) if path.is_dir() else find_checkpoint(path)
     with directory.naming_what_is_missing():
         _ = [*components_in(config)]  # those that only the fit would ask for, too
         model, loaders = _build(config, initial_values_wanted=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,18 @@ def test_other_data_are_told(folder: Path) -> None:
 def test_a_run_goes_on_from_one_of_its_checkpoints(folder: Path) -> None:
     train(read_config(small_config(folder)))
     assert resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=4"]).metrics["val_loss"] > 0
+
+
+def test_a_checkpoint_of_another_run_among_its_own_is_not_resumed(folder: Path) -> None:
+    small_config(folder)
+    for name, epochs in (("run", 3), ("other", 5)):
+        train(read_config(Path("small.toml"), [f'run_dir="{name}"', f"num_epochs={epochs}"]))
+    shutil.copy("other/checkpoints/last.safetensors", "run/checkpoints/copied.safetensors")  # the newest
+    first = history(Path("run"))
+    with pytest.warns(ArgusWarning, match="of 2 runs; the run that last.safetensors is of is resumed"):
+        resume(Path("run"), ["num_epochs=4"])
+    assert [line["epoch"] for line in history(Path("run"))] == [0, 1, 2, 3]
+    assert history(Path("run"))[:3] == first
 
 
 @pytest.mark.parametrize("path", ["nowhere", ".", "small.toml"])
