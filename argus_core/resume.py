@@ -51,7 +51,7 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
         )
     written = {file: file.stat().st_mtime_ns for file in found}
     runs = {run for _, run in found.values()}
-    first = own if own in found else max(found, key=written.__getitem__)
+    first = own if own is not None and own in found else max(found, key=written.__getitem__)
     _, newest = found[first]
     if len(runs) > 1:
         chosen = f"{first.name} is of" if first == own else "saved last"
