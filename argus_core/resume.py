@@ -52,17 +52,17 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
     written = {file: file.stat().st_mtime_ns for file in found}
     runs = {run for _, run in found.values()}
     first = own if own is not None and own in found else max(found, key=written.__getitem__)
-    _, newest = found[first]
+    _, chosen_run = found[first]
     if len(runs) > 1:
-        chosen = f"{first.name} is of" if first == own else "saved last"
+        which = f"{first.name} is of" if first == own else "saved last"
         warnings.warn(
-            f"{path} holds checkpoints of {len(runs)} runs; the run that {chosen} is resumed; give a file "
+            f"{path} holds checkpoints of {len(runs)} runs; the run that {which} is resumed; give a file "
             "instead of the folder to choose another",
             ArgusWarning,
             stacklevel=3,
         )
-    own = {file: updates for file, (updates, run) in found.items() if run == newest}
-    return max(own, key=lambda file: (own[file], written[file]))
+    updates = {file: count for file, (count, run) in found.items() if run == chosen_run}
+    return max(updates, key=lambda file: (updates[file], written[file]))
 
 
 class Resumption:
