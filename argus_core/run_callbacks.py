@@ -22,7 +22,7 @@ from argus_core.stored import COUNT, Rule, check_callback_state
 if TYPE_CHECKING:
     from argus_core.engine import State
 
-__all__ = ["Witness", "run_callbacks", "with_paths"]
+__all__ = ["LastCheckpoint", "Witness", "run_callbacks", "with_paths"]
 
 _EPOCH = Rule(lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None")
 
