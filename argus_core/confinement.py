@@ -120,6 +120,10 @@ def replacing(path: Path, newline: str | None = None, errors: str | None = None)
             temporary, "x", encoding="utf-8", errors=errors, newline=newline, opener=unlisted_opener
         ) as file:
             yield file
+            file.flush()
+            os.fsync(
+                file.fileno()
+            )  # when the power fails, some file systems rename what they have not written
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ from argus_core.computation import compute_all
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.events import Audience, Missed, named
 from argus_core.exception_note import add_note
-from argus_core.interruption import Interruption, check_interruption, until_interrupted
+from argus_core.interruption import Interruption, check_interruption, interrupting, until_interrupted
 from argus_core.order import OrderedLoader, epoch_batches, loader_length
 from argus_core.progress import snapshot
 from argus_core.reading import Reading, reads_predictions
@@ -170,6 +170,11 @@ class Engine:
         return random_state() if self._random_state is None else self._random_state
 
     @property
+    def is_updating(self) -> bool:
+        """Whether an update is on, or an exception has ended it: the weights may be half-way."""
+        return self.state.iteration == self.updates_done and self.audience.event is None
+
+    @property
     def is_resumed(self) -> bool:
         """Whether the next `run` goes on where counters, metrics and callbacks have been put."""
         return self._random_state is not None
@@ -296,7 +301,9 @@ class Engine:
         state, step, audience = self.state, self.step, self.audience
         is_announced, after = audience.handlers["iteration_start"], audience.handlers["iteration_complete"]
         settle = self.reading.settle
-        batches = until_interrupted(epoch_batches(loader, state.epoch, self.updates_done * self.window_size))
+        with interrupting():  # workers start here
+            batches = epoch_batches(loader, state.epoch, self.updates_done * self.window_size)
+        batches = until_interrupted(batches)
         self._set_random_state()
         if not is_announced:
             audience.missed = None  # those who missed an iteration_start are no longer there

@@ -19,7 +19,7 @@ from typing import Any
 
 from argus_core.workers import SIGNALS, needing_workers
 
-__all__ = ["Interruption", "check_interruption", "listening", "until_interrupted"]
+__all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
 
 _ONE_SIGNAL = 5.0  # seconds
 _ONE_KEY = 0.5  # the same on a terminal, where a supervisor may pass Ctrl-C on too
@@ -77,14 +77,21 @@ def check_interruption() -> None:
         raise Interruption(_received[0])
 
 
-def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
-    """Yield batches; raise `Interruption` if the loader fails once a signal has come."""
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Raise `Interruption` if the block fails once a signal has come, to the processes of a loader too."""
     try:
-        yield from batches
+        yield
     except Exception as error:
         if _received:
             raise Interruption(_received[0]) from error
         raise
+
+
+def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yield batches; raise `Interruption` if the loader fails once a signal has come."""
+    with interrupting():
+        yield from batches
 
 
 class _Note:

@@ -29,8 +29,12 @@ __all__ = ["Resumption", "find_checkpoint"]
 _HOLDS = "which holds from here on"
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
     """Return the checkpoint to go on from: the file itself, or the newest of its run in a folder.
+
+    Args:
+        path: the file or folder.
+        own: a file in the folder; its run is resumed if it can be, and otherwise the one that saved last.
 
     Raises:
         ParamsError: it is no path.
@@ -48,16 +52,18 @@ def find_checkpoint(path: str | Path) -> Path:
         )
     written = {file: file.stat().st_mtime_ns for file in found}
     runs = {run for _, run in found.values()}
-    _, newest = found[max(found, key=written.__getitem__)]
+    first = own if own is not None and own in found else max(found, key=written.__getitem__)
+    _, chosen_run = found[first]
     if len(runs) > 1:
+        which = f"{first.name} is of" if first == own else "saved last"
         warnings.warn(
-            f"{path} holds checkpoints of {len(runs)} runs; the run that saved last is resumed; give a file "
+            f"{path} holds checkpoints of {len(runs)} runs; the run that {which} is resumed; give a file "
             "instead of the folder to choose another",
             ArgusWarning,
             stacklevel=3,
         )
-    own = {file: updates for file, (updates, run) in found.items() if run == newest}
-    return max(own, key=lambda file: (own[file], written[file]))
+    updates = {file: count for file, (count, run) in found.items() if run == chosen_run}
+    return max(updates, key=lambda file: (updates[file], written[file]))
 
 
 class Resumption:

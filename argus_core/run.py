@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import secrets
 import warnings
 from collections.abc import Iterable, Mapping
@@ -97,12 +98,14 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
         callbacks: instances, names or specs, besides those of the configuration; not kept with the run.
 
     Raises:
-        ConfigError: the directory already holds a run, or something else that is in the way.
+        ConfigError: the directory already holds a run, or something else that is in the way; or the run that
+            would be replaced is not the one whose configuration this is.
     """
     check_single_process("argus train")
     directory = RunDirectory(Path(config.fit["run_dir"]))
     with directory.held():
         directory.check(overwrite)
+        _check_whose(config, directory)
         seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
         config = replace(config, fit={**config.fit, "seed": seed})
         model, loaders = _build(config)
@@ -144,7 +147,9 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
     config = replace(read_config(directory.config, changes), folder=str(directory.root))
     changed = list(config_differences(read_config(directory.config), config))
     _check_changes(directory, changed)
-    checkpoint = find_checkpoint(directory.root if path.is_dir() else absolute(path))
+    checkpoint = (
+        find_checkpoint(directory.root, directory.last) if path.is_dir() else find_checkpoint(absolute(path))
+    )
     with naming_missing(directory.providers):
         _ = [*components_in(config)]  # those that only the fit would ask for, too
         model, loaders = _build(config, initial_values_wanted=False)
@@ -174,6 +179,19 @@ def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]])
                 f"--set {key.removeprefix('fit.')}={now}: a run that goes on keeps {was!r}, as "
                 f"{reasons[key]}; leave the change out, or train anew with argus train"
             )
+
+
+def _check_whose(config: Config, directory: RunDirectory) -> None:
+    """Refuse to replace the run that the configuration of another names, as that of a copied folder does."""
+    own = RunDirectory(Path(config.file).parent)
+    is_given = any(path[:2] == ("fit", "run_dir") for path in config.given)
+    is_own = os.path.realpath(own.path) == os.path.realpath(directory.path)
+    if is_given or is_own or not directory.owns(directory.config) or not own.owns(Path(config.file)):
+        return
+    raise ConfigError(
+        f"{config.file} is of the run in {own.path}, and says run_dir = {str(directory.path)!r}, where "
+        "another run is; choose one of the two with --run-dir, or a third folder"
+    )
 
 
 def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Loader]]:

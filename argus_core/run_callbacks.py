@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from argus_core.build import build_component
 from argus_core.callbacks.callback import Callback
+from argus_core.callbacks.checkpoint import Checkpoint
 from argus_core.components import BUILTIN
+from argus_core.errors import CheckpointError
 from argus_core.hooks import hookimpl
+from argus_core.interruption import Interruption
 from argus_core.registry import resolve
 from argus_core.run_directory import RunDirectory
 from argus_core.spec import parse_spec
@@ -20,7 +23,7 @@ from argus_core.working_folder import absolute
 if TYPE_CHECKING:
     from argus_core.engine import State
 
-__all__ = ["Witness", "run_callbacks", "with_paths"]
+__all__ = ["LastCheckpoint", "Witness", "run_callbacks", "with_paths"]
 
 _EPOCH = Rule(lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None")
 
@@ -103,6 +106,52 @@ class Witness(Callback):
             self.directory.settle()
 
 
+class LastCheckpoint(Checkpoint):
+    """The checkpoint that a run resumes from, also after an exception that ends its validation, for example.
+
+    It is then written where it takes no other's place, or that of an earlier epoch's end: in the middle of an
+    epoch a run resumes only with the same data.
+
+    Args:
+        directory: of the run.
+        every: how often it is written besides.
+    """
+
+    def __init__(self, directory: RunDirectory, every: str) -> None:
+        super().__init__(
+            directory.checkpoints,
+            every,
+            max_saves=1,
+            optimizer_state=True,
+            file_format=directory.last.name,
+        )
+        self.directory = directory
+
+    @hookimpl(trylast=True)
+    def catch_exception(self, state: State) -> None:
+        """Save where the run is, unless the exception is of an update or of the disk."""
+        super().catch_exception(state)
+        last, kind = self.directory.last, type(state.exception).__name__
+        if isinstance(state.exception, Interruption | CheckpointError) or not self._is_gain(state):
+            return
+        try:
+            self._check_no_link(last)
+            if state.model.is_finite(optimizer_state=True):
+                self.save_model(state, last)
+                state.logger.warning("saved %s after %s; the run resumes from there", last, kind)
+        except Exception as error:  # the run's own matters more
+            state.logger.warning("could not save %s after %s: %s", last, kind, error)
+
+    def _is_gain(self, state: State) -> bool:
+        """Return whether the run has come further than its last checkpoint, and could be resumed."""
+        engine = state.engine
+        has_moved = state.global_step > 0 and state.global_step != self._saved_step
+        is_over = engine.epoch_done or not self.directory.last.exists()
+        return (
+            engine.has_begun and has_moved and is_over and not engine.is_updating and self.directory.keeps_run
+        )
+
+
 def run_callbacks(witness: Witness, every: str, own: Iterable[Any]) -> list[Any]:
     """Return the witness and the callbacks that report a run and save it, and among them the user's own.
 
@@ -117,13 +166,12 @@ def run_callbacks(witness: Witness, every: str, own: Iterable[Any]) -> list[Any]
         ("logging_to_file", {"file_path": str(directory.log)}),
         ("metrics_jsonl", {"file_path": str(directory.metrics)}),
     ]
-    last = {"every": every, "file_format": directory.last.name, "max_saves": 1, "optimizer_state": True}
     return [
         witness,
         *(report for report in reports if not any(_replaces(each, *report) for each in own)),
         *own,
         witness.best,
-        ("checkpoint", {"dir_path": str(directory.checkpoints), **last}),
+        LastCheckpoint(directory, every),
     ]
 
 

@@ -259,6 +259,11 @@ class RunDirectory:
         return usable(str(self.path))
 
     @property
+    def keeps_run(self) -> bool:
+        """Whether the run that is on here stays if it fails now."""
+        return self._is_held and not self._replaced.is_there
+
+    @property
     def _is_held(self) -> bool:
         return self._lock is not None and self._lock.is_held
 

@@ -39,15 +39,20 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / ".lock"
+        self._process = os.getpid()
         self._acquire()
         self._folder_identity = _identity(folder)
 
     @property
     def is_held(self) -> bool:
-        """Whether the lock is still that of the folder: a run directory may be moved, removed or replaced."""
-        return _identity(self.folder) == self._folder_identity and (
-            self._lock is None or _identity(self._path) == self._file_identity
-        )
+        """Whether this process, and no fork of it, has the lock, and that is still the folder's.
+
+        A run directory may be moved, removed or replaced. Where the system cannot say, the lock is not held.
+        """
+        try:
+            return os.getpid() == self._process and self._is_of_folder() and self._is_in_place()
+        except OSError:
+            return False
 
     def check(self) -> None:
         """Check that what is written now is written to the folder that was locked.
@@ -55,27 +60,40 @@ class RunLock:
         A lock whose file somebody has removed is taken again.
 
         Raises:
-            ArgusError: the folder is another, or another run has it.
+            ArgusError: the folder is another, another run has it, or the process is a fork of the run's.
         """
-        if self.is_held:
+        if os.getpid() != self._process:
+            raise ArgusError(
+                f"process {os.getpid()} is a fork of process {self._process}, whose run is in "
+                f"{shown(self.folder)!r}; end a fork with os._exit, or start a program in its place"
+            )
+        try:
+            is_of_folder, is_in_place = self._is_of_folder(), self._is_in_place()
+        except OSError:  # a network may be away for a moment; if it stays away, the next write fails
             return
-        if _identity(self.folder) == self._folder_identity:
-            self._acquire()
-        else:
+        if not is_of_folder:
             raise ArgusError(
                 f"run directory {shown(self.folder)!r} was moved, removed or replaced while the run was on; "
                 "what the run has saved is in the folder that was there; resume it from that"
             )
+        if not is_in_place:
+            self._acquire()
 
     def release(self) -> None:
         """Give the lock back."""
-        if self._lock is None:
+        if self._lock is None or os.getpid() != self._process:
             return
         if self.is_held:
             # While it is held: whoever has just opened the file sees that it is gone, and makes another.
             with suppress(PermissionError):  # Windows removes no file that is open
                 self._path.unlink(missing_ok=True)
         self._lock.release()
+
+    def _is_of_folder(self) -> bool:
+        return _identity(self.folder) == self._folder_identity
+
+    def _is_in_place(self) -> bool:
+        return self._lock is None or _identity(self._path) == self._file_identity
 
     def _acquire(self) -> None:
         self._lock = _acquired(self._path, self.folder)
@@ -102,10 +120,14 @@ def locked(folder: Path) -> Iterator[RunLock]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file or folder from another of its name, or ``None`` where there is none."""
+    """Return what tells a file or folder from another of its name, or ``None`` where there is none.
+
+    Raises:
+        OSError: the system cannot say.
+    """
     try:
         found = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
 

@@ -114,6 +114,19 @@ def test_a_file_that_could_not_be_written_takes_no_good_ones_place(
     assert "000002" not in caplog.text  # it is not said to be saved
 
 
+def test_where_no_thread_can_be_started_it_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "background": True, "optimizer_state": True})
+    model = make_model()
+    model.fit(batches(), num_epochs=2, callbacks=[keep])
+    assert same_weights(load_model(tmp_path / "model-001.safetensors"), model)
+
+
 def test_an_error_shows_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(monkeypatch, ArgusError("the disk is full"))
     slow.may_end.set()

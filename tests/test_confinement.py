@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from pathlib import Path
@@ -184,6 +185,23 @@ def test_file_is_replaced_by_one_that_is_whole(folder: Path) -> None:
     with replacing(folder / "config.toml") as file:
         file.write("new")
     assert [(path.name, path.read_text("utf-8")) for path in folder.iterdir()] == [("config.toml", "new")]
+
+
+def test_file_is_on_the_disk_before_it_replaces_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "config.toml").write_text("old", "utf-8")
+    seen: list[tuple[int, str]] = []
+
+    def fail(descriptor: int) -> None:
+        seen.append((os.fstat(descriptor).st_size, (folder / "config.toml").read_text("utf-8")))
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"), replacing(folder / "config.toml") as file:
+        file.write("newer")
+    assert seen == [(5, "old")]
+    assert [(path.name, path.read_text("utf-8")) for path in folder.iterdir()] == [("config.toml", "old")]
 
 
 def test_replaced_link_is_not_followed(folder: Path) -> None:

@@ -122,6 +122,36 @@ def test_a_callback_that_is_used_again_saves_at_the_update_at_which_its_last_run
     assert [path.name for path in tmp_path.iterdir()] == ["model-000.safetensors"]
 
 
+class Ending:
+    """A loader whose processes a signal ends as they start, as it ends the server of a forkserver."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch  # the first that it fails in
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.epoch == 0:
+            signal.raise_signal(signal.SIGTERM)
+            raise EOFError("unexpected EOF")
+        self.epoch -= 1
+        return iter(DATA)
+
+
+def test_a_signal_that_ends_workers_as_they_start_ends_the_run_saved(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as raised:
+        build().fit(Ending(1), num_epochs=2, callbacks=[checkpoint(tmp_path / "a")])
+    assert raised.value.code == 143
+    whole, resumed = build(), build()
+    expected = whole.fit(Ending(2), num_epochs=2)
+    assert resumed.fit(Ending(2), num_epochs=2, resume=tmp_path / "a") == expected
+    assert same_weights(resumed, whole)
+
+
+def test_a_signal_before_the_first_update_saves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        build().fit(Ending(0), callbacks=[checkpoint(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_best_checkpoint_is_left_alone(tmp_path: Path) -> None:
     best = (
         "monitor_checkpoint",

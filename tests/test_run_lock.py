@@ -10,9 +10,10 @@ import re
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
-from processes import running
+from processes import running, sent_by
 
 from argus_core.confinement import confined
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
@@ -157,6 +158,50 @@ def test_folder_that_replaces_the_locked_one_is_noticed_and_left_alone(tmp_path:
             lock.release()
             with pytest.raises(ConfigError, match="in use by process"):
                 is_free(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ETIMEDOUT])
+@pytest.mark.parametrize("name", ["", ".lock"])
+def test_folder_that_cannot_be_looked_at_for_a_moment_is_still_that_of_the_run(
+    name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.stat
+
+    def away(path: Path, *args: Any, **options: Any) -> os.stat_result:
+        if path == tmp_path / name:
+            raise OSError(number, os.strerror(number))
+        return look(path, *args, **options)
+
+    with locked(tmp_path) as lock:
+        monkeypatch.setattr(os, "stat", away)
+        lock.check()
+        assert not lock.is_held  # nothing is removed there
+        monkeypatch.undo()
+        lock.check()
+        assert lock.is_held
+
+
+def fork_and_leave(folder: Path, connection: Connection) -> None:
+    """Let a fork leave the lock as an exception would, and send what it was told before."""
+    with locked(folder) as lock:
+        child = os.fork()
+        if child == 0:
+            try:
+                lock.check()
+            except ArgusError as error:
+                connection.send(str(error))
+            connection.send(lock.is_held)
+            lock.release()
+            os._exit(0)
+        os.waitpid(child, 0)
+        connection.send(lock.is_held)
+        lock.check()
+
+
+def test_fork_neither_has_the_lock_nor_gives_it_back(tmp_path: Path) -> None:
+    reason, *held = sent_by(fork_and_leave, tmp_path)
+    assert re.fullmatch(r"process \d+ is a fork of process \d+, whose run is in .*; end a fork .*", reason)
+    assert held == [False, True]
 
 
 def test_process_that_leaves_the_folder_it_began_in_keeps_the_lock(

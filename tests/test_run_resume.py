@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import same_weights
+from networks import Net, same_weights
 from small_runs import small_config, small_registry
+from torch import Tensor
 
 import argus_core
-from argus_core import ConfigError, State, UnknownNameError, load_model
+from argus_core import CheckpointError, ConfigError, State, UnknownNameError, load_model
 from argus_core.config import read_config
 from argus_core.diagnosis import naming_missing
+from argus_core.errors import ArgusWarning
 from argus_core.run import resume, train
 from argus_core.run_directory import RunDirectory
 
@@ -171,6 +176,18 @@ def test_a_run_goes_on_from_one_of_its_checkpoints(folder: Path) -> None:
     assert resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=4"]).metrics["val_loss"] > 0
 
 
+def test_a_checkpoint_of_another_run_among_its_own_is_not_resumed(folder: Path) -> None:
+    small_config(folder)
+    for name, epochs in (("run", 3), ("other", 5)):
+        train(read_config(Path("small.toml"), [f'run_dir="{name}"', f"num_epochs={epochs}"]))
+    shutil.copy("other/checkpoints/last.safetensors", "run/checkpoints/copied.safetensors")  # the newest
+    first = history(Path("run"))
+    with pytest.warns(ArgusWarning, match="of 2 runs; the run that last.safetensors is of is resumed"):
+        resume(Path("run"), ["num_epochs=4"])
+    assert [line["epoch"] for line in history(Path("run"))] == [0, 1, 2, 3]
+    assert history(Path("run"))[:3] == first
+
+
 @pytest.mark.parametrize("path", ["nowhere", ".", "small.toml"])
 def test_what_is_no_run_is_refused(folder: Path, path: str) -> None:
     small_config(folder)
@@ -209,3 +226,76 @@ def test_versions_without_end_are_not_all_looked_for(folder: Path) -> None:
     told = "gone-99==1'$"
     with pytest.raises(UnknownNameError, match=told), naming_missing(directory.providers):
         raise UnknownNameError("no nn_module named 'zzz'")
+
+
+def _fault(event: str, epoch: int) -> Any:
+    """Return a callback that fails once, in an event of an epoch."""
+    left = [epoch]
+
+    def fail(state: State) -> None:
+        if state.epoch in left:
+            left.clear()
+            raise RuntimeError("it does not fit")
+
+    return argus_core.on_event(event)(fail)
+
+
+@pytest.mark.parametrize(
+    ("event", "epoch"),
+    [("iteration_complete", 0), ("validation_start", 0), ("epoch_complete", 0), ("validation_start", 1)],
+)
+def test_an_exception_between_updates_loses_nothing_of_the_run(
+    event: str, epoch: int, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(read_config(small_config(folder)))
+    fault = _fault(event, epoch)
+    with pytest.raises(RuntimeError, match="it does not fit"):
+        train(read_config(Path("small.toml"), ['run_dir="failed"']), callbacks=[fault])
+    saved = "saved failed/checkpoints/last.safetensors after RuntimeError; the run resumes from there"
+    assert saved in caplog.messages
+    steps: list[int] = []
+    note = argus_core.on_event("resumed")(lambda state: steps.append(state.global_step))
+    resumed = resume(Path("failed"), callbacks=[fault, note])
+    assert steps == [1 if event == "iteration_complete" else 2 * (epoch + 1)]
+    assert resumed.metrics == whole.metrics
+    assert history(Path("failed")) == history(whole.directory.path)
+
+
+def test_an_exception_in_the_middle_of_a_later_epoch_leaves_the_checkpoint_of_the_epoch_before(
+    folder: Path,
+) -> None:
+    before: list[bytes] = []
+    last = Path("run/checkpoints/last.safetensors")
+    keep = argus_core.on_epoch_start(lambda state: before.append(last.read_bytes() if state.epoch else b""))
+    fault = _fault("iteration_complete", 1)
+    with pytest.raises(RuntimeError, match="it does not fit"):
+        train(read_config(small_config(folder)), callbacks=[keep, fault])
+    assert last.read_bytes() == before[1]
+    with pytest.warns(ArgusWarning, match="an epoch had 4 batches and has 8|goes on with other data"):
+        resume(Path("run"), ["data.batch_size=4"])  # which the middle of an epoch would not take
+
+
+class _Failing(Net):
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[0] < 8:  # the last batch
+            raise RuntimeError("it does not fit")
+        return super().forward(input)
+
+
+def test_an_exception_in_an_update_saves_nothing(folder: Path) -> None:
+    argus_core.register("nn_module", "failing", _Failing)
+    with pytest.raises(RuntimeError, match="it does not fit"):
+        train(read_config(small_config(folder), ['nn_module="failing"', "step=[]"]))
+    assert not list(Path("run/checkpoints").iterdir())
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told_once(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fill = argus_core.on_epoch_start(lambda state: monkeypatch.setattr(os, "fsync", full))
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        train(read_config(small_config(folder)), callbacks=[fill])
+    assert "could not save" not in caplog.text

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from processes import sent_by
 from small_runs import small_config, small_registry
+from torch.utils.data import TensorDataset
 
 import argus_core
 from argus_core import State, cli
@@ -329,6 +331,53 @@ def _fault(error: BaseException, event: str) -> Any:
     return argus_core.on_event(event)(fail)
 
 
+def replace_and_fork(connection: Connection) -> None:
+    """Replace a run by one that forks, whose fork ends as a program does, and send what was there then."""
+
+    def fork(state: State) -> None:
+        if state.global_step == 1:
+            child = os.fork()
+            if child == 0:
+                sys.exit(0)
+            os.waitpid(child, 0)
+            connection.send(contents(Path("run")))
+
+    process = os.getpid()
+    try:
+        with small_registry():
+            run("num_epochs=2")
+            run("seed=1", overwrite=True, callbacks=[argus_core.on_iteration_complete(fork)])
+            connection.send(contents(Path("run")))
+    except SystemExit:
+        assert os.getpid() != process
+        os._exit(0)
+
+
+def test_fork_of_a_run_that_ends_does_not_put_the_old_one_back(folder: Path) -> None:
+    during, after = sent_by(replace_and_fork)
+    assert "checkpoints/.last.safetensors.old" in during
+    assert after["metrics.jsonl"].count(b"\n") == 1
+    assert b"seed = 1" in after["config.toml"]
+
+
+class Ended(TensorDataset):
+    """Cannot be read once a signal has come, as by workers that it ends."""
+
+    def __getitem__(self, index: int) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        raise EOFError("unexpected EOF")
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_signal_before_the_first_update_leaves_the_run_that_would_have_been_replaced(folder: Path) -> None:
+    run()
+    before = contents(folder)
+    argus_core.register("dataset", "ended", lambda: Ended(torch.zeros(8, 4)))
+    with pytest.raises(SystemExit):
+        run('train="ended"', overwrite=True)
+    assert contents(folder) == before
+
+
 def test_run_that_fails_after_its_first_checkpoint_stays(folder: Path) -> None:
     run()
     fault = argus_core.on_event("epoch_start")(_fail_in_second_epoch)
@@ -341,6 +390,20 @@ def test_run_that_fails_after_its_first_checkpoint_stays(folder: Path) -> None:
 def _fail_in_second_epoch(state: State) -> None:
     if state.epoch == 1:
         raise RuntimeError("the second epoch")
+
+
+def test_configuration_of_a_copied_run_does_not_replace_the_original(folder: Path) -> None:
+    shutil.copytree(run(), folder / "copy")
+    before = contents(folder)
+    reason = (
+        "copy/config.toml is of the run in copy, and says run_dir = 'run', where another run is; choose one "
+        "of the two with --run-dir"
+    )
+    with pytest.raises(ConfigError, match=reason):
+        train(read_config(Path("copy/config.toml")), overwrite=True)
+    assert contents(folder) == before
+    for chosen in ("copy", "run"):
+        assert argus("train", "copy/config.toml", "--run-dir", chosen, "--overwrite").exit_code == 0
 
 
 def test_configuration_of_a_run_survives_its_own_replacement(folder: Path) -> None:

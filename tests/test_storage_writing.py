@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import errno
 import multiprocessing
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import running
+from processes import running, sent_by
 
 from argus_core.errors import CheckpointError
 from argus_core.storage import CheckpointFile, linux, write
@@ -50,6 +52,11 @@ def assert_old(path: Path) -> None:
         assert file.header.manifest["run"] == "old"
         assert torch.equal(file.read()["a"], torch.ones(3))
     assert os.listdir(path.parent) == [path.name]
+
+
+def assert_new(path: Path) -> None:
+    with CheckpointFile(path) as file:
+        assert torch.equal(file.read()["a"], torch.zeros(3))
 
 
 # Failures
@@ -127,12 +134,15 @@ def test_folder_that_cannot_be_flushed_is_told(path: Path, monkeypatch: pytest.M
         write(path, {"a": torch.zeros(3)}, {})
 
 
-def test_system_that_flushes_no_folders_is_fine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", ["EINVAL", "ENOTSUP", "ENOSYS", "EBADF", "EACCES", "EPERM"])
+def test_system_that_flushes_no_folders_is_fine(
+    number: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sync = os.fsync
 
     def refuse_folders(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(getattr(errno, number), "cannot flush a folder")
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", refuse_folders)
@@ -180,6 +190,50 @@ def test_folder_without_permission_is_told(path: Path) -> None:
     finally:
         path.parent.chmod(0o700)
     assert_old(path)
+
+
+# Threads
+
+
+def assert_big(path: Path) -> None:
+    with CheckpointFile(path) as file:
+        found = file.read()
+    assert all(torch.equal(found[name], tensor) for name, tensor in BIG.items())
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_file_is_written_and_read_where_no_thread_can_be_started(
+    started: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, left = threading.Thread.start, [None] * started
+
+    def refuse(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    write(path, BIG, {})
+    left.extend([None] * started)
+    assert_big(path)
+
+
+def write_when_the_process_ends(path: Path, connection: Connection) -> None:
+    """Leave a thread that goes on when this one has come to its end, as a program may train in one."""
+
+    def go_on() -> None:
+        while not concurrent.futures.thread._shutdown:
+            time.sleep(0.01)
+        write(path, BIG, {})
+        assert_big(path)
+        connection.send("read again")
+
+    threading.Thread(target=go_on).start()
+
+
+def test_file_is_written_and_read_when_the_main_thread_has_ended(path: Path) -> None:
+    assert list(sent_by(write_when_the_process_ends, path)) == ["read again"]
 
 
 # Several writers
@@ -369,6 +423,33 @@ def test_existing_file_keeps_its_permissions(path: Path) -> None:
     path.chmod(0o604)
     write(path, {}, {})
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_system_that_sets_no_permissions_is_fine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    write(path, {"a": torch.zeros(3)}, {})
+    assert_new(path)
+
+
+def test_folder_that_may_be_written_and_not_read_is_fine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = os.open
+
+    def refuse_folders(name: Any, flags: int, *args: Any, **options: Any) -> int:
+        if os.path.isdir(name):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look(name, flags, *args, **options)
+
+    def refuse(name: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse_folders)
+    monkeypatch.setattr(os, "scandir", refuse)
+    write(path, {"a": torch.zeros(3)}, {})
+    monkeypatch.undo()
+    assert_new(path)
 
 
 def test_symbolic_link_keeps_pointing_where_it_does(path: Path, tmp_path: Path) -> None:

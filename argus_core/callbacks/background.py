@@ -14,7 +14,10 @@ __all__ = ["BackgroundWriter"]
 
 
 class BackgroundWriter:
-    """Writes one checkpoint at a time in a thread, from a copy of everything that training may change."""
+    """Writes one checkpoint at a time in a thread, from a copy of everything that training may change.
+
+    Where no thread can be started, it is written at once.
+    """
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -29,8 +32,14 @@ class BackgroundWriter:
         self.wait()
         from argus_core.storage.writer import copied  # imports torch
 
-        self._thread = threading.Thread(target=self._write, args=(path, copied(tensors), manifest))
-        self._thread.start()
+        task = (path, copied(tensors), manifest)
+        thread = threading.Thread(target=self._write, args=task)
+        try:
+            thread.start()
+        except RuntimeError:  # a limit is reached, or the interpreter ends
+            self._write(*task)
+        else:
+            self._thread = thread
 
     def wait(self) -> None:
         """Return when the file is whole.

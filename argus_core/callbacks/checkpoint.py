@@ -121,8 +121,9 @@ class Checkpoint(Callback):
 
     @hookimpl(trylast=True)
     def interrupted(self, state: State) -> None:
-        """Save where the run can go on, if the optimizer's state is kept."""
-        if self.optimizer_state and state.global_step != self._saved_step:
+        """Save where the run can go on, if the optimizer's state is kept and there has been an update."""
+        has_moved = state.global_step + state.updates_skipped > 0
+        if self.optimizer_state and has_moved and state.global_step != self._saved_step:
             self.save(state)
 
     @hookimpl(trylast=True)

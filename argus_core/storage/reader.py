@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from io import FileIO
 
@@ -17,6 +17,7 @@ from argus_core.storage import payload
 from argus_core.storage.crc import CHUNK, fill
 from argus_core.storage.entry import Entry
 from argus_core.storage.header import Header
+from argus_core.storage.threads import Threads
 
 __all__ = ["read"]
 
@@ -50,12 +51,12 @@ def read(
     """
     if not names:
         return {}
-    with ThreadPoolExecutor(_THREADS, "argus-read") as pool:
+    with Threads(_THREADS, "argus-read") as threads:
         wanted = [(name, entry) for name, entry in header.entries.items() if name in names]
         # The longest first, so that no thread begins with one when the others have come to the end.
         wanted.sort(key=lambda each: each[1].size < CHUNK)
         readings = (_Reading(name, entry, _room(name, entry, into.get(name))) for name, entry in wanted)
-        started = (_start(reading, file, header.payload_start, verify, pool) for reading in readings)
+        started = (_start(reading, file, header.payload_start, verify, threads) for reading in readings)
         return {reading.name: reading.finish(device, verify) for reading in _later(started)}
 
 
@@ -78,15 +79,13 @@ class _Reading:
         return payload.restore(self.tensor, self.entry, device)
 
 
-def _start(
-    reading: _Reading, file: FileIO, payload_start: int, verify: bool, pool: ThreadPoolExecutor
-) -> _Reading:
+def _start(reading: _Reading, file: FileIO, payload_start: int, verify: bool, threads: Threads) -> _Reading:
     view = payload.view(reading.tensor)
     what = f"tensor {reading.name!r}"
     for offset in range(0, len(view), CHUNK):
         chunk = view[offset : offset + CHUNK]
         task = (file, payload_start + reading.entry.start + offset, chunk, what, verify)
-        reading.sums.append(fill(*task) if len(chunk) < _SMALL else pool.submit(fill, *task))
+        reading.sums.append(fill(*task) if len(chunk) < _SMALL else threads.submit(fill, *task))
     return reading
 
 

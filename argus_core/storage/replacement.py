@@ -27,6 +27,9 @@ __all__ = ["replacement"]
 # No write takes this long without touching its file.
 _ABANDONED_AFTER = 3600.0  # seconds
 
+# What file systems, of networks above all, say that have no fsync for folders.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
+
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or save elsewhere"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), "allow writing to its folder or save elsewhere"),
@@ -99,13 +102,23 @@ def _temporary(target: Path) -> Iterator[tuple[str, BinaryIO]]:
     temporary, descriptor = _locked_file(target)
     try:
         with open(descriptor, "wb") as file:
-            with suppress(FileNotFoundError):
-                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
+            _keep_permissions(temporary, target)
             yield temporary, file
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def _keep_permissions(temporary: str, target: Path) -> None:
+    """Give a new file the permissions of the one that it is to replace, if there is one and they differ.
+
+    Where all files of a file system have the same, there may be no way to set them.
+    """
+    with suppress(FileNotFoundError):
+        permissions = stat.S_IMODE(os.stat(target).st_mode) & 0o777
+        if permissions != stat.S_IMODE(os.stat(temporary).st_mode):
+            os.chmod(temporary, permissions)
 
 
 def _locked_file(target: Path) -> tuple[str, int]:
@@ -135,12 +148,14 @@ def _forget(target: Path) -> None:
 def _sync_folder(folder: Path) -> None:
     if os.name == "nt":  # pragma: no cover - Windows opens no folders
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written and not read
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems have no fsync for folders.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in _NO_FOLDER_SYNC:
             raise
     finally:
         os.close(descriptor)
@@ -149,8 +164,11 @@ def _sync_folder(folder: Path) -> None:
 def _sweep(target: Path) -> None:
     """Remove temporary files that writers of this target left behind when they were killed."""
     pattern = re.compile(re.escape(f".{target.name}.") + r"(?:([0-9]{1,9})-)?[0-9a-f]+\.tmp")
-    with os.scandir(target.parent) as files:
-        found = [(file.path, match) for file in files if (match := pattern.fullmatch(file.name))]
+    try:
+        with os.scandir(target.parent) as files:
+            found = [(file.path, match) for file in files if (match := pattern.fullmatch(file.name))]
+    except PermissionError:  # a folder that may be written and not read
+        return
     for path, match in found:
         # Another writer may sweep it at the same time, or own it.
         with suppress(OSError):

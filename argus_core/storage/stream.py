@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import BinaryIO
 
 from argus_core.storage import linux
 from argus_core.storage.crc import ChunkSums
+from argus_core.storage.threads import Threads
 
 __all__ = ["Stream"]
 
@@ -31,7 +32,7 @@ class Stream:
         self._used = 0
         self._writing: deque[tuple[Future[None], memoryview]] = deque()
         self._written = self._begun = 0
-        self._writer = ThreadPoolExecutor(1, "argus-write")
+        self._writer = Threads(1, "argus-write")
 
     def __enter__(self) -> Stream:
         return self
@@ -43,7 +44,7 @@ class Stream:
                 while self._writing:
                     self._written_block()
         finally:
-            self._writer.shutdown(cancel_futures=True)
+            self._writer.stop(discard=True)
 
     def put(self, data: memoryview | bytes, sums: ChunkSums | None = None) -> None:
         """Write bytes that are copied at once, and sum what was copied."""
