@@ -138,9 +138,9 @@ class LastCheckpoint(Checkpoint):
             self._check_no_link(last)
             if state.model.is_finite(optimizer_state=True):
                 self.save_model(state, last)
-                state.logger.warning("saved %s after %s; the run resumes from there", last, kind)
+                state.logger.warning("saved %s after %s; the run resumes from there", shown(last), kind)
         except Exception as error:  # the run's own matters more
-            state.logger.warning("could not save %s after %s: %s", last, kind, error)
+            state.logger.warning("could not save %s after %s: %s", shown(last), kind, error)
 
     def _is_gain(self, state: State) -> bool:
         """Return whether the run has come further than its last checkpoint, and could be resumed."""

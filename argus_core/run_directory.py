@@ -21,7 +21,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ from argus_core.working_folder import absolute, beginning_in, working_folder
 __all__ = ["RunDirectory"]
 
 _LONGEST = 2**20  # bytes of versions.json
-_MOST_PROVIDERS = 100  # in it, that are looked for among what is installed
 
 
 class RunDirectory:
@@ -235,7 +233,7 @@ class RunDirectory:
     def providers(self) -> Mapping[str, Any]:
         """The versions of what took part in the run, as far as its files say so."""
         providers = self._read_versions().get("providers")
-        return dict(islice(providers.items(), _MOST_PROVIDERS)) if isinstance(providers, dict) else {}
+        return providers if isinstance(providers, dict) else {}
 
     def change_config(self, config: str) -> None:
         """Put another configuration in the place of the run's, in one step.
