@@ -18,7 +18,7 @@ from argus_core.registry import resolve
 from argus_core.run_directory import RunDirectory
 from argus_core.spec import parse_spec
 from argus_core.stored import COUNT, Rule, check_callback_state
-from argus_core.working_folder import absolute
+from argus_core.working_folder import absolute, shown
 
 if TYPE_CHECKING:
     from argus_core.engine import State
