@@ -45,6 +45,9 @@ _GLOBALS = re.compile(
     r"|torch\.(b?float|u?int|complex)[0-9]\w*"
 )
 
+# What a pickle of torch's calls for bytes. Its arguments are not looked at, so that it is not called at all.
+_BYTES = ("_codecs.encode", "__builtin__.bytes", "builtins.bytes")
+
 
 def check_archive(file_path: Path, file: BinaryIO | None = None) -> None:
     """Check that a file is an archive that `torch.load` can be given without harm.
@@ -153,7 +156,12 @@ def _check_pickle(data: bytes, most: int, what: str) -> None:
         # Others than this one are not for torch's unpickler, which refuses them.
         name = str(argument).replace(" ", ".") if opcode.name == "GLOBAL" else None
         if name is not None and not _GLOBALS.fullmatch(name):
+            found, advice = repr(name[:80]), "save it again from code that you trust"
+            if name in _BYTES:
+                found, advice = (
+                    "bytes, which a codec makes",
+                    "save it again with lists of numbers in their place",
+                )
             raise UnsafeCheckpointError(
-                f"{what} asks for objects that are not tensors or plain data ({name[:80]!r}); "
-                "save it again from code that you trust"
+                f"{what} asks for objects that are not tensors or plain data ({found}); {advice}"
             )

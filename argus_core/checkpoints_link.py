@@ -7,36 +7,47 @@ from pathlib import Path
 
 from argus_core.confinement import confined, opener, replacing
 from argus_core.errors import ConfigError
+from argus_core.working_folder import shown
 
-__all__ = ["OWNER", "check_link", "mark", "read_owner"]
+__all__ = ["OWNER", "check_checkpoints", "mark", "read_owner"]
 
 OWNER = ".run-directory"
 """The file of the mark, which has the path of the run directory."""
 
-_LONGEST = 2**20  # bytes of it
+_LONGEST = 2**13  # bytes of it
 
 
-def check_link(checkpoints: Path, holds_run: bool) -> None:
+def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
     """Check that ``checkpoints`` leads where this run's are: a link that comes with a run does not.
 
     Args:
-        checkpoints: a link in a run directory.
+        checkpoints: in a run directory; it need not exist.
         holds_run: whether there is a run already.
 
     Raises:
-        ConfigError: it leads elsewhere.
+        ConfigError: it leads elsewhere, or is not a folder.
     """
+    if not checkpoints.is_symlink():
+        if os.path.lexists(checkpoints) and not checkpoints.is_dir():
+            raise ConfigError(
+                f"{shown(checkpoints)} is not a folder; a run keeps its checkpoints there; remove it"
+            )
+        return
     target, run = Path(os.path.realpath(checkpoints)), os.path.realpath(checkpoints.parent)
     if not target.is_dir():
         raise ConfigError(
-            f"{checkpoints} is a symbolic link to {target}, where no folder is; make it first, or "
-            "remove the link"
+            f"{shown(checkpoints)} is a symbolic link to {os.readlink(checkpoints)}, where no folder is; "
+            "make it first, or remove the link"
+        )
+    if Path(run).is_relative_to(target):
+        raise ConfigError(
+            f"{shown(checkpoints)} is a symbolic link to {target}, which holds the run; remove it"
         )
     owner = read_owner(checkpoints)
-    if owner == run or not (owner or holds_run or any(target.iterdir())):
+    if run in (owner, owner.strip()) or not (owner or holds_run or any(target.iterdir())):
         return
     raise ConfigError(
-        f"{checkpoints} is a symbolic link to {target}, which is not marked as this run's "
+        f"{shown(checkpoints)} is a symbolic link to {target}, which is not marked as this run's "
         f"({owner or f'no {OWNER} in it'}); remove the link, or, if you made it, write "
         f"{run} into {target / OWNER}"
     )
@@ -44,7 +55,7 @@ def check_link(checkpoints: Path, holds_run: bool) -> None:
 
 def mark(checkpoints: Path) -> None:
     """Mark the folder that ``checkpoints`` leads to as that of the run."""
-    with replacing(checkpoints / OWNER) as file:
+    with replacing(checkpoints / OWNER, newline="\n", errors="surrogateescape") as file:
         file.write(f"{os.path.realpath(checkpoints.parent)}\n")
 
 
@@ -53,8 +64,9 @@ def read_owner(checkpoints: Path) -> str:
     try:
         with (
             confined(checkpoints),
-            open(checkpoints / OWNER, encoding="utf-8", errors="replace", opener=opener) as file,
+            open(checkpoints / OWNER, "rb", opener=opener) as file,
         ):
-            return file.read(_LONGEST).strip()
-    except (FileNotFoundError, NotADirectoryError):
+            owner = file.read(_LONGEST).decode("utf-8", "surrogateescape").removesuffix("\n")
+            return "" if "\0" in owner else owner
+    except OSError:
         return ""

@@ -10,16 +10,20 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from argus_core.errors import ConfigError
+from argus_core.working_folder import shown
 
-__all__ = ["check_file", "check_folder", "confined", "opener", "replacing"]
+__all__ = ["check_file", "check_folder", "confined", "note_made", "opener", "replacing", "unlisted_opener"]
 
-_folders: list[str] = []  # of the runs that are on; background threads write there too
+Note = Callable[..., None]
+
+# Of the runs that are on, with what notes the files made there; background threads write there too.
+_folders: list[tuple[str, Note | None]] = []
 
 _FOLLOWS_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -28,13 +32,16 @@ _OPENS_FROM_A_FOLDER = bool(_FOLLOWS_NO_LINK) and os.open in os.supports_dir_fd 
 
 
 @contextmanager
-def confined(*folders: Path) -> Iterator[None]:
+def confined(*folders: Path, note: Note | None = None) -> Iterator[None]:
     """Confine writers to these folders, as far as they write there, while the block runs.
 
     Args:
         folders: they may themselves be symbolic links, which are followed.
+        note: takes the arguments of `note_made` for what is made there.
     """
-    names = [name for folder in folders for name in {os.path.abspath(folder), os.path.realpath(folder)}]
+    names = [
+        (name, note) for folder in folders for name in {os.path.abspath(folder), os.path.realpath(folder)}
+    ]
     _folders.extend(names)
     try:
         yield
@@ -43,12 +50,35 @@ def confined(*folders: Path) -> Iterator[None]:
             _folders.remove(name)
 
 
+def note_made(path: str | os.PathLike[str], *, is_folder: bool = False, is_there: bool = False) -> None:
+    """Note that a run makes a file, so that the file belongs to the run whose folder it lies in.
+
+    Args:
+        path: what is to be made; something that is there already is not the run's.
+        is_folder: whether it is a folder.
+        is_there: whether the run has just made it.
+    """
+    absolute = Path(os.path.abspath(path))
+    holding = [(folder, note) for folder, note in _folders if note and absolute.is_relative_to(folder)]
+    if holding:
+        _, note = max(holding, key=lambda held: len(held[0]))
+        note(path, is_folder=is_folder, is_there=is_there)
+
+
 def opener(path: str | os.PathLike[str], flags: int) -> int:
-    """Return a descriptor, as the ``opener`` of `open`.
+    """Return a descriptor, as the ``opener`` of `open`; a file that is made belongs to the run of its folder.
 
     Raises:
         ConfigError: in a confined folder, ``path`` is not an ordinary file that lies there.
     """
+    if flags & os.O_CREAT:
+        check_folder(path)
+        note_made(path)
+    return unlisted_opener(path, flags)
+
+
+def unlisted_opener(path: str | os.PathLike[str], flags: int) -> int:
+    """Return a descriptor as `opener` does, of a file that belongs to no run."""
     folder, parts = _split(path) or ("", ())
     if not parts:
         return os.open(path, flags, 0o666)
@@ -81,11 +111,14 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def replacing(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+def replacing(path: Path, newline: str | None = None, errors: str | None = None) -> Iterator[TextIO]:
     """Return a text file that takes the place of ``path`` when the block ends, and vanishes if it raises."""
+    note_made(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "x", encoding="utf-8", newline=newline, opener=opener) as file:
+        with open(
+            temporary, "x", encoding="utf-8", errors=errors, newline=newline, opener=unlisted_opener
+        ) as file:
             yield file
         temporary.replace(path)
     except BaseException:
@@ -100,12 +133,12 @@ def _split(path: str | os.PathLike[str]) -> tuple[str, tuple[str, ...]] | None:
         ConfigError: a ".." in ``path`` follows a symbolic link, and so leads elsewhere than it reads.
     """
     absolute = Path(os.path.abspath(path))
-    holding = [folder for folder in _folders if absolute.is_relative_to(folder)]
+    holding = [folder for folder, _ in _folders if absolute.is_relative_to(folder)]
     if not holding:
         return None
     if os.pardir in Path(path).parts and os.path.realpath(path) != os.path.realpath(absolute):
         raise ConfigError(
-            f"{os.fspath(path)} has '..' after a symbolic link, which leads out of its run directory; "
+            f"{shown(path)} has '..' after a symbolic link, which leads out of its run directory; "
             "write the path without '..'"
         )
     folder = max(holding, key=len)
@@ -192,15 +225,15 @@ def _refusal(path: str | os.PathLike[str], error: OSError) -> Exception:
 
 
 def _link(path: str | os.PathLike[str], part: Path) -> ConfigError:
-    where = "" if os.path.abspath(path) == str(part) else f" on the way to {os.fspath(path)}"
+    where = "" if os.path.abspath(path) == str(part) else f" on the way to {shown(path)}"
     return ConfigError(
-        f"{part}{where} is a symbolic link; a run writes only to files that lie in its run directory; "
+        f"{shown(part)}{where} is a symbolic link; a run writes only to files that lie in its run directory; "
         "remove the link, or put what it leads to in its place"
     )
 
 
 def _not_a_file(path: str | os.PathLike[str]) -> ConfigError:
     return ConfigError(
-        f"{os.fspath(path)} is not an ordinary file; a run writes only to ordinary files in its run "
+        f"{shown(path)} is not an ordinary file; a run writes only to ordinary files in its run "
         "directory; remove it"
     )

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import Tensor
 
 from argus_core import registry
@@ -16,6 +14,7 @@ from argus_core.errors import (
     ArgusError,
     CheckpointError,
     MissingPluginError,
+    ParamsError,
     SpecError,
     UnknownNameError,
     UnsafeCheckpointError,
@@ -24,9 +23,12 @@ from argus_core.legacy import is_legacy, read_legacy
 from argus_core.loading import load_model
 from argus_core.model import Model
 from argus_core.parts import KIND_OF_PART
-from argus_core.saved import AbstractSaved, SavedFile, SavedState
+from argus_core.restoration import Allowance
+from argus_core.saved import SavedFile, SavedState
 from argus_core.storage import CheckpointFile
+from argus_core.storage.plain import write_plain
 from argus_core.storage.replacement import replacement
+from argus_core.text import shown
 
 __all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "convert", "export"]
 
@@ -105,11 +107,9 @@ def export(source: Path, target: Path, weights: str | None = None) -> tuple[int,
     """
     if target.suffix.lower() not in EXPORTED:
         raise ArgusError(f"cannot export to {str(target)!r}; give a name that ends in {', '.join(EXPORTED)}")
-    state, strategy = _network_state(source, weights)
+    state, strategy, most = _network_state(source, weights)
     if target.suffix.lower() == ".safetensors":
-        data = _as_safetensors(state, source)
-        with replacement(target, "file") as file:
-            file.write(data)
+        _write_safetensors(target, state, source, most)
     else:
         with replacement(target, "file") as file:
             torch.save(state, file)
@@ -149,16 +149,17 @@ def _named(params: dict[str, Any], names: Mapping[str, str], cls: Any) -> dict[s
     return params
 
 
-def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], str | None]:
-    """Return a network's state dict, and which strategy's average it is."""
+def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], str | None, float]:
+    """Return a network's state dict, which strategy's average it is, and the bytes that it may take."""
     if is_legacy(source):
-        saved: AbstractSaved = SavedState(read_legacy(source))
-        state, averages = saved.module_state("nn_module"), {}
+        old = SavedState(read_legacy(source))
+        size, state, averages = old.size(), old.module_state("nn_module"), {}
     else:
         with CheckpointFile(source) as file:
             ours = SavedFile(file, verify=True)
-            state = ours.module_state("nn_module")
+            size, state = ours.size(), ours.module_state("nn_module")
             averages = {} if weights == TRAINED else ours.evaluated()
+    most = Allowance(source, size).most("nn_module")
     if not averages and weights == AVERAGE:
         raise ArgusError(
             f"{source} holds no average of its weights; leave --weights out, or train with step 'ema'"
@@ -169,44 +170,43 @@ def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], s
             f"export the trained weights by --weights {TRAINED}"
         )
     for strategy, tensors in averages.items():
-        return _averaged(state, tensors, source), strategy
-    return state, None
+        return _averaged(state, tensors, source), strategy, most
+    return state, None, most
 
 
 def _averaged(state: Mapping[str, Any], averages: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
     """Return a state dict with its averages, in the dtypes of the weights; other state stays."""
     # An average has one name of a tied weight, which is one tensor under all its names.
-    by_weight = {id(state[name]): average for name, average in averages.items() if name in state}
-    changed = {}
-    for name, value in state.items():
-        average = by_weight.get(id(value))
-        if average is not None and average.shape != getattr(value, "shape", None):
+    by_weight = {}
+    for name, average in averages.items():
+        weight = state.get(name)
+        if weight is None:
+            continue
+        if not isinstance(weight, Tensor) or average.shape != weight.shape:
             raise UnsafeCheckpointError(
                 f"{source}: the average of {name!r} has the shape {list(average.shape)}, not that of the "
                 "weight; do not trust this file"
             )
-        changed[name] = value if average is None else average.to(value.dtype)
-    return changed
+        by_weight[id(weight)] = average.to(weight.dtype)
+    return {name: by_weight.get(id(value), value) for name, value in state.items()}
 
 
-def _as_safetensors(state: Mapping[str, Any], source: Path) -> bytes:
+def _write_safetensors(target: Path, state: Mapping[str, Any], source: Path, most: float) -> None:
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise ArgusError(
-            f"{source} holds state that is no tensor ({', '.join(others)}), which a plain safetensors file "
+            f"{source} holds state that is not a tensor ({shown(others)}), which a plain safetensors file "
             "cannot hold; export to a .pt file"
         )
-    # Each name gets a tensor of its own: the format has no other way for tied weights.
-    used: set[int] = set()
-    tensors = {}
-    for name, value in state.items():
-        tensor = value.detach().contiguous()
-        shared = tensor.untyped_storage().data_ptr() in used
-        tensors[name] = tensor.clone() if shared else tensor
-        used.add(tensors[name].untyped_storage().data_ptr())
+    size = sum(tensor.nbytes for tensor in state.values())
+    if size > most:
+        raise ArgusError(
+            f"{source} has tensors of many names, which would take {size:,} bytes in a plain safetensors "
+            f"file, and {int(most):,} is the most for this one; export to a .pt file, which holds each once"
+        )
     try:
-        return save(tensors, metadata={"format": "pt"})
-    except (SafetensorError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        write_plain(target, state)
+    except ParamsError as error:
         raise ArgusError(
             f"{source} holds a tensor that a plain safetensors file cannot ({error}); export to a .pt file"
         ) from error

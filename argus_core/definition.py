@@ -9,8 +9,11 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
+from argus_core.ordinary_files import read_ordinary
+
 __all__ = ["Place", "find_definition", "find_source"]
 
+_LARGEST = 2**21  # bytes of source; its tree takes a hundred times as much
 _Seen = set[tuple[str, ...]]  # module and names that were looked for: modules may import * from each other
 
 
@@ -69,7 +72,7 @@ def _in_module(module: str, names: Sequence[str], seen: _Seen) -> Place | None:
         return None
     seen.add((module, *names))
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(read_ordinary(path, _LARGEST))
     except (OSError, SyntaxError, ValueError):
         return None
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]

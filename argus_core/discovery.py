@@ -30,6 +30,7 @@ __all__ = [
 GROUP = "argus_core."
 REMOVED = "argus_core.removed"
 
+_MOST_GROUPS = 100  # of one distribution; there are fewer kinds
 _TARGET = re.compile(r"([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?")
 
 
@@ -128,8 +129,11 @@ def _declarations(distribution: Installed, blocked_by: str) -> Iterator[Componen
 def _judged(distribution: Installed) -> Iterator[tuple[Entry, str]]:
     """Yield every declaration with what is wrong with it, or with ``""``."""
     seen: set[tuple[str, str]] = set()
+    # Kinds have to be near to one of ours for a hint, and of thousands it takes seconds to find that out.
+    hinted = KINDS if len({entry.group for entry in distribution.entries}) <= _MOST_GROUPS else ()
     for entry in distribution.entries:
-        yield entry, "its name is declared twice" if (entry.group, entry.name) in seen else _fault(entry)
+        reason = _fault(entry, hinted)
+        yield entry, "its name is declared twice" if (entry.group, entry.name) in seen else reason
         seen.add((entry.group, entry.name))
 
 
@@ -148,12 +152,12 @@ def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Comp
     return Component.declared(kind, entry.name, origin, spelled, blocked_by)
 
 
-def _fault(entry: Entry) -> str:
+def _fault(entry: Entry, hinted: Sequence[str]) -> str:
     kind, name = entry.group[len(GROUP) :], entry.name
     if entry.group == REMOVED:
         kind, _, name = name.partition(".")
     if kind not in KINDS:
-        return f"there is no kind {kind!r}{near(kind, KINDS)}"
+        return f"there is no kind {kind!r}{near(kind, hinted)}"
     try:
         check_name(kind, name)
     except SpecError as error:

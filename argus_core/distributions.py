@@ -6,14 +6,23 @@ import importlib
 import os
 import site
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from argus_core.metadata import Entry, Metadata, MetadataError, all_metadata, normalised
 from argus_core.ordinary_files import read_ordinary
 
-__all__ = ["BUILTIN", "Installed", "Problem", "built_in", "installed", "notice_new", "version_of"]
+__all__ = [
+    "BUILTIN",
+    "Installed",
+    "Problem",
+    "built_in",
+    "installed",
+    "notice_new",
+    "version_of",
+    "versions_of",
+]
 
 BUILTIN = "argus-torch"
 """The distribution that declares the built-in components: the one that this package is from."""
@@ -49,9 +58,22 @@ class Problem(NamedTuple):
 
 def version_of(name: str) -> str | None:
     """Return the installed version of a distribution, or None when it is not installed or cannot be read."""
-    wanted = normalised(name)
-    found = [each for each in all_metadata() if each.key == wanted]
-    chosen = built_in(found) if wanted == BUILTIN else next(iter(found), None)
+    return versions_of([name])[name]
+
+
+def versions_of(names: Collection[str]) -> dict[str, str | None]:
+    """Return what `version_of` tells of each of several distributions; their metadata are listed once."""
+    wanted = {normalised(name) for name in names}
+    found: dict[str, list[Metadata]] = {}
+    for each in all_metadata():
+        if each.key in wanted:
+            found.setdefault(each.key, []).append(each)
+    return {name: _version(found.get(normalised(name), ())) for name in names}
+
+
+def _version(found: Sequence[Metadata]) -> str | None:
+    """Return the version of what counts among the copies of a distribution."""
+    chosen = built_in(found) or next(iter(found), None)
     try:
         return None if chosen is None else chosen.header[1]
     except MetadataError:

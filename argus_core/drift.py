@@ -160,7 +160,7 @@ def version_differences(before: Mapping[str, Any]) -> Iterator[tuple[str, Any, s
 
 def _name(spec: Any) -> str | None:
     """Return the short name in a spec, if it has one."""
-    name = spec[0] if isinstance(spec, tuple | list) else spec
+    name = next(iter(spec), None) if isinstance(spec, tuple | list) else spec
     return name.rpartition("/")[2] if isinstance(name, str) else None
 
 

@@ -25,6 +25,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from argus_core.text import shortened
+
 __all__ = [
     "AmbiguousNameError",
     "ArgusError",
@@ -51,7 +53,12 @@ __all__ = [
 _SHORTEST_BEGINNING = 2  # letters of a name that suggest all of it
 
 
-class ArgusError(Exception):
+class _Told(Exception):
+    def __str__(self) -> str:
+        return shortened(super().__str__())  # names in it may be from a file, and as long as that
+
+
+class ArgusError(_Told):
     """Anything argus_core refuses; the message ends with what to do next."""
 
 
@@ -115,7 +122,7 @@ class StateMismatchError(CheckpointError):
     """The stored state does not fit the model that was built."""
 
 
-class ArgusWarning(UserWarning):
+class ArgusWarning(_Told, UserWarning):
     """Something is allowed but will surprise."""
 
 

@@ -1,4 +1,4 @@
-"""The note on an exception of a network, a loss or a dataset: where in the run it was raised."""
+"""The note on an exception of a part of a model, or of a dataset: where in the run it was raised."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["add_note"]
 
 _SHOWN = 6  # items of a batch
+_ITS_STATE = " (if its state is from a checkpoint, that may not fit it: load with optimizer=None)"
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch, of batch normalisation
 
 
@@ -50,7 +51,7 @@ def add_note(error: BaseException, state: State) -> None:
 
 
 def _place(frame: FrameType, state: State) -> str:
-    """Return which layer, loss or dataset a frame belongs to, or ``""``."""
+    """Return which layer, loss, optimizer or dataset a frame belongs to, or ``""``."""
     owner, function = frame.f_locals.get("self"), frame.f_code.co_name
     if isinstance(owner, nn.Module) and function == "forward":
         if owner is state.model.loss:
@@ -59,6 +60,8 @@ def _place(frame: FrameType, state: State) -> str:
         name = next((name for name, layer in layers if layer is owner), None)
         if name is not None:
             return f"by the network's layer {name!r} ({type(owner).__name__})" if name else "by the network"
+    if owner is state.model.optimizer and function == "step":
+        return f"by the optimizer {type(owner).__name__}{_ITS_STATE}"
     if isinstance(owner, Dataset) and function in ("__getitem__", "__getitems__", "__iter__"):
         return f"by the loader, in dataset {type(owner).__name__}"
     return "by the loader" if isinstance(owner, _BaseDataLoaderIter) else ""

@@ -24,6 +24,7 @@ from typing import Any
 
 from argus_core.components import where_defined
 from argus_core.errors import ConfigError, UnsafeCheckpointError
+from argus_core.working_folder import absolute, shown
 
 __all__ = [
     "FUNCTION",
@@ -136,7 +137,7 @@ class Source:
     def refusal(self, label: str, parameter: str, value: Any, rule: FileParam) -> Exception:
         """Return the error for a value that the file must not choose."""
         file = "checkpoint" if self.is_checkpoint else "configuration"
-        allowed = f"a path in {self.folder}" if self.folder and rule.writes else rule.allowed()
+        allowed = f"a path in {shown(self.folder)}" if self.folder and rule.writes else rule.allowed()
         may = "must not set it" if allowed == "nothing" else f"may choose {allowed}"
         error = UnsafeCheckpointError if self.is_checkpoint else ConfigError
         return error(
@@ -216,7 +217,7 @@ def _lies_in(path: object, folder: str) -> bool:
     """Return whether a path is one in a folder; links in the folder are the business of what writes there."""
     if not isinstance(path, str | os.PathLike):
         return False
-    path = os.path.expanduser(path)
+    path = absolute(os.path.expanduser(path))
     inner, outer = os.path.abspath(path), os.path.abspath(folder)
     # Behind a link, ".." leads elsewhere than it reads.
     return os.path.commonpath([inner, outer]) == outer and os.path.realpath(path) == os.path.realpath(inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,16 @@ from argus_core.errors import StateMismatchError
 from argus_core.stored import is_number
 from argus_core.text import shown
 
-__all__ = ["ADVICE", "check_groups", "check_module_forms", "check_slots", "form_of"]
+__all__ = [
+    "ADVICE",
+    "check_groups",
+    "check_module_forms",
+    "check_slots",
+    "flat_length",
+    "form_of",
+    "is_of_torch",
+    "numbered",
+]
 
 ADVICE = "build it with the parameters it was saved with, or give change_state_dict_func"
 """The next action where a module's state does not fit."""
@@ -88,6 +97,62 @@ def _is_fixed(name: str, built: Any) -> bool:
     return isinstance(built, Tensor) and not is_lazy and not is_extra
 
 
+def is_of_torch(optimizer: Optimizer) -> bool:
+    """Return whether it is known what the state of an optimizer looks like."""
+    return f"{type(optimizer).__module__}.".startswith("torch.optim.")
+
+
+def flat_length(parameters: Iterable[Tensor]) -> int:
+    """Return how many real numbers parameters have together, as LBFGS keeps them side by side."""
+    return sum(parameter.numel() * (1 + parameter.is_complex()) for parameter in parameters)
+
+
+def numbered(optimizer: Optimizer, state: object) -> dict[str, Any]:
+    """Return a state with its parameters numbered from 0 in the order of their groups, and checked to be one.
+
+    Args:
+        optimizer: what was built.
+        state: stored, in whatever form; older versions of torch had other numbers.
+
+    Raises:
+        StateMismatchError: it has not the form of any optimizer's state.
+    """
+    if problem := _problem(state):
+        raise StateMismatchError(
+            f"the stored optimizer state does not fit {type(optimizer).__name__}: {problem}; load with "
+            "optimizer=None"
+        )
+    stored: Any = state
+    number = {old: new for new, old in enumerate(_numbers(stored["param_groups"]))}
+    groups = [
+        {**group, "params": [number[old] for old in group["params"]]} for group in stored["param_groups"]
+    ]
+    slots = {number[old]: dict(each) for old, each in stored["state"].items()}
+    return {**stored, "state": slots, "param_groups": groups}
+
+
+def _numbers(groups: Iterable[Mapping[str, Any]]) -> list[int]:
+    return [number for group in groups for number in group["params"]]
+
+
+def _problem(state: Any) -> str | None:
+    """Return what is not as in any optimizer's state dict."""
+    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
+        return "it is not a dict of state and param_groups"
+    groups, slots = state["param_groups"], state["state"]
+    if not isinstance(groups, list | tuple) or not all(isinstance(group, Mapping) for group in groups):
+        return "its param_groups are not a list of dicts"
+    if not all(isinstance(group.get("params"), list | tuple) for group in groups):
+        return "its param_groups do not list their params"
+    numbers = _numbers(groups)
+    if any(type(number) is not int for number in numbers) or len(known := {*numbers}) < len(numbers):
+        return "the params of its param_groups are not numbers, each once"
+    if not isinstance(slots, Mapping) or not all(isinstance(each, Mapping) for each in slots.values()):
+        return "its state is not a dict of dicts"
+    others = [key for key in slots if type(key) is not int or key not in known]
+    return f"it has the state of {shown(others[0])}, which none of its param_groups has" if others else None
+
+
 def check_slots(
     optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -104,14 +169,18 @@ def check_slots(
     Raises:
         StateMismatchError: a slot cannot be one of its parameter.
     """
-    if not type(optimizer).__module__.startswith("torch.optim."):
+    if not is_of_torch(optimizer):
         return
-    together = sum(parameter.numel() for parameter in parameters.values())
+    together = flat_length(parameters.values())
     whole = isinstance(optimizer, torch.optim.LBFGS)  # keeps all parameters' numbers side by side
     for name, slots in state.items():
         for slot, value in slots.items():
             for tensor in _tensors(value):
-                fits = tensor.numel() <= together if whole else _is_slot(tensor, parameters[name])
+                fits = (
+                    tensor.numel() <= 1 or tensor.shape == (together,)
+                    if whole
+                    else _is_slot(tensor, parameters[name])
+                )
                 if not fits:
                     raise StateMismatchError(
                         f"the stored optimizer state does not fit {type(optimizer).__name__}: {slot!r} of "
@@ -120,7 +189,7 @@ def check_slots(
                     )
 
 
-def check_groups(optimizer: Optimizer, stored: object) -> None:
+def check_groups(optimizer: Optimizer, stored: Iterable[Mapping[str, Any]]) -> None:
     """Check that stored options have the types that one of torch's own optimizers gives them.
 
     torch itself takes options of any type, and fails at the next update.
@@ -132,10 +201,9 @@ def check_groups(optimizer: Optimizer, stored: object) -> None:
     Raises:
         StateMismatchError: an option cannot be one of the optimizer.
     """
-    groups = optimizer.param_groups
-    if not type(optimizer).__module__.startswith("torch.optim.") or not isinstance(stored, list):
+    if not is_of_torch(optimizer):
         return
-    for own, group in zip(groups, stored, strict=False):
+    for own, group in zip(optimizer.param_groups, stored, strict=False):
         for name, value in own.items():
             if name == "params" or name not in group or _is_option(value, group[name]):
                 continue

@@ -20,6 +20,10 @@ _KEYS = ("model_name", "params", "nn_state_dict")
 # Containers in containers, and values in all of them: what is met twice counts twice, as it does when copied.
 _MAX_LEVELS = 64
 _MAX_VALUES = 2**20
+# Bytes that views of the file's tensors may take beside twice the file.
+_BESIDE = 128 * 2**20
+# Bytes that torch reads beside an archive's entries, and more.
+_ROOM = 2**16
 
 
 def is_legacy(file_path: Path) -> bool:
@@ -57,9 +61,8 @@ def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
         if sha256 is not None:
             check_sha256(file_path, sha256, file)
         check_archive(file_path, file)
-        file.seek(0)
-        state = _unpickled(file, file_path)
         size = os.fstat(file.fileno()).st_size
+        state = _unpickled(_Measured(file, 2 * size + _ROOM), file_path)
     if not isinstance(state, dict) or any(key not in state for key in _KEYS):
         raise CheckpointError(
             f"{file_path} is no pytorch-argus checkpoint: it lacks {', '.join(_KEYS)}; "
@@ -69,10 +72,31 @@ def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
     return state
 
 
-def _unpickled(file: FileIO, file_path: Path) -> Any:
+class _Measured(FileIO):
+    """Another file from its beginning, of which no more than so many bytes are read.
+
+    torch reads a storage as often as a pickle has keys for it, and takes many keys for one name.
+    """
+
+    def __init__(self, file: FileIO, most: int) -> None:
+        super().__init__(file.fileno(), closefd=False)
+        self.left = most
+        self.seek(0)
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self.left -= count
+        if self.left < 0:
+            raise EOFError
+        return count
+
+
+def _unpickled(file: _Measured, file_path: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler's errors have many types; all mean the same here
+        if file.left < 0:
+            raise _claims_too_much(file_path) from error
         raise UnsafeCheckpointError(
             f"{file_path} does not hold tensors and plain data as torch.save writes them "
             f"({str(error).partition(chr(10))[0]}); save it again from code that you trust"
@@ -80,18 +104,29 @@ def _unpickled(file: FileIO, file_path: Path) -> Any:
 
 
 def _check_sizes(state: dict[str, Any], file_path: Path, size: int) -> None:
-    """Refuse tensors and containers that would take more memory, once they are copied, than the file has."""
+    """Refuse tensors and containers that would take far more memory, once they are copied, than the file has.
+
+    What is one tensor under many names counts once: a network that is built has one, too.
+    """
     scales = _Scales()
     try:
         values = scales.weigh(state).values
         # Of these, the optimizer makes a copy each, whatever they have in common.
-        copied = scales.weigh(state.get("optimizer_state_dict")).size
+        copied = scales.weigh(dict.get(state, "optimizer_state_dict")).size
     except RecursionError:
         raise UnsafeCheckpointError(
             f"{file_path} has more than {_MAX_LEVELS} levels, or something that holds itself; do not load it"
         ) from None
-    if values > _MAX_VALUES or max(copied, scales.largest) > size:
-        raise UnsafeCheckpointError(f"{file_path} claims more data than it has; do not load it")
+    except TypeError:
+        raise UnsafeCheckpointError(
+            f"{file_path} holds objects that are not tensors or plain data; do not load it"
+        ) from None
+    if values > _MAX_VALUES or max(copied, scales.largest) > size or scales.total > 2 * size + _BESIDE:
+        raise _claims_too_much(file_path)
+
+
+def _claims_too_much(file_path: Path) -> UnsafeCheckpointError:
+    return UnsafeCheckpointError(f"{file_path} claims more data than it has; do not load it")
 
 
 class _Weight(NamedTuple):
@@ -107,10 +142,12 @@ class _Scales:
 
     Attributes:
         largest: the bytes of the largest tensor so far.
+        total: the bytes of all tensors so far that are not the same numbers in the same order.
     """
 
     def __init__(self) -> None:
-        self.largest = 0
+        self.largest = self.total = 0
+        self._views: set[tuple[object, ...]] = set()
         self._known: dict[int, _Weight] = {}
 
     def weigh(self, value: object, levels: int = _MAX_LEVELS) -> _Weight:
@@ -118,11 +155,20 @@ class _Scales:
 
         Raises:
             RecursionError: it has more than ``levels`` levels, or no end of them.
+            TypeError: something in it is not tensors or plain data.
         """
         if isinstance(value, Tensor):
             size = value.numel() * value.element_size()
             self.largest = max(self.largest, size)
+            view = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+            if view not in self._views:
+                self._views.add(view)
+                self.total += size
             return _Weight(size=size)
+        # An attribute of a dict may stand in the place of a method; a storage is of any size, without data.
+        is_odd = isinstance(value, dict) and not getattr(value, "__dict__", {}).keys() <= {"_metadata"}
+        if is_odd or isinstance(value, torch.UntypedStorage | torch.TypedStorage):
+            raise TypeError
         if not isinstance(value, dict | list | tuple | set):
             return _Weight()
         if id(value) not in self._known:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
-import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from argus_core.ordinary_files import read_beginning, read_ordinary
 from argus_core.text import shown
+
+if TYPE_CHECKING:
+    from argus_core.metadata_archive import Archive
 
 __all__ = [
     "LARGEST",
@@ -19,6 +21,8 @@ __all__ = [
     "Metadata",
     "MetadataError",
     "all_metadata",
+    "is_name",
+    "is_version",
     "normalised",
     "read_metadata_file",
 ]
@@ -65,35 +69,32 @@ class _Folder:
         return data[: data.rfind(b"\n") + 1].decode(errors="replace")
 
 
-class _Foreign:
-    """What a finder of importlib.metadata's, or of a packager's, has found."""
+class _Guarded:
+    """What a packager's finder has found, or an archive holds: reading it may raise anything."""
 
-    def __init__(self, distribution: Any) -> None:
-        self._distribution = distribution
+    def __init__(self, read: Callable[[str], bytes | None]) -> None:
+        self._read = read
 
     def read(self, filename: str) -> bytes | None:
         try:
             data = self._read(filename)
         except MetadataError:
             raise
-        except Exception as error:  # of whatever reads an archive that is damaged, encrypted or too new
+        except Exception as error:  # such as of an archive that is damaged, encrypted or too new
             raise MetadataError(f"{filename} cannot be read: {_one_line(error)}") from error
         if data is not None and len(data) > LARGEST:
             raise MetadataError(f"{filename} is larger than {LARGEST // 2**10:,} KiB")
         return data
 
-    def _read(self, filename: str) -> bytes | None:
-        path: Any = getattr(self._distribution, "_path", None)
-        if isinstance(path, os.PathLike):
-            return read_metadata_file(os.path.join(path, filename))
-        if not hasattr(path, "joinpath"):
-            return (self._distribution.read_text(filename) or "").encode()
-        member = path.joinpath(filename)  # into an archive, where little may become much
-        if not member.is_file():
-            return None
-        with member.open("rb") as file:
-            data: bytes = file.read(LARGEST + 1)
-        return data
+
+class _Unreadable:
+    """A place on the path of which nothing is read, and why."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def read(self, filename: str) -> bytes | None:
+        raise MetadataError(self._reason)
 
 
 class Metadata:
@@ -145,6 +146,16 @@ class Metadata:
             yield from (entry for entry in _entries(text) if entry.group.startswith(prefix))
 
 
+def is_name(text: str) -> bool:
+    """Return whether text can be the name of a distribution."""
+    return _FORM["Name"].fullmatch(text) is not None
+
+
+def is_version(text: str) -> bool:
+    """Return whether text can be the version of a distribution."""
+    return _FORM["Version"].fullmatch(text) is not None
+
+
 def normalised(name: str) -> str:
     """Return a distribution's name in the one spelling of PEP 503: ``Med_Seg`` is ``med-seg``."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -168,21 +179,18 @@ def read_metadata_file(path: str, count: int | None = None) -> bytes | None:
 def all_metadata(path: Sequence[str] | None = None) -> Iterator[Metadata]:
     """Yield the metadata of every distribution on ``path`` (``sys.path`` by default), copies too.
 
-    In the order of importlib.metadata, which is not asked where folders can be listed: it takes several
-    times as long.
+    In the order of importlib.metadata, which is not asked: it takes several times as long, and of an archive
+    any amount of memory.
     """
     for folder in map(os.fsdecode, sys.path if path is None else path):  # people put Paths there
-        names = None if folder.endswith(".egg") else _listed(folder or os.curdir)
+        names = _listed(folder or os.curdir)
         if names is None:
-            if _is_readable(folder):
-                yield from _foreign(_importlib_metadata().distributions(path=[folder]))
+            yield from _in_archive(folder)
             continue
         for name in names:
-            stem, dot, suffix = name.rpartition(".")
-            if dot and suffix.lower() in ("dist-info", "egg-info") and not stem.startswith("~"):
-                key = normalised(stem.partition("-")[0])  # such as medseg of medseg-2.1.dist-info
+            if _is_metadata(name, folder):
                 origin = os.path.join(folder, name)
-                yield Metadata(origin, _Folder(origin), key)
+                yield _metadata(origin, name, _Folder(origin))
     if path is None:
         for finder in sys.meta_path:  # a packager's own
             if hasattr(finder, "find_distributions") and not _is_of_importlib(finder):
@@ -199,13 +207,43 @@ def _listed(folder: str) -> list[str] | None:
         return None
 
 
-def _is_readable(path: str) -> bool:
-    """Return whether a path is a folder or an ordinary file: opening a FIFO would wait."""
+def _in_archive(path: str) -> Iterator[Metadata]:
+    from argus_core.metadata_archive import Archive  # there hardly ever is one
+
     try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+        archive = Archive(path)
+    except ValueError as error:
+        if os.path.isfile(path):
+            yield Metadata(path, _Unreadable(f"{path} {error}"), os.path.basename(path))
+        return
+    except Exception:  # damaged, or not an archive: Python passes over it too
+        return
+    for name in archive.folders():
+        if _is_metadata(name, path):
+            source = _Guarded(partial(_member, archive, name))
+            yield _metadata(os.path.join(path, name), name, source)
+
+
+def _member(archive: Archive, folder: str, filename: str) -> bytes | None:
+    return archive.beginning(f"{folder}/{filename}", LARGEST + 1)
+
+
+def _is_metadata(name: str, folder: str) -> bool:
+    """Return whether what has that name, in a folder or an archive, is the metadata of a distribution."""
+    stem, dot, suffix = name.rpartition(".")
+    if dot and suffix.lower() in ("dist-info", "egg-info"):
+        return not stem.startswith("~")  # which an interrupted installation leaves
+    return name.lower() == "egg-info" and folder.lower().endswith(".egg")
+
+
+def _metadata(origin: str, name: str, source: _Source) -> Metadata:
+    found = Metadata(origin, source, normalised(name.rpartition(".")[0].partition("-")[0]))
+    if not found.key:  # of an egg, whose metadata are in a folder without its name
+        try:
+            found.key = found.header[0]
+        except MetadataError:
+            found.key = os.path.basename(origin)
+    return found
 
 
 def _is_of_importlib(finder: object) -> bool:
@@ -221,18 +259,18 @@ def _foreign(distributions: Iterable[Any]) -> Iterator[Metadata]:
             key = normalised(distribution._normalized_name)
         except Exception:  # it has no name, or none that can be read: reading it for its use says why
             key = os.path.basename(origin)
-        yield Metadata(origin, _Foreign(distribution), key)
+        yield Metadata(origin, _Guarded(partial(_file_of, distribution)), key)
+
+
+def _file_of(distribution: Any, filename: str) -> bytes | None:
+    path: Any = getattr(distribution, "_path", None)
+    if isinstance(path, os.PathLike):
+        return read_metadata_file(os.path.join(path, filename))
+    return (distribution.read_text(filename) or "").encode()
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}"[:200].split())
-
-
-def _importlib_metadata() -> Any:
-    # Only when needed: it takes a third of the time in which the command lists all components.
-    return importlib.import_module(
-        "importlib.metadata" if sys.version_info >= (3, 12) else "importlib_metadata"
-    )
 
 
 def _name_and_version(text: str) -> tuple[str, str] | None:

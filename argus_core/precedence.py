@@ -16,6 +16,8 @@ from argus_core.registry import active
 
 __all__ = ["Candidate", "Verdict", "candidates", "kinds_of", "verdict"]
 
+_MOST_TOLD = 3
+
 
 class Candidate(NamedTuple):
     """A component, and what keeps it from having its short name (``""``: nothing does)."""
@@ -72,8 +74,9 @@ def verdict(kind: str, name: str) -> Verdict:
         reason = _rule(winner, name)
     except (AmbiguousNameError, BlockedPluginError, ConfigError) as error:
         reason = str(error)
-    rivals = _by_name(registry.components(kind))
-    same = rivals.get((kind, name.rpartition("/")[2]), [])
+    short = name.rpartition("/")[2]
+    same = [each for each in registry.components(kind) if each.name == short]
+    rivals = _by_name(same)
     if winner is None or "/" not in name:
         losers = [Candidate(each, _obstacle(each, rivals, registry.index.pins)) for each in same]
     else:
@@ -98,9 +101,11 @@ def _rule(winner: Component, name: str) -> str:
 
 
 def _by_name(components: Iterable[Component]) -> dict[tuple[str, str], list[Component]]:
+    """Return those that are not switched off, by kind and name; what is of this process comes first."""
     rivals: dict[tuple[str, str], list[Component]] = {}
     for component in components:
-        rivals.setdefault((component.kind, component.name), []).append(component)
+        if not component.blocked_by:
+            rivals.setdefault((component.kind, component.name), []).append(component)
     return rivals
 
 
@@ -111,10 +116,12 @@ def _obstacle(component: Component, rivals: Mapping[tuple[str, str], Sequence[Co
         return f"switched off by {component.blocked_by}"
     if component.provider is None or (len(rivals[key]) == 1 and key not in pins.providers):
         return ""
-    if any(rival.provider is None for rival in rivals[key]):
+    if rivals[key][0].provider is None:
         return "shadowed by what this process has registered"
     pinned_to = pins.providers.get(key)
     if pinned_to is not None:
         return "" if pinned_to == component.provider else f"shadowed by the pin to {pinned_to} in {pins.path}"
-    others = [rival.origin for rival in rivals[key] if rival is not component and not rival.blocked_by]
-    return f"ambiguous: {' and '.join(others)} too; pin one" if others else ""
+    # Of thousands the first are told: a list of all of them for each takes memory with the square of that.
+    others = [rival.origin for rival in rivals[key][: _MOST_TOLD + 1] if rival is not component][:_MOST_TOLD]
+    rest = len(rivals[key]) - 1 - len(others)
+    return f"ambiguous: {' and '.join([*others, *([f'{rest:,} more'] if rest else [])])} too; pin one"

@@ -11,7 +11,6 @@ from typing import Any
 from argus_core import registry
 from argus_core.components import BUILTIN, Component
 from argus_core.diagnosis import Missing
-from argus_core.errors import UnknownNameError
 
 __all__ = ["KIND_OF_PART", "Record", "drift", "find", "missing", "origin_of", "records_of"]
 
@@ -50,12 +49,9 @@ def records_of(manifest: Mapping[str, Any]) -> list[tuple[str, Record]] | None:
 
 def find(kind: str, record: Record) -> Component | None:
     """Return the component that a record names, by its qualified name or else as it was chosen, or None."""
-    for name in dict.fromkeys([record["name"] or record["as"], record["as"]]):
-        try:
-            return registry.resolve(kind, name)
-        except UnknownNameError:
-            continue
-    return None
+    names = record["name"] or record["as"], record["as"]
+    known = registry.active()
+    return known.find(kind, names[0]) or known.find(kind, names[1])
 
 
 def missing(kind: str, record: Record) -> Missing:

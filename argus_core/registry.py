@@ -17,7 +17,7 @@ from argus_core import diagnosis
 from argus_core.components import KINDS, Component, Factory, check_kind, check_name
 from argus_core.discovery import Index, scan, scan_builtins
 from argus_core.distributions import notice_new
-from argus_core.errors import ArgusError, ConfigError, SpecError, UnknownNameError
+from argus_core.errors import ConfigError, SpecError
 from argus_core.metadata import normalised
 
 __all__ = [
@@ -83,9 +83,21 @@ class Registry:
             return self._resolved[kind, name]
         except (KeyError, TypeError):
             pass  # not looked up before, or not even hashable
-        component = self._find(kind, name)
+        component = self.find(kind, name)
+        if component is None:
+            suggested = [each for each in self.components() if each.state != "blocked"]
+            raise diagnosis.unknown(kind, name, self.index, suggested, len(self.names(kind)))
         self._resolved[kind, name] = component
         return component
+
+    def find(self, kind: str, name: str) -> Component | None:
+        """Return the component of that name, None where there is none; else it raises as `resolve` does."""
+        check_kind(kind)
+        if not isinstance(name, str) or not name:
+            raise SpecError(f"{name!r} is not a name of {kind}; give a string (argus list {kind})")
+        if "/" in name:
+            return self._find_qualified(kind, name)
+        return self._registered.get((kind, name)) or self._choose(kind, name)
 
     def names(self, kind: str) -> list[str]:
         """Return the names that `resolve` takes; see the function `names`."""
@@ -110,68 +122,46 @@ class Registry:
         known = [*self.index.components, *self._registered.values()]
         return next((each for each in known if each.kind == kind and each.gives(factory)), None)
 
-    def _find(self, kind: str, name: str) -> Component:
-        check_kind(kind)
-        if not isinstance(name, str) or not name:
-            raise SpecError(f"{name!r} is not a name of {kind}; give a string (argus list {kind})")
-        if "/" in name:
-            return self._find_qualified(kind, name)
-        return self._registered.get((kind, name)) or self._choose(kind, name)
-
-    def _find_qualified(self, kind: str, name: str) -> Component:
+    def _find_qualified(self, kind: str, name: str) -> Component | None:
         provider, _, short = name.partition("/")
-        if not provider or not short:
-            raise UnknownNameError(f"no {kind} named {name!r}; write provider/name (argus list {kind})")
         provider = normalised(provider)
-        theirs = [each for each in self.index.components if each.provider == provider]
-        for component in theirs:
-            if (component.kind, component.name) == (kind, short):
+        for component in self._declared.get((kind, short), []):
+            if component.provider == provider:
                 component.check_allowed()
                 return component
-        self._check_removed(kind, short, provider)
-        if not theirs:
-            raise diagnosis.unknown_provider(
-                kind, name, {each.provider for each in self.index.components if each.provider}
-            )
-        count = sum(each.kind == kind for each in theirs)
-        raise diagnosis.unknown_name(kind, short, theirs, count, theirs[0].origin)
+        return None
 
-    def _choose(self, kind: str, name: str) -> Component:
-        """Return the declared component that a short name means, or raise what is in the way."""
-        if self.index.pins.fault:
-            raise ConfigError(self.index.pins.fault)
-        declared, allowed = self._declared.get((kind, name), []), self._allowed(kind, name)
-        pinned_to = self.index.pins.providers.get((kind, name))
-        if pinned_to is not None:
-            pinned = [component for component in declared if component.provider == pinned_to]
-            if not pinned:
-                raise diagnosis.wrong_pin(kind, name, self.index.pins, declared)
-            declared = allowed = pinned
-        if len(allowed) > 1:
-            raise diagnosis.ambiguous(allowed)
-        for component in allowed or declared:
+    def _choose(self, kind: str, name: str) -> Component | None:
+        """Return the declared component that a short name means, if any, or raise what is in the way."""
+        pins = self.index.pins
+        if pins.fault:
+            raise ConfigError(pins.fault)
+        meant = self._meant(kind, name)
+        if not meant and (kind, name) in pins.providers:
+            raise diagnosis.wrong_pin(kind, name, pins, self._declared.get((kind, name), []))
+        if len(meant) > 1:
+            raise diagnosis.ambiguous(meant)
+        for component in meant:
             component.check_allowed()
             return component
-        self._check_removed(kind, name)
-        raise diagnosis.unknown_name(kind, name, self._suggestions(), len(self.names(kind)))
+        return None
+
+    def _meant(self, kind: str, name: str) -> list[Component]:
+        """Return what a short name may mean: what is pinned, else what is allowed, else one that is not."""
+        declared = self._declared.get((kind, name), [])
+        pinned_to = self.index.pins.providers.get((kind, name))
+        if pinned_to is not None:
+            return [component for component in declared if component.provider == pinned_to]
+        return self._allowed(kind, name) or declared[:1]
 
     def _allowed(self, kind: str, name: str) -> list[Component]:
         return [each for each in self._declared.get((kind, name), []) if each.state != "blocked"]
 
     def _spellings(self, kind: str, name: str) -> list[str]:
-        try:
-            self._choose(kind, name)
-        except ArgusError:
-            return [component.qualified_name for component in self._allowed(kind, name)]
-        return [name]
-
-    def _suggestions(self) -> list[Component]:
-        return [each for each in self.components() if each.state != "blocked"]
-
-    def _check_removed(self, kind: str, name: str, provider: str | None = None) -> None:
-        for removal in self.index.removals:
-            if (removal.kind, removal.name) == (kind, name) and provider in (None, removal.provider):
-                raise diagnosis.removed(removal)
+        meant = self._meant(kind, name)
+        if len(meant) == 1 and not meant[0].blocked_by and not self.index.pins.fault:
+            return [name]
+        return [component.qualified_name for component in self._allowed(kind, name)]
 
 
 def _log_override(component: Component, holder: Component) -> None:

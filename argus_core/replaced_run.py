@@ -1,7 +1,8 @@
 """A run that another is to replace, kept beside it until the new one has a checkpoint.
 
-Each of its files is renamed to ``.NAME.old`` in its folder. One file in the run directory says how far that
-is, so that a process can be killed at any moment, and the next one knows what to do:
+Each of its files, those on its list and the list included, is renamed to ``.NAME.old`` in its folder. One
+file in the run directory says how far that is, so that a process can be killed at any moment, and the next
+one knows what to do:
 
     .replacing   the old files are on their way; all that is not there yet is where it was
     .replaced    they are all there, and what has their names is of the new run
@@ -14,6 +15,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from argus_core.made_files import MadeFiles
+
 __all__ = ["ReplacedRun"]
 
 
@@ -22,11 +25,13 @@ class ReplacedRun:
 
     Args:
         folder: the run directory.
-        files: those that a run has there.
+        files: those that every run has there.
+        made: the list of those that only the run in question has.
     """
 
-    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
-        self._files = [(file, file.with_name(f".{file.name}.old")) for file in files]
+    def __init__(self, folder: Path, files: Sequence[Path], made: MadeFiles) -> None:
+        self._files = files
+        self._made = made
         self._replacing = folder / ".replacing"
         self._replaced = folder / ".replaced"
         self._discarded = folder / ".discarded"
@@ -36,35 +41,58 @@ class ReplacedRun:
         """Whether there is an old run that could be put back, or is being removed."""
         return any(map(os.path.lexists, (self._replacing, self._replaced, self._discarded)))
 
+    @property
+    def places(self) -> list[Path]:
+        """Where an old run and the marks of it would be."""
+        files = [_aside(file) for file in (*self._files, self._made.path)]
+        return [self._made.path, self._replacing, self._replaced, self._discarded, *files]
+
     def set_aside(self) -> None:
         """Give the names of the old run's files free."""
-        for _, aside in self._files:
-            aside.unlink(missing_ok=True)  # of no run that could be put back
+        files = [*self._files, *self._made.files(), self._made.path]
+        for file in files:
+            _aside(file).unlink(missing_ok=True)  # of no run that could be put back
         self._replacing.open("x").close()
-        for file, aside in self._files:
+        for file in files:
             if os.path.lexists(file):
-                file.replace(aside)
+                file.replace(_aside(file))
         self._replacing.replace(self._replaced)
 
     def put_back(self) -> bool:
-        """Remove the new run and put the old one back; return whether there was one."""
+        """Remove the new run and put the old one back; return whether there was something to put back."""
         if os.path.lexists(self._replaced):
-            for file, _ in self._files:
-                file.unlink(missing_ok=True)
+            if any(os.path.lexists(_aside(file)) for file in self._files):  # else the mark is not of this run
+                self.discard()
             self._replaced.replace(self._replacing)
         if not os.path.lexists(self._replacing):
             return False
-        for file, aside in self._files:
-            if os.path.lexists(aside):
-                aside.replace(file)
+        moved = [file for file in self._set_aside() if os.path.lexists(_aside(file))]
+        for file in moved:
+            _aside(file).replace(file)
         self._replacing.unlink()
-        return True
+        return bool(moved)
+
+    def discard(self) -> None:
+        """Remove the run that has the names."""
+        for file in (*self._files, *self._made.files()):
+            file.unlink(missing_ok=True)
+        self._made.remove()
 
     def remove(self) -> None:
         """Remove the old run."""
         if os.path.lexists(self._replaced):
             self._replaced.replace(self._discarded)
         if os.path.lexists(self._discarded):
-            for _, aside in self._files:
-                aside.unlink(missing_ok=True)
+            for file in self._set_aside():
+                _aside(file).unlink(missing_ok=True)
             self._discarded.unlink()
+
+    def _set_aside(self) -> list[Path]:
+        """Return the old run's files, its list last, wherever that is."""
+        place = _aside(self._made.path)
+        listed = self._made.files(place if os.path.lexists(place) else self._made.path)
+        return [*self._files, *listed, self._made.path]
+
+
+def _aside(file: Path) -> Path:
+    return file.with_name(f".{file.name}.old")

@@ -17,6 +17,7 @@ from argus_core.checkpoint import PREFIXES
 from argus_core.config import Config, config_differences, read_config, resolved_toml
 from argus_core.config.changes import with_params
 from argus_core.data import build_dataset, make_loader
+from argus_core.diagnosis import naming_missing
 from argus_core.errors import ArgusWarning, BuildError, ConfigError
 from argus_core.file_params import taken_from
 from argus_core.loading import load_model
@@ -29,6 +30,7 @@ from argus_core.run_callbacks import Witness, run_callbacks, with_paths
 from argus_core.run_directory import RunDirectory
 from argus_core.single_process import check_single_process
 from argus_core.training import seed_everything
+from argus_core.working_folder import absolute
 
 __all__ = ["Result", "build_model", "resume", "train"]
 
@@ -109,8 +111,10 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
         try:
             metrics = _fit(model, config, loaders, witness, callbacks)
             directory.settle()
-        except BaseException:
-            directory.give_up(discard=not witness.began)
+        except BaseException as error:
+            note = directory.give_up(discard=not witness.began)
+            if note:  # as add_note does, which Python 3.10 does not have
+                error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
             raise
         return _result(config, loaders, directory, witness, metrics)
 
@@ -137,11 +141,11 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
 
 
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
-    config = replace(read_config(directory.config, changes), folder=str(directory.path))
+    config = replace(read_config(directory.config, changes), folder=str(directory.root))
     changed = list(config_differences(read_config(directory.config), config))
     _check_changes(directory, changed)
-    checkpoint = find_checkpoint(directory.path if path.is_dir() else path)
-    with directory.naming_what_is_missing():
+    checkpoint = find_checkpoint(directory.root if path.is_dir() else absolute(path))
+    with naming_missing(directory.providers):
         _ = [*components_in(config)]  # those that only the fit would ask for, too
         model, loaders = _build(config, initial_values_wanted=False)
     told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
@@ -210,7 +214,7 @@ def _fit(
             callbacks=run_callbacks(
                 witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks]
             ),
-            val_callbacks=with_paths(fit.get("val_callbacks"), witness.directory.path / "val"),
+            val_callbacks=with_paths(fit.get("val_callbacks"), witness.directory.root / "val"),
             lr_scheduler=fit.get("lr_scheduler"),
             resume=checkpoint,
             seed=fit["seed"],

@@ -15,6 +15,7 @@ from argus_core.registry import resolve
 from argus_core.run_directory import RunDirectory
 from argus_core.spec import parse_spec
 from argus_core.stored import COUNT, Rule, check_callback_state
+from argus_core.working_folder import absolute
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -110,7 +111,7 @@ def run_callbacks(witness: Witness, every: str, own: Iterable[Any]) -> list[Any]
         every: how often the last checkpoint is written.
         own: instances, names or specs.
     """
-    directory, own = witness.directory, with_paths([*own], witness.directory.path)
+    directory, own = witness.directory, with_paths([*own], witness.directory.root)
     reports = [
         ("progress", {"table": True, "monitor": witness.best.monitor.metric}),
         ("logging_to_file", {"file_path": str(directory.log)}),
@@ -148,4 +149,4 @@ def _replaces(value: Any, name: str, params: Mapping[str, Any]) -> bool:
     path, own = params.get("file_path"), value[1].get("file_path")
     if not (isinstance(path, str) and isinstance(own, str)):
         return bool(path == own)
-    return os.path.realpath(os.path.expanduser(own)) == os.path.realpath(path)
+    return os.path.realpath(absolute(os.path.expanduser(own))) == os.path.realpath(path)

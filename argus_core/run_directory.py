@@ -8,6 +8,7 @@
     log.txt
     test.json         the best checkpoint's metrics on the test data, if there are any
     checkpoints/      best.safetensors and last.safetensors
+    .made             the list of what only this run has made here, if there is something
 
 While a run is on there is ``.lock`` as well. `argus_core.replaced_run` says what an overwritten run is called
 until the new one has a checkpoint.
@@ -17,27 +18,25 @@ from __future__ import annotations
 
 import json
 import os
-import reprlib
-import stat
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from argus_core.callbacks.files import writing
-from argus_core.checkpoints_link import OWNER, check_link, mark, read_owner
+from argus_core.checkpoints_link import OWNER, check_checkpoints, mark, read_owner
 from argus_core.confinement import check_file, confined, opener, replacing
-from argus_core.diagnosis import requirement
-from argus_core.distributions import version_of
-from argus_core.errors import ArgusWarning, ConfigError, UnknownNameError
+from argus_core.errors import ArgusWarning, ConfigError
+from argus_core.made_files import MadeFiles
 from argus_core.replaced_run import ReplacedRun
+from argus_core.run_folder import OTHER, check_run_folder, make_run_folder, usable
 from argus_core.run_lock import RunLock, locked
+from argus_core.working_folder import absolute, beginning_in, working_folder
 
 __all__ = ["RunDirectory"]
 
 _LONGEST = 2**20  # bytes of versions.json
-_OTHER = "choose another with --run-dir"
 
 
 class RunDirectory:
@@ -45,19 +44,25 @@ class RunDirectory:
 
     Args:
         path: it need not exist.
+
+    Attributes:
+        path: as it is given, for messages.
+        root: the same from the root; where the process works may change.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = path / "config.toml"
-        self.versions = path / "versions.json"
-        self.metrics = path / "metrics.jsonl"
-        self.log = path / "log.txt"
-        self.test = path / "test.json"
-        self.checkpoints = path / "checkpoints"
+        self.root = root = absolute(path)
+        self.config = root / "config.toml"
+        self.versions = root / "versions.json"
+        self.metrics = root / "metrics.jsonl"
+        self.log = root / "log.txt"
+        self.test = root / "test.json"
+        self.checkpoints = root / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
         self.last = self.checkpoints / "last.safetensors"
-        self._replaced = ReplacedRun(path, self._files())
+        self._made = MadeFiles(root, self.checkpoints, (*self._files(), self.checkpoints / OWNER))
+        self._replaced = ReplacedRun(root, self._files(), self._made)
         self._is_begun = self._replaces = False
         self._lock: RunLock | None = None
 
@@ -83,6 +88,10 @@ class RunDirectory:
         owner = read_owner(checkpoints)
         return cls(Path(owner)) if owner else None
 
+    def shown(self, file: Path) -> Path:
+        """Return the path of one of the run's files as that of the run is given."""
+        return self.path / file.relative_to(self.root)
+
     def owns(self, file: Path) -> bool:
         """Return whether a file is of the run that is here, or a checkpoint beside its own."""
         if not self._holds_run():
@@ -92,9 +101,11 @@ class RunDirectory:
         is_checkpoint = os.path.realpath(self.checkpoints) in folders and path.endswith(".safetensors")
         if is_checkpoint and os.path.lexists(file):
             return True
+        with confined(self.root):
+            made = self._made.files()
         return any(
             path == os.path.abspath(own) or (own.exists() and file.exists() and own.samefile(file))
-            for own in self._files()
+            for own in (*self._files(), *made)
         )
 
     @contextmanager
@@ -108,18 +119,22 @@ class RunDirectory:
             ConfigError: another process writes here, or something in the folder leads out of it.
             ArgusError: it cannot be written.
         """
-        self._check_path()
-        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        check_run_folder(self.root, str(self.path))
+        made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         try:
-            with confined(self.path, self.checkpoints):
-                with writing("train", self.path):
-                    self.path.mkdir(parents=True, exist_ok=True)
-                with locked(self.path) as self._lock:
-                    if self.checkpoints.is_symlink():
-                        check_link(self.checkpoints, self._holds_run())
-                    self._recover()
-                    for file in self._files():
-                        check_file(file)
+            with (
+                beginning_in(working_folder()),
+                confined(self.root, self.checkpoints, note=self._made.note),
+            ):
+                make_run_folder(self.root, str(self.path))
+                with locked(self.root) as self._lock:
+                    with self._usable():
+                        check_checkpoints(self.checkpoints, self._holds_run())
+                        for file in self._replaced.places:
+                            check_file(file)
+                        self._recover()
+                        for file in self._files():
+                            check_file(file)
                     yield
         finally:
             for folder in made:
@@ -147,14 +162,14 @@ class RunDirectory:
         Raises:
             ConfigError: there is something that must not be lost.
         """
-        self._check_path()
+        check_run_folder(self.root, str(self.path))
         if self._replaced.is_there:
             return  # what is here is known when it has been put back
         found = [file.name for file in self._files() if os.path.lexists(file)]
         if found and not self._holds_run():
-            raise ConfigError(f"{self.path} holds {found[0]!r}, which is of no run; {_OTHER}")
+            raise ConfigError(f"{self.path} holds {found[0]!r}, which is of no run; {OTHER}")
         if found and not overwrite:
-            raise ConfigError(f"{self.path} already holds a run; {_OTHER}, or replace it with --overwrite")
+            raise ConfigError(f"{self.path} already holds a run; {OTHER}, or replace it with --overwrite")
 
     def create(self, config: str, versions: Mapping[str, Any]) -> None:
         """Begin a run; one that is here already is kept until `settle` or `give_up`.
@@ -163,9 +178,10 @@ class RunDirectory:
             ArgusError: it cannot be written.
         """
         self._is_begun, self._replaces = True, self._holds_run()
-        with writing("train", self.path):
+        with self._usable():
             if self._replaces:
                 self._replaced.set_aside()
+            self._made.begin()
             if self.checkpoints.is_symlink():
                 mark(self.checkpoints)
             with replacing(self.versions) as file:  # first and whole: by it the folder is known as a run's
@@ -176,50 +192,38 @@ class RunDirectory:
     def settle(self) -> None:
         """Remove the run that the new one replaces, if there is one."""
         if self._replaces and self._is_held:
-            with writing("train", self.path):
+            with self._usable():
                 self._replaced.remove()
 
-    def give_up(self, discard: bool) -> None:
-        """Put the run back that the new one was to replace.
+    def give_up(self, discard: bool) -> str:
+        """Put the run back that the new one was to replace; return what to say of it.
 
         Args:
             discard: remove the new one also if it was to replace none.
         """
         if not self._is_held:
-            return  # what is here now is of another run
-        with writing("train", self.path):
-            if self._replaces:
-                self._replaced.put_back()
-            elif self._is_begun and discard:
-                for file in self._files():
-                    file.unlink(missing_ok=True)
-                self._remove_empty_checkpoints()
-
-    @contextmanager
-    def naming_what_is_missing(self) -> Iterator[None]:
-        """Say of a name that is not known which packages the run had and are not installed.
-
-        Raises:
-            UnknownNameError: with the command that installs them.
-        """
+            return ""  # what is here now is of another run
         try:
-            yield
-        except UnknownNameError as error:
-            missing = self._missing()
-            if not missing:
-                raise
-            raise UnknownNameError(
-                f"{error}; what took part in the run and is not installed: pip install {' '.join(missing)}"
-            ) from error
+            if self._replaces:
+                return f"the earlier run in {self.path} is back" if self._replaced.put_back() else ""
+            if self._is_begun and discard:
+                self._replaced.discard()
+                self._remove_empty_checkpoints()
+        except OSError as error:
+            reason = error.strerror or error
+            if not self._replaces:
+                return f"what it left in {self.path} could not be removed ({reason})"
+            return (
+                f"the earlier run could not be put back ({reason}): its files lie in {self.path} as "
+                ".NAME.old, and the next argus train or argus resume there puts them back"
+            )
+        return ""
 
-    def _missing(self) -> list[str]:
-        """Return what took part in the run and is not installed, as ``pip install`` takes it."""
+    @property
+    def providers(self) -> Mapping[str, Any]:
+        """The versions of what took part in the run, as far as its files say so."""
         providers = self._read_versions().get("providers")
-        return [
-            requirement(name, version)
-            for name, version in (providers.items() if isinstance(providers, dict) else ())
-            if isinstance(version, str | None) and version_of(name) is None
-        ]
+        return providers if isinstance(providers, dict) else {}
 
     def change_config(self, config: str) -> None:
         """Put another configuration in the place of the run's, in one step.
@@ -239,32 +243,21 @@ class RunDirectory:
         with writing("train", self.test), replacing(self.test) as file:
             file.write(json.dumps(values, indent=2) + "\n")
 
+    def _usable(self) -> AbstractContextManager[None]:
+        return usable(str(self.path))
+
     @property
     def _is_held(self) -> bool:
         return self._lock is not None and self._lock.is_held
 
-    def _check_path(self) -> None:
-        """Check that a folder is here, or may be made."""
-        try:
-            is_folder = stat.S_ISDIR(os.stat(self.path).st_mode)
-        except FileNotFoundError:
-            if self.path.is_symlink():
-                raise ConfigError(
-                    f"run directory {str(self.path)!r} is a symbolic link to {os.path.realpath(self.path)}, "
-                    "which does not exist; make that folder first, or remove the link"
-                ) from None
-            return
-        except OSError as error:
-            reason = error.strerror or error
-            raise ConfigError(
-                f"run directory {reprlib.repr(str(self.path))} cannot be used: {reason}; {_OTHER}"
-            ) from error
-        if not is_folder:
-            raise ConfigError(f"run directory {str(self.path)!r} is a file; {_OTHER}")
-
     def _files(self) -> list[Path]:
         """Return what a run writes here, that which marks the folder as a run's last."""
-        return [self.best, self.last, self.test, self.log, self.metrics, self.config, self.versions]
+        checkpoints = [
+            file
+            for best in (self.best, self.last)
+            for file in (best, best.with_stem(f"{best.stem}-not-finite"))
+        ]
+        return [*checkpoints, self.test, self.log, self.metrics, self.config, self.versions]
 
     def _holds_run(self) -> bool:
         return "argus-torch" in self._read_versions()
@@ -272,7 +265,7 @@ class RunDirectory:
     def _read_versions(self) -> dict[str, Any]:
         try:
             with (
-                confined(self.path),  # which waits for no pipe
+                confined(self.root),  # which waits for no pipe
                 open(self.versions, encoding="utf-8", opener=opener) as file,
             ):
                 versions = json.loads(file.read(_LONGEST))
@@ -281,9 +274,8 @@ class RunDirectory:
         return versions if isinstance(versions, dict) else {}
 
     def _recover(self) -> None:
-        with writing("train", self.path):
-            is_back = self._replaced.put_back()
-            self._replaced.remove()
+        is_back = self._replaced.put_back()
+        self._replaced.remove()
         if is_back:
             warnings.warn(
                 f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "

@@ -19,6 +19,8 @@ from filelock import FileLock, Timeout
 
 from argus_core.confinement import check_file, opener
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
+from argus_core.run_folder import OTHER, remedy
+from argus_core.working_folder import shown
 
 __all__ = ["RunLock", "locked"]
 
@@ -37,7 +39,6 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / ".lock"
-        self._working_directory = _identity(Path())
         self._acquire()
         self._folder_identity = _identity(folder)
 
@@ -60,14 +61,9 @@ class RunLock:
             return
         if _identity(self.folder) == self._folder_identity:
             self._acquire()
-        elif not self.folder.is_absolute() and _identity(Path()) != self._working_directory:
-            raise ArgusError(
-                f"the process works in {os.path.realpath('.')}, and began elsewhere; run directory "
-                f"{str(self.folder)!r} is relative to where it began; choose an absolute one with --run-dir"
-            )
         else:
             raise ArgusError(
-                f"run directory {str(self.folder)!r} was moved, removed or replaced while the run was on; "
+                f"run directory {shown(self.folder)!r} was moved, removed or replaced while the run was on; "
                 "what the run has saved is in the folder that was there; resume it from that"
             )
 
@@ -115,24 +111,23 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _acquired(path: Path, folder: Path) -> FileLock | None:
-    check_file(path)
-    if path.exists() and path.stat().st_nlink > 1:
-        raise ConfigError(f"{path} has another name elsewhere, which no lock has; remove it")
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
+        check_file(path)
+        if path.exists() and path.stat().st_nlink > 1:
+            raise ConfigError(f"{shown(path)} has another name elsewhere, which no lock has; remove it")
         lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 4)
     except Timeout:
         raise ConfigError(
-            f"{folder} is in use by {_holder(path)}; wait until that run ends, stop it, or choose another "
-            "run directory"
+            f"{shown(folder)} is in use by {_holder(path)}; wait until that run ends, stop it, or choose "
+            "another run directory"
         ) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            reason = error.strerror or error
-            raise ArgusError(f"cannot lock {folder}: {reason}; make its files writable") from error
+            raise _refusal(path, folder, error) from error
         warnings.warn(
-            f"{folder} cannot be locked, as its file system has no locks ({error}); see to it that no other "
-            "process trains there",
+            f"{shown(folder)} cannot be locked, as its file system has no locks ({error}); see to it that no "
+            "other process trains there",
             ArgusWarning,
             stacklevel=4,
         )
@@ -140,6 +135,16 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
             path.unlink(missing_ok=True)
         return None
     return lock
+
+
+def _refusal(path: Path, folder: Path, error: OSError) -> ArgusError:
+    reason, place = error.strerror or error, shown(folder)
+    if isinstance(error, PermissionError) and os.path.exists(path):
+        return ArgusError(
+            f"cannot lock {place}: {reason} for its file {path.name}, of another user's run; remove that "
+            f"file if the run is over, or {OTHER}"
+        )
+    return ArgusError(f"cannot lock {place}: {reason}; {remedy(error, place)}")
 
 
 def _write_holder(path: Path) -> None:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from argus_core.callbacks.written import run_in
 from argus_core.checkpoint import PREFIXES
 from argus_core.encoding import decode, references, tensor_names
-from argus_core.errors import CheckpointError, UnsafeCheckpointError
+from argus_core.errors import UnsafeCheckpointError
 from argus_core.forms import check_module_forms, form_of
 from argus_core.ordinary_files import MOST_COMPRESSED
 from argus_core.records import KIND_OF_PART
-from argus_core.sections import check_sections, is_named_state, malformed
+from argus_core.sections import check_sections, check_state, has_names, is_named_state, malformed
 from argus_core.state import number_optimizer_state, put_module_state
 from argus_core.storage import CheckpointFile, Entry
 from argus_core.storage.payload import outline
@@ -67,7 +67,7 @@ class AbstractSaved(ABC):
 
     @abstractmethod
     def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
     ) -> tuple[dict[str, Any] | None, list[str] | None]:
         """Return the optimizer's numbered state dict, if any, and the parameters' names by number.
 
@@ -129,6 +129,8 @@ class SavedFile(AbstractSaved):
             if name.startswith(prefix)
         }
         others = self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {}))
+        if not has_names(others):
+            raise malformed(self._file.path, "extra")
         if check is None:
             self._check_size(names.values())
         else:
@@ -153,7 +155,7 @@ class SavedFile(AbstractSaved):
         return found
 
     def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
     ) -> tuple[dict[str, Any] | None, list[str] | None]:
         encoded = self._manifest.get("optimizer")
         if encoded is None:
@@ -237,23 +239,6 @@ class SavedFile(AbstractSaved):
         return outlines
 
 
-def _check_state(state: Any) -> None:
-    """Refuse what has not the form of a pytorch-argus checkpoint, read from a file or made by the user."""
-    forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
-    wrong = [key for key, form in forms.items() if not isinstance(_get(state, key), form)]
-    if not isinstance(_get(state, "optimizer_state_dict"), Mapping | None):
-        wrong.append("optimizer_state_dict")
-    if wrong:
-        raise CheckpointError(
-            f"the saved state has no valid {', '.join(wrong)}; it takes model_name (a string), params, "
-            "nn_state_dict and perhaps optimizer_state_dict (dicts)"
-        )
-
-
-def _get(state: Any, key: str) -> Any:
-    return state.get(key) if isinstance(state, Mapping) else None
-
-
 class SavedState(AbstractSaved):
     """State in memory, in the form of pytorch-argus.
 
@@ -262,7 +247,7 @@ class SavedState(AbstractSaved):
     """
 
     def __init__(self, state: Mapping[str, Any]) -> None:
-        _check_state(state)
+        check_state(state)
         self._state = state
         self.model = {
             "as": state["model_name"],
@@ -296,7 +281,7 @@ class SavedState(AbstractSaved):
         return {}
 
     def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], None] | None = None
+        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
     ) -> tuple[dict[str, Any] | None, list[str] | None]:
         return self._state.get("optimizer_state_dict"), None
 

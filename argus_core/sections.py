@@ -1,4 +1,4 @@
-"""The sections of a manifest: whether they are as argus_core writes them, checksums or not."""
+"""The sections of a manifest, and those of a state of pytorch-argus: whether they are as they are written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from argus_core.errors import UnsafeCheckpointError
+from argus_core.errors import CheckpointError, UnsafeCheckpointError
 from argus_core.records import records_of
 
-__all__ = ["check_sections", "is_named_state", "malformed"]
+__all__ = ["check_sections", "check_state", "has_names", "is_named_state", "malformed"]
 
 
 def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
@@ -63,3 +63,27 @@ def is_named_state(optimizer: Mapping[str, Any]) -> bool:
     return isinstance(state, dict) and all(
         name in known and isinstance(slots, dict) for name, slots in state.items()
     )
+
+
+def check_state(state: Any) -> None:
+    """Refuse what has not the form of a pytorch-argus checkpoint, read from a file or made by the user."""
+    forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
+    wrong = [key for key, form in forms.items() if not isinstance(_get(state, key), form)]
+    if "nn_state_dict" not in wrong and not has_names(state["nn_state_dict"]):
+        wrong.append("nn_state_dict")
+    if not isinstance(_get(state, "optimizer_state_dict"), Mapping | None):
+        wrong.append("optimizer_state_dict")
+    if wrong:
+        raise CheckpointError(
+            f"the saved state has no valid {', '.join(wrong)}; it takes model_name (a string), params, "
+            "nn_state_dict (with strings for keys) and perhaps optimizer_state_dict (dicts)"
+        )
+
+
+def has_names(state: Mapping[Any, Any]) -> bool:
+    """Return whether strings are the keys of a network's state."""
+    return all(isinstance(name, str) for name in state)
+
+
+def _get(state: Any, key: str) -> Any:
+    return state.get(key) if isinstance(state, Mapping) else None

@@ -6,12 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from argus_core.errors import StateMismatchError
-from argus_core.forms import ADVICE, check_groups, check_module_forms, check_slots, form_of
+from argus_core.forms import ADVICE, check_groups, check_module_forms, check_slots, form_of, numbered
 from argus_core.mismatch import fitting
+from argus_core.rehearsal import rehearse
 from argus_core.weights import PREFIX, loss_parameters, named_parameters
 
 if TYPE_CHECKING:
@@ -121,7 +123,7 @@ def saved_optimizer(model: Model, saved: AbstractSaved, same_loss: bool) -> Numb
     Raises:
         StateMismatchError: it does not fit the model's optimizer.
     """
-    return saved.optimizer_state(lambda state, names: _check_optimizer_state(model, state, names, same_loss))
+    return saved.optimizer_state(lambda state, names: _fitted(model, state, names, same_loss))
 
 
 def _load_extra_state(model: Model, state: Mapping[str, Any]) -> None:
@@ -158,10 +160,10 @@ def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": {number[name]: slots for name, slots in named["state"].items()}, "param_groups": groups}
 
 
-def _check_optimizer_state(
+def _fitted(
     model: Model, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
-) -> None:
-    """Check that a numbered state fits a model's optimizer, as far as names and shapes say it.
+) -> Mapping[str, Any]:
+    """Return a stored state for a model's optimizer, numbered as that is, once all is known to fit.
 
     Args:
         model: built with an optimizer.
@@ -170,26 +172,23 @@ def _check_optimizer_state(
         same_loss: whether the model's loss is the one that was saved.
 
     Raises:
-        StateMismatchError: it belongs to other parameters.
+        StateMismatchError: it belongs to other parameters, or the optimizer could not go on with it.
     """
     optimizer = model.optimizer
-    state, names = _with_loss(model, state, names, same_loss)
+    stored, names = _with_loss(model, numbered(optimizer, state), names, same_loss)
     built = _names(optimizer, named_parameters(model))
-    _check_names(built if names is None else names, built)
-    check_groups(optimizer, state.get("param_groups"))
-    slots = state.get("state")
-    if not isinstance(slots, Mapping):
-        return  # torch says so
-    stored = dict(enumerate(built if names is None else names))
+    if names is not None and names != built:
+        _check_names(names, built)
+        number = {name: each for each, name in enumerate(names)}
+        stored = _renumber(stored, [number[name] for name in built])
+    check_groups(optimizer, stored["param_groups"])
     check_slots(
         optimizer,
         dict(zip(built, _parameters(optimizer), strict=True)),
-        {
-            stored[number]: each
-            for number, each in slots.items()
-            if number in stored and isinstance(each, Mapping)
-        },
+        {built[number]: each for number, each in stored["state"].items() if number < len(built)},
     )
+    rehearse(optimizer, stored)
+    return stored
 
 
 def _check_names(stored: list[str], built: list[str]) -> None:
@@ -204,19 +203,22 @@ def _check_names(stored: list[str], built: list[str]) -> None:
 def _load_optimizer_state(
     model: Model, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> None:
-    """Put a numbered ``state`` into a model's optimizer; see `_check_optimizer_state`.
-
-    Raises:
-        StateMismatchError: it belongs to other parameters, or is none.
-    """
+    """Put a numbered ``state`` into a model's optimizer; see `_fitted`."""
     optimizer = model.optimizer
     with fitting(type(optimizer).__name__, "load with optimizer=None", "optimizer state"):
-        _check_optimizer_state(model, state, names, same_loss)
-        state, names = _with_loss(model, state, names, same_loss)
-        built = _names(optimizer, named_parameters(model))
-        if names is not None and names != built:
-            state = _renumber(state, [names.index(name) for name in built])
-        optimizer.load_state_dict(dict(state))
+        optimizer.load_state_dict(_unshared(_fitted(model, state, names, same_loss), set()))
+
+
+def _unshared(value: Any, used: set[int]) -> Any:
+    """Return a state in which each tensor has memory of its own, since updates write to it."""
+    if isinstance(value, Tensor):
+        memory = value.untyped_storage()._cdata
+        is_own = memory not in used and value.stride() == torch.empty_like(value, device="meta").stride()
+        used.add(memory)
+        return value if is_own else value.clone()
+    if isinstance(value, dict):
+        return {key: _unshared(item, used) for key, item in value.items()}
+    return type(value)([_unshared(item, used) for item in value]) if type(value) in (list, tuple) else value
 
 
 def _with_loss(

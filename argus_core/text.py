@@ -7,25 +7,31 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["escape_json", "one_line", "printable", "shown"]
+__all__ = ["escape_json", "one_line", "printable", "shortened", "shown"]
 
+_WORD = re.compile(r"\S+")
 _LINES = str.maketrans("", "", "\n\t")
 _SPACES = "\u00a0\u202f\u3000"  # of French, of Japanese: spaces that Python would not print
 # In emoji and in the scripts that need them. Between ASCII letters they could only hide.
 _JOINER = re.compile("(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])")
 _LONGEST = 200
+_LONGEST_WORD = 1000  # characters: paths and commands that are to be copied have fewer
+_LONGEST_LINE = 10_000
+_KEPT = 100  # of the beginning and of the end of what is longer
 
 
 def printable(text: str) -> str:
     r"""Return text with its newlines and tabs, and a backslash escape for whatever else is not printable.
 
     Control characters, format characters (such as those that reverse the direction of writing), line
-    separators and lone surrogates are escaped; letters, marks and emoji of all languages stay.
+    separators and lone surrogates are escaped; letters, marks and emoji of all languages stay. Lines that are
+    too long to be read are cut as `shortened` does.
 
     >>> print(printable("ö 漢字\x1b[31m\n\u202egnp.exe"))
     ö 漢字\x1b[31m
     \u202egnp.exe
     """
+    text = "\n".join(map(shortened, text.split("\n"))) if len(text) > _LONGEST_WORD else text
     if text.translate(_LINES).isprintable():
         return text
     joiners = {found.start() for found in _JOINER.finditer(text)}
@@ -41,7 +47,28 @@ def one_line(text: str) -> str:
     >>> print(one_line("loss\n2026-01-05 INFO all is well"))
     loss\n2026-01-05 INFO all is well
     """
-    return printable(text).replace("\n", r"\n").replace("\t", r"\t")
+    return printable(shortened(text)).replace("\n", r"\n").replace("\t", r"\t")
+
+
+def shortened(text: str) -> str:
+    """Return text with the middle left out of its words, and of all of it, where nobody would read on.
+
+    >>> print(shortened("loss " + "a" * 5000 + " is unknown").replace("a" * 100, "a.."))
+    loss a..… (5,000 characters) …a.. is unknown
+    """
+    if len(text) <= _LONGEST_WORD:
+        return text
+    if len(text) > _LONGEST_LINE:
+        text = _without_middle(text, _LONGEST_LINE // 2)
+    return _WORD.sub(lambda found: _without_middle(found[0], _KEPT), text)
+
+
+def _without_middle(text: str, kept: int) -> str:
+    return (
+        text
+        if len(text) <= max(_LONGEST_WORD, 2 * kept)
+        else f"{text[:kept]}… ({len(text):,} characters) …{text[-kept:]}"
+    )
 
 
 def shown(value: object) -> str:

@@ -94,6 +94,53 @@ def old_format(value: Any) -> Callable[[Path, Path], None]:
     return lambda _, path: torch.save(state(params=value), path, _use_new_zipfile_serialization=False)
 
 
+def from_storage(kind: str, key: bytes, count: int) -> bytes:
+    """Return what makes a tensor of ``count`` numbers, whose record has this key, in a pickle."""
+    storage = (
+        b"("
+        + text("storage")
+        + f"ctorch\n{kind}Storage\n".encode()
+        + key
+        + text("cpu")
+        + number(count)
+        + b"tQ"
+    )
+    hooks = call("collections", "OrderedDict")
+    shape = number(count) + b"\x85"
+    return call(
+        "torch._utils", "_rebuild_tensor_v2", storage, number(0), shape, number(1) + b"\x85", b"\x89", hooks
+    )
+
+
+def many_keys(of: Callable[[int], bytes]) -> Callable[[Path, Path], None]:
+    """Return what writes a network of many tensors of one record of 4 MiB, by keys for one name.
+
+    Args:
+        of: returns what puts a key on the pickle's stack.
+    """
+
+    def make(_: Path, path: Path) -> None:
+        tensors = b"".join(text(f"w{index}") + from_storage("Float", of(index), MIB) for index in range(500))
+        state = text("model_name") + text("Model") + text("params") + b"}" + text("nn_state_dict") + b"}("
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02}(" + state + tensors + b"uu.")
+            archive.writestr("a/version", b"3")
+            archive.writestr("a/data/" + "a" * 16, bytes(4 * MIB))
+            archive.writestr("a/data/0", bytes(4 * MIB))
+            archive.writestr("a/data/1", bytes(8))
+
+    return make
+
+
+def in_other_cases(index: int) -> bytes:
+    return text("".join("aA"[index >> bit & 1] for bit in range(16)))
+
+
+def as_tensor(index: int) -> bytes:
+    """Return what makes a tensor that is shown as 0, and is no other one's equal."""
+    return from_storage("Long", text("1"), 1).replace(number(1) + b"\x85", b")")
+
+
 def deflated(_: Path, path: Path) -> None:
     """Write a little that unpacks to a quarter of a gigabyte."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -215,6 +262,45 @@ ARCHIVES: dict[str, Hostile] = {
         pickled(call("torch", "FloatStorage", number(2**40))),
         UnsafeCheckpointError,
         "does not hold tensors and plain data",
+    ),
+    "one record under many keys: other cases": Hostile(
+        many_keys(in_other_cases), UnsafeCheckpointError, TOO_MUCH
+    ),
+    "one record under many keys: tensors": Hostile(many_keys(as_tensor), UnsafeCheckpointError, TOO_MUCH),
+    **{
+        f"dict whose {name} is a number": Hostile(
+            pickled(
+                b"}("
+                + text("model_name")
+                + text("Model")
+                + text("params")
+                + b"}"
+                + text("nn_state_dict")
+                + call("collections", "OrderedDict")
+                + b"}"
+                + text(name)
+                + b"K\x05sbu"
+            ),
+            UnsafeCheckpointError,
+            "holds objects that are not tensors or plain data",
+        )
+        for name in ("values", "keys")
+    },
+    "storage of 2**31 bytes without data": Hostile(
+        pickled(
+            b"}("
+            + text("model_name")
+            + text("Model")
+            + text("nn_state_dict")
+            + b"}"
+            + text("params")
+            + b"}"
+            + text("a")
+            + call("torch.storage", "UntypedStorage", number(2**31))
+            + b"su"
+        ),
+        UnsafeCheckpointError,
+        "not (hold )?tensors (and|or) plain data",
     ),
     "deflated archive": Hostile(deflated, UnsafeCheckpointError, "is compressed or encrypted"),
     "encrypted archive": Hostile(

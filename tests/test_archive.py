@@ -108,6 +108,16 @@ def test_object_that_no_state_is_made_of_is_refused_by_name(path: Path, name: st
         check_archive(path)
 
 
+@pytest.mark.parametrize("value", [b"abc", b""], ids=["some", "none"])
+def test_bytes_are_refused_and_told_to_be_saved_as_numbers(path: Path, value: bytes) -> None:
+    torch.save(state(params={"key": value}), path)
+    with pytest.raises(
+        UnsafeCheckpointError,
+        match=r"\(bytes, which a codec makes\); save it again with lists of numbers in their place",
+    ):
+        check_archive(path)
+
+
 def test_pickle_of_more_than_a_state_is_refused_by_its_size(path: Path) -> None:
     pickled(b"]" + b"N0" * 2**21)(path, path)
     with pytest.raises(UnsafeCheckpointError, match=r"data\.pkl' .* takes 4,194,308 bytes, and 4,194,304 is"):

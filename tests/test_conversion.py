@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import torch
 from click.testing import CliRunner, Result
 from crafted import crafted
 from networks import Net, batches, same_weights
+from processes import sent_by
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 import argus_core
 from argus_core import Model, hookimpl, load_model
 from argus_core.cli import main
+from argus_core.conversion import export
+from argus_core.errors import UnsafeCheckpointError
 from argus_core.storage import CheckpointFile
 
 INPUT = torch.linspace(-1, 1, 8).reshape(2, 4)
@@ -348,6 +353,37 @@ def test_export_of_a_checkpoint_from_before_strategies_said_where_their_averages
     assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 
+def test_export_of_an_average_that_stands_for_no_tensor_is_refused(folder: Path) -> None:
+    trained_with(EMA)
+    path = folder / "averaged.safetensors"
+
+    def extra(header: Any, manifest: Any) -> None:
+        averages = manifest["step_state"]["ema"]["averages"]
+        averages["array"] = averages["out.bias"]
+        manifest["extra"]["nn"] = {"array": {"$ndarray": "nn/out.bias"}}
+
+    path.write_bytes(crafted(path.read_bytes(), extra))
+    assert "not that of the weight; do not trust this file" in refusal(
+        "export", "averaged.safetensors", "net.pt"
+    )
+
+
+@pytest.mark.parametrize("key", [1, None, {"$tuple": ["a"]}])
+def test_export_of_state_beside_the_tensors_without_names_is_refused(folder: Path, key: Any) -> None:
+    trained_with()
+    path = folder / "averaged.safetensors"
+    changed = crafted(
+        path.read_bytes(), lambda _, manifest: manifest["extra"].update(nn={"$dict": [[key, 2]]})
+    )
+    path.write_bytes(changed)
+    for target in ("net.pt", "net.safetensors"):
+        assert "the manifest's 'extra' is not as argus_core writes it" in refusal(
+            "export", "averaged.safetensors", target
+        )
+    with pytest.raises(UnsafeCheckpointError, match="'extra' is not as"):
+        load_model(path)
+
+
 def test_export_of_averages_before_the_first_update_writes_the_weights() -> None:
     model = Model({"nn_module": "net", "step": EMA, "device": "cpu"})
     model.predict(torch.zeros(1, 4))
@@ -431,6 +467,103 @@ def test_export_writes_tied_weights_under_each_name(name: str) -> None:
     assert torch.equal(loaded[1].weight, model.nn_module[0].weight)
 
 
+class ManyNames(nn.Module):
+    """One weight of so many numbers under so many names."""
+
+    def __init__(self, names: int, numbers: int = 2**20) -> None:
+        super().__init__()
+        weight = nn.Parameter(torch.arange(float(numbers)))
+        for index in range(names):
+            self.register_parameter(f"w{index}", weight)
+
+
+def save_many_names(names: int, path: Path) -> None:
+    """Save a network of one weight, as a checkpoint or as pytorch-argus does."""
+    argus_core.register("nn_module", "many", ManyNames)
+    model = Model({"nn_module": ("many", {"names": names}), "device": "cpu"})
+    if path.suffix == ".safetensors":
+        model.save(path)
+    else:
+        state = model.nn_module.state_dict()
+        torch.save({"model_name": "Model", "params": model.params, "nn_state_dict": state}, path)
+
+
+def growth(source: Path, target: Path, connection: Connection) -> None:
+    """Export a checkpoint in a process of its own, and send how much more memory it had meanwhile."""
+    import resource
+
+    export(source, target.with_name("before.safetensors"))  # torch and Python come to rest
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    export(source, target)
+    connection.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+@pytest.mark.parametrize("source", ["many.safetensors", "many.pth"])
+def test_export_of_one_weight_under_many_names_takes_no_memory_for_each(folder: Path, source: str) -> None:
+    save_many_names(25, folder / source)
+    [taken] = sent_by(growth, folder / source, folder / "net.safetensors")
+    assert taken < 16 * 2**20
+    state = load_file(folder / "net.safetensors")
+    assert list(map(len, state.values())) == [2**20] * 25
+    assert torch.equal(state["w24"], torch.arange(float(2**20)))
+
+
+@pytest.mark.parametrize("source", ["many.safetensors", "many.pth"])
+def test_export_of_one_weight_under_too_many_names_is_refused_and_done_to_a_pt(
+    folder: Path, source: str
+) -> None:
+    save_many_names(250, folder / source)
+    assert re.fullmatch(
+        f"error: {source} has tensors of many names, which would take 1,048,576,000 bytes in a plain "
+        r"safetensors file, and 14\d,\d{3},\d{3} is the most for this one; export to a .pt file, which holds "
+        "each once\n",
+        refusal("export", source, "net.safetensors"),
+    )
+    assert argus("export", source, "net.pt").stdout == "network: net.pt (250 tensors)\n"
+    assert (folder / "net.pt").stat().st_size < 5 * 2**20
+    assert torch.equal(plain("net.pt")["w249"], torch.arange(float(2**20)))
+
+
+def test_export_writes_what_any_reader_of_safetensors_reads(folder: Path) -> None:
+    state = {
+        str(dtype): torch.arange(6).to(dtype).reshape(2, 3)
+        for dtype in (
+            torch.float64,
+            torch.bfloat16,
+            torch.int8,
+            torch.bool,
+            torch.float8_e5m2,
+            torch.complex64,
+        )
+    }
+    state |= {
+        "turned": torch.arange(6.0).reshape(2, 3).t(),
+        "number": torch.tensor(5),
+        "none": torch.empty(0, 3),
+    }
+    state |= {
+        "wide": torch.ones(1).expand(2, 3),
+        "view": state["torch.float64"][1:],
+        'a "name"': torch.ones(2),
+    }
+    torch.save({"model_name": "Model", "params": {}, "nn_state_dict": state}, "old.pth")
+    argus("export", "old.pth", "net.safetensors")
+    found = load_file(folder / "net.safetensors")
+    assert found.keys() == state.keys()
+    for name, value in state.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
+        assert found[name].flatten().tolist() == value.flatten().tolist()
+    with safe_open(folder / "net.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+@pytest.mark.parametrize("name", ["../up", "/root", "a\nb", "__metadata__"])
+def test_export_of_a_name_that_a_safetensors_file_should_not_have_is_refused(folder: Path, name: str) -> None:
+    torch.save({"model_name": "Model", "params": {}, "nn_state_dict": {name: torch.ones(1)}}, "old.pth")
+    assert "cannot name a tensor in a checkpoint" in refusal("export", "old.pth", "net.safetensors")
+    assert argus("export", "old.pth", "net.pt").exit_code == 0
+
+
 def test_export_writes_channels_last_weights_as_any_tensor() -> None:
     def build() -> nn.Module:
         return nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
@@ -456,8 +589,8 @@ def test_export_of_extra_state_to_safetensors_is_refused() -> None:
     argus_core.register("nn_module", "counting", lambda: Counting(2, 2))
     Model({"nn_module": "counting", "device": "cpu"}).save("counting.safetensors")
     assert refusal("export", "counting.safetensors", "net.safetensors") == (
-        "error: counting.safetensors holds state that is no tensor (_extra_state), which a plain safetensors "
-        "file cannot hold; export to a .pt file\n"
+        "error: counting.safetensors holds state that is not a tensor (['_extra_state']), which a plain "
+        "safetensors file cannot hold; export to a .pt file\n"
     )
     argus("export", "counting.safetensors", "net.pt")
     assert plain("net.pt")["_extra_state"] == [1, 2]

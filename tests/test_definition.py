@@ -115,3 +115,10 @@ def test_a_source_is_found_by_its_module(fake_distribution: Any) -> None:
     folder = fake_distribution("medseg", modules={"medseg.nets": "1 / 0"})
     assert find_source("medseg.nets") == folder / "medseg/nets/__init__.py"
     assert find_source("sys") is None
+
+
+def test_source_that_is_too_large_is_not_parsed(fake_distribution: Any) -> None:
+    folder = fake_distribution("medseg", modules={"medseg": "class Focal: ...\n"})
+    assert str(find_definition("medseg:Focal")) == f"{folder / 'medseg/__init__.py'}:1"
+    (folder / "medseg/__init__.py").write_text("class Focal: ...\n" + "#" * 2**21)
+    assert find_definition("medseg:Focal") is None

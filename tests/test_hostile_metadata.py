@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,6 +168,69 @@ def test_an_archive_whose_entry_points_expand_to_much_is_a_record(tmp_path: Path
     (problem,) = installed("argus_core.", [str(archive)])
     assert isinstance(problem, Problem)
     assert "entry_points.txt is larger than 1,024 KiB" in problem.reason
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_python_does_not_import_from_is_a_record(tmp_path: Path, method: int) -> None:
+    """A kilobyte of bzip2 may expand to gigabytes before any of it is handed over."""
+    archive = tmp_path / "medseg.zip"
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("medseg-3.0.dist-info/METADATA", "Name: medseg\nVersion: 3.0\n")
+        file.writestr("medseg-3.0.dist-info/entry_points.txt", b"[argus_core.loss]\n" + b"#" * 2**21)
+    (problem,) = installed("argus_core.", [str(archive)])
+    assert isinstance(problem, Problem)
+    assert "compressed in a way that Python does not import from" in problem.reason
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """Return how many bytes a call takes at the most, beside what there was."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_whose_table_of_contents_takes_much_is_a_record(tmp_path: Path) -> None:
+    archive, size = tmp_path / "medseg.zip", 2**30
+    with archive.open("wb") as file:
+        file.truncate(size)
+        file.seek(size)
+        count = 2**16 - 2
+        file.write(b"PK\5\6" + struct.pack("<4H2LH", 0, 0, count, count, size, 0, 0))
+    assert peak_of(lambda: [*installed("argus_core.", [str(archive)])]) < 2**24
+    (problem,) = installed("argus_core.", [str(archive)])
+    assert problem == Problem(
+        "medseg.zip",
+        f"its metadata cannot be read, {archive} has a table of contents of more than 8 MiB",
+        str(archive),
+    )
+    (fault,) = declarations([str(archive)])
+    assert (fault.sort, fault.problem) == ("metadata", problem.reason)
+
+
+def test_folders_in_an_archive_may_be_as_deep_as_names_are_long(
+    fake_distribution: Any, tmp_path: Path
+) -> None:
+    fake_distribution("fine", "1.0", FOCAL)
+    archive = tmp_path / "deep.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for index in range(10):
+            file.writestr(f"{index}.dist-info" + "/a" * 30_000, "")
+    path = [str(archive), *fake_distribution.path]
+    assert peak_of(lambda: [*installed("argus_core.", path)]) < 2**25
+    assert [each.name for each in installed("argus_core.", path) if isinstance(each, Installed)] == ["fine"]
+
+
+def test_an_egg_that_is_an_archive_is_read(tmp_path: Path) -> None:
+    archive = tmp_path / "medseg-3.0-py3.11.egg"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("EGG-INFO/PKG-INFO", "Name: medseg\nVersion: 3.0\n")
+        file.writestr("EGG-INFO/entry_points.txt", "[argus_core.loss]\nfocal = medseg:Focal\n")
+    (only,) = installed("argus_core.", [str(archive)])
+    assert isinstance(only, Installed)
+    assert (only.name, only.version) == ("medseg", "3.0")
 
 
 @pytest.mark.parametrize("name", ["medseg.zip", "medseg.egg"])

@@ -21,11 +21,12 @@ from argus_core import (
     CorruptCheckpointError,
     MissingPluginError,
     Model,
+    StateMismatchError,
     UnsafeCheckpointError,
     legacy,
     load_model,
 )
-from argus_core.conversion import export
+from argus_core.conversion import convert, export
 from argus_core.legacy import read_legacy
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -201,6 +202,9 @@ def test_what_is_checked_is_what_is_read_even_if_it_is_replaced_meanwhile(
         "list of 2**60 lists",
         "list that holds itself",
         "deep list",
+        "dict whose values is a number",
+        "dict whose keys is a number",
+        "storage of 2**31 bytes without data",
         "gadget by stacked names",
         "archive that claims 4 GiB",
         "archive of 45,000 entries",
@@ -224,3 +228,116 @@ def test_one_chain_of_lists_that_is_met_at_two_depths_is_measured_at_the_deeper(
     torch.save({"model_name": "Model", "params": params, "nn_state_dict": {}}, tmp_path / "deep.pth")
     with pytest.raises(UnsafeCheckpointError, match="has more than 64 levels"):
         read_legacy(tmp_path / "deep.pth")
+
+
+def saved_state(path: Path, **changes: Any) -> Path:
+    """Save a trained model in the form of pytorch-argus, with changes."""
+    model = make_model(nn_module=("net", {"classes": 3}), optimizer=("Adam", {"lr": 0.1}))
+    model.fit(batches())
+    state = {
+        "model_name": "Model",
+        "params": model.params,
+        "nn_state_dict": model.nn_module.state_dict(),
+        "optimizer_state_dict": model.optimizer.state_dict(),
+    }
+    torch.save(state | {key: change(state[key]) for key, change in changes.items()}, path)
+    return path
+
+
+def group(**changes: Any) -> Any:
+    """Return what changes the one parameter group of an optimizer's state."""
+    return lambda state: {**state, "param_groups": [{**state["param_groups"][0], **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda state: {}, "it is not a dict of state and param_groups"),
+        (lambda state: {"state": {}}, "it is not a dict of state and param_groups"),
+        (lambda state: {**state, "param_groups": 5}, "its param_groups are not a list of dicts"),
+        (lambda state: {**state, "param_groups": [[]]}, "its param_groups are not a list of dicts"),
+        (lambda state: {**state, "param_groups": [{}]}, "its param_groups do not list their params"),
+        (group(params=None), "its param_groups do not list their params"),
+        (group(params=["a", "b", "c", "d"]), "the params of its param_groups are not numbers, each once"),
+        (group(params=[0, 0, 1, 2]), "the params of its param_groups are not numbers, each once"),
+        (group(params=[[0], 1, 2, 3]), "the params of its param_groups are not numbers, each once"),
+        (lambda state: {**state, "state": []}, "its state is not a dict of dicts"),
+        (lambda state: {**state, "state": {0: []}}, "its state is not a dict of dicts"),
+        (lambda state: {**state, "state": {0: 5, 1: {}}}, "its state is not a dict of dicts"),
+        (lambda state: {**state, "state": {7: {}}}, "it has the state of 7, which none of its param_groups"),
+        (lambda state: {**state, "state": {"0": {}}}, "it has the state of '0', which none of its"),
+        (lambda state: {**state, "state": {0: {"step": 1}}}, "next update would fail: it lacks 'exp_avg'"),
+        (
+            group(params=[0, 1]),
+            "loaded state dict contains a parameter group that doesn't match|has the state",
+        ),
+        (group(betas=[1]), r"betas is \[1\] in the file"),
+    ],
+)
+def test_an_optimizers_state_of_another_form_is_refused_in_one_sentence(
+    tmp_path: Path, change: Any, problem: str
+) -> None:
+    path = saved_state(tmp_path / "old.pth", optimizer_state_dict=change)
+    for read in (load_model, lambda path: convert(path, path.with_name("new.safetensors"))):
+        with pytest.raises(
+            StateMismatchError, match=f"state does not fit Adam.*({problem}).*; load with opt"
+        ):
+            read(path)
+    assert load_model(path, optimizer=None).optimizer is None
+
+
+def test_an_optimizers_state_by_other_numbers_is_taken(tmp_path: Path) -> None:
+    def other(state: Any) -> Any:
+        number = {0: 94, 1: 17, 2: 80, 3: 5}
+        slots = {number[old]: each for old, each in state["state"].items()}
+        return group(params=[*number.values()])({**state, "state": slots})
+
+    ours = load_model(saved_state(tmp_path / "old.pth", optimizer_state_dict=other))
+    theirs = load_model(saved_state(tmp_path / "new.pth"))
+    assert ours.optimizer.state_dict()["state"].keys() == theirs.optimizer.state_dict()["state"].keys()
+    ours.fit(batches())
+    convert(tmp_path / "old.pth", tmp_path / "old.safetensors")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [lambda like: torch.ones(1).expand_as(like), lambda like: torch.ones(99).as_strided(like.shape, (1, 1))],
+    ids=["stride 0", "overlap"],
+)
+def test_slots_that_overlap_themselves_or_each_other_are_loaded_as_their_own(
+    tmp_path: Path, tensor: Any
+) -> None:
+    def overlap(state: Any) -> Any:
+        slots = state["state"][0]
+        shared = tensor(slots["exp_avg"])
+        return {**state, "state": {**state["state"], 0: {**slots, "exp_avg": shared, "exp_avg_sq": shared}}}
+
+    model = load_model(saved_state(tmp_path / "old.pth", optimizer_state_dict=overlap))
+    model.fit(batches())
+    first, second = (model.optimizer.state_dict()["state"][0][slot] for slot in ("exp_avg", "exp_avg_sq"))
+    assert first.is_contiguous()
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("names", [[5], [None, "weight"], [(1, 2)]])
+def test_a_network_whose_state_has_other_keys_than_names_is_refused(tmp_path: Path, names: Any) -> None:
+    path = saved_state(tmp_path / "old.pth", nn_state_dict=lambda _: dict.fromkeys(names, torch.ones(2)))
+    for read in (load_model, lambda path: export(path, path.with_name("new.safetensors"))):
+        with pytest.raises(CheckpointError, match=r"no valid nn_state_dict; .*nn_state_dict \(with strings"):
+            read(path)
+
+
+def test_many_large_views_of_one_tensor_are_refused(tmp_path: Path) -> None:
+    numbers = torch.ones(2**21)
+    views = {f"{place}": numbers[place : 2**20 + place] for place in range(100)}
+    path = saved_state(tmp_path / "old.pth", nn_state_dict=lambda _: views)
+    with pytest.raises(UnsafeCheckpointError, match="claims more data than it has"):
+        read_legacy(path)
+
+
+@pytest.mark.parametrize("keys", ["other cases", "tensors"])
+def test_data_that_have_many_keys_are_not_read_for_each(tmp_path: Path, keys: str) -> None:
+    path = tmp_path / "hostile.pth"
+    ARCHIVES[f"one record under many keys: {keys}"].make(path, path)
+    with pytest.raises(UnsafeCheckpointError, match="claims more data than it has"):
+        read_legacy(path)

@@ -54,6 +54,18 @@ class Bag(nn.EmbeddingBag):
         return logits
 
 
+class Complex(Net):
+    """Has a complex parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+
+    def forward(self, input: Tensor) -> Tensor:
+        logits: Tensor = super().forward(input) * self.turn.real
+        return logits
+
+
 @pytest.fixture(autouse=True)
 def _registry() -> Any:
     with argus_core.isolated_registry(builtins=True):
@@ -176,3 +188,148 @@ def test_option_of_another_type_is_refused_and_not_met_in_the_update(
         match=f"state does not fit Adam: {option} is .* in the file and .* in what",
     ):
         load_model(path)
+
+
+def with_optimizer(path: Path, change: Any) -> Path:
+    """Change the optimizer's section of a checkpoint."""
+    path.write_bytes(crafted(path.read_bytes(), lambda _, manifest: change(manifest["optimizer"]) and None))
+    return path
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_state_that_loads_can_be_trained_with_whatever_its_slots_are(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.safetensors"
+    trained(name).save(path, optimizer_state=True)
+    sound = path.read_bytes()
+    with CheckpointFile(path) as file:
+        owner, slots = next(iter(file.header.manifest["optimizer"]["state"].items()))
+        tensor = next(each for each in file.header.entries if each.startswith("optimizer/"))
+    refused = 0
+    for slot in slots:
+        for value in ("gone", None, "x", -1, 0.5, [], {"$tensor": tensor}):
+
+            def change(optimizer: Any, slot: str = slot, value: Any = value) -> None:
+                optimizer["state"][owner][slot] = value
+                if value == "gone":
+                    del optimizer["state"][owner][slot]
+
+            path.write_bytes(sound)
+            try:
+                model = load_model(with_optimizer(path, change))
+            except StateMismatchError:
+                refused += 1
+            else:
+                model.fit(batches())
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "slot"),
+    [
+        ("Adam", "amsgrad", "max_exp_avg_sq"),
+        ("NAdam", None, "mu_product"),
+        ("RMSprop", "centered", "grad_avg"),
+        ("RMSprop", "momentum", "momentum_buffer"),
+    ],
+)
+def test_state_that_lacks_what_an_option_needs_is_refused_when_it_is_loaded(
+    name: str, option: str | None, slot: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    trained(name).save(path, optimizer_state=True)
+
+    def change(optimizer: Any) -> None:
+        for slots in optimizer["state"].values():
+            del slots[slot]
+
+    with pytest.raises(
+        StateMismatchError,
+        match=f"not fit {name}, whose next update would fail: it lacks '{slot}'; load with optimizer=None",
+    ):
+        load_model(with_optimizer(path, change))
+    if option:  # which needs the slot
+        with_optimizer(path, lambda optimizer: optimizer["param_groups"][0].update({option: False}))
+        load_model(path).fit(batches())
+
+
+@pytest.mark.parametrize("option", ["lr", "betas"])
+def test_state_without_an_option_of_its_group_is_refused(option: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    trained("Adam").save(path, optimizer_state=True)
+    with pytest.raises(StateMismatchError, match=f"next update would fail: it lacks '{option}'"):
+        load_model(with_optimizer(path, lambda optimizer: optimizer["param_groups"][0].pop(option)))
+
+
+def test_resume_of_a_state_that_lacks_a_slot_is_refused_before_the_first_update(tmp_path: Path) -> None:
+    model = trained("Adam")
+    checkpoint = ("checkpoint", {"dir_path": str(tmp_path), "file_format": "last", "optimizer_state": True})
+    model.fit(batches(), callbacks=[checkpoint])
+    [path] = tmp_path.iterdir()
+    with_optimizer(path, lambda optimizer: optimizer["state"]["hidden.weight"].pop("exp_avg"))
+    with pytest.raises(StateMismatchError, match="next update would fail: it lacks 'exp_avg'"):
+        trained("Adam").fit(batches(), num_epochs=3, resume=path)
+
+
+def test_options_of_another_device_are_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    trained("Adam").save(path, optimizer_state=True)
+    model = load_model(
+        with_optimizer(path, lambda optimizer: optimizer["param_groups"][0].update(capturable=True))
+    )
+    assert model.optimizer.param_groups[0]["capturable"] is True
+
+
+def test_state_of_complex_parameters_comes_back_to_lbfgs(tmp_path: Path) -> None:
+    argus_core.register("nn_module", "complex", Complex)
+    params = {"nn_module": "complex", "loss": "CrossEntropyLoss", "device": "cpu", "step": "closure"}
+    model = Model(params | {"optimizer": ("LBFGS", {"max_iter": 3})})
+    model.fit(batches())
+    model.save(tmp_path / "a.safetensors", optimizer_state=True)
+    loaded = load_model(tmp_path / "a.safetensors")
+    assert same(loaded.optimizer.state_dict(), model.optimizer.state_dict())
+
+
+def test_what_torch_itself_does_not_take_is_told_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    trained("Adam").save(path, optimizer_state=True)
+
+    def split(optimizer: Any) -> None:
+        [group] = optimizer["param_groups"]
+        names = group["params"]
+        optimizer["param_groups"] = [{**group, "params": names[:1]}, {**group, "params": names[1:]}]
+
+    with pytest.raises(
+        StateMismatchError,
+        match="not fit Adam: ValueError: loaded state dict has a different number of parameter groups; load",
+    ):
+        load_model(with_optimizer(path, split))
+
+
+class Wary(torch.optim.SGD):
+    """An optimizer of somebody else's, which looks at its state."""
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        raise RuntimeError("no such\nstate")
+
+
+def test_what_an_optimizer_of_a_plugin_does_not_take_is_told_in_one_sentence(tmp_path: Path) -> None:
+    argus_core.register("optimizer", "wary", Wary)
+    path = tmp_path / "a.safetensors"
+    trained("wary").save(path, optimizer_state=True)
+    with pytest.raises(
+        StateMismatchError, match="does not fit Wary: RuntimeError: no such state; load with optimizer=None"
+    ):
+        load_model(path)
+
+
+def test_slots_that_share_memory_in_the_file_have_their_own_when_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    trained("Adam").save(path, optimizer_state=True)
+
+    def share(optimizer: Any) -> None:
+        slots = optimizer["state"]["hidden.weight"]
+        slots["exp_avg"] = slots["exp_avg_sq"]
+
+    slots = load_model(with_optimizer(path, share)).optimizer.state_dict()["state"][0]
+    assert torch.equal(slots["exp_avg"], slots["exp_avg_sq"])
+    assert slots["exp_avg"].data_ptr() != slots["exp_avg_sq"].data_ptr()

@@ -39,7 +39,7 @@ def test_installed_entry_points_are_those_of_pyproject(pyproject: dict[str, Any]
 
 def test_torch_free_environments_hold_every_dependency_but_torch(pyproject: dict[str, Any]) -> None:
     needed = [text for text in pyproject["project"]["dependencies"] if not text.startswith("torch")]
-    assert [*needed, "hypothesis", "pytest"] == pyproject["dependency-groups"]["torchfree"]
+    assert [*needed, "hypothesis", "pytest", "pytest-xdist"] == pyproject["dependency-groups"]["torchfree"]
 
 
 def test_metadata_never_caps_torch(pyproject: dict[str, Any]) -> None:
@@ -59,3 +59,18 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 def test_news_fragment_is_named_after_its_issue_and_type(fragment: Path, pyproject: dict[str, Any]) -> None:
     types = "|".join(kind["directory"] for kind in pyproject["tool"]["towncrier"]["type"])
     assert re.fullmatch(rf"(\d+|\+[a-z-]+)\.({types})(\.\d+)?\.md", fragment.name)
+
+
+def test_core_plugins_and_citation_have_one_version(pyproject: dict[str, Any]) -> None:
+    versions = {
+        path: tomllib.loads(path.read_text("utf-8"))["project"]["version"]
+        for path in ROOT.glob("plugins/argus-*/pyproject.toml")
+    }
+    assert set(versions.values()) == {pyproject["project"]["version"]}, versions
+    assert f"\nversion: {pyproject['project']['version']}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+
+
+def test_pre_commit_has_the_ruff_of_the_constraints() -> None:
+    pinned = re.findall(r"^ruff==.+$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    hooks = re.findall(r'"(ruff==.+?)"', (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    assert set(hooks) == set(pinned)

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from argus_core.made_files import MadeFiles
 from argus_core.replaced_run import ReplacedRun
 
 pytestmark = pytest.mark.torchfree
 
 NAMES = ["checkpoints/last.safetensors", "log.txt", "config.toml"]
-OLD = dict.fromkeys(NAMES, "old")
-NEW = {"checkpoints/last.safetensors": "new", "config.toml": "new", "metrics.jsonl": "new"}
+LISTED = ["table.csv", "checkpoints/model-000.safetensors", "own/epochs/1.txt"]
+OLD = dict.fromkeys([*NAMES, *LISTED], "old")
+NEW = dict.fromkeys(
+    ["checkpoints/last.safetensors", "config.toml", "metrics.jsonl", "table.csv", "val/epochs/1.txt"], "new"
+)
 
 
 class Killed(BaseException):
@@ -22,21 +26,34 @@ class Killed(BaseException):
 
 
 def run_in(folder: Path) -> ReplacedRun:
-    return ReplacedRun(folder, [folder / name for name in [*NAMES, "metrics.jsonl"]])
+    files = [folder / name for name in [*NAMES, "metrics.jsonl"]]
+    return ReplacedRun(folder, files, made_in(folder))
+
+
+def made_in(folder: Path) -> MadeFiles:
+    return MadeFiles(folder, folder / "checkpoints", [folder / name for name in [*NAMES, "metrics.jsonl"]])
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
     (folder / "checkpoints").mkdir(exist_ok=True)
+    made = made_in(folder)
     for name, text in files.items():
+        made.note(folder / name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
 
 
 def read(folder: Path) -> dict[str, str]:
-    return {
+    """Return each file but the list, which has to list the files of a run."""
+    files = {
         path.relative_to(folder).as_posix(): path.read_text("utf-8")
         for path in folder.rglob("*")
         if path.is_file()
     }
+    listed = {file.relative_to(folder).as_posix() for file in made_in(folder).files()}
+    assert set(files) <= {*listed, *NAMES, "metrics.jsonl", ".made"}
+    files.pop(".made", None)
+    return files
 
 
 def replace_run(folder: Path) -> None:
@@ -68,13 +85,13 @@ def kill_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(os, name, counted)
 
-    for name in ("replace", "unlink"):
+    for name in ("replace", "unlink", "rmdir"):
         counting(name)
 
 
 @pytest.mark.parametrize("action", [replace_run, fail_run])
-@pytest.mark.parametrize("count", range(20))
-@pytest.mark.parametrize("recovery", range(8))
+@pytest.mark.parametrize("count", range(0, 40, 2))
+@pytest.mark.parametrize("recovery", range(0, 24, 3))
 def test_killed_at_any_moment_the_next_process_finds_one_whole_run(
     action: object, count: int, recovery: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +123,15 @@ def test_there_is_a_run_to_put_back_from_its_first_move_to_its_last(tmp_path: Pa
     assert not run.put_back()
 
 
+@pytest.mark.parametrize("mark", [".replacing", ".replaced", ".discarded"])
+def test_mark_that_came_with_a_run_removes_nothing(mark: str, tmp_path: Path) -> None:
+    write(tmp_path, OLD)
+    (tmp_path / mark).touch()
+    recover(tmp_path)
+    assert read(tmp_path) == OLD
+    assert not run_in(tmp_path).is_there
+
+
 def test_what_an_earlier_replacement_left_is_not_put_back(tmp_path: Path) -> None:
     write(tmp_path, {**OLD, ".metrics.jsonl.old": "of another run"})
     run = run_in(tmp_path)
@@ -121,6 +147,7 @@ def test_checkpoints_on_another_disk_are_replaced_there(tmp_path: Path) -> None:
     (folder / "checkpoints").symlink_to(tmp_path / "disk")
     write(folder, OLD)
     run_in(folder).set_aside()
-    assert [path.name for path in (tmp_path / "disk").iterdir()] == [".last.safetensors.old"]
+    names = ["last.safetensors", "model-000.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == [f".{name}.old" for name in names]
     run_in(folder).put_back()
-    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["last.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == names

@@ -369,3 +369,76 @@ def test_progress_on_a_terminal_shows_names_as_they_are_and_no_sequence_of_their
     assert "\x1b[31m" not in terminal.getvalue()
     assert "\x1b]8" not in terminal.getvalue()
     assert "[red]bold[/red] [link=http://x]" in written
+
+
+# What is long.
+
+
+LONG = "n" * 5000
+
+
+@pytest.mark.parametrize(
+    "text", [LONG, "a " * 50_000, f"no loss named {LONG!r}; give another", "\x1b" * 10**6]
+)
+def test_long_text_keeps_its_beginning_and_its_end(text: str) -> None:
+    told = one_line(text)
+    assert len(told) <= 41_000  # each character may be escaped
+    assert told.startswith(one_line(text[:60]))
+    assert told.endswith(one_line(text[-9:]))
+    assert "characters) …" in told
+
+
+@pytest.mark.parametrize("text", ["/folder" * 140, "word " * 1999, "\n".join(["a line" * 100] * 200)])
+def test_paths_and_sentences_are_not_cut(text: str) -> None:
+    assert printable(text) == text
+
+
+def test_each_line_of_a_long_text_is_cut_by_itself() -> None:
+    first, second, third = printable(f"short\n{LONG}\nshort").split("\n")
+    assert (first, third) == ("short", "short")
+    assert second == f"{'n' * 100}… (5,000 characters) …{'n' * 100}"
+
+
+@pytest.mark.parametrize("kind", [ArgusError, argus_core.CheckpointError, ArgusWarning])
+def test_messages_of_exceptions_are_cut_and_their_arguments_whole(kind: type[Exception]) -> None:
+    error = kind(f"no loss named {LONG!r}; give another")
+    assert len(str(error)) < 300
+    assert str(error).startswith("no loss named 'nnn")
+    assert str(error).endswith("nnn'; give another")
+    assert LONG in error.args[0]
+
+
+COMMANDS_OF_LONG_NAMES = [
+    [LONG],
+    ["--" + LONG],
+    ["list", LONG],
+    ["list"],
+    ["show", "loss", LONG],
+    ["show", LONG],
+    ["show", LONG, LONG],
+    ["explain", LONG],
+    ["inspect", LONG],
+    ["train", "small.toml", "--set", f"loss={json.dumps(LONG)}"],
+    ["train", "small.toml", "--set", f"{LONG}=1"],
+    ["plugins", "list"],
+    ["plugins", LONG],
+    ["plugins", "why", LONG],
+    ["plugins", "why", f"{LONG}/{LONG}"],
+    ["plugins", "validate", LONG],
+    ["plugins", "doctor", "--provider", LONG],
+    ["new-plugin", LONG],
+]
+
+
+@pytest.mark.parametrize("args", COMMANDS_OF_LONG_NAMES, ids=lambda args: " ".join(args)[:30])
+def test_no_command_repeats_a_name_of_thousands_of_characters(
+    fake_distribution: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    fake_distribution("long", "1.0", {"loss": {"n" * 1900: "long:Loss"}, f"l{'o' * 1500}ss": {"a": "b:c"}})
+    small_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with small_registry():
+        argus_core.registry.active().update(scan([*fake_distribution.path, *sys.path]))
+        result = argus(*args)
+    assert not re.search("n{1001}", result.output)
+    assert max(map(len, result.output.splitlines())) <= 10_500

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from argus_core.callbacks.background import BackgroundWriter
 from argus_core.callbacks.cadence import parse_cadence
 from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.files import check_writable, checked_path, make_folder
+from argus_core.callbacks.files import check_writable, make_folder, place_to_write
 from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
 from argus_core.callbacks.record import plain_metrics
 from argus_core.callbacks.written import WrittenFiles, run_of
@@ -19,6 +19,7 @@ from argus_core.file_params import WRITES, FileParam
 from argus_core.hooks import hookimpl
 from argus_core.layout import Layout
 from argus_core.stored import COUNT, Rule, check_callback_state
+from argus_core.working_folder import shown
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -64,7 +65,7 @@ class Checkpoint(Callback):
     ) -> None:
         if max_saves is not None and (type(max_saves) is not int or max_saves < 1):
             raise ParamsError(f"{self.name} takes max_saves >= 1 or None, not {max_saves!r}")
-        self.dir_path = checked_path(self.name, "dir_path", dir_path)
+        self.dir_path = place_to_write(self.name, "dir_path", dir_path)
         self.every = parse_cadence(self.name, every)
         self.max_saves = max_saves
         self.optimizer_state = optimizer_state
@@ -145,7 +146,7 @@ class Checkpoint(Callback):
             self.save_model(state, path)
             self._writer.wait()
         except Exception:
-            state.logger.exception("could not save %s after %s", path, type(state.exception).__name__)
+            state.logger.exception("could not save %s after %s", shown(path), type(state.exception).__name__)
 
     def exception_name(self, state: State) -> str:
         """Return the name of the file that is saved when ``state.exception`` ends the run."""
@@ -184,7 +185,7 @@ class Checkpoint(Callback):
         state.logger.warning(
             "the weights are not finite after %d updates; saved %s, and left the files before it alone",
             state.global_step,
-            path,
+            shown(path),
         )
         state.model.save(path)
         self._not_finite.add(name)
@@ -207,7 +208,8 @@ class Checkpoint(Callback):
 
     def log_saved(self, state: State) -> None:
         """Log that ``state.checkpoint_path`` is whole; override it where `save_model` logs that itself."""
-        state.logger.info("saved %s", state.checkpoint_path)
+        if state.checkpoint_path is not None:
+            state.logger.info("saved %s", shown(state.checkpoint_path))
 
     def state_dict(self) -> dict[str, Any]:
         """Return which files were written, oldest first, and at which update last."""
@@ -243,7 +245,7 @@ class Checkpoint(Callback):
 
     def _why_none(self) -> str:
         saves = "its only save" if self._due == 1 else f"each of its {self._due} saves"
-        return f"{self.name} kept no file in {self.dir_path}: the weights were not finite at {saves}"
+        return f"{self.name} kept no file in {shown(self.dir_path)}: the weights were not finite at {saves}"
 
     def _are_names(self, value: Any) -> bool:
         return isinstance(value, list) and all(is_plain_name(name, self._format.folders) for name in value)
@@ -264,7 +266,7 @@ class Checkpoint(Callback):
                 state.logger.warning(
                     "%s holds %s, which this run did not write; a save under that name overwrites it; give "
                     "each run a folder of its own to keep both",
-                    self.dir_path, name,
+                    shown(self.dir_path), name,
                 )  # fmt: skip
                 return
 
@@ -272,7 +274,8 @@ class Checkpoint(Callback):
         """Refuse to write through a link, which leads to a file that is not the callback's."""
         if path.is_symlink():
             raise ArgusError(
-                f"{self.name} cannot write {path}: it is a link; remove it, or link the folder in its place"
+                f"{self.name} cannot write {shown(path)}: it is a link; remove it, or link the folder in its "
+                "place"
             )
 
     def _default_format(self) -> str:

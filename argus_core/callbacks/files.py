@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from argus_core.confinement import check_folder
+from argus_core.confinement import check_folder, note_made
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.ordinary_files import as_path
+from argus_core.working_folder import absolute, shown
 
-__all__ = ["check_writable", "checked_path", "make_folder", "writing"]
+__all__ = ["check_writable", "checked_path", "make_folder", "making_files", "place_to_write", "writing"]
 
 
 def checked_path(callback: str, argument: str, value: object) -> Path:
@@ -29,10 +30,29 @@ def checked_path(callback: str, argument: str, value: object) -> Path:
         raise ParamsError(f"{callback} has {argument}={str(value)!r}, which {error}") from error
 
 
+def place_to_write(callback: str, argument: str, value: object) -> Path:
+    """Return ``value`` as a path that stays the same when the process changes its folder.
+
+    Raises:
+        ParamsError: it is not a path, or empty.
+    """
+    return absolute(checked_path(callback, argument, value))
+
+
+@contextmanager
+def making_files(folder: Path) -> Iterator[None]:
+    """Note the files that the block makes in ``folder`` as the run's: their names are not known before."""
+    before = set(os.listdir(folder))
+    yield
+    for name in sorted(set(os.listdir(folder)) - before):
+        note_made(folder / name, is_there=True)
+
+
 def make_folder(callback: str, folder: Path) -> None:
     """Make a folder and its parents where they are missing."""
     with writing(callback, folder):
         check_folder(folder)
+        note_made(folder, is_folder=True)
         folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -57,7 +77,8 @@ def writing(callback: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = "let this user write there" if isinstance(error, PermissionError) else "make room there"
         raise ArgusError(
-            f"{callback} cannot write {str(path)!r}: {error.strerror or error}; "
-            "make room there or choose another path"
+            f"{callback} cannot write {shown(path)!r}: {error.strerror or error}; "
+            f"{remedy} or choose another path"
         ) from error

@@ -12,6 +12,7 @@ from argus_core.callbacks.checkpoint import Checkpoint
 from argus_core.callbacks.logging import LoggingToCSV, LoggingToFile, MetricsJSONL
 from argus_core.callbacks.names import may_coincide
 from argus_core.errors import CheckpointError, ConflictError
+from argus_core.working_folder import shown
 
 __all__ = ["check_apart", "check_kept"]
 
@@ -28,8 +29,9 @@ def check_apart(callbacks: Iterable[Any]) -> None:
         if may_coincide(one.path_pattern(), other.path_pattern()):
             raise ConflictError(
                 f"{one.name} with file_format={one.file_format!r} and {other.name} with "
-                f"file_format={other.file_format!r} may write files of one name in {one.dir_path}, and would "
-                "overwrite and delete each other's; give one of them another file_format or dir_path"
+                f"file_format={other.file_format!r} may write files of one name in {shown(one.dir_path)}, "
+                "and would overwrite and delete each other's; give one of them another file_format or "
+                "dir_path"
             )
 
 
@@ -42,7 +44,8 @@ def _check_tables_apart(callbacks: Iterable[Any]) -> None:
         path = os.path.realpath(one.file_path)
         if path == os.path.realpath(other.file_path) and (os.path.isfile(path) or not os.path.exists(path)):
             raise ConflictError(
-                f"{one.name} and {other.name} both write {one.file_path}; give one of them another file_path"
+                f"{one.name} and {other.name} both write {shown(one.file_path)}; give one of them another "
+                "file_path"
             )
 
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from argus_core.working_folder import shown
+
 __all__ = ["LogFile"]
 
 
@@ -51,4 +53,6 @@ class LogFile(_Handler):
         if not self._has_failed:
             self._has_failed = True  # before the warning, which comes here as well
             reason = error.strerror or error
-            self._logger.warning("%s cannot be written: %s; the run goes on without it", self._path, reason)
+            self._logger.warning(
+                "%s cannot be written: %s; the run goes on without it", shown(self._path), reason
+            )

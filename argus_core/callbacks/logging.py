@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from argus_core.callbacks.files import checked_path, make_folder, writing
+from argus_core.callbacks.files import make_folder, place_to_write, writing
 from argus_core.callbacks.log_file import LogFile
 from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
 from argus_core.confinement import opener, replacing
@@ -22,6 +22,7 @@ from argus_core.hooks import hookimpl
 from argus_core.log import LineFormatter
 from argus_core.stored import COUNT, Rule
 from argus_core.text import escape_json, one_line
+from argus_core.working_folder import shown
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -45,7 +46,7 @@ class LoggingToFile(EpochReport):
     run_paths: ClassVar = {"file_path": "log.txt"}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
-        self.file_path = checked_path(self.name, "file_path", file_path)
+        self.file_path = place_to_write(self.name, "file_path", file_path)
         self.append = append
         self._handler: logging.Handler = logging.NullHandler()
         self._undo = ExitStack()
@@ -112,7 +113,7 @@ class LoggingToCSV(EpochReport):
             raise ParamsError(
                 f"{self.name} takes one character for separator, such as ',' or ';', not {separator!r}"
             )
-        self.file_path = checked_path(self.name, "file_path", file_path)
+        self.file_path = place_to_write(self.name, "file_path", file_path)
         self.separator = separator
         self.append = append
         self.write_header = write_header
@@ -166,7 +167,7 @@ class LoggingToCSV(EpochReport):
                 return list(csv.reader(file, delimiter=self.separator))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ArgusError(
-                f"{self.name} cannot append to {str(self.file_path)!r}, which is no CSV file ({error}); "
+                f"{self.name} cannot append to {shown(self.file_path)!r}, which is no CSV file ({error}); "
                 "choose another path"
             ) from error
 
@@ -206,7 +207,7 @@ class MetricsJSONL(EpochReport):
     run_paths: ClassVar = {"file_path": "metrics.jsonl"}
 
     def __init__(self, file_path: str | Path, append: bool = False) -> None:
-        self.file_path = checked_path(self.name, "file_path", file_path)
+        self.file_path = place_to_write(self.name, "file_path", file_path)
         self.append = append
         self._lines = 0
         self._kept: int | None = None

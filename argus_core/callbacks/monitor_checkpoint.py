@@ -11,6 +11,7 @@ from argus_core.callbacks.monitor import Monitor, monitored_value
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.stored import BEST, MONITOR, Rule
+from argus_core.working_folder import shown
 
 if TYPE_CHECKING:
     from argus_core.engine import State
@@ -109,9 +110,8 @@ class MonitorCheckpoint(Checkpoint):
         if self.has_kept or self.monitor.best is not None:
             return None
         epochs = "its only epoch" if self._judged == 1 else f"each of the {self._judged} epochs looked at"
-        return (
-            f"{self.name} kept no file in {self.dir_path}: {self.monitor.metric} was not finite in {epochs}"
-        )
+        folder, metric = shown(self.dir_path), self.monitor.metric
+        return f"{self.name} kept no file in {folder}: {metric} was not finite in {epochs}"
 
     def name_fields(self, state: State) -> dict[str, Any]:
         value = monitored_value(self.name, self.monitor.metric, state)

@@ -12,6 +12,7 @@ from typing import Any
 
 from argus_core.errors import CheckpointError
 from argus_core.storage import read_header
+from argus_core.working_folder import shown
 
 __all__ = ["WrittenFiles", "run_in", "run_of"]
 
@@ -62,12 +63,12 @@ class WrittenFiles:
             if now is None and not os.path.lexists(path):
                 continue
             if now is None or now != written:
-                logger.warning("could not delete %s: it is not the file that the run wrote", path)
+                logger.warning("could not delete %s: it is not the file that the run wrote", shown(path))
                 continue
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:  # not worth ending a run for
-                logger.warning("could not delete %s: %s", path, error.strerror or error)
+                logger.warning("could not delete %s: %s", shown(path), error.strerror or error)
 
 
 def run_of(path: Path) -> str | None:

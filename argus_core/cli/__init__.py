@@ -163,11 +163,12 @@ def _print_version(ctx: click.Context) -> None:
 def _sentence(error: Exception) -> str:
     """Return what is told of an exception without its traceback, or ``""`` where that says too little.
 
-    A run notes on the exception of a network, a loss or a dataset where it was raised.
+    A run notes on the exception of a network, a loss or a dataset where it was raised, and on every exception
+    that an earlier run is back.
     """
+    notes = "; ".join(getattr(error, "__notes__", ()))
     if isinstance(error, ArgusError):
-        return str(error)
-    notes = " ".join(getattr(error, "__notes__", ()))
+        return f"{error}; {notes}" if notes else str(error)
     if not notes:
         return ""
     lines = str(error).splitlines() or [""]

@@ -15,6 +15,7 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.config import read_config
+from argus_core.errors import ConfigError
 from argus_core.run_directory import RunDirectory
 from argus_core.single_process import check_single_process
 
@@ -56,6 +57,12 @@ def command(
     check_single_process("argus train")
     RunDirectory(config.parent).recover()
     options = {"fit.run_dir": run_dir, "model.device": device}
+    if (
+        run_dir is not None
+        and not run_dir.isascii()
+        and any("\ud800" <= char <= "\udfff" for char in run_dir)
+    ):
+        raise ConfigError(f"--run-dir is {run_dir!r}, which is not UTF-8 as config.toml is; choose another")
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     chosen = read_config(config, [*changes, *given])
     directory = RunDirectory(Path(chosen.fit["run_dir"]))
@@ -87,7 +94,9 @@ def saying_how_to_go_on(directory: RunDirectory) -> Iterator[_Witness]:
     witness = _Witness(directory.last)
     try:
         yield witness
-    except (KeyboardInterrupt, SystemExit):  # SystemExit: of SIGTERM
+    except (KeyboardInterrupt, SystemExit) as ended:  # SystemExit: of SIGTERM
+        for note in getattr(ended, "__notes__", ()):
+            echo(note, err=True)
         if witness.can_go_on:
             again = shlex.join(["argus", "resume", str(directory.path)])
             echo(f"the run is kept; go on with it: {again}", err=True)
@@ -97,12 +106,12 @@ def saying_how_to_go_on(directory: RunDirectory) -> Iterator[_Witness]:
 def report(result: Result) -> None:
     """Print what came of a run, and where it is."""
     directory = result.directory
-    echo(f"metrics: {directory.metrics}")
-    echo(f"last checkpoint: {directory.last}")
+    echo(f"metrics: {directory.shown(directory.metrics)}")
+    echo(f"last checkpoint: {directory.shown(directory.last)}")
     if result.best_epoch is None:
         echo(f"no best checkpoint: {result.monitor} was never finite")
         return
-    echo(f"best checkpoint: {directory.best}")
+    echo(f"best checkpoint: {directory.shown(directory.best)}")
     echo(f"best {result.monitor}: {result.best_value!r} (epoch {result.best_epoch + 1})")
     for name, value in result.test_metrics.items():
         echo(f"{name}: {value!r}")

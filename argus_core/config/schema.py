@@ -205,7 +205,10 @@ def _written(number: int) -> str:
 
 def _path(value: Any, where: str) -> Any:
     try:
-        return str(as_path(_TEXT(value, where)))
+        path = str(as_path(_TEXT(value, where)))
+        return (
+            f"./{path}" if path.startswith("~") else path
+        )  # which is not a home folder, here or when read again
     except ValueError as error:
         raise ConfigError(f"{where} is {value!r}, which {error}") from error
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from argus_core.components import BUILTIN
-from argus_core.diagnosis import missing_action, missing_message, requirement
-from argus_core.distributions import version_of
+from argus_core.diagnosis import missing_action, missing_message, pip_install, requirement
+from argus_core.distributions import versions_of
 from argus_core.errors import ArgusError, UnsafeCheckpointError
 from argus_core.examination.fault import split_message
 from argus_core.manifest import describe
@@ -16,6 +16,8 @@ from argus_core.records import Record, drift, find, missing, origin_of, records_
 from argus_core.storage import read_header
 
 __all__ = ["CheckpointReport", "Need", "examine_checkpoint"]
+
+Versions = Mapping[str, str | None]
 
 
 class Need(NamedTuple):
@@ -69,13 +71,14 @@ def examine_checkpoint(path: Path) -> CheckpointReport:
         raise UnsafeCheckpointError(
             f"{path}: the manifest's 'components' is not as argus_core writes it; do not trust this file"
         )
-    needs = [_need(kind, record) for kind, record in records]
+    here = versions_of({record["provider"] or "" for _, record in records} | {BUILTIN, "torch"})
+    needs = [_need(kind, record, here) for kind, record in records]
     lacking = [missing(*each) for each, need in zip(records, needs, strict=True) if need.state == "missing"]
     advice = missing_message(lacking) if len(lacking) > 1 else ""
-    return CheckpointReport(tuple(needs), _versions(manifest), advice)
+    return CheckpointReport(tuple(needs), _versions(manifest, here), advice)
 
 
-def _need(kind: str, record: Record) -> Need:
+def _need(kind: str, record: Record, here: Versions) -> Need:
     saved = origin_of(record["provider"], record["version"])
     try:
         component = find(kind, record)
@@ -83,30 +86,29 @@ def _need(kind: str, record: Record) -> Need:
         return Need(kind, record["as"], saved, "", "unavailable", *split_message(str(error)))
     if component is None:
         fix = missing_action([missing(kind, record)])
-        return Need(kind, record["as"], saved, "", "missing", _absence(record), fix)
+        return Need(kind, record["as"], saved, "", "missing", _absence(record, here), fix)
     if drift(kind, record, component) is None:
         return Need(kind, record["as"], saved, component.origin, "found")
     problem = f"was provided by {saved} and is by {component.origin} now"
-    saved_with = f"pip install {requirement(record['provider'] or '', record['version'])}"
-    fix = f"{saved_with if record['provider'] else 'register it again'} if results differ"
+    wanted = requirement(record["provider"] or "", record["version"])
+    fix = f"{pip_install([wanted]) if wanted else 'install or register what it was'} if results differ"
     return Need(kind, record["as"], saved, component.origin, "drifted", problem, fix)
 
 
-def _absence(record: Record) -> str:
+def _absence(record: Record, here: Versions) -> str:
     """Return why nothing here provides a component."""
     provider, version = record["provider"], record["version"]
     if not provider:
         return f"was code of the process that saved it, {record['entry_point'] or record['as']}"
-    here = version_of(provider)
-    if here is None:
+    if here[provider] is None:
         return f"is in {provider} {version}, and {provider} is not installed"
-    return f"is in {provider} {version} and not in {provider} {here}, which is installed"
+    return f"is in {provider} {version} and not in {provider} {here[provider]}, which is installed"
 
 
-def _versions(manifest: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def _versions(manifest: Mapping[str, Any], installed: Versions) -> dict[str, tuple[str, str]]:
     import platform  # not at start-up, where milliseconds count
 
     saved = manifest.get("versions")
     saved = saved if isinstance(saved, Mapping) else {}
-    here = {"argus": version_of(BUILTIN), "torch": version_of("torch"), "python": platform.python_version()}
+    here = {"argus": installed[BUILTIN], "torch": installed["torch"], "python": platform.python_version()}
     return {key: (str(describe(saved.get(key, "unknown"))), here[key] or "none") for key in here}

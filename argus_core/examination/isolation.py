@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 from argus_core.components import Component
+from argus_core.diagnosis import quoted
 from argus_core.examination.fault import Fault
 
 __all__ = ["Outcome", "Trials"]
@@ -27,6 +28,7 @@ _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from argus_core.examination.trial import main; main()"
 )
+_MOST_HANGING = 3  # modules of one provider; each is waited for as long as the time limit
 _PATIENCE = 0.1  # seconds between two looks at whether a process is still there
 _LAST_PATIENCE = 2.0  # and for the messages of one that is gone
 _FRAME = re.compile(r'^  File "(.+?)", line (\d+)', re.MULTILINE)
@@ -84,6 +86,9 @@ class Trials:
             module = batch[0].target.partition(":")[0]
             if module in lost:
                 yield _lost(batch[0], lost[module])
+                continue
+            if sum(each.sort == "hang" for each in lost.values()) >= _MOST_HANGING:
+                yield from (_untried(each) for each in batch)
                 continue
             end: _End | None = None
             for each in self._run(batch):
@@ -218,10 +223,15 @@ def _lost(component: Component, end: _End) -> Outcome:
         )
     else:
         fix = (
-            f"see more by python -X faulthandler -c 'import {module}', upgrade or reinstall {provider} and "
-            f"what it is built on, or switch it off by ARGUS_DISABLE_PLUGINS={provider}"
+            f"see more by python -X faulthandler -c {quoted(f'import {module}')}, upgrade or reinstall "
+            f"{provider} and what it is built on, or switch it off by ARGUS_DISABLE_PLUGINS={provider}"
         )
     return Outcome(component, (_fault(component, end.sort, end.problem + where, fix),))
+
+
+def _untried(component: Component) -> Outcome:
+    reason = f"was not loaded, since {_MOST_HANGING} modules of its provider do not come to an end"
+    return Outcome(component, notes=(f"{_subject(component)} of {component.origin}: {reason}",))
 
 
 def _fault(component: Component, sort: str, problem: str, fix: str) -> Fault:

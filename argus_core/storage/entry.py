@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["MEMORY_FORMATS", "STORED_AS", "Entry", "is_shape", "name_problem"]
+__all__ = ["MEMORY_FORMATS", "STORED_AS", "Entry", "is_plain", "is_shape", "name_problem"]
 
 # Bytes of one number in each of safetensors' dtypes.
 _SIZES = {
@@ -101,6 +101,12 @@ def is_shape(shape: list[Any], dtype: str) -> bool:
     # torch multiplies the other lengths even where one is 0.
     count: int = math.prod(length for length in (*shape, *element) if length)
     return count <= _LARGEST // _SIZES[code]
+
+
+def is_plain(dtype: str) -> bool:
+    """Return whether safetensors itself has a dtype in `STORED_AS`."""
+    code, _ = STORED_AS[dtype]
+    return dtype == next(name for name, (stored, _) in STORED_AS.items() if stored == code)
 
 
 def name_problem(name: str) -> str | None:

@@ -21,7 +21,7 @@ from argus_core.storage.crc import chunk_count
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 from argus_core.storage.text import AFTER, BEFORE, HeaderBytes, checksum, escaped, take_text
 
-__all__ = ["Header", "check_length", "parse", "place", "read", "render"]
+__all__ = ["Header", "check_length", "parse", "place", "read", "render", "render_plain"]
 
 _ALIGNMENT = 8
 
@@ -78,6 +78,11 @@ def render(manifest: dict[str, Any], entries: dict[str, Entry], aliases: dict[st
     return _render(dumps({**manifest, "tensors": tensors, "aliases": aliases}, payload, len(table)), table)
 
 
+def render_plain(entries: dict[str, Entry]) -> bytes:
+    """Return the first bytes of a safetensors file without a manifest, up to the payload."""
+    return _padded([b'{"__metadata__":{"format":"pt"}', *_table(entries)])
+
+
 def parse(data: bytes, payload: int = 0) -> Header:
     """Return the header in a file's first bytes, up to the payload; see `read`."""
     return read(io.BytesIO(data), len(data), payload)
@@ -127,7 +132,10 @@ def check_length(length: int, payload: int) -> None:
 
 
 def _render(text: bytes, table: bytes) -> bytes:
-    parts = [BEFORE, escaped(text), _after(checksum(zlib.crc32(text))), table]
+    return _padded([BEFORE, escaped(text), _after(checksum(zlib.crc32(text))), table])
+
+
+def _padded(parts: list[bytes]) -> bytes:
     parts.append(b" " * (-sum(map(len, parts)) % _ALIGNMENT))
     return b"".join((sum(map(len, parts)).to_bytes(8, "little"), *parts))
 

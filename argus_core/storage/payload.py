@@ -109,8 +109,8 @@ def _dtype(entry: Entry) -> torch.dtype:
 
 
 def outline(entry: Entry) -> Tensor:
-    """Return a CPU tensor of an entry's dtype and shape that has one number in memory."""
-    return torch.empty_strided(entry.shape, (0,) * len(entry.shape), dtype=_dtype(entry), device="cpu")
+    """Return a CPU tensor of zeros, of an entry's dtype and shape, that has one number in memory."""
+    return torch.zeros((), dtype=_dtype(entry), device="cpu").expand(entry.shape)
 
 
 def restore(tensor: Tensor, entry: Entry, device: torch.device | str) -> Tensor:

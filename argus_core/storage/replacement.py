@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from argus_core.confinement import check_file
+from argus_core.confinement import check_file, note_made
 from argus_core.errors import CheckpointError
+from argus_core.working_folder import shown
 
 try:
     import fcntl
@@ -51,6 +52,7 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
         CheckpointError: the system refused something; the file that was at ``path`` is as it was.
     """
     target = _target(path)
+    note_made(target)
     try:
         new_folders = _make_folder(target)
         _sweep(target)
@@ -68,7 +70,8 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
             _sync_folder(folder)
     except OSError as error:
         raise CheckpointError(
-            f"{path} was written, but may be lost if the machine stops now ({error.strerror}); save it again"
+            f"{shown(path)} was written, but may be lost if the machine stops now ({error.strerror}); "
+            "save it again"
         ) from error
 
 
@@ -199,4 +202,4 @@ def _refusal(path: str | os.PathLike[str], target: Path, what: str, error: OSErr
     reason = error.strerror or str(error)
     kept = f"the {what} that was there is untouched" if os.path.isfile(target) else "nothing was left behind"
     advice = _ADVICE.get(error.errno or 0, "save elsewhere")
-    return CheckpointError(f"cannot write {os.fspath(path)}: {reason}; {kept}; {advice}")
+    return CheckpointError(f"cannot write {shown(path)}: {reason}; {kept}; {advice}")

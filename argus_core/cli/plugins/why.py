@@ -14,6 +14,8 @@ from argus_core.precedence import Verdict, kinds_of, verdict
 
 __all__ = ["command"]
 
+_MOST_TOLD = 100  # losers; each definition is looked for in source, which takes a while
+
 
 @click.command(
     "why",
@@ -50,8 +52,10 @@ def _lines(found: Verdict) -> list[str]:
         lines += [f"  winner: {_line(found.winner)}", f"  reason: {found.reason}"]
     else:
         lines.append(f"  nobody has this name: {found.reason}")
-    for loser in found.losers:
+    for loser in found.losers[:_MOST_TOLD]:
         lines += [f"  loser: {_line(loser.component)}", f"    reason: {loser.note}"]
+    if len(found.losers) > _MOST_TOLD:
+        lines.append(f"  {len(found.losers) - _MOST_TOLD:,} more losers (see: argus plugins list)")
     return lines
 
 
@@ -67,7 +71,7 @@ def _record(found: Verdict) -> dict[str, Any]:
         "name": found.name,
         "winner": _candidate(found.winner, found.reason) if found.winner else None,
         "error": None if found.winner else found.reason,
-        "losers": [_candidate(*loser) for loser in found.losers],
+        "losers": [_candidate(*loser) for loser in found.losers[:_MOST_TOLD]],
     }
 
 

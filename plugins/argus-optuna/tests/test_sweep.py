@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,23 @@ def test_each_trial_keeps_its_own_files_of_callbacks_without_a_path(write: Any) 
     result = sweep(write(), changes=['callbacks=["logging_to_csv"]'], trials=2)
     assert len({trial.directory for trial in result.trials}) == 2
     assert all((trial.directory / "metrics.csv").exists() for trial in result.trials)
+
+
+def test_trials_whose_callback_changes_the_folder_stay_in_the_study(write: Any, tmp_path: Path) -> None:
+    def leave(self: Any, state: Any) -> None:
+        os.chdir(elsewhere)
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    config = write()
+    here = Path.cwd()
+    result = sweep(config, changes=[callback("leave", start=leave)], trials=2)
+    os.chdir(here)
+    assert list(elsewhere.iterdir()) == []
+    assert states(result) == ["complete", "complete"]
+    assert result.best is not None
+    assert result.best.checkpoint is not None
+    assert result.best_checkpoint.read_bytes() == result.best.checkpoint.read_bytes()
 
 
 def test_best_checkpoint_loads_by_name(write: Any) -> None:

@@ -419,17 +419,23 @@ def test_wrong_parameters_are_told(params: dict[str, Any], message: str) -> None
         build_component("callback", ("tensorboard", {"log_dir": "a", **params}), "callbacks")
 
 
-def test_without_a_folder_of_its_own_it_writes_into_the_run_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def small_config(folder: Path) -> Path:
+    """Write a configuration, register the data set that it names, and return its path."""
     argus_core.register("dataset", "images", lambda: [(images[0], 0) for images, _ in LOADER])
-    monkeypatch.chdir(tmp_path)
-    config = tmp_path / "net.toml"
+    config = folder / "net.toml"
     config.write_text(
         '[model]\nnn_module = "net"\nloss = "CrossEntropyLoss"\noptimizer = ["SGD", { lr = 0.1 }]\n'
         'device = "cpu"\n[data]\ntrain = "images"\n[fit]\nnum_threads = 1\n',
         "utf-8",
     )
+    return config
+
+
+def test_without_a_folder_of_its_own_it_writes_into_the_run_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
     for name in "ab":
         train(read_config(config, ['callbacks=["tensorboard"]', f"run_dir=runs/{name}"]))
         assert "loss/train" in read(tmp_path / "runs" / name / "tensorboard").Tags()["scalars"]
@@ -482,3 +488,23 @@ def test_numbers_of_numpy_and_tensors_among_the_metrics_are_written(tmp_path: Pa
     make_model().fit(LOADER, callbacks=[add, TensorBoard(tmp_path)])
     assert scalars(tmp_path, "gap") == {5: 2.5}
     assert scalars(tmp_path, "own_thing/val") == {5: 3.0}
+
+
+def test_event_files_go_with_their_run(tmp_path: Path) -> None:
+    def fail(state: State) -> None:
+        raise ArgusError("planned")
+
+    def files() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "run" / "tensorboard").iterdir())
+
+    changes = ['callbacks=["tensorboard"]', "num_epochs=1", f"run_dir={tmp_path / 'run'}"]
+    config = read_config(small_config(tmp_path), changes)
+    train(config)
+    first = files()
+    with pytest.raises(ArgusError, match="planned"):
+        train(config, overwrite=True, callbacks=[argus_core.on_event("iteration_start")(fail)])
+    assert files() == first
+    (tmp_path / "run" / "tensorboard" / "notes.md").touch()
+    train(config, overwrite=True)
+    assert len(files()) == 2
+    assert first[0] not in files()

@@ -28,6 +28,7 @@ from argus_core.run_directory import RunDirectory
 from argus_core.single_process import check_single_process
 from argus_core.spec import parse_specs
 from argus_core.training import build_metrics
+from argus_core.working_folder import beginning_in, working_folder
 from argus_optuna.pruning import Pruning
 from argus_optuna.result import SweepResult, TrialRecord
 from argus_optuna.settings import read_settings
@@ -78,7 +79,7 @@ def sweep(
     study = Study(settings, _better(base), variants.identity(settings.space))
     end = None if settings.timeout is None else time.monotonic() + settings.timeout
     try:
-        with listening():
+        with beginning_in(working_folder()), listening():
             while end is None or time.monotonic() < end:
                 check_interruption()
                 claim = study.claim(settings.trials)
@@ -88,7 +89,7 @@ def sweep(
                 if on_trial is not None:
                     on_trial(record)
                 _check_failures(study.result(), _MOST_FAILURES)
-        result = study.result()
+            result = study.result()
         _check_failures(result, len(result.trials))
         return result
     finally:

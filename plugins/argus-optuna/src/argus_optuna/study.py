@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from argus_core.errors import ArgusError, ConfigError
 from argus_core.run_directory import RunDirectory
 from argus_core.storage.replacement import replacement
+from argus_core.working_folder import absolute
 from argus_optuna.algorithms import GRID, build_pruner, build_sampler
 from argus_optuna.database import UNREADABLE, connect, disconnect, sentences
 from argus_optuna.folder import check_folder
@@ -84,6 +85,7 @@ class Study:
         self.settings = settings
         self.better = better
         self.path = settings.study_dir
+        self._root = absolute(self.path)  # a trial's network may change the folder
         record = {"monitor": settings.monitor, "space": settings.space.described(), "config": dict(config)}
         build_sampler(
             settings.sampler, settings.seed, 0
@@ -134,7 +136,7 @@ class Study:
             record = self._record(self._study.get_trials(deepcopy=False)[claim.trial.number])
             best = self.result().best
             if best is not None and best.number == record.number and record.checkpoint is not None:
-                _copy(record.checkpoint, self.path / "best.safetensors")
+                _copy(self._root / record.checkpoint.relative_to(self.path), self._root / "best.safetensors")
             return record
 
     def interrupt(self, claim: Claim) -> None:
@@ -244,12 +246,12 @@ class Study:
             params=dict(frozen.params),
             epochs=len(frozen.intermediate_values),
             directory=directory.path,
-            checkpoint=directory.best if directory.best.exists() else None,
+            checkpoint=directory.shown(directory.best) if directory.best.exists() else None,
             error=frozen.user_attrs.get(_ERROR),
         )
 
     def _lock(self, number: int) -> Lock:
-        return Lock(self.path / "locks" / f"trial-{number:04d}")
+        return Lock(self._root / "locks" / f"trial-{number:04d}")
 
     def _release(self, claim: Claim) -> None:
         claim.lock.release()
@@ -258,7 +260,7 @@ class Study:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Let no other process choose or finish a trial meanwhile."""
-        lock = Lock(self.path / "locks" / "study")
+        lock = Lock(self._root / "locks" / "study")
         if not lock.acquire(_PATIENCE):
             raise ArgusError(
                 f"another process has been choosing a trial of {self.path} for {_PATIENCE:.0f} s; "

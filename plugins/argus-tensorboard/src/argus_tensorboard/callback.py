@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as session_summaries
 
 from argus_core import BuildError, Callback, ParamsError, State, hookimpl
-from argus_core.callbacks.files import checked_path, make_folder, writing
+from argus_core.callbacks.files import make_folder, making_files, place_to_write, writing
 from argus_core.callbacks.record import plain_metrics, update_loss
 from argus_core.file_params import WRITES
 from argus_core.ranks import is_first
@@ -59,7 +59,7 @@ class TensorBoard(Callback):
     ) -> None:
         if type(max_samples) is not int or max_samples < 1:
             raise ParamsError(f"{self.name} takes max_samples >= 1, not {max_samples!r}")
-        self.log_dir = checked_path(self.name, "log_dir", log_dir)
+        self.log_dir = place_to_write(self.name, "log_dir", log_dir)
         self.max_samples = max_samples
         self.reads_predictions = samples is not None or type(self) is not TensorBoard
         self.graph = graph
@@ -93,9 +93,10 @@ class TensorBoard(Callback):
         make_folder(self.name, self.log_dir)
         with writing(self.name, self.log_dir):
             _await_another_second(self.log_dir)
-            self._writer = SummaryWriter(
-                str(self.log_dir), purge_step=state.global_step + 1 if is_resumed else 0
-            )
+            with making_files(self.log_dir):
+                self._writer = SummaryWriter(
+                    str(self.log_dir), purge_step=state.global_step + 1 if is_resumed else 0
+                )
 
     @hookimpl(trylast=True)
     def iteration_complete(self, state: State) -> None:

@@ -10,8 +10,9 @@ from argus import types
 from argus.callbacks.callback import Callback, on_epoch_complete
 from argus.errors import also
 from argus_core import callbacks
-from argus_core.callbacks.files import checked_path, make_folder, writing
+from argus_core.callbacks.files import make_folder, place_to_write, writing
 from argus_core.callbacks.record import EpochRecord
+from argus_core.confinement import check_file, note_made
 from argus_core.errors import ArgusError
 from argus_core.log import LineFormatter
 
@@ -60,9 +61,11 @@ class LoggingToFile(Callback):
     def start(self, state: argus_core.State) -> None:
         """Open the file."""
         with also(TypeError):
-            path = checked_path("LoggingToFile", "file_path", self.file_path)
+            path = place_to_write("LoggingToFile", "file_path", self.file_path)
         _check_folder("LoggingToFile", path, self.create_dir)
         with writing("LoggingToFile", path):
+            check_file(path)
+            note_made(path)
             self.file_handler = logging.FileHandler(path, "a" if self.append else "w", encoding="utf-8")
         self.file_handler.setFormatter(self.formatter)
         state.logger.addHandler(self.file_handler)

@@ -1,0 +1,57 @@
+"""Relative paths, which stay what they were when a network, a data set or a callback changes the folder.
+
+A run takes a path that it is given from the folder in which it began, once, and works with the whole path
+from then on. Messages show it as it is seen from the present folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from argus_core.errors import ConfigError
+
+__all__ = ["absolute", "beginning_in", "shown", "working_folder"]
+
+_began: ContextVar[Path | None] = ContextVar("the folder in which the run began", default=None)
+
+
+def working_folder() -> Path:
+    """Return the folder from which relative paths are taken.
+
+    Raises:
+        ConfigError: it was removed.
+    """
+    began = _began.get()
+    try:
+        return began or Path.cwd()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"the working directory cannot be used: {reason}; change to another") from error
+
+
+@contextmanager
+def beginning_in(folder: Path) -> Iterator[None]:
+    """Take relative paths from ``folder`` while the block runs."""
+    token = _began.set(folder)
+    try:
+        yield
+    finally:
+        _began.reset(token)
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a path from the root, without "." and with the ".." that it has."""
+    path = Path(path)
+    return path if path.is_absolute() else working_folder() / path
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Return a path for a message: relative, if it lies in the present folder."""
+    try:
+        return os.fspath(Path(path).relative_to(os.getcwd()))
+    except (OSError, ValueError):
+        return os.fspath(path)
