@@ -57,7 +57,9 @@ def _resolve_one(device: Any) -> torch.device:
         raise SpecError(
             f"unknown device {device!r}{hint}; give 'auto', 'cpu', 'cuda', 'cuda:0' or another torch device"
         ) from error
-    if resolved.type not in _ALWAYS_THERE and (resolved.index or 0) >= _count(resolved.type):
+    # torch wraps numbers beyond 127: 'cuda:999' is 'cuda:-25' to it.
+    is_there = resolved.type in _ALWAYS_THERE or 0 <= (resolved.index or 0) < _count(resolved.type)
+    if not is_there:
         raise BuildError(
             f"device {str(device)!r} is not on this machine; choose from {_available()} or 'auto'"
         )

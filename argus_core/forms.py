@@ -153,6 +153,11 @@ def _problem(state: Any) -> str | None:
     return f"it has the state of {shown(others[0])}, which none of its param_groups has" if others else None
 
 
+# Of torch's optimizers, the slots of another shape than the parameter: counts and rates, Adafactor's factors.
+_OF_ONE_NUMBER = frozenset(("step", "eta", "mu", "mu_product"))
+_REDUCED = frozenset(("row_var", "col_var"))
+
+
 def check_slots(
     optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -179,7 +184,7 @@ def check_slots(
                 fits = (
                     tensor.numel() <= 1 or tensor.shape == (together,)
                     if whole
-                    else _is_slot(tensor, parameters[name])
+                    else _is_slot(slot, tensor, parameters[name])
                 )
                 if not fits:
                     raise StateMismatchError(
@@ -239,13 +244,17 @@ def _is_option(own: Any, stored: Any) -> bool:
     return True
 
 
-def _is_slot(tensor: Tensor, parameter: Tensor) -> bool:
-    """Return whether a tensor has one number, or the parameter's shape, or that with lengths reduced to 1."""
-    return tensor.numel() <= 1 or (
-        tensor.dim() == parameter.dim()
-        and all(
-            length in (1, expected) for length, expected in zip(tensor.shape, parameter.shape, strict=True)
-        )
+def _is_slot(slot: str, tensor: Tensor, parameter: Tensor) -> bool:
+    """Return whether a tensor has the parameter's shape, or that which this slot has.
+
+    torch's fused updates read a slot as if it had the parameter's shape, whatever it has.
+    """
+    if slot in _OF_ONE_NUMBER:
+        return tensor.numel() == 1
+    if slot not in _REDUCED:
+        return tensor.shape == parameter.shape
+    return tensor.dim() == parameter.dim() and all(
+        length in (1, expected) for length, expected in zip(tensor.shape, parameter.shape, strict=True)
     )
 
 

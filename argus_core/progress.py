@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from argus_core.events import Missed, named
 from argus_core.mismatch import fitting
+from argus_core.rng import check_random_state, is_seed
 from argus_core.steps.output import PastOutput
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
     return (
         all(map(_is_count, (*map(counters.get, _COUNTERS), loader.get("window"))))
         and type(counters.get("epoch_done")) is bool
-        and type(loader.get("seed")) is int
+        and is_seed(loader.get("seed"))
         and (batches is None or _is_count(batches))
         and isinstance(loader.get("order"), str | None)
         and isinstance(progress.get("device"), str)
@@ -94,8 +95,9 @@ def restore(engine: Engine, progress: Mapping[str, Any]) -> None:
     """Put the counters, metrics and callbacks of ``engine`` where they were; random numbers follow later.
 
     Raises:
-        StateMismatchError: a callback or a metric cannot take its state.
+        StateMismatchError: a callback, a metric or a generator cannot take its state.
     """
+    check_random_state(progress["rng"])
     state, counters = engine.state, progress["counters"]
     state.epoch = counters["epoch"]
     state.global_step = counters["global_step"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,9 @@ from argus_core.mismatch import fitting
 
 __all__ = [
     "Generators",
+    "check_random_state",
     "is_generator",
+    "is_seed",
     "kept_random_state",
     "key_seed",
     "random_state",
@@ -24,6 +27,9 @@ __all__ = [
     "seeded",
     "set_random_state",
 ]
+
+# Of the numbers that are drawn to see whether they differ: more than a generator keeps.
+_DRAWN = 1_300
 
 
 def random_state() -> dict[str, Any]:
@@ -40,26 +46,62 @@ def random_state() -> dict[str, Any]:
     return state
 
 
+def check_random_state(state: dict[str, Any]) -> None:
+    """Check that a state from a file is one that `set_random_state` takes and that numbers come from.
+
+    numpy reads memory of others', or ends the process, where the position in its numbers is not one; and some
+    distributions draw without end from a generator that gives one number for ever.
+
+    Raises:
+        StateMismatchError: it is no such state.
+    """
+    with fitting("the generators of random numbers", "resume from another checkpoint"):
+        python, of_numpy, of_torch = random.Random(), numpy.random.RandomState(), torch.Generator()
+        python.setstate(_python_state(state["python"]))
+        of_numpy.set_state(_numpy_state(state["numpy"]))
+        of_torch.set_state(state["torch"])
+        drawn = (
+            [python.random() for _ in range(_DRAWN)],
+            of_numpy.random_sample(_DRAWN).tolist(),
+            torch.rand(_DRAWN, generator=of_torch).tolist(),
+        )
+        if any(len(set(numbers)) == 1 for numbers in drawn):
+            raise ValueError("a generator gives one number for ever")
+
+
 def set_random_state(state: dict[str, Any]) -> None:
     """Set what `random_state` returned; CUDA devices that it does not know stay as they are.
 
     Raises:
         StateMismatchError: it is no such state.
     """
-    with fitting("the generators of random numbers", "go on from another checkpoint"):
-        _set_random_state(state)
+    with fitting("the generators of random numbers", "resume from another checkpoint"):
+        random.setstate(_python_state(state["python"]))
+        numpy.random.set_state(_numpy_state(state["numpy"]))
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available():
+            for device, each in zip(range(torch.cuda.device_count()), state.get("cuda", ()), strict=False):
+                torch.cuda.set_rng_state(each, device)
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
-    python = state["python"]
-    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
-    numpy_state = state["numpy"]
-    keys = numpy_state["keys"].numpy().astype("uint32")
-    numpy.random.set_state((numpy_state["name"], keys, *numpy_state["rest"]))
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available():
-        for device, each in zip(range(torch.cuda.device_count()), state.get("cuda", ()), strict=False):
-            torch.cuda.set_rng_state(each, device)
+def _python_state(stored: dict[str, Any]) -> tuple[Any, ...]:
+    gauss = stored["gauss"]
+    if gauss is not None and type(gauss) is not float:
+        raise ValueError(f"Python's next normal number is {reprlib.repr(gauss)}")
+    return stored["version"], tuple(stored["words"].tolist()), gauss
+
+
+def _numpy_state(stored: dict[str, Any]) -> tuple[Any, ...]:
+    keys = stored["keys"].numpy().astype("uint32")
+    position, has_gauss, gauss = stored["rest"]
+    if type(position) is not int or not 0 <= position <= len(keys):
+        raise ValueError(f"numpy's position is {reprlib.repr(position)} of {len(keys)}")
+    return stored["name"], keys, position, has_gauss, gauss
+
+
+def is_seed(value: object) -> bool:
+    """Return whether a value is a seed that torch takes: an integer that fits into 64 bits."""
+    return type(value) is int and -(2**63) <= value < 2**64
 
 
 def key_seed(*key: Any) -> int:

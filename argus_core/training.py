@@ -25,7 +25,7 @@ from argus_core.metrics import Loss, Metric
 from argus_core.order import draw_seed, loader_length, ordered
 from argus_core.reading import reads_predictions
 from argus_core.resume import Resumption
-from argus_core.rng import random_state, set_random_state
+from argus_core.rng import is_seed, random_state, set_random_state
 from argus_core.single_process import check_single_process
 from argus_core.workers import with_workers_that_leave_signals
 
@@ -154,7 +154,7 @@ def seed_everything(seed: int) -> None:
     Raises:
         ParamsError: torch does not take the seed.
     """
-    if type(seed) is not int or not -(2**63) <= seed < 2**64:
+    if not is_seed(seed):
         raise ParamsError(f"seed is {described(seed)}; give an integer that fits into 64 bits, such as 0")
     random.seed(seed)
     torch.manual_seed(seed)

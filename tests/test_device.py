@@ -99,3 +99,8 @@ def test_several_cuda_devices_differ(devices: Any) -> None:
 @pytest.mark.gpu
 def test_a_number_means_a_cuda_device() -> None:
     assert resolve_devices(0) == [torch.device("cuda:0")]
+
+
+def test_number_that_torch_wraps_to_a_negative_one_is_refused() -> None:
+    with pytest.raises(BuildError, match="device 'cuda:999' is not on this machine; choose from"):
+        resolve_devices("cuda:999")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import argus_core
 from argus_core import Model, load_model
 from argus_core.errors import StateMismatchError
+from argus_core.forms import check_slots
 from argus_core.storage import CheckpointFile
 
 with argus_core.isolated_registry(builtins=True):
@@ -333,3 +334,19 @@ def test_slots_that_share_memory_in_the_file_have_their_own_when_loaded(tmp_path
     slots = load_model(with_optimizer(path, share)).optimizer.state_dict()["state"][0]
     assert torch.equal(slots["exp_avg"], slots["exp_avg_sq"])
     assert slots["exp_avg"].data_ptr() != slots["exp_avg_sq"].data_ptr()
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (), (1, 1), (0, 0)])
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [("Adam", {"fused": True}), ("SGD", {"fused": True, "momentum": 0.9}), ("Adagrad", {"fused": True})],
+)
+def test_slot_that_a_fused_update_would_read_beyond_its_end_is_refused(
+    optimizer: str, options: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    weight = nn.Parameter(torch.ones(3, 2))
+    built = getattr(torch.optim, optimizer)([weight], lr=0.1, **options)
+    slot = {"Adam": "exp_avg", "SGD": "momentum_buffer", "Adagrad": "sum"}[optimizer]
+    check_slots(built, {"weight": weight}, {"weight": {slot: torch.zeros(3, 2), "step": torch.ones(())}})
+    with pytest.raises(StateMismatchError, match=f"'{slot}' of 'weight' is float32.*; load"):
+        check_slots(built, {"weight": weight}, {"weight": {slot: torch.zeros(shape)}})

@@ -485,11 +485,13 @@ def test_what_is_no_path_is_refused(path: Any) -> None:
         ("counters", {"epoch": "x"}, "'progress' is not as argus_core writes it"),
         ("counters", {"updates_in_epoch": -3}, "'progress' is not as argus_core writes it"),
         ("loader", {"seed": "x"}, "'progress' is not as argus_core writes it"),
+        ("loader", {"seed": -(2**63) - 1}, "'progress' is not as argus_core writes it"),
+        ("loader", {"seed": {"$int": hex(2**64)}}, "'progress' is not as argus_core writes it"),
         ("running", {"loss": 1}, "'progress' is not as argus_core writes it"),
         (
             "rng",
             {"python": {}},
-            "does not fit the generators of random numbers: KeyError: .*; go on from",
+            "does not fit the generators of random numbers: KeyError: .*; resume from",
         ),
     ],
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from networks import batches, make_model, same_weights
-from rewritten import changed_callback
+from rewritten import changed_callback, changed_progress
 
 import argus_core
 from argus_core import ArgusError, CheckpointError, StateMismatchError, UnsafeCheckpointError
@@ -18,6 +19,7 @@ from argus_core.build import build_many
 from argus_core.callbacks import Callback, Checkpoint
 from argus_core.callbacks.record import EpochReport
 from argus_core.lr_scheduler import build_schedules
+from argus_core.rng import check_random_state, random_state
 from argus_core.run_callbacks import Witness
 from argus_core.run_directory import RunDirectory
 
@@ -280,3 +282,55 @@ def test_a_strategy_takes_its_own_state(step: Any, tmp_path: Path) -> None:
 
 def test_a_callback_of_another_class_takes_nothing() -> None:
     Callback().load_state_dict({"anything": 5})
+
+
+def with_numpy(rng: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**rng, "numpy": {**rng["numpy"], **changes}}
+
+
+# numpy checks no position: it reads what lies in memory there, or ends the process.
+BAD_GENERATORS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    **{
+        f"numpy's position {position}": partial(with_numpy, rest=[position, 0, 0.0])
+        for position in (-1, 625, 2.0, True, None)
+    },
+    "numpy's numbers are too few": partial(with_numpy, keys=torch.ones(3, dtype=torch.int64)),
+    "numpy's numbers are 0": partial(with_numpy, keys=torch.zeros(624, dtype=torch.int64)),
+    "numpy has another generator": partial(with_numpy, name="PCG64"),
+    "Python's numbers are 0": lambda rng: {
+        **rng,
+        "python": {**rng["python"], "words": torch.tensor([0] * 624 + [1])},
+    },
+    "Python's next number is a word": lambda rng: {**rng, "python": {**rng["python"], "gauss": "1"}},
+    "torch's bytes are others": lambda rng: {**rng, "torch": torch.zeros_like(rng["torch"])},
+    "torch's bytes are too few": lambda rng: {**rng, "torch": rng["torch"][:-1]},
+    "no mapping": lambda rng: {**rng, "numpy": 5},
+}
+
+
+@pytest.mark.parametrize("change", BAD_GENERATORS.values(), ids=BAD_GENERATORS)
+def test_state_that_no_generator_has_is_refused(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    before = random_state()
+    with pytest.raises(StateMismatchError, match="does not fit the generators of random numbers: .*; resume"):
+        check_random_state(change(before))
+    assert torch.equal(torch.get_rng_state(), before["torch"])
+
+
+def test_state_of_all_generators_is_taken() -> None:
+    check_random_state(random_state())
+
+
+@pytest.mark.parametrize("position", [-1, 625])
+def test_state_that_no_generator_has_is_refused_before_the_run_begins(position: int, tmp_path: Path) -> None:
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    make_model().fit(batches(), callbacks=[keep])
+    (path,) = tmp_path.iterdir()
+    rest = {"$tuple": [position, 0, 0.0]}
+    changed_progress(path, lambda progress: {**progress, "rng": with_numpy(progress["rng"], rest=rest)})
+    begun: list[int] = []
+    heard = argus_core.on_start(lambda state: begun.append(1))
+    with pytest.raises(
+        StateMismatchError, match=f"numpy's position is {position} of 624; resume from another"
+    ):
+        make_model().fit(batches(), num_epochs=2, resume=path, callbacks=[heard])
+    assert not begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_a_trial_is_claimed_finished_and_recorded(study: Any) -> None:
     assert one.result().trials == (record,)
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "cmaes"])
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_fills_a_study(study: Any, name: str) -> None:
     space = SMALL if name == "grid" else SPACE
     assert len(run(study(space, f'sampler = "{name}"'), 4)) == 4
@@ -75,12 +76,13 @@ def test_every_sampler_fills_a_study(study: Any, name: str) -> None:
 
 def test_sampler_that_lacks_its_package_is_one_sentence(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def suggest(*_: object) -> None:
-        raise ImportError("no module 'cmaes';\n pip install cmaes")
+        raise ImportError("no module 'scipy';\n pip install scipy")
 
-    one = study(sweep='sampler = "cmaes"')
+    one = study(sweep='sampler = "gp"')
     monkeypatch.setattr("argus_optuna.space.Space.suggest", suggest)
     with pytest.raises(
-        ArgusError, match="sampler 'cmaes' cannot be used: no module 'cmaes'; pip install cmaes"
+        ArgusError,
+        match="sampler 'gp' cannot choose a trial: ImportError: no module 'scipy'; pip install scipy; check",
     ):
         one.claim(3)
     assert [trial.state for trial in one.result().trials] == ["failed"]
@@ -163,10 +165,13 @@ def test_an_interrupted_trial_was_not_killed(study: Any) -> None:
 def test_a_trial_whose_process_was_killed_while_it_chose_has_failed(
     study: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def suggest(*_: object) -> None:
+        raise KeyboardInterrupt
+
     one = study()
     with monkeypatch.context() as patch:
-        patch.setattr("argus_optuna.space.Space.suggest", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        patch.setattr("argus_optuna.space.Space.suggest", suggest)
+        with pytest.raises(KeyboardInterrupt):
             one.claim(5)
     for lock in Path("runs/digits-sweep/locks").iterdir():
         lock.unlink()  # as when the process is gone
@@ -329,3 +334,37 @@ def test_folder_without_a_study_has_none_to_load(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no study; give the folder of one, which has a study.db"):
         connect(tmp_path)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        'n_startup_trials = "1"',
+        "n_ei_candidates = -5, n_startup_trials = 0",
+    ],
+)
+def test_parameter_that_only_sampling_meets_is_one_sentence(study: Any, params: str) -> None:
+    run(study(), 2)
+    one = study(sweep=f'sampler = ["tpe", {{ {params} }}]')
+    with pytest.raises(ArgusError, match="sampler 'tpe' cannot choose a trial: .*Error: .*; check its param"):
+        one.claim(3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update study_user_attributes set value_json = '5'",
+        """update study_user_attributes set value_json = '{"monitor": "val_accuracy"}'""",
+        "update study_user_attributes set value_json = '{'",
+        """update trial_params set distribution_json = '{"name": "X", "attributes": {}}'""",
+        "update trials set state = 'x'",
+        "update trials set datetime_start = 'x'",
+    ],
+)
+def test_study_that_holds_something_else_is_one_sentence(study: Any, change: str) -> None:
+    run(study(), 2)
+    with sqlite3.connect("runs/digits-sweep/study.db") as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(ConfigError, match="study.db cannot be used as a study: .*; mend that"):
+        study().result()

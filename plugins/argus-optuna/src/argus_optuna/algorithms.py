@@ -19,13 +19,13 @@ __all__ = ["GRID", "PRUNERS", "SAMPLERS", "build_pruner", "build_sampler"]
 GRID = "grid"
 """Goes through every point of the space; no sampler of optuna's, since it only has to count."""
 
+# Without CmaEsSampler: it keeps a pickle in the study, which runs the code of whoever wrote that.
 SAMPLERS: Mapping[str, str] = {
     "tpe": "TPESampler",
     "random": "RandomSampler",
     GRID: "RandomSampler",
     "qmc": "QMCSampler",
     "gp": "GPSampler",
-    "cmaes": "CmaEsSampler",
 }
 PRUNERS: Mapping[str, str] = {
     "median": "MedianPruner",

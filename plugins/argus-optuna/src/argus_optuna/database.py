@@ -11,9 +11,12 @@ from typing import Any
 import optuna
 import sqlalchemy.exc
 
-from argus_core.errors import ConfigError
+from argus_core.errors import ArgusError, ConfigError
 
-__all__ = ["connect", "disconnect", "sentences"]
+__all__ = ["UNREADABLE", "connect", "disconnect", "sentences"]
+
+UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+"""What optuna raises where a study holds what optuna does not write."""
 
 _BUSY = 60.0  # seconds to wait for another process to write
 
@@ -52,7 +55,9 @@ def sentences(path: Path) -> Iterator[None]:
     """Turn what the database in a folder says into a sentence."""
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except ArgusError:
+        raise
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, *UNREADABLE) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ConfigError(
             f"{path / 'study.db'} cannot be used as a study: {reason}; mend that, or give another --study-dir"

@@ -76,7 +76,9 @@ class SweepResult:
     def load_study(self) -> optuna.Study:
         """Return the study of optuna itself, for its plots and its importances."""
         from argus_optuna.database import connect
+        from argus_optuna.folder import check_folder
 
+        check_folder(self.study_dir)
         return connect(self.study_dir)
 
     def as_dict(self) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from argus_core.run_directory import RunDirectory
 from argus_core.storage.replacement import replacement
 from argus_core.working_folder import absolute
 from argus_optuna.algorithms import GRID, build_pruner, build_sampler
-from argus_optuna.database import connect, disconnect, sentences
+from argus_optuna.database import UNREADABLE, connect, disconnect, sentences
+from argus_optuna.folder import check_folder
 from argus_optuna.lock import Lock
 from argus_optuna.result import SweepResult, TrialRecord
 from argus_optuna.settings import Settings
@@ -76,7 +77,8 @@ class Study:
         config: the configuration without what the space changes, as text by key, for comparison.
 
     Raises:
-        ConfigError: the folder holds a study of something else, or something that is none.
+        ConfigError: the folder holds a study of something else, something that is none, or what leads out
+            of it.
     """
 
     def __init__(self, settings: Settings, better: str, config: Mapping[str, str]) -> None:
@@ -95,7 +97,8 @@ class Study:
             raise ConfigError(
                 f"study_dir {str(self.path)!r} cannot be made: {error.strerror}; give another --study-dir"
             ) from error
-        with self._alone():
+        check_folder(self.path)
+        with self._alone(), sentences(self.path):
             self._study = connect(self.path, f"{better}imize", pruner)
             self._check(record)
 
@@ -144,8 +147,9 @@ class Study:
 
     def result(self) -> SweepResult:
         """Return the study as it stands."""
-        known = self._study.get_trials(deepcopy=False)
-        records = tuple(self._record(frozen) for frozen in known if frozen.state in _STATES)
+        with sentences(self.path):
+            known = self._study.get_trials(deepcopy=False)
+            records = tuple(self._record(frozen) for frozen in known if frozen.state in _STATES)
         return SweepResult(self.path, self.settings.monitor, self.better, records)
 
     def directory(self, number: int) -> Path:
@@ -185,19 +189,31 @@ class Study:
                 return None
             self._study.enqueue_trial(point)
         self._study.sampler = build_sampler(settings.sampler, settings.seed, len(known))
-        trial = self._study.ask()
+        with self._sampling():
+            trial = self._study.ask()
         lock = self._lock(trial.number)
         lock.acquire()  # nobody else can hold it: the trial is new, and we are alone
         try:
-            params = settings.space.suggest(trial)
-        except ImportError as error:  # an optional dependency of optuna's
+            with self._sampling():
+                params = settings.space.suggest(trial)
+        except ArgusError:
             self._study.tell(trial, state=TrialState.FAIL)
             lock.release()
-            raise ArgusError(
-                f"sampler {settings.sampler.name!r} cannot be used: {' '.join(str(error).split())}"
-            ) from error
+            raise
         trial.set_user_attr(_CHOSEN, True)
         return Claim(trial, params, False, lock)
+
+    @contextmanager
+    def _sampling(self) -> Iterator[None]:
+        """Turn what optuna's sampler raises into a sentence: it checks few of its parameters."""
+        try:
+            yield
+        except (*UNREADABLE, ArithmeticError, ImportError, MemoryError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ArgusError(
+                f"sampler {self.settings.sampler.name!r} cannot choose a trial: {reason}; "
+                "check its parameters, or choose another"
+            ) from error
 
     def _check(self, record: Mapping[str, Any]) -> None:
         before = self._study.user_attrs.get(_RECORD)
