@@ -37,6 +37,7 @@ __all__ = ["Update"]
 _Keep = Callable[[Part, Tensor, "float | Tensor"], object]
 
 _PAIR = (tuple, list)
+_NOTHING = nullcontext()
 
 # Slots that take no part in making an update, or that the default fills.
 _BESIDE_THE_UPDATE = frozenset(
@@ -268,7 +269,7 @@ class Update:
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """Return the context for forward and loss."""
-        return nested(self._forward) if self._forward else nullcontext()
+        return nested(self._forward) if self._forward else _NOTHING
 
     def _cut(self) -> None:
         """Make the micro-batches of the prepared window, without those that have no samples."""
@@ -327,13 +328,12 @@ class Update:
                 self._pass_back(loss if share is None else weigh(loss, share))
             else:
                 loss.backward(share)
-            if type(prediction) is Tensor:
-                prediction = prediction.detach()  # its graph goes, and the next one takes the memory
-            loss = loss.detach()
             if keep is not None:
-                keep((prediction, target), loss, weight)
+                if type(prediction) is Tensor:
+                    prediction = prediction.detach()  # its graph goes, and the next one takes the memory
+                keep((prediction, target), loss.detach(), weight)
             # A small tensor that stays behind each large one would leave a CPU's memory in pieces.
-            losses.append(loss.item() if losses and loss.is_cpu else loss)
+            losses.append(loss.item() if losses and loss.is_cpu else loss.detach())
             del prediction, loss
 
     def _keeping(self) -> _Keep | None:

@@ -236,8 +236,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The norm that is clipped is that of the whole window, not of each micro-batch.",
             "steps/update.py",
-            "            loss = loss.detach()\n",
-            "            self.transform_gradients(self.parameters())\n            loss = loss.detach()\n",
+            "            if keep is not None:\n",
+            "            self.transform_gradients(self.parameters())\n            if keep is not None:\n",
             _BY_HAND,
         ),
         Mutation(
@@ -326,10 +326,10 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are unscaled once, not with each micro-batch.",
             "steps/update.py",
-            "            loss = loss.detach()\n",
+            "            if keep is not None:\n",
             "            if self._unscale is not None and micro_batch is not micro_batches[-1]:\n"
             "                self._unscale(self.model.optimizer)\n"
-            "            loss = loss.detach()\n",
+            "            if keep is not None:\n",
             "test_amp.py::test_a_cut_window_is_scaled_as_a_whole",
         ),
         Mutation(
