@@ -129,8 +129,9 @@ def _judged(distribution: Installed) -> Iterator[tuple[Entry, str]]:
     """Yield every declaration with what is wrong with it, or with ``""``."""
     seen: set[tuple[str, str]] = set()
     for entry in distribution.entries:
-        yield entry, "its name is declared twice" if (entry.group, entry.name) in seen else _fault(entry)
-        seen.add((entry.group, entry.name))
+        place = entry.group, entry.name
+        yield entry, "its name is declared twice" if place in seen else _fault(entry)
+        seen.add(place)
 
 
 def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Component | Removal:
@@ -140,9 +141,8 @@ def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Comp
         return Removal(kind, name, *origin, entry.value)
     kind = entry.group[len(GROUP) :]
     spelled = entry.value
-    if "[" in spelled or spelled.split() != [
-        spelled
-    ]:  # medseg.losses : Focal [gpu]; any other form fails when loaded
+    if "[" in spelled or " " in spelled or not spelled.isprintable():
+        # As in medseg.losses : Focal [gpu]; any other form fails when loaded.
         target = _TARGET.fullmatch(spelled)
         spelled = ":".join(target.group(1, 2)) if target else spelled
     return Component.declared(kind, entry.name, origin, spelled, blocked_by)

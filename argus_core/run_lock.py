@@ -14,11 +14,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from argus_core.confinement import check_file, opener
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 __all__ = ["RunLock", "locked"]
 
@@ -115,6 +117,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _acquired(path: Path, folder: Path) -> FileLock | None:
+    from filelock import FileLock, Timeout  # it takes a while to import, also where nothing is locked
+
     check_file(path)
     if path.exists() and path.stat().st_nlink > 1:
         raise ConfigError(f"{path} has another name elsewhere, which no lock has; remove it")

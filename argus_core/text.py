@@ -41,6 +41,8 @@ def one_line(text: str) -> str:
     >>> print(one_line("loss\n2026-01-05 INFO all is well"))
     loss\n2026-01-05 INFO all is well
     """
+    if text.isprintable():
+        return text
     return printable(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
