@@ -12,7 +12,7 @@ __all__ = ["escape_json", "one_line", "printable", "shown"]
 _LINES = str.maketrans("", "", "\n\t")
 _SPACES = "\u00a0\u202f\u3000"  # of French, of Japanese: spaces that Python would not print
 # In emoji and in the scripts that need them. Between ASCII letters they could only hide.
-_JOINER = re.compile("(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])")
+_JOINER = "(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])"  # hardly ever needed
 _LONGEST = 200
 
 
@@ -28,7 +28,7 @@ def printable(text: str) -> str:
     """
     if text.translate(_LINES).isprintable():
         return text
-    joiners = {found.start() for found in _JOINER.finditer(text)}
+    joiners = {found.start() for found in re.finditer(_JOINER, text)}
     return "".join(
         each if each in "\n\t" or each.isprintable() or each in _SPACES or index in joiners else _escape(each)
         for index, each in enumerate(text)
