@@ -25,8 +25,8 @@ __all__ = [
 
 _HEADER = {field: re.compile(rf"^{field}:(.*)$", re.MULTILINE) for field in ("Name", "Version")}
 _FORM = {  # PEP 508 has the first; the second is looser than PEP 440, as some versions are
-    "Name": re.compile(r"(?i)[A-Z0-9]([A-Z0-9._-]{0,200}[A-Z0-9])?"),
-    "Version": re.compile(r"(?i)[A-Z0-9][A-Z0-9.!+*_~-]{0,200}"),
+    "Name": re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,200}[A-Za-z0-9])?"),
+    "Version": re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+*_~-]{0,200}"),
 }
 _ENOUGH = 2048  # bytes of METADATA: name and version are among its first lines
 LARGEST = 2**20
