@@ -17,6 +17,8 @@ from argus_core.listing import first_tensor, is_array, is_namedtuple
 from argus_core.samples import batch_size, is_itself_a_list, is_list_of_samples, lengths
 
 __all__ = [
+    "PLAIN",
+    "TENSORS",
     "batch_size",
     "deep_cat",
     "deep_chunk",
@@ -29,8 +31,8 @@ __all__ = [
 
 # The usual batch is a tuple or list of tensors. What looks at it in every update does so by functions that
 # run over it in C: between two kernels of torch, bytecode is what costs.
-_PLAIN = {tuple, list}
-_TENSORS = {Tensor}
+PLAIN = {tuple, list}
+TENSORS = {Tensor}
 _form, _DENSE = attrgetter("layout", "is_nested"), {(torch.strided, False)}
 
 
@@ -44,7 +46,7 @@ def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return value.to(*args, **kwargs)
-    if type(value) in _PLAIN:
+    if type(value) in PLAIN:
         return type(value)([deep_to(item, *args, **kwargs) for item in value])
     if _has(value, "to"):  # packed sequences, graphs, token encodings
         return value.to(*args, **kwargs)
@@ -64,7 +66,7 @@ def deep_map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return ``value`` with ``change`` applied to every tensor; containers keep their type."""
     if isinstance(value, Tensor):
         return change(value)
-    if type(value) in _PLAIN:
+    if type(value) in PLAIN:
         return type(value)(
             [change(item) if isinstance(item, Tensor) else deep_map(item, change) for item in value]
         )
@@ -116,7 +118,7 @@ def deep_split(value: Any, size: int, dim: BatchDim = None, samples: int | None 
 
 def is_flat(value: Any) -> bool:
     """Return whether ``value`` is a tuple or a list of nothing but tensors."""
-    return type(value) in _PLAIN and {*map(type, value)} == _TENSORS
+    return type(value) in PLAIN and {*map(type, value)} == TENSORS
 
 
 def deep_cat(values: Sequence[Any]) -> Any:
@@ -169,7 +171,7 @@ def _cut_tensors(value: Any, cut: Callable[[Tensor], Any]) -> list[Any] | None:
         cut: returns a tensor's parts. What `torch.split` returns may not be changed in place by what requires
             grad, so it is to be ``unsafe_split`` or ``unsafe_chunk``.
     """
-    if type(value) not in _PLAIN:
+    if type(value) not in PLAIN:
         return None
     sizes = {*(lengths(value) or ())}
     if len(sizes) != 1 or 0 in sizes or {*map(_form, value)} != _DENSE:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -114,7 +113,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
 def replacing(path: Path, newline: str | None = None, errors: str | None = None) -> Iterator[TextIO]:
     """Return a text file that takes the place of ``path`` when the block ends, and vanishes if it raises."""
     note_made(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(
             temporary, "x", encoding="utf-8", errors=errors, newline=newline, opener=unlisted_opener
@@ -199,7 +198,7 @@ def _open(path: str | os.PathLike[str], name: str, flags: int, parent: int | Non
 def _separate(where: str, parent: int | None) -> None:
     """Put a copy in the place of a file that has other names."""
     folder, name = os.path.split(where)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
         with (
             open(os.open(where, os.O_RDONLY | _FOLLOWS_NO_LINK, dir_fd=parent), "rb") as source,

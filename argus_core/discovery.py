@@ -132,9 +132,9 @@ def _judged(distribution: Installed) -> Iterator[tuple[Entry, str]]:
     # Kinds have to be near to one of ours for a hint, and of thousands it takes seconds to find that out.
     hinted = KINDS if len({entry.group for entry in distribution.entries}) <= _MOST_GROUPS else ()
     for entry in distribution.entries:
-        reason = _fault(entry, hinted)
-        yield entry, "its name is declared twice" if (entry.group, entry.name) in seen else reason
-        seen.add((entry.group, entry.name))
+        place = entry.group, entry.name
+        yield entry, "its name is declared twice" if place in seen else _fault(entry, hinted)
+        seen.add(place)
 
 
 def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Component | Removal:
@@ -144,9 +144,8 @@ def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Comp
         return Removal(kind, name, *origin, entry.value)
     kind = entry.group[len(GROUP) :]
     spelled = entry.value
-    if "[" in spelled or spelled.split() != [
-        spelled
-    ]:  # medseg.losses : Focal [gpu]; any other form fails when loaded
+    if "[" in spelled or " " in spelled or not spelled.isprintable():
+        # As in medseg.losses : Focal [gpu]; any other form fails when loaded.
         target = _TARGET.fullmatch(spelled)
         spelled = ":".join(target.group(1, 2)) if target else spelled
     return Component.declared(kind, entry.name, origin, spelled, blocked_by)

@@ -32,7 +32,7 @@ from argus_core.exception_note import add_note
 from argus_core.interruption import Interruption, check_interruption, interrupting, until_interrupted
 from argus_core.order import OrderedLoader, epoch_batches, loader_length
 from argus_core.progress import snapshot
-from argus_core.reading import Reading, reads_predictions
+from argus_core.reading import Reading, is_let_go, reads_predictions
 from argus_core.rng import random_state, set_random_state
 from argus_core.steps.output import StepOutput, Window
 
@@ -129,8 +129,7 @@ class Engine:
         self.has_begun = False  # all callbacks have started
         self.audience = Audience(self.callbacks)
         # A step of the user's own may keep its output for itself.
-        is_kept = not getattr(step, "lets_go", False) or reads_predictions(self.callbacks)
-        self.reading = Reading(self.metrics, is_kept)
+        self.reading = Reading(self.metrics, not is_let_go(step) or reads_predictions(self.callbacks))
         self._failed = False
         self._when_stopped: dict[str, Any] | None = None
         self._random_state: dict[str, Any] | None = None
@@ -300,7 +299,7 @@ class Engine:
     def _run_iterations(self, loader: Iterable[Any]) -> None:
         state, step, audience = self.state, self.step, self.audience
         is_announced, after = audience.handlers["iteration_start"], audience.handlers["iteration_complete"]
-        settle = self.reading.settle
+        through = self.reading.begin()
         with interrupting():  # workers start here
             batches = epoch_batches(loader, state.epoch, self.updates_done * self.window_size)
         batches = until_interrupted(batches)
@@ -316,14 +315,14 @@ class Engine:
             # The weights have moved: whatever fails from here on, this update is not made again.
             self.updates_done += 1
             audience.event, audience.heard = "iteration_complete", 0
-            stepped = getattr(output, "stepped", True)
-            if stepped:
+            if getattr(output, "stepped", True):
                 state.global_step += 1
+                for count in through:
+                    count(output)
             else:
                 state.updates_skipped += 1
                 self.skipped_in_epoch += 1
-            settle(output, stepped)
-            if not stepped:
+                self.reading.skip(output)
                 self.raise_event("update_skipped")
             for handler in after:
                 handler(state)

@@ -29,12 +29,13 @@ __all__ = [
 
 _HEADER = {field: re.compile(rf"^{field}:(.*)$", re.MULTILINE) for field in ("Name", "Version")}
 _FORM = {  # PEP 508 has the first; the second is looser than PEP 440, as some versions are
-    "Name": re.compile(r"(?i)[A-Z0-9]([A-Z0-9._-]{0,200}[A-Z0-9])?"),
-    "Version": re.compile(r"(?i)[A-Z0-9][A-Z0-9.!+*_~-]{0,200}"),
+    "Name": re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,200}[A-Za-z0-9])?"),
+    "Version": re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+*_~-]{0,200}"),
 }
 _ENOUGH = 2048  # bytes of METADATA: name and version are among its first lines
 LARGEST = 2**20
 """Bytes of a file of metadata that are still read: a thousand entry points take 60,000."""
+_SEPARATORS = re.compile("[-_.]+")
 _LONGEST = 2000  # characters of a line of entry_points.txt
 
 
@@ -143,7 +144,7 @@ class Metadata:
         """Yield the entry points of the groups that start with ``prefix``."""
         text = self.text("entry_points.txt")
         if prefix in text:
-            yield from (entry for entry in _entries(text) if entry.group.startswith(prefix))
+            yield from _entries(text, prefix)
 
 
 def is_name(text: str) -> bool:
@@ -158,7 +159,7 @@ def is_version(text: str) -> bool:
 
 def normalised(name: str) -> str:
     """Return a distribution's name in the one spelling of PEP 503: ``Med_Seg`` is ``med-seg``."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return _SEPARATORS.sub("-", name).lower()
 
 
 def read_metadata_file(path: str, count: int | None = None) -> bytes | None:
@@ -284,14 +285,16 @@ def _name_and_version(text: str) -> tuple[str, str] | None:
     return normalised(values["Name"]), values["Version"]
 
 
-def _entries(text: str) -> Iterator[Entry]:
-    group = ""
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if len(line) > _LONGEST:
-            raise MetadataError(f"line {number} of entry_points.txt has {len(line):,} characters")
+def _entries(text: str, prefix: str) -> Iterator[Entry]:
+    group, is_wanted = "", not prefix
+    lines = [*map(str.strip, text.splitlines())]
+    if max(map(len, lines), default=0) > _LONGEST:
+        number, line = next(item for item in enumerate(lines, 1) if len(item[1]) > _LONGEST)
+        raise MetadataError(f"line {number} of entry_points.txt has {len(line):,} characters")
+    for line in lines:
         if line[:1] == "[" and line[-1] == "]":
             group = line[1:-1].strip()
-        elif line and line[0] not in "#;":
+            is_wanted = group.startswith(prefix)
+        elif is_wanted and line and line[0] not in "#;":
             name, _, value = line.partition("=")
             yield Entry(group, name.strip(), value.strip())

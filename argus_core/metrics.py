@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from operator import eq
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from argus_core.device import widest_float
 from argus_core.errors import ParamsError
 from argus_core.metric import MeanMetric, Metric, Reduction
-from argus_core.reduction import count_kept, not_ignored
+from argus_core.reduction import count_kept, few_classes, not_ignored
 from argus_core.samples import UnknownSizeError, batch_size
 
 __all__ = ["MAE", "MSE", "Accuracy", "Loss", "MeanMetric", "Metric", "Reduction", "TopKAccuracy"]
@@ -33,32 +34,30 @@ class Loss(MeanMetric):
 
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Add a step's loss."""
+        self.updates += 1
         loss: Any = getattr(step_output, "loss_tensor", None)
         weight: Any
-        self.updates += 1
         if loss is None:  # a train_step or val_step of the user's own
             loss, weight, is_sum = _read(step_output, "loss", self.name), _samples(step_output), False
         else:
             weight, is_sum = step_output.samples, step_output.is_sum  # type: ignore[attr-defined]
-            if loss.is_cpu:
+            if loss.is_cpu and not isinstance(weight, torch.Tensor):
                 loss = loss.item()
-                if isinstance(weight, torch.Tensor) and weight.is_cpu:
-                    weight = weight.item()
-        if isinstance(loss, torch.Tensor) or isinstance(weight, torch.Tensor):
-            self._add_on_device(loss, weight, is_sum)
+        if isinstance(loss, torch.Tensor):
+            self._add_on_device(loss.detach(), weight, is_sum)
         elif weight:  # the mean loss of no samples, or of ignored targets alone, is nan
             self.total += loss if is_sum else loss * weight
             self.count += weight
 
-    def _add_on_device(self, loss: Any, weight: Any, is_sum: bool) -> None:
-        device = loss.device if isinstance(loss, torch.Tensor) else weight.device
+    def _add_on_device(self, loss: torch.Tensor, weight: Any, is_sum: bool) -> None:
+        device = loss.device
         if not isinstance(weight, torch.Tensor):
             if weight:
-                self.total = _double(self.total, device).add(_detached(loss), alpha=1 if is_sum else weight)
+                self.total = _double(self.total, device).add(loss, alpha=1 if is_sum else weight)
                 self.count += weight
             return
         weight = weight.to(device, widest_float(device))
-        loss = torch.as_tensor(_detached(loss), dtype=weight.dtype, device=device)
+        loss = loss.to(weight.dtype)
         part = loss if is_sum else loss * weight
         self.total = _double(self.total, device) + torch.where(weight != 0, part, torch.zeros_like(part))
         self.count = self.count + weight
@@ -113,7 +112,13 @@ class Accuracy(_ShareMetric):
             predicted = predicted > self.threshold
         if predicted.shape != target.shape:
             raise _misfit(self.name, step_output, f"{_CLASSES}, or {_BINARY}")
-        self._count(predicted == target, target)
+        classes, ignored = few_classes(target), self.ignore_index
+        if classes is None or ignored is None or ignored >= 0:
+            self._count(predicted == target, target)
+            return
+        self.updates += 1
+        self.total += sum(map(eq, predicted.tolist(), classes))
+        self.count += len(classes) - classes.count(ignored)
 
 
 class TopKAccuracy(_ShareMetric):
@@ -231,10 +236,6 @@ def _samples(step_output: Mapping[str, Any]) -> int:
         except UnknownSizeError:
             continue
     return 1
-
-
-def _detached(loss: Any) -> Any:
-    return loss.detach() if isinstance(loss, torch.Tensor) else loss
 
 
 def _checked_ignored(metric: str, ignore_index: Any) -> int | None:

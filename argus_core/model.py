@@ -195,8 +195,11 @@ class Model(Assembly):
                 return self.train_step(batch, state)
         if not self.nn_module.training:
             self.train()
-        reading = getattr(getattr(state, "engine", None), "reading", None)
-        return update.run(batch if type(batch) is Window else (batch,), reading)
+        if type(batch) is not Window:
+            if update.is_plain:
+                return update.run_plain(batch)
+            batch = (batch,)
+        return update.run(batch, getattr(getattr(state, "engine", None), "reading", None))
 
     @lets_go
     def val_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
@@ -454,9 +457,7 @@ class Model(Assembly):
 
     def _compile(self) -> Update:
         self._composed.check(self)  # the device may be another one now
-        loss_weight = method_of(self, "loss_weight")
-        weight = None if getattr(loss_weight, "__func__", None) is Model.loss_weight else loss_weight
-        self._update = Update(self, self._composed, Model.forward_loss, weight)
+        self._update = Update(self, self._composed, Model)
         return self._update
 
     def _check_sources(self) -> None:

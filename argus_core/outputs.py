@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from argus_core.errors import ArgusError
-from argus_core.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from argus_core.run_directory import RunDirectory
 
 __all__ = ["check_output"]
 
@@ -40,6 +43,8 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def _runs_around(output: Path) -> Iterator[RunDirectory]:
     """Yield the run directories that a file may be of, by its own name and by that of what it leads to."""
+    from argus_core.run_directory import RunDirectory  # a command that is asked for help needs none
+
     for path in (os.path.abspath(output), os.path.realpath(output)):
         folder = Path(path).parent
         yield RunDirectory(folder)

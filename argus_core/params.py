@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from argus_core.errors import ParamsError
-from argus_core.records import KIND_OF_PART
 
 __all__ = ["MAX_LEVELS", "NUMBERS", "check_plain", "is_object", "plain_type", "unstorable"]
 
@@ -156,6 +155,8 @@ def _check_key(key: object, where: str, levels: int) -> None:
 
 def _registration(factory: Any, where: str, what: str = "it") -> str:
     """Return how a class or a function becomes something that can be chosen by name at ``where``."""
+    from argus_core.records import KIND_OF_PART  # whoever reads a file's header needs no registry
+
     slot = next(
         (slot for slot in KIND_OF_PART if where in (f"params[{slot!r}]", f"params[{slot!r}][0]")), None
     )

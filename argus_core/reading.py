@@ -11,7 +11,7 @@ from argus_core.steps.output import StepOutput
 if TYPE_CHECKING:
     from argus_core.metrics import Metric
 
-__all__ = ["Reading", "lets_go", "reads_predictions"]
+__all__ = ["Reading", "is_let_go", "lets_go", "reads_predictions"]
 
 _Step = TypeVar("_Step", bound=Callable[..., Any])
 
@@ -39,12 +39,25 @@ class Reading:
         self.reads = bool(self._updates)
         self._before: list[dict[str, Any]] | None = None
 
+    def begin(self) -> Sequence[Callable[[Any], object]]:
+        """Return what the output of each update that is made goes through, in the epoch that begins.
+
+        Metrics count it, and it lets go of what nothing else reads. That is settled here once, and not in
+        every update.
+        """
+        through: list[Callable[[Any], object]] = [*self._of_updates]
+        if self.reads:
+            through.append(self._count_parts)
+        if not self.is_kept:
+            through.append(StepOutput.let_go)
+        return through
+
     def needs_parts(self) -> bool:
         """Return whether the step output needs its parts, since metrics cannot take them in one by one.
 
         A metric that declares no state could not forget the parts of an update that comes to nothing.
         """
-        return self.is_kept or not all(metric.state_dict() for metric in self._of_parts)
+        return self.is_kept or (self.reads and not all(metric.state_dict() for metric in self._of_parts))
 
     def take(self, part: StepOutput) -> None:
         """Let the metrics read one of several parts of the update that is being made."""
@@ -60,27 +73,30 @@ class Reading:
                 metric.load_state_dict(state)
             self._before = None
 
-    def settle(self, output: Any, stepped: bool) -> None:
-        """Count an update in the metrics if it was made, and let go of what nothing else reads."""
-        is_own = isinstance(output, StepOutput)
-        if not stepped:
-            self.take_back()
-        else:
-            for update in self._of_updates:
-                update(output)
-            if self._before is None and self.reads:
-                for part in output.by_part() if is_own else (output,):
-                    for update in self._updates:
-                        update(part)
-            self._before = None
-        if is_own and not self.is_kept:
+    def skip(self, output: Any) -> None:
+        """Count nothing of an update that was not made."""
+        self.take_back()
+        if not self.is_kept:
             output.let_go()
+
+    def _count_parts(self, output: Any) -> None:
+        if self._before is not None:  # they have been taken in
+            self._before = None
+            return
+        for part in output.by_part() if isinstance(output, StepOutput) else (output,):
+            for update in self._updates:
+                update(part)
 
 
 def lets_go(step: _Step) -> _Step:
-    """Mark a step whose output nothing keeps but the run."""
-    step.lets_go = True  # type: ignore[attr-defined]
+    """Mark a step that returns a `StepOutput` which nothing keeps but the run."""
+    step.let_go = step  # type: ignore[attr-defined]
     return step
+
+
+def is_let_go(step: Callable[..., Any]) -> bool:
+    """Return whether nothing but the run keeps what a step returns; one that wraps such a step may."""
+    return getattr(step, "let_go", None) is getattr(step, "__func__", step)
 
 
 def reads_predictions(callbacks: Iterable[Any]) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import repeat
-from operator import attrgetter, itemgetter, methodcaller, sub, truediv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress, repeat
+from operator import attrgetter, itemgetter, methodcaller, mul, sub, truediv
 from typing import Any
 
 import torch
@@ -16,9 +16,12 @@ from argus_core.errors import ParamsError
 from argus_core.samples import batch_size
 
 __all__ = [
+    "DIVISORS",
+    "ask_others",
     "check_loss",
     "count_kept",
     "exact",
+    "few_classes",
     "joined",
     "mean_divisor",
     "mean_divisors",
@@ -63,7 +66,7 @@ _TORCHS: frozenset[type] = frozenset(
 _second, _layout = itemgetter(1), attrgetter("dtype", "ndim", "is_cpu")
 _PLAIN, _TWO, _TENSORS = {tuple, list}, {2}, {Tensor}
 _LISTABLE = {(torch.int64, 1, True)}  # the layout of classes, one to a sample, on a CPU
-_FEW = 128  # so many targets are counted as a list in a fraction of the time of torch's operations
+_FEW = 64  # so many targets are counted as a list in a fraction of the time of torch's operations
 
 
 def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_size) -> float | Tensor:
@@ -72,7 +75,7 @@ def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_si
     That is the number of samples, unless the loss says otherwise: torch's cross-entropies divide by the sum
     of the class weights of the targets that are not ignored, its losses of single elements by the number of
     those; any loss may have a method ``divisor(target)``. A tensor is 0-d and on the device, so that nothing
-    waits for it; on a CPU, where reading one waits for nothing, it is mostly a number.
+    waits for it; on a CPU, where reading one waits for nothing, it is a number.
 
     Args:
         loss: of the model, or ``None``.
@@ -115,13 +118,16 @@ def not_ignored(target: Tensor, ignored: int | None) -> Tensor:
 def exact(weight: Any) -> float | Tensor:
     """Return what somebody weighs a micro-batch by, numpy's numbers too, as a float or a 0-d tensor.
 
-    A tensor comes in the widest dtype, since torch's integers would divide in float32.
+    A tensor on a CPU becomes a float; another comes in the widest dtype, since torch's integers would divide
+    in float32.
 
     Raises:
         ParamsError: it is no single real number.
     """
     if isinstance(weight, Tensor):
         if weight.numel() == 1 and not weight.is_complex():
+            if weight.is_cpu:
+                return float(weight.item())
             return weight.to(widest_float(weight.device)).reshape(())
         weight = f"a {weight.dtype} tensor of shape {tuple(weight.shape)}"
     elif hasattr(weight, "__float__"):
@@ -185,9 +191,9 @@ def joined(losses: Sequence[Tensor | float], shares: Sequence[Any]) -> Tensor:
             "real part or its abs() from forward_loss"
         )
     if first.is_cpu:  # reading waits for nothing there
-        numbers: list[float] = [first.item(), *map(float, losses[1:])]
-        if shares[0] is not None:  # the mean over no targets is nan
-            numbers = [float(share) * number for share, number in zip(shares, numbers, strict=True) if share]
+        numbers: Iterable[float] = [first.item(), *map(float, losses[1:])]
+        if shares[0] is not None:  # without the mean over no targets, which is nan
+            numbers = map(mul, map(float, compress(shares, shares)), compress(numbers, shares))
         return first.new_full((), sum(numbers))
     stacked = torch.stack([each for each in losses if isinstance(each, Tensor)])
     if shares[0] is None:
@@ -216,10 +222,16 @@ def count_kept(target: Tensor, ignored: int | None) -> int | Tensor:
     """Return how many targets are not ignored: on a CPU a number, elsewhere a 0-d tensor."""
     if ignored is None:
         return target.numel()
-    if _layout(target) in _LISTABLE and target.numel() <= _FEW:
-        return target.numel() - target.tolist().count(ignored)
+    classes = few_classes(target)
+    if classes is not None:
+        return len(classes) - classes.count(ignored)
     kept = not_ignored(target, ignored).count_nonzero()
     return int(kept.item()) if kept.is_cpu else kept
+
+
+def few_classes(target: Tensor) -> list[int] | None:
+    """Return targets as a list where that is the fastest way to count them: few, and on a CPU."""
+    return target.tolist() if _layout(target) in _LISTABLE and target.numel() <= _FEW else None
 
 
 def _are_pairs(batches: Sequence[Any]) -> bool:
@@ -264,3 +276,22 @@ def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
     kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, _ignored(loss))
     total = kept.sum(dtype=widest_float(target.device))
     return float(total.item()) if total.is_cpu else total
+
+
+def _count_elements(loss: Any, target: Any) -> float | Tensor | None:
+    return target.numel() if type(target) is Tensor and loss.reduction == "mean" else None
+
+
+def _count_targets(loss: Any, target: Any) -> float | Tensor | None:
+    return _targets(loss, target) if type(target) is Tensor and loss.reduction == "mean" else None
+
+
+def ask_others(loss: Any, target: Any) -> None:
+    """Return nothing, in the place of one of `DIVISORS`: the loss is none of torch's."""
+
+
+DIVISORS: Mapping[type, Callable[[Any, Any], float | Tensor | None]] = {
+    **dict.fromkeys(_CLASS_WEIGHTED, _count_targets),
+    **{kind: _count_elements for kind in _TORCHS if vars(kind).get("forward") in _OF_ELEMENTS},
+}
+"""By the class of a loss of torch's: what returns what its mean over a target divides by, or ``None``."""

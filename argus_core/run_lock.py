@@ -14,13 +14,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from argus_core.confinement import check_file, opener
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
 from argus_core.run_folder import OTHER, remedy
 from argus_core.working_folder import shown
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 __all__ = ["RunLock", "locked"]
 
@@ -133,6 +135,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _acquired(path: Path, folder: Path) -> FileLock | None:
+    from filelock import FileLock, Timeout  # it takes a while to import, also where nothing is locked
+
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         check_file(path)

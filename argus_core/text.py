@@ -6,20 +6,18 @@ Names, versions, params and paths may come from a file or package of a stranger'
 from __future__ import annotations
 
 import re
-import textwrap
 
 __all__ = ["escape_json", "one_line", "printable", "shortened", "shown", "wrapped"]
 
-_WORD = re.compile(r"\S+")
 _LINES = str.maketrans("", "", "\n\t")
 _SPACES = "\u00a0\u202f\u3000"  # of French, of Japanese: spaces that Python would not print
 # In emoji and in the scripts that need them. Between ASCII letters they could only hide.
-_JOINER = re.compile("(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])")
+_JOINER = "(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])"  # hardly ever needed
 _LONGEST = 200
 _LONGEST_WORD = 1000  # characters: paths and commands that are to be copied have fewer
 _LONGEST_LINE = 10_000
 _KEPT = 100  # of the beginning and of the end of what is longer
-_COMMAND = re.compile(r"\b(?:argus|pip|python3?) [^;,()]+")
+_COMMAND = r"\b(?:argus|pip|python3?) [^;,()]+"
 _UNBROKEN = "\x00"  # which no printable text has
 
 
@@ -37,7 +35,7 @@ def printable(text: str) -> str:
     text = "\n".join(map(shortened, text.split("\n"))) if len(text) > _LONGEST_WORD else text
     if text.translate(_LINES).isprintable():
         return text
-    joiners = {found.start() for found in _JOINER.finditer(text)}
+    joiners = {found.start() for found in re.finditer(_JOINER, text)}
     return "".join(
         each if each in "\n\t" or each.isprintable() or each in _SPACES or index in joiners else _escape(each)
         for index, each in enumerate(text)
@@ -50,7 +48,10 @@ def one_line(text: str) -> str:
     >>> print(one_line("loss\n2026-01-05 INFO all is well"))
     loss\n2026-01-05 INFO all is well
     """
-    return printable(shortened(text)).replace("\n", r"\n").replace("\t", r"\t")
+    text = shortened(text)
+    if text.isprintable():
+        return text
+    return printable(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
 def shortened(text: str) -> str:
@@ -63,7 +64,7 @@ def shortened(text: str) -> str:
         return text
     if len(text) > _LONGEST_LINE:
         text = _without_middle(text, _LONGEST_LINE // 2)
-    return _WORD.sub(lambda found: _without_middle(found[0], _KEPT), text)
+    return re.sub(r"\S+", lambda found: _without_middle(found[0], _KEPT), text)
 
 
 def _without_middle(text: str, kept: int) -> str:
@@ -83,7 +84,9 @@ def wrapped(text: str, width: int) -> str:
     early_stopping ended the run; go on with
     it: argus resume runs/a
     """
-    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _UNBROKEN), one_line(text))
+    import textwrap  # hardly any command needs it
+
+    whole = re.sub(_COMMAND, lambda found: found[0].replace(" ", _UNBROKEN), one_line(text))
     lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines).replace(_UNBROKEN, " ")
 

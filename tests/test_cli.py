@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import argus_core
-from argus_core.cli import main
+from argus_core.cli import main, predict
 from argus_core.components import KINDS
+from argus_core.config import BATCH_SIZE
 from argus_core.errors import ArgusError, ArgusWarning
 
 pytestmark = pytest.mark.torchfree
@@ -359,3 +360,19 @@ def test_importing_the_command_imports_click_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['argus_core', 'click']"
+
+
+def test_the_batch_size_of_predict_is_that_of_a_configuration() -> None:
+    options = {option.name: option for option in predict.command.params}
+    assert options["batch_size"].default == BATCH_SIZE
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"]])
+def test_who_lists_or_helps_waits_for_no_configuration_log_or_lock(arguments: list[str]) -> None:
+    code = (
+        "import sys; before = {*sys.modules}; from argus_core.cli import main; "
+        f"main({arguments!r}, standalone_mode=False); slow = {{'argus_core.config', 'filelock', 'logging'}}; "
+        "sys.exit(', '.join(slow & sys.modules.keys() - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""

@@ -407,3 +407,23 @@ def test_a_loss_weighed_on_a_device_counts_nothing_for_ignored_targets() -> None
         step_output = StepOutput(_NoTransform(), (), torch.tensor(loss), torch.tensor(weight), True)
         metric._add_on_device(step_output.loss_tensor, step_output.samples, is_sum=False)
     assert metric.compute() == 2.0
+
+
+@pytest.mark.parametrize("ignored", [-100, 1, None])
+@pytest.mark.parametrize("size", [1, 64, 65])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_few_targets_and_many_are_counted_alike(ignored: int | None, size: int, outputs: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    prediction = torch.rand(size, outputs, generator=generator)
+    target = torch.randint(max(outputs, 2), (size,), generator=generator)
+    target[::5] = -100
+    metric = Accuracy(ignore_index=ignored)
+    for _ in range(2):
+        metric.update(output(prediction, target))
+    guess = prediction.argmax(1) if outputs > 1 else (prediction[:, 0] > 0.5).long()
+    kept = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
+    assert metric.state_dict() == {
+        "total": 2 * int(((guess == target) & kept).sum()),
+        "count": 2 * int(kept.sum()),
+        "updates": 2,
+    }

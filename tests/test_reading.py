@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -169,6 +170,21 @@ def test_a_train_step_that_calls_the_usual_one_gets_predictions_and_counts_once(
     expected = usual.fit(data, metrics=["accuracy"], metrics_on_train=True)
     assert doubled["train_loss"] == pytest.approx(expected["train_loss"] * 2)
     assert doubled["train_accuracy"] == expected["train_accuracy"]
+
+
+def test_a_step_that_wraps_the_usual_one_may_keep_what_it_returns() -> None:
+    kept: list[Any] = []
+    hand = make_model()
+    usual = hand.train_step
+
+    @functools.wraps(usual)
+    def keeping(batch: Any, state: Any = None) -> Any:
+        kept.append(usual(batch, state))
+        return kept[-1]
+
+    hand.train_step = keeping
+    hand.fit(batches((4, 3)))
+    assert [len(output["prediction"]) for output in kept] == [4, 3]
 
 
 # Parts.

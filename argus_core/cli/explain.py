@@ -9,7 +9,6 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo_text
 from argus_core.cli.torch_command import TorchCommand
-from argus_core.config import read_config
 
 __all__ = ["command"]
 
@@ -31,6 +30,8 @@ def command(config: Path, changes: tuple[str, ...]) -> None:
 
     Every slot, who sits in it and from which package; nothing is trained.
     """
+    from argus_core.config import read_config  # which asking for help need not wait for
+
     chosen = read_config(config, changes)
     from argus_core.run import build_model  # imports torch
 

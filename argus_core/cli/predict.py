@@ -10,7 +10,6 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
-from argus_core.config import BATCH_SIZE, parse_value
 from argus_core.errors import ArgusError
 from argus_core.outputs import check_output
 
@@ -37,7 +36,7 @@ __all__ = ["command"]
               help="Where to write; the suffix is .npz, .npy, .csv or .safetensors.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--batch-size", type=click.IntRange(1, 2**31 - 1), default=BATCH_SIZE, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1, 2**31 - 1), default=32, show_default=True)
 @click.option("--metric", "metrics", multiple=True, metavar="NAME",
               help="Compute a metric from the known targets; repeatable.")  # fmt: skip
 def command(
@@ -77,6 +76,8 @@ def command(
 
 
 def _parameters(params: tuple[str, ...]) -> dict[str, Any]:
+    from argus_core.config import parse_value  # which asking for help need not wait for
+
     values = {}
     for param in params:
         key, equals, text = param.partition("=")

@@ -9,7 +9,6 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.cli.train import report, saying_how_to_go_on
-from argus_core.run_directory import RunDirectory
 from argus_core.single_process import check_single_process
 
 __all__ = ["command"]
@@ -34,6 +33,8 @@ def command(run: Path, changes: tuple[str, ...]) -> None:
     It goes on from the newest checkpoint, in the middle of an epoch too, up to num_epochs in all. Ctrl-C,
     SIGTERM and SIGHUP end a run after the present update; it saves first, and exits with 130, 143 or 129.
     """
+    from argus_core.run_directory import RunDirectory  # which asking for help need not wait for
+
     check_single_process("argus resume")
     directory = RunDirectory.of(run)  # before the seconds that torch takes
     from argus_core.run import resume  # imports torch

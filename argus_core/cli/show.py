@@ -15,7 +15,6 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json, echo_text
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.components import Component
-from argus_core.config import build_template
 from argus_core.errors import ArgusError, BrokenPluginError
 from argus_core.precedence import kinds_of
 from argus_core.registry import resolve
@@ -52,6 +51,8 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         parameters = _parameters(factory, _HANDED_OVER.get(kind, 0))
         record = _record(component, factory, parameters)
     if kind == "config" and not any(parameter["required"] for parameter in record["parameters"]):
+        from argus_core.config import build_template
+
         record["configuration"] = build_template(component, {})
     if as_json:
         echo_json(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import chain
 
 from argus_core.cli.output import echo
 from argus_core.text import one_line
@@ -15,7 +16,8 @@ _WIDEST = 100  # a name may have as many characters as its file, and there may b
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of cells below a header."""
-    header, *rows = [tuple(map(one_line, row)) for row in (header, *rows)]
+    if not all(map(str.isprintable, chain(header, *rows))):
+        header, *rows = [tuple(map(one_line, row)) for row in (header, *rows)]
     if _is_terminal():
         _print_on_terminal(header, rows)
         return

@@ -14,14 +14,13 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
-from argus_core.config import read_config
 from argus_core.errors import ConfigError
-from argus_core.run_directory import RunDirectory
 from argus_core.single_process import check_single_process
 
 if TYPE_CHECKING:
     from argus_core.engine import State
     from argus_core.run import Result
+    from argus_core.run_directory import RunDirectory
 
 __all__ = ["command", "report", "saying_how_to_go_on"]
 
@@ -54,6 +53,9 @@ def command(
     The run is kept in its run directory, which gets the resolved configuration (config.toml),
     versions.json, metrics.jsonl, log.txt and checkpoints/ with best.safetensors and last.safetensors.
     """
+    from argus_core.config import read_config  # which asking for help need not wait for
+    from argus_core.run_directory import RunDirectory
+
     check_single_process("argus train")
     RunDirectory(config.parent).recover()
     options = {"fit.run_dir": run_dir, "model.device": device}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from argus_core.batch import deep_to, is_flat
+from argus_core.batch import PLAIN, TENSORS, deep_to
 from argus_core.hooks import hookimpl
 
 __all__ = ["Default"]
@@ -32,4 +32,5 @@ class Default:
             return deep_to(batch, device, non_blocking=True)
         # Towards a CPU a non-blocking copy may be read before it is done. Mostly there is nothing to move,
         # and to ask is cheaper than to move.
-        return batch if is_flat(batch) and all(map(_is_cpu, batch)) else deep_to(batch, device)
+        is_there = type(batch) in PLAIN and {*map(type, batch)} == TENSORS and all(map(_is_cpu, batch))
+        return batch if is_there else deep_to(batch, device)

@@ -92,16 +92,18 @@ class StepOutput(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         values = self._values
-        if key not in values:
-            if key == "loss":
-                values[key] = self.loss_tensor.item()
-            elif key == "target":
-                values[key] = deep_cat([deep_detach(target) for _, target in self._kept()])
-            elif key == "prediction":
-                values[key] = self._prediction([deep_detach(prediction) for prediction, _ in self._kept()])
-            else:
-                raise KeyError(key)
-        return values[key]
+        if key in values:
+            return values[key]
+        if key == "loss":
+            value: Any = self.loss_tensor.item()
+        elif key == "target":
+            value = self._whole(1)
+        elif key == "prediction":
+            value = self._prediction()
+        else:
+            raise KeyError(key)
+        values[key] = value
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(("loss",) if self._parts is None else ("prediction", "target", "loss"))
@@ -122,10 +124,10 @@ class StepOutput(Mapping[str, Any]):
 
     def by_part(self) -> Sequence[StepOutput]:
         """Return an output for each micro-batch, whose predictions need not have one shape."""
-        parts = self._kept()
-        if len(parts) == 1:
+        parts = self._parts
+        if parts is not None and len(parts) == 1:
             return (self,)
-        whole = self.loss_tensor
+        parts, whole = self._kept(), self.loss_tensor
         losses = self._part_losses or [(whole, self.samples)] * len(parts)
         return [
             StepOutput(
@@ -142,7 +144,7 @@ class StepOutput(Mapping[str, Any]):
     def let_go(self) -> None:
         """Forget predictions and targets, which nothing is going to read."""
         self._parts = None
-        self._values.clear()
+        self._values = {}
 
     def _kept(self) -> Sequence[Part]:
         if self._parts is None:
@@ -153,8 +155,15 @@ class StepOutput(Mapping[str, Any]):
             )
         return self._parts
 
-    def _prediction(self, parts: Sequence[Any]) -> Any:
-        joined = deep_cat(parts)
-        if len(parts) > 1 and isinstance(joined, list) and not isinstance(parts[0], list):
-            return [self._model.transform_prediction(part) for part in parts]  # of several shapes
+    def _whole(self, place: int) -> Any:
+        """Return what stands in that place of the parts, off the graph, as one."""
+        parts = self._kept() if self._parts is None else self._parts
+        if len(parts) == 1:
+            return deep_detach(parts[0][place])
+        return deep_cat([deep_detach(part[place]) for part in parts])
+
+    def _prediction(self) -> Any:
+        joined = self._whole(0)
+        if isinstance(joined, list) and not isinstance(self._kept()[0][0], list):  # parts of several shapes
+            return [self._model.transform_prediction(part) for part in joined]
         return self._model.transform_prediction(joined)

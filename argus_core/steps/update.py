@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from argus_core.errors import BuildError
 from argus_core.ranks import all_agree
-from argus_core.reduction import check_loss, joined, shares, silence, weigh
+from argus_core.reduction import ask_others, check_loss, joined, shares, silence, weigh
 from argus_core.samples import without_empty
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import Evaluation, nested
-from argus_core.steps.output import Part, PartLoss, StepOutput
+from argus_core.steps.output import Part, StepOutput
 from argus_core.steps.weights import Weights
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = ["Update"]
 _Keep = Callable[[Part, Tensor, "float | Tensor"], object]
 
 _PAIR = (tuple, list)
+_NOTHING = nullcontext()
 
 # Slots that take no part in making an update, or that the default fills.
 _BESIDE_THE_UPDATE = frozenset(
@@ -49,8 +51,7 @@ class Update:
     Args:
         model: the model that is trained.
         composed: its strategies.
-        usual: the ``forward_loss`` of a model that does not override it.
-        weight: what the model says that a micro-batch counts, if it is not what its loss divides by.
+        usual: the class whose methods are written out here where the model does not override them.
 
     Attributes:
         model: the model that is trained.
@@ -59,17 +60,12 @@ class Update:
         evaluation: the contexts in which validation and prediction see the network.
         finish_prediction: what each prediction goes through before its transform.
         micro_batches: what the current window was split into, on the device.
+        is_plain: whether no strategy shapes the update.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        composed: Composed,
-        usual: Callable[[Model, Any], Any],
-        weight: Callable[[Any], float | Tensor] | None = None,
-    ) -> None:
+    def __init__(self, model: Model, composed: Composed, usual: type[Model]) -> None:
         self.model = model
-        self._usual = usual
+        self._usual = usual.forward_loss
         slots = {slot: composed.implementations(slot, model) for slot in SLOTS}
         for set_up in slots["set_up"]:
             set_up(model)
@@ -78,7 +74,7 @@ class Update:
         self._prepare = slots["prepare_batch"]
         self._split = _owner(slots["split_window"])
         self._out_of_memory = _owner(slots["out_of_memory"])
-        self.weights = Weights(model, _owner(slots["micro_batch_weight"]) or weight)
+        self.weights = Weights(model, usual, _owner(slots["micro_batch_weight"]))
         self._sync = slots["sync_context"]
         self._forward = slots["forward_context"]
         self._forward_context = self._forward[0] if len(self._forward) == 1 else self.forward_context
@@ -95,14 +91,47 @@ class Update:
         self._shares: Sequence[Any] = ()  # of the micro-batches in the window; None where they just add up
         self._is_sum = False
         self._reading: Reading | None = None
-        self._parts: list[Part] = []  # of the first gradients that are taken, as are the losses
-        self._losses: Sequence[PartLoss] = ()
+        self._parts: list[Part] = []  # of the first gradients that are taken, as are losses and counts
+        self._losses: Sequence[Tensor | float] = ()
+        self._counts: Sequence[Tensor | float] = ()  # of the micro-batches' losses
         self._loss: Tensor | None = None
         self._prepared: Sequence[Any] = ()
         self.finish_prediction = slots["finish_prediction"]
         self.evaluation = Evaluation(slots["evaluation_context"])
         shaping = (slots[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
-        self._is_plain = not any(shaping) and len(self._prepare) == 1
+        self.is_plain = not any(shaping) and len(self._prepare) == 1
+
+    def run_plain(self, batch: Any) -> StepOutput:
+        """Make an update that no strategy shapes from a loader batch.
+
+        It is what `run` comes to, in one function: the loop that most people write, at its speed. Tests hold
+        the two together.
+        """
+        model = self.model
+        batch = self._prepare[0](batch, model.device)
+        _clear_gradients(model.optimizer)
+        forward_loss, criterion = model.forward_loss, model.loss
+        weight: float | Tensor | None = None
+        if (
+            criterion is not None
+            and getattr(forward_loss, "__func__", None) is self._usual
+            and isinstance(batch, _PAIR)
+            and len(batch) == 2
+        ):
+            input, target = batch
+            prediction = model.nn_module(input)
+            loss = criterion(prediction, target)
+            weight = self.weights.divisors.get(type(criterion), ask_others)(criterion, target)
+        else:
+            prediction, target, loss = forward_loss(batch)
+        if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
+            check_loss(loss, on_graph=True)
+        is_sum = weight is None and self.weights.is_sum()
+        if weight is None:
+            weight = self.weights.of_batch(batch, prediction, target, is_sum)
+        loss.backward()
+        model.optimizer.step()
+        return StepOutput(model, ((prediction, target),), loss.detach(), weight, True, is_sum=is_sum)
 
     def run(self, window: Sequence[Any], reading: Reading | None = None) -> StepOutput:
         """Make one update from a window of loader batches and return its output.
@@ -111,25 +140,7 @@ class Update:
             window: of loader batches.
             reading: who reads predictions; without it the output keeps them.
         """
-        if self._is_plain and len(window) == 1:
-            # What the lines below come to when no strategy shapes the update, in one function: the loop that
-            # most people write, at its speed. Tests hold the two together.
-            model = self.model
-            batch = self._prepare[0](window[0], model.device)
-            _clear_gradients(model.optimizer)
-            prediction, target, loss = model.forward_loss(batch)
-            if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
-                check_loss(loss, on_graph=True)
-            is_sum = self.weights.is_sum()
-            weight = self.weights.of_batch(batch, prediction, target, is_sum)
-            loss.backward()  # type: ignore[no-untyped-call]
-            model.optimizer.step()
-            part = prediction, target
-            return StepOutput(model, (part,), loss.detach(), weight, True, is_sum=is_sum)
         self._reading = reading
-        return self._run_composed(window)
-
-    def _run_composed(self, window: Sequence[Any]) -> StepOutput:
         prepared: Iterable[Any] = window
         for prepare in self._prepare:
             prepared = map(prepare, prepared, repeat(self.model.device))
@@ -150,14 +161,12 @@ class Update:
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
         for follow in self._after:
             follow(self.model, stepped)
-        losses = self._losses
-        weight = losses[0][1] if len(losses) == 1 else sum(weight for _, weight in losses)
-        output = StepOutput(
-            self.model, self._parts, loss, weight, stepped, is_sum=self._is_sum, part_losses=losses
-        )
+        parts, counts = self._parts, self._counts
+        weight = counts[0] if len(counts) == 1 else sum(counts)
+        losses = [*zip(self._losses, counts, strict=True)] if len(parts) > 1 else ()
         # The next window needs their memory.
         self._parts, self._losses, self._loss, self.micro_batches, self._prepared = [], (), None, (), ()
-        return output
+        return StepOutput(self.model, parts, loss, weight, stepped, is_sum=self._is_sum, part_losses=losses)
 
     def prepare(self, batch: Any) -> Any:
         """Return a loader batch as the network needs it, on the device."""
@@ -186,19 +195,20 @@ class Update:
         _clear_gradients(optimizer)
         micro_batches, shares_of, weights = self.micro_batches, self._shares, self._weights
         self._parts = [] if self._loss is None else self._parts
-        losses: list[PartLoss] = []
+        losses: list[Tensor | float] = []
+        counts: list[Tensor | float] = []
         if self._sync:
             for index, micro_batch in enumerate(micro_batches):
                 with nested(self._sync, index == len(micro_batches) - 1):
-                    self._accumulate((micro_batch,), (shares_of[index],), (weights[index],), losses)
+                    self._accumulate((micro_batch,), (shares_of[index],), (weights[index],), losses, counts)
         else:
-            self._accumulate(micro_batches, shares_of, weights, losses)
-        loss = losses[0][0] if len(losses) == 1 else joined([each for each, _ in losses], shares_of)
+            self._accumulate(micro_batches, shares_of, weights, losses, counts)
+        loss = losses[0] if len(losses) == 1 else joined(losses, shares_of)
         assert isinstance(loss, Tensor)
         if self._unscale is not None:
             self._unscale(optimizer)
         if self._loss is None:
-            self._losses, self._loss = losses, loss
+            self._losses, self._loss, self._counts = losses, loss, counts or weights
         return loss
 
     def apply(self) -> bool:
@@ -259,7 +269,7 @@ class Update:
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """Return the context for forward and loss."""
-        return nested(self._forward) if self._forward else nullcontext()
+        return nested(self._forward) if self._forward else _NOTHING
 
     def _cut(self) -> None:
         """Make the micro-batches of the prepared window, without those that have no samples."""
@@ -279,9 +289,12 @@ class Update:
         micro_batches: Sequence[Any],
         shares: Sequence[Any],
         weights: Sequence[Any],
-        losses: list[PartLoss],
+        losses: list[Tensor | float],
+        counts: list[Tensor | float],
     ) -> None:
         """Add the weighted gradients of micro-batches, and their losses to ``losses``.
+
+        What each counts goes to ``counts``, unless it is in ``weights``.
 
         A share is what backward begins with, since the derivative of w L is w times that of L. Each time it
         is a tensor of its own: a parameter of which the loss holds a view takes it for its gradient, and
@@ -290,7 +303,7 @@ class Update:
         forward_context, needs_weighed = self._forward_context, self._needs_weighed_loss
         forward_loss, network, criterion = self.model.forward_loss, self.model.nn_module, self.model.loss
         is_usual = criterion is not None and getattr(forward_loss, "__func__", None) is self._usual
-        keep = self._keeping()
+        keep, is_asked = self._keeping(), self._loss is None and weights[0] is None
         for micro_batch, share, weight in zip(micro_batches, shares, weights, strict=True):
             with forward_context():
                 if is_usual and isinstance(micro_batch, _PAIR) and len(micro_batch) == 2:
@@ -301,8 +314,9 @@ class Update:
                     prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
-            if weight is None and self._loss is None:
+            if is_asked:
                 weight = self.weights.of_batch(micro_batch, prediction, target, self._is_sum)
+                counts.append(weight)
             if type(share) is float:
                 if not share:
                     silence(prediction, share)
@@ -314,13 +328,12 @@ class Update:
                 self._pass_back(loss if share is None else weigh(loss, share))
             else:
                 loss.backward(share)
-            if type(prediction) is Tensor:
-                prediction = prediction.detach()  # its graph goes, and the next one takes the memory
-            loss = loss.detach()
             if keep is not None:
-                keep((prediction, target), loss, weight)
+                if type(prediction) is Tensor:
+                    prediction = prediction.detach()  # its graph goes, and the next one takes the memory
+                keep((prediction, target), loss.detach(), weight)
             # A small tensor that stays behind each large one would leave a CPU's memory in pieces.
-            losses.append((loss.item() if losses and loss.is_cpu else loss, weight))
+            losses.append(loss.item() if losses and loss.is_cpu else loss.detach())
             del prediction, loss
 
     def _keeping(self) -> _Keep | None:
@@ -355,7 +368,7 @@ def _owner(implementations: Sequence[Any]) -> Any:
 
 def _clear_gradients(optimizer: Any) -> None:
     """Do what torch's ``zero_grad`` does, without the profiling that takes a fifteenth of a small update."""
-    if getattr(optimizer.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
+    if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad:
         optimizer.zero_grad()  # the optimizer has its own
         return
     for group in optimizer.param_groups:

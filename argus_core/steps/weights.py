@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from argus_core.reduction import exact, mean_divisor, mean_divisors
+from argus_core.reduction import DIVISORS, exact, mean_divisor, mean_divisors
 from argus_core.samples import UnknownSizeError, batch_size
 
 if TYPE_CHECKING:
@@ -33,15 +33,24 @@ class Weights:
 
     Args:
         model: has the loss, and counts samples.
-        own: what the model or a strategy says instead, if it does.
+        usual: the class whose methods say what is usual.
+        own: what a strategy says instead, if it does.
+
+    Attributes:
+        divisors: the `DIVISORS` that torch's losses have; empty where model or strategy say something else.
     """
 
-    def __init__(self, model: Model, own: Callable[[Any], float | Tensor] | None) -> None:
+    def __init__(
+        self, model: Model, usual: type[Model], own: Callable[[Any], float | Tensor] | None = None
+    ) -> None:
         self._model = model
-        self._own = own
         # Looked up once: every update asks.
-        self._reduction: Callable[[], str] = method_of(model, "loss_reduction")
         self._batch_size: Callable[[Any], int] = method_of(model, "batch_size")
+        self._reduction: Callable[[], str] = method_of(model, "loss_reduction")
+        loss_weight = method_of(model, "loss_weight")
+        self._own = own if own or _is(loss_weight, usual.loss_weight) else loss_weight
+        is_usual = self._own is None and _is(self._reduction, usual.loss_reduction)
+        self.divisors = DIVISORS if is_usual else {}
 
     def is_sum(self) -> bool:
         """Return whether losses just add up."""
@@ -71,3 +80,7 @@ class Weights:
                 except UnknownSizeError:
                     continue
             return 1
+
+
+def _is(method: Any, function: Any) -> bool:
+    return getattr(method, "__func__", None) is function

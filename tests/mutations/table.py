@@ -41,8 +41,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The loss is the one that `forward_loss` returns, whenever it was overridden.",
             "steps/update.py",
-            'getattr(forward_loss, "__func__", None) is self._usual',
-            "self._usual is not None",
+            'is_usual = criterion is not None and getattr(forward_loss, "__func__", None) is self._usual',
+            "is_usual = criterion is not None",
+            "test_update.py::test_a_forward_loss_put_on_a_model_that_has_been_trained_counts",
+        ),
+        Mutation(
+            "It is so, too, where no strategy shapes the update.",
+            "steps/update.py",
+            '            and getattr(forward_loss, "__func__", None) is self._usual\n',
+            "",
             "test_update.py::test_a_forward_loss_put_on_a_model_that_has_been_trained_counts",
         ),
         Mutation(
@@ -62,8 +69,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The loss of a window counts its micro-batches likewise.",
             "reduction.py",
-            "[float(share) * number for share, number in zip(shares, numbers, strict=True) if share]",
-            "[number / len(numbers) for number in numbers]",
+            "map(mul, map(float, compress(shares, shares)), compress(numbers, shares))",
+            "[number / len(losses) for number in numbers]",
             _BY_HAND,
         ),
         Mutation(
@@ -133,8 +140,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A micro-batch of nothing but ignored targets, whose mean is nan, adds nothing.",
             "reduction.py",
-            "zip(shares, numbers, strict=True) if share]",
-            "zip(shares, numbers, strict=True)]",
+            "compress(numbers, shares)",
+            "numbers",
             "test_reduction.py::"
             "test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss_alone",
         ),
@@ -155,15 +162,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A strategy may weigh micro-batches by something else, such as tokens.",
             "steps/update.py",
-            '_owner(slots["micro_batch_weight"]) or weight',
-            "weight",
+            'Weights(model, usual, _owner(slots["micro_batch_weight"]))',
+            "Weights(model, usual)",
             "test_slots.py::test_another_weight_makes_a_mean_over_tokens_exact",
         ),
         Mutation(
             "A model may weigh micro-batches by something else.",
-            "steps/update.py",
-            '_owner(slots["micro_batch_weight"]) or weight',
-            '_owner(slots["micro_batch_weight"])',
+            "steps/weights.py",
+            "own if own or _is(loss_weight, usual.loss_weight) else loss_weight",
+            "own",
             "test_slots.py::test_a_model_may_say_what_its_own_mean_divides_by",
         ),
         Mutation(
@@ -183,7 +190,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are cleared where no strategy shapes the update, too.",
             "steps/update.py",
-            "            _clear_gradients(model.optimizer)\n",
+            "        _clear_gradients(model.optimizer)\n",
             "",
             "test_update.py::test_the_plain_form_of_an_update_equals_the_composed_one_to_the_bit",
         ),
@@ -229,8 +236,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The norm that is clipped is that of the whole window, not of each micro-batch.",
             "steps/update.py",
-            "            loss = loss.detach()\n",
-            "            self.transform_gradients(self.parameters())\n            loss = loss.detach()\n",
+            "            if keep is not None:\n",
+            "            self.transform_gradients(self.parameters())\n            if keep is not None:\n",
             _BY_HAND,
         ),
         Mutation(
@@ -319,10 +326,10 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are unscaled once, not with each micro-batch.",
             "steps/update.py",
-            "            loss = loss.detach()\n",
+            "            if keep is not None:\n",
             "            if self._unscale is not None and micro_batch is not micro_batches[-1]:\n"
             "                self._unscale(self.model.optimizer)\n"
-            "            loss = loss.detach()\n",
+            "            if keep is not None:\n",
             "test_amp.py::test_a_cut_window_is_scaled_as_a_whole",
         ),
         Mutation(
@@ -416,14 +423,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "`global_step`, the count of updates, does not advance.",
             "engine.py",
-            'stepped = getattr(output, "stepped", True)',
-            "stepped = state.updates_skipped >= 0",
+            'if getattr(output, "stepped", True):',
+            "if state.updates_skipped >= 0:",
             "test_amp.py::test_an_overflow_skips_the_update_and_the_next_ones_recover",
         ),
         Mutation(
             "`update_skipped` is raised.",
             "engine.py",
-            '            if not stepped:\n                self.raise_event("update_skipped")\n',
+            '                self.raise_event("update_skipped")\n',
             "",
             "test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
         ),
@@ -740,15 +747,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Metrics see the predictions of the whole window.",
             "steps/output.py",
-            "for prediction, _ in self._kept()]",
-            "for prediction, _ in self._kept()[-1:]]",
+            "[deep_detach(part[place]) for part in parts]",
+            "[deep_detach(part[place]) for part in parts[place - 1 :]]",
             "test_update.py::test_the_output_has_the_whole_window_in_its_order",
         ),
         Mutation(
             "Metrics see the targets of the whole window.",
             "steps/output.py",
-            "for _, target in self._kept()]",
-            "for _, target in self._kept()[-1:]]",
+            "[deep_detach(part[place]) for part in parts]",
+            "[deep_detach(part[place]) for part in parts[-place:]]",
             "test_update.py::test_the_output_has_the_whole_window_in_its_order",
         ),
         Mutation(
@@ -770,15 +777,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The loss of an epoch is the mean over what its loss divides by.",
             "steps/update.py",
-            "sum(weight for _, weight in losses)",
-            "1",
+            "else sum(counts)",
+            "else 1",
             "test_update.py::test_the_logged_loss_is_the_mean_over_samples",
         ),
         Mutation(
             "A skipped update is in no loss and no metric of its epoch.",
-            "reading.py",
-            "        if not stepped:\n            self.take_back()\n        else:",
-            "        if True:",
+            "engine.py",
+            'if getattr(output, "stepped", True):',
+            "if True:",
             "test_epoch_loss.py::test_skipped_updates_are_left_out_of_losses_and_metrics_and_counted_apart",
         ),
         Mutation(
@@ -826,8 +833,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Predictions are off the graph.",
             "steps/output.py",
-            "[deep_detach(prediction) for",
-            "[prediction for",
+            "return deep_detach(parts[0][place])",
+            "return parts[0][place]",
             "test_update.py::test_nothing_of_the_output_is_on_the_graph",
         ),
         Mutation(

@@ -65,11 +65,11 @@ _KEPT = frozenset({"parts", "step_parts"})
 class _Batches(Weights):
     """Each batch counts 1, as in pytorch-argus, which asks no batch for its samples."""
 
+    def __init__(self, model: argus_core.Model) -> None:
+        super().__init__(model, argus_core.Model, _one)
+
     def is_sum(self) -> bool:
         return False
-
-    def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float:
-        return 1
 
 
 class BuildModel(argus_core.Model, name="argus.BuildModel"):
@@ -195,7 +195,7 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
 
     def _compile(self) -> Update:
         update = super()._compile()
-        update.weights = _Batches(self, None)
+        update.weights = _Batches(self)
         return update
 
     def train_ready(self) -> bool:
@@ -261,3 +261,7 @@ def _check_there(model: BuildModel, attributes: Iterable[str], purpose: str) -> 
             f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; choose one in params, or "
             f"load it without {missing[0]}=None"
         )
+
+
+def _one(batch: Any) -> int:
+    return 1
