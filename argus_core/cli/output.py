@@ -39,8 +39,7 @@ _STATUS_WIDTH = 79
 def echo(*lines: str, err: bool = False) -> None:
     """Write lines; a newline within one of them is shown as an escape."""
     # Written at once: each call of click's echo flushes, and there may be thousands of lines.
-    shown = lines if all(map(str.isprintable, lines)) else map(one_line, lines)
-    click.echo("\n".join(shown), err=err)
+    click.echo("\n".join(map(one_line, lines)), err=err)
 
 
 def echo_sentence(text: str, err: bool = True) -> None:
