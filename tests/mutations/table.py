@@ -296,8 +296,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Prediction runs in the precision of training.",
             "model.py",
-            "            with update.forward_context():\n                try:",
-            "            if True:\n                try:",
+            "            with update.forward_context():\n                prediction = self.nn_module(input)\n            return",
+            "            if True:\n                prediction = self.nn_module(input)\n            return",
             _SAME_PRECISION,
         ),
         Mutation(
@@ -652,8 +652,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Prediction uses the average.",
             "model.py",
-            "with torch.no_grad(), self.evaluation():",
-            "with torch.no_grad():",
+            "torch.no_grad(), self.evaluation():",
+            "torch.no_grad():",
             "test_ema.py::test_validation_prediction_and_a_single_val_step_use_the_average",
         ),
         Mutation(
