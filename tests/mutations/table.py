@@ -296,8 +296,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Prediction runs in the precision of training.",
             "model.py",
-            "            with update.forward_context():\n                prediction = self.nn_module(input)\n            return",
-            "            if True:\n                prediction = self.nn_module(input)\n            return",
+            "            with update.forward_context():\n                prediction = self",
+            "            if True:\n                prediction = self",
             _SAME_PRECISION,
         ),
         Mutation(
