@@ -265,6 +265,10 @@ class RunDirectory:
     def _is_held(self) -> bool:
         return self._lock is not None and self._lock.is_held
 
+    def own_files(self) -> list[Path]:
+        """Return what nothing but the run itself may write here."""
+        return [*self._files(), *self._replaced.places, self.root / ".lock"]
+
     def _files(self) -> list[Path]:
         """Return what a run writes here, that which marks the folder as a run's last."""
         checkpoints = [
