@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,33 @@ def test_the_device_is_remapped(path: Path) -> None:
     loaded = load_model(path, device="cpu")
     assert loaded.device == torch.device("cpu")
     assert loaded.loss.weight.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        (
+            "meta",
+            r"device is 'meta', on which tensors have no values; choose one with load_model\(\.\.\., device=",
+        ),
+        (["meta"], "device is 'meta', on which tensors have no values"),
+        ({"$device": "meta"}, "device is 'meta', on which tensors have no values"),
+        (
+            "cpu:256",
+            r"device 'cpu:256' is not on this machine; .* choose one with load_model\(\.\.\., device=",
+        ),
+        ("cuda:256", "device 'cuda:256' is not on this machine"),
+        ("spaceship", r"unknown device 'spaceship'.* choose one with load_model\(\.\.\., device="),
+    ],
+)
+def test_device_of_a_file_that_cannot_be_used_says_how_to_choose_one(
+    path: Path, device: Any, reason: str
+) -> None:
+    trained().save(path)
+    rewrite(path, lambda manifest: manifest["params"].update(device=device))
+    with pytest.raises((BuildError, SpecError), match=f"^{re.escape(str(path))}: {reason}"):
+        load_model(path)
+    assert load_model(path, device="cpu").device == torch.device("cpu")
 
 
 def test_a_list_of_devices_needs_cuda(path: Path) -> None:
