@@ -51,12 +51,14 @@ class LoggingToFile(EpochReport):
         self.file_path = place_to_write(self.name, "file_path", file_path)
         self.append = append
         self._handler: logging.Handler = logging.NullHandler()
+        self._process = os.getpid()
         self._undo = ExitStack()
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
         """Open the file; from now on messages of level INFO and above reach it."""
         self._undo.close()  # of a run whose end was never seen
+        self._process = os.getpid()
         make_folder(self.name, self.file_path.parent)
         with writing(self.name, self.file_path):
             mode = "a" if self.append or _is_resumed(state) else "w"
@@ -86,6 +88,8 @@ class LoggingToFile(EpochReport):
 
     def _say(self, state: State, level: int, message: str, error: BaseException | None = None) -> None:
         """Write to this file alone: two of these callbacks would otherwise write everything twice."""
+        if os.getpid() != self._process:  # a fork, which is not the run
+            return
         exc_info = (type(error), error, error.__traceback__) if error is not None else None
         self._handler.handle(
             logging.LogRecord(state.logger.name, level, __file__, 0, message, None, exc_info)
