@@ -62,8 +62,8 @@ class RunDirectory:
         self.best = self.checkpoints / "best.safetensors"
         self.last = self.checkpoints / "last.safetensors"
         self._made = MadeFiles(root, self.checkpoints, (*self._files(), self.checkpoints / OWNER))
-        self._replaced = ReplacedRun(root, self._files(), self._made)
-        self._is_begun = self._replaces = False
+        self._replaced = ReplacedRun(root, self._files(), self._made, first=self.last)
+        self._is_begun = self._replaces = self._has_warned = False
         self._lock: RunLock | None = None
 
     @classmethod
@@ -202,8 +202,7 @@ class RunDirectory:
     def settle(self) -> None:
         """Remove the run that the new one replaces, if there is one."""
         if self._replaces and self._is_held:
-            with self._usable():
-                self._replaced.remove()
+            self._remove_replaced()
 
     def give_up(self, discard: bool) -> str:
         """Put the run back that the new one was to replace; return what to say of it.
@@ -259,7 +258,7 @@ class RunDirectory:
     @property
     def keeps_run(self) -> bool:
         """Whether the run that is on here stays if it fails now."""
-        return self._is_held and not self._replaced.is_there
+        return self._is_held and not self._replaced.is_returnable
 
     @property
     def _is_held(self) -> bool:
@@ -294,13 +293,28 @@ class RunDirectory:
 
     def _recover(self) -> None:
         is_back = self._replaced.put_back()
-        self._replaced.remove()
+        self._remove_replaced()
         if is_back:
             warnings.warn(
                 f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "
                 "earlier run is back",
                 ArgusWarning,
                 stacklevel=4,
+            )
+
+    def _remove_replaced(self) -> None:
+        try:
+            self._replaced.remove()
+        except OSError as error:  # not worth ending a run for
+            if self._has_warned:
+                return
+            self._has_warned = True
+            warnings.warn(
+                f"the run that was replaced in {self.path} could not be removed "
+                f"({error.strerror or error}): its files lie there as .NAME.old, and the next argus train or "
+                "argus resume there removes them",
+                ArgusWarning,
+                stacklevel=3,
             )
 
     def _remove_empty_checkpoints(self) -> None:
