@@ -222,6 +222,8 @@ def _fit(
     checkpoint: Path | None = None,
 ) -> dict[str, float]:
     fit = config.fit
+    # Of its own, for another run in another thread not to write to this one's log.
+    model.logger = model.logger.getChild(str(witness.directory.root).replace(".", "_"))
     with taken_from(config.source("fit", *fit)):
         return model.fit(
             loaders["train"],
