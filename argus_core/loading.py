@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from argus_core.assembly import Assembly
 from argus_core.bindings import Names
+from argus_core.callbacks.files import checked_path
 from argus_core.checkpoint import PREFIXES
 from argus_core.device import resolve_devices
 from argus_core.drift import OptimizerDrift
@@ -100,7 +101,7 @@ def load_model(
     changes = {slot: change for slot, change in parts.items() if change is not AS_SAVED}
     if device is not AS_SAVED:
         params["device"] = device
-    path = Path(file_path)
+    path = checked_path("load_model", "file_path", file_path)
     source = Source(str(path), is_checkpoint=True, given=_given(changes))
     if state_load_func is not None or is_legacy(path):
         if state_load_func is None:

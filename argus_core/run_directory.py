@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +34,7 @@ from argus_core.made_files import MadeFiles
 from argus_core.replaced_run import ReplacedRun
 from argus_core.run_folder import OTHER, check_run_folder, make_run_folder, usable
 from argus_core.run_lock import RunLock, locked
+from argus_core.text import strict_json
 from argus_core.working_folder import absolute, beginning_in, working_folder
 
 __all__ = ["RunDirectory"]
@@ -143,6 +146,7 @@ class RunDirectory:
                         for file in self._replaced.places:
                             check_file(file)
                         self._recover()
+                        self._sweep()
                         for file in self._files():
                             check_file(file)
                     yield
@@ -250,7 +254,7 @@ class RunDirectory:
             ArgusError: they cannot be written.
         """
         with writing("train", self.test), replacing(self.test) as file:
-            file.write(json.dumps(values, indent=2) + "\n")
+            file.write(json.dumps(strict_json(values), indent=2, allow_nan=False) + "\n")
 
     def _usable(self) -> AbstractContextManager[None]:
         return usable(str(self.path))
@@ -291,6 +295,13 @@ class RunDirectory:
             return {}
         return versions if isinstance(versions, dict) else {}
 
+    def _sweep(self) -> None:
+        """Remove what killed processes were still writing: while the lock is held, nobody else is."""
+        for file in self.root.glob(".*.tmp"):
+            name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", file.name)
+            if name and self.root / name[1] in (self.config, self.versions, self.test) and _is_file(file):
+                file.unlink(missing_ok=True)
+
     def _recover(self) -> None:
         is_back = self._replaced.put_back()
         self._remove_replaced()
@@ -324,3 +335,7 @@ class RunDirectory:
                 (self.checkpoints / OWNER).unlink(missing_ok=True)
         elif self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)

@@ -724,3 +724,36 @@ def test_an_option_that_the_saved_state_cannot_go_on_with_is_refused(path: Path)
     model.save(path, optimizer_state=True)
     with pytest.raises(StateMismatchError, match=r"lacks the 'max_exp_avg_sq' that amsgrad needs"):
         load_model(path, optimizer={"amsgrad": True})
+
+
+def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    model = trained()
+    model.save("~/model.safetensors")
+    assert (tmp_path / "home" / "model.safetensors").exists()
+    assert same_weights(load_model("~/model.safetensors"), model)
+    assert not (tmp_path / "~").exists()
+
+
+class _Nothing:
+    """A step strategy that changes nothing."""
+
+    @argus_core.hookimpl
+    def after_update(self, model: Model, stepped: bool) -> None: ...
+
+
+def test_drift_of_many_components_is_some_warnings_alone(path: Path) -> None:
+    names = [f"nothing{number}" for number in range(30)]
+    for name in names:
+        argus_core.register("step", name)(type(name, (_Nothing,), {}))
+    trained(step=names).save(path)
+
+    def moved(manifest: Any) -> None:
+        for record in manifest["components"]["step"]:
+            record.update(name=f"medseg/{record['as']}", provider="medseg", version="1.4")
+
+    rewrite(path, moved)
+    with pytest.warns(ProviderDriftWarning) as told:
+        load_model(path)
+    assert [str(each.message) for each in told][10:] == ["so it is with 20 more components"]

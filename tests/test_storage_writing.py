@@ -423,10 +423,11 @@ def test_new_file_has_ordinary_permissions(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
-def test_existing_file_keeps_its_permissions(path: Path) -> None:
-    path.chmod(0o604)
+@pytest.mark.parametrize("permissions", [0o604, 0o444])
+def test_existing_file_keeps_its_permissions(permissions: int, path: Path) -> None:
+    path.chmod(permissions)
     write(path, {}, {})
-    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    assert stat.S_IMODE(path.stat().st_mode) == permissions
 
 
 def test_system_that_sets_no_permissions_is_fine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

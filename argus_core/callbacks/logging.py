@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,7 @@ from argus_core.file_params import WRITES
 from argus_core.hooks import hookimpl
 from argus_core.log import LineFormatter
 from argus_core.stored import COUNT, Rule
-from argus_core.text import escape_json, one_line
+from argus_core.text import escape_json, one_line, strict_json
 from argus_core.working_folder import shown
 
 if TYPE_CHECKING:
@@ -256,7 +255,7 @@ class MetricsJSONL(EpochReport):
             "lr": record.lr,
             **record.metrics,
         }
-        line = json.dumps({name: _json_value(value) for name, value in values.items()}, allow_nan=False)
+        line = json.dumps(strict_json(values), allow_nan=False)
         with (
             writing(self.name, self.file_path),
             open(self.file_path, "a", encoding="utf-8", opener=opener) as file,
@@ -301,7 +300,3 @@ def _begin(callback: str, path: Path, append: bool) -> None:
     make_folder(callback, path.parent)
     with writing(callback, path), open(path, "a" if append else "w", encoding="utf-8", opener=opener):
         pass
-
-
-def _json_value(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
