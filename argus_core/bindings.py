@@ -23,6 +23,8 @@ __all__ = ["Bindings", "Names"]
 Bindings = dict[tuple[str, str], registry.Component]
 """Components by kind and name as a model's params have it."""
 
+_MOST_WARNINGS = 10  # of one checkpoint, which may name thousands of steps
+
 
 class Names:
     """Finds the components that a checkpoint names, and keeps those that nobody provides."""
@@ -30,6 +32,7 @@ class Names:
     def __init__(self, saved: AbstractSaved) -> None:
         self._saved = saved
         self._missing: list[Missing] = []
+        self._drifted: list[str] = []
 
     def model_class(self, model_name: str | None) -> type[Model]:
         """Return the model's class; the plain model stands in for one that is missing, until `bind`."""
@@ -57,6 +60,11 @@ class Names:
             found = self._find(kind, record)
             if found is not None:
                 bindings[kind, name] = found
+        for drifted in self._drifted[:_MOST_WARNINGS]:
+            warnings.warn(drifted, ProviderDriftWarning, stacklevel=2)
+        more = len(self._drifted) - _MOST_WARNINGS
+        if more > 0:
+            warnings.warn(f"so it is with {more:,} more components", ProviderDriftWarning, stacklevel=2)
         if self._missing:
             raise MissingPluginError(missing_message(self._missing))
         return bindings
@@ -91,6 +99,6 @@ class Names:
             self._missing.append(missing(kind, record))
             return None
         drifted = drift(kind, record, component)
-        if drifted:
-            warnings.warn(drifted, ProviderDriftWarning, stacklevel=2)
+        if drifted and drifted not in self._drifted:
+            self._drifted.append(drifted)
         return component

@@ -14,15 +14,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from argus_core.errors import ConfigError
+from argus_core.errors import ArgusError, ConfigError
 from argus_core.working_folder import shown
 
-__all__ = ["check_file", "check_folder", "confined", "note_made", "opener", "replacing", "unlisted_opener"]
+__all__ = [
+    "check_file",
+    "check_folder",
+    "confined",
+    "fork_refusal",
+    "note_made",
+    "opener",
+    "replacing",
+    "unlisted_opener",
+]
 
 Note = Callable[..., None]
 
-# Of the runs that are on, with what notes the files made there; background threads write there too.
-_folders: list[tuple[str, Note | None]] = []
+# Of the runs that are on, with their process and what notes the files made there; threads write there too.
+_folders: list[tuple[str, int, Note | None]] = []
 
 _FOLLOWS_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -39,7 +48,9 @@ def confined(*folders: Path, note: Note | None = None) -> Iterator[None]:
         note: takes the arguments of `note_made` for what is made there.
     """
     names = [
-        (name, note) for folder in folders for name in {os.path.abspath(folder), os.path.realpath(folder)}
+        (name, os.getpid(), note)
+        for folder in folders
+        for name in {os.path.abspath(folder), os.path.realpath(folder)}
     ]
     _folders.extend(names)
     try:
@@ -56,12 +67,26 @@ def note_made(path: str | os.PathLike[str], *, is_folder: bool = False, is_there
         path: what is to be made; something that is there already is not the run's.
         is_folder: whether it is a folder.
         is_there: whether the run has just made it.
+
+    Raises:
+        ArgusError: the process is a fork of the run's.
     """
-    absolute = Path(os.path.abspath(path))
-    holding = [(folder, note) for folder, note in _folders if note and absolute.is_relative_to(folder)]
+    absolute, own = Path(os.path.abspath(path)), os.getpid()
+    holding = [held for held in _folders if held[2] and absolute.is_relative_to(held[0])]
     if holding:
-        _, note = max(holding, key=lambda held: len(held[0]))
-        note(path, is_folder=is_folder, is_there=is_there)
+        folder, process, note = max(holding, key=lambda held: (len(held[0]), held[1] == own))
+        if process != own:
+            raise fork_refusal(process, folder)
+        if note is not None:
+            note(path, is_folder=is_folder, is_there=is_there)
+
+
+def fork_refusal(process: int, folder: str | os.PathLike[str]) -> ArgusError:
+    """Return what to raise in a fork of the process whose run is in a folder."""
+    return ArgusError(
+        f"process {os.getpid()} is a fork of process {process}, whose run is in {shown(folder)!r}; end a "
+        "fork with os._exit, or start a program in its place"
+    )
 
 
 def opener(path: str | os.PathLike[str], flags: int) -> int:
@@ -136,7 +161,7 @@ def _split(path: str | os.PathLike[str]) -> tuple[str, tuple[str, ...]] | None:
         ConfigError: a ".." in ``path`` follows a symbolic link, and so leads elsewhere than it reads.
     """
     absolute = Path(os.path.abspath(path))
-    holding = [folder for folder, _ in _folders if absolute.is_relative_to(folder)]
+    holding = [folder for folder, *_ in _folders if absolute.is_relative_to(folder)]
     if not holding:
         return None
     if os.pardir in Path(path).parts and os.path.realpath(path) != os.path.realpath(absolute):

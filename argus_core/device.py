@@ -57,13 +57,18 @@ def _resolve_one(device: Any) -> torch.device:
         raise SpecError(
             f"unknown device {device!r}{hint}; give 'auto', 'cpu', 'cuda', 'cuda:0' or another torch device"
         ) from error
-    # torch wraps numbers beyond 127: 'cuda:999' is 'cuda:-25' to it.
     is_there = resolved.type in _ALWAYS_THERE or 0 <= (resolved.index or 0) < _count(resolved.type)
-    if not is_there:
+    if not is_there or _is_wrapped(device, resolved):
         raise BuildError(
             f"device {str(device)!r} is not on this machine; choose from {_available()} or 'auto'"
         )
     return resolved
+
+
+def _is_wrapped(device: Any, resolved: torch.device) -> bool:
+    """Return whether torch has made another number of a device's: 256 is 0 to it, and 255 is -1."""
+    number = device.partition(":")[2] if isinstance(device, str) else device if type(device) is int else ""
+    return number != "" and int(number) != resolved.index
 
 
 def _check_data_parallel(devices: list[torch.device]) -> None:

@@ -276,9 +276,12 @@ def _torch_device(text: str) -> Any:
     import torch
 
     try:
-        return torch.device(text)
+        device = torch.device(text)
     except RuntimeError as error:
         raise ValueError(text) from error
+    if str(device) != text:  # torch wraps numbers beyond 127
+        raise ValueError(text)
+    return device
 
 
 def _refused(encoded: dict[str, Any]) -> UnsafeCheckpointError:

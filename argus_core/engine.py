@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import os
 import reprlib
 import secrets
 import sys
@@ -200,7 +201,7 @@ class Engine:
         self._when_stopped = None
         self.num_epochs = num_epochs
         self._loader, self.num_batches = loader, loader_length(loader)
-        is_resumed = self.is_resumed
+        is_resumed, process = self.is_resumed, os.getpid()
         if not is_resumed:
             state.epoch, self.epoch_begun, self.epoch_done = start_epoch, False, False
             self.updates_done = self.skipped_in_epoch = 0
@@ -219,6 +220,8 @@ class Engine:
             self._set_random_state()
             self.raise_event("complete")
         except BaseException as error:
+            if os.getpid() != process:  # a callback's fork, which is not the run
+                raise
             self._failed = True
             self.reading.take_back()
             if isinstance(error, Interruption):

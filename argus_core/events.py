@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from argus_core.engine import State
 
 __all__ = ["Audience", "Handler", "Missed", "named"]
+
+_ABSENT = object()
 
 Handler = Callable[["State"], Any]
 
@@ -142,6 +145,13 @@ class _CallbackManager(pluggy.PluginManager):
                 "argus_core.Callback, or a function decorated with on_epoch_complete and the like"
             )
         cls = type(callback).__name__
+        for event in events:
+            value = getattr(callback, event, _ABSENT)
+            if value is not _ABSENT and not inspect.isroutine(value):
+                raise BuildError(
+                    f"callback {cls} has {described(value)} as {event}, which is not a method; write "
+                    f"def {event}(self, state)"
+                )
         name = f"{cls}-{id(callback)}"
         try:
             self.register(callback, name=name)

@@ -13,6 +13,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.listing import first_tensor
+from argus_core.order import own_dataset
 from argus_core.steps.output import Window
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _place(frame: FrameType, model: Model, metrics: Iterable[Metric]) -> tuple[s
         if owner is metric:
             return f"by the metric {metric.name!r}", "check its parameters, or leave it out"
     if isinstance(owner, Dataset) and function in ("__getitem__", "__getitems__", "__iter__"):
-        return f"by the loader, in dataset {type(owner).__name__}", ""
+        return f"by the loader, in dataset {type(own_dataset(owner)).__name__}", ""
     return ("by the loader", "") if isinstance(owner, _BaseDataLoaderIter) else None
 
 

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP while a run is on: it ends after the present update, and resumes from there.
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1: a run ends after the present update, and resumes from there.
 
 A supervisor may signal a process twice, itself and through the process group: signals close to the first are
 the same one. A later one ends the process at once, as does a second Ctrl-C on a terminal.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -133,7 +135,19 @@ class _Note:
 
 def _is_free(signum: int) -> bool:
     handler = signal.getsignal(signum)
-    return handler is _usual(signum) or (isinstance(handler, _Note) and handler.is_over)
+    if handler is _usual(signum):
+        return signum != getattr(signal, "SIGUSR1", None) or not _is_caught_in_c(signum)
+    return isinstance(handler, _Note) and handler.is_over
+
+
+def _is_caught_in_c(signum: int) -> bool:
+    """Return whether a signal has a handler that Python does not know, such as `faulthandler.register`'s."""
+    try:
+        status = Path("/proc/self/status").read_text("ascii", "replace")
+    except OSError:  # only Linux says so
+        return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signum - 1) & 1)
 
 
 def _usual(signum: int) -> Any:

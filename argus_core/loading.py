@@ -13,10 +13,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from argus_core.assembly import Assembly
 from argus_core.bindings import Names
+from argus_core.callbacks.files import checked_path
 from argus_core.checkpoint import PREFIXES
+from argus_core.device import resolve_devices
 from argus_core.drift import OptimizerDrift
-from argus_core.errors import SpecError
+from argus_core.errors import ArgusError, BuildError, SpecError
 from argus_core.file_params import Source, taken_from
 from argus_core.legacy import is_legacy, read_legacy
 from argus_core.parts import given_by_class
@@ -98,7 +101,7 @@ def load_model(
     changes = {slot: change for slot, change in parts.items() if change is not AS_SAVED}
     if device is not AS_SAVED:
         params["device"] = device
-    path = Path(file_path)
+    path = checked_path("load_model", "file_path", file_path)
     source = Source(str(path), is_checkpoint=True, given=_given(changes))
     if state_load_func is not None or is_legacy(path):
         if state_load_func is None:
@@ -149,6 +152,8 @@ def _load(
     for slot, change in changes.items():
         params[slot] = _changed(slot, params.get(slot), change, saved)
     bindings = names.bind(cls, params)
+    if "device" not in new_params:
+        _check_device(cls, params.get("device", "auto"), source.path)
     # The class's own __init__ finds the components that were found here.
     model = cls.__new__(cls)
     model.bindings = bindings
@@ -166,6 +171,23 @@ def _load(
     _load_states(model, saved, changes, change_state_dict_func, at_once)
     model.eval()
     return model
+
+
+def _check_device(cls: type[Model], device: Any, path: str) -> None:
+    """Check that the device of a file is one that can be used here, unless the model's class decides that.
+
+    Raises:
+        BuildError, SpecError: it is not, or it is torch's meta device, which has no values.
+    """
+    if cls.build_device is not Assembly.build_device:
+        return
+    act = "choose one with load_model(..., device=...)"
+    try:
+        devices = resolve_devices(device)
+    except ArgusError as error:
+        raise type(error)(f"{path}: {error}; {act}") from error
+    if any(each.type == "meta" for each in devices):
+        raise BuildError(f"{path}: device is 'meta', on which tensors have no values; {act}")
 
 
 def _changed(slot: str, value: Any, change: Any, saved: AbstractSaved) -> Any:

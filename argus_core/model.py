@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from argus_core import checkpoint, registry, training
 from argus_core.assembly import Assembly, unchanged
+from argus_core.callbacks.files import checked_path
 from argus_core.dimensions import BatchDim, check_batch_dim
 from argus_core.errors import (
     ArgusWarning,
@@ -320,7 +321,7 @@ class Model(Assembly):
         with self.training():
             checkpoint.save_model(
                 self,
-                Path(file_path),
+                checked_path("save", "file_path", file_path),
                 optimizer_state=optimizer_state,
                 run=run,
                 progress=progress,

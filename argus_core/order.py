@@ -19,7 +19,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_
 from argus_core.rng import is_generator, kept_random_state, key_seed, seed_all, seeded
 from argus_core.workers import begun, leaving_signals
 
-__all__ = ["OrderedLoader", "can_skip", "draw_seed", "epoch_batches", "loader_length", "ordered"]
+__all__ = [
+    "OrderedLoader",
+    "can_skip",
+    "draw_seed",
+    "epoch_batches",
+    "loader_length",
+    "ordered",
+    "own_dataset",
+]
 
 _MOST_SAMPLERS = 100  # in a list of them; indices and weights are in longer ones
 
@@ -238,6 +246,11 @@ class _SeededDataset(Dataset[Any]):
     def _sample(self, epoch: int, index: Any) -> Any:
         seed_all(key_seed(self._seed, epoch, index))
         return self.dataset[index]
+
+
+def own_dataset(dataset: Any) -> Any:
+    """Return the dataset that a user gave, of one that a loader here reads."""
+    return dataset.dataset if isinstance(dataset, _SeededDataset) else dataset
 
 
 def _show_own_dataset(init: Callable[[int], None] | None, worker: int) -> None:

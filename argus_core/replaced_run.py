@@ -27,11 +27,15 @@ class ReplacedRun:
         folder: the run directory.
         files: those that every run has there.
         made: the list of those that only the run in question has.
+        first: the one by which the new run has a checkpoint; from then on the old one is not put back.
     """
 
-    def __init__(self, folder: Path, files: Sequence[Path], made: MadeFiles) -> None:
+    def __init__(
+        self, folder: Path, files: Sequence[Path], made: MadeFiles, first: Path | None = None
+    ) -> None:
         self._files = files
         self._made = made
+        self._first = first
         self._replacing = folder / ".replacing"
         self._replaced = folder / ".replaced"
         self._discarded = folder / ".discarded"
@@ -40,6 +44,12 @@ class ReplacedRun:
     def is_there(self) -> bool:
         """Whether there is an old run that could be put back, or is being removed."""
         return any(map(os.path.lexists, (self._replacing, self._replaced, self._discarded)))
+
+    @property
+    def is_returnable(self) -> bool:
+        """Whether there is an old run that could be put back: the new one has no checkpoint."""
+        has_first = self._first is not None and os.path.lexists(self._first)
+        return os.path.lexists(self._replacing) or (os.path.lexists(self._replaced) and not has_first)
 
     @property
     def places(self) -> list[Path]:
@@ -60,12 +70,12 @@ class ReplacedRun:
 
     def put_back(self) -> bool:
         """Remove the new run and put the old one back; return whether there was something to put back."""
+        if not self.is_returnable:
+            return False
         if os.path.lexists(self._replaced):
             if any(os.path.lexists(_aside(file)) for file in self._files):  # else the mark is not of this run
                 self.discard()
             self._replaced.replace(self._replacing)
-        if not os.path.lexists(self._replacing):
-            return False
         moved = [file for file in self._set_aside() if os.path.lexists(_aside(file))]
         for file in moved:
             _aside(file).replace(file)

@@ -143,15 +143,34 @@ class Resumption:
         if before["window"] != engine.window_size:
             raise StateMismatchError(
                 f"{self.path} was saved in the middle of an epoch with {before['window']} loader batches to "
-                f"one update, and there are {engine.window_size} now; go on with as many, or from the end of "
-                "an epoch"
+                f"one update, and there are {engine.window_size} now; {self._ways('as many')}"
             )
         length = loader_length(loader)
         if before["batches"] is not None and length not in (None, before["batches"]):
             raise StateMismatchError(
                 f"{self.path} was saved in the middle of an epoch of {before['batches']} batches, and the "
-                f"loader has {length} now; go on with the same data, or from the end of an epoch"
+                f"loader has {length} now; {self._ways('the same data and batch size')}"
             )
+
+    def _ways(self, unchanged: str) -> str:
+        """Return how a run can go on that was saved in the middle of an epoch and has changed since."""
+        epochs = self.progress["counters"]["epoch"] + 1
+        ways = f"go on with {unchanged} to the end of that epoch (num_epochs={epochs}) and change it then"
+        ended = [file for file in self.path.parent.glob("*.safetensors") if self._ends_an_epoch(file)]
+        if not ended:
+            return ways
+        newest = max(ended, key=lambda file: file.stat().st_mtime_ns)
+        return f"{ways}, or go on from {newest}, of the end of an epoch"
+
+    def _ends_an_epoch(self, file: Path) -> bool:
+        """Return whether a checkpoint of the same run can be resumed with other batches."""
+        try:
+            manifest = read_header(file).manifest
+            counters = manifest["progress"]["counters"]
+            is_ended = counters["epoch_done"] or not counters["updates_in_epoch"]
+            return bool(is_ended) and self._run_id is not None and run_in(manifest) == self._run_id
+        except (CheckpointError, KeyError, TypeError):
+            return False
 
     def _has_known_order(self, loader: Iterable[Any]) -> bool:
         """Return whether the epoch's batches come in the order that they came in, as far as that is known."""

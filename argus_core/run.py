@@ -27,7 +27,7 @@ from argus_core.participants import components_in, versions
 from argus_core.parts import given_by_class
 from argus_core.registry import resolve
 from argus_core.resume import find_checkpoint
-from argus_core.run_callbacks import Witness, run_callbacks, with_paths
+from argus_core.run_callbacks import Witness, run_callbacks, validation_callbacks
 from argus_core.run_directory import RunDirectory
 from argus_core.single_process import check_single_process
 from argus_core.training import seed_everything
@@ -222,6 +222,8 @@ def _fit(
     checkpoint: Path | None = None,
 ) -> dict[str, float]:
     fit = config.fit
+    # Of its own, for another run in another thread not to write to this one's log.
+    model.logger = model.logger.getChild(str(witness.directory.root).replace(".", "_"))
     with taken_from(config.source("fit", *fit)):
         return model.fit(
             loaders["train"],
@@ -232,7 +234,7 @@ def _fit(
             callbacks=run_callbacks(
                 witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks]
             ),
-            val_callbacks=with_paths(fit.get("val_callbacks"), witness.directory.root / "val"),
+            val_callbacks=validation_callbacks(witness.directory, fit.get("val_callbacks")),
             lr_scheduler=fit.get("lr_scheduler"),
             resume=checkpoint,
             seed=fit["seed"],

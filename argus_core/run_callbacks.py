@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argus_core.build import build_component
-from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.checkpoint import Checkpoint
-from argus_core.components import BUILTIN
-from argus_core.errors import CheckpointError
+from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
+from argus_core.callbacks.names import may_coincide, path_pattern
+from argus_core.errors import CheckpointError, ConfigError
+from argus_core.file_params import file_params_of
 from argus_core.hooks import hookimpl
 from argus_core.interruption import Interruption
 from argus_core.registry import resolve
@@ -23,7 +24,7 @@ from argus_core.working_folder import absolute, shown
 if TYPE_CHECKING:
     from argus_core.engine import State
 
-__all__ = ["LastCheckpoint", "Witness", "run_callbacks", "with_paths"]
+__all__ = ["LastCheckpoint", "Witness", "run_callbacks", "validation_callbacks"]
 
 _EPOCH = Rule(lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None")
 
@@ -152,49 +153,124 @@ class LastCheckpoint(Checkpoint):
         )
 
 
-def run_callbacks(witness: Witness, every: str, own: Iterable[Any]) -> list[Any]:
+def run_callbacks(witness: Witness, every: str, own: Any) -> list[Any]:
     """Return the witness and the callbacks that report a run and save it, and among them the user's own.
 
     Args:
         witness: of the run.
         every: how often the last checkpoint is written.
         own: instances, names or specs.
+
+    Raises:
+        ConfigError: one of them would write over a file of the run.
     """
-    directory, own = witness.directory, with_paths([*own], witness.directory.root)
+    directory = witness.directory
     reports = [
-        ("progress", {"table": True, "monitor": witness.best.monitor.metric}),
-        ("logging_to_file", {"file_path": str(directory.log)}),
-        ("metrics_jsonl", {"file_path": str(directory.metrics)}),
+        Progress(table=True, monitor=witness.best.monitor.metric),
+        LoggingToFile(directory.log),
+        MetricsJSONL(directory.metrics),
     ]
+    chosen = [*_chosen(own, directory.root)]
+    built = [each.callback for each in chosen]
+    for each in chosen:
+        if not any(_replaces(each.callback, report) for report in reports):
+            _check_places(each, directory)
     return [
         witness,
-        *(report for report in reports if not any(_replaces(each, *report) for each in own)),
-        *own,
+        *(report for report in reports if not any(_replaces(each, report) for each in built)),
+        *built,
         witness.best,
         LastCheckpoint(directory, every),
     ]
 
 
-def with_paths(callbacks: Any, folder: Path) -> list[Any]:
-    """Return callbacks; specs that leave a path out write into ``folder``, as their ``run_paths`` say."""
+def validation_callbacks(directory: RunDirectory, own: Any) -> list[Any]:
+    """Return the callbacks of a run's validation, which write into a folder of their own.
+
+    Args:
+        directory: of the run.
+        own: instances, names or specs.
+
+    Raises:
+        ConfigError: one of them would write over a file of the run.
+    """
+    chosen = [*_chosen(own, directory.root / "val")]
+    for each in chosen:
+        _check_places(each, directory)
+    return [each.callback for each in chosen]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A callback, with what chose its paths.
+
+    Attributes:
+        callback: built.
+        name: for messages.
+        factory: declares which parameters are paths.
+        params: of its spec; an instance has its paths in attributes of the parameters' names.
+    """
+
+    callback: Any
+    name: str
+    factory: Any
+    params: Mapping[str, Any]
+
+
+def _chosen(callbacks: Any, folder: Path) -> Iterator[_Chosen]:
+    """Yield callbacks; specs that leave a path out write into ``folder``, as their ``run_paths`` say."""
     if callbacks is None:
-        return []
-    if not isinstance(callbacks, list):
-        callbacks = [callbacks]
-    return [_with_path(each, folder) if isinstance(each, str | tuple | list) else each for each in callbacks]
+        return
+    for each in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if not isinstance(each, str | tuple | list):
+            yield _Chosen(each, getattr(each, "name", type(each).__name__), type(each), {})
+            continue
+        spec = parse_spec("callback", each, "callbacks")
+        factory = resolve("callback", spec.name).load()
+        paths = getattr(factory, "run_paths", {})
+        params = {**{name: str(folder / path) for name, path in paths.items()}, **spec.params}
+        callback = build_component("callback", (spec.name, params), "callbacks")
+        yield _Chosen(callback, spec.name, factory, params)
 
 
-def _with_path(value: Any, folder: Path) -> tuple[str, dict[str, Any]]:
-    spec = parse_spec("callback", value, "callbacks")
-    paths = getattr(resolve("callback", spec.name).load(), "run_paths", {})
-    return spec.name, {**{name: str(folder / path) for name, path in paths.items()}, **spec.params}
+def _check_places(chosen: _Chosen, directory: RunDirectory) -> None:
+    """Check that a callback writes to none of the files that the run itself writes."""
+    callback = chosen.callback
+    for parameter, rule in file_params_of(chosen.factory).items():
+        value = chosen.params.get(parameter, getattr(callback, parameter, None))
+        if rule.writes and isinstance(value, str | os.PathLike):
+            own = _own_file(absolute(os.path.expanduser(value)), directory)
+            if own is not None:
+                raise _refusal(chosen, parameter, value, f"is {directory.shown(own)}")
+    if isinstance(callback, Checkpoint):
+        pattern = callback.path_pattern()
+        for own in directory.own_files():
+            if may_coincide(pattern, path_pattern(own)):
+                may = f"may give the name of {directory.shown(own)}"
+                raise _refusal(chosen, "file_format", callback.file_format, may)
 
 
-def _replaces(value: Any, name: str, params: Mapping[str, Any]) -> bool:
+def _own_file(path: Path, directory: RunDirectory) -> Path | None:
+    """Return the file of the run that ``path`` is, or would take as a folder, if there is one."""
+    places = [path, *path.parents]
+    for own in directory.own_files():
+        real = os.path.realpath(own)
+        for place in places:
+            if os.path.realpath(place) == real or (place.is_file() and own.exists() and own.samefile(place)):
+                return own
+    return None
+
+
+def _refusal(chosen: _Chosen, parameter: str, value: str | os.PathLike[str], reason: str) -> ConfigError:
+    return ConfigError(
+        f"{parameter} of callback {chosen.name!r} is {shown(value)!r}, which {reason}, a file that the run "
+        "itself writes; give the callback another path"
+    )
+
+
+def _replaces(callback: Any, report: Any) -> bool:
     """Return whether one of the user's own callbacks does what a report of the run does, to the same file."""
-    if not isinstance(value, tuple) or value[0] not in (name, f"{BUILTIN}/{name}"):
+    if not isinstance(callback, type(report)):
         return False
-    path, own = params.get("file_path"), value[1].get("file_path")
-    if not (isinstance(path, str) and isinstance(own, str)):
-        return bool(path == own)
-    return os.path.realpath(absolute(os.path.expanduser(own))) == os.path.realpath(path)
+    paths = [getattr(each, "file_path", "") for each in (callback, report)]
+    return os.path.realpath(paths[0]) == os.path.realpath(paths[1])

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +34,7 @@ from argus_core.made_files import MadeFiles
 from argus_core.replaced_run import ReplacedRun
 from argus_core.run_folder import OTHER, check_run_folder, make_run_folder, usable
 from argus_core.run_lock import RunLock, locked
+from argus_core.text import strict_json
 from argus_core.working_folder import absolute, beginning_in, working_folder
 
 __all__ = ["RunDirectory"]
@@ -62,8 +65,8 @@ class RunDirectory:
         self.best = self.checkpoints / "best.safetensors"
         self.last = self.checkpoints / "last.safetensors"
         self._made = MadeFiles(root, self.checkpoints, (*self._files(), self.checkpoints / OWNER))
-        self._replaced = ReplacedRun(root, self._files(), self._made)
-        self._is_begun = self._replaces = False
+        self._replaced = ReplacedRun(root, self._files(), self._made, first=self.last)
+        self._is_begun = self._replaces = self._has_warned = False
         self._lock: RunLock | None = None
 
     @classmethod
@@ -143,6 +146,7 @@ class RunDirectory:
                         for file in self._replaced.places:
                             check_file(file)
                         self._recover()
+                        self._sweep()
                         for file in self._files():
                             check_file(file)
                     yield
@@ -202,8 +206,7 @@ class RunDirectory:
     def settle(self) -> None:
         """Remove the run that the new one replaces, if there is one."""
         if self._replaces and self._is_held:
-            with self._usable():
-                self._replaced.remove()
+            self._remove_replaced()
 
     def give_up(self, discard: bool) -> str:
         """Put the run back that the new one was to replace; return what to say of it.
@@ -251,7 +254,7 @@ class RunDirectory:
             ArgusError: they cannot be written.
         """
         with writing("train", self.test), replacing(self.test) as file:
-            file.write(json.dumps(values, indent=2) + "\n")
+            file.write(json.dumps(strict_json(values), indent=2, allow_nan=False) + "\n")
 
     def _usable(self) -> AbstractContextManager[None]:
         return usable(str(self.path))
@@ -259,11 +262,15 @@ class RunDirectory:
     @property
     def keeps_run(self) -> bool:
         """Whether the run that is on here stays if it fails now."""
-        return self._is_held and not self._replaced.is_there
+        return self._is_held and not self._replaced.is_returnable
 
     @property
     def _is_held(self) -> bool:
         return self._lock is not None and self._lock.is_held
+
+    def own_files(self) -> list[Path]:
+        """Return what nothing but the run itself may write here."""
+        return [*self._files(), *self._replaced.places, self.root / ".lock"]
 
     def _files(self) -> list[Path]:
         """Return what a run writes here, that which marks the folder as a run's last."""
@@ -288,15 +295,37 @@ class RunDirectory:
             return {}
         return versions if isinstance(versions, dict) else {}
 
+    def _sweep(self) -> None:
+        """Remove what killed processes were still writing: while the lock is held, nobody else is."""
+        for file in self.root.glob(".*.tmp"):
+            name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", file.name)
+            if name and self.root / name[1] in (self.config, self.versions, self.test) and _is_file(file):
+                file.unlink(missing_ok=True)
+
     def _recover(self) -> None:
         is_back = self._replaced.put_back()
-        self._replaced.remove()
+        self._remove_replaced()
         if is_back:
             warnings.warn(
                 f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "
                 "earlier run is back",
                 ArgusWarning,
                 stacklevel=4,
+            )
+
+    def _remove_replaced(self) -> None:
+        try:
+            self._replaced.remove()
+        except OSError as error:  # not worth ending a run for
+            if self._has_warned:
+                return
+            self._has_warned = True
+            warnings.warn(
+                f"the run that was replaced in {self.path} could not be removed "
+                f"({error.strerror or error}): its files lie there as .NAME.old, and the next argus train or "
+                "argus resume there removes them",
+                ArgusWarning,
+                stacklevel=3,
             )
 
     def _remove_empty_checkpoints(self) -> None:
@@ -306,3 +335,7 @@ class RunDirectory:
                 (self.checkpoints / OWNER).unlink(missing_ok=True)
         elif self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)

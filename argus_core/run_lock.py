@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from argus_core.confinement import check_file, opener
+from argus_core.confinement import check_file, fork_refusal, opener
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
 from argus_core.run_folder import OTHER, remedy
 from argus_core.working_folder import shown
@@ -65,10 +65,7 @@ class RunLock:
             ArgusError: the folder is another, another run has it, or the process is a fork of the run's.
         """
         if os.getpid() != self._process:
-            raise ArgusError(
-                f"process {os.getpid()} is a fork of process {self._process}, whose run is in "
-                f"{shown(self.folder)!r}; end a fork with os._exit, or start a program in its place"
-            )
+            raise fork_refusal(self._process, self.folder)
         try:
             is_of_folder, is_in_place = self._is_of_folder(), self._is_in_place()
         except OSError:  # a network may be away for a moment; if it stays away, the next write fails

@@ -5,9 +5,12 @@ Names, versions, params and paths may come from a file or package of a stranger'
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["escape_json", "one_line", "printable", "shortened", "shown", "wrapped"]
+__all__ = ["escape_json", "one_line", "printable", "shortened", "shown", "strict_json", "wrapped"]
 
 _LINES = str.maketrans("", "", "\n\t")
 _SPACES = "\u00a0\u202f\u3000"  # of French, of Japanese: spaces that Python would not print
@@ -111,3 +114,12 @@ def escape_json(text: str) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def strict_json(value: Any) -> Any:
+    """Return plain data with ``"nan"``, ``"inf"`` and ``"-inf"`` for numbers that JSON has not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: strict_json(each) for key, each in value.items()}
+    return [strict_json(each) for each in value] if isinstance(value, list | tuple) else value

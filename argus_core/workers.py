@@ -1,4 +1,4 @@
-"""Processes that load data: they leave SIGINT, SIGTERM and SIGHUP to the process of the run.
+"""Processes that load data: they leave SIGINT, SIGTERM, SIGHUP and SIGUSR1 to the process of the run.
 
 A terminal, Slurm and systemd signal every process of a job. A worker that ended then would take the run with
 it before it has saved. So the workers of a run go on, and end when the run does.
@@ -24,10 +24,20 @@ from torch.utils.data import DataLoader
 
 from argus_core.errors import ArgusError
 
-__all__ = ["SIGNALS", "begun", "leaving_signals", "needing_workers", "with_workers_that_leave_signals"]
+__all__ = [
+    "SIGNALS",
+    "begun",
+    "leaving_signals",
+    "needing_workers",
+    "with_workers_that_leave_signals",
+]
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""What asks a run to end; Windows has no SIGHUP."""
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last is what Slurm is often told to send
+    if hasattr(signal, name)
+)
+"""What asks a run to end; Windows has the first two."""
 
 _LAST_WAIT = 5.0  # seconds, for workers that a process which ends has told to end
 

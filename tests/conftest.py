@@ -68,7 +68,7 @@ def usual_signals() -> Iterator[None]:
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     if hasattr(signal, "SIGHUP"):
-        usual[signal.SIGHUP] = signal.SIG_DFL
+        usual |= {signal.SIGHUP: signal.SIG_DFL, signal.SIGUSR1: signal.SIG_DFL}
     before = {signum: signal.signal(signum, handler) for signum, handler in usual.items()}
     yield
     for signum, handler in before.items():

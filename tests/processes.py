@@ -39,7 +39,7 @@ def running(function: Callable[..., None], *args: Any) -> Iterator[tuple[BasePro
 
 def _with_usual_signals(function: Callable[..., None], *args: Any) -> None:
     """Call a function in a process that ignores no signal, even if the one that started the tests does."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
     function(*args)
 

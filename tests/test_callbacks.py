@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -290,3 +291,34 @@ def test_property_of_a_callback_is_not_read_before_the_run(model: Model) -> None
             raise RuntimeError("nothing was written")
 
     planned_run(model, [1.0], Reports())
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (3, "3"),
+        (None, "None"),
+        (functools.partial(print), r"functools.partial\(.*\)"),
+        (int, "the class int"),
+    ],
+)
+def test_event_that_is_not_a_method_is_told(value: Any, said: str, model: Model) -> None:
+    class Plain:
+        def __init__(self) -> None:
+            self.start = value
+
+        def epoch_complete(self, state: State) -> None: ...
+
+    reason = rf"callback Plain has {said} as start, which is not a method; write def start\(self, state\)"
+    with pytest.raises(BuildError, match=reason):
+        planned_engine(model, [1.0], [Plain()])
+
+
+def test_event_may_be_a_function_in_an_attribute_of_the_instance(model: Model) -> None:
+    class Plain:
+        def __init__(self) -> None:
+            self.epoch_complete = lambda state: epochs.append(state.epoch)
+
+    epochs: list[int] = []
+    planned_run(model, [1.0], Plain())
+    assert epochs == [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -148,3 +149,13 @@ def test_what_a_component_prints_is_no_output_of_the_command() -> None:
 
 def test_component_that_wraps_itself_declares_nothing_of_its_parameters() -> None:
     assert file_params_of(argus_core.resolve("loss", "itself").load()) == {}
+
+
+def test_json_has_no_numbers_that_json_has_not() -> None:
+    def endless() -> dict[str, Any]:
+        return {"model": {"nn_module": ["net", {"scale": [math.inf, -math.inf, math.nan, 0.5]}]}}
+
+    argus_core.register("config", "endless", endless)
+    result = CliRunner().invoke(main, ["show", "config", "endless", "--json"], catch_exceptions=False)
+    configuration = json.loads(result.stdout, parse_constant=pytest.fail)["configuration"]
+    assert "inf" in json.dumps(configuration)

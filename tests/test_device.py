@@ -101,6 +101,7 @@ def test_a_number_means_a_cuda_device() -> None:
     assert resolve_devices(0) == [torch.device("cuda:0")]
 
 
-def test_number_that_torch_wraps_to_a_negative_one_is_refused() -> None:
-    with pytest.raises(BuildError, match="device 'cuda:999' is not on this machine; choose from"):
-        resolve_devices("cuda:999")
+@pytest.mark.parametrize("device", ["cuda:255", "cuda:256", "cuda:999", "cpu:256", "meta:300"])
+def test_number_that_torch_wraps_is_refused(device: Any) -> None:
+    with pytest.raises(BuildError, match=f"device '{device}' is not on this machine; choose from"):
+        resolve_devices(device)

@@ -114,12 +114,19 @@ class Broken(Dataset[Any]):
         return torch.zeros(4), 0
 
 
+class Plain:
+    """A dataset by what it does alone, not of torch's class."""
+
+    __len__, __getitem__ = Broken.__len__, Broken.__getitem__
+
+
+@pytest.mark.parametrize("dataset", [Broken, Plain])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_exception_of_a_dataset_names_it(workers: int) -> None:
-    loader = DataLoader(Broken(), batch_size=2, num_workers=workers)
+def test_exception_of_a_dataset_names_it(workers: int, dataset: Any) -> None:
+    loader = DataLoader(dataset(), batch_size=2, num_workers=workers)
     with pytest.raises(KeyError, match="image 5") as caught:
         make_model().fit(loader)
-    where = "by the loader" if workers else "by the loader, in dataset Broken"
+    where = "by the loader" if workers else f"by the loader, in dataset {dataset.__name__}"
     assert note(caught.value) == f"raised {where}, after 2 updates of train epoch 1"
 
 

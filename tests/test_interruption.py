@@ -1,7 +1,8 @@
-"""SIGINT, SIGTERM, SIGHUP: a run ends after the present update, saved; a later signal ends it at once."""
+"""SIGINT, SIGTERM, SIGHUP, SIGUSR1: a run ends after the present update, saved; a later one ends at once."""
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pty
 import signal
@@ -21,7 +22,7 @@ import argus_core
 from argus_core import State, interruption, on_iteration_complete
 
 DATA = batches((4, 3, 5, 2))
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,7 @@ def checkpoint(folder: Path) -> Any:
         (signal.SIGINT, KeyboardInterrupt, None),
         (signal.SIGTERM, SystemExit, 143),
         (signal.SIGHUP, SystemExit, 129),
+        (signal.SIGUSR1, SystemExit, 128 + signal.SIGUSR1),
     ],
 )
 def test_a_signal_ends_the_run_after_the_update_and_it_goes_on_from_there(
@@ -171,7 +173,7 @@ def test_handlers_are_there_while_a_run_is_on_and_gone_afterwards() -> None:
     assert list(map(signal.getsignal, SIGNALS)) == before
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_that_the_process_ignores_stays_ignored(signum: int) -> None:
     signal.signal(signum, signal.SIG_IGN)  # as nohup and a shell's & leave it
     assert "train_loss" in build().fit(DATA, callbacks=[raising(signum)])
@@ -227,6 +229,18 @@ def test_a_host_programs_own_handler_stays(monkeypatch: pytest.MonkeyPatch) -> N
     finally:
         signal.signal(signal.SIGTERM, before)
     assert heard == [signal.SIGTERM]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells handlers in C")
+def test_a_handler_in_c_stays(tmp_path: Path) -> None:
+    with (tmp_path / "stacks").open("w+") as file:
+        faulthandler.register(signal.SIGUSR1, file)
+        try:
+            build().fit(DATA, num_epochs=1, callbacks=[raising(signal.SIGUSR1)])
+        finally:
+            faulthandler.unregister(signal.SIGUSR1)
+        file.seek(0)
+        assert "in interrupt" in file.read()
 
 
 def test_other_threads_train_without_handlers() -> None:

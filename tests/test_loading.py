@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,33 @@ def test_the_device_is_remapped(path: Path) -> None:
     loaded = load_model(path, device="cpu")
     assert loaded.device == torch.device("cpu")
     assert loaded.loss.weight.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        (
+            "meta",
+            r"device is 'meta', on which tensors have no values; choose one with load_model\(\.\.\., device=",
+        ),
+        (["meta"], "device is 'meta', on which tensors have no values"),
+        ({"$device": "meta"}, "device is 'meta', on which tensors have no values"),
+        (
+            "cpu:256",
+            r"device 'cpu:256' is not on this machine; .* choose one with load_model\(\.\.\., device=",
+        ),
+        ("cuda:256", "device 'cuda:256' is not on this machine"),
+        ("spaceship", r"unknown device 'spaceship'.* choose one with load_model\(\.\.\., device="),
+    ],
+)
+def test_device_of_a_file_that_cannot_be_used_says_how_to_choose_one(
+    path: Path, device: Any, reason: str
+) -> None:
+    trained().save(path)
+    rewrite(path, lambda manifest: manifest["params"].update(device=device))
+    with pytest.raises((BuildError, SpecError), match=f"^{re.escape(str(path))}: {reason}"):
+        load_model(path)
+    assert load_model(path, device="cpu").device == torch.device("cpu")
 
 
 def test_a_list_of_devices_needs_cuda(path: Path) -> None:
@@ -696,3 +724,36 @@ def test_an_option_that_the_saved_state_cannot_go_on_with_is_refused(path: Path)
     model.save(path, optimizer_state=True)
     with pytest.raises(StateMismatchError, match=r"lacks the 'max_exp_avg_sq' that amsgrad needs"):
         load_model(path, optimizer={"amsgrad": True})
+
+
+def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    model = trained()
+    model.save("~/model.safetensors")
+    assert (tmp_path / "home" / "model.safetensors").exists()
+    assert same_weights(load_model("~/model.safetensors"), model)
+    assert not (tmp_path / "~").exists()
+
+
+class _Nothing:
+    """A step strategy that changes nothing."""
+
+    @argus_core.hookimpl
+    def after_update(self, model: Model, stepped: bool) -> None: ...
+
+
+def test_drift_of_many_components_is_some_warnings_alone(path: Path) -> None:
+    names = [f"nothing{number}" for number in range(30)]
+    for name in names:
+        argus_core.register("step", name)(type(name, (_Nothing,), {}))
+    trained(step=names).save(path)
+
+    def moved(manifest: Any) -> None:
+        for record in manifest["components"]["step"]:
+            record.update(name=f"medseg/{record['as']}", provider="medseg", version="1.4")
+
+    rewrite(path, moved)
+    with pytest.warns(ProviderDriftWarning) as told:
+        load_model(path)
+    assert [str(each.message) for each in told][10:] == ["so it is with 20 more components"]

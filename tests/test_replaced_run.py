@@ -25,9 +25,9 @@ class Killed(BaseException):
     """Nothing of the process runs after this."""
 
 
-def run_in(folder: Path) -> ReplacedRun:
+def run_in(folder: Path, first: Path | None = None) -> ReplacedRun:
     files = [folder / name for name in [*NAMES, "metrics.jsonl"]]
-    return ReplacedRun(folder, files, made_in(folder))
+    return ReplacedRun(folder, files, made_in(folder), first)
 
 
 def made_in(folder: Path) -> MadeFiles:
@@ -106,8 +106,24 @@ def test_killed_at_any_moment_the_next_process_finds_one_whole_run(
     assert not run_in(tmp_path).is_there
 
 
-def recover(folder: Path) -> None:
-    run = run_in(folder)
+@pytest.mark.parametrize("count", range(0, 30, 2))
+def test_run_that_has_a_checkpoint_is_not_given_up_for_the_one_before(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "checkpoints" / "last.safetensors"
+    write(tmp_path, OLD)
+    run_in(tmp_path).set_aside()
+    write(tmp_path, NEW)
+    with monkeypatch.context() as patch:
+        kill_after(count, patch)
+        with contextlib.suppress(Killed):
+            recover(tmp_path, first)
+    recover(tmp_path, first)
+    assert read(tmp_path) == NEW
+
+
+def recover(folder: Path, first: Path | None = None) -> None:
+    run = run_in(folder, first)
     run.put_back()
     run.remove()
 

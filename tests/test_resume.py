@@ -417,6 +417,20 @@ def test_in_mid_epoch_other_data_or_windows_are_refused(tmp_path: Path) -> None:
         build(("accumulate", {"steps": 2})).fit(batches((4, 3, 5, 2)), resume=tmp_path)
 
 
+def test_refusal_in_mid_epoch_names_the_checkpoint_of_an_epochs_end(tmp_path: Path) -> None:
+    loader = batches((4, 3, 5, 2))
+    saved(tmp_path, loader, epochs=3)
+    (tmp_path / "model-002.safetensors").rename(tmp_path / "of-another-run.safetensors")
+    common = {"dir_path": str(tmp_path), "optimizer_state": True}
+    updates = ("checkpoint", {**common, "every": "3up", "file_format": "up-{step}.safetensors"})
+    build().fit(loader, num_epochs=1, callbacks=[updates, ("checkpoint", common)])
+    end = tmp_path / "model-000.safetensors"
+    (tmp_path / "model-001.safetensors").unlink()
+    middle = tmp_path / "up-3.safetensors"
+    with pytest.raises(StateMismatchError, match=f"num_epochs=1.*, or go on from {end}, of the end of an"):
+        build().fit(batches(), num_epochs=3, resume=middle)
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, batches())
     with (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -404,3 +406,21 @@ def test_iterable_dataset_is_trained_on(folder: Path) -> None:
 
     argus_core.register("dataset", "stream", Stream)
     assert len(lines(run(folder, "train=stream"))) == 3
+
+
+def test_log_of_a_run_has_no_lines_of_one_in_another_thread(folder: Path) -> None:
+    small = small_config(folder)
+    others: list[Any] = []
+
+    def train_another(state: State) -> None:
+        context = contextvars.copy_context()  # has the registry
+        config = read_config(small, ["run_dir=other", "num_epochs=1"])
+        thread = threading.Thread(target=lambda: others.append(context.run(train, config)))
+        thread.start()
+        thread.join()
+
+    result = train(read_config(small, ["num_epochs=1"]), callbacks=[argus_core.on_epoch_start(train_another)])
+    log, other = (each.directory.log.read_text("utf-8") for each in (result, *others))
+    assert "saved run/checkpoints/last.safetensors" in log
+    assert "other" not in log
+    assert "saved other/checkpoints/last.safetensors" in other

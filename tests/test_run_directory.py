@@ -119,3 +119,17 @@ def test_discarded_run_leaves_what_is_not_of_it(tmp_path: Path) -> None:
     with begun_run(tmp_path / "a"):
         (tmp_path / "a" / "notes.md").touch()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["notes.md"]
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_command(tmp_path: Path) -> None:
+    finish(make_run(tmp_path))
+    left = [tmp_path / f".{name}.0123abcd.tmp" for name in ("config.toml", "versions.json", "test.json")]
+    own = [tmp_path / ".notes.md.0123abcd.tmp", tmp_path / ".config.toml.mine.tmp"]
+    for file in (*left, *own):
+        file.touch()
+    (tmp_path / "outside").touch()
+    (tmp_path / ".config.toml.89abcdef.tmp").symlink_to(tmp_path / "outside")
+    with RunDirectory(tmp_path).held():
+        pass
+    assert not any(file.exists() for file in left)
+    assert all(file.exists() for file in (*own, tmp_path / "outside"))

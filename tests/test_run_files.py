@@ -268,6 +268,35 @@ def raising(error: BaseException) -> Any:
     return argus_core.on_event("iteration_start")(fail)
 
 
+@pytest.mark.parametrize("method", ["unlink", "replace"])
+def test_replaced_run_that_cannot_be_removed_ends_no_run(
+    method: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    call = getattr(Path, method)
+
+    def refuse(self: Path, *args: Any, **options: Any) -> Any:
+        if self.name in (".metrics.jsonl.old", ".replaced"):
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+        return call(self, *args, **options)
+
+    def forbid(state: State) -> None:
+        monkeypatch.setattr(Path, method, refuse)
+
+    told = r"the run that was replaced in run could not be removed \(Operation not permitted\): its files lie"
+    with pytest.warns(ArgusWarning, match=told) as warned:
+        run("seed=1", "num_epochs=2", overwrite=True, callbacks=[argus_core.on_epoch_start(forbid)])
+    assert len(warned) == 1
+    with pytest.warns(ArgusWarning, match=told):
+        resume(Path("run"), ["num_epochs=3"])
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    resume(Path("run"), ["num_epochs=4"])
+    assert read_config(Path("run/config.toml")).fit["seed"] == 1
+    assert (folder / "run" / "metrics.jsonl").read_text("utf-8").count("\n") == 4
+    assert not [name for name in contents(folder) if name.endswith(".old")]
+
+
 def test_failure_after_the_first_checkpoint_says_nothing_of_the_earlier_run(folder: Path) -> None:
     run()
     argus_core.register("callback", "late", lambda: late)

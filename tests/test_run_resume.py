@@ -17,7 +17,7 @@ from small_runs import small_config, small_registry
 from torch import Tensor
 
 import argus_core
-from argus_core import CheckpointError, ConfigError, State, UnknownNameError, load_model
+from argus_core import CheckpointError, ConfigError, State, StateMismatchError, UnknownNameError, load_model
 from argus_core.config import read_config
 from argus_core.diagnosis import naming_missing
 from argus_core.errors import ArgusWarning
@@ -273,6 +273,19 @@ def test_an_exception_in_the_middle_of_a_later_epoch_leaves_the_checkpoint_of_th
     assert last.read_bytes() == before[1]
     with pytest.warns(ArgusWarning, match="an epoch had 4 batches and has 8|goes on with other data"):
         resume(Path("run"), ["data.batch_size=4"])  # which the middle of an epoch would not take
+
+
+def test_other_batches_in_the_middle_of_an_epoch_are_refused_with_the_ways_to_go_on(folder: Path) -> None:
+    path = stopped(folder)
+    ways = r"with the same data and batch size to the end of that epoch \(num_epochs=2\) and change it then"
+    with (
+        pytest.warns(ArgusWarning, match="goes on with other data"),
+        pytest.raises(StateMismatchError, match=f"{ways}$"),
+    ):
+        resume(path, ["batch_size=4"])
+    resume(path, ["num_epochs=2"])
+    with pytest.warns(ArgusWarning, match="an epoch had 4 batches and has 8|goes on with other data"):
+        resume(path, ["batch_size=4", "num_epochs=3"])
 
 
 class _Failing(Net):

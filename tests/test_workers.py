@@ -129,6 +129,7 @@ CASES: dict[str, tuple[int, Any]] = {
     "SIGTERM in training": (signal.SIGTERM, lambda: in_training(signal.SIGTERM)),
     "SIGINT in training": (signal.SIGINT, lambda: in_training(signal.SIGINT)),
     "SIGHUP in training": (signal.SIGHUP, lambda: in_training(signal.SIGHUP)),
+    "SIGUSR1 in training": (signal.SIGUSR1, lambda: in_training(signal.SIGUSR1)),
     "persistent workers": (signal.SIGTERM, lambda: in_training(signal.SIGTERM, persistent_workers=True)),
     "in validation": (signal.SIGTERM, lambda: in_validation(signal.SIGTERM)),
     "in validation, persistent": (

@@ -261,6 +261,14 @@ def test_table_has_one_writer(other: str, where: str, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["metrics_jsonl", "logging_to_csv", "logging_to_file"])
+def test_table_does_not_have_the_name_of_a_checkpoint(name: str, tmp_path: Path) -> None:
+    table = (name, {"file_path": str(tmp_path / "model-007.safetensors")})
+    with pytest.raises(ConflictError, match=f"{name} writes .*, a name that checkpoint .* give one of them"):
+        fit(1, table, keep(tmp_path))
+    assert names(tmp_path) == []
+
+
 def test_log_may_have_two_writers(tmp_path: Path) -> None:
     log = ("logging_to_file", {"file_path": str(tmp_path / "log.txt"), "append": True})
     fit(1, log, val_loader=DATA, val_callbacks=[log])

@@ -10,7 +10,7 @@ from typing import Any
 
 from argus_core.callbacks.checkpoint import Checkpoint
 from argus_core.callbacks.logging import LoggingToCSV, LoggingToFile, MetricsJSONL
-from argus_core.callbacks.names import may_coincide
+from argus_core.callbacks.names import may_coincide, path_pattern
 from argus_core.errors import CheckpointError, ConflictError
 from argus_core.working_folder import shown
 
@@ -35,9 +35,15 @@ def check_apart(callbacks: Iterable[Any]) -> None:
             )
 
 
-def _check_tables_apart(callbacks: Iterable[Any]) -> None:
+def _check_tables_apart(callbacks: list[Any]) -> None:
     """Check that each table has one writer; a log may have several, each of whose lines says when."""
     writers = [each for each in callbacks if isinstance(each, LoggingToFile | LoggingToCSV | MetricsJSONL)]
+    for writer, checkpoint in itertools.product(writers, _checkpoints(callbacks)):
+        if may_coincide(path_pattern(writer.file_path), checkpoint.path_pattern()):
+            raise ConflictError(
+                f"{writer.name} writes {shown(writer.file_path)}, a name that {checkpoint.name} with "
+                f"file_format={checkpoint.file_format!r} may give a checkpoint; give one of them another path"
+            )
     for one, other in itertools.combinations(writers, 2):
         if isinstance(one, LoggingToFile) and isinstance(other, LoggingToFile):
             continue

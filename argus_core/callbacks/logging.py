@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,7 @@ from argus_core.file_params import WRITES
 from argus_core.hooks import hookimpl
 from argus_core.log import LineFormatter
 from argus_core.stored import COUNT, Rule
-from argus_core.text import escape_json, one_line
+from argus_core.text import escape_json, one_line, strict_json
 from argus_core.working_folder import shown
 
 if TYPE_CHECKING:
@@ -51,12 +50,14 @@ class LoggingToFile(EpochReport):
         self.file_path = place_to_write(self.name, "file_path", file_path)
         self.append = append
         self._handler: logging.Handler = logging.NullHandler()
+        self._process = os.getpid()
         self._undo = ExitStack()
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
         """Open the file; from now on messages of level INFO and above reach it."""
         self._undo.close()  # of a run whose end was never seen
+        self._process = os.getpid()
         make_folder(self.name, self.file_path.parent)
         with writing(self.name, self.file_path):
             mode = "a" if self.append or _is_resumed(state) else "w"
@@ -86,6 +87,8 @@ class LoggingToFile(EpochReport):
 
     def _say(self, state: State, level: int, message: str, error: BaseException | None = None) -> None:
         """Write to this file alone: two of these callbacks would otherwise write everything twice."""
+        if os.getpid() != self._process:  # a fork, which is not the run
+            return
         exc_info = (type(error), error, error.__traceback__) if error is not None else None
         self._handler.handle(
             logging.LogRecord(state.logger.name, level, __file__, 0, message, None, exc_info)
@@ -252,7 +255,7 @@ class MetricsJSONL(EpochReport):
             "lr": record.lr,
             **record.metrics,
         }
-        line = json.dumps({name: _json_value(value) for name, value in values.items()}, allow_nan=False)
+        line = json.dumps(strict_json(values), allow_nan=False)
         with (
             writing(self.name, self.file_path),
             open(self.file_path, "a", encoding="utf-8", opener=opener) as file,
@@ -297,7 +300,3 @@ def _begin(callback: str, path: Path, append: bool) -> None:
     make_folder(callback, path.parent)
     with writing(callback, path), open(path, "a" if append else "w", encoding="utf-8", opener=opener):
         pass
-
-
-def _json_value(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

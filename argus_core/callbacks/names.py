@@ -12,7 +12,7 @@ from typing import Any
 
 from argus_core.errors import ArgusError, ParamsError, near
 
-__all__ = ["FileFormat", "Pattern", "is_plain_name", "may_coincide"]
+__all__ = ["FileFormat", "Pattern", "is_plain_name", "may_coincide", "path_pattern"]
 
 Pattern = list[tuple[frozenset[str] | None, bool]]
 """For each character of a name: what it may be (None: all but a slash), and whether there may be more."""
@@ -85,8 +85,7 @@ class FileFormat:
 
     def pattern(self, folder: Path) -> Pattern:
         """Return what the paths of its files look like in ``folder``, for `may_coincide`."""
-        before: Pattern = [(frozenset(char), False) for char in f"{os.path.realpath(folder)}/"]
-        return before + self._units
+        return [*path_pattern(folder), (frozenset("/"), False), *self._units]
 
     def matches(self, name: str) -> bool:
         """Return whether it may give ``name``."""
@@ -117,6 +116,11 @@ def is_plain_name(name: object, folders: int = 0) -> bool:
     if len(parts) > folders + 1 or PurePath(name).drive:
         return False
     return all(part not in ("", ".", "..") and len(os.fsencode(part)) <= _LONGEST for part in parts)
+
+
+def path_pattern(path: Path) -> Pattern:
+    """Return what one path looks like, for `may_coincide`."""
+    return [(frozenset(char), False) for char in os.path.realpath(path)]
 
 
 def may_coincide(one: Pattern, other: Pattern) -> bool:

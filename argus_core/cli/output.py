@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from argus_core.errors import ArgusWarning
-from argus_core.text import escape_json, one_line, printable, wrapped
+from argus_core.text import escape_json, one_line, printable, strict_json, wrapped
 
 __all__ = [
     "echo",
@@ -56,8 +56,8 @@ def echo_text(text: str, err: bool = False) -> None:
 
 
 def echo_json(record: object) -> None:
-    """Write JSON in ASCII."""
-    click.echo(escape_json(json.dumps(record, indent=2)))
+    """Write JSON in ASCII; numbers that are not finite are strings."""
+    click.echo(escape_json(json.dumps(strict_json(record), indent=2, allow_nan=False)))
 
 
 def echo_status(text: str = "") -> None:

@@ -31,7 +31,8 @@ def command(run: Path, changes: tuple[str, ...]) -> None:
     """Go on with RUN, a run directory or one of its checkpoints, as if it had never stopped.
 
     It goes on from the newest checkpoint, in the middle of an epoch too, up to num_epochs in all. Ctrl-C,
-    SIGTERM and SIGHUP end a run after the present update; it saves first, and exits with 130, 143 or 129.
+    SIGTERM, SIGHUP and SIGUSR1 end a run after the present update; it saves first, and exits with 130, 143,
+    129 or 138.
     """
     from argus_core.run_directory import RunDirectory  # which asking for help need not wait for
 

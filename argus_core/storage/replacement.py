@@ -8,13 +8,14 @@ import re
 import secrets
 import stat
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from argus_core.confinement import check_file, note_made
-from argus_core.errors import CheckpointError
+from argus_core.errors import ArgusWarning, CheckpointError
 from argus_core.working_folder import shown
 
 try:
@@ -29,6 +30,8 @@ _ABANDONED_AFTER = 3600.0  # seconds
 
 # What file systems, of networks above all, say that have no fsync for folders.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
+
+_told: set[Path] = set()  # which folders could not be flushed
 
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or save elsewhere"),
@@ -68,14 +71,11 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
             os.replace(temporary, target)
     except OSError as error:
         raise _refusal(path, target, what, error) from error
-    try:
-        for folder in (target.parent, *new_folders):
+    for folder in (target.parent, *new_folders):
+        try:
             _sync_folder(folder)
-    except OSError as error:
-        raise CheckpointError(
-            f"{shown(path)} was written, but may be lost if the machine stops now ({error.strerror}); "
-            "save it again"
-        ) from error
+        except OSError as error:  # the file is in its place, and whole: not worth ending a run for
+            _warn_once(folder, error)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
@@ -159,6 +159,17 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _warn_once(folder: Path, error: OSError) -> None:
+    if folder not in _told:
+        _told.add(folder)
+        warnings.warn(
+            f"{shown(folder)} cannot be flushed to its disk ({error.strerror or error}): what was just "
+            "written may be lost if the machine stops; look after that disk, or save elsewhere",
+            ArgusWarning,
+            stacklevel=5,
+        )
 
 
 def _sweep(target: Path) -> None:

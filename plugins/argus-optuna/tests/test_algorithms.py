@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -85,3 +86,28 @@ def test_wrong_parameter_is_refused_beside_the_right_ones() -> None:
         build_pruner(Spec("median", {"n_warmup_step": 3}))
     with pytest.raises(ParamsError, match=r"sampler 'random' does not take these parameters"):
         build_sampler(Spec("random", {"n_startup_trials": 3}), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("build", "spec", "reason"),
+    [
+        (
+            lambda spec: build_sampler(spec, 0, 0),
+            Spec("tpe", {"n_ei_candidates": 10**9}),
+            "n_ei_candidates of sampler 'tpe' is 1,000,000,000; give 10,000 at most",
+        ),
+        (
+            lambda spec: build_sampler(spec, 0, 0),
+            Spec("gp", {"n_startup_trials": 2**31}),
+            "n_startup_trials of sampler 'gp' is 2,147,483,648; give 2,147,483,647 at most",
+        ),
+        (
+            build_pruner,
+            Spec("hyperband", {"max_resource": 2**62}),
+            "max_resource of pruner 'hyperband' is .*; give 2,147,483,647 at most",
+        ),
+    ],
+)
+def test_numbers_that_take_memory_are_bounded(build: Any, spec: Spec, reason: str) -> None:
+    with pytest.raises(ParamsError, match=reason):
+        build(spec)

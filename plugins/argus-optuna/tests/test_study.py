@@ -359,6 +359,16 @@ def test_parameter_that_only_sampling_meets_is_one_sentence(study: Any, params: 
         """update trial_params set distribution_json = '{"name": "X", "attributes": {}}'""",
         "update trials set state = 'x'",
         "update trials set datetime_start = 'x'",
+        "update trial_values set value = 'x'",
+        "update trial_values set value = x'00'",
+        "update trial_values set value_type = 'INF_POS'",
+        "update trials set number = 7",
+        "update trials set number = '../x'",
+        "update trial_params set param_value = 'x'",
+        "insert into trial_values select 9, trial_id, 1, 0.5, 'FINITE' from trial_values limit 1",
+        "insert into trial_intermediate_values values (1, 1, 0, 'x', 'FINITE')",
+        "insert into trial_user_attributes values (99, 1, 'argus_kills', '\"x\"')",
+        "insert into trial_user_attributes values (99, 1, 'argus_error', '[1]')",
     ],
 )
 def test_study_that_holds_something_else_is_one_sentence(study: Any, change: str) -> None:
@@ -368,3 +378,23 @@ def test_study_that_holds_something_else_is_one_sentence(study: Any, change: str
     connection.close()
     with pytest.raises(ConfigError, match="study.db cannot be used as a study: .*; mend that"):
         study().result()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table trials rename to t; create view trials as select one.* from t one, t two, t three",
+        "create trigger slow after insert on trials begin select hex(zeroblob(1000000)); end",
+        "create index slow on trials (hex(zeroblob(number)))",
+        "alter table trials add column more as (hex(zeroblob(1000000000)))",
+        "drop table trial_heartbeats; create virtual table trial_heartbeats using fts5(x)",
+    ],
+)
+def test_study_whose_database_runs_sql_of_its_own_is_refused(study: Any, change: str) -> None:
+    one = study()
+    run(one, 1)
+    with sqlite3.connect("runs/digits-sweep/study.db") as connection:
+        connection.executescript(change)
+    connection.close()
+    with pytest.raises(ConfigError, match=r"study.db has the \w+ '\w+', whose SQL optuna does not write"):
+        study()

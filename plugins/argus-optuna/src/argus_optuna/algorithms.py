@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from argus_core.build import call_factory
-from argus_core.errors import UnknownNameError, near
+from argus_core.errors import ParamsError, UnknownNameError, near
 from argus_core.spec import Spec
 
 __all__ = ["GRID", "PRUNERS", "SAMPLERS", "build_pruner", "build_sampler"]
@@ -36,6 +36,11 @@ PRUNERS: Mapping[str, str] = {
     "patient": "PatientPruner",
     "none": "NopPruner",
 }
+
+_MOST: Mapping[str, int] = {"n_ei_candidates": 10_000}
+"""What takes memory in proportion; every other integer may be as large as ``_LARGEST``."""
+
+_LARGEST = 2**31 - 1
 
 _INDEPENDENT = ("tpe", "random", GRID, "gp")
 """Samplers that draw anew for each trial; the others follow one sequence, which the study counts."""
@@ -81,6 +86,10 @@ def _check(what: str, spec: Spec, known: Mapping[str, str]) -> None:
     if spec.name not in known:
         hint = near(spec.name, known) or f"; there are {', '.join(known)}"
         raise UnknownNameError(f"no {what} named {spec.name!r}{hint}")
+    for name, value in spec.params.items():
+        most = _MOST.get(name, _LARGEST)
+        if isinstance(value, int) and name != "seed" and not -most <= value <= most:
+            raise ParamsError(f"{name} of {what} {spec.name!r} is {value:,}; give {most:,} at most")
 
 
 def _build(what: str, name: str, factory: Any, params: Mapping[str, Any]) -> Any:

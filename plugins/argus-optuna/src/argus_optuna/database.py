@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from argus_core.errors import ArgusError, ConfigError
 
 __all__ = ["UNREADABLE", "connect", "disconnect", "sentences"]
 
-UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+UNREADABLE = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 """What optuna raises where a study holds what optuna does not write."""
+
+_OF_DATABASES = (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 _BUSY = 60.0  # seconds to wait for another process to write
 
@@ -57,11 +60,32 @@ def sentences(path: Path) -> Iterator[None]:
         yield
     except ArgusError:
         raise
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, *UNREADABLE) as error:
+    except (
+        sqlite3.Error,
+        sqlalchemy.exc.SQLAlchemyError,
+        optuna.exceptions.StorageInternalError,
+        *UNREADABLE,
+    ) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ConfigError(
             f"{path / 'study.db'} cannot be used as a study: {reason}; mend that, or give another --study-dir"
         ) from error
+
+
+def _check_plain(file: Path, opened: sqlite3.Connection) -> None:
+    """Check that a database has plain tables alone: reading a view, or writing past a trigger, runs its SQL.
+
+    Raises:
+        ConfigError: it has something else.
+    """
+    for kind, name, sql in opened.execute("SELECT type, name, sql FROM sqlite_master"):
+        text = sql or ""  # an index that a table implies has none
+        is_plain = kind in ("table", "index") and not re.search(r"\b(?:as|using)\b", text, re.IGNORECASE)
+        if not is_plain or (kind == "index" and text.count("(") > 1):
+            raise ConfigError(
+                f"{file} has the {kind} {str(name)[:100]!r}, whose SQL optuna does not write and would run; "
+                "do not trust that file, and give another --study-dir"
+            )
 
 
 def _open(file: Path) -> optuna.storages.RDBStorage:
@@ -71,6 +95,9 @@ def _open(file: Path) -> optuna.storages.RDBStorage:
         # By path: in a URL, a question mark or a percent sign in it would mean something else.
         return sqlite3.connect(absolute, timeout=_BUSY, check_same_thread=False)
 
+    if file.is_file():
+        with closing(connection()) as opened:
+            _check_plain(file, opened)
     try:
         return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connection})
     except RuntimeError as error:  # another version of optuna has made it

@@ -13,6 +13,8 @@ or interrupted, and the next one goes on with it.
 
 from __future__ import annotations
 
+import math
+import reprlib
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -115,7 +117,7 @@ class Study:
             trials: how many the study has in the end.
         """
         with self._alone(), sentences(self.path):
-            known = self._study.get_trials(deepcopy=False)
+            known = self._trials()
             for frozen in known:
                 if frozen.state is TrialState.RUNNING:
                     claim = self._take_over(frozen)
@@ -133,7 +135,7 @@ class Study:
                 claim.trial.set_user_attr(_ERROR, error)
             self._study.tell(claim.trial, value, state)
             self._release(claim)
-            record = self._record(self._study.get_trials(deepcopy=False)[claim.trial.number])
+            record = self._record(self._trials()[claim.trial.number])
             best = self.result().best
             if best is not None and best.number == record.number and record.checkpoint is not None:
                 _copy(self._root / record.checkpoint.relative_to(self.path), self._root / "best.safetensors")
@@ -148,7 +150,7 @@ class Study:
     def result(self) -> SweepResult:
         """Return the study as it stands."""
         with sentences(self.path):
-            known = self._study.get_trials(deepcopy=False)
+            known = self._trials()
             records = tuple(self._record(frozen) for frozen in known if frozen.state in _STATES)
         return SweepResult(self.path, self.settings.monitor, self.better, records)
 
@@ -236,6 +238,27 @@ class Study:
                 "put it back, or begin a study of its own with --study-dir"
             )
 
+    def _trials(self) -> list[FrozenTrial]:
+        """Return optuna's trials.
+
+        Raises:
+            ValueError: their values are not those that a sweep stores: SQLite keeps any value in any column.
+        """
+        trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
+        for number, frozen in enumerate(trials):
+            values = [*(frozen.values or ()), *frozen.intermediate_values.values()]
+            wrong = next((each for each in values if not _is_finite(each)), None)
+            if wrong is not None:
+                raise ValueError(
+                    f"trial {number} has the value {reprlib.repr(wrong)}, which is not a finite number"
+                )
+            if frozen.number != number or len(frozen.values or ()) > 1:
+                raise ValueError(f"trial {number} is not one of a sweep")
+            kills, error = frozen.user_attrs.get(_KILLS, 0), frozen.user_attrs.get(_ERROR, "")
+            if type(kills) is not int or not isinstance(error, str):
+                raise ValueError(f"trial {number} has attributes that a sweep does not store")
+        return trials
+
     def _record(self, frozen: FrozenTrial) -> TrialRecord:
         directory = RunDirectory(self.directory(frozen.number))
         complete = frozen.state is TrialState.COMPLETE
@@ -270,6 +293,10 @@ class Study:
             yield
         finally:
             lock.release()
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
