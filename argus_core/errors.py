@@ -51,6 +51,7 @@ __all__ = [
 
 
 _SHORTEST_BEGINNING = 2  # letters of a name that suggest all of it
+_LONGEST = 200  # letters of a name that is compared with others, which takes time by the square of them
 
 
 class _Told(Exception):
@@ -147,6 +148,8 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     folded_name = _folded(name)
     if folded_name in by_folded:
         close = [folded_name]
+    elif len(folded_name) > _LONGEST:
+        return ""
     else:
         close = difflib.get_close_matches(folded_name, by_folded, n=10, cutoff=0.6)
         # A slip is seldom in the first letters: 'adamm' is nearer to 'AdamW' than to 'RAdam'.

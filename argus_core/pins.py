@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,9 +19,6 @@ __all__ = ["NO_PINS", "TABLE", "Pins", "line_of", "read_pins"]
 TABLE = "[tool.argus.prefer]"
 
 _LARGEST = 2**20  # bytes of a pyproject.toml
-_STRING = re.compile(r""""(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?""")
-# tomllib takes memory that grows with the square of the parts of a key.
-_LONG_KEY = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){32}")
 _MOST_TRIES = 50
 
 
@@ -82,6 +77,8 @@ def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
         return  # most projects have no pins: they need not even be parsed
     try:
         pinned = [*_flat(_table(_loads(content.decode())))]
+    except RecursionError:
+        raise ConfigError(f"{TABLE} in {path} is nested too deeply; correct it") from None
     except ValueError as error:  # of the TOML, and of its UTF-8
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
     for key, provider in pinned:
@@ -124,17 +121,9 @@ def _table(document: object) -> object:
 
 def _loads(text: str) -> dict[str, Any]:
     # Imported here because hardly any project has pins, and start-up is counted in milliseconds.
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    if _LONG_KEY.search(_STRING.sub("_", text)):
-        raise ValueError("a key has too many parts")
-    try:
-        document: dict[str, Any] = tomllib.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    return document
+    from argus_core.toml import parse
+
+    return parse(text)
 
 
 def _flat(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -288,3 +288,10 @@ def test_thousands_of_missing_components_are_a_message_of_some() -> None:
     assert message.endswith("loss 'mine19' and 4,980 more import the code that registers them, or publish "
                             "them as a plugin")  # fmt: skip
     assert len(message) < 5000
+
+
+def test_long_names_are_not_compared_since_that_takes_time_by_their_square() -> None:
+    long, other = "ab" * 500_000, "ab" * 499_999 + "ba"
+    assert near(long, [other, "ab"]) == ""
+    assert near(long, [long]) == f"; did you mean {long!r}?"
+    assert near("ab" * 90, ["ab" * 89 + "ba"]) != ""

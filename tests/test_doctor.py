@@ -387,6 +387,19 @@ def test_interpreter_that_does_not_start_is_told(
     assert fault.problem == "ends the process with status 126 when it is imported: no such interpreter"
 
 
+def test_no_module_in_the_current_folder_is_run(
+    alone: Callable[..., Report], fake_distribution: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_distribution("medseg", "1.0", {"loss": {"dice": "medseg:dice"}}, {"medseg": "dice = dict\n"})
+    folder = tmp_path / "of a stranger"
+    folder.mkdir()
+    for name in {*sys.stdlib_module_names, "argus_core", "sitecustomize", "usercustomize"}:
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w'); raise SystemExit")
+    monkeypatch.chdir(folder)
+    assert alone("medseg").faults == ()
+    assert not (tmp_path / "ran").exists()
+
+
 def test_trials_that_are_over_start_no_more() -> None:
     component = Component.declared("loss", "focal", ("medseg", "1.0"), "medseg:Focal")
     with Trials(sys.path, 60.0) as trials:

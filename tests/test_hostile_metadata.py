@@ -464,9 +464,17 @@ def test_requirement_of_whatever_form_is_told_and_quoted_for_the_shell(
 PINS: dict[str, tuple[bytes, str]] = {
     "nested": (b"[tool.argus]\nprefer = " + b"[" * 50_000, "it is nested too deeply"),
     "nested tables": (b"[tool.argus]\nprefer = " + b"{a=" * 50_000, "it is nested too deeply"),
-    "long key": (b"[tool.argus.prefer]\n" + b".".join([b"a"] * 100_000) + b" = 1", "too many parts"),
-    "long quoted key": (b"[tool.argus.prefer]\n" + b'."a"' * 100_000 + b" = 1", "too many parts"),
-    "long header": (b"[tool.argus.prefer" + b".a" * 100_000 + b"]", "too many parts"),
+    "long key": (b"[tool.argus.prefer]\n" + b".".join([b"a"] * 100_000) + b" = 1", "a key has 100,00"),
+    "long quoted key": (b"[tool.argus.prefer]\n" + b'."a"' * 100_000 + b" = 1", "a key has 100,00"),
+    "long header": (b"[tool.argus.prefer" + b".a" * 100_000 + b"]", "a key has 100,00"),
+    "long key behind a string": (
+        b'[tool.argus.prefer]\nk = { q = """ " """, ' + b".".join([b"a"] * 60_000) + b" = 1 }",
+        "a key has 60,000 parts",
+    ),
+    "nested keys": (
+        b"[tool.argus.prefer]\nk = " + b"{a%s = " % (b".a" * 59) * 60 + b"1" + b"}" * 60,
+        "is nested too deeply; correct it",
+    ),
     "hexadecimal": (b'[tool.argus.prefer]\n"loss.focal" = 0x' + b"f" * 5000, "too long to show"),
     "long value": (b"[tool.argus.prefer]\nfocal = '" + b"x" * 100_000 + b"'", "100,002 characters"),
     "decimal": (b'[tool.argus.prefer]\n"loss.focal" = ' + b"9" * 5000, "is not TOML"),

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from argus_core.errors import ArgusError, ParamsError, near
+from argus_core.text import shown
 
 __all__ = ["FileFormat", "Pattern", "is_plain_name", "may_coincide", "path_pattern"]
 
@@ -20,7 +21,9 @@ Pattern = list[tuple[frozenset[str] | None, bool]]
 _DIGITS = frozenset("0123456789")  # a sign would let "000-0.5" pass for one number
 _INTEGERS = ("epoch", "step")
 _MOST_FOLDERS = 32
+_MOST_FIELDS = 64
 _LONGEST = 255  # bytes, of a name on every file system
+_LONGEST_FORMAT = 1000  # characters
 
 
 class FileFormat:
@@ -39,16 +42,17 @@ class FileFormat:
         try:
             if not isinstance(text, str):
                 raise TypeError("it is not a string")
+            _check_fields(text)
             name = string.Formatter().vformat(text, (), _AnyField(epoch=0, step=0))
         except (TypeError, ValueError, IndexError, AttributeError, MemoryError) as error:
             raise ParamsError(
-                f"{callback} has file_format={text!r}, which cannot be filled in ({error}); "
+                f"{callback} has file_format={shown(text)}, which cannot be filled in ({error}); "
                 "give something like 'model-{epoch:03d}.safetensors'"
             ) from error
         self.text = text
         if self.folders > _MOST_FOLDERS:
             raise ParamsError(
-                f"{callback} has file_format={text[:40]!r}..., which goes through {self.folders:,} folders, "
+                f"{callback} has file_format={shown(text)}, which goes through {self.folders:,} folders, "
                 f"and {_MOST_FOLDERS} are the most; give something like 'best/{{epoch:03d}}.safetensors'"
             )
         if not is_plain_name(name, self.folders):
@@ -89,7 +93,7 @@ class FileFormat:
 
     def matches(self, name: str) -> bool:
         """Return whether it may give ``name``."""
-        return self._regex.fullmatch(name) is not None
+        return may_coincide(self._units, [(frozenset(char), False) for char in name])
 
     @cached_property
     def _units(self) -> Pattern:
@@ -99,13 +103,6 @@ class FileFormat:
             if field is not None:
                 units += _number(field, spec or "")
         return units
-
-    @cached_property
-    def _regex(self) -> re.Pattern[str]:
-        def one(chars: frozenset[str] | None) -> str:
-            return "[^/]" if chars is None else f"[{re.escape(''.join(sorted(chars)))}]"
-
-        return re.compile("".join(one(chars) + "+" * more for chars, more in self._units))
 
 
 def is_plain_name(name: object, folders: int = 0) -> bool:
@@ -151,6 +148,24 @@ def _next(here: int, there: int, more: bool, others_more: bool) -> Iterable[tupl
     for ours in (here, here + 1) if more else (here + 1,):
         for theirs in (there, there + 1) if others_more else (there + 1,):
             yield ours, theirs
+
+
+def _check_fields(text: str) -> None:
+    """Refuse what takes far more memory or time than a name, and fields whose names could not be told from others.
+
+    Raises:
+        ValueError: there is one, or there are too many.
+    """
+    if len(text) > _LONGEST_FORMAT:
+        raise ValueError(f"it has {len(text):,} characters, and {_LONGEST_FORMAT:,} are the most")
+    fields = [each for each in string.Formatter().parse(text) if each[1] is not None]
+    if len(fields) > _MOST_FIELDS:
+        raise ValueError(f"it has {len(fields):,} fields, and {_MOST_FIELDS} are the most")
+    for _, field, spec, conversion in fields:
+        if conversion or "{" in (spec or ""):
+            raise ValueError(f"the field {field!r} has more than a format such as ':03d'")
+        if any(int(width) > _LONGEST for width in re.findall(r"\d+", spec or "")):
+            raise ValueError(f"the field {field!r} is wider than {_LONGEST} characters")
 
 
 def _number(field: str, spec: str) -> Iterator[tuple[frozenset[str] | None, bool]]:

@@ -24,10 +24,8 @@ from argus_core.examination.fault import Fault
 
 __all__ = ["Outcome", "Trials"]
 
-_CODE = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from argus_core.examination.trial import main; main()"
-)
+# Python looks for modules in the current folder first, where a stranger's files may lie, until it is told not to.
+_CODE = "import sys; sys.path[:] = sys.argv[1:]; from argus_core.examination.trial import main; main()"
 _MOST_HANGING = 3  # modules of one provider; each is waited for as long as the time limit
 _PATIENCE = 0.1  # seconds between two looks at whether a process is still there
 _LAST_PATIENCE = 2.0  # and for the messages of one that is gone
@@ -113,7 +111,7 @@ class Trials:
 
     def _start(self, batch: Sequence[Component], errors: IO[bytes]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, json.dumps(self._path)],
+            [sys.executable, "-c", _CODE, *self._path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -72,7 +72,11 @@ def test_file_that_a_journal_names_is_not_deleted(begin: Any, name: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "name", ["study.db", "study.db-journal", "study.db-wal", "locks", "locks/study", "locks/trial-0001"]
+    "name",
+    [
+        *("study.db", "study.db-journal", "study.db-wal", "best.safetensors"),
+        *("locks", "locks/study", "locks/trial-0001"),
+    ],
 )
 @pytest.mark.parametrize("is_there", [True, False])
 def test_link_in_the_folder_is_not_followed(begin: Any, name: str, is_there: bool, tmp_path: Path) -> None:

@@ -199,6 +199,17 @@ def test_grid_has_every_point_of_a_range_exactly() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a = { low = 0, high = 9000000000000000000 }", 0),
+        ("a = { low = 0.0, high = 1e300, step = 1e-300 }", 0.0),
+    ],
+)
+def test_grid_of_a_range_without_measure_is_not_kept(text: str, expected: float) -> None:
+    assert next(iter(space(text).grid())) == {"a": expected}
+
+
+@pytest.mark.parametrize(
     "text", [LR, "lr = { low = 0.0, high = 1.0 }", "lr = { low = 1, high = 8, log = true }"]
 )
 def test_grid_without_an_end_is_refused(text: str) -> None:

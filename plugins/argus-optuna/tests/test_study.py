@@ -217,6 +217,15 @@ def test_best_checkpoint_is_that_of_the_best_trial(study: Any, better: str, best
     assert not [*Path("runs/digits-sweep").glob(".*")]  # no temporary file is left
 
 
+def test_best_checkpoint_goes_through_no_link_that_is_made_meanwhile(study: Any, tmp_path: Path) -> None:
+    one, thesis = study(), tmp_path / "thesis.tex"
+    thesis.write_text("years")
+    Path("runs/digits-sweep/best.safetensors").symlink_to(thesis)
+    with pytest.raises(ConfigError, match=r"best\.safetensors is a symbolic link; .*; remove the link"):
+        finish_with_checkpoint(one, 0.5)
+    assert thesis.read_text() == "years"
+
+
 def test_of_equal_trials_the_first_is_the_best(study: Any) -> None:
     one = study()
     for value in (0.5, 0.7, 0.7):

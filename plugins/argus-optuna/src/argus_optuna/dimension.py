@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from argus_core.config import SECTIONS
@@ -44,7 +44,7 @@ class Choices:
         """The values to check before anything runs."""
         return self.stored
 
-    def grid(self) -> tuple[Any, ...]:
+    def grid(self) -> Iterable[Any]:
         """Return every value, as it is stored."""
         return self.stored
 
@@ -80,14 +80,14 @@ class Range:
         """The values to check before anything runs."""
         return (self.low, self.high)
 
-    def grid(self) -> tuple[Any, ...] | None:
-        """Return every value, or None if there is no end of them."""
+    def grid(self) -> Iterable[Any] | None:
+        """Return every value, made when it is asked for, or None if there is no end of them."""
         step = self.step if self.step is not None or not self.is_whole else 1
         if step is None or self.log:
             return None
         count = int((_exact(self.high) - _exact(self.low)) / _exact(step)) + 1
         points = (_exact(self.low) + index * _exact(step) for index in range(count))
-        return tuple(int(point) if self.is_whole else float(point) for point in points)
+        return (int(point) if self.is_whole else float(point) for point in points)
 
     def suggest(self, trial: Trial, key: str) -> Any:
         """Let a trial choose."""
@@ -206,8 +206,9 @@ def _check_step(found: Range, where: str) -> None:
     width = _exact(found.high) - _exact(found.low)
     if width % _exact(step):
         last = _exact(found.low) + width // _exact(step) * _exact(step)
+        shown = int(last) if found.is_whole else float(last)
         raise ConfigError(
-            f"{where} does not come to high = {found.high!r} in steps of {step!r}; give high = {last}"
+            f"{where} does not come to high = {found.high!r} in steps of {step!r}; give high = {shown!r}"
         )
 
 
@@ -234,5 +235,5 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _exact(number: int | float) -> Decimal:
-    return Decimal(str(number))
+def _exact(number: int | float) -> Fraction:
+    return Fraction(str(number))

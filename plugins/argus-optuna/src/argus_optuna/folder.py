@@ -22,7 +22,7 @@ def check_folder(path: Path) -> None:
     Raises:
         ConfigError: some of it is a link, or no ordinary file, or has SQLite delete another file.
     """
-    for each in (path / "locks", *path.glob("trial-*")):
+    for each in (path / "locks", path / "best.safetensors", *path.glob("trial-*")):
         _check_no_link(each)
     for file in (*path.glob("study.db*"), *path.glob("locks/*")):
         _check_no_link(file)

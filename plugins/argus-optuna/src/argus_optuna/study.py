@@ -25,6 +25,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from argus_core.confinement import confined
 from argus_core.errors import ArgusError, ConfigError
 from argus_core.run_directory import RunDirectory
 from argus_core.storage.replacement import replacement
@@ -138,7 +139,8 @@ class Study:
             record = self._record(self._trials()[claim.trial.number])
             best = self.result().best
             if best is not None and best.number == record.number and record.checkpoint is not None:
-                _copy(self._root / record.checkpoint.relative_to(self.path), self._root / "best.safetensors")
+                with confined(self._root):
+                    _copy(self._root / record.checkpoint.relative_to(self.path), self._root / "best.safetensors")
             return record
 
     def interrupt(self, claim: Claim) -> None:
