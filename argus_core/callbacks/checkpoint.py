@@ -293,6 +293,7 @@ class Checkpoint(Callback):
         """Write the model to ``path``; override it to save something else of the run there."""
         run = {
             "id": state.engine.run_id,
+            "times_resumed": state.engine.times_resumed,
             "epoch": state.epoch,
             "global_step": state.global_step,
             "metrics": plain_metrics(state.metrics),

@@ -12,9 +12,10 @@ from typing import Any
 
 from argus_core.errors import CheckpointError
 from argus_core.storage import read_header
+from argus_core.stored import COUNT
 from argus_core.working_folder import shown
 
-__all__ = ["WrittenFiles", "run_in", "run_of"]
+__all__ = ["WrittenFiles", "run_in", "run_of", "times_resumed"]
 
 _RUN = re.compile(r"[0-9a-f]{32}")
 _Identity = tuple[int, int, int]
@@ -86,6 +87,13 @@ def run_in(manifest: Mapping[str, Any]) -> str | None:
     run = manifest.get("run")
     name = run.get("id") if isinstance(run, dict) else None
     return name if isinstance(name, str) and _RUN.fullmatch(name) else None
+
+
+def times_resumed(manifest: Mapping[str, Any]) -> int:
+    """Return how often the run of a checkpoint had been resumed, as far as its manifest says so."""
+    run = manifest.get("run")
+    count = run.get("times_resumed") if isinstance(run, dict) else None
+    return count if COUNT.holds(count) else 0
 
 
 def _identity(path: Path) -> _Identity | None:
