@@ -122,6 +122,7 @@ class Engine:
         self.num_batches: int | None = None
         self.seed = 0
         self.run_id = secrets.token_hex(16)  # kept by the run's checkpoints, and by a run that resumes it
+        self.times_resumed = 0  # that run
         self.updates_done = 0  # of this epoch, complete ones
         self.skipped_in_epoch = 0
         self.epoch_begun = False  # its epoch_start is over

@@ -1,11 +1,14 @@
 """SIGINT, SIGTERM, SIGHUP and SIGUSR1: a run ends after the present update, and resumes from there.
 
+A run that goes on waiting for a worker's batch is between two updates, and ends there: the worker may hang.
+
 A supervisor may signal a process twice, itself and through the process group: signals close to the first are
 the same one. A later one ends the process at once, as does a second Ctrl-C on a terminal.
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import re
@@ -19,11 +22,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from argus_core.workers import SIGNALS, needing_workers
+from argus_core.workers import SIGNALS, needing_workers, present_wait
 
 __all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
 
 _ONE_SIGNAL = 5.0  # seconds
+_LONGEST_WAIT = 1.0  # seconds, for a worker
 _ONE_KEY = 0.5  # the same on a terminal, where a supervisor may pass Ctrl-C on too
 
 _received: list[int] = []  # while a run is on, in the main thread
@@ -106,6 +110,7 @@ class _Note:
         self.is_heard = False
         self.is_over = False  # the run
         self._since = 0.0
+        self._ends_wait = False
         self._process = os.getpid()
         self._child_handler: Any = None
 
@@ -114,6 +119,13 @@ class _Note:
             _end(signum, _usual(signum))
         elif not self.is_heard:
             self._hear(signum)
+            wait = present_wait()
+            if wait is not None:  # no `threading.Thread`, whose locks the main thread may hold
+                _thread.start_new_thread(self._end_wait, (signum, wait))
+        elif self._ends_wait:
+            self._ends_wait = False
+            if present_wait() is not None and not self.is_over:
+                raise Interruption(signum)
         elif time.monotonic() - self._since > (_ONE_KEY if _is_key(signum) else _ONE_SIGNAL):
             _end(signum, _usual(signum) if self.is_over else signal.SIG_DFL)
 
@@ -125,6 +137,13 @@ class _Note:
             # It raises when a worker dies, in the middle of the present update.
             self._child_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _leave_lost_terminal()
+
+    def _end_wait(self, signum: int, wait: object) -> None:
+        """End the main thread's wait, if it goes on: a worker that is cut off amid a batch prints a traceback."""
+        time.sleep(_LONGEST_WAIT)
+        if present_wait() is wait:
+            self._ends_wait = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signum)
 
     def end_run(self) -> None:
         """Let later signals do what they usually do."""

@@ -30,14 +30,15 @@ class MadeFiles:
         folder: the run directory.
         linked: the folder in it that may be a link to another place.
         others: files that need no list.
+        name: of the list.
 
     Attributes:
         path: of the list.
     """
 
-    def __init__(self, folder: Path, linked: Path, others: Iterable[Path]) -> None:
+    def __init__(self, folder: Path, linked: Path, others: Iterable[Path], name: str = ".made") -> None:
         self.folder = folder
-        self.path = folder / ".made"
+        self.path = folder / name
         self._linked = linked
         self._others = [*others, linked, self.path]
         self._noted: set[str] = set()
@@ -63,6 +64,17 @@ class MadeFiles:
             listed = [(self._name(each), folder) for each, folder in made if each not in others]
             self._append([f"{each}/" if folder else each for each, folder in listed if each])
             self._noted.add(name)
+
+    def has_noted(self, path: str | os.PathLike[str]) -> bool:
+        """Return whether `note` knows what the run makes there."""
+        return os.path.abspath(path) in self._noted
+
+    def add(self, path: Path) -> bool:
+        """List a file that is there; return whether it lies in the run directory."""
+        with self._lock:
+            name = self._name(_place(path))
+            self._append([name] if name else [])
+            return bool(name)
 
     def files(self, moved_to: Path | None = None) -> list[Path]:
         """Return the files of the list, without those that a link leads to or that something else replaced.

@@ -7,11 +7,16 @@ one knows what to do:
     .replacing   the old files are on their way; all that is not there yet is where it was
     .replaced    they are all there, and what has their names is of the new run
     .discarded   the new run has a checkpoint, and they are being removed
+
+Other files that are there, such as those of a run that was copied with its folder, stay. What the new run
+overwrites of them is kept as ``.NAME.old``, too, and listed in ``.overwritten``.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,14 +32,21 @@ class ReplacedRun:
         folder: the run directory.
         files: those that every run has there.
         made: the list of those that only the run in question has.
+        overwritten: the list of files that are not on it, and that a new run overwrites.
         first: the one by which the new run has a checkpoint; from then on the old one is not put back.
     """
 
     def __init__(
-        self, folder: Path, files: Sequence[Path], made: MadeFiles, first: Path | None = None
+        self,
+        folder: Path,
+        files: Sequence[Path],
+        made: MadeFiles,
+        overwritten: MadeFiles,
+        first: Path | None = None,
     ) -> None:
         self._files = files
         self._made = made
+        self._overwritten = overwritten
         self._first = first
         self._replacing = folder / ".replacing"
         self._replaced = folder / ".replaced"
@@ -55,18 +67,32 @@ class ReplacedRun:
     def places(self) -> list[Path]:
         """Where an old run and the marks of it would be."""
         files = [_aside(file) for file in (*self._files, self._made.path)]
-        return [self._made.path, self._replacing, self._replaced, self._discarded, *files]
+        lists = [self._made.path, self._overwritten.path]
+        return [*lists, self._replacing, self._replaced, self._discarded, *files]
 
     def set_aside(self) -> None:
         """Give the names of the old run's files free."""
         files = [*self._files, *self._made.files(), self._made.path]
         for file in files:
             _aside(file).unlink(missing_ok=True)  # of no run that could be put back
+        self._overwritten.begin()
         self._replacing.open("x").close()
         for file in files:
             if os.path.lexists(file):
                 file.replace(_aside(file))
         self._replacing.replace(self._replaced)
+
+    def keep(self, path: Path) -> None:
+        """Keep what a file holds that the new run is about to overwrite, until it has a checkpoint."""
+        if not os.path.lexists(self._replaced) or path in self._files or not _is_file(path):
+            return
+        if self._overwritten.add(path):
+            aside = _aside(path)
+            aside.unlink(missing_ok=True)
+            try:
+                os.link(path, aside)  # whoever writes to a file of two names makes a copy first
+            except OSError:  # a file system that has no such names
+                shutil.copy2(path, aside)
 
     def put_back(self) -> bool:
         """Remove the new run and put the old one back; return whether there was something to put back."""
@@ -79,6 +105,10 @@ class ReplacedRun:
         moved = [file for file in self._set_aside() if os.path.lexists(_aside(file))]
         for file in moved:
             _aside(file).replace(file)
+        for file in self._overwritten.files():
+            if os.path.lexists(_aside(file)):
+                _aside(file).replace(file)
+        self._overwritten.begin()
         self._replacing.unlink()
         return bool(moved)
 
@@ -93,8 +123,9 @@ class ReplacedRun:
         if os.path.lexists(self._replaced):
             self._replaced.replace(self._discarded)
         if os.path.lexists(self._discarded):
-            for file in self._set_aside():
+            for file in (*self._set_aside(), *self._overwritten.files()):
                 _aside(file).unlink(missing_ok=True)
+            self._overwritten.begin()
             self._discarded.unlink()
 
     def _set_aside(self) -> list[Path]:
@@ -106,3 +137,10 @@ class ReplacedRun:
 
 def _aside(file: Path) -> Path:
     return file.with_name(f".{file.name}.old")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False

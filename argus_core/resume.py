@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks.files import checked_path
-from argus_core.callbacks.written import run_in
+from argus_core.callbacks.written import run_in, times_resumed
 from argus_core.checkpoint import PREFIXES
 from argus_core.drift import OptimizerDrift, ScheduleDrift, param_differences, version_differences
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Resumption", "find_checkpoint"]
 
+_UNREADABLE = (CheckpointError, KeyError, TypeError, ValueError)
 _HOLDS = "which holds from here on"
 
 
@@ -51,9 +54,8 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
             "write them by the callback checkpoint with optimizer_state=True"
         )
     written = {file: file.stat().st_mtime_ns for file in found}
-    runs = {run for _, run in found.values()}
+    runs = {place.run for place in found.values()}
     first = own if own is not None and own in found else max(found, key=written.__getitem__)
-    _, chosen_run = found[first]
     if len(runs) > 1:
         which = f"{first.name} is of" if first == own else "saved last"
         warnings.warn(
@@ -62,8 +64,29 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
             ArgusWarning,
             stacklevel=3,
         )
-    updates = {file: count for file, (count, run) in found.items() if run == chosen_run}
-    return max(updates, key=lambda file: (updates[file], written[file]))
+    own_files = [file for file, place in found.items() if place.run == found[first].run]
+    return max(own_files, key=lambda file: (*found[file].order, written[file]))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a checkpoint stands in its run.
+
+    Attributes:
+        run: its identifier, where the file has one.
+        times_resumed: the run, before the file was written. What a run that was resumed from an earlier
+            checkpoint has saved is newer than what lies further on and was saved before.
+        updates: behind it.
+    """
+
+    run: str | None
+    times_resumed: int
+    updates: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What is greater the newer the checkpoint is."""
+        return self.times_resumed, self.updates
 
 
 class Resumption:
@@ -81,6 +104,7 @@ class Resumption:
         with CheckpointFile(self.path) as file:
             saved = SavedFile(file, verify=True)
             progress, self._run_id = saved.progress(), saved.run_id()
+        self._times_resumed = 1 + _times_resumed(self.path, self._run_id)
         if progress is None:
             raise CheckpointError(
                 f"{self.path} does not say how far its run was; give one that the callback checkpoint wrote "
@@ -127,6 +151,7 @@ class Resumption:
             schedule.begin_anew(alone=not schedules.going_on)
         if self._run_id is not None:
             engine.run_id = self._run_id
+        engine.times_resumed = self._times_resumed
         try:
             restore(engine, self.progress)
         except UnsafeCheckpointError as error:
@@ -229,15 +254,31 @@ def _blame(loader: Iterable[Any]) -> str:
     return f" (other data, or {sampler} draws from what neither seed nor epoch decides)"
 
 
-def _place_of(file: Path) -> tuple[int, str | None] | None:
-    """Return how many updates a checkpoint has behind it, and of which run; ``None`` if none can resume."""
+def _place_of(file: Path) -> _Place | None:
+    """Return where a checkpoint stands in its run; ``None`` if no run can resume from it."""
     try:
-        manifest = read_header(file).manifest
-        progress = manifest.get("progress")
-        return (int(progress["counters"]["global_step"]), run_in(manifest)) if progress else None
-    except (CheckpointError, KeyError, TypeError, ValueError) as error:
+        return _read_place(file)
+    except _UNREADABLE as error:
         warnings.warn(f"{file} is left aside: {error}", ArgusWarning, stacklevel=4)
         return None
+
+
+def _read_place(file: Path) -> _Place | None:
+    manifest = read_header(file).manifest
+    progress = manifest.get("progress")
+    if not progress:
+        return None
+    return _Place(run_in(manifest), times_resumed(manifest), int(progress["counters"]["global_step"]))
+
+
+def _times_resumed(path: Path, run: str | None) -> int:
+    """Return how often a run has been resumed, as its checkpoints in the folder of ``path`` say."""
+    counts = [0]
+    for file in path.parent.glob("*.safetensors"):
+        with suppress(*_UNREADABLE):  # what is of no use to the run says nothing about it
+            place = _read_place(file)
+            counts += [place.times_resumed] if place is not None and place.run == run else []
+    return max(counts)
 
 
 def _load_state(model: Model, saved: SavedFile) -> None:

@@ -65,7 +65,8 @@ class RunDirectory:
         self.best = self.checkpoints / "best.safetensors"
         self.last = self.checkpoints / "last.safetensors"
         self._made = MadeFiles(root, self.checkpoints, (*self._files(), self.checkpoints / OWNER))
-        self._replaced = ReplacedRun(root, self._files(), self._made, first=self.last)
+        overwritten = MadeFiles(root, self.checkpoints, (), ".overwritten")
+        self._replaced = ReplacedRun(root, self._files(), self._made, overwritten, first=self.last)
         self._is_begun = self._replaces = self._has_warned = False
         self._lock: RunLock | None = None
 
@@ -137,7 +138,7 @@ class RunDirectory:
         try:
             with (
                 beginning_in(working_folder()),
-                confined(self.root, self.checkpoints, note=self._made.note),
+                confined(self.root, self.checkpoints, note=self._note),
             ):
                 make_run_folder(self.root, str(self.path))
                 with locked(self.root) as self._lock:
@@ -154,6 +155,11 @@ class RunDirectory:
             for folder in made:
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
+
+    def _note(self, path: str | os.PathLike[str], is_folder: bool = False, is_there: bool = False) -> None:
+        if not (is_folder or is_there or self._made.has_noted(path)):
+            self._replaced.keep(Path(os.path.abspath(path)))
+        self._made.note(path, is_folder, is_there)
 
     def check_held(self) -> None:
         """Check that the run still has the folder that it began in.

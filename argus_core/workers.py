@@ -11,6 +11,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +30,7 @@ __all__ = [
     "begun",
     "leaving_signals",
     "needing_workers",
+    "present_wait",
     "with_workers_that_leave_signals",
 ]
 
@@ -45,6 +47,7 @@ _HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
 
 Init = Callable[[int], None]
 
+_waits: list[object] = []  # one, while the main thread waits for a worker
 _on: Counter[int] = Counter()  # runs, by process: a fork has its own
 _shared: dict[int, Any] = {}  # the same number, where workers see it
 
@@ -62,7 +65,27 @@ def begun(loader: Iterable[Any]) -> Iterator[Any]:
         return iter(loader)
     _start_servers(loader)
     with _masked(SIGNALS):  # workers inherit the mask, and `_start_worker` lifts it
-        return iter(loader)
+        return _waited_for(iter(loader))
+
+
+def present_wait() -> object | None:
+    """Return what tells the main thread's wait for a worker's batch from any other, if it waits for one."""
+    return next(iter(_waits), None)
+
+
+def _waited_for(batches: Iterator[Any]) -> Iterator[Any]:
+    is_main = threading.current_thread() is threading.main_thread()
+    while True:
+        try:
+            if is_main:
+                _waits.append(object())
+            batch = next(batches)
+        except StopIteration:
+            return
+        finally:
+            if is_main:
+                _waits.clear()
+        yield batch
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class Killed(BaseException):
 
 def run_in(folder: Path, first: Path | None = None) -> ReplacedRun:
     files = [folder / name for name in [*NAMES, "metrics.jsonl"]]
-    return ReplacedRun(folder, files, made_in(folder), first)
+    overwritten = MadeFiles(folder, folder / "checkpoints", (), ".overwritten")
+    return ReplacedRun(folder, files, made_in(folder), overwritten, first)
 
 
 def made_in(folder: Path) -> MadeFiles:
@@ -167,3 +169,59 @@ def test_checkpoints_on_another_disk_are_replaced_there(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == [f".{name}.old" for name in names]
     run_in(folder).put_back()
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == names
+
+
+UNLISTED = ["table.csv", "checkpoints/model-000.safetensors"]
+
+
+def overwrite(folder: Path, is_kept: bool) -> None:
+    """Replace a run whose list is not believed, as that of a copied folder, and write to two of its files."""
+    run = run_in(folder)
+    run.set_aside()
+    for name in UNLISTED:
+        run.keep(folder / name)
+        (folder / f"{name}.new").write_text("new", "utf-8")
+        (folder / f"{name}.new").replace(folder / name)
+    write(folder, {"checkpoints/last.safetensors": "new", "config.toml": "new"})
+    if is_kept:
+        run.remove()
+    else:
+        run.put_back()
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize("has_links", [False, True])
+@pytest.mark.parametrize("count", range(0, 40, 2))
+def test_overwritten_files_are_back_with_their_run_wherever_the_process_is_killed(
+    count: int, has_links: bool, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [*NAMES, *UNLISTED]
+    write(tmp_path, dict.fromkeys(files, "old"))
+    (tmp_path / ".made").unlink()
+    with monkeypatch.context() as patch:
+        if not has_links:
+            patch.setattr(os, "link", without_links)
+        kill_after(count, patch)
+        with contextlib.suppress(Killed):
+            overwrite(tmp_path, is_kept)
+    recover(tmp_path)
+    assert not list(tmp_path.rglob("*.old"))
+    assert not (tmp_path / ".overwritten").exists()
+    texts = {name: (tmp_path / name).read_text("utf-8") for name in files if (tmp_path / name).exists()}
+    whole = dict.fromkeys(files, "old")
+    replaced = {name: "new" for name in files if name != "log.txt"}
+    assert texts in ([whole, replaced] if is_kept else [whole])
+
+
+def without_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_list_of_overwritten_files_that_came_with_a_run_moves_nothing(tmp_path: Path) -> None:
+    write(tmp_path, OLD)
+    (tmp_path / ".table.csv.old").write_text("mine", "utf-8")
+    (tmp_path / ".overwritten").write_text('1\n"table.csv"\n', "utf-8")
+    (tmp_path / ".discarded").touch()
+    recover(tmp_path)
+    assert (tmp_path / "table.csv").read_text("utf-8") == "old"
+    assert not (tmp_path / ".overwritten").exists()

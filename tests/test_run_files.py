@@ -79,6 +79,26 @@ def test_files_of_callbacks_are_put_back_with_their_run(folder: Path) -> None:
     assert len((folder / "run" / "own" / "table.jsonl").read_text("utf-8").splitlines()) == 2
 
 
+@pytest.mark.parametrize("how", ["copied", "linked by a backup"])
+def test_files_that_a_failed_run_has_overwritten_are_put_back_whoever_made_them(
+    how: str, folder: Path
+) -> None:
+    run(WRITERS, VAL_WRITERS)
+    link = how == "linked by a backup"
+    shutil.copytree("run", "copy", copy_function=os.link if link else shutil.copy2)
+    if link:
+        resume(folder / "run", ["num_epochs=2"])
+    else:
+        shutil.rmtree("run")
+        os.rename("copy", "run")
+    before = contents(folder)
+    with pytest.raises(RuntimeError, match="planned"):
+        run(WRITERS, VAL_WRITERS, "seed=1", overwrite=True, callbacks=[fail])
+    assert contents(folder) == before
+    run(WRITERS, VAL_WRITERS, "seed=1", overwrite=True)
+    assert not [name for name in contents(folder) if name.endswith((".old", ".overwritten"))]
+
+
 def test_files_of_a_new_run_are_removed_when_the_earlier_one_is_put_back(folder: Path) -> None:
     run()
     before = contents(folder)

@@ -18,11 +18,14 @@ from torch import Tensor
 
 import argus_core
 from argus_core import CheckpointError, ConfigError, State, StateMismatchError, UnknownNameError, load_model
+from argus_core.callbacks.written import times_resumed
 from argus_core.config import read_config
 from argus_core.diagnosis import naming_missing
 from argus_core.errors import ArgusWarning
+from argus_core.resume import find_checkpoint
 from argus_core.run import resume, train
 from argus_core.run_directory import RunDirectory
+from argus_core.storage import read_header
 
 
 @pytest.fixture(autouse=True)
@@ -312,3 +315,38 @@ def test_a_disk_that_takes_no_checkpoint_is_told_once(
     with pytest.raises(CheckpointError, match="No space left on device"):
         train(read_config(small_config(folder)), callbacks=[fill])
     assert "could not save" not in caplog.text
+
+
+def test_run_that_was_resumed_from_an_earlier_checkpoint_goes_on_from_what_it_has_saved_since(
+    folder: Path,
+) -> None:
+    keep = 'callbacks = [["checkpoint", { optimizer_state = true }]]\n'
+    directory = train(read_config(small_config(folder, keep), ["num_epochs=6"])).directory
+    early = directory.checkpoints / "model-001.safetensors"
+    with pytest.warns(ArgusWarning, match=r"model-001\.safetensors has changed"):
+        resume(early, ["optimizer.lr=0.01", "num_epochs=3"])
+    with pytest.warns(ArgusWarning, match=r"was \('SGD', {'lr': 0\.01}\)"):
+        again = resume(directory.path, ["optimizer.lr=0.02", "num_epochs=4"])
+    rates = [json.loads(line)["lr"] for line in directory.metrics.read_text("utf-8").splitlines()]
+    assert rates == [0.1, 0.1, 0.01, 0.02]
+    assert again.metrics["val_loss"] == load_position(directory.last)["metrics"]["val_loss"]
+
+
+def test_run_that_was_resumed_from_an_earlier_checkpoint_twice_goes_on_from_the_newest(folder: Path) -> None:
+    keep = 'callbacks = [["checkpoint", { optimizer_state = true }]]\n'
+    directory = train(read_config(small_config(folder, keep), ["num_epochs=5"])).directory
+    for epochs in (4, 3):
+        resume(directory.checkpoints / "model-001.safetensors", [f"num_epochs={epochs}"])
+    assert load_position(find_checkpoint(directory.root, directory.last))["epoch"] == 2
+    os.utime(directory.checkpoints / "model-004.safetensors")  # as a copy of the folder may have it
+    assert load_position(find_checkpoint(directory.root, directory.last))["epoch"] == 2
+
+
+@pytest.mark.parametrize("count", [True, -1, 2**70, "9", None])
+def test_count_of_resumptions_that_argus_core_never_writes_counts_as_none(folder: Path, count: Any) -> None:
+    assert times_resumed({"run": {"times_resumed": count}}) == 0
+
+
+def load_position(path: Path) -> dict[str, Any]:
+    run: dict[str, Any] = read_header(path).manifest["run"]
+    return run

@@ -299,10 +299,17 @@ def test_temporary_file_of_an_hour_ago_is_swept(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.parametrize("number", [1, os.getpid()])
+def test_temporary_file_of_a_writer_whose_number_another_process_has_is_swept(
+    path: Path, number: int
+) -> None:
+    leave(path, f".{path.name}.{number}-0123abcd.tmp")  # as every process of a container has the number 1
+    write(path, {}, {})
+    assert os.listdir(path.parent) == [path.name]
+
+
 def test_files_that_are_not_abandoned_stay(path: Path, dead: int) -> None:
     kept = [
-        leave(path, f".{path.name}.{os.getpid()}-0123abcd.tmp"),
-        leave(path, f".{path.name}.1-0123abcd.tmp"),
         leave(path, f".{path.name}.0123abcd.tmp"),
         leave(path, f".other.{dead}-0123abcd.tmp", age=3700),
         leave(path, f".{path.name}.notes.tmp", age=3700),
@@ -339,6 +346,7 @@ def test_temporary_file_of_another_user_stays(path: Path, monkeypatch: pytest.Mo
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "kill", refuse)
+    monkeypatch.setattr(fcntl, "flock", without_locks)
     temporary = leave(path, f".{path.name}.1-0123abcd.tmp")
     write(path, {}, {})
     assert temporary.exists()
@@ -386,15 +394,18 @@ def test_file_that_a_writer_elsewhere_looks_at_is_made_anew(
     assert_old(path)
 
 
+def without_locks(*_: object) -> None:
+    raise OSError(errno.ENOTSUP, "Operation not supported")
+
+
 def test_system_without_locks_goes_by_process_and_age(
     path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
     leave(path, f".{path.name}.{dead}-0123abcd.tmp")
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    kept = leave(path, f".{path.name}.{os.getpid()}-0123abcd.tmp")
+    monkeypatch.setattr(fcntl, "flock", without_locks)
     write(path, {"a": torch.ones(3)}, {"run": "old"})
+    kept.unlink()
     assert_old(path)
 
 

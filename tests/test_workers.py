@@ -232,3 +232,49 @@ def test_the_users_loader_has_its_own_worker_init_fn_again() -> None:
 def test_a_worker_init_fn_is_wrapped_once() -> None:
     wrapped = leaving_signals(None)
     assert leaving_signals(wrapped) is wrapped
+
+
+class Hanging(Dataset[Any]):
+    """Has a worker wait without end for a sample of the third batch, once it has said so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 9 and get_worker_info() is not None:
+            (self.folder / "hangs").touch()
+            time.sleep(10 * SECONDS)
+        return torch.full((4,), float(index)), index % 3
+
+
+def train_with_a_hanging_worker(folder: Path, phase: str, method: str, connection: Connection) -> None:
+    def loaders() -> tuple[Any, ...]:
+        hanging = loader(Hanging(folder), multiprocessing_context=method)
+        return (hanging,) if phase == "train" else (loader(Samples()), hanging)
+
+    train(folder, loaders)
+
+
+@pytest.mark.parametrize(("phase", "method"), [("train", "fork"), ("train", "spawn"), ("val", "fork")])
+def test_a_signal_ends_a_run_that_waits_for_a_worker_which_hangs(
+    phase: str, method: str, tmp_path: Path
+) -> None:
+    with running(train_with_a_hanging_worker, tmp_path, phase, method) as (process, _):
+        wait_for(tmp_path / "hangs")
+        time.sleep(1.0)  # until the batches before it are used up
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGTERM)
+        wait_for(tmp_path / "model-000.safetensors")
+        process.join(SECONDS)
+        assert process.exitcode == 128 + signal.SIGTERM
+    assert read_header(tmp_path / "model-000.safetensors").manifest["progress"]["counters"]["global_step"] > 0
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)

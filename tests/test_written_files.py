@@ -17,6 +17,11 @@ from argus_core.callbacks.written import WrittenFiles, run_of
 from argus_core.errors import ArgusWarning
 from argus_core.resume import find_checkpoint
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 pytestmark = pytest.mark.usefixtures("net_registry")
 
 DATA = batches()
@@ -284,3 +289,31 @@ def test_folder_that_may_not_be_written_is_refused_before_the_first_update(tmp_p
     ):
         fit(1, keep(tmp_path), argus_core.on_iteration_complete(seen.append))
     assert seen == []
+
+
+@pytest.mark.skipif(fcntl is None, reason="no locks")
+def test_files_that_killed_writers_left_unfinished_are_removed_though_their_names_never_come_again(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / ".model-004-000321.safetensors.1-0123abcd.tmp"
+    others = [tmp_path / name for name in (".notes.txt.1-0123abcd.tmp", "model-004-000321.safetensors.tmp")]
+    held = tmp_path / ".model-004-000322.safetensors.1-0123abcd.tmp"
+    for path in (left, *others, held):
+        path.write_bytes(b"half")
+    with held.open("rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as a writer that is at work does
+        fit(1, keep(tmp_path, every="1up", max_saves=1))
+    assert not left.exists()
+    assert all(path.exists() for path in (*others, held))
+
+
+@pytest.mark.skipif(fcntl is None, reason="no locks")
+def test_what_killed_writers_left_is_removed_in_sub_folders_but_not_by_a_link(tmp_path: Path) -> None:
+    name = ".1.safetensors.1-0123abcd.tmp"
+    for folder in ("run/step-1", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).write_bytes(b"half")
+    (tmp_path / "run" / "step-2").symlink_to(tmp_path / "elsewhere")
+    fit(1, keep(tmp_path / "run", file_format="step-{epoch}/{step}.safetensors"))
+    assert not (tmp_path / "run" / "step-1" / name).exists()
+    assert (tmp_path / "elsewhere" / name).exists()

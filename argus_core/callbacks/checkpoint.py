@@ -13,7 +13,7 @@ from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.files import check_writable, make_folder, place_to_write
 from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
 from argus_core.callbacks.record import plain_metrics
-from argus_core.callbacks.written import WrittenFiles, run_of
+from argus_core.callbacks.written import WrittenFiles, run_of, sweep_unfinished
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.file_params import WRITES, FileParam
 from argus_core.hooks import hookimpl
@@ -103,6 +103,7 @@ class Checkpoint(Callback):
         self._due, self._saved_step = 0, -1
         self._layout = Layout(state.model)
         state.model.is_finite(optimizer_state=False)  # notes which buffers are not
+        sweep_unfinished(self.dir_path, self._format.folders, self._format.matches)
         self._look_for_others(state)
         self._last_time = time.monotonic()
 
@@ -293,6 +294,7 @@ class Checkpoint(Callback):
         """Write the model to ``path``; override it to save something else of the run there."""
         run = {
             "id": state.engine.run_id,
+            "times_resumed": state.engine.times_resumed,
             "epoch": state.epoch,
             "global_step": state.global_step,
             "metrics": plain_metrics(state.metrics),

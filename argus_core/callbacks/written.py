@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from logging import Logger
 from pathlib import Path
 from typing import Any
 
 from argus_core.errors import CheckpointError
 from argus_core.storage import read_header
+from argus_core.storage.replacement import sweep
+from argus_core.stored import COUNT
 from argus_core.working_folder import shown
 
-__all__ = ["WrittenFiles", "run_in", "run_of"]
+__all__ = ["WrittenFiles", "run_in", "run_of", "sweep_unfinished", "times_resumed"]
 
 _RUN = re.compile(r"[0-9a-f]{32}")
 _Identity = tuple[int, int, int]
@@ -71,6 +73,20 @@ class WrittenFiles:
                 logger.warning("could not delete %s: %s", shown(path), error.strerror or error)
 
 
+def sweep_unfinished(folder: Path, depth: int, matches: Callable[[str], bool]) -> None:
+    """Remove what killed writers left of files that they had not finished; their names may never come again.
+
+    Args:
+        folder: of the callback.
+        depth: of the files' folders in it.
+        matches: returns whether a path in the folder is that of a file of the callback.
+    """
+    for place in folder.glob("/".join("*" * depth)) if depth else [folder]:
+        inner = place.relative_to(folder)
+        if os.path.realpath(place) == os.path.join(os.path.realpath(folder), *inner.parts):  # not by a link
+            sweep(place, lambda name, inner=inner: matches((inner / name).as_posix()), by_process=False)
+
+
 def run_of(path: Path) -> str | None:
     """Return the identifier of the run that wrote a checkpoint; ``None`` for all other files."""
     if _identity(path) is None:
@@ -86,6 +102,13 @@ def run_in(manifest: Mapping[str, Any]) -> str | None:
     run = manifest.get("run")
     name = run.get("id") if isinstance(run, dict) else None
     return name if isinstance(name, str) and _RUN.fullmatch(name) else None
+
+
+def times_resumed(manifest: Mapping[str, Any]) -> int:
+    """Return how often the run of a checkpoint had been resumed, as far as its manifest says so."""
+    run = manifest.get("run")
+    count = run.get("times_resumed") if isinstance(run, dict) else None
+    return int(count) if count is not None and COUNT.holds(count) else 0
 
 
 def _identity(path: Path) -> _Identity | None:

@@ -9,7 +9,7 @@ import secrets
 import stat
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -23,10 +23,13 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["replacement"]
+__all__ = ["replacement", "sweep"]
 
 # No write takes this long without touching its file.
 _ABANDONED_AFTER = 3600.0  # seconds
+
+# .NAME.PROCESS-RANDOM.tmp
+_TEMPORARY = re.compile(r"\.(.+)\.(?:([0-9]{1,9})-)?[0-9a-f]+\.tmp", re.DOTALL)
 
 # What file systems, of networks above all, say that have no fsync for folders.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
@@ -58,10 +61,10 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
         CheckpointError: the system refused something; the file that was at ``path`` is as it was.
     """
     target = _target(path)
-    note_made(target)
     try:
+        note_made(target)
         new_folders = _make_folder(target)
-        _sweep(target)
+        sweep(target.parent, target.name.__eq__)
         _forget(target)
         with _temporary(target) as (temporary, file):
             yield file
@@ -130,7 +133,7 @@ def _locked_file(target: Path) -> tuple[str, int]:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(temporary, flags, 0o666)
         # A writer elsewhere may have found it before it was locked, and swept it.
-        if _lock(descriptor) and os.path.exists(temporary):
+        if _lock(descriptor) is not False and os.path.exists(temporary):
             return temporary, descriptor
         os.close(descriptor)
         with suppress(FileNotFoundError):
@@ -172,46 +175,61 @@ def _warn_once(folder: Path, error: OSError) -> None:
         )
 
 
-def _sweep(target: Path) -> None:
-    """Remove temporary files that writers of this target left behind when they were killed."""
-    pattern = re.compile(re.escape(f".{target.name}.") + r"(?:([0-9]{1,9})-)?[0-9a-f]+\.tmp")
+def sweep(folder: Path, is_target: Callable[[str], bool], by_process: bool = True) -> None:
+    """Remove temporary files that writers left behind in a folder when they were killed.
+
+    Args:
+        folder: it need not exist.
+        is_target: returns whether a name is of a file whose writers are meant.
+        by_process: whether, where there are no locks, a writer whose process does not run here was killed; it
+            may run elsewhere.
+    """
     try:
-        with os.scandir(target.parent) as files:
-            found = [(file.path, match) for file in files if (match := pattern.fullmatch(file.name))]
-    except PermissionError:  # a folder that may be written and not read
+        with os.scandir(folder) as files:
+            found = [
+                (file.path, match[2])
+                for file in files
+                if (match := _TEMPORARY.fullmatch(file.name)) and is_target(match[1])
+            ]
+    except (PermissionError, FileNotFoundError):  # a folder that may be written and not read
         return
-    for path, match in found:
+    for path, writer in found:
         # Another writer may sweep it at the same time, or own it.
         with suppress(OSError):
-            if _is_abandoned(path, match[1]):
+            if _is_abandoned(path, writer, by_process):
                 os.unlink(path)
 
 
-def _is_abandoned(path: str, writer: str | None) -> bool:
+def _is_abandoned(path: str, writer: str | None, by_process: bool) -> bool:
     # No writer leaves a link or a device, which somebody else may have put there, and may act when opened.
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return False
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        # A writer in another container, whose process is not seen here, still holds its lock.
-        if not _lock(descriptor):
-            return False
+        # A writer in another container, whose process is not seen here, still holds its lock; and where each
+        # process of a container has the number 1, the number says nothing.
+        is_locked = _lock(descriptor)
+        if is_locked is False or (is_locked and writer is not None):
+            return bool(is_locked)
         old = time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_AFTER
-        return old or (writer is not None and not _is_running(int(writer)))
+        return old or (by_process and writer is not None and not _is_running(int(writer)))
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a file until it is closed, and return False if somebody else has."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            # A file system without locks: process and age decide.
-            return True
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file until it is closed; return False if somebody else has, ``None`` where there are no locks.
+
+    There, process and age decide.
+    """
+    if fcntl is None:  # pragma: no cover - Windows
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
     return True
 
 
