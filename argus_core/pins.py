@@ -21,9 +21,9 @@ __all__ = ["NO_PINS", "TABLE", "Pins", "line_of", "read_pins"]
 TABLE = "[tool.argus.prefer]"
 
 _LARGEST = 2**20  # bytes of a pyproject.toml
-_STRING = re.compile(r""""(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?""")
+_STRING = r""""(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?"""
 # tomllib takes memory that grows with the square of the parts of a key.
-_LONG_KEY = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){32}")
+_LONG_KEY = r"(?:\.[ \t]*[\w-]+[ \t]*){32}"
 _MOST_TRIES = 50
 
 
@@ -128,7 +128,7 @@ def _loads(text: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    if _LONG_KEY.search(_STRING.sub("_", text)):
+    if re.search(_LONG_KEY, re.sub(_STRING, "_", text)):
         raise ValueError("a key has too many parts")
     try:
         document: dict[str, Any] = tomllib.loads(text)
