@@ -19,8 +19,7 @@ from torch import nn
 
 from argus_core import registry
 from argus_core.build import name_of
-from argus_core.components import BUILTIN
-from argus_core.distributions import version_of
+from argus_core.distributions import own_version
 from argus_core.encoding import encode
 from argus_core.errors import ArgusWarning, ParamsError
 from argus_core.manifest import SCHEMA
@@ -60,7 +59,7 @@ def save_model(
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {
-            "argus": version_of(BUILTIN),
+            "argus": own_version(),
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },

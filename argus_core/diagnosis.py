@@ -37,7 +37,7 @@ __all__ = [
 
 _MOST_TOLD = 20  # of what a message lists
 _MOST_INSTALLED = 50
-_SUFFIX = re.compile(r"\.[a-z]{2,11}[0-9]?$", re.IGNORECASE)  # of files; 'resnet50.a1_in1k' has none
+_SUFFIX = r"(?i)\.[a-z]{2,11}[0-9]?$"  # of files; 'resnet50.a1_in1k' has none
 
 Missing = tuple[str, str, str | None, str]
 """What a checkpoint lacks: kind, qualified name, version (None: unknown) and why it is not there."""
@@ -284,7 +284,7 @@ def some(told: Sequence[str]) -> list[str]:
 
 def _is_path(name: str) -> bool:
     """Return whether a name can only be a path: what it begins with is not a package to install."""
-    return name[0] in "./~" or name.count("/") > 1 or _SUFFIX.search(name) is not None
+    return name[0] in "./~" or name.count("/") > 1 or re.search(_SUFFIX, name) is not None
 
 
 def _with_article(kind: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import site
@@ -20,6 +21,7 @@ __all__ = [
     "built_in",
     "installed",
     "notice_new",
+    "own_version",
     "version_of",
     "versions_of",
 ]
@@ -59,6 +61,12 @@ class Problem(NamedTuple):
 def version_of(name: str) -> str | None:
     """Return the installed version of a distribution, or None when it is not installed or cannot be read."""
     return versions_of([name])[name]
+
+
+@functools.cache
+def own_version() -> str | None:
+    """Return the version of this package, whose code stays what it was when it was imported."""
+    return version_of(BUILTIN)
 
 
 def versions_of(names: Collection[str]) -> dict[str, str | None]:

@@ -33,10 +33,10 @@ __all__ = ["decode", "describe", "encode", "references", "tensor_names"]
 
 _SMALL = range(-(2**63), 2**64)
 _FLOATS = ("inf", "-inf", "nan")
-_DEVICE = re.compile(r"[a-z]{1,20}(:[0-9]{1,4})?")
+_DEVICE = r"[a-z]{1,20}(:[0-9]{1,4})?"
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]+")
 # No longer than the longest integer that is plain data.
-_HEXADECIMAL = re.compile(r"-?0x[0-9a-f]{1,3500}")
+_HEXADECIMAL = r"-?0x[0-9a-f]{1,3500}"
 
 # What a tag's payload must be in JSON.
 _PAYLOADS: dict[str, type] = {
@@ -212,7 +212,7 @@ def _decode_tag(tag: str, payload: Any, tensors: Mapping[str, Tensor]) -> Any:
 def _decode_text(tag: str, text: str) -> Any:
     if tag == "$float" and text in _FLOATS:
         return float(text)
-    if tag == "$int" and _HEXADECIMAL.fullmatch(text):
+    if tag == "$int" and re.fullmatch(_HEXADECIMAL, text):
         return int(text, 16)
     if tag == "$bytes":
         return base64.b64decode(text, validate=True)
@@ -220,7 +220,7 @@ def _decode_text(tag: str, text: str) -> Any:
         return Path(text)
     if tag == "$dtype":
         return _torch_dtype(text)
-    if tag == "$device" and _DEVICE.fullmatch(text):
+    if tag == "$device" and re.fullmatch(_DEVICE, text):
         return _torch_device(text)
     raise ValueError(text)
 

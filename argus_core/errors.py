@@ -22,7 +22,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 from argus_core.text import shortened
@@ -151,6 +150,8 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     elif len(folded_name) > _LONGEST:
         return ""
     else:
+        import difflib  # not at start-up, where milliseconds count: most names are right
+
         close = difflib.get_close_matches(folded_name, by_folded, n=10, cutoff=0.6)
         # A slip is seldom in the first letters: 'adamm' is nearer to 'AdamW' than to 'RAdam'.
         close = sorted(close, key=lambda folded: -_shared_start(folded_name, folded))

@@ -231,10 +231,10 @@ def _member(archive: Archive, folder: str, filename: str) -> bytes | None:
 
 def _is_metadata(name: str, folder: str) -> bool:
     """Return whether what has that name, in a folder or an archive, is the metadata of a distribution."""
-    stem, dot, suffix = name.rpartition(".")
-    if dot and suffix.lower() in ("dist-info", "egg-info"):
-        return not stem.startswith("~")  # which an interrupted installation leaves
-    return name.lower() == "egg-info" and folder.lower().endswith(".egg")
+    lowered = name.lower()
+    if lowered.endswith((".dist-info", ".egg-info")):
+        return not name.startswith("~")  # which an interrupted installation leaves
+    return lowered == "egg-info" and folder.lower().endswith(".egg")
 
 
 def _metadata(origin: str, name: str, source: _Source) -> Metadata:

@@ -15,7 +15,7 @@ __all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_beg
 MOST_COMPRESSED = 16
 """How many times what the disk holds of a file it may claim: it may be compressed, or full of holes."""
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]")  # one letter is a drive of Windows
+_ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]"  # one letter is a drive of Windows
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -37,7 +37,7 @@ def as_path(value: str | os.PathLike[str]) -> Path:
     path = os.path.expanduser(value)
     if "\0" in path:
         raise ValueError("holds a NUL character; leave it out")
-    if _ADDRESS.match(path):
+    if re.match(_ADDRESS, path):
         raise ValueError(f"is an address; give a path on this machine, or ./{path} for a folder of that name")
     if path.startswith("~"):
         folder = path.split(os.sep)[0]

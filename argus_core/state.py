@@ -186,7 +186,6 @@ def _fitted(
         dict(zip(built, _parameters(optimizer), strict=True)),
         {built[number]: each for number, each in stored["state"].items() if number < len(built)},
     )
-    rehearse(optimizer, stored)
     return stored
 
 
@@ -204,8 +203,10 @@ def _load_optimizer_state(
 ) -> None:
     """Put a numbered ``state`` into a model's optimizer; see `_fitted`."""
     optimizer = model.optimizer
+    stored = _fitted(model, state, names, same_loss)
+    rehearse(optimizer, stored)
     with fitting(type(optimizer).__name__, "load with optimizer=None", "optimizer state"):
-        optimizer.load_state_dict(_unshared(_fitted(model, state, names, same_loss), set()))
+        optimizer.load_state_dict(_unshared(stored, set()))
 
 
 def _unshared(value: Any, used: set[int]) -> Any:

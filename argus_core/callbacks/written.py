@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -84,7 +85,11 @@ def sweep_unfinished(folder: Path, depth: int, matches: Callable[[str], bool]) -
     for place in folder.glob("/".join("*" * depth)) if depth else [folder]:
         inner = place.relative_to(folder)
         if os.path.realpath(place) == os.path.join(os.path.realpath(folder), *inner.parts):  # not by a link
-            sweep(place, lambda name, inner=inner: matches((inner / name).as_posix()), by_process=False)
+            sweep(place, functools.partial(_is_in, inner, matches), by_process=False)
+
+
+def _is_in(inner: Path, matches: Callable[[str], bool], name: str) -> bool:
+    return matches((inner / name).as_posix())
 
 
 def run_of(path: Path) -> str | None:

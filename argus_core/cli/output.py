@@ -7,8 +7,6 @@ moves the cursor, changes colours or passes for a line of ours.
 from __future__ import annotations
 
 import io
-import json
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -45,6 +43,8 @@ def echo(*lines: str, err: bool = False) -> None:
 def echo_sentence(text: str, err: bool = True) -> None:
     """Write a sentence in one line; on a terminal it is broken between words, as wide as the terminal is."""
     if (sys.stderr if err else sys.stdout).isatty():
+        import shutil  # for a terminal alone: its archives take long to import
+
         echo_text(wrapped(text, shutil.get_terminal_size().columns), err)
     else:
         echo(text, err=err)
@@ -57,6 +57,8 @@ def echo_text(text: str, err: bool = False) -> None:
 
 def echo_json(record: object) -> None:
     """Write JSON in ASCII; numbers that are not finite are strings."""
+    import json  # not at start-up, where milliseconds count
+
     click.echo(escape_json(json.dumps(strict_json(record), indent=2, allow_nan=False)))
 
 

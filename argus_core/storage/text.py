@@ -21,7 +21,7 @@ BEFORE = b'{"__metadata__":{"argus":"'
 AFTER = b'","argus_crc":"'
 
 _BLOCK = 2**20
-_BACKSLASHES = re.compile(rb"\\+\Z")
+_BACKSLASHES = rb"\\+\Z"
 
 
 class HeaderBytes:
@@ -110,7 +110,7 @@ def _escaped_blocks(source: HeaderBytes) -> Iterator[bytes]:
             return
         # Neither what follows nor an escape is cut.
         cut = max(0, len(pending) - len(AFTER))
-        if (found := _BACKSLASHES.search(pending, 0, cut)) and len(found[0]) % 2:
+        if (found := re.compile(_BACKSLASHES).search(pending, 0, cut)) and len(found[0]) % 2:
             cut -= 1
         yield pending[:cut]
         pending = pending[cut:]
