@@ -65,7 +65,7 @@ class Names:
         more = len(self._drifted) - _MOST_WARNINGS
         if more > 0:
             warnings.warn(
-                f"{more:,} more components are of other providers or versions than when the checkpoint was saved",
+                f"{more:,} more components are of other providers or versions than in the checkpoint",
                 ProviderDriftWarning,
                 stacklevel=2,
             )

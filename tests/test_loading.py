@@ -757,5 +757,5 @@ def test_drift_of_many_components_is_some_warnings_alone(path: Path) -> None:
     with pytest.warns(ProviderDriftWarning) as told:
         load_model(path)
     assert [str(each.message) for each in told][10:] == [
-        "20 more components are of other providers or versions than when the checkpoint was saved"
+        "20 more components are of other providers or versions than in the checkpoint"
     ]
