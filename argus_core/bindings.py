@@ -64,7 +64,11 @@ class Names:
             warnings.warn(drifted, ProviderDriftWarning, stacklevel=2)
         more = len(self._drifted) - _MOST_WARNINGS
         if more > 0:
-            warnings.warn(f"so it is with {more:,} more components", ProviderDriftWarning, stacklevel=2)
+            warnings.warn(
+                f"{more:,} more components are of other providers or versions than in the checkpoint",
+                ProviderDriftWarning,
+                stacklevel=2,
+            )
         if self._missing:
             raise MissingPluginError(missing_message(self._missing))
         return bindings

@@ -252,12 +252,10 @@ def _check_places(chosen: _Chosen, directory: RunDirectory) -> None:
 
 def _own_file(path: Path, directory: RunDirectory) -> Path | None:
     """Return the file of the run that ``path`` is, or would take as a folder, if there is one."""
-    places = [path, *path.parents]
+    places = {os.path.realpath(place) for place in (path, *path.parents)}
     for own in directory.own_files():
-        real = os.path.realpath(own)
-        for place in places:
-            if os.path.realpath(place) == real or (place.is_file() and own.exists() and own.samefile(place)):
-                return own
+        if os.path.realpath(own) in places or (path.is_file() and own.exists() and own.samefile(path)):
+            return own
     return None
 
 

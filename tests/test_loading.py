@@ -756,4 +756,6 @@ def test_drift_of_many_components_is_some_warnings_alone(path: Path) -> None:
     rewrite(path, moved)
     with pytest.warns(ProviderDriftWarning) as told:
         load_model(path)
-    assert [str(each.message) for each in told][10:] == ["so it is with 20 more components"]
+    assert [str(each.message) for each in told][10:] == [
+        "20 more components are of other providers or versions than in the checkpoint"
+    ]
