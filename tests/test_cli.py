@@ -174,7 +174,7 @@ def test_name_without_end_makes_no_other_row_longer(scan_registry: Any, fake_dis
     fake_distribution("medseg", "2.1", {"loss": dict.fromkeys(names, "medseg:Loss")})
     scan_registry()
     long, *others = sorted(argus("list", "loss").output.splitlines(), key=len, reverse=True)
-    assert long.split()[1] == names[0]
+    assert long.split()[1].startswith("x" * 100)
     assert max(map(len, others)) < 200
 
 
