@@ -121,7 +121,7 @@ class Source:
         return Source(self.path, self.is_checkpoint, self.given.union(given), self.outer, self.folder)
 
     def inside(self, label: str) -> Source | None:
-        """Return the file for the parts inside of the part with this label; ``None`` if they are the caller's."""
+        """Return the file for the parts inside of a part; ``None`` where the caller chose all of it."""
         if self.is_callers(label, None):
             return None
         if self.outer:
