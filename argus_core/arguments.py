@@ -17,7 +17,7 @@ from typing import Any
 
 from argus_core.errors import ParamsError
 
-__all__ = ["arguments_for"]
+__all__ = ["arguments_for", "signature_of"]
 
 _NUMBERS = frozenset({int, float, complex})
 _TEXTS = frozenset({str, os.PathLike})
@@ -26,13 +26,37 @@ _UNIONS = (typing.Union, types.UnionType)
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", complex: "a number", str: "a string"}
 
 
-def arguments_for(label: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+def signature_of(factory: Callable[..., Any]) -> inspect.Signature | None:
+    """Return a factory's signature, with the types that its annotations name where they can be found."""
+    for evaluated in (True, False):
+        try:
+            return inspect.signature(factory, eval_str=evaluated)
+        except Exception:  # an annotation may be any expression; some extension types have no signature
+            continue
+    return None
+
+
+def arguments_for(
+    label: str,
+    factory: Callable[..., Any],
+    params: Mapping[str, Any],
+    signature: inspect.Signature | None = None,
+) -> dict[str, Any]:
     """Return parameters as a factory takes them: a list or an array is a tensor where it takes only tensors.
+
+    Args:
+        label: what the factory builds, for messages.
+        factory: of a part.
+        params: for it.
+        signature: the factory's, where the caller has it already.
 
     Raises:
         ParamsError: a value cannot be what its parameter takes; both are named.
     """
-    known, is_exact = _parameters(factory), _is_exact(factory)
+    known: Mapping[str, inspect.Parameter] = (
+        _parameters(factory) if signature is None else signature.parameters
+    )
+    is_exact = _is_exact(factory)
     arguments = {}
     for name, value in params.items():
         parameter = known.get(name)
@@ -49,12 +73,8 @@ def arguments_for(label: str, factory: Callable[..., Any], params: Mapping[str, 
 
 
 def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    for evaluated in (True, False):
-        try:
-            return inspect.signature(factory, eval_str=evaluated).parameters
-        except Exception:  # an annotation may be any expression; some extension types have no signature
-            continue
-    return {}
+    signature = signature_of(factory)
+    return {} if signature is None else signature.parameters
 
 
 def _is_exact(factory: Callable[..., Any]) -> bool:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from argus_core.arguments import arguments_for
+from argus_core.arguments import arguments_for, signature_of
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.file_params import declared
 from argus_core.registry import resolve
@@ -92,8 +92,8 @@ def call_factory(
         BuildError: the factory raised something.
     """
     args = tuple(args)
-    check_params(label, factory, args, params)
-    arguments = arguments_for(label, factory, params)
+    signature = check_params(label, factory, args, params)
+    arguments = arguments_for(label, factory, params, signature)
     try:
         with declared(label, factory, params):
             return factory(*args, **arguments)
@@ -108,16 +108,17 @@ def call_factory(
 
 def check_params(
     label: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
-) -> None:
+) -> inspect.Signature | None:
     """Check that a factory takes these arguments and parameters, by its signature, without calling it.
+
+    Returns the signature, ``None`` where there is none: the call itself will tell.
 
     Raises:
         ParamsError: it does not; the signature stands beside what was given.
     """
-    try:
-        signature = inspect.signature(factory)
-    except Exception:  # some extension types have none, and a plugin's may fail; the call itself will tell
-        return
+    signature = signature_of(factory)
+    if signature is None:
+        return None
     try:
         signature.bind(*args, **params)
     except TypeError as error:
@@ -128,6 +129,7 @@ def check_params(
             f"{label} does not take these parameters ({error}){hint}; "
             f"it takes {name_of(factory)}{_without_types(signature)}, and was given {_shown(params)}"
         ) from error
+    return signature
 
 
 def _without_types(signature: inspect.Signature) -> inspect.Signature:

@@ -19,7 +19,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from argus_core.components import where_defined
@@ -118,7 +118,15 @@ class Source:
 
     def with_given(self, given: Iterable[tuple[str, str | None]]) -> Source:
         """Return the same file where the caller's code has set more."""
-        return replace(self, given=self.given.union(given))
+        return Source(self.path, self.is_checkpoint, self.given.union(given), self.outer, self.folder)
+
+    def inside(self, label: str) -> Source | None:
+        """Return the file for the parts inside of a part; ``None`` where the caller chose all of it."""
+        if self.is_callers(label, None):
+            return None
+        if self.outer:
+            return self
+        return Source(self.path, self.is_checkpoint, self.given, label, self.folder)
 
     def is_callers(self, label: str, parameter: str | None) -> bool:
         """Return whether the caller has set a parameter, or all of them, of the part with this label."""
@@ -179,9 +187,7 @@ def declared(label: str, factory: Callable[..., Any], params: Mapping[str, Any])
     """
     check_file_params(label, factory, params)
     source = _source.get()
-    if source is not None:
-        source = None if source.is_callers(label, None) else replace(source, outer=source.outer or label)
-    with taken_from(source):
+    with taken_from(source and source.inside(label)):
         yield
 
 

@@ -159,7 +159,7 @@ def _load(
     model.bindings = bindings
     model.overwritten = frozenset(slot for slot in PREFIXES if slot == "nn_module" or _is_kept(slot, changes))
     chosen = {slot for slot in (*KIND_OF_PART, "step") if not _is_kept(slot, changes)}
-    allowance = Allowance(Path(source.path), saved.size(), chosen)
+    allowance = Allowance(source.path, saved.size(), chosen)
     at_once = change_state_dict_func is None and leaves_network_alone(cls)
     if at_once:
         model.restore_network = functools.partial(restore_network, saved, allowance)

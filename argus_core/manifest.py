@@ -61,6 +61,7 @@ _AT_ONCE = 1024
 _LONG = 2**20
 
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_CONTAINERS = (dict, list)
 _JSON_ATOMS = (str, int, float, bool, type(None))
 _LONGEST_INT = len(str(-(2**64)))
 
@@ -252,14 +253,14 @@ def _check_json(value: Any, where: str, levels: int) -> None:
 
 
 def _check_levels(value: Any) -> None:
-    level = [value] if isinstance(value, dict | list) else []
+    level = [value] if type(value) in _CONTAINERS else []
     for _ in range(MAX_LEVELS):
         # Only containers: numbers and strings may be many times as many.
         level = [
             item
             for container in level
-            for item in (container.values() if isinstance(container, dict) else container)
-            if isinstance(item, dict | list)
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) in _CONTAINERS
         ]
         if not level:
             return

@@ -63,6 +63,8 @@ class Modes:
         """Restore what `state` returned; names of modules that are not there have no effect."""
         if model.nn_module.training:
             self._note(model)
+        if not (self._asleep or self._decided or any(state.values())):
+            return  # as of most networks: none of it sleeps, before and after
         for slot, root in module_parts(model):
             if slot in state:
                 own = set(map(id, root.modules()))

@@ -283,7 +283,10 @@ def _count_elements(loss: Any, target: Any) -> float | Tensor | None:
 
 
 def _count_targets(loss: Any, target: Any) -> float | Tensor | None:
-    return _targets(loss, target) if type(target) is Tensor and loss.reduction == "mean" else None
+    if type(target) is not Tensor or loss.reduction != "mean":
+        return None
+    classes = few_classes(target) if loss.weight is None else None
+    return _targets(loss, target) if classes is None else len(classes) - classes.count(_ignored(loss))
 
 
 def ask_others(loss: Any, target: Any) -> None:

@@ -92,12 +92,15 @@ def _members(optimizer: Optimizer, parameters: list[Tensor], stored: list[Any]) 
     for parameter, values in zip(parameters, stored, strict=True):
         if is_lazy(parameter):
             continue
-        reduced = _reduce(values)
-        shape = [min(length, _LENGTH) for length in parameter.shape]
-        sign = (tuple(shape), parameter.dtype, _sign(reduced))
+        shape = _reduced_shape(parameter)
+        sign = (shape, parameter.dtype, _sign(values))
         if sign not in known:
             known.add(sign)
-            yield torch.zeros(shape, dtype=parameter.dtype), reduced
+            yield torch.zeros(shape, dtype=parameter.dtype), _reduce(values)
+
+
+def _reduced_shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple([min(length, _LENGTH) for length in tensor.shape])
 
 
 def _reduce(value: Any) -> Any:
@@ -105,16 +108,16 @@ def _reduce(value: Any) -> Any:
     if isinstance(value, Tensor):
         if value.numel() == 1:
             return value.detach().to("cpu", copy=True)
-        return torch.zeros([min(length, _LENGTH) for length in value.shape], dtype=value.dtype)
+        return torch.zeros(_reduced_shape(value), dtype=value.dtype)
     if isinstance(value, Mapping):
         return {key: _reduce(item) for key, item in value.items()}
     return type(value)(map(_reduce, value)) if type(value) in (list, tuple) else value
 
 
 def _sign(value: Any) -> Hashable:
-    """Return what reduced values have in common that an update takes alike."""
+    """Return what values have in common that an update takes alike once they are reduced."""
     if isinstance(value, Tensor):
-        return (value.dtype, value.shape, value.item() if value.numel() == 1 else None)
+        return (value.dtype, _reduced_shape(value), value.item() if value.numel() == 1 else None)
     if isinstance(value, Mapping):
         return tuple((key, _sign(item)) for key, item in value.items())
     return tuple(map(_sign, value)) if isinstance(value, list | tuple) else repr(value)

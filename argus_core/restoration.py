@@ -58,7 +58,7 @@ class Allowance:
         exempt: the parts that the caller has chosen, of any size.
     """
 
-    def __init__(self, path: Path, size: int, exempt: Container[str] = ()) -> None:
+    def __init__(self, path: str | Path, size: int, exempt: Container[str] = ()) -> None:
         self._path = path
         self._size = size
         self._exempt = exempt
@@ -131,11 +131,12 @@ def _loaded(module: Any) -> dict[str, Tensor]:
     """Return the tensors that loading a state that fits overwrites, by name; none if that is not known."""
     if not isinstance(module, nn.Module) or torch.__future__.get_swap_module_params_on_conversion():
         return {}
-    network = _network(module)
-    if not all(map(_loads_plainly, network.modules())):
-        return {}
-    modules = network.named_modules(remove_duplicate=False)
-    return dict(item for prefix, each in modules for item in _own_state(each, prefix))
+    loaded: dict[str, Tensor] = {}
+    for prefix, each in _network(module).named_modules(remove_duplicate=False):
+        if not _loads_plainly(each):
+            return {}
+        loaded.update(_own_state(each, prefix))
+    return loaded
 
 
 def _own_state(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -161,16 +161,20 @@ class SavedFile(AbstractSaved):
         if encoded is None:
             return None, None
         header = self._file.header
-        if self._copied(encoded) > _MOST_COPIED * (header.file_size - header.payload_start):
+        referred = [*references(encoded)]
+        if self._copied(referred) > _MOST_COPIED * (header.file_size - header.payload_start):
             raise malformed(self._file.path, "optimizer")
+        names = [*dict.fromkeys(referred)]
         if check is not None:
-            check(*self._numbered(decode(encoded, self._outlines(encoded))))
-        return self._numbered(self._decode(encoded))
+            check(*self._numbered(decode(encoded, self._outlines(names))))
+        return self._numbered(decode(encoded, self._read(names)))
 
     def trained(self) -> list[str]:
         """Return the names of the parameters that the saved optimizer has, without reading its tensors."""
         encoded = self._manifest.get("optimizer")
-        return [] if encoded is None else self._numbered(decode(encoded, self._outlines(encoded)))[1]
+        if encoded is None:
+            return []
+        return self._numbered(decode(encoded, self._outlines(tensor_names(encoded))))[1]
 
     def _numbered(self, named: Any) -> tuple[dict[str, Any], list[str]]:
         if not is_named_state(named):
@@ -200,10 +204,10 @@ class SavedFile(AbstractSaved):
         modes: Mapping[str, list[str]] = self._manifest.get("modes", {})
         return modes
 
-    def _copied(self, encoded: Any) -> int:
-        """Return the bytes of the tensors in encoded data, of each as often as it is met."""
+    def _copied(self, names: Iterable[str]) -> int:
+        """Return the bytes of these tensors, of each as often as it is named."""
         header = self._file.header
-        owners = (header.aliases.get(name, name) for name in references(encoded))
+        owners = (header.aliases.get(name, name) for name in names)
         return sum(header.entries[name].size for name in owners if name in header.entries)
 
     def _decode_dict(self, section: str, encoded: Any) -> dict[str, Any]:
@@ -234,14 +238,10 @@ class SavedFile(AbstractSaved):
         header = self._file.header
         return header.entries[header.aliases.get(name, name)]
 
-    def _outlines(self, encoded: Any) -> dict[str, Tensor]:
-        """Return tensors of the shapes that encoded data refer to, of one number in memory each."""
+    def _outlines(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Return tensors of the shapes of those that the file has, of one number in memory each."""
         known = {*self._file.header.entries, *self._file.header.aliases}
-        outlines = {}
-        for name in tensor_names(encoded):
-            if name in known:
-                outlines[name] = outline(self._entry(name))
-        return outlines
+        return {name: outline(self._entry(name)) for name in names if name in known}
 
 
 class SavedState(AbstractSaved):

@@ -213,7 +213,9 @@ def _unshared(value: Any, used: set[int]) -> Any:
     """Return a state in which each tensor has memory of its own, since updates write to it."""
     if isinstance(value, Tensor):
         memory = value.untyped_storage()._cdata
-        is_own = memory not in used and value.stride() == torch.empty_like(value, device="meta").stride()
+        is_own = memory not in used and (
+            value.is_contiguous() or value.stride() == torch.empty_like(value, device="meta").stride()
+        )
         used.add(memory)
         return value if is_own else value.clone()
     if isinstance(value, dict):
@@ -233,7 +235,10 @@ def _with_loss(
         StateMismatchError: the state is not one of each parameter, or belongs to others.
     """
     optimizer = model.optimizer
-    built, of_loss = _names(optimizer, named_parameters(model)), loss_parameters(model).keys()
+    of_loss = loss_parameters(model).keys()
+    if not of_loss and not any(name.startswith(PREFIX) for name in names or ()):
+        return state, names
+    built = _names(optimizer, named_parameters(model))
     if names is None:  # of pytorch-argus, which trains the network alone
         others = [name for name in built if name not in of_loss]
         count = sum(len(group["params"]) for group in state["param_groups"])

@@ -163,6 +163,9 @@ class StepOutput(Mapping[str, Any]):
         return deep_cat([deep_detach(part[place]) for part in parts])
 
     def _prediction(self) -> Any:
+        parts = self._parts
+        if parts is not None and len(parts) == 1:
+            return self._model.transform_prediction(deep_detach(parts[0][0]))
         joined = self._whole(0)
         if isinstance(joined, list) and not isinstance(self._kept()[0][0], list):  # parts of several shapes
             return [self._model.transform_prediction(part) for part in joined]

@@ -6,6 +6,7 @@ manifest says it must be. Without torch.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -50,7 +51,7 @@ class Header:
     aliases: dict[str, str]
     payload_start: int
 
-    @property
+    @functools.cached_property
     def file_size(self) -> int:
         """How many bytes the whole file takes."""
         return self.payload_start + sum(entry.size for entry in self.entries.values())
