@@ -21,6 +21,7 @@ from argus_core import (
     CorruptCheckpointError,
     MissingPluginError,
     Model,
+    ParamsError,
     StateMismatchError,
     UnsafeCheckpointError,
     legacy,
@@ -139,7 +140,7 @@ def test_a_pth_of_another_form_is_refused(change: dict[str, Any], tmp_path: Path
 
 
 def test_a_path_that_no_file_can_have_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="null byte"):
+    with pytest.raises(ParamsError, match="holds a NUL character"):
         load_model("a\0b")
 
 
