@@ -57,7 +57,7 @@ def test_any_flipped_bit_of_a_header_is_seen() -> None:
 
 def test_backslashes_without_end_are_gone_over_once(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    text = b'{"__metadata__":{"argus":"' + b"\\" * 2**20 + b"x" * 2**20
+    text = b'{"__metadata__":{"argus":"' + b"\\" * (2**20 - 1000) + b"x" * 2**20
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(CorruptCheckpointError, match="the header is damaged"):
         read_header(path)  # by a search for those at the end of a block it took an hour
