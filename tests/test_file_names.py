@@ -90,20 +90,26 @@ def test_format_through_folders_without_end_is_refused(folders: int) -> None:
         ("{epoch}" * 65, r"it has 65 fields, and 64 are the most"),
         ("{epoch:01999999999d}", r"the field 'epoch' is wider than 255 characters"),
         ("{val_loss:.1999999999f}", r"the field 'val_loss' is wider than 255 characters"),
-        ("{epoch:0\u0669\u0669\u0669\u0669\u0669\u0669\u0669\u0669\u0669d}", r"the field 'epoch' is wider than"),
+        (
+            "{epoch:0\u0669\u0669\u0669\u0669\u0669\u0669\u0669\u0669\u0669d}",
+            r"the field 'epoch' is wider than",
+        ),
         ("{epoch:{step}}", r"the field 'epoch' has more than a format such as ':03d'"),
         ("{epoch!s:.0}a", r"the field 'epoch' has more than a format such as ':03d'"),  # its text is empty
     ],
 )
 def test_format_that_takes_far_more_than_a_name_is_refused(text: str, reason: str) -> None:
-    with pytest.raises(ParamsError, match=rf"checkpoint has file_format='.*cannot be filled in \({reason}") as caught:
+    with pytest.raises(
+        ParamsError, match=rf"checkpoint has file_format='.*cannot be filled in \({reason}"
+    ) as caught:
         FileFormat("checkpoint", text)
     assert len(str(caught.value)) < 500
 
 
 def test_names_are_compared_with_many_fields_in_time_that_is_no_power_of_them() -> None:
     text = FileFormat("checkpoint", "{epoch}" * 64 + ".safetensors")
-    assert text.matches("0" * 64 + ".safetensors") and text.matches("0" * 200 + ".safetensors")
+    assert text.matches("0" * 64 + ".safetensors")
+    assert text.matches("0" * 200 + ".safetensors")
     assert not text.matches("0" * 63 + ".safetensors")
     assert not text.matches("0" * 240 + "x")
     assert not text.matches("0" * 64 + "/.safetensors")
