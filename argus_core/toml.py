@@ -70,21 +70,24 @@ def _check_shape(bare: str) -> None:
     level = 0
     for bracket in _BRACKETS.findall(bare):
         level += 1 if bracket in "[{" else -1
-        if level > _MOST_LEVELS:
+        if level > _MOST_LEVELS + _MOST_PARTS:
             raise ValueError("it is nested too deeply")
 
 
 def _check_keys(document: dict[str, Any]) -> None:
-    held: list[tuple[Any, int]] = [(document, 0)]
+    """Refuse what readers of a document would go through, or make texts of, far too often."""
+    held: list[tuple[Any, int, int]] = [(document, 0, 0)]
     while held:
-        value, length = held.pop()
+        value, length, level = held.pop()
+        if level > _MOST_LEVELS + _MOST_PARTS:
+            raise ValueError("it is nested too deeply")
         if isinstance(value, dict):
             longest = length + max(map(len, value), default=0)
             if longest > _LONGEST_KEY:
                 raise ValueError(f"a key has {longest:,} characters, and {_LONGEST_KEY:,} is the most")
-            held.extend((item, length + len(key) + 1) for key, item in value.items())
+            held.extend((item, length + len(key) + 1, level + 1) for key, item in value.items())
         elif isinstance(value, list):
-            held.extend((item, length) for item in value)
+            held.extend((item, length, level + 1) for item in value)
 
 
 def _float(text: str) -> float:
