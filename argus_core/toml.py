@@ -70,7 +70,7 @@ def _check_shape(bare: str) -> None:
     level = 0
     for bracket in _BRACKETS.findall(bare):
         level += 1 if bracket in "[{" else -1
-        if level > _MOST_LEVELS + _MOST_PARTS:
+        if level > _MOST_LEVELS:
             raise ValueError("it is nested too deeply")
 
 
