@@ -77,8 +77,6 @@ def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
         return  # most projects have no pins: they need not even be parsed
     try:
         pinned = [*_flat(_table(_loads(content.decode())))]
-    except RecursionError:
-        raise ConfigError(f"{TABLE} in {path} is nested too deeply; correct it") from None
     except ValueError as error:  # of the TOML, and of its UTF-8
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
     for key, provider in pinned:

@@ -19,6 +19,9 @@ MOST_BYTES = 2**20
 
 _MOST_LEVELS = 64  # of arrays and inline tables in each other
 _MOST_PARTS = 64  # of a dotted key; the parser takes memory by the square of them
+_LONGEST_KEY = (
+    1000  # characters of a key and the tables that it is in; readers make such a text for each value
+)
 
 # Strings and comments. One that does not end is matched to the end, so that no text is gone over twice.
 _TEXTS = re.compile(
@@ -44,6 +47,7 @@ def parse(text: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(_shortened(str(error))) from error
+    _check_keys(document)
     return document
 
 
@@ -68,6 +72,22 @@ def _check_shape(bare: str) -> None:
         level += 1 if bracket in "[{" else -1
         if level > _MOST_LEVELS:
             raise ValueError("it is nested too deeply")
+
+
+def _check_keys(document: dict[str, Any]) -> None:
+    """Refuse what readers of a document would go through, or make texts of, far too often."""
+    held: list[tuple[Any, int, int]] = [(document, 0, 0)]
+    while held:
+        value, length, level = held.pop()
+        if level > _MOST_LEVELS + _MOST_PARTS:
+            raise ValueError("it is nested too deeply")
+        if isinstance(value, dict):
+            longest = length + max(map(len, value), default=0)
+            if longest > _LONGEST_KEY:
+                raise ValueError(f"a key has {longest:,} characters, and {_LONGEST_KEY:,} is the most")
+            held.extend((item, length + len(key) + 1, level + 1) for key, item in value.items())
+        elif isinstance(value, list):
+            held.extend((item, length, level + 1) for item in value)
 
 
 def _float(text: str) -> float:

@@ -472,8 +472,8 @@ PINS: dict[str, tuple[bytes, str]] = {
         "a key has 60,000 parts",
     ),
     "nested keys": (
-        b"[tool.argus.prefer]\nk = " + b"{a%s = " % (b".a" * 59) * 60 + b"1" + b"}" * 60,
-        "is nested too deeply; correct it",
+        b"[tool.argus.prefer]\nk = " + b'{""%s = ' % (b'.""' * 14) * 60 + b"1" + b"}" * 60,
+        "it is nested too deeply; correct it",
     ),
     "hexadecimal": (b'[tool.argus.prefer]\n"loss.focal" = 0x' + b"f" * 5000, "too long to show"),
     "long value": (b"[tool.argus.prefer]\nfocal = '" + b"x" * 100_000 + b"'", "100,002 characters"),

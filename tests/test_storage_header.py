@@ -55,6 +55,20 @@ def test_any_flipped_bit_of_a_header_is_seen() -> None:
             parse(bytes(flipped))
 
 
+def test_backslashes_without_end_are_gone_over_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    text = b'{"__metadata__":{"argus":"' + b"\\" * (2**20 - 1000) + b"x" * 2**20
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(CorruptCheckpointError, match="the header is damaged"):
+        read_header(path)  # by a search for those at the end of a block it took an hour
+
+
+@pytest.mark.parametrize("shift", range(12))
+def test_no_escape_is_cut_where_a_block_of_the_header_ends(shift: int) -> None:
+    manifest = {"schema": 1, "a": "x" * (2**20 - 200 + shift) + '"\\' * 100}
+    assert parse(render(manifest, ENTRIES, ALIASES)).manifest["a"] == manifest["a"]
+
+
 @pytest.mark.parametrize("dtype", sorted(STORED_AS))
 def test_size_is_that_of_the_stored_numbers(dtype: str) -> None:
     entry = Entry(dtype, (3, 5), start=8)

@@ -29,6 +29,14 @@ HOSTILE = {
         "a key has 1,001 parts",
     ),
     "a key after other quotes": ("x = { a = '''b''''', " + "a." * 1000 + "c = 1 }", "a key has 1,001 parts"),
+    "a long key of many values": (
+        f"[{'k' * 500_000}]\n" + "".join(f"a{index}=1\n" for index in range(50_000)),
+        "a key has 500,000 characters, and 1,000 is the most",
+    ),
+    "a long key through tables in arrays": (
+        f"x = [{{ {'k' * 500} = [{{ {'k' * 500} = 1 }}] }}]",
+        "1,003 char",
+    ),
     "strings that do not end": ('\\"' * 500_000, "Invalid statement"),
     "long strings that do not end": ('"""\\' * 250_000, "Expected '='"),
 }

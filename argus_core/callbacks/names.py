@@ -151,7 +151,7 @@ def _next(here: int, there: int, more: bool, others_more: bool) -> Iterable[tupl
 
 
 def _check_fields(text: str) -> None:
-    """Refuse what takes far more than a name does, and fields whose names could not be told from others.
+    """Refuse what takes far more memory or time than a name, and fields of which some give no text.
 
     Raises:
         ValueError: there is one, or there are too many.

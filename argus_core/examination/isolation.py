@@ -24,8 +24,7 @@ from argus_core.examination.fault import Fault
 
 __all__ = ["Outcome", "Trials"]
 
-# Python looks for modules in the current folder first, where a stranger's files may lie, until it is told
-# not to.
+# Until it is told not to, Python looks for modules in the current folder, where a stranger's may lie.
 _CODE = "import sys; sys.path[:] = sys.argv[1:]; from argus_core.examination.trial import main; main()"
 _MOST_HANGING = 3  # modules of one provider; each is waited for as long as the time limit
 _PATIENCE = 0.1  # seconds between two looks at whether a process is still there

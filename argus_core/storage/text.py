@@ -5,7 +5,6 @@ It is read block by block, so that a header takes no more memory than the text i
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterator
 from io import FileIO
@@ -21,7 +20,6 @@ BEFORE = b'{"__metadata__":{"argus":"'
 AFTER = b'","argus_crc":"'
 
 _BLOCK = 2**20
-_BACKSLASHES = rb"\\+\Z"
 
 
 class HeaderBytes:
@@ -110,8 +108,7 @@ def _escaped_blocks(source: HeaderBytes) -> Iterator[bytes]:
             return
         # Neither what follows nor an escape is cut.
         cut = max(0, len(pending) - len(AFTER))
-        if (found := re.compile(_BACKSLASHES).search(pending, 0, cut)) and len(found[0]) % 2:
-            cut -= 1
+        cut -= (cut - len(pending[:cut].rstrip(b"\\"))) % 2
         yield pending[:cut]
         pending = pending[cut:]
     raise CorruptCheckpointError("the header is damaged (it holds no manifest); use another copy")

@@ -140,8 +140,9 @@ class Study:
             best = self.result().best
             if best is not None and best.number == record.number and record.checkpoint is not None:
                 with confined(self._root):
-                    best_checkpoint = self._root / record.checkpoint.relative_to(self.path)
-                    _copy(best_checkpoint, self._root / "best.safetensors")
+                    _copy(
+                        self._root / record.checkpoint.relative_to(self.path), self._root / "best.safetensors"
+                    )
             return record
 
     def interrupt(self, claim: Claim) -> None:
