@@ -137,7 +137,7 @@ class _Note:
         _leave_lost_terminal()
 
     def _end_wait(self, signum: int, wait: object) -> None:
-        """End the main thread's wait, if it goes on: a worker that is cut off amid a batch prints a traceback."""
+        """End the main thread's wait, if it goes on: a worker that is cut off amid one has a traceback."""
         time.sleep(_LONGEST_WAIT)
         if present_wait() is wait:
             self._ends_wait = True

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,11 @@ def sweep_unfinished(folder: Path, depth: int, matches: Callable[[str], bool]) -
     for place in folder.glob("/".join("*" * depth)) if depth else [folder]:
         inner = place.relative_to(folder)
         if os.path.realpath(place) == os.path.join(os.path.realpath(folder), *inner.parts):  # not by a link
-            sweep(place, lambda name, inner=inner: matches((inner / name).as_posix()), by_process=False)
+            sweep(place, partial(_matches_in, inner, matches), by_process=False)
+
+
+def _matches_in(inner: Path, matches: Callable[[str], bool], name: str) -> bool:
+    return matches((inner / name).as_posix())
 
 
 def run_of(path: Path) -> str | None:
