@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,10 @@ def sweep_unfinished(folder: Path, depth: int, matches: Callable[[str], bool]) -
     for place in folder.glob("/".join("*" * depth)) if depth else [folder]:
         inner = place.relative_to(folder)
         if os.path.realpath(place) == os.path.join(os.path.realpath(folder), *inner.parts):  # not by a link
-            sweep(place, functools.partial(_is_in, inner, matches), by_process=False)
+            sweep(place, partial(_matches_in, inner, matches), by_process=False)
 
 
-def _is_in(inner: Path, matches: Callable[[str], bool], name: str) -> bool:
+def _matches_in(inner: Path, matches: Callable[[str], bool], name: str) -> bool:
     return matches((inner / name).as_posix())
 
 
