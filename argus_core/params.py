@@ -35,6 +35,9 @@ _PLAIN_TYPES: dict[type, str] = {
     pathlib.WindowsPath: "path",
 }
 
+# Characters. The place of each value in a dict, and the name of each tensor, has the key.
+_LONGEST_KEY = 1000
+
 # Python prints no longer integers, and messages are made of what they are about.
 _MOST_BITS = 14_000
 
@@ -142,6 +145,8 @@ def _items(value: Any, where: str, levels: int) -> Iterator[tuple[object, str]]:
 
 
 def _check_key(key: object, where: str, levels: int) -> None:
+    if type(key) is str and len(key) > _LONGEST_KEY:
+        raise ParamsError(f"{where} has a key of {len(key):,} characters; give it at most {_LONGEST_KEY:,}")
     if type(key) is tuple and levels >= _levels(key):
         for item in key:
             _check_key(item, where, levels - _levels(key))

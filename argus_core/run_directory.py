@@ -157,7 +157,7 @@ class RunDirectory:
                     folder.rmdir()
 
     def _note(self, path: str | os.PathLike[str], is_folder: bool = False, is_there: bool = False) -> None:
-        if not (is_folder or is_there or self._made.has_noted(path)):
+        if self._replaces and not (is_folder or is_there or self._made.has_noted(path)):
             self._replaced.keep(Path(os.path.abspath(path)))
         self._made.note(path, is_folder, is_there)
 

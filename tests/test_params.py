@@ -131,6 +131,14 @@ def test_integer_that_no_message_could_hold_is_refused(value: object) -> None:
     refused({"a": value}, r"^params\['a'\].* (of 14,001 bits|of 20,001 bits|the key of too many bits)")
 
 
+@pytest.mark.parametrize("value", [{"k" * 1001: 1}, [{("k" * 1001, 2): 1}]], ids=["by itself", "in a tuple"])
+def test_key_that_is_too_long_is_refused(value: Any) -> None:
+    with pytest.raises(ParamsError, match="has a key of 1,001 characters; give it at most 1,000") as caught:
+        check_plain(value)
+    assert len(str(caught.value)) < 200
+    check_plain({"k" * 1000: 1})
+
+
 def test_key_may_not_be_nested_without_end() -> None:
     key: tuple[object, ...] = ()
     for _ in range(MAX_LEVELS):

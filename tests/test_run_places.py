@@ -206,6 +206,8 @@ def open_folder() -> Iterator[Path]:
 
 def hold_as_a_user(path: Path, connection: Connection) -> None:
     """Send what is said when a user who may not do everything holds a run directory."""
+    import filelock  # noqa: F401  # now: that user may not be allowed to read where it is installed
+
     if os.geteuid() == 0:
         os.setegid(NOBODY)
         os.seteuid(NOBODY)

@@ -24,7 +24,9 @@ from argus_core.examination.fault import Fault
 
 __all__ = ["Outcome", "Trials"]
 
-# Until it is told not to, Python looks for modules in the current folder, where a stranger's may lie.
+# Until it is told not to, Python looks for modules in the current folder, where a stranger's may lie. From 3.13
+# on it does so before the code runs.
+_SAFE = ["-P"] if sys.version_info >= (3, 11) else []
 _CODE = "import sys; sys.path[:] = sys.argv[1:]; from argus_core.examination.trial import main; main()"
 _MOST_HANGING = 3  # modules of one provider; each is waited for as long as the time limit
 _PATIENCE = 0.1  # seconds between two looks at whether a process is still there
@@ -111,7 +113,7 @@ class Trials:
 
     def _start(self, batch: Sequence[Component], errors: IO[bytes]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, *self._path],
+            [sys.executable, *_SAFE, "-c", _CODE, *self._path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
