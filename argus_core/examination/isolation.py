@@ -24,8 +24,8 @@ from argus_core.examination.fault import Fault
 
 __all__ = ["Outcome", "Trials"]
 
-# Until it is told not to, Python looks for modules in the current folder, where a stranger's may lie. From 3.13
-# on it does so before the code runs.
+# Until it is told not to, Python looks for modules in the current folder, where a stranger's may lie; from
+# Python 3.13 on before the code runs.
 _SAFE = ["-P"] if sys.version_info >= (3, 11) else []
 _CODE = "import sys; sys.path[:] = sys.argv[1:]; from argus_core.examination.trial import main; main()"
 _MOST_HANGING = 3  # modules of one provider; each is waited for as long as the time limit
