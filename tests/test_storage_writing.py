@@ -299,7 +299,9 @@ def test_temporary_file_of_an_hour_ago_is_swept(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-@pytest.mark.parametrize("number", [1, os.getpid()])
+@pytest.mark.parametrize(
+    "number", [1, os.getpid()], ids=["of a container's first process", "of this process"]
+)
 def test_temporary_file_of_a_writer_whose_number_another_process_has_is_swept(
     path: Path, number: int
 ) -> None:
