@@ -243,7 +243,7 @@ def test_file_tells_epoch_updates_and_metrics(model: Model, tmp_path: Path) -> N
     planned_run(model, [0.5], Checkpoint(tmp_path))
     (run,) = given
     assert run.pop("id")
-    assert run == {"epoch": 0, "global_step": 2, "metrics": {"train_loss": 0.5}}
+    assert run == {"epoch": 0, "global_step": 2, "times_resumed": 0, "metrics": {"train_loss": 0.5}}
 
 
 class Raise(Callback):
