@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from argus_core import discovery
+from argus_core import discovery, metadata
 from argus_core.registry import Registry, isolated_registry
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -158,6 +159,30 @@ def scan_registry(fake_distribution: FakeDistributions) -> Iterator[Callable[[],
             return registry
 
         yield scan
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Keep a None for each time that the metadata of all packages are listed to look for some of them."""
+    made: list[None] = []
+
+    def listed(path: Any = None) -> Any:
+        made.append(None)
+        return metadata.all_metadata(path)
+
+    monkeypatch.setattr("argus_core.distributions.all_metadata", listed)
+    return made
+
+
+@pytest.fixture
+def small_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in a folder with the small configuration alone, and what it names registered."""
+    from small_runs import small_config, small_registry
+
+    monkeypatch.chdir(tmp_path)
+    small_config(tmp_path)
+    with small_registry():
+        yield tmp_path
 
 
 @pytest.fixture

@@ -62,3 +62,9 @@ def small_config(folder: Path, more: str = "", name: str = "small.toml") -> Path
     path = folder / name
     path.write_text(CONFIG + more, "utf-8")
     return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file in a folder, by name."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

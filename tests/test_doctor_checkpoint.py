@@ -16,7 +16,6 @@ from crafted import crafted
 from argus_core.cli import main
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.examination.checkpoint import Need, examine_checkpoint
-from argus_core.metadata import all_metadata
 
 pytestmark = pytest.mark.torchfree
 
@@ -166,19 +165,6 @@ def test_what_was_never_in_a_package_says_so(checkpoint: Any, here: Any) -> None
     need = network(checkpoint(nn_module=record))
     assert (need.state, need.problem) == ("missing", "was code of the process that saved it, __main__:Net")
     assert need.fix.startswith("for nn_module 'net' import the code that registers it")
-
-
-@pytest.fixture
-def listings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Keep a None for each time that the metadata of all packages are listed."""
-    made: list[None] = []
-
-    def listed(path: Any = None) -> Any:
-        made.append(None)
-        return all_metadata(path)
-
-    monkeypatch.setattr("argus_core.distributions.all_metadata", listed)
-    return made
 
 
 def test_the_installed_packages_are_listed_once_however_many_are_missing(

@@ -11,7 +11,6 @@ from argus_core.discovery import Index, scan
 from argus_core.distributions import BUILTIN, version_of, versions_of
 from argus_core.errors import AmbiguousNameError
 from argus_core.examination.declarations import ambiguous_names, copies, declarations, pins
-from argus_core.metadata import all_metadata
 from argus_core.precedence import candidates, verdict
 
 pytestmark = pytest.mark.torchfree
@@ -35,19 +34,6 @@ def install(fake_distribution: Any, tmp_path: Path) -> Any:
         return str(site)
 
     return put
-
-
-@pytest.fixture
-def listings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Keep a None for each time that the metadata of all packages are listed to look for some of them."""
-    made: list[None] = []
-
-    def listed(path: Any = None) -> Any:
-        made.append(None)
-        return all_metadata(path)
-
-    monkeypatch.setattr("argus_core.distributions.all_metadata", listed)
-    return made
 
 
 def test_the_versions_of_several_packages_are_read_at_once(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import small_config, small_registry
+from small_runs import contents
 
 import argus_core
 from argus_core.callbacks import Checkpoint, LoggingToCSV, LoggingToFile, Progress
@@ -25,22 +24,13 @@ OWN = [
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in a folder with the small configuration alone, and what it names registered."""
-    monkeypatch.chdir(tmp_path)
-    small_config(tmp_path)
-    with small_registry():
-        yield tmp_path
+def folder(small_folder: Path) -> Path:
+    return small_folder
 
 
 def run(*changes: str, callbacks: Any = ()) -> Path:
     config = read_config(Path("small.toml"), ["num_epochs=1", *changes])
     return train(config, callbacks=callbacks).directory.root
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def refused(parameter: str, name: str) -> Any:

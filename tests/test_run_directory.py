@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from argus_core.errors import ArgusError, ConfigError
+from argus_core.errors import ArgusError, ArgusWarning, ConfigError
 from argus_core.run_directory import RunDirectory
 
 pytestmark = pytest.mark.torchfree
@@ -133,3 +133,17 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next_command(tmp_pa
         pass
     assert not any(file.exists() for file in left)
     assert all(file.exists() for file in (*own, tmp_path / "outside"))
+
+
+def test_lock_is_not_of_what_a_killed_process_overwrote(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(make_run(run))
+    killed = RunDirectory(run)
+    with killed.held():
+        killed.create("[model]\n", VERSIONS)  # and neither settled nor given up
+    directory = RunDirectory(run)
+    with pytest.warns(ArgusWarning, match="the earlier run is back"):
+        directory.recover()
+    assert directory.last.exists()
+    left = {file.name for file in run.iterdir()}
+    assert not left & {"..lock.old", ".overwritten", ".replaced", ".lock"}

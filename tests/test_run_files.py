@@ -8,14 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from networks import Net
-from small_runs import broken_points, points, small_config, small_registry
+from small_runs import broken_points, contents, points
 from torch import Tensor
 
 import argus_core
@@ -35,12 +34,8 @@ VAL_WRITERS = 'val_callbacks=["logging_to_csv", ["logging_to_file", {file_path="
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in a folder with the small configuration alone, and what it names registered."""
-    monkeypatch.chdir(tmp_path)
-    small_config(tmp_path)
-    with small_registry():
-        yield tmp_path
+def folder(small_folder: Path) -> Path:
+    return small_folder
 
 
 def run(*changes: str, overwrite: bool = False, callbacks: Any = ()) -> Path:
@@ -50,12 +45,6 @@ def run(*changes: str, overwrite: bool = False, callbacks: Any = ()) -> Path:
 
 def argus(*args: str | Path) -> Result:
     return CliRunner().invoke(cli.main, list(map(str, args)), catch_exceptions=False)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file in a folder, by name."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @argus_core.on_event("iteration_complete")
@@ -213,7 +202,7 @@ import os, signal, sys
 import argus_core
 from argus_core.cli import main
 from networks import Net
-from small_runs import points
+from small_runs import contents, points
 
 @argus_core.on_event("iteration_complete")
 def kill(state):

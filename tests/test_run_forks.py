@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from networks import batches, make_model
 from processes import sent_by
-from small_runs import small_config, small_registry
+from small_runs import contents, small_config, small_registry
 
 import argus_core
 from argus_core import State
@@ -29,11 +29,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     small_config(tmp_path)
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def forking(event: str, then: Callable[[], None], connection: Connection) -> argus_core.Callback:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from processes import sent_by
-from small_runs import small_config, small_registry
+from small_runs import contents, small_registry
 from torch.utils.data import TensorDataset
 
 import argus_core
@@ -43,12 +43,8 @@ RUN_FILES = [
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in a folder with the small configuration alone, and what it names registered."""
-    monkeypatch.chdir(tmp_path)
-    small_config(tmp_path)
-    with small_registry():
-        yield tmp_path
+def folder(small_folder: Path) -> Path:
+    return small_folder
 
 
 def run(*changes: str, overwrite: bool = False, callbacks: Any = ()) -> Path:
@@ -58,12 +54,6 @@ def run(*changes: str, overwrite: bool = False, callbacks: Any = ()) -> Path:
 
 def argus(*args: str | Path) -> Result:
     return CliRunner().invoke(cli.main, list(map(str, args)), catch_exceptions=False)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file in a folder, by name."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 # Somebody's run directory.
@@ -419,7 +409,7 @@ import os, signal, sys
 import argus_core
 from argus_core.cli import main
 from networks import Net
-from small_runs import points
+from small_runs import contents, points
 
 @argus_core.on_event(sys.argv[1])
 def kill(state):

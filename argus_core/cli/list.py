@@ -10,7 +10,7 @@ from argus_core.cli.table import print_table
 from argus_core.components import KINDS, Component
 from argus_core.registry import active, components
 
-__all__ = ["command"]
+__all__ = ["command", "outline"]
 
 
 @click.command("list", epilog=examples("argus list", "argus list nn_module", "argus list dataset --json"))
@@ -23,10 +23,10 @@ def command(kind: str | None, as_json: bool) -> None:
     """
     found = components(kind)
     if as_json:
-        echo_json([_record(component) for component in found])
+        echo_json([outline(component) for component in found])
     elif found:
         header = ("kind", "name", "provider", "version", "state")
-        print_table(header, [[cell or "" for cell in _record(component).values()] for component in found])
+        print_table(header, [[cell or "" for cell in outline(component).values()] for component in found])
     else:
         echo(f"no components of kind {kind}; install a package that has some")
     if kind is None and not as_json:
@@ -35,7 +35,8 @@ def command(kind: str | None, as_json: bool) -> None:
         echo(f"note: {active().index.pins.fault}")
 
 
-def _record(component: Component) -> dict[str, str | None]:
+def outline(component: Component) -> dict[str, str | None]:
+    """Return what is told of a component without its import."""
     return {
         "kind": component.kind,
         "name": component.name,

@@ -12,6 +12,7 @@ import click
 import tomli_w
 
 from argus_core.cli.examples import examples
+from argus_core.cli.list import outline
 from argus_core.cli.output import echo, echo_json, echo_text
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.components import Component
@@ -92,11 +93,7 @@ def _record(
     if len(documentation) > _MOST_TEXT:
         documentation = f"{documentation[:_MOST_TEXT]}\n... ({len(documentation):,} characters)"
     return {
-        "kind": component.kind,
-        "name": component.name,
-        "provider": component.provider,
-        "version": component.version,
-        "state": component.state,
+        **outline(component),
         "target": component.target,
         "defined": _place(factory),
         "parameters": [_parameter(parameter) for parameter in parameters],
