@@ -10,10 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first use
-    from argus_core.batch import deep_chunk as deep_chunk
-    from argus_core.batch import deep_detach as deep_detach
-    from argus_core.batch import deep_to as deep_to
-    from argus_core.build import initial_values_wanted as initial_values_wanted
     from argus_core.callbacks import Callback as Callback
     from argus_core.callbacks import on_catch_exception as on_catch_exception
     from argus_core.callbacks import on_complete as on_complete
@@ -23,9 +19,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.callbacks import on_iteration_complete as on_iteration_complete
     from argus_core.callbacks import on_iteration_start as on_iteration_start
     from argus_core.callbacks import on_start as on_start
-    from argus_core.engine import Engine as Engine
-    from argus_core.engine import State as State
-    from argus_core.engine import StepOutput as StepOutput
+    from argus_core.callbacks.state import State as State
     from argus_core.errors import AmbiguousNameError as AmbiguousNameError
     from argus_core.errors import ArgusError as ArgusError
     from argus_core.errors import BlockedPluginError as BlockedPluginError
@@ -43,22 +37,28 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.errors import UnknownNameError as UnknownNameError
     from argus_core.errors import UnsafeCheckpointError as UnsafeCheckpointError
     from argus_core.hooks import hookimpl as hookimpl
-    from argus_core.loading import load_model as load_model
-    from argus_core.metrics import Metric as Metric
-    from argus_core.model import Model as Model
-    from argus_core.registry import Component as Component
-    from argus_core.registry import isolated_registry as isolated_registry
-    from argus_core.registry import names as names
-    from argus_core.registry import register as register
-    from argus_core.registry import resolve as resolve
+    from argus_core.metrics.metric import Metric as Metric
+    from argus_core.model.loading import load_model as load_model
+    from argus_core.model.model import Model as Model
+    from argus_core.registry.factory import initial_values_wanted as initial_values_wanted
+    from argus_core.registry.registry import Component as Component
+    from argus_core.registry.registry import isolated_registry as isolated_registry
+    from argus_core.registry.registry import names as names
+    from argus_core.registry.registry import register as register
+    from argus_core.registry.registry import resolve as resolve
+    from argus_core.steps.output import StepOutput as StepOutput
+    from argus_core.tensors.batch import deep_chunk as deep_chunk
+    from argus_core.tensors.batch import deep_detach as deep_detach
+    from argus_core.tensors.batch import deep_to as deep_to
+    from argus_core.training.engine import Engine as Engine
 
 _EXPORTS: dict[str, tuple[str, ...]] = {
-    "batch": (
+    "tensors.batch": (
         "deep_chunk",
         "deep_detach",
         "deep_to",
     ),
-    "build": ("initial_values_wanted",),
+    "registry.factory": ("initial_values_wanted",),
     "callbacks": (
         "Callback",
         "on_catch_exception",
@@ -70,12 +70,10 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "on_iteration_start",
         "on_start",
     ),
-    "loading": ("load_model",),
-    "engine": (
-        "Engine",
-        "State",
-        "StepOutput",
-    ),
+    "model.loading": ("load_model",),
+    "training.engine": ("Engine",),
+    "callbacks.state": ("State",),
+    "steps.output": ("StepOutput",),
     "errors": (
         "AmbiguousNameError",
         "ArgusError",
@@ -95,9 +93,9 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "UnsafeCheckpointError",
     ),
     "hooks": ("hookimpl",),
-    "metrics": ("Metric",),
-    "model": ("Model",),
-    "registry": (
+    "metrics.metric": ("Metric",),
+    "model.model": ("Model",),
+    "registry.registry": (
         "Component",
         "isolated_registry",
         "names",

@@ -23,7 +23,7 @@ from statistics import median
 from interleave import interleave
 
 from argus_core import resolve
-from argus_core.discovery import scan
+from argus_core.registry.discovery import scan
 
 SIZES = ((10, 1, 10), (100, 10, 10), (500, 50, 10), (500, 50, 100), (500, 500, 10))
 """Distributions, plugins among them, and the components of each."""

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from argus_core.components import BUILTIN
-from argus_core.distributions import version_of
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.distributions import version_of
 
 project = "argus_core"
 author = "the argus_core authors"

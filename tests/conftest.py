@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from argus_core import discovery, metadata
-from argus_core.registry import Registry, isolated_registry
+from argus_core.registry import discovery, metadata
+from argus_core.registry.registry import Registry, isolated_registry
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -170,7 +170,7 @@ def listings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
         made.append(None)
         return metadata.all_metadata(path)
 
-    monkeypatch.setattr("argus_core.distributions.all_metadata", listed)
+    monkeypatch.setattr("argus_core.registry.distributions.all_metadata", listed)
     return made
 
 

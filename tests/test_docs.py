@@ -16,12 +16,13 @@ from test_import_order import READING_ORDER
 
 import argus_core
 from argus_core import errors
+from argus_core.callbacks.hooks import RunHooks
 from argus_core.cli import main
-from argus_core.components import BUILTIN, KINDS
 from argus_core.config import SECTIONS
-from argus_core.hooks import Composition, RunHooks, StepHooks, composition_of
-from argus_core.registry import components
+from argus_core.registry.component import BUILTIN, KINDS
+from argus_core.registry.registry import components
 from argus_core.scaffold import MADE_KINDS
+from argus_core.steps.hooks import Composition, StepHooks, composition_of
 
 # tests/installed runs the pages of plugins, where they are installed.
 PAGES = [page for page in pages.pages() if pages.DOCS in page.parents and page.parent.name != "plugins"]
@@ -267,8 +268,8 @@ def _default(parameter: inspect.Parameter) -> Any:
     return "required" if parameter.default is parameter.empty else parameter.default
 
 
-def test_modules_stand_in_their_reading_order() -> None:
-    section = section_of("explanation/architecture.md", "## Modules, in reading order")
+def test_packages_stand_in_their_reading_order() -> None:
+    section = section_of("explanation/architecture.md", "## Packages, in reading order")
     assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == READING_ORDER
 
 

@@ -17,8 +17,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import argus_core
-from argus_core import cli, discovery
-from argus_core.registry import isolated_registry
+from argus_core import cli
+from argus_core.registry import discovery
+from argus_core.registry.registry import isolated_registry
 from argus_core.storage import CheckpointFile
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -1,4 +1,4 @@
-"""Callbacks: objects whose methods are called at the events of a run, in `argus_core.hooks.RunHooks`."""
+"""Callbacks: objects whose methods are called at a run's events (`argus_core.callbacks.hooks.RunHooks`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from argus_core.callbacks.callback import (
     on_iteration_start,
     on_start,
 )
-from argus_core.callbacks.checkpoint import Checkpoint
+from argus_core.callbacks.checkpoints import Checkpoint
 from argus_core.callbacks.early_stopping import EarlyStopping
 from argus_core.callbacks.logging import LoggingToCSV, LoggingToFile, MetricsJSONL
 from argus_core.callbacks.monitor_checkpoint import MonitorCheckpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from argus_core.errors import ArgusError
-from argus_core.ordinary_files import MOST_COMPRESSED, allocated
+from argus_core.files.ordinary_files import MOST_COMPRESSED, allocated
 
 __all__ = ["count_lines", "lines_of"]
 

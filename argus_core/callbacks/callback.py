@@ -5,13 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from argus_core.callbacks.state import State
 from argus_core.errors import BuildError, near
 from argus_core.hooks import PROJECT
-
-if TYPE_CHECKING:
-    from argus_core.engine import State
 
 __all__ = [
     "Callback",

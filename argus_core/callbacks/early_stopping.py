@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import Monitor
+from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
-from argus_core.stored import BEST, COUNT, MONITOR, check_callback_state
-
-if TYPE_CHECKING:
-    from argus_core.engine import State
+from argus_core.storage.stored import BEST, COUNT, MONITOR, check_callback_state
 
 __all__ = ["EarlyStopping"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from argus_core.callbacks.record import EpochRecord, format_lr, format_number
+from argus_core.callbacks.epoch_report import EpochRecord, format_lr, format_number
 from argus_core.text import one_line
 
 __all__ = ["epoch_table"]

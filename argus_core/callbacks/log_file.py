@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from argus_core.working_folder import shown
+from argus_core.files.working_folder import shown
 
 __all__ = ["LogFile"]
 

@@ -10,23 +10,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from argus_core.callbacks.appending import count_lines, lines_of
-from argus_core.callbacks.files import make_folder, place_to_write, writing
+from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, format_record, rates
+from argus_core.callbacks.log import LineFormatter
 from argus_core.callbacks.log_file import LogFile
-from argus_core.callbacks.record import EpochRecord, EpochReport, format_record, rates
-from argus_core.confinement import opener, replacing
+from argus_core.callbacks.output_files import make_folder, place_to_write, writing
+from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ParamsError
-from argus_core.file_params import WRITES
+from argus_core.files.confinement import opener, replacing
+from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
-from argus_core.log import LineFormatter
-from argus_core.stored import COUNT, Rule
+from argus_core.registry.file_params import WRITES
+from argus_core.storage.stored import COUNT, Rule
 from argus_core.text import escape_json, one_line, strict_json
-from argus_core.working_folder import shown
-
-if TYPE_CHECKING:
-    from argus_core.engine import State
 
 __all__ = ["LoggingToCSV", "LoggingToFile", "MetricsJSONL"]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from argus_core.callbacks.callback import FunctionCallback
+from argus_core.callbacks.state import State
 from argus_core.errors import BuildError, ParamsError, near
-
-if TYPE_CHECKING:
-    from argus_core.engine import State
 
 __all__ = ["Monitor", "check_monitor", "monitored_value"]
 

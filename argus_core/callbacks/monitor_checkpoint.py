@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from argus_core.callbacks.checkpoint import Checkpoint
+from argus_core.callbacks.checkpoints import Checkpoint
 from argus_core.callbacks.monitor import Monitor, monitored_value
+from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
+from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
-from argus_core.stored import BEST, MONITOR, Rule
-from argus_core.working_folder import shown
-
-if TYPE_CHECKING:
-    from argus_core.engine import State
+from argus_core.storage.stored import BEST, MONITOR, Rule
 
 __all__ = ["MonitorCheckpoint"]
 

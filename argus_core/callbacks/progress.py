@@ -6,11 +6,8 @@ import os
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING
 
-from argus_core.callbacks.epoch_table import epoch_table
-from argus_core.callbacks.monitor import Monitor
-from argus_core.callbacks.record import (
+from argus_core.callbacks.epoch_report import (
     EpochRecord,
     EpochReport,
     format_number,
@@ -18,13 +15,13 @@ from argus_core.callbacks.record import (
     plain_metrics,
     update_loss,
 )
+from argus_core.callbacks.epoch_table import epoch_table
+from argus_core.callbacks.monitor import Monitor
+from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
+from argus_core.files.standard_streams import ending_alone
 from argus_core.hooks import hookimpl
-from argus_core.standard_streams import ending_alone
 from argus_core.text import one_line, wrapped
-
-if TYPE_CHECKING:
-    from argus_core.engine import State
 
 __all__ = ["Progress"]
 

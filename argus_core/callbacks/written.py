@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.errors import CheckpointError
+from argus_core.files.working_folder import shown
 from argus_core.storage import read_header
 from argus_core.storage.replacement import sweep
-from argus_core.stored import COUNT
-from argus_core.working_folder import shown
+from argus_core.storage.stored import COUNT
 
 __all__ = ["WrittenFiles", "run_in", "run_of", "sweep_unfinished", "times_resumed"]
 

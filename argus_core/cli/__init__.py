@@ -23,7 +23,7 @@ from argus_core.cli.output import (
     write_any_text,
 )
 from argus_core.errors import ArgusError, near
-from argus_core.standard_streams import lasting
+from argus_core.files.standard_streams import lasting
 
 __all__ = ["Commands", "PluggableCommands", "main"]
 
@@ -160,8 +160,8 @@ def main() -> None:
 
 
 def _print_version(ctx: click.Context) -> None:
-    from argus_core.components import BUILTIN  # what reads metadata takes a while to import
-    from argus_core.distributions import version_of
+    from argus_core.registry.component import BUILTIN  # what reads metadata takes a while to import
+    from argus_core.registry.distributions import version_of
 
     echo(f"{BUILTIN} {version_of(BUILTIN)}")
     ctx.exit()

@@ -9,7 +9,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
-from argus_core.outputs import check_output
+from argus_core.runs.outputs import check_output
 
 __all__ = ["command"]
 
@@ -41,7 +41,7 @@ def command(file: Path, out: Path, model_name: str | None, overwrite: bool, **pa
     if out.suffix.lower() != ".safetensors":
         raise click.UsageError(f"{out} is not called as a checkpoint is; give a name in .safetensors")
     check_output(out, file, overwrite=overwrite)
-    from argus_core.conversion import convert  # imports torch
+    from argus_core.model.conversion import convert  # imports torch
 
     names = {part: name for part, name in parts.items() if name is not None}
     model, left_out = convert(file, out, model_name, names)

@@ -33,6 +33,6 @@ def command(config: Path, changes: tuple[str, ...]) -> None:
     from argus_core.config import read_config  # which asking for help need not wait for
 
     chosen = read_config(config, changes)
-    from argus_core.run import build_model  # imports torch
+    from argus_core.runs.run import build_model  # imports torch
 
     echo_text(build_model(chosen, initial_values_wanted=False).explain())

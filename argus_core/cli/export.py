@@ -9,7 +9,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
-from argus_core.outputs import check_output
+from argus_core.runs.outputs import check_output
 
 __all__ = ["command"]
 
@@ -35,7 +35,7 @@ def command(file: Path, out: Path, overwrite: bool, weights: str | None) -> None
     argus predict use. Every byte is checked; nothing is built, and no package that FILE names is needed.
     """
     check_output(out, file, overwrite=overwrite)
-    from argus_core.conversion import export  # imports torch
+    from argus_core.model.conversion import export  # imports torch
 
     count, strategy = export(file, out, weights)
     which = (

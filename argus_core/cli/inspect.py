@@ -11,8 +11,8 @@ import click
 
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json
-from argus_core.manifest import describe
 from argus_core.storage import Header, read_header
+from argus_core.storage.manifest import describe
 
 __all__ = ["command"]
 

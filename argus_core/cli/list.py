@@ -7,8 +7,8 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json
 from argus_core.cli.table import print_table
-from argus_core.components import KINDS, Component
-from argus_core.registry import active, components
+from argus_core.registry.component import KINDS, Component
+from argus_core.registry.registry import active, components
 
 __all__ = ["command", "outline"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from argus_core.diagnosis import PUBLISHED
 from argus_core.errors import ArgusError, BrokenPluginError, UnknownNameError, near
-from argus_core.registry import active, names, resolve
+from argus_core.registry.diagnosis import PUBLISHED
+from argus_core.registry.registry import active, names, resolve
 from argus_core.text import one_line
 
 __all__ = ["described", "load", "unknown"]

@@ -11,7 +11,7 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ArgusError
-from argus_core.outputs import check_output
+from argus_core.runs.outputs import check_output
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -59,10 +59,10 @@ def command(
     """
     values = _parameters(params)
     check_output(output, checkpoint, Path(data), overwrite=overwrite)
-    from argus_core import data_files  # imports torch, as do those below
-    from argus_core.data import make_loader
-    from argus_core.loading import load_model
-    from argus_core.prediction import predict_all, without_compile
+    from argus_core.data import files as data_files  # imports torch, as do those below
+    from argus_core.data.datasets import make_loader
+    from argus_core.model.loading import load_model
+    from argus_core.runs.prediction import predict_all, without_compile
 
     data_files.check_writable(output)
     dataset = _dataset(data, values, needs_targets=bool(metrics))
@@ -88,8 +88,8 @@ def _parameters(params: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _dataset(data: str, params: dict[str, Any], needs_targets: bool) -> Dataset[Any]:
-    from argus_core.data import build_dataset
-    from argus_core.data_files import is_data_file, read_dataset
+    from argus_core.data.datasets import build_dataset
+    from argus_core.data.files import is_data_file, read_dataset
 
     if not is_data_file(data):
         return build_dataset((data, params), f"dataset {data!r}")

@@ -9,7 +9,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.cli.train import report, saying_how_to_go_on
-from argus_core.single_process import check_single_process
+from argus_core.tensors.single_process import check_single_process
 
 __all__ = ["command"]
 
@@ -34,11 +34,11 @@ def command(run: Path, changes: tuple[str, ...]) -> None:
     SIGTERM, SIGHUP and SIGUSR1 end a run after the present update; it saves first, and exits with 130, 143,
     129 or 138.
     """
-    from argus_core.run_directory import RunDirectory  # which asking for help need not wait for
+    from argus_core.runs.directory import RunDirectory  # which asking for help need not wait for
 
     check_single_process("argus resume")
     directory = RunDirectory.of(run)  # before the seconds that torch takes
-    from argus_core.run import resume  # imports torch
+    from argus_core.runs.run import resume  # imports torch
 
     with saying_how_to_go_on(directory) as witness:
         report(resume(run, changes, [witness]))

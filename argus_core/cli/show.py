@@ -15,10 +15,10 @@ from argus_core.cli.examples import examples
 from argus_core.cli.list import outline
 from argus_core.cli.output import echo, echo_json, echo_text
 from argus_core.cli.torch_command import TorchCommand
-from argus_core.components import Component
+from argus_core.doctor.precedence import kinds_of
 from argus_core.errors import ArgusError, BrokenPluginError
-from argus_core.precedence import kinds_of
-from argus_core.registry import resolve
+from argus_core.registry.component import Component
+from argus_core.registry.registry import resolve
 from argus_core.text import one_line
 
 __all__ = ["command"]

@@ -26,8 +26,8 @@ def check_entry_points() -> None:
     Raises:
         BrokenPluginError: at one file it would fail, in its own words, or wait for ever.
     """
+    from argus_core.doctor.unreadable import unreadable
     from argus_core.errors import BrokenPluginError  # asking for help needs none of these
-    from argus_core.examination.unreadable import unreadable
 
     for fault in unreadable():
         fix = fault.fix.removesuffix(", and run the doctor again")
@@ -39,7 +39,7 @@ def _printable_log() -> Iterator[None]:
     """Make printable what loggers without a handler write to standard error."""
     import logging
 
-    from argus_core.log import LineFormatter
+    from argus_core.callbacks.log import LineFormatter
 
     last = logging.lastResort
     if last is None:

@@ -15,12 +15,12 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ConfigError
-from argus_core.single_process import check_single_process
+from argus_core.tensors.single_process import check_single_process
 
 if TYPE_CHECKING:
-    from argus_core.engine import State
-    from argus_core.run import Result
-    from argus_core.run_directory import RunDirectory
+    from argus_core.callbacks.state import State
+    from argus_core.runs.directory import RunDirectory
+    from argus_core.runs.run import Result
 
 __all__ = ["command", "report", "saying_how_to_go_on"]
 
@@ -54,7 +54,7 @@ def command(
     versions.json, metrics.jsonl, log.txt and checkpoints/ with best.safetensors and last.safetensors.
     """
     from argus_core.config import read_config  # which asking for help need not wait for
-    from argus_core.run_directory import RunDirectory
+    from argus_core.runs.directory import RunDirectory
 
     check_single_process("argus train")
     RunDirectory(config.parent).recover()
@@ -70,7 +70,7 @@ def command(
     directory = RunDirectory(Path(chosen.fit["run_dir"]))
     directory.check(overwrite)  # before the seconds that torch takes
     echo(f"run directory: {directory.path}")
-    from argus_core.run import train  # imports torch
+    from argus_core.runs.run import train  # imports torch
 
     with saying_how_to_go_on(directory) as witness:
         report(train(chosen, overwrite, [witness]))

@@ -16,9 +16,9 @@ from argus_core.config.schema import SECTIONS, Key, Sections, plain_model
 from argus_core.config.template import read_layers
 from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
-from argus_core.file_params import Source
-from argus_core.ordinary_files import read_ordinary
-from argus_core.toml import MOST_BYTES, parse
+from argus_core.files.ordinary_files import read_ordinary
+from argus_core.files.toml import MOST_BYTES, parse
+from argus_core.registry.file_params import Source
 
 __all__ = [
     "Config",

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from argus_core.build import described
 from argus_core.callbacks.cadence import is_cadence
-from argus_core.diagnosis import PUBLISHED
 from argus_core.errors import ConfigError, ParamsError, near
-from argus_core.ordinary_files import as_path
-from argus_core.registry import components
+from argus_core.files.ordinary_files import as_path
+from argus_core.registry.diagnosis import PUBLISHED
+from argus_core.registry.factory import described
+from argus_core.registry.registry import components
 
 __all__ = [
     "BATCH_SIZE",

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from argus_core.build import call_factory
-from argus_core.components import Component
 from argus_core.config.layers import lay_over
 from argus_core.config.schema import SECTIONS, TEMPLATE, Sections, read_spec
 from argus_core.errors import ConfigError
-from argus_core.file_params import Source, taken_from
-from argus_core.registry import resolve
+from argus_core.registry.component import Component
+from argus_core.registry.factory import call_factory
+from argus_core.registry.file_params import Source, taken_from
+from argus_core.registry.registry import resolve
 
 __all__ = ["build_template", "read_layers"]
 

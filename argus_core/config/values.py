@@ -8,7 +8,7 @@ from datetime import date, time
 from typing import Any
 
 from argus_core.errors import ConfigError
-from argus_core.toml import parse
+from argus_core.files.toml import parse
 
 __all__ = ["check_values", "parse_value"]
 

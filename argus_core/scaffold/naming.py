@@ -7,9 +7,9 @@ import keyword
 import re
 import sys
 
-from argus_core.distributions import version_of
 from argus_core.errors import SpecError
-from argus_core.metadata import normalised
+from argus_core.registry.distributions import version_of
+from argus_core.registry.metadata import normalised
 
 __all__ = ["check_distribution_name", "import_name", "prefix"]
 

@@ -13,10 +13,10 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from argus_core.components import BUILTIN
-from argus_core.distributions import version_of
 from argus_core.errors import ConflictError, SpecError
-from argus_core.metadata import normalised
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.distributions import version_of
+from argus_core.registry.metadata import normalised
 from argus_core.scaffold.naming import check_distribution_name, import_name, prefix
 from argus_core.scaffold.parts import StartingPart, starting_parts
 

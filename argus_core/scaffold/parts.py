@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from argus_core.components import KINDS, check_kind
 from argus_core.errors import SpecError
+from argus_core.registry.component import KINDS, check_kind
 
 __all__ = ["MADE_KINDS", "PARTS", "StartingPart", "starting_parts"]
 

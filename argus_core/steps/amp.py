@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import get_autocast_dtype, is_autocast_cache_enabled, is_autocast_enabled
 
-from argus_core.batch import deep_map
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.hooks import Closure
 from argus_core.steps.numbers import is_count, is_number
-from argus_core.stored import COUNT, Rule, check_fits
-from argus_core.weights import named_parameters
-
-if TYPE_CHECKING:
-    from argus_core.hooks import Closure
-    from argus_core.model import Model
+from argus_core.steps.parameters import named_parameters
+from argus_core.storage.stored import COUNT, Rule, check_fits
+from argus_core.tensors.batch import deep_map
 
 __all__ = ["AMP"]
 
@@ -91,17 +89,17 @@ class AMP:
         self._awaits_update = False
         self._overflowed = False
 
-    def traits(self, model: Model) -> set[str]:
+    def traits(self, model: AbstractModel) -> set[str]:
         """Return ``{"grad_scaler"}`` where the loss is scaled; strategies declare conflicts with it."""
         return {"grad_scaler"} if self._dtype_on(model.device) is torch.float16 else set()
 
-    def idle_slots(self, model: Model) -> tuple[str, ...]:
+    def idle_slots(self, model: AbstractModel) -> tuple[str, ...]:
         """Return the slots of the loss scaler, and of float32 predictions, where there are none."""
         scaling = () if self._dtype_on(model.device) is torch.float16 else _SCALING
         return scaling if self.float32_predictions else (*scaling, "finish_prediction")
 
     @hookimpl
-    def set_up(self, model: Model) -> None:
+    def set_up(self, model: AbstractModel) -> None:
         self._device_type = model.device.type
         self._autocast_dtype = self._dtype_on(model.device)
         self._around = None
@@ -155,7 +153,7 @@ class AMP:
         return not self._overflowed
 
     @hookimpl(tryfirst=True)
-    def after_update(self, model: Model, stepped: bool) -> None:
+    def after_update(self, model: AbstractModel, stepped: bool) -> None:
         # Another strategy's veto leaves unscaled gradients behind; the scaler must hear of it.
         if self._awaits_update:
             self._update_scale()
@@ -193,7 +191,7 @@ class AMP:
         return torch.bfloat16
 
 
-def _check_not_complex(model: Model) -> None:
+def _check_not_complex(model: AbstractModel) -> None:
     for name, parameter in named_parameters(model).items():
         if parameter.is_complex():
             raise BuildError(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
-from argus_core.batch import deep_map, is_flat
+from argus_core.abstract_model import AbstractModel
 from argus_core.hooks import hookimpl
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.tensors.batch import deep_map, is_flat
 
 __all__ = ["ChannelsLast"]
 
@@ -30,7 +28,7 @@ class ChannelsLast:
     }
 
     @hookimpl
-    def set_up(self, model: Model) -> None:
+    def set_up(self, model: AbstractModel) -> None:
         for parameter in model.get_nn_module().parameters():
             parameter.data = _channels_last(parameter.data)
 

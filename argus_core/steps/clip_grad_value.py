@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_number
+from argus_core.steps.parameters import named_parameters
 from argus_core.steps.sparse import with_entries
-from argus_core.weights import named_parameters
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
 
 __all__ = ["ClipGradValue"]
 
@@ -38,7 +34,7 @@ class ClipGradValue:
         self._is_dense = True
 
     @hookimpl
-    def set_up(self, model: Model) -> None:
+    def set_up(self, model: AbstractModel) -> None:
         for name, parameter in named_parameters(model).items():
             if parameter.is_complex():
                 raise BuildError(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.hooks import hookimpl
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
-    from argus_core.steps.update import Update
+from argus_core.steps.hooks import AbstractUpdate
 
 __all__ = ["Closure"]
 
@@ -29,12 +27,12 @@ class Closure:
         "ignores_closure": "it moves the weights without the closure that the optimizer asks for",
     }
 
-    def traits(self, model: Model) -> set[str]:
+    def traits(self, model: AbstractModel) -> set[str]:
         """Return ``{"gives_closure"}``: what optimizers like LBFGS need."""
         return {"gives_closure"}
 
     @hookimpl
-    def run_procedure(self, update: Update) -> bool:
+    def run_procedure(self, update: AbstractUpdate) -> bool:
         losses = [self._take(update)]
         if not update.allowed(update.parameters()):
             return False
@@ -45,7 +43,7 @@ class Closure:
 
         return update.step(closure)
 
-    def _take(self, update: Update) -> torch.Tensor:
+    def _take(self, update: AbstractUpdate) -> torch.Tensor:
         loss = update.gradients()
         update.transform_gradients(update.parameters())
         return loss

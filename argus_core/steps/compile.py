@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, ParamsError, near
-from argus_core.file_params import OBJECT, FileParam
 from argus_core.hooks import hookimpl
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.registry.file_params import OBJECT, FileParam
 
 __all__ = ["Compile"]
 
@@ -63,7 +61,7 @@ class Compile:
         self.options = options
 
     @hookimpl
-    def set_up(self, model: Model) -> None:
+    def set_up(self, model: AbstractModel) -> None:
         _check_backend(self.options.get("backend"))
         module = model.get_nn_module()
         try:

@@ -7,20 +7,18 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
-from argus_core.components import BUILTIN
-from argus_core.distributions import version_of
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, ConflictError
-from argus_core.hooks import Composition, StepHooks, composition_of
-from argus_core.mismatch import fitting
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.distributions import version_of
 from argus_core.steps.default import Default
+from argus_core.steps.hooks import Composition, StepHooks, composition_of
 from argus_core.steps.strategy import SLOTS, Strategy, registered
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.storage.mismatch import fitting
 
 __all__ = ["SLOTS", "Composed"]
 
@@ -49,19 +47,19 @@ class Composed:
         slots = _slots_of_default() if self.strategies == (_built_in(),) else _fill_slots(self.strategies)
         self._slots = {slot: _owned(slot, members, self._default) for slot, members in slots.items()}
 
-    def implementations(self, slot: str, model: Model) -> tuple[Implementation, ...]:
+    def implementations(self, slot: str, model: AbstractModel) -> tuple[Implementation, ...]:
         """Return the bound methods to call for ``slot`` of ``model``, in order.
 
         An owner's slot has one, or none where `Update` itself does what the default does.
         """
         return tuple(function for strategy, function in self._slots[slot] if strategy.acts_in(slot, model))
 
-    def members(self, slot: str, model: Model) -> tuple[Strategy, ...]:
+    def members(self, slot: str, model: AbstractModel) -> tuple[Strategy, ...]:
         """Return the strategies that act in ``slot``, in order; the default owns what nobody else does."""
         members = tuple(strategy for strategy, _ in self._slots[slot] if strategy.acts_in(slot, model))
         return members or ((self._default,) if composition_of(slot) is Composition.OWNER else ())
 
-    def check(self, model: Model) -> None:
+    def check(self, model: AbstractModel) -> None:
         """Refuse strategies that do not go together with each other or with ``model``."""
         traits = {**self.traits(model), _MODEL: model.traits()}
         conflicts = [*_missing_closure(model, traits), *self._conflicts(traits)]
@@ -72,7 +70,7 @@ class Composed:
                 if not any(trait in owned for owned in traits.values()):
                     raise BuildError(f"step strategy {strategy.name!r} needs {trait!r}: {reason}; add it")
 
-    def traits(self, model: Model) -> dict[str, set[str]]:
+    def traits(self, model: AbstractModel) -> dict[str, set[str]]:
         """Return each strategy's traits by its name: what others may conflict with or require."""
         traits = {strategy.name: strategy.traits(model) for strategy in self.strategies}
         for strategy, function in self._slots["apply_update"]:
@@ -123,7 +121,7 @@ def _slots_of_default() -> dict[str, list[tuple[Strategy, Implementation]]]:
     return _fill_slots((_built_in(),))
 
 
-def _missing_closure(model: Model, traits: Mapping[str, set[str]]) -> Iterator[str]:
+def _missing_closure(model: AbstractModel, traits: Mapping[str, set[str]]) -> Iterator[str]:
     if "needs_closure" in traits[_MODEL] and not any("gives_closure" in owned for owned in traits.values()):
         yield (
             f"optimizer {type(model.optimizer).__name__!r} asks for gradients several times in one step, "

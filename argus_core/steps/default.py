@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from argus_core.batch import PLAIN, TENSORS, deep_to
 from argus_core.hooks import hookimpl
+from argus_core.tensors.batch import PLAIN, TENSORS, deep_to
 
 __all__ = ["Default"]
 

@@ -6,21 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, ParamsError, StateMismatchError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_number
-from argus_core.stored import COUNT, Rule, check_fits
-from argus_core.weights import PREFIX, loss_parameters
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.steps.parameters import PREFIX, loss_parameters
+from argus_core.storage.stored import COUNT, Rule, check_fits
 
 __all__ = ["EMA"]
 
@@ -71,7 +69,7 @@ class EMA:
         self._has_narrow = False
 
     @hookimpl
-    def set_up(self, model: Model) -> None:
+    def set_up(self, model: AbstractModel) -> None:
         weights = self._averaged(model)
         _check_shapes(weights)
         # Before the first update the average is the weights, which may have been loaded in the meantime.
@@ -86,7 +84,7 @@ class EMA:
         self._has_narrow = any(map(_is_narrow, self._weights))
 
     @hookimpl
-    def after_update(self, model: Model, stepped: bool) -> None:
+    def after_update(self, model: AbstractModel, stepped: bool) -> None:
         if not stepped:
             return
         self._updates += 1
@@ -119,7 +117,7 @@ class EMA:
         self._updates = state["updates"]
         self._averages = dict(state["averages"])
 
-    def _averaged(self, model: Model) -> dict[str, Tensor]:
+    def _averaged(self, model: AbstractModel) -> dict[str, Tensor]:
         """Return what is averaged, by name."""
         network = model.get_nn_module()
         weights = {name: each for name, each in network.named_parameters() if _can_be_averaged(each)}
@@ -163,7 +161,9 @@ def _is_narrow(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.itemsize < torch.float32.itemsize
 
 
-def _fitting(averages: dict[str, Tensor], weights: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
+def _fitting(
+    averages: dict[str, Tensor], weights: dict[str, Tensor], model: AbstractModel
+) -> dict[str, Tensor]:
     """Return the stored averages that are still kept.
 
     The loss may be another one, whose weights begin as they are, and a buffer may have been averaged that is

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from argus_core.hooks import Composition, composition_of
+from argus_core.abstract_model import AbstractModel
 from argus_core.steps.composition import Composed
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.steps.hooks import Composition, composition_of
 
 __all__ = ["explain"]
 
@@ -37,7 +34,7 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
 )
 
 
-def explain(model: Model, composed: Composed) -> str:
+def explain(model: AbstractModel, composed: Composed) -> str:
     """Return the update of ``model`` as a drawing, one slot a line."""
     (window_size,) = composed.implementations("window_size", model)
     size = window_size()
@@ -58,7 +55,7 @@ def _declared(composed: Composed) -> Iterator[str]:
             yield f"{strategy.name} needs {trait}: {reason}"
 
 
-def _members(slot: str, composed: Composed, model: Model) -> str:
+def _members(slot: str, composed: Composed, model: AbstractModel) -> str:
     if not slot:
         return ""
     if slot == "forward_loss":
@@ -68,11 +65,11 @@ def _members(slot: str, composed: Composed, model: Model) -> str:
     return arrow.join(names) or "—"
 
 
-def _title(model: Model) -> str:
+def _title(model: AbstractModel) -> str:
     return f"{type(model).__name__}: {', '.join(_titles(model))}, device {model.device}"
 
 
-def _titles(model: Model) -> Iterator[str]:
+def _titles(model: AbstractModel) -> Iterator[str]:
     for slot, part in model.parts.items():
         if part is not None:
             provider = part.component.provider if part.component is not None else None

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.hooks import hookimpl
-from argus_core.ranks import all_agree
 from argus_core.steps.numbers import is_count
 from argus_core.steps.sparse import entries
-from argus_core.stored import COUNT, check_fits
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.storage.stored import COUNT, check_fits
+from argus_core.tensors.processes import all_agree
 
 __all__ = ["FiniteGuard"]
 
@@ -50,7 +48,7 @@ class FiniteGuard:
         self._finite: Tensor | None = None  # whether the gradients were, before anything changed them
 
     @hookimpl
-    def set_up(self, model: Model) -> None:
+    def set_up(self, model: AbstractModel) -> None:
         self._looks_at_gradients = "grad_scaler" not in model.step_traits()
 
     @hookimpl(tryfirst=True)
@@ -70,7 +68,7 @@ class FiniteGuard:
         return finite
 
     @hookimpl
-    def after_update(self, model: Model, stepped: bool) -> None:
+    def after_update(self, model: AbstractModel, stepped: bool) -> None:
         self._skipped = 0 if stepped else self._skipped + 1
         if self._skipped > self.max_consecutive:
             raise ArgusError(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from argus_core.batch import deep_split
-from argus_core.dimensions import BatchDim
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
-from argus_core.samples import batch_size
 from argus_core.steps.numbers import is_count
 from argus_core.steps.weights import method_of
-from argus_core.stored import Rule, check_fits
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.storage.stored import Rule, check_fits
+from argus_core.tensors.batch import deep_split
+from argus_core.tensors.dimensions import BatchDim
+from argus_core.tensors.samples import batch_size
 
 __all__ = ["Microbatch"]
 
@@ -60,7 +58,7 @@ class Microbatch:
         self._batch_dim: BatchDim = None
 
     @hookimpl
-    def set_up(self, model: Model) -> None:
+    def set_up(self, model: AbstractModel) -> None:
         self._logger = model.logger
         self._batch_size, self._batch_dim = method_of(model, "batch_size"), model.batch_dim
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from argus_core.batch import deep_cat, deep_detach
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import ArgusError
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.tensors.batch import deep_cat, deep_detach
 
 __all__ = ["Part", "PartLoss", "PastOutput", "StepOutput", "Window"]
 
@@ -72,7 +70,7 @@ class StepOutput(Mapping[str, Any]):
 
     def __init__(
         self,
-        model: Model,
+        model: AbstractModel,
         parts: Sequence[Part],
         loss_tensor: torch.Tensor,
         samples: float | torch.Tensor,

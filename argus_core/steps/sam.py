@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
+from argus_core.steps.hooks import AbstractUpdate
 from argus_core.steps.numbers import is_number
+from argus_core.steps.parameters import module_parts
 from argus_core.steps.sparse import entries
-from argus_core.weights import module_parts
-
-if TYPE_CHECKING:
-    from argus_core.steps.update import Update
 
 __all__ = ["SAM"]
 
@@ -47,7 +44,7 @@ class SAM:
         self.adaptive = adaptive
 
     @hookimpl
-    def run_procedure(self, update: Update) -> bool:
+    def run_procedure(self, update: AbstractUpdate) -> bool:
         update.gradients()
         parameters = [parameter for parameter in update.parameters() if parameter.grad is not None]
         modules = module_parts(update.model)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, near
-from argus_core.hooks import PROJECT, StepHooks
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.hooks import PROJECT
+from argus_core.steps.hooks import StepHooks
 
 __all__ = ["SLOTS", "Strategy", "check_hooks", "registered"]
 
@@ -59,12 +58,12 @@ class Strategy:
         key: str | None = getattr(self.instance, "evaluates_with", None)
         return key
 
-    def traits(self, model: Model) -> set[str]:
+    def traits(self, model: AbstractModel) -> set[str]:
         """Return what others may conflict with or require: its name, and what it declares."""
         declared = getattr(self.instance, "traits", None)
         return {self.name} | (set(declared(model)) if declared is not None else set())
 
-    def acts_in(self, slot: str, model: Model) -> bool:
+    def acts_in(self, slot: str, model: AbstractModel) -> bool:
         """Return whether it does something in a slot that it implements; ``idle_slots`` names the others."""
         declared = getattr(self.instance, "idle_slots", None)
         return declared is None or slot not in _names(declared(model))

@@ -1,6 +1,6 @@
 """One optimizer update, compiled from a model's strategies to tuples of bound methods.
 
-The slots are `argus_core.hooks.StepHooks`. An empty slot costs an empty loop, never a pluggy call. What
+The slots are `argus_core.steps.hooks.StepHooks`. An empty slot costs an empty loop, never a pluggy call. What
 the default does in a slot that nobody owns is written out here rather than called, and so is what
 `Model.forward_loss` does: between two kernels of torch, each Python function that runs costs a microsecond
 or more of cold caches.
@@ -11,25 +11,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError
-from argus_core.ranks import all_agree
-from argus_core.reduction import ask_others, check_loss, joined, shares, silence, weigh
-from argus_core.samples import without_empty
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import Evaluation, nested
+from argus_core.steps.hooks import Closure
 from argus_core.steps.output import Part, StepOutput
+from argus_core.steps.reading import Reading
+from argus_core.steps.reduction import ask_others, check_loss, joined, shares, silence, weigh
 from argus_core.steps.weights import Weights
-
-if TYPE_CHECKING:
-    from argus_core.hooks import Closure
-    from argus_core.model import Model
-    from argus_core.reading import Reading
+from argus_core.tensors.processes import all_agree
+from argus_core.tensors.samples import without_empty
 
 __all__ = ["Update"]
 
@@ -63,7 +61,7 @@ class Update:
         is_plain: whether no strategy shapes the update.
     """
 
-    def __init__(self, model: Model, composed: Composed, usual: type[Model]) -> None:
+    def __init__(self, model: AbstractModel, composed: Composed, usual: type[AbstractModel]) -> None:
         self.model = model
         self._usual = usual.forward_loss
         slots = {slot: composed.implementations(slot, model) for slot in SLOTS}

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from argus_core.reduction import DIVISORS, exact, mean_divisor, mean_divisors
-from argus_core.samples import UnknownSizeError, batch_size
-
-if TYPE_CHECKING:
-    from argus_core.model import Model
+from argus_core.abstract_model import AbstractModel
+from argus_core.steps.reduction import DIVISORS, exact, mean_divisor, mean_divisors
+from argus_core.tensors.samples import UnknownSizeError, batch_size
 
 __all__ = ["Weights", "method_of"]
 
 
-def method_of(model: Model, name: str) -> Any:
+def method_of(model: AbstractModel, name: str) -> Any:
     """Return a model's method, also where the model keeps a value of its own under that name.
 
     A class may have had ``self.batch_size = 32`` before the name meant anything here.
@@ -41,7 +39,10 @@ class Weights:
     """
 
     def __init__(
-        self, model: Model, usual: type[Model], own: Callable[[Any], float | Tensor] | None = None
+        self,
+        model: AbstractModel,
+        usual: type[AbstractModel],
+        own: Callable[[Any], float | Tensor] | None = None,
     ) -> None:
         self._model = model
         # Looked up once: every update asks.

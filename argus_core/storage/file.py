@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, near
-from argus_core.ordinary_files import MOST_COMPRESSED, allocated, open_ordinary
+from argus_core.files.ordinary_files import MOST_COMPRESSED, allocated, open_ordinary
 from argus_core.storage.header import Header, check_length, read
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, NoReturn
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
-from argus_core.manifest import canonical, dumps, loads, migrate, most_bytes
 from argus_core.storage.crc import chunk_count
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
+from argus_core.storage.manifest import canonical, dumps, loads, migrate, most_bytes
 from argus_core.storage.text import AFTER, BEFORE, HeaderBytes, checksum, escaped, take_text
 
 __all__ = ["Header", "check_length", "parse", "place", "read", "render", "render_plain"]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from argus_core.errors import CheckpointError, ParamsError
-from argus_core.params import unstorable
 from argus_core.storage import linux
 from argus_core.storage.crc import CHUNK
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
+from argus_core.storage.plain_data import unstorable
 
 __all__ = ["entry_of", "outline", "pieces", "restore", "room", "stored_once", "view"]
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from argus_core.confinement import check_file, note_made
 from argus_core.errors import ArgusWarning, CheckpointError
-from argus_core.working_folder import shown
+from argus_core.files.confinement import check_file, note_made
+from argus_core.files.working_folder import shown
 
 try:
     import fcntl

@@ -11,7 +11,7 @@ from io import FileIO
 from typing import BinaryIO
 
 from argus_core.errors import CorruptCheckpointError, UnsafeCheckpointError
-from argus_core.manifest import excess_length, most_bytes
+from argus_core.storage.manifest import excess_length, most_bytes
 
 __all__ = ["AFTER", "BEFORE", "HeaderBytes", "checksum", "escaped", "take_text"]
 

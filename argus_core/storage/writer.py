@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from argus_core.errors import CheckpointError, ParamsError
-from argus_core.manifest import SCHEMA
 from argus_core.storage import header, payload
 from argus_core.storage.crc import ChunkSums, chunk_count
 from argus_core.storage.entry import Entry
+from argus_core.storage.manifest import SCHEMA
 from argus_core.storage.replacement import replacement
 from argus_core.storage.stream import Stream
 

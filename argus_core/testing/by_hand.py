@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from argus_core.batch import deep_to
 from argus_core.hooks import hookimpl
-from argus_core.model import Model
+from argus_core.model.model import Model
 from argus_core.steps.composition import Composed
+from argus_core.tensors.batch import deep_to
 
 __all__ = ["BY_HAND", "Batch", "Loop"]
 

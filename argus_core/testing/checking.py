@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from argus_core.components import BUILTIN, check_kind
 from argus_core.errors import ArgusError, ParamsError, near
-from argus_core.registry import resolve
+from argus_core.registry.component import BUILTIN, check_kind
+from argus_core.registry.registry import resolve
 from argus_core.testing.contract import Contract, Result
 from argus_core.testing.probe import register_probes
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from argus_core.callbacks import on_iteration_complete
-from argus_core.engine import State
+from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ConflictError
-from argus_core.model import Model
-from argus_core.registry import names, resolve
+from argus_core.model.model import Model
+from argus_core.registry.registry import names, resolve
 from argus_core.steps.composition import Composed
 from argus_core.steps.strategy import Strategy
 from argus_core.testing.by_hand import BY_HAND, Loop

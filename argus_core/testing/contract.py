@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from argus_core.build import call_factory
-from argus_core.components import Component, Factory
+from argus_core.doctor.place import raised_at
 from argus_core.errors import BrokenPluginError
-from argus_core.examination.place import raised_at
-from argus_core.params import check_plain
-from argus_core.registry import resolve
+from argus_core.registry.component import Component, Factory
+from argus_core.registry.factory import call_factory
+from argus_core.registry.registry import resolve
+from argus_core.storage.plain_data import check_plain
 
 __all__ = ["Contract", "Result", "expect", "told"]
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from argus_core.components import KINDS, Component
-from argus_core.file_params import FileParam, file_params_of
-from argus_core.registry import components
+from argus_core.registry.component import KINDS, Component
+from argus_core.registry.file_params import FileParam, file_params_of
+from argus_core.registry.registry import components
 
 __all__ = ["WRITE", "check_file_param_table", "file_param_table"]
 

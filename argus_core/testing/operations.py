@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from argus_core.callbacks import on_iteration_complete
-from argus_core.data import build_dataset
-from argus_core.engine import State
-from argus_core.loading import load_model
-from argus_core.model import Model
-from argus_core.records import KIND_OF_PART
-from argus_core.saved import SavedFile
+from argus_core.callbacks.state import State
+from argus_core.checkpoint.contents import SavedFile
+from argus_core.data.datasets import build_dataset
+from argus_core.model.loading import load_model
+from argus_core.model.model import Model
+from argus_core.registry.part import KIND_OF_PART
 from argus_core.storage import CheckpointFile
 from argus_core.testing import probe as probe  # registers the models that files name
 

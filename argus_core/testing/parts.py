@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from argus_core.build import call_factory
-from argus_core.components import Component, Factory
-from argus_core.distributions import version_of
+from argus_core.doctor.declarations import misspelled_groups
 from argus_core.errors import ConfigError, UnknownNameError
-from argus_core.examination.declarations import misspelled_groups
-from argus_core.metadata import normalised
-from argus_core.registry import active
+from argus_core.registry.component import Component, Factory
+from argus_core.registry.distributions import version_of
+from argus_core.registry.factory import call_factory
+from argus_core.registry.metadata import normalised
+from argus_core.registry.registry import active
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from argus_core.model import Model
-from argus_core.registry import register
+from argus_core.model.model import Model
+from argus_core.registry.registry import register
 from argus_core.testing.comparison import tensors_in
 
 __all__ = [

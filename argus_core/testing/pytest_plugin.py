@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from argus_core.registry import Registry
+    from argus_core.registry.registry import Registry
     from argus_core.testing.parts import ComponentUnderTest
 
 __all__ = ["argus_component", "isolated_registry", "pytest_addoption", "pytest_generate_tests"]
@@ -52,7 +52,7 @@ def argus_component(request: pytest.FixtureRequest) -> ComponentUnderTest:
 @pytest.fixture
 def isolated_registry() -> Iterator[Registry]:
     """A registry of the test's own: the built-in parts, no plugin's, and what the test registers."""
-    from argus_core.registry import isolated_registry as isolated
+    from argus_core.registry.registry import isolated_registry as isolated
 
     with isolated(builtins=True) as registry:
         yield registry

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from argus_core.model import Model
+from argus_core.model.model import Model
 from argus_core.testing.by_hand import Batch
 
 __all__ = ["LBFGS", "Network", "Probe", "Setting", "settings"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from argus_core.components import Component, check_kind
 from argus_core.errors import UnknownNameError
+from argus_core.registry.component import Component, check_kind
 from argus_core.testing.contract import Result
 from argus_core.testing.fresh_process import stream_from_fresh_process
 from argus_core.testing.parts import parts_of, wrong_declarations

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import Model
-from argus_core.manifest import SCHEMA
 from argus_core.storage import write
+from argus_core.storage.manifest import SCHEMA
 
 FOLDER = Path(__file__).parent
 

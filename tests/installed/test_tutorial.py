@@ -16,7 +16,7 @@ import pages
 import pytest
 from processes import argus, output_of, pip
 
-from argus_core.hooks import StepHooks
+from argus_core.steps.hooks import StepHooks
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,7 +39,7 @@ SLOTS = {name for name in vars(StepHooks) if not name.startswith("_")}
 # that were called.
 REACHED = """
 import json, sys, torch, argus_core
-from argus_core.hooks import StepHooks
+from argus_core.steps.hooks import StepHooks
 
 class Hungry(torch.nn.Linear):
     def forward(self, input):

@@ -11,16 +11,16 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json, echo_status
 from argus_core.cli.table import print_table
-from argus_core.discovery import read_index
 from argus_core.errors import near
-from argus_core.metadata import all_metadata, normalised
-from argus_core.pins import NO_PINS
+from argus_core.registry.discovery import read_index
+from argus_core.registry.metadata import all_metadata, normalised
+from argus_core.registry.pins import NO_PINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from argus_core.examination.fault import Fault
-    from argus_core.examination.isolation import Outcome
+    from argus_core.doctor.fault import Fault
+    from argus_core.doctor.isolation import Outcome
 
 __all__ = ["command"]
 
@@ -80,7 +80,7 @@ def _known(ctx: click.Context, providers: tuple[str, ...]) -> set[str]:
 
 def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
     # Here for its imports: whoever asks for help needs no subprocess, no email and no threads.
-    from argus_core.examination.installation import Report, examine
+    from argus_core.doctor.installation import Report, examine
 
     report: Report = examine(providers, timeout, on_outcome=_show_progress)
     echo_status()
@@ -118,7 +118,7 @@ def _show_progress(outcome: Outcome) -> None:
 
 
 def _examine_checkpoint(path: Path, as_json: bool) -> bool:
-    from argus_core.examination.checkpoint import examine_checkpoint
+    from argus_core.doctor.checkpoint import examine_checkpoint
 
     report = examine_checkpoint(path)
     faults = [need for need in report.needs if need.state != "found"]

@@ -10,10 +10,10 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json
 from argus_core.cli.table import print_table
-from argus_core.components import BUILTIN
-from argus_core.discovery import switches_without_effect
-from argus_core.precedence import Candidate, candidates
-from argus_core.registry import active
+from argus_core.doctor.precedence import Candidate, candidates
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.discovery import switches_without_effect
+from argus_core.registry.registry import active
 
 __all__ = ["command"]
 

@@ -8,9 +8,9 @@ import click
 
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo, echo_json
-from argus_core.components import Component
-from argus_core.definition import find_definition
-from argus_core.precedence import Verdict, kinds_of, verdict
+from argus_core.doctor.definition import find_definition
+from argus_core.doctor.precedence import Verdict, kinds_of, verdict
+from argus_core.registry.component import Component
 
 __all__ = ["command"]
 

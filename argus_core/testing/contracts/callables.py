@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from argus_core.checkpoint.restoring import load_module_state
 from argus_core.errors import ArgusError
-from argus_core.model import Model
-from argus_core.state import load_module_state
+from argus_core.model.model import Model
 from argus_core.testing.comparison import difference
 from argus_core.testing.contract import Contract, expect, told
 from argus_core.testing.fresh_process import in_fresh_process

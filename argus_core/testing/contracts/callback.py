@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.callbacks import on_event
-from argus_core.encoding import encode
-from argus_core.events import Audience
+from argus_core.callbacks.audience import Audience
+from argus_core.storage.encoding import encode
 from argus_core.testing.comparison import difference
 from argus_core.testing.contract import Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process

@@ -12,8 +12,8 @@ from typing import Any
 
 from argus_core.config import SECTIONS, build_template, complete_config, resolved_toml
 from argus_core.config.template import read_layers
-from argus_core.registry import resolve
-from argus_core.spec import parse_specs
+from argus_core.registry.registry import resolve
+from argus_core.registry.spec import parse_specs
 from argus_core.testing.comparison import difference
 from argus_core.testing.contract import Contract, expect
 

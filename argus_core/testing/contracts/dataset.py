@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from argus_core.data import build_dataset, make_loader
+from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.testing.comparison import difference, tensors_in
 from argus_core.testing.contract import Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process

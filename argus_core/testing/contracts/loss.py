@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from argus_core.batch import batch_size, deep_cat, deep_map, deep_split
-from argus_core.reduction import mean_divisor
+from argus_core.steps.reduction import mean_divisor
+from argus_core.tensors.batch import batch_size, deep_cat, deep_map, deep_split
 from argus_core.testing.comparison import tensors_in
 from argus_core.testing.contract import expect
 from argus_core.testing.contracts.callables import CallableContract, check_reloads

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from argus_core.lr_scheduler import build_schedules
-from argus_core.params import check_plain
+from argus_core.callbacks.lr_schedule import build_schedules
+from argus_core.storage.plain_data import check_plain
 from argus_core.testing.comparison import difference
 from argus_core.testing.contract import Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from argus_core.model import Model
+from argus_core.model.model import Model
 from argus_core.testing.contract import Contract, expect
 from argus_core.testing.contracts.callables import check_reloads
 from argus_core.testing.operations import predictable

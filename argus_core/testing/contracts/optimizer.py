@@ -7,14 +7,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from argus_core.checkpoint.restoring import name_optimizer_state
 from argus_core.errors import ConflictError
-from argus_core.state import name_optimizer_state
+from argus_core.steps.parameters import named_parameters
 from argus_core.testing.comparison import difference
 from argus_core.testing.contract import Contract, expect
 from argus_core.testing.contracts.callables import check_reloads
 from argus_core.testing.operations import predictable, train
 from argus_core.testing.probe import OptimizerProbe, regression_batches
-from argus_core.weights import named_parameters
 
 __all__ = ["OptimizerContract"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.errors import ConflictError
-from argus_core.registry import names, resolve
+from argus_core.registry.registry import names, resolve
 from argus_core.steps.composition import Composed
 from argus_core.steps.strategy import Strategy
 from argus_core.testing.comparison import difference

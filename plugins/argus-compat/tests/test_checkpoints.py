@@ -122,7 +122,7 @@ def test_a_name_in_safetensors_gives_a_checkpoint_of_argus_core(tmp_path: Path) 
 
 
 def test_a_file_is_moved_to_a_plain_model_by_the_name_of_its_network(tmp_path: Path) -> None:
-    from argus_core.conversion import convert
+    from argus_core.model.conversion import convert
 
     argus_core.register("nn_module", "conv", ConvNet)
     model, left_out = convert(GOLDEN / "model.pth", tmp_path / "model.safetensors", "Model")

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from argus_core.errors import ParamsError, UnknownNameError
-from argus_core.spec import Spec
+from argus_core.registry.spec import Spec
 from argus_optuna.algorithms import PRUNERS, SAMPLERS, build_pruner, build_sampler
 
 NEEDED = {"percentile": {"percentile": 25.0}, "threshold": {"lower": 0.1}, "patient": {"patience": 2}}

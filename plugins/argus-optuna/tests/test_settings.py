@@ -7,7 +7,7 @@ import pytest
 
 from argus_core.config import read_config
 from argus_core.errors import ConfigError, SpecError
-from argus_core.spec import Spec
+from argus_core.registry.spec import Spec
 from argus_optuna.settings import Settings, read_settings
 
 

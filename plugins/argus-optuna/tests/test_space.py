@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from argus_core.errors import ConfigError
-from argus_core.toml import parse
+from argus_core.files.toml import parse
 from argus_optuna.space import Space, read_space
 from argus_optuna.toml_text import toml_text
 

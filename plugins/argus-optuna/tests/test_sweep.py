@@ -14,10 +14,10 @@ import torch
 
 import argus_core
 from argus_core.config import read_config
-from argus_core.discovery import scan
 from argus_core.errors import ArgusError, ArgusWarning, BuildError, ConfigError, ParamsError, UnknownNameError
-from argus_core.run import resume
-from argus_core.run_directory import RunDirectory
+from argus_core.registry.discovery import scan
+from argus_core.runs.directory import RunDirectory
+from argus_core.runs.run import resume
 from argus_optuna import SweepResult, TrialRecord, sweep
 from argus_optuna.pruning import Pruning
 

@@ -6,7 +6,7 @@ import pytest
 
 import argus_core
 from argus_core.config import read_config
-from argus_core.run import train
+from argus_core.runs.run import train
 from argus_sklearn import templates
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "digits.toml"

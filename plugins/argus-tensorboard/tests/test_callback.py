@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import argus_core
 from argus_core import ArgusError, BuildError, Callback, Model, ParamsError, State
-from argus_core.build import build_component
 from argus_core.config import read_config
-from argus_core.confinement import confined
 from argus_core.errors import ConfigError
-from argus_core.run import train
+from argus_core.files.confinement import confined
+from argus_core.registry.factory import build_component
+from argus_core.runs.run import train
 from argus_tensorboard.callback import TensorBoard
 
 LOADER = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import argus_core
-from argus_core.registry import components
+from argus_core.registry.registry import components
 from argus_timm.optimizers import NAMES
 
 OURS = [component for component in components() if component.provider == "argus-timm"]

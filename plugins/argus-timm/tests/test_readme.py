@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from argus_core import resolve
-from argus_core.build import build_component
+from argus_core.registry.factory import build_component
 
 if sys.version_info >= (3, 11):
     import tomllib

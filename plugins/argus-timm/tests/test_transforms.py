@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from argus_core import BuildError, Model, ParamsError
-from argus_core.build import build_component
-from argus_core.order import epoch_batches, ordered
+from argus_core.data.order import epoch_batches, ordered
+from argus_core.registry.factory import build_component
 
 NAME = "test_resnet.r160_in1k"
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import ArgusError, BuildError, ParamsError
-from argus_core.build import build_component
+from argus_core.registry.factory import build_component
 from argus_torchmetrics import classes
 from argus_torchmetrics.catalogue import find
 from argus_torchmetrics.metric import TorchMetric

@@ -21,7 +21,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def _runner() -> Any:
     """Return the module that runs the pages of the core's documentation."""
-    spec = importlib.util.spec_from_file_location("argus_pages", ROOT / "tests" / "pages.py")
+    spec = importlib.util.spec_from_file_location("argus_pages", ROOT / "tests" / "support" / "pages.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

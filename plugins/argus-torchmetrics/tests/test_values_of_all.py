@@ -15,9 +15,9 @@ from cases import CASES, Case, Data, cut
 from torch import Tensor, distributed, multiprocessing
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from argus_core.build import build_component
-from argus_core.computation import compute_all
-from argus_core.encoding import decode, encode
+from argus_core.metrics.values import compute_all
+from argus_core.registry.factory import build_component
+from argus_core.storage.encoding import decode, encode
 from argus_torchmetrics.catalogue import find
 from argus_torchmetrics.inputs import Inputs
 from argus_torchmetrics.metric import TorchMetric

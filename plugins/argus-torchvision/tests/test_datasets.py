@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from argus_core import ArgusError, BuildError, ParamsError, SpecError, resolve
-from argus_core.data import build_dataset
-from argus_core.order import epoch_batches, ordered
+from argus_core.data.datasets import build_dataset
+from argus_core.data.order import epoch_batches, ordered
 from argus_torchvision import datasets
 
 FROM_FILES = {

@@ -8,7 +8,7 @@ from torchvision import models
 from torchvision.transforms import v2
 
 import argus_core
-from argus_core.registry import components
+from argus_core.registry.registry import components
 from argus_torchvision import datasets
 from argus_torchvision.transforms import LEFT_OUT
 

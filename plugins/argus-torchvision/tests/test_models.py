@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torchvision import models
 
 from argus_core import BuildError, Model, ParamsError, load_model, resolve
-from argus_core.build import initial_values
+from argus_core.registry.factory import initial_values
 from argus_torchvision.models import network
 from argus_torchvision.weights import enums_of
 

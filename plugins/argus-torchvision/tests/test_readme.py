@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torchvision_operators
 
-from argus_core.data import build_dataset
-from argus_core.registry import components
+from argus_core.data.datasets import build_dataset
+from argus_core.registry.registry import components
 
 if sys.version_info >= (3, 11):
     import tomllib

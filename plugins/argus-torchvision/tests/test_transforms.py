@@ -13,9 +13,9 @@ from torchvision.transforms import v2
 
 import argus_core
 from argus_core import ArgusError, Model, load_model, resolve
-from argus_core.build import build_component
-from argus_core.order import epoch_batches, ordered
-from argus_core.registry import components
+from argus_core.data.order import epoch_batches, ordered
+from argus_core.registry.factory import build_component
+from argus_core.registry.registry import components
 from argus_torchvision.pipelines import build_pipeline
 
 OURS = {each.name: each for each in components("transform") if each.provider == "argus-torchvision"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argus_core.distributions import version_of
+from argus_core.registry.distributions import version_of
 
 __all__ = [
     "Model",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from argus_core.components import BUILTIN
-from argus_core.registry import components
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.registry import components
 
 __all__ = ["get_pytorch_optimizers", "pytorch_optimizers"]
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 
 from argus.types import Devices
-from argus_core import batch
-from argus_core.batch import deep_map
+from argus_core.tensors import batch
+from argus_core.tensors.batch import deep_map
 
 __all__ = [
     "AverageMeter",

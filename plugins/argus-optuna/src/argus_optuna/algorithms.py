@@ -10,9 +10,9 @@ from typing import Any
 
 import optuna
 
-from argus_core.build import call_factory
 from argus_core.errors import ParamsError, UnknownNameError, near
-from argus_core.spec import Spec
+from argus_core.registry.factory import call_factory
+from argus_core.registry.spec import Spec
 
 __all__ = ["GRID", "PRUNERS", "SAMPLERS", "build_pruner", "build_sampler"]
 

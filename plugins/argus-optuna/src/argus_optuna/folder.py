@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from argus_core.errors import ConfigError
-from argus_core.ordinary_files import open_ordinary
+from argus_core.files.ordinary_files import open_ordinary
 
 __all__ = ["check_folder"]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from argus_core import Callback, State
-from argus_core.components import BUILTIN
 from argus_core.config import Config
 from argus_core.errors import (
     ArgusError,
@@ -22,13 +21,14 @@ from argus_core.errors import (
     CorruptCheckpointError,
     near,
 )
-from argus_core.interruption import check_interruption, listening
-from argus_core.run import Result, resume, train
-from argus_core.run_directory import RunDirectory
-from argus_core.single_process import check_single_process
-from argus_core.spec import parse_specs
-from argus_core.training import build_metrics
-from argus_core.working_folder import beginning_in, working_folder
+from argus_core.files.working_folder import beginning_in, working_folder
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.spec import parse_specs
+from argus_core.runs.directory import RunDirectory
+from argus_core.runs.run import Result, resume, train
+from argus_core.tensors.single_process import check_single_process
+from argus_core.training.fit import build_metrics
+from argus_core.training.interruption import check_interruption, listening
 from argus_optuna.pruning import Pruning
 from argus_optuna.result import SweepResult, TrialRecord
 from argus_optuna.settings import read_settings

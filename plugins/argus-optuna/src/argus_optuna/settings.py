@@ -10,8 +10,8 @@ from typing import Any
 
 from argus_core.config import Config
 from argus_core.errors import ConfigError, near
-from argus_core.ordinary_files import as_path
-from argus_core.spec import Spec, parse_spec
+from argus_core.files.ordinary_files import as_path
+from argus_core.registry.spec import Spec, parse_spec
 from argus_optuna.space import Space, read_space
 
 __all__ = ["COMMAND", "Settings", "read_settings"]

@@ -25,11 +25,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from argus_core.confinement import confined
 from argus_core.errors import ArgusError, ConfigError
-from argus_core.run_directory import RunDirectory
+from argus_core.files.confinement import confined
+from argus_core.files.working_folder import absolute
+from argus_core.runs.directory import RunDirectory
 from argus_core.storage.replacement import replacement
-from argus_core.working_folder import absolute
 from argus_optuna.algorithms import GRID, build_pruner, build_sampler
 from argus_optuna.database import UNREADABLE, connect, disconnect, sentences
 from argus_optuna.folder import check_folder

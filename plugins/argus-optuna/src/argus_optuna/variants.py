@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from argus_core.build import check_params
 from argus_core.config import SECTIONS, Config, complete_config, read_document
 from argus_core.errors import ArgusError, ConfigError
-from argus_core.registry import resolve
-from argus_core.run import build_model
-from argus_core.spec import Spec, parse_specs
+from argus_core.registry.factory import check_params
+from argus_core.registry.registry import resolve
+from argus_core.registry.spec import Spec, parse_specs
+from argus_core.runs.run import build_model
 from argus_optuna.space import Space
 from argus_optuna.toml_text import toml_text
 

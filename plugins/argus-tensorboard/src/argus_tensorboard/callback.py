@@ -11,10 +11,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as session_summaries
 
 from argus_core import BuildError, Callback, ParamsError, State, hookimpl
-from argus_core.callbacks.files import make_folder, making_files, place_to_write, writing
-from argus_core.callbacks.record import plain_metrics, update_loss
-from argus_core.file_params import WRITES
-from argus_core.ranks import is_first
+from argus_core.callbacks.epoch_report import plain_metrics, update_loss
+from argus_core.callbacks.output_files import make_folder, making_files, place_to_write, writing
+from argus_core.registry.file_params import WRITES
+from argus_core.tensors.processes import is_first
 from argus_tensorboard.due import Due
 from argus_tensorboard.graph import add_graph
 from argus_tensorboard.histograms import add_histograms

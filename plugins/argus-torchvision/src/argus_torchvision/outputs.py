@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from argus_core import BuildError, ParamsError
-from argus_core.build import build_component
-from argus_core.reduction import mean_divisor
+from argus_core.registry.factory import build_component
+from argus_core.steps.reduction import mean_divisor
 
 __all__ = ["AuxiliaryLoss", "MainOutput"]
 

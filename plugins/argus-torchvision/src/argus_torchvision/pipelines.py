@@ -10,8 +10,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from argus_core import SpecError
-from argus_core.build import build_component
-from argus_core.spec import parse_specs
+from argus_core.registry.factory import build_component
+from argus_core.registry.spec import parse_specs
 
 __all__ = ["Pipeline", "build_pipeline", "build_transforms"]
 

@@ -25,7 +25,7 @@ __all__ = ["Construction", "Pretrained", "choose_weights", "enums_of"]
 
 _PARAMETERS = ("weights", "weights_backbone")
 
-_log = logging.getLogger("argus_core.run")
+_log = logging.getLogger("argus_core.runs.run")
 
 
 def enums_of(builder: Callable[..., nn.Module], quantized: bool) -> dict[str, type[Any]]:

@@ -14,10 +14,10 @@ import argus_core
 from argus.callbacks.callback import Callback
 from argus.engine.engine import Engine, Events
 from argus.errors import BetterError, CallbackTypeError, MetricNotFoundError, also
-from argus_core import registry
-from argus_core.build import build_many
-from argus_core.components import check_name
 from argus_core.errors import ArgusError, ArgusWarning, SpecError, UnknownNameError
+from argus_core.registry import registry
+from argus_core.registry.component import check_name
+from argus_core.registry.factory import build_many
 
 __all__ = ["Metric", "attach_metrics", "check_better", "init_better", "known_better"]
 

@@ -28,11 +28,11 @@ from argus.model.choice import (
 )
 from argus.types import AttrMeta, Devices, InputDevices
 from argus.utils import Identity, check_pickleble, device_to_str
-from argus_core.components import BUILTIN
+from argus_core.callbacks.log import LineFormatter
 from argus_core.errors import ArgusError, BuildError, ParamsError, SpecError
-from argus_core.log import LineFormatter
-from argus_core.parts import KIND_OF_PART, Part
-from argus_core.registry import resolve
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.part import KIND_OF_PART, Part
+from argus_core.registry.registry import resolve
 from argus_core.steps.update import Update
 from argus_core.steps.weights import Weights
 

@@ -12,11 +12,12 @@ from argus.loss import pytorch_losses
 from argus.optimizer import pytorch_optimizers
 from argus.types import AttrMeta, Devices, InputDevices
 from argus.utils import Identity
-from argus_core.device import resolve_devices
 from argus_core.errors import BuildError, SpecError
-from argus_core.parts import KIND_OF_PART, Part, choose
-from argus_core.registry import resolve
-from argus_core.spec import parse_spec
+from argus_core.model.choice import choose
+from argus_core.registry.part import KIND_OF_PART, Part
+from argus_core.registry.registry import resolve
+from argus_core.registry.spec import parse_spec
+from argus_core.tensors.device import resolve_devices
 
 __all__ = [
     "DEFAULT_ATTRIBUTE_VALUES",

@@ -12,10 +12,10 @@ from argus import types
 from argus.errors import CheckpointNotFoundError, ModelNotFoundError, also
 from argus.model.build import cast_device
 from argus.utils import Default, default, device_to_str, identity
+from argus_core.checkpoint.contents import SavedState
+from argus_core.checkpoint.legacy import is_legacy, read_legacy
 from argus_core.errors import SpecError, UnknownNameError
-from argus_core.legacy import is_legacy, read_legacy
-from argus_core.registry import resolve
-from argus_core.saved import SavedState
+from argus_core.registry.registry import resolve
 
 if TYPE_CHECKING:
     from argus.model.model import Model

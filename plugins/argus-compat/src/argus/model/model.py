@@ -17,12 +17,12 @@ from argus.errors import LearningRateError, also
 from argus.metrics.loss import Loss
 from argus.metrics.metric import attach_metrics
 from argus.model.build import BuildModel
-from argus_core import registry
-from argus_core.batch import deep_map
-from argus_core.build import build_many
 from argus_core.errors import ArgusError, ArgusWarning, SpecError
+from argus_core.registry import registry
+from argus_core.registry.factory import build_many
 from argus_core.storage import write
 from argus_core.storage.replacement import replacement
+from argus_core.tensors.batch import deep_map
 
 __all__ = ["Model"]
 

@@ -1,0 +1,209 @@
+"""What there is to say about an epoch, for the callbacks that write or show it."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, ClassVar
+
+from argus_core.callbacks.callback import Callback
+from argus_core.callbacks.state import State
+from argus_core.errors import ArgusError
+from argus_core.hooks import hookimpl
+from argus_core.storage.stored import COUNT, Rule, check_callback_state, is_number
+
+__all__ = [
+    "FIELDS",
+    "EpochRecord",
+    "EpochReport",
+    "format_lr",
+    "format_number",
+    "format_record",
+    "plain_metrics",
+    "rates",
+    "update_loss",
+]
+
+FIELDS = frozenset({"epoch", "global_step", "updates_skipped", "time", "lr"})
+"""What a line about an epoch has besides the metrics, which stand in it under their own names."""
+
+LearningRate = float | list[float] | None
+
+_MOST_RATES = 2  # that a person reads one by one
+
+
+def _is_lr(value: Any) -> bool:
+    return value is None or all(map(is_number, value if isinstance(value, list) else [value]))
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch that is done.
+
+    Attributes:
+        epoch: counts from 0.
+        num_epochs: how many the run will have.
+        global_step: updates since the run began.
+        updates_skipped: updates of this epoch that did not move the weights.
+        time: when the epoch was done, ISO 8601, UTC.
+        seconds: how long it took, validation included.
+        lr: the learning rate that it began with, a list for several parameter groups, ``None`` without an
+            optimizer.
+        metrics: plain numbers.
+    """
+
+    epoch: int
+    num_epochs: int
+    global_step: int
+    updates_skipped: int
+    time: str
+    seconds: float
+    lr: LearningRate
+    metrics: Mapping[str, float]
+
+
+class EpochReport(Callback):
+    """Abstract callback that reports each epoch, after all other callbacks had their say."""
+
+    state_rules: ClassVar[Mapping[str, Rule]] = {
+        "lr": Rule(_is_lr, "a number, a list of them or None"),
+        "skipped_before": COUNT,
+    }
+
+    _began = 0.0
+    _skipped_before = 0
+    _lr: LearningRate = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the present epoch began with."""
+        return {"lr": self._lr, "skipped_before": self._skipped_before}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; seconds count from here.
+
+        Raises:
+            UnsafeCheckpointError: argus_core does not write such a state.
+        """
+        check_callback_state(self, state_dict, self.state_rules)
+        self._lr, self._skipped_before = state_dict["lr"], state_dict["skipped_before"]
+        self._began = time.monotonic()
+
+    @abstractmethod
+    def report(self, record: EpochRecord, state: State) -> None:
+        """Write or show an epoch."""
+
+    def epoch_start(self, state: State) -> None:
+        """Note what the epoch begins with."""
+        self._began = time.monotonic()
+        self._skipped_before = state.updates_skipped
+        self._lr = state.model.get_lr() if state.model.optimizer is not None else None
+
+    @hookimpl(trylast=True)
+    def epoch_complete(self, state: State) -> None:
+        """Report the epoch."""
+        record = EpochRecord(
+            epoch=state.epoch,
+            num_epochs=state.engine.num_epochs,
+            global_step=state.global_step,
+            updates_skipped=state.updates_skipped - self._skipped_before,
+            time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            seconds=time.monotonic() - self._began,
+            lr=self._lr,
+            metrics=plain_metrics(state.metrics),
+        )
+        self.report(record, state)
+
+
+def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics as Python numbers; a callback may have put a 0-d tensor or array among them.
+
+    Raises:
+        ArgusError: one is not a number, or has the name of something else in a line about an epoch.
+    """
+    plain: dict[str, float] = {}
+    for name, value in metrics.items():
+        if name in FIELDS:
+            raise ArgusError(
+                f"state.metrics holds {name!r}, which every line about an epoch has already; "
+                "put the value there under another name"
+            )
+        try:
+            plain[name] = value if type(value) is int else float(value)
+        except (TypeError, ValueError) as error:
+            raise ArgusError(
+                f"metric {name!r} is {value!r}, which is no number; put numbers into state.metrics"
+            ) from error
+    return plain
+
+
+def update_loss(state: State) -> Any:
+    """Return the loss of the newest update, a mean as in an epoch's loss; waits for the device.
+
+    It is ``None`` where the step output has none.
+    """
+    output = state.step_output
+    if hasattr(output, "mean_loss"):
+        return output.mean_loss
+    return output["loss"] if isinstance(output, Mapping) and "loss" in output else None
+
+
+def format_record(record: EpochRecord, width: int | None = None) -> str:
+    """Return one line about an epoch.
+
+    Args:
+        record: the epoch.
+        width: in characters. Where that is not enough, the learning rate is left out; metrics that do not fit
+            then, the last ones first, are counted instead.
+
+    >>> metrics = {"train_loss": 0.12341, "val_accuracy": 0.96944}
+    >>> record = EpochRecord(2, 15, 90, 0, "2026-01-05T10:00:00+00:00", 1.234, 0.002, metrics)
+    >>> format_record(record)
+    'epoch 3/15  train_loss 0.1234  val_accuracy 0.9694  lr 0.002  1.2 s'
+    >>> format_record(record, width=60)
+    'epoch 3/15  train_loss 0.1234  val_accuracy 0.9694  1.2 s'
+    >>> format_record(record, width=50)
+    'epoch 3/15  train_loss 0.1234  +1 metric  1.2 s'
+    """
+    head = f"epoch {record.epoch + 1}/{record.num_epochs}"
+    metrics = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
+    tail = [f"{record.updates_skipped} updates skipped"] if record.updates_skipped else []
+    tail.append(f"{record.seconds:.1f} s")
+    line = "  ".join([head, *metrics, *([] if record.lr is None else [f"lr {format_lr(record.lr)}"]), *tail])
+    for left_out in range(len(metrics) + 1):
+        if width is None or len(line) <= width:
+            break
+        more = [f"+{left_out} metric{'s' * (left_out > 1)}"] if left_out else []
+        line = "  ".join([head, *metrics[: len(metrics) - left_out], *more, *tail])
+    return line
+
+
+def rates(lr: LearningRate) -> list[float]:
+    """Return a learning rate as a list: none, one, or one for each parameter group."""
+    return lr if isinstance(lr, list) else [] if lr is None else [lr]
+
+
+def format_lr(lr: LearningRate) -> str:
+    """Return a learning rate, or those of the parameter groups, in few digits.
+
+    >>> format_lr([0.1, 0.01]), format_lr([0.1, 0.01, 0.01, 0.001])
+    ('0.1 0.01', '0.001 to 0.1')
+    """
+    distinct = list(dict.fromkeys(rates(lr)))
+    if len(distinct) > _MOST_RATES:
+        distinct = [min(distinct), max(distinct)]
+        return " to ".join(f"{rate:.4g}" for rate in distinct)
+    return " ".join(f"{rate:.4g}" for rate in distinct)
+
+
+def format_number(value: float) -> str:
+    """Return a number with four digits behind the point, or as many that count where that says too little.
+
+    >>> [format_number(value) for value in (0.5, 12.3456789, 0.0000123, float("nan"))]
+    ['0.5000', '12.3457', '1.23e-05', 'nan']
+    """
+    ordinary = value == 0 or 0.001 <= abs(value) < 100_000 or not math.isfinite(value)
+    return f"{value:.4f}" if ordinary else f"{value:.3g}"

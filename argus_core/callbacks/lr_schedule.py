@@ -1,0 +1,301 @@
+"""Learning-rate schedulers: any of torch's by name, stepped once an epoch or once an update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from argus_core.callbacks.callback import Callback
+from argus_core.callbacks.monitor import check_monitor, monitored_value
+from argus_core.callbacks.scheduler_state import (
+    all_of,
+    check_scheduler_state,
+    load_scheduler_state,
+    plain_state,
+    shown_option,
+    steps_left,
+)
+from argus_core.callbacks.state import AbstractEngine, State
+from argus_core.errors import ArgusError, BuildError, SpecError, StateMismatchError
+from argus_core.registry.factory import build_component
+from argus_core.registry.spec import parse_spec, parse_specs
+from argus_core.storage.stored import FLAG, Rule, check_state
+
+if TYPE_CHECKING:
+    from argus_core.abstract_model import AbstractModel
+
+__all__ = ["LRSchedule", "build_schedules", "check_steps"]
+
+_INTERVALS = ("epoch", "update")
+
+# Options that may change in the middle of a schedule: the next rate follows from the present one and from
+# them. Any other option bends the whole curve, of which a run that goes on has had a part. Attributes that
+# are called otherwise than their option are beside it.
+_CHANGEABLE: Mapping[str, Mapping[str, str]] = {
+    "StepLR": {"step_size": "step_size", "gamma": "gamma"},
+    "MultiStepLR": {"milestones": "milestones", "gamma": "gamma"},
+    "ExponentialLR": {"gamma": "gamma"},
+    "ReduceLROnPlateau": {
+        **{name: name for name in ("factor", "patience", "threshold", "cooldown", "eps")},
+        "min_lr": "min_lrs",
+    },
+}
+_NO_EFFECT = (
+    "which has no effect, as the schedule follows the curve that it began with; for another one take the "
+    "weights with load_model and train anew"
+)
+_RULES = {
+    "scheduler": Rule(lambda value: isinstance(value, Mapping), "a dict"),
+    "stepped": FLAG,
+    "chosen": Rule(
+        lambda value: isinstance(value, Mapping) and shown_option(value) == value, "a dict of options", True
+    ),
+}
+_OWN_RATES = ("CyclicLR", "OneCycleLR")  # set rates from their own options alone
+
+
+class LRSchedule(Callback):
+    """Steps a scheduler after each epoch or each update that moved the weights.
+
+    Args:
+        scheduler: built for the model's optimizer.
+        interval: ``"epoch"`` or ``"update"``.
+        monitor: the metric that `ReduceLROnPlateau` follows.
+        options: what the scheduler was built with, where that is known.
+    """
+
+    catches_up = True
+    reads_predictions = False
+
+    def __init__(
+        self,
+        scheduler: LRScheduler,
+        interval: str = "epoch",
+        monitor: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.interval = interval
+        self.monitor = monitor
+        self.options = options
+        self._stepped = False
+
+    @property
+    def name(self) -> str:
+        """The scheduler's class, to find its state by."""
+        return type(self.scheduler).__name__
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scheduler's state as plain data, and what it was built with."""
+        return {
+            "scheduler": plain_state(self.scheduler),
+            "stepped": self._stepped,
+            "chosen": self._chosen(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, but for options that have changed and may.
+
+        Raises:
+            StateMismatchError: it is not the state of such a schedule.
+        """
+        self.check_state(state_dict)
+        attributes = self._changeable()
+        new = [attributes[name] for name, _, _ in self._differences(state_dict) if name in attributes]
+        kept = {name: getattr(self.scheduler, name) for name in new}
+        load_scheduler_state(self.scheduler, state_dict["scheduler"])
+        vars(self.scheduler).update(kept)
+        self._stepped = state_dict["stepped"]
+        # torch warns of schedulers that step first, and counts the optimizer's steps in this process only.
+        self.scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]
+
+    def check_state(self, state_dict: Mapping[str, Any]) -> None:
+        """Check what `state_dict` is said to have returned.
+
+        Raises:
+            StateMismatchError: it is not the state of such a scheduler.
+            UnsafeCheckpointError: argus_core does not write such a state.
+        """
+        check_state(f"lr_scheduler {self.name!r}", state_dict, _RULES)
+        check_scheduler_state(self.name, self.scheduler, state_dict["scheduler"])
+
+    def changes(self, state_dict: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what has been chosen otherwise than when `state_dict` was made, and what that means."""
+        held = {*self._changeable(), "interval", "monitor"}
+        for name, was, now in self._differences(state_dict):
+            meaning = "which holds from here on" if name in held else _NO_EFFECT
+            yield f"{name} of lr_scheduler {self.name!r} was {was!r} and is {now!r}, {meaning}"
+
+    def begin_anew(self, alone: bool) -> None:
+        """Begin from the optimizer's present rates, which a checkpoint has brought.
+
+        Args:
+            alone: whether no other schedule goes on, which may look at the rates that it began with.
+        """
+        if self.options is not None:
+            for group in self.scheduler.optimizer.param_groups if alone else ():
+                group.pop("initial_lr", None)
+            self.scheduler = _build_scheduler(self.name, self.options, self.scheduler.optimizer)
+        else:  # an instance, which was built for the rates of before
+            self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
+
+    def refuse(self, left: float, needed: float, is_resumed: bool) -> None:
+        """Raise the error for a schedule that ends before the run."""
+        has = f"lr_scheduler {self.name!r} has {left:g} steps left, and the run makes up to {needed:g}"
+        if is_resumed:
+            raise StateMismatchError(
+                f"{has}; resume with fewer num_epochs, as a schedule follows the curve it began with, or "
+                "take the weights with load_model and train anew with another schedule"
+            )
+        raise SpecError(f"{has}; give it {needed:g} total_steps, or fewer num_epochs")
+
+    def sets_own_rates(self) -> bool:
+        """Return whether the optimizer's own learning rate plays no part."""
+        return any(type(each).__name__ in _OWN_RATES for each in all_of(self.scheduler))
+
+    def scale(self, ratios: list[float]) -> None:
+        """Go on with all rates multiplied by a number for each parameter group."""
+        for scheduler in all_of(self.scheduler):
+            for name in {"base_lrs", "_last_lr"} & vars(scheduler).keys():
+                rates = [rate * ratio for rate, ratio in zip(getattr(scheduler, name), ratios, strict=True)]
+                setattr(scheduler, name, rates)
+
+    def _chosen(self) -> dict[str, Any]:
+        chosen = {"interval": self.interval, "monitor": self.monitor}
+        return chosen | {name: shown_option(value) for name, value in (self.options or {}).items()}
+
+    def _differences(self, state_dict: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+        before, now = state_dict.get("chosen"), self._chosen()
+        if not isinstance(before, Mapping) or self.options is None:
+            return []
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        return [(name, before.get(name), now.get(name)) for name in names]
+
+    def _changeable(self) -> Mapping[str, str]:
+        return _CHANGEABLE.get(self.name, {}) if type(self.scheduler).__module__.startswith("torch.") else {}
+
+    def start(self, state: State) -> None:
+        if self.monitor is not None:
+            check_monitor("lr_scheduler", self.monitor, state)
+
+    def iteration_complete(self, state: State) -> None:
+        # A scheduler that runs ahead of a skipped update would be out of step for the rest of the run.
+        if getattr(state.step_output, "stepped", True):
+            self._stepped = True
+            if self.interval == "update":
+                self._step()
+
+    def epoch_complete(self, state: State) -> None:
+        if state.engine.stopped_midway:  # a run that goes on from here makes the rest of the epoch first
+            return
+        if self.interval == "epoch" and self._stepped:
+            if self.monitor is None:
+                self._step()
+            else:
+                self._step(monitored_value("lr_scheduler", self.monitor, state))
+        self._stepped = False
+
+    def _step(self, *metric: Any) -> None:
+        try:
+            self.scheduler.step(*metric)
+        except Exception as error:  # of whatever a plugin's scheduler or a user's function does
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ArgusError(
+                f"lr_scheduler {self.name!r} cannot make its next step ({reason}); give it options that last "
+                "for the whole run, or fewer epochs"
+            ) from error
+
+
+def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
+    """Return the callbacks that step the schedulers which ``value`` chooses: a spec or several.
+
+    Besides the scheduler's own parameters a spec takes ``interval`` and ``monitor``.
+
+    Raises:
+        SpecError: an unknown interval, or `ReduceLROnPlateau` without a metric to monitor.
+    """
+    if value is None:
+        return []
+    if isinstance(value, ReduceLROnPlateau):
+        raise SpecError(
+            "lr_scheduler is a ReduceLROnPlateau, which needs a metric to follow; "
+            "give ('ReduceLROnPlateau', {'monitor': 'val_loss'})"
+        )
+    if isinstance(value, LRScheduler):
+        return [LRSchedule(value)]
+    if model.optimizer is None:
+        raise SpecError("lr_scheduler needs the model to have an optimizer; name one in params")
+    specs = parse_specs("lr_scheduler", value, "lr_scheduler")
+    if not any("last_epoch" in spec.params for spec in specs):
+        # An earlier run's schedule left its first rate there, and torch would take it for the present one.
+        for group in model.optimizer.param_groups:
+            group.pop("initial_lr", None)
+    return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]
+
+
+def check_steps(engine: AbstractEngine, batches: int | None, num_epochs: int) -> None:
+    """Check before a run starts, or goes on, that its schedules last for all updates that it may make.
+
+    Args:
+        engine: of the run.
+        batches: of an epoch; ``None`` where nobody knows.
+        num_epochs: in all.
+
+    Raises:
+        SpecError: one ends before.
+        StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
+    """
+    state, is_resumed = engine.state, engine.is_resumed
+    epochs = num_epochs - (state.epoch + engine.epoch_done if is_resumed else 0)
+    for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
+        needed: float = epochs
+        if schedule.interval == "update":
+            done = engine.updates_done if is_resumed and not engine.epoch_done else 0
+            needed = 0 if batches is None else epochs * -(-batches // engine.window_size) - done
+        left = steps_left(schedule.scheduler)
+        if needed > left:
+            schedule.refuse(left, needed, is_resumed)
+
+
+def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:
+    interval = params.pop("interval", "epoch")
+    monitor = params.pop("monitor", None)
+    if interval not in _INTERVALS:
+        raise SpecError(f"lr_scheduler {name!r} has interval {interval!r}; give 'epoch' or 'update'")
+    if not isinstance(monitor, str | None):
+        raise SpecError(
+            f"lr_scheduler {name!r} has monitor {monitor!r}; give the name of a metric, such as 'val_loss'"
+        )
+    scheduler = _build_scheduler(name, params, optimizer)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if monitor is None:
+            raise SpecError(f"lr_scheduler {name!r} needs a metric to follow; give monitor='val_loss'")
+        if interval != "epoch":
+            raise SpecError(f"lr_scheduler {name!r} follows a metric of the epoch; leave interval out")
+    elif monitor is not None:
+        raise SpecError(f"lr_scheduler {name!r} follows no metric; leave monitor={monitor!r} out")
+    return LRSchedule(scheduler, interval, monitor, params)
+
+
+def _build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer) -> LRScheduler:
+    """Build one scheduler; those of `SequentialLR` and `ChainedScheduler` are specs themselves."""
+    params = dict(params)
+    nested = params.pop("schedulers", None)
+    if nested is None:
+        scheduler: LRScheduler = build_component("lr_scheduler", (name, params), "lr_scheduler", optimizer)
+        if not callable(getattr(scheduler, "step", None)):
+            raise BuildError(
+                f"lr_scheduler {name!r} built {scheduler!r}, which has no step(); its factory must return a "
+                "scheduler like those of torch.optim.lr_scheduler"
+            )
+        return scheduler
+    if not isinstance(nested, list | tuple):
+        raise SpecError(f"lr_scheduler {name!r} has schedulers {nested!r}; give a list of specs")
+    specs = [parse_spec("lr_scheduler", item, "lr_scheduler schedulers") for item in nested]
+    schedulers = [_build_scheduler(spec.name, spec.params, optimizer) for spec in specs]
+    params |= {"optimizer": optimizer, "schedulers": schedulers}
+    scheduler = build_component("lr_scheduler", (name, params), "lr_scheduler")
+    return scheduler

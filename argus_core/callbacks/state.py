@@ -1,0 +1,90 @@
+"""What callbacks see of a run: its state, and what they may ask of the engine that runs it."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # configurations read durations as callbacks do, without torch
+    from argus_core.abstract_model import AbstractModel
+
+__all__ = ["AbstractEngine", "State"]
+
+
+class AbstractEngine(ABC):
+    """The loop over batches, for those whom it calls; `argus_core.Engine` documents each."""
+
+    state: State
+    callbacks: tuple[Any, ...]
+    window_size: int
+    num_batches: int | None
+    seed: int
+    updates_done: int
+    skipped_in_epoch: int
+    epoch_begun: bool
+    epoch_done: bool
+    step: Callable[[Any, State], Any]
+    metrics: tuple[Any, ...]
+    num_epochs: int
+    run_id: str
+    stopped_midway: bool
+    has_begun: bool
+    times_resumed: int
+
+    @property
+    @abstractmethod
+    def is_resumed(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def is_updating(self) -> bool: ...
+
+    @abstractmethod
+    def snapshot(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def raise_event(self, event: str) -> None: ...
+
+
+class State:
+    """What callbacks and steps see of a run.
+
+    Attributes:
+        model: the model that is run.
+        engine: the engine that runs it.
+        phase: ``"train"`` or ``"val"``.
+        phase_states: the states of all phases of this run by phase.
+        epoch: counts from 0.
+        iteration: updates within this epoch, counting from 0.
+        global_step: updates that moved the weights since the run began.
+        updates_skipped: updates that did not move the weights.
+        batch: the current loader batch, or a `Window` of several that make one update.
+        step_output: what the step returned: a mapping with prediction, target and loss.
+        metrics: the newest value of every metric by name, ``train_loss`` or ``val_accuracy``.
+        stopped: set it to ``True`` to end the run after the current iteration.
+        stop_reason: a sentence for people; a callback that sets ``stopped`` may set it.
+        exception: what ended the run, if something was raised.
+        checkpoint_path: the file that a callback wrote last.
+        logger: for callbacks' messages.
+    """
+
+    def __init__(self, model: AbstractModel, engine: AbstractEngine, phase: str) -> None:
+        self.model = model
+        self.engine = engine
+        self.phase = phase
+        self.phase_states: dict[str, State] = {phase: self}
+        self.epoch = 0
+        self.iteration = -1
+        self.global_step = 0
+        self.updates_skipped = 0
+        self.batch: Any = None
+        self.step_output: Any = None
+        self.metrics: dict[str, float] = {}
+        self.stopped = False
+        self.stop_reason: str | None = None
+        self.exception: BaseException | None = None
+        self.checkpoint_path: Path | None = None
+        self.logger: logging.Logger = model.logger

@@ -1,0 +1,76 @@
+"""Whether a model's numbers are finite: parameters, the optimizer's state, buffers that were before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from argus_core.abstract_model import AbstractModel
+from argus_core.steps.parameters import module_parts, named_parameters
+from argus_core.steps.sparse import entries
+
+__all__ = ["Finiteness"]
+
+
+class Finiteness:
+    """Looks at a model again and again; a buffer that is not finite at first, as a mask, never counts."""
+
+    def __init__(self) -> None:
+        self._at_first: dict[str, bool] = {}
+
+    def holds(self, model: AbstractModel, optimizer_state: bool) -> bool:
+        """Return whether neither nan nor inf is in what counts; waits for the device."""
+        counting = [*named_parameters(model).values(), *_averages(model)]
+        if optimizer_state and model.optimizer is not None:
+            counting += _tensors(model.optimizer.state.values())
+        is_finite = _are_finite(counting)
+        for name, buffer in _buffers(model):
+            now = _are_finite([buffer])
+            if self._at_first.setdefault(name, now) and not now:
+                is_finite = False
+        return is_finite
+
+
+def _averages(model: AbstractModel) -> Iterator[Tensor]:
+    """Yield the tensors that step strategies keep in the place of parameters, such as averages."""
+    names = named_parameters(model)
+    for state in model.step_state().values():
+        for kept in state.values():
+            if isinstance(kept, dict):
+                yield from (each for name, each in kept.items() if name in names and isinstance(each, Tensor))
+
+
+def _buffers(model: AbstractModel) -> Iterator[tuple[str, Tensor]]:
+    """Yield what else is in the state dicts that a checkpoint keeps, by name."""
+    for part, module in module_parts(model):
+        parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+        for name, value in module.state_dict().items():
+            if name not in parameters and isinstance(value, Tensor):
+                yield f"{part}/{name}", value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(value.values())
+    elif not isinstance(value, str) and isinstance(value, Iterable):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Return whether all numbers are finite, waiting once for each device."""
+    found: dict[torch.device, list[Tensor]] = {}
+    for each in tensors:
+        if is_lazy(each) or not (each.is_floating_point() or each.is_complex()):
+            continue
+        values = entries(each.detach())
+        # torch cannot ask that of numbers of 8 bits.
+        finite = torch.isfinite(values.float() if values.itemsize == 1 else values).all()
+        found.setdefault(finite.device, []).append(finite)
+    return all(bool(torch.stack(flags).all()) for flags in found.values())

@@ -1,0 +1,1 @@
+"""Data: datasets, their loaders, the order of samples, arrays in files."""

@@ -1,0 +1,78 @@
+"""Datasets by name, and the loaders that make batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+
+from argus_core.config import SECTIONS
+from argus_core.errors import ArgusError, BuildError
+from argus_core.registry.factory import build_component
+
+__all__ = ["build_dataset", "make_loader"]
+
+
+def build_dataset(spec: Any, where: str) -> Dataset[Any]:
+    """Return the dataset that a spec chooses; ``where`` begins the messages.
+
+    Raises:
+        ArgusError: it holds no samples.
+        BuildError: what the component builds is no dataset.
+    """
+    dataset: Any = build_component("dataset", spec, where)
+    if isinstance(dataset, IterableDataset):
+        return dataset
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise BuildError(
+            f"{where} builds a {type(dataset).__name__}, which is no dataset; its factory must return "
+            "something with __len__ and __getitem__, or a torch.utils.data.IterableDataset"
+        )
+    if len(dataset) == 0:
+        raise ArgusError(f"{where} has no samples; choose other parameters or data")
+    found: Dataset[Any] = dataset
+    return found
+
+
+def make_loader(
+    dataset: Dataset[Any],
+    batch_size: int,
+    *,
+    seed: int = 0,
+    shuffle: bool = False,
+    drop_last: bool = False,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """Return a loader whose order, and whose workers' random numbers, follow from ``seed``.
+
+    The order does not depend on the number of workers. An iterable dataset has its own order: it is
+    never shuffled. Memory is pinned only where there is an accelerator to read it.
+
+    Raises:
+        ParamsError: a number is beyond the bounds that a configuration has, too.
+    """
+    for name, value in (("batch_size", batch_size), ("num_workers", num_workers)):
+        SECTIONS["data"][name].check(value, f"make_loader: {name}")
+    SECTIONS["fit"]["seed"].check(seed, "make_loader: seed")
+    # Generators of their own: a loader would draw from torch's, and a change to one would change all; and
+    # persistent workers draw less often, which must not change the order.
+    sampler: RandomSampler | None = None
+    if shuffle and not isinstance(dataset, IterableDataset):
+        sampler = RandomSampler(cast(Sized, dataset), generator=_generator(seed))
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        drop_last=drop_last,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory and torch.accelerator.is_available(),
+        generator=_generator(seed),
+    )
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,262 @@
+"""The order of batches, and the random numbers of each sample, as functions of seed, epoch and index.
+
+A run that continues skips indices, not data: the permutation of an epoch follows from (seed, epoch), and
+whatever random numbers a dataset draws for a sample from (seed, epoch, index), in whichever process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+
+from argus_core.data.workers import begun, leaving_signals
+from argus_core.tensors.rng import is_generator, kept_random_state, key_seed, seed_all, seeded
+
+__all__ = [
+    "OrderedLoader",
+    "can_skip",
+    "draw_seed",
+    "epoch_batches",
+    "loader_length",
+    "ordered",
+    "own_dataset",
+]
+
+_MOST_SAMPLERS = 100  # in a list of them; indices and weights are in longer ones
+
+Key = tuple[int, Any]
+"""An epoch, and an index into the dataset."""
+
+
+class OrderedLoader:
+    """Gives the batches of a DataLoader in an order that follows from a seed and the epoch.
+
+    Args:
+        loader: whose dataset, sampler, workers and collation are used; it is not iterated itself.
+        seed: of the order and of the samples' random numbers.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
+        self.seed = seed
+        self.dataset = loader.dataset
+        self._plan = _Plan(loader, seed)
+        self._loader: DataLoader[Any] = DataLoader(
+            _SeededDataset(loader.dataset, seed),
+            batch_sampler=cast(Any, self._plan),
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            worker_init_fn=(
+                leaving_signals(partial(_show_own_dataset, loader.worker_init_fn))
+                if loader.num_workers > 0
+                else None
+            ),
+            multiprocessing_context=loader.multiprocessing_context,
+            generator=torch.Generator().manual_seed(seed),  # or it would draw from torch's
+            prefetch_factor=loader.prefetch_factor,
+            persistent_workers=loader.persistent_workers,
+        )
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.epoch_batches(0, 0)
+
+    def epoch_batches(self, epoch: int, skip: int) -> Iterator[Any]:
+        """Return the batches of an epoch without the first ``skip``, whose samples are never read."""
+        self._plan.epoch, self._plan.skip = epoch, skip
+        return begun(self._loader)
+
+    def sampler_name(self) -> str:
+        """Return the classes of the samplers, for messages."""
+        return self._plan.sampler_name()
+
+    def fingerprint(self, epoch: int, draw: bool = False) -> str | None:
+        """Return what tells the order of an epoch's batches from any other order.
+
+        Args:
+            epoch: counts from 0.
+            draw: whether to draw the order if it is not the one that was drawn last; else there is ``None``.
+        """
+        return self._plan.fingerprint(epoch) if draw or self._plan.knows(epoch) else None
+
+
+def ordered(loader: Iterable[Any], seed: int) -> Iterable[Any]:
+    """Return an `OrderedLoader` for an ordinary DataLoader over a dataset with indices, else ``loader``."""
+    return OrderedLoader(cast("DataLoader[Any]", loader), seed) if _is_ordinary(loader) else loader
+
+
+def draw_seed(loader: Iterable[Any]) -> int:
+    """Return a seed for the order: drawn once, as an ordinary DataLoader does itself; 0 for other loaders."""
+    if not _is_ordinary(loader):
+        return 0
+    generator = cast("DataLoader[Any]", loader).generator
+    return int(torch.randint(2**62, (), generator=generator))
+
+
+def can_skip(loader: Iterable[Any]) -> bool:
+    """Return whether an epoch of ``loader`` can begin anywhere and give the same batches from there on."""
+    return isinstance(loader, OrderedLoader | Sequence)
+
+
+def epoch_batches(loader: Iterable[Any], epoch: int, skip: int = 0) -> Iterator[Any]:
+    """Return the batches of an epoch without the first ``skip``."""
+    if isinstance(loader, OrderedLoader):
+        return loader.epoch_batches(epoch, skip)
+    return islice(begun(loader), skip, None) if skip else begun(loader)
+
+
+def loader_length(loader: Iterable[Any]) -> int | None:
+    """Return how many batches a loader gives, ``None`` for an iterable dataset or a generator."""
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _is_ordinary(loader: Any) -> bool:
+    is_mapped = type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
+    return is_mapped and loader.batch_sampler is not None and _has_end(loader.batch_sampler)
+
+
+def _has_end(batches: Any) -> bool:
+    """Return whether batches can be counted; those that cannot may go on for ever."""
+    try:
+        return len(batches) >= 0
+    except (TypeError, NotImplementedError):
+        return False
+
+
+class _Plan:
+    """Which samples make which batches, in the epoch that is next."""
+
+    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
+        self.epoch = 0
+        self.skip = 0
+        self._seed = seed
+        self._batches: Iterable[list[Any]] = loader.batch_sampler  # type: ignore[assignment]
+        self._known: tuple[int, list[list[Any]]] | None = None
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch = self.epoch
+        for batch in self._drawn(epoch)[self.skip :]:
+            yield [(epoch, index) for index in batch]
+
+    def sampler_name(self) -> str:
+        return " over ".join(type(sampler).__name__ for sampler in _held(self._batches)[0])
+
+    def knows(self, epoch: int) -> bool:
+        """Return whether the order of that epoch is the one that was drawn last."""
+        return self._known is not None and self._known[0] == epoch
+
+    def fingerprint(self, epoch: int) -> str:
+        batches = self._drawn(epoch)
+        if self._fingerprint is None:
+            digest = blake2b(digest_size=16)
+            for batch in batches:
+                digest.update(repr(batch).encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def _drawn(self, epoch: int) -> list[list[Any]]:
+        if self._known is None or self._known[0] != epoch:
+            self._known, self._fingerprint = (epoch, self._draw(epoch)), None
+        return self._known[1]
+
+    def _draw(self, epoch: int) -> list[list[Any]]:
+        samplers, generators = _held(self._batches)
+        for sampler in samplers:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+        with ExitStack() as stack:
+            stack.enter_context(kept_random_state())
+            seed_all(key_seed(self._seed, epoch))
+            for number, generator in enumerate(generators):
+                # Those behind the first get seeds of their own, or what they draw would go together.
+                key = (self._seed, epoch, number) if number else (self._seed, epoch)
+                stack.enter_context(seeded(generator, key_seed(*key)))
+            # All at once: samplers draw when they please, and nobody else may draw in between.
+            return list(self._batches)
+
+
+def _held(batches: Any) -> tuple[list[Any], list[Any]]:
+    """Return all samplers that make the batches, whichever holds which, and the generators that they hold."""
+    samplers, generators, seen = [], [], {id(batches)}
+    waiting = [batches]
+    while waiting:
+        sampler = waiting.pop(0)
+        samplers.append(sampler)
+        for value in _values(getattr(sampler, "__dict__", {})):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, type):
+                continue
+            if is_generator(value):
+                generators.append(value)
+            elif (
+                isinstance(value, Sampler)
+                or {"sampler", "batch_sampler"} & getattr(value, "__dict__", {}).keys()
+            ):
+                waiting.append(value)
+    return samplers, generators
+
+
+def _values(attributes: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the values of attributes, and of those that are short lists of something."""
+    for value in attributes.values():
+        if isinstance(value, list | tuple | dict) and len(value) <= _MOST_SAMPLERS:
+            yield from value.values() if isinstance(value, dict) else value
+        else:
+            yield value
+
+
+class _SeededDataset(Dataset[Any]):
+    """Seeds every generator before it reads a sample."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self.dataset: Any = dataset
+        self._seed = seed
+
+    def __getitems__(self, keys: Sequence[Key]) -> Any:
+        if get_worker_info() is not None:
+            return self._read(keys)
+        with kept_random_state():  # the network draws from the same generators
+            return self._read(keys)
+
+    def _read(self, keys: Sequence[Key]) -> Any:
+        if callable(getattr(self.dataset, "__getitems__", None)):  # reads a batch at once
+            seed_all(key_seed(self._seed, *keys[0]))
+            return self.dataset.__getitems__([index for _, index in keys])
+        return [self._sample(epoch, index) for epoch, index in keys]
+
+    def _sample(self, epoch: int, index: Any) -> Any:
+        seed_all(key_seed(self._seed, epoch, index))
+        return self.dataset[index]
+
+
+def own_dataset(dataset: Any) -> Any:
+    """Return the dataset that a user gave, of one that a loader here reads."""
+    return dataset.dataset if isinstance(dataset, _SeededDataset) else dataset
+
+
+def _show_own_dataset(init: Callable[[int], None] | None, worker: int) -> None:
+    info = get_worker_info()
+    assert info is not None
+    # Whatever looks there expects its own dataset; WorkerInfo itself refuses to be changed.
+    object.__setattr__(info, "dataset", info.dataset.dataset)  # type: ignore[attr-defined]
+    if init is not None:
+        init(worker)

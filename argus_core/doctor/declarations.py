@@ -1,0 +1,220 @@
+"""What metadata alone tells: groups with a typo, names that cannot be, copies, ambiguous names, pins."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from argus_core.doctor.fault import Fault, split_message
+from argus_core.errors import near
+from argus_core.registry import diagnosis
+from argus_core.registry.component import KINDS, Component
+from argus_core.registry.discovery import GROUP, REMOVED, Index, left_out
+from argus_core.registry.distributions import BUILTIN, Installed, Problem, built_in, installed, version_of
+from argus_core.registry.metadata import Entry, Metadata, MetadataError, all_metadata
+from argus_core.registry.pins import Pins
+
+__all__ = ["ambiguous_names", "copies", "correct_entry_point", "declarations", "misspelled_groups", "pins"]
+
+_GROUPS = (*(GROUP + kind for kind in KINDS), REMOVED)
+_WITHOUT_DOT = {re.sub(r"[^a-z0-9]+", "_", each): each for each in _GROUPS}
+_ALIKE = 0.75
+_FAR = 0.5
+_MOST_TOLD = 100  # entry points of one package
+_MOST_PINS = 20
+_MOST_GROUPS = 1000
+
+
+def declarations(path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the faults of entry points as they are declared, the readable ones and the others."""
+    for item in installed(GROUP, path):
+        if isinstance(item, Problem):
+            fix = f"reinstall it, or delete what is left of it, {item.folder}"
+            yield Fault("metadata", (item.origin,), "metadata", item.reason, fix)
+        else:
+            yield from _declarations(item)
+    yield from misspelled_groups(path=path)
+
+
+def misspelled_groups(provider: str | None = None, path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the groups, of one distribution or of all, that nothing reads and that are nearly one of ours."""
+    for item in installed("", path):
+        if isinstance(item, Installed) and provider in (None, item.name):
+            yield from _misspelled_groups(item)
+
+
+def correct_entry_point(provider: str, change: str) -> str:
+    """Return the fix of an entry point, for whoever wrote it and for everybody else."""
+    return (
+        f"{change} in the pyproject.toml of {provider} and install it again; "
+        f"if it is not yours, upgrade or uninstall {provider}"
+    )
+
+
+def _declarations(distribution: Installed) -> Iterator[Fault]:
+    origin = (f"{distribution.name} {distribution.version}",)
+    skipped = dict(left_out(distribution))
+    for entry, reason in islice(skipped.items(), _MOST_TOLD):
+        fix = correct_entry_point(distribution.name, _change(entry))
+        yield Fault("declaration", origin, _subject(entry), reason, fix)
+    for entry in distribution.entries:
+        plain = unicodedata.normalize("NFKC", entry.name)
+        if entry not in skipped and (plain != entry.name or not entry.name.isprintable()):
+            problem = f"its name {entry.name!a} has characters that are invisible or look like others"
+            fix = correct_entry_point(distribution.name, "write the name in plain letters")
+            yield Fault("declaration", origin, _subject(entry), problem, fix)
+    if len(skipped) > _MOST_TOLD:
+        fix = correct_entry_point(distribution.name, "correct those that are told")
+        subject = f"{len(skipped) - _MOST_TOLD:,} more of its entry points"
+        yield Fault("declaration", origin, subject, "are left out too", fix)
+
+
+def _change(entry: Entry) -> str:
+    meant = _meant_group(entry.group)
+    if entry.group in _GROUPS:
+        return "correct the entry point"
+    if meant:
+        return f"write its group as {meant!r}"
+    return f"put it into a group {GROUP}<kind>, <kind> being one of {', '.join(KINDS)},"
+
+
+def _misspelled_groups(distribution: Installed) -> Iterator[Fault]:
+    groups = dict.fromkeys(entry.group for entry in distribution.entries)
+    for group in islice(groups, _MOST_GROUPS):
+        meant = None if group.startswith(GROUP) else _meant_group(group)
+        if meant:
+            origin = f"{distribution.name} {distribution.version}"
+            fix = correct_entry_point(distribution.name, f'write it as [project.entry-points."{meant}"]')
+            problem = f"nothing reads it; did you mean {meant!r}?"
+            yield Fault("group", (origin,), f"entry point group {group!r}", problem, fix)
+
+
+def _meant_group(group: str) -> str | None:
+    """Return the group that a name is nearly, or None where it is likely another project's."""
+    plain = re.sub(r"[^a-z0-9]+", "_", group.casefold())
+    if "argus" not in plain and _likeness(plain[: len(GROUP)]) < _FAR:
+        return None  # told at little cost: there may be as many as there are packages
+    if plain in ("argus_core", "arguscore", "argus_torch"):
+        return f"{GROUP}<kind>"
+    head, _, tail = re.sub(r"[.:/]+", ".", group.casefold()).rpartition(".")
+    plain_head = re.sub(r"[^a-z0-9]+", "_", head)
+    if (
+        plain_head in ("argus", "argus_torch")
+        or difflib.SequenceMatcher(None, plain_head, "argus_core").ratio() >= _ALIKE
+    ):
+        kinds = difflib.get_close_matches(tail, (*KINDS, "removed"), n=1, cutoff=_ALIKE)
+        if kinds:
+            return GROUP + kinds[0]
+    close = difflib.get_close_matches(plain, _WITHOUT_DOT, n=1, cutoff=0.9)
+    return _WITHOUT_DOT[close[0]] if close else None
+
+
+def _likeness(text: str) -> float:
+    """Return how many letters text and the beginning of our groups have in common, from 0 to 1."""
+    return difflib.SequenceMatcher(None, text, "argus_core").quick_ratio()
+
+
+def _subject(entry: Entry) -> str:
+    return f"entry point {entry.name!r} of group {entry.group!r}"
+
+
+def copies(path: Sequence[str] | None = None) -> Iterator[Fault]:
+    """Yield the plugins of which several versions are installed."""
+    found: dict[str, dict[str, Metadata]] = {}
+    for metadata in all_metadata(path):
+        found.setdefault(metadata.key, {}).setdefault(os.path.realpath(metadata.origin), metadata)
+    for name, of_one in found.items():
+        if len(of_one) > 1:
+            yield from (_impostors if name == BUILTIN else _copies)(tuple(of_one.values()))
+
+
+def _impostors(of_one: Sequence[Metadata]) -> Iterator[Fault]:
+    """Yield the distributions that call themselves as this package's does and are another."""
+    own = built_in(of_one)
+    assert own is not None
+    here = version_of(BUILTIN)
+    for other in of_one:
+        try:
+            if other is own or (other.header, {*other.entries("")}) == (own.header, {*own.entries("")}):
+                continue
+            version = other.header[1]
+        except MetadataError:
+            version = "(its metadata cannot be read)"
+        problem = f"{other.origin} calls itself so too, and is not the one that argus_core is from: {version}"
+        fix = f"delete {other.origin}, or install the package that it is of under another name"
+        yield Fault("copies", (f"{BUILTIN} {here}",), BUILTIN, problem, fix)
+
+
+def _copies(of_one: Sequence[Metadata]) -> Iterator[Fault]:
+    try:
+        if not any(entry for metadata in of_one for entry in metadata.entries(GROUP)):
+            return
+        headers = [metadata.header for metadata in of_one]
+    except MetadataError:
+        return  # unreadable, which is told elsewhere
+    (name, version), *_ = headers
+    if len({version for _, version in headers}) > 1:
+        places = [f"{other} in {each.origin}" for each, (_, other) in zip(of_one, headers, strict=True)]
+        where = " and ".join(diagnosis.some(places))
+        hidden = " and ".join(diagnosis.some([each.origin for each in of_one[1:]]))
+        fix = f"delete {hidden}, or pip uninstall {name} until nothing is left and install it once"
+        yield Fault("copies", (f"{name} {version}",), name, f"is installed as {where}; the first counts", fix)
+
+
+def ambiguous_names(components: Iterable[Component], index: Index) -> Iterator[Fault]:
+    """Yield the short names that several providers have, with no pin between them."""
+    rivals: dict[tuple[str, str], list[Component]] = {}
+    for component in components:
+        if not component.blocked_by:
+            rivals.setdefault((component.kind, component.name), []).append(component)
+    for (kind, name), unsorted in rivals.items():
+        having = sorted(unsorted, key=lambda each: each.origin)
+        if len(having) > 1 and (kind, name) not in index.pins.providers:
+            _, fix = split_message(str(diagnosis.ambiguous(having)))
+            origins = tuple(component.origin for component in having)
+            problem = f"is provided by {' and '.join(diagnosis.some(origins))}, and no pin chooses one"
+            yield Fault("ambiguous", origins, f"{kind} {name!r}", problem, fix)
+
+
+def pins(index: Index) -> Iterator[Fault]:
+    """Yield the pins that lead nowhere, the first of them where they are many."""
+    declared: dict[tuple[str, str], list[Component]] = {}
+    names: dict[str, set[str]] = {}
+    for each in index.components:
+        declared.setdefault((each.kind, each.name), []).append(each)
+        names.setdefault(each.kind, set()).add(each.name)
+    wrong = 0
+    for key, provider in index.pins.providers.items():
+        having = declared.get(key, [])
+        pinned = next((each for each in having if each.provider == provider), None)
+        if pinned is not None and not pinned.blocked_by:
+            continue
+        wrong += 1
+        if wrong <= _MOST_PINS:
+            yield _wrong_pin(key, index.pins, pinned, having, sorted(names.get(key[0], ())))
+    if wrong > _MOST_PINS:
+        subject = f"{wrong - _MOST_PINS:,} more pins in {index.pins.path}"
+        yield Fault("pin", (), subject, "lead nowhere too", "correct those that are told")
+
+
+def _wrong_pin(
+    key: tuple[str, str],
+    pins: Pins,
+    pinned: Component | None,
+    having: Sequence[Component],
+    known: Sequence[str],
+) -> Fault:
+    kind, name = key
+    provider = pins.providers[key]
+    subject = f"pin of {kind} {name!r} in {pins.path}"
+    if pinned is not None:
+        problem = f"leads to {provider!r}, which is switched off by {pinned.blocked_by}"
+        return Fault("pin", (), subject, problem, f"remove the pin, or change {pinned.blocked_by}")
+    message = str(diagnosis.wrong_pin(kind, name, pins, having))
+    problem, fix = split_message(message.rpartition(", which ")[2])
+    hint = "" if having else near(name, known)
+    return Fault("pin", (), subject, f"leads to {provider!r}, which {problem}{hint}", fix)

@@ -1,0 +1,83 @@
+"""Whether the hooks of a step strategy or callback are spelled and called as the run calls them.
+
+Nothing is built: an instance whose ``__init__`` has not run has all the methods that are looked at.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from argus_core.errors import BuildError
+from argus_core.hooks import PROJECT
+from argus_core.registry.component import Component, Factory
+from argus_core.steps.hooks import StepHooks
+
+__all__ = ["misspelled_hooks"]
+
+_SLOTS: dict[str, list[str]] = {
+    name: list(inspect.signature(slot).parameters)[1:]
+    for name, slot in vars(StepHooks).items()
+    if not name.startswith("_")
+}
+_ALIKE = 0.8
+
+
+class _Untold(LookupError):
+    """It cannot be told before the component is built."""
+
+
+def misspelled_hooks(component: Component, factory: Factory) -> Iterator[str]:
+    """Yield what is wrong with the hooks of a strategy's or a callback's class, the right one named.
+
+    Raises:
+        LookupError: that cannot be told before it is built.
+    """
+    check = {"step": _check_strategy, "callback": _check_callback}.get(component.kind)
+    if check is None:
+        return
+    if not isinstance(factory, type):
+        raise _Untold("it is built by a function")
+    try:
+        bare: Any = object.__new__(factory)
+        check(component, bare)
+        yield from _unmarked(bare) if component.kind == "step" else ()
+    except BuildError as error:
+        yield str(error)
+    except _Untold:
+        raise
+    except Exception as error:
+        raise LookupError(f"an instance without its __init__ raises {type(error).__name__}") from error
+
+
+def _check_strategy(component: Component, bare: Any) -> None:
+    from argus_core.steps.strategy import Strategy, check_hooks  # imports torch
+
+    check_hooks(Strategy(component.name, bare, component.origin))
+
+
+def _check_callback(component: Component, bare: Any) -> None:
+    from argus_core.callbacks.audience import Audience
+
+    if not any(Audience([bare]).handlers.values()):
+        raise _Untold("its class has no method named after an event")
+
+
+def _unmarked(strategy: Any) -> Iterator[str]:
+    """Yield the methods that are surely meant as a slot: nearly its name, and arguments of its only."""
+    for name in dir(type(strategy)):
+        method = inspect.getattr_static(type(strategy), name)
+        if name.startswith("_") or name in _SLOTS or not inspect.isfunction(method):
+            continue
+        near = difflib.get_close_matches(name, _SLOTS, n=1, cutoff=_ALIKE)
+        if near and not hasattr(method, f"{PROJECT}_impl") and _arguments(method) == _SLOTS[near[0]]:
+            yield (
+                f"step strategy {type(strategy).__name__} has a method {name!r}, which is no slot; "
+                f"did you mean {near[0]!r}, marked with hookimpl?"
+            )
+
+
+def _arguments(method: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(method).parameters)[1:]

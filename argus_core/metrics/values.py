@@ -1,0 +1,83 @@
+"""The values of all metrics of an epoch, by their names among a run's metrics."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from argus_core.errors import BuildError, ConflictError
+from argus_core.metrics.metric import Metric
+from argus_core.tensors.processes import gather, process_count
+
+__all__ = ["compute_all"]
+
+
+def compute_all(metrics: Sequence[Metric], phase: str, device: torch.device) -> dict[str, float]:
+    """Return the values of metrics: ``val_accuracy``, and ``val_curve_recall`` of one that has several.
+
+    Where the run has several processes, the values are of what all of them have seen; their states meet on
+    ``device``, all at once, and each metric keeps its own.
+
+    Raises:
+        BuildError: a metric computes something else than numbers.
+        ConflictError: two metrics give a value of one name.
+    """
+    values: dict[str, float] = {}
+    with _merged(metrics, device):
+        for metric in metrics:
+            for name, value in _named(metric):
+                if f"{phase}_{name}" in values:
+                    raise ConflictError(
+                        f"metric {metric.name!r} computed a value {name!r}, which is another metric's name; "
+                        "give one of them another name"
+                    )
+                values[f"{phase}_{name}"] = _number(metric, value)
+    return values
+
+
+@contextmanager
+def _merged(metrics: Sequence[Metric], device: torch.device) -> Iterator[None]:
+    """Give each metric the state of all processes for a while."""
+    if not metrics or process_count() == 1:  # an engine without metrics may run in one process alone
+        yield
+        return
+    own = {metric.name: metric.state_dict() for metric in metrics}
+    everyones = gather(own, device)
+    for rank, states in enumerate(everyones):
+        if states.keys() != own.keys():
+            raise ConflictError(
+                f"process {rank} computes the metrics {', '.join(states)}, and this one {', '.join(own)}; "
+                "give all processes the same metrics"
+            )
+    try:
+        for metric in metrics:
+            metric.load_state_dict(metric.merge([states[metric.name] for states in everyones]))
+        yield
+    finally:
+        for metric in metrics:
+            metric.load_state_dict(own[metric.name])
+
+
+def _named(metric: Metric) -> Iterator[tuple[str, Any]]:
+    value: Any = metric.compute()
+    if metric.several and isinstance(value, Mapping):
+        for key, each in value.items():
+            yield f"{metric.name}_{key}", each
+    else:
+        yield metric.name, value
+
+
+def _number(metric: Metric, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        action = "return a float from compute()"
+        if isinstance(value, Mapping):
+            action = "set several = True for values by name"
+        raise BuildError(
+            f"metric {metric.name!r} computed {reprlib.repr(value)}, which is no number; {action}"
+        ) from error

@@ -1,0 +1,1 @@
+"""A model: its parts, chosen by name, saved and loaded."""

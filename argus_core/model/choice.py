@@ -1,0 +1,152 @@
+"""The parts of a model: what its class offers and its params choose, before anything is built."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from argus_core.errors import SpecError, near
+from argus_core.registry.factory import call_factory, name_of
+from argus_core.registry.part import KIND_OF_PART, Part
+from argus_core.registry.registry import Component, component_of
+from argus_core.registry.spec import Spec, parse_spec, parse_specs
+from argus_core.steps.strategy import Strategy
+from argus_core.storage.plain_data import check_plain
+
+__all__ = [
+    "build_strategies",
+    "check_params",
+    "choose",
+    "choose_steps",
+    "given_by_class",
+]
+
+Resolve = Callable[[str, str], Component]
+
+
+def choose(kind: str, slot: str, offered: Any, has_value: bool, value: Any, resolve: Resolve) -> Part | None:
+    """Return the part that ``params[slot]`` chooses, given what the model class offers for it.
+
+    Args:
+        kind: the registry's kind.
+        slot: the key in ``params``: ``nn_module`` or ``prediction_transform``.
+        offered: the class attribute: ``None`` (any name), a callable (fixed), a dict of callables or
+            names (a choice), a name or ``(name, {params})`` (fixed unless ``params`` names another).
+        has_value: whether ``params`` has the slot.
+        value: ``params[slot]``; ``None`` leaves the part out.
+
+    Raises:
+        SpecError: ``value`` has the wrong shape for what is offered.
+    """
+    if has_value and value is None:
+        return None
+    where = f"params[{slot!r}]"
+    if offered is None:
+        return _named(kind, parse_spec(kind, value, where), resolve) if has_value else None
+    if isinstance(offered, Mapping):
+        return _from_choices(kind, where, offered, value, resolve)
+    if isinstance(offered, str | tuple | list):
+        default = parse_spec(kind, offered, f"class attribute {slot}")
+        if value is None or isinstance(value, Mapping):
+            return _component_part(kind, default.name, {**default.params, **(value or {})}, resolve)
+        return _named(kind, parse_spec(kind, value, where), resolve)
+    _check_offered(f"class attribute {slot}", offered, "a class, a dict of classes or a name")
+    if value is not None and not isinstance(value, Mapping):
+        raise SpecError(
+            f"{where} is {value!r}, but the model class fixes {slot} to {name_of(offered)}; "
+            "give its parameters as a dict"
+        )
+    return _fixed_part(kind, name_of(offered), offered, value or {})
+
+
+def given_by_class(cls: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Yield the parameters that a model class gives itself where ``params`` do not; see `Source.given`."""
+    if "step" not in params:
+        yield "step", None
+    for slot, kind in KIND_OF_PART.items():
+        offered, value = getattr(cls, slot), params.get(slot)
+        if isinstance(offered, str | tuple | list) and (value is None or isinstance(value, Mapping)):
+            own = parse_spec(kind, offered, f"class attribute {slot}").params
+            yield from ((kind, name) for name in own if name not in (value or {}))
+            if not value:
+                yield kind, None
+
+
+def check_params(params: Any, *, open_ended: bool) -> dict[str, Any]:
+    """Return a copy of a model's ``params``, checked to be plain data.
+
+    Args:
+        params: what the user gave.
+        open_ended: whether keys of the user's own are allowed, as in a subclass that reads them.
+    """
+    if not isinstance(params, Mapping):
+        raise SpecError(f"a model takes a dict of params, not {params!r}")
+    known = (*KIND_OF_PART, "step", "device", "batch_dim")
+    unknown = [key for key in params if key not in known]
+    if unknown and not open_ended:
+        raise SpecError(
+            f"params has {unknown[0]!r}{near(str(unknown[0]), known)}; Model takes {', '.join(known)} "
+            "(a subclass may have keys of its own)"
+        )
+    plain = dict(params)
+    check_plain(plain)
+    return copy.deepcopy(plain)
+
+
+def choose_steps(offered: Any, params: Mapping[str, Any], resolve: Resolve) -> list[Part]:
+    """Return the step strategies that ``params["step"]`` chooses, else those that the class names."""
+    value = params.get("step", offered)
+    if value is None:
+        return []
+    where = "params['step']" if "step" in params else "class attribute step"
+    return [_named("step", spec, resolve) for spec in parse_specs("step", value, where)]
+
+
+def build_strategies(parts: Iterable[Part]) -> list[Strategy]:
+    """Return the step strategies of ``parts``, built."""
+    strategies = []
+    for part in parts:
+        assert part.component is not None
+        component = part.component
+        provider = (
+            f"{component.provider} {component.version}" if component.provider else "registered in process"
+        )
+        instance = call_factory(part.label, part.factory, (), part.params)
+        strategies.append(Strategy(component.name, instance, provider))
+    return strategies
+
+
+def _check_offered(what: str, offered: Any, accepted: str) -> None:
+    # A module can be called too, with a batch.
+    if not callable(offered) or (not isinstance(offered, type) and hasattr(offered, "state_dict")):
+        raise SpecError(f"{what} is {offered!r}; give {accepted}")
+
+
+def _from_choices(kind: str, where: str, offered: Mapping[str, Any], value: Any, resolve: Resolve) -> Part:
+    choices = {str(name): choice for name, choice in offered.items()}
+    known = ", ".join(map(repr, choices)) or "none"
+    if value is None or isinstance(value, Mapping):
+        raise SpecError(f"{where} must name one of {known}: a name or (name, {{params}}), not {value!r}")
+    spec = parse_spec(kind, value, where)
+    if spec.name not in choices:
+        raise SpecError(
+            f"{where} names {spec.name!r}{near(spec.name, choices)}; the model class offers {known}"
+        )
+    choice = choices[spec.name]
+    if isinstance(choice, str):
+        return _component_part(kind, choice, spec.params, resolve)
+    _check_offered(f"{where}: the model class offers {spec.name!r}, which", choice, "a class or a name")
+    return _fixed_part(kind, spec.name, choice, spec.params)
+
+
+def _named(kind: str, spec: Spec, resolve: Resolve) -> Part:
+    return _component_part(kind, spec.name, spec.params, resolve)
+
+
+def _component_part(kind: str, name: str, params: Mapping[str, Any], resolve: Resolve) -> Part:
+    return Part(kind, name, params, resolve(kind, name))
+
+
+def _fixed_part(kind: str, name: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> Part:
+    return Part(kind, name, params, component_of(kind, factory), factory)

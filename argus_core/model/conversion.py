@@ -1,0 +1,212 @@
+"""Checkpoints in other formats: those of pytorch-argus made ours, and our networks' states made plain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from argus_core.checkpoint.contents import SavedFile, SavedState
+from argus_core.checkpoint.legacy import is_legacy, read_legacy
+from argus_core.errors import (
+    ArgusError,
+    CheckpointError,
+    MissingPluginError,
+    ParamsError,
+    SpecError,
+    UnknownNameError,
+    UnsafeCheckpointError,
+)
+from argus_core.model.loading import load_model
+from argus_core.model.model import Model
+from argus_core.model.restoration import Allowance
+from argus_core.registry import registry
+from argus_core.registry.part import KIND_OF_PART
+from argus_core.storage import CheckpointFile
+from argus_core.storage.plain import write_plain
+from argus_core.storage.replacement import replacement
+from argus_core.text import shown
+
+__all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "convert", "export"]
+
+EXPORTED = (".safetensors", ".pt", ".pth")
+"""The suffixes of the formats that a network's state can be exported in."""
+
+AVERAGE, TRAINED = "average", "trained"
+"""Which of the weights of a checkpoint are exported."""
+
+NONE = "none"
+"""What is given in place of a component's name to leave a part out."""
+
+_KNOWN = (*KIND_OF_PART, "step", "device")
+
+
+def convert(
+    source: Path, target: Path, model_name: str | None = None, names: Mapping[str, str] | None = None
+) -> tuple[Model, list[str]]:
+    """Write a ``.pth`` of pytorch-argus as one of our checkpoints, with the optimizer's state if it has some.
+
+    The model is built and loaded on the way, so what is written is known to fit what is installed.
+
+    Args:
+        source: read as `argus_core.checkpoint.legacy` reads, so nothing in it is run or imported.
+        target: a ``.safetensors`` file; written whole or not at all.
+        model_name: a registered model class in place of the one that the file names; ``"Model"`` is the
+            plain one.
+        names: a component for each of ``nn_module``, ``loss``, ``optimizer`` and
+            ``prediction_transform`` whose class the file's model class fixed, or `NONE` to leave it out.
+
+    Returns:
+        The model, and the keys of its params that the plain `Model` does not take and were left out.
+
+    Raises:
+        MissingPluginError: nothing here provides the model's class.
+        SpecError: a part has parameters and no name.
+        CheckpointError: the file is none of pytorch-argus, damaged, unsafe, or does not fit the model.
+    """
+    if not is_legacy(source):
+        _refuse(source)
+    state = read_legacy(source)
+    params = SavedState(state).params()
+    cls = _model_class(source, state["model_name"] if model_name is None else model_name)
+    left_out = [str(key) for key in params if cls is Model and key not in _KNOWN]
+
+    def changed(saved: dict[str, Any]) -> dict[str, Any]:
+        kept = {key: value for key, value in saved.items() if str(key) not in left_out}
+        return _named(kept, names or {}, cls) | {"device": "cpu"}
+
+    model = load_model(
+        source, model_name=model_name, state_load_func=lambda _: state, change_params_func=changed
+    )
+    if "device" in params:
+        model.params["device"] = params["device"]  # where it shall be, if this machine has it or not
+    model.save(target, optimizer_state=bool(state.get("optimizer_state_dict")))
+    return model, left_out
+
+
+def export(source: Path, target: Path, weights: str | None = None) -> tuple[int, str | None]:
+    """Write the state dict of a checkpoint's network as a plain file.
+
+    The names are those of the network's state dict. No component is looked up, and nothing is built.
+
+    Args:
+        source: our checkpoint, or a ``.pth`` of pytorch-argus.
+        target: its suffix decides, see `EXPORTED`; written whole or not at all.
+        weights: ``"average"`` for those with which a step strategy lets the model validate and predict,
+            ``"trained"`` for those that training goes on with; the average if there is one, if left out.
+
+    Returns:
+        How many tensors the state has, and the strategy whose average they are, if they are one.
+
+    Raises:
+        ArgusError: the suffix is unknown, the format cannot hold the state, or there is no average.
+        CheckpointError: the checkpoint is damaged or unsafe, or the system refuses to write.
+    """
+    if target.suffix.lower() not in EXPORTED:
+        raise ArgusError(f"cannot export to {str(target)!r}; give a name that ends in {', '.join(EXPORTED)}")
+    state, strategy, most = _network_state(source, weights)
+    if target.suffix.lower() == ".safetensors":
+        _write_safetensors(target, state, source, most)
+    else:
+        with replacement(target, "file") as file:
+            torch.save(state, file)
+    return sum(isinstance(value, Tensor) for value in state.values()), strategy
+
+
+def _refuse(source: Path) -> None:
+    with CheckpointFile(source):  # which says what is wrong with a file that is neither
+        raise CheckpointError(f"{source} is a checkpoint of argus_core already; load it with load_model")
+
+
+def _model_class(source: Path, name: str) -> Any:
+    try:
+        return registry.resolve("model", name).load()
+    except UnknownNameError as error:
+        raise MissingPluginError(
+            f"{source} needs the model class {name!r}, which nothing here provides; install the package that "
+            "registers it, or give another by --model NAME: with --model Model --nn-module NAME the plain "
+            "one takes a registered network"
+        ) from error
+
+
+def _named(params: dict[str, Any], names: Mapping[str, str], cls: Any) -> dict[str, Any]:
+    """Return params whose parts have the names that are given, with the parameters that they had."""
+    for part, name in names.items():
+        value = params.get(part)
+        options = value[1] if isinstance(value, tuple | list) and len(value) == 2 else value
+        named = (name, dict(options) if isinstance(options, Mapping) else {})
+        params[part] = None if name == NONE else named
+    for part in KIND_OF_PART:
+        if isinstance(params.get(part), Mapping) and getattr(cls, part, None) is None:
+            option = "--" + part.replace("_", "-")
+            raise SpecError(
+                f"params[{part!r}] is {params[part]!r}, parameters of what the file's model class fixed; "
+                f"name a registered component by {option} NAME, or leave the part out by {option} {NONE}"
+            )
+    return params
+
+
+def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], str | None, float]:
+    """Return a network's state dict, which strategy's average it is, and the bytes that it may take."""
+    if is_legacy(source):
+        old = SavedState(read_legacy(source))
+        size, state, averages = old.size(), old.module_state("nn_module"), {}
+    else:
+        with CheckpointFile(source) as file:
+            ours = SavedFile(file, verify=True)
+            size, state = ours.size(), ours.module_state("nn_module")
+            averages = {} if weights == TRAINED else ours.evaluated()
+    most = Allowance(source, size).most("nn_module")
+    if not averages and weights == AVERAGE:
+        raise ArgusError(
+            f"{source} holds no average of its weights; leave --weights out, or train with step 'ema'"
+        )
+    if len(averages) > 1:
+        raise ArgusError(
+            f"{source} holds the averages of several step strategies ({', '.join(averages)}); "
+            f"export the trained weights by --weights {TRAINED}"
+        )
+    for strategy, tensors in averages.items():
+        return _averaged(state, tensors, source), strategy, most
+    return state, None, most
+
+
+def _averaged(state: Mapping[str, Any], averages: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
+    """Return a state dict with its averages, in the dtypes of the weights; other state stays."""
+    # An average has one name of a tied weight, which is one tensor under all its names.
+    by_weight = {}
+    for name, average in averages.items():
+        weight = state.get(name)
+        if weight is None:
+            continue
+        if not isinstance(weight, Tensor) or average.shape != weight.shape:
+            raise UnsafeCheckpointError(
+                f"{source}: the average of {name!r} has the shape {list(average.shape)}, not that of the "
+                "weight; do not trust this file"
+            )
+        by_weight[id(weight)] = average.to(weight.dtype)
+    return {name: by_weight.get(id(value), value) for name, value in state.items()}
+
+
+def _write_safetensors(target: Path, state: Mapping[str, Any], source: Path, most: float) -> None:
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ArgusError(
+            f"{source} holds state that is not a tensor ({shown(others)}), which a plain safetensors file "
+            "cannot hold; export to a .pt file"
+        )
+    size = sum(tensor.nbytes for tensor in state.values())
+    if size > most:
+        raise ArgusError(
+            f"{source} has tensors of many names, which would take {size:,} bytes in a plain safetensors "
+            f"file, and {int(most):,} is the most for this one; export to a .pt file, which holds each once"
+        )
+    try:
+        write_plain(target, state)
+    except ParamsError as error:
+        raise ArgusError(
+            f"{source} holds a tensor that a plain safetensors file cannot ({error}); export to a .pt file"
+        ) from error

@@ -1,0 +1,109 @@
+"""The names in a checkpoint, and the components that have them here.
+
+Names are looked up among the installed plugins, never imported; one error lists all that are missing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from argus_core.checkpoint.abstract_saved import AbstractSaved
+from argus_core.checkpoint.records import drift, find, missing
+from argus_core.errors import MissingPluginError, ProviderDriftWarning, SpecError
+from argus_core.model.model import Model
+from argus_core.registry import registry
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.diagnosis import Missing, missing_message
+from argus_core.registry.part import KIND_OF_PART
+from argus_core.registry.spec import parse_spec, parse_specs
+
+__all__ = ["Bindings", "Names"]
+
+Bindings = dict[tuple[str, str], registry.Component]
+"""Components by kind and name as a model's params have it."""
+
+_MOST_WARNINGS = 10  # of one checkpoint, which may name thousands of steps
+
+
+class Names:
+    """Finds the components that a checkpoint names, and keeps those that nobody provides."""
+
+    def __init__(self, saved: AbstractSaved) -> None:
+        self._saved = saved
+        self._missing: list[Missing] = []
+        self._drifted: list[str] = []
+
+    def model_class(self, model_name: str | None) -> type[Model]:
+        """Return the model's class; the plain model stands in for one that is missing, until `bind`."""
+        record = self._saved.model
+        if model_name is not None:
+            component = registry.resolve("model", model_name)
+        else:
+            component = self._find("model", record) or registry.resolve("model", f"{BUILTIN}/Model")
+        found = component.load()
+        if not isinstance(found, type) or not hasattr(found, "build_nn_module"):
+            raise SpecError(
+                f"model {component.name!r} is {component.target}, which is no subclass of argus_core.Model; "
+                "register it as one, or give load_model another model_name"
+            )
+        return cast(type[Model], found)
+
+    def bind(self, cls: type[Model], params: dict[str, Any]) -> Bindings:
+        """Return the components by kind and name as ``params`` has it; completes ``params`` by names.
+
+        Raises:
+            MissingPluginError: some are not provided by anything installed.
+        """
+        bindings: Bindings = {}
+        for kind, name, record in self._records(cls, params):
+            found = self._find(kind, record)
+            if found is not None:
+                bindings[kind, name] = found
+        for drifted in self._drifted[:_MOST_WARNINGS]:
+            warnings.warn(drifted, ProviderDriftWarning, stacklevel=2)
+        more = len(self._drifted) - _MOST_WARNINGS
+        if more > 0:
+            warnings.warn(
+                f"{more:,} more components are of other providers or versions than in the checkpoint",
+                ProviderDriftWarning,
+                stacklevel=2,
+            )
+        if self._missing:
+            raise MissingPluginError(missing_message(self._missing))
+        return bindings
+
+    def _records(
+        self, cls: type[Model], params: dict[str, Any]
+    ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        for slot, kind in KIND_OF_PART.items():
+            record = self._saved.components.get(slot)
+            if record is None:
+                continue
+            offered, value = getattr(cls, slot), params.get(slot)
+            if offered is None and (isinstance(value, Mapping) or slot not in params):
+                params[slot] = value = (
+                    record["as"],
+                    dict(value or {}),
+                )  # its class fixed what this one leaves open
+            if value is None or isinstance(value, Mapping) or callable(offered):
+                continue
+            name = parse_spec(kind, value, f"params[{slot!r}]").name
+            if name == record["as"] and not (isinstance(offered, Mapping) and name in offered):
+                yield kind, name, record
+        steps = {record["as"]: record for record in self._saved.components.get("step", ())}
+        chosen = params.get("step")  # whatever change_params_func made of it: an array has no truth value
+        for spec in parse_specs("step", [] if chosen is None else chosen, "params['step']"):
+            if spec.name in steps:
+                yield "step", spec.name, steps[spec.name]
+
+    def _find(self, kind: str, record: Mapping[str, Any]) -> registry.Component | None:
+        component = find(kind, record)
+        if component is None:
+            self._missing.append(missing(kind, record))
+            return None
+        drifted = drift(kind, record, component)
+        if drifted and drifted not in self._drifted:
+            self._drifted.append(drifted)
+        return component

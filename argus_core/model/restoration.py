@@ -1,0 +1,182 @@
+"""The parts of a checkpoint, built in no more memory than it accounts for.
+
+Its network is built without what its state overwrites anyway, and its state put in.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from argus_core.checkpoint.abstract_saved import AbstractSaved
+from argus_core.checkpoint.forms import check_module_forms
+from argus_core.checkpoint.restoring import put_module_state
+from argus_core.errors import UnsafeCheckpointError
+from argus_core.model.memory import Limit, NoRoom
+from argus_core.model.model import Model
+from argus_core.model.skipped_init import build_without
+from argus_core.registry.part import Part
+
+__all__ = ["Allowance", "leaves_network_alone", "restore_network"]
+
+# A part may take more than its file has: tables that it computes and does not keep, copies that it makes.
+_TIMES = 2
+_BESIDE = 128 * 2**20
+
+# What of a model class is called once the network is built, up to the end of __init__.
+_AFTER_THE_NETWORK = (
+    "__init__ __setattr__ build_device build_loss build_optimizer build_order build_part "
+    "build_prediction_transform build_slot get_nn_module move_to set_device"
+).split()
+
+# What of torch's own takes part in loading a state overwrites all that it has.
+_TORCH = "torch.nn."
+
+
+def leaves_network_alone(cls: type[Model]) -> bool:
+    """Return whether nothing of a class's own runs between its network's building and its loading.
+
+    A class that adds layers to its network in its ``__init__``, say, needs the state put in after that.
+    """
+    return all(getattr(cls, name) is getattr(Model, name) for name in _AFTER_THE_NETWORK)
+
+
+class Allowance:
+    """How much memory the tensors of a part may take that is built with parameters from a file.
+
+    Args:
+        path: the file, for messages.
+        size: its bytes.
+        exempt: the parts that the caller has chosen, of any size.
+    """
+
+    def __init__(self, path: str | Path, size: int, exempt: Container[str] = ()) -> None:
+        self._path = path
+        self._size = size
+        self._exempt = exempt
+
+    def most(self, slot: str) -> float:
+        """Return the bytes that the tensors of a part may take."""
+        return math.inf if slot in self._exempt else _TIMES * self._size + _BESIDE
+
+    @contextmanager
+    def keep(self, slot: str, label: str) -> Iterator[None]:
+        """Keep what is built inside to the part's allowance.
+
+        Raises:
+            UnsafeCheckpointError: it takes more; that memory has not been taken.
+        """
+        most = self.most(slot)
+        if most == math.inf:
+            yield
+            return
+        try:
+            with Limit(most):
+                yield
+        except NoRoom as error:
+            raise UnsafeCheckpointError(
+                f"{self._path}: {label} would take more than {most:,} bytes to build with the file's "
+                f"parameters, and the file has {self._size:,}; do not trust it, or pass "
+                f"{slot}=(name, {{params}}) to load_model"
+            ) from error
+
+
+def restore_network(saved: AbstractSaved, allowance: Allowance, build: Callable[..., Any], part: Part) -> Any:
+    """Return the network of ``part``, built by ``build``, with the state that is saved.
+
+    It equals the one that is built as usual and then loaded. Where the state overwrites all random initial
+    values, none are drawn, and torch's random generators stay where they were.
+
+    Raises:
+        StateMismatchError: the state does not fit the network.
+        CorruptCheckpointError: the state's bytes are not those that were written.
+        UnsafeCheckpointError: the network would take more memory than its allowance.
+    """
+    params = copy.deepcopy(dict(part.params))  # a constructor may take its own apart
+    found = build_without(lambda: build(part.factory, dict(part.params)), allowance.most("nn_module"))
+    module = found[0] if found else None
+    places = _loaded(module)
+    if found is None or not found[1].lies_within(places.values()):
+        with allowance.keep("nn_module", part.label):
+            module = build(part.factory, params)
+        places = _loaded(module)
+    if isinstance(module, nn.Module):  # else the model refuses it
+        _put_state(saved, _network(module), places, part.label)
+    return module
+
+
+def _put_state(saved: AbstractSaved, network: nn.Module, places: Mapping[str, Tensor], what: str) -> None:
+    state = saved.module_state(
+        "nn_module", _unshared(places), lambda forms: check_module_forms(network, forms, what)
+    )
+    read_in_place = places.keys() == state.keys() and all(state[name] is places[name] for name in places)
+    if not read_in_place or _has_hooks(network):
+        put_module_state(network, state, what)
+
+
+def _network(module: nn.Module) -> nn.Module:
+    network: nn.Module = module.module if isinstance(module, nn.DataParallel) else module
+    return network
+
+
+def _loaded(module: Any) -> dict[str, Tensor]:
+    """Return the tensors that loading a state that fits overwrites, by name; none if that is not known."""
+    if not isinstance(module, nn.Module) or torch.__future__.get_swap_module_params_on_conversion():
+        return {}
+    loaded: dict[str, Tensor] = {}
+    for prefix, each in _network(module).named_modules(remove_duplicate=False):
+        if not _loads_plainly(each):
+            return {}
+        loaded.update(_own_state(each, prefix))
+    return loaded
+
+
+def _own_state(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield what is in a module's state dict, but for its children's, as the module itself has it."""
+    kept = {
+        name: buffer
+        for name, buffer in module._buffers.items()
+        if name not in module._non_persistent_buffers_set
+    }
+    for name, tensor in (*module._parameters.items(), *kept.items()):
+        if tensor is not None and not torch.nn.parameter.is_lazy(tensor):
+            yield f"{prefix}.{name}".lstrip("."), tensor
+
+
+def _loads_plainly(module: nn.Module) -> bool:
+    """Return whether a module copies its state into its tensors, and has no say in it."""
+    load, kind = nn.Module, type(module)
+    steps = [kind._load_from_state_dict, *map(_hook, module._load_state_dict_pre_hooks.values())]
+    return (
+        kind.load_state_dict is load.load_state_dict
+        and kind.set_extra_state is load.set_extra_state
+        and kind.get_extra_state is load.get_extra_state
+        and not {"load_state_dict", "_load_from_state_dict"} & vars(module).keys()
+        and all(str(getattr(step, "__module__", "")).startswith(_TORCH) for step in steps)
+    )
+
+
+def _has_hooks(network: nn.Module) -> bool:
+    return any(
+        module._load_state_dict_pre_hooks or module._load_state_dict_post_hooks
+        for module in network.modules()
+    )
+
+
+def _hook(wrapped: Any) -> Any:
+    return getattr(wrapped, "hook", wrapped)
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that no other name's state is copied into."""
+    memory = {name: tensor.untyped_storage()._cdata for name, tensor in tensors.items()}
+    uses = Counter(memory.values())
+    return {name: tensor for name, tensor in tensors.items() if uses[memory[name]] == 1}

@@ -1,0 +1,296 @@
+"""Diagnosis: the ladder of errors for a name that leads nowhere, each with the next action.
+
+Every error is made from the index alone: finding out what is wrong imports nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from argus_core.errors import AmbiguousNameError, ConfigError, ConflictError, UnknownNameError, near
+from argus_core.registry.component import Component
+from argus_core.registry.discovery import Index, Removal
+from argus_core.registry.distributions import version_of, versions_of
+from argus_core.registry.metadata import is_name, is_version, normalised
+from argus_core.registry.pins import TABLE, Pins
+from argus_core.text import shown
+
+__all__ = [
+    "PUBLISHED",
+    "Missing",
+    "ambiguous",
+    "missing_action",
+    "missing_message",
+    "naming_missing",
+    "pip_install",
+    "quoted",
+    "requirement",
+    "some",
+    "taken",
+    "unknown",
+    "unknown_anywhere",
+    "wrong_pin",
+]
+
+_MOST_TOLD = 20  # of what a message lists
+_MOST_INSTALLED = 50
+_SUFFIX = r"(?i)\.[a-z]{2,11}[0-9]?$"  # of files; 'resnet50.a1_in1k' has none
+
+Missing = tuple[str, str, str | None, str]
+"""What a checkpoint lacks: kind, qualified name, version (None: unknown) and why it is not there."""
+
+_OWN_PLUGINS = {
+    "argus-example": {
+        "loss": "focal",
+        "nn_module": "cnn",
+        "step": "gradient_centralization",
+        "transform": "temperature_softmax",
+    },
+    "argus-optuna": {"command": "sweep"},
+    "argus-sklearn": {"config": "digits", "dataset": "breast_cancer diabetes digits wine"},
+    "argus-tensorboard": {"callback": "tensorboard"},
+    "argus-timm": {"nn_module": "timm"},
+    "argus-torchvision": {"dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST"},
+}
+
+PUBLISHED: dict[tuple[str, str], str] = {
+    (kind, name): provider
+    for provider, kinds in _OWN_PLUGINS.items()
+    for kind, names in kinds.items()
+    for name in names.split()
+}
+"""Names of this project's own plugins, by kind: what to install where one is not there.
+
+The hundreds that they take over from a library, such as its networks, are left out.
+"""
+
+
+def unknown(
+    kind: str, name: str, index: Index, suggested: Collection[Component], count: int
+) -> UnknownNameError:
+    """Return the error for a name, short or qualified, that no component of that kind has.
+
+    Args:
+        kind: the kind that was asked for.
+        name: the name.
+        index: what installed packages declare.
+        suggested: all that may have been meant, of whatever kind.
+        count: how many names of that kind there are.
+    """
+    before, slash, after = name.partition("/")
+    if slash and not (before and after):
+        return UnknownNameError(f"no {kind} named {name!r}; write provider/name (argus list {kind})")
+    asked, short = (normalised(before), after) if slash else (None, name)
+    for removal in index.removals:
+        if (removal.kind, removal.name) == (kind, short) and asked in (None, removal.provider):
+            return _removed(removal)
+    if not slash:
+        return _unknown_name(kind, name, suggested, count)
+    theirs = [each for each in index.components if each.provider == asked]
+    if not theirs:
+        return _unknown_provider(kind, name, {each.provider for each in index.components if each.provider})
+    return _unknown_name(kind, short, theirs, sum(each.kind == kind for each in theirs), theirs[0].origin)
+
+
+def _unknown_name(
+    kind: str, name: str, components: Iterable[Component], count: int, origin: str = ""
+) -> UnknownNameError:
+    """Return the error for a name that nobody has, or that its provider has not.
+
+    Args:
+        kind: the kind that was asked for.
+        name: the short name.
+        components: all that may have been meant, of whatever kind.
+        count: how many names of that kind there are.
+        origin: the provider that was asked for by a qualified name.
+    """
+    known: dict[str, set[str]] = {}
+    providers = set()
+    for component in components:
+        known.setdefault(component.kind, set()).add(component.name)
+        providers.add(component.provider)
+    suggested = known.get(kind, ())
+    elsewhere = sorted(other for other, of_kind in known.items() if name in of_kind)
+    published = None if origin else PUBLISHED.get((kind, name))
+    if published and published not in providers:
+        hint = f"; pip install {published}"
+    elif elsewhere:
+        hint = f"; there is {' and '.join(map(_with_article, elsewhere))} of that name"
+    else:
+        hint = near(name, suggested, 2) or near(_last_part(name), suggested, 2)
+    where = f" in {origin}" if origin else ""
+    some = f"{count} known" if count else f"it has no {kind}" if origin else "no installed package has one"
+    return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind})")
+
+
+def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNameError:
+    """Return the error for a name that no component of any kind has.
+
+    Args:
+        name: a short or a qualified name.
+        components: all that there are.
+    """
+    spelled = {each.qualified_name if "/" in name else each.name for each in components}
+    hint = near(name, spelled, 2) or near(_last_part(name), spelled, 2)
+    provider, slash, _ = name.partition("/")
+    if slash and not hint and version_of(provider) is None:
+        hint = f"; the package {provider!r} is not installed"
+    return UnknownNameError(f"no component named {name!r}{hint} ({len(components)} known: argus list)")
+
+
+def _unknown_provider(kind: str, name: str, providers: Collection[str]) -> UnknownNameError:
+    """Return the error for a qualified name whose distribution declares nothing."""
+    provider = name.partition("/")[0]
+    version = version_of(provider)
+    if _is_path(name):
+        reason = f"there is no such file; give a path that exists, or a name (argus list {kind})"
+    elif version is not None:
+        reason = f"{provider} {version} is installed but declares no components (see: argus list {kind})"
+    elif not is_name(provider):
+        reason = f"{shown(provider)} cannot be the name of a package; write provider/name (argus list {kind})"
+    else:
+        # A near name is likelier meant than a package of the misspelled name, whoever's that is.
+        hint = near(provider, providers, 2) or f"; pip install {provider}"
+        reason = f"the package {provider!r} is not installed{hint}"
+    return UnknownNameError(f"no {kind} named {name!r}: {reason}")
+
+
+def _removed(removal: Removal) -> UnknownNameError:
+    """Return the error for a name that its provider has given up."""
+    return UnknownNameError(
+        f"{removal.kind} {removal.name!r} was removed from {removal.provider} {removal.version}; "
+        f"use {removal.replacement!r}"
+    )
+
+
+def ambiguous(components: Sequence[Component]) -> AmbiguousNameError:
+    """Return the error for a short name that several providers have."""
+    first = components[0]
+    origins = " and ".join(some([component.origin for component in components]))
+    qualified = " or ".join(repr(component.qualified_name) for component in components[:_MOST_TOLD])
+    return AmbiguousNameError(
+        f"{first.kind} {first.name!r} is provided by {origins}; write {qualified}, or pin one, "
+        f'as in "{first.kind}.{first.name}" = "{first.provider}" under {TABLE} in pyproject.toml'
+    )
+
+
+def wrong_pin(kind: str, name: str, pins: Pins, components: Sequence[Component]) -> ConfigError:
+    """Return the error for a pin to a provider that does not have the name."""
+    provider = pins.providers[kind, name]
+    version = version_of(provider)
+    reason = "is not installed" if version is None else f"does not provide it in version {version}"
+    others = " or ".join(repr(component.provider) for component in components[:_MOST_TOLD])
+    install = f"install {provider} or " if is_name(provider) else ""
+    action = f"pin it to {others}" if others else f"{install}remove the pin"
+    return ConfigError(
+        f"{TABLE} in {pins.path} pins {kind} {name!r} to {provider!r}, which {reason}; {action}"
+    )
+
+
+def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
+    """Return the error for registering a different object under a name that is taken."""
+    holder = " and ".join(some([f"{component.target} of {component.origin}" for component in holders]))
+    return ConflictError(
+        f"{kind} {name!r} is taken by {holder}; choose another name, or replace it here with override=True"
+    )
+
+
+def requirement(provider: str, version: str | None) -> str | None:
+    """Return what ``pip install`` takes for a provider, as one word of a shell; None for what is not a name.
+
+    pip takes addresses, paths and options too, and a file may say that a provider is one of them.
+    """
+    if not is_name(provider):
+        return None
+    return quoted(f"{provider}=={version}" if version and is_version(version) else provider)
+
+
+@contextmanager
+def naming_missing(providers: Mapping[str, Any]) -> Iterator[None]:
+    """Say of a name that is not known which packages took part in a run and are not installed.
+
+    Args:
+        providers: of the run, with their versions.
+
+    Raises:
+        UnknownNameError: with the command that installs them.
+    """
+    try:
+        yield
+    except UnknownNameError as error:
+        here = versions_of(providers)
+        wanted = [
+            requirement(name, version)
+            for name, version in providers.items()
+            if isinstance(version, str | None) and here[name] is None
+        ]
+        missing = [each for each in wanted if each]
+        if not missing:
+            raise
+        raise UnknownNameError(
+            f"{error}; what took part in the run and is not installed: {pip_install(missing)}"
+        ) from error
+
+
+def quoted(text: str) -> str:
+    """Return text as one word of a shell."""
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def missing_message(parts: Collection[Missing]) -> str:
+    """Return one sentence that lists the missing components, with one command that installs them."""
+    listed = some([f"{kind} {name!r} ({why})" for kind, name, _, why in parts])
+    return f"not available here: {', '.join(listed)}; {missing_action(parts)}"
+
+
+def missing_action(parts: Iterable[Missing]) -> str:
+    """Return what makes the missing components available."""
+    requirements: dict[str, str] = {}
+    in_process: list[str] = []
+    nameless: list[str] = []
+    for kind, name, version, _ in parts:
+        provider, slash, _ = name.partition("/")
+        wanted = requirement(provider, version) if slash else None
+        if wanted:
+            requirements.setdefault(normalised(provider), wanted)
+        else:
+            (nameless if slash else in_process).append(f"{kind} {name!r}")
+    actions = [pip_install([*requirements.values()])] if requirements else []
+    if in_process:
+        they = "it" if len(in_process) == 1 else "them"
+        what = " and ".join(some(in_process))
+        actions.append(f"for {what} import the code that registers {they}, or publish {they} as a plugin")
+    if nameless:
+        what = " and ".join(some(nameless))
+        actions.append(f"for {what} ask the author of the file which package to install: that names none")
+    return "; ".join(actions)
+
+
+def pip_install(requirements: Sequence[str]) -> str:
+    """Return the command that installs what `requirement` gave, or the first of it."""
+    few = f"pip install {' '.join(requirements[:_MOST_INSTALLED])}"
+    rest = len(requirements) - _MOST_INSTALLED
+    return few if rest <= 0 else f"{few}, and {rest:,} more packages that are told once these are installed"
+
+
+def some(told: Sequence[str]) -> list[str]:
+    """Return the first of several, and how many more there are."""
+    rest = len(told) - _MOST_TOLD
+    return [*told] if rest <= 0 else [*told[:_MOST_TOLD], f"{rest:,} more"]
+
+
+def _is_path(name: str) -> bool:
+    """Return whether a name can only be a path: what it begins with is not a package to install."""
+    return name[0] in "./~" or name.count("/") > 1 or re.search(_SUFFIX, name) is not None
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeio" or kind == "nn_module" else f"a {kind}"
+
+
+def _last_part(name: str) -> str:
+    # 'torch.optim.Adam' is never imported, but what was meant can be guessed.
+    return name.replace(":", ".").rpartition(".")[2]

@@ -1,0 +1,166 @@
+"""From specs to components: the one way a factory is looked up and called."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from argus_core.errors import ArgusError, BuildError, ParamsError, near
+from argus_core.registry.arguments import arguments_for, signature_of
+from argus_core.registry.file_params import declared
+from argus_core.registry.registry import resolve
+from argus_core.registry.spec import parse_spec
+
+__all__ = [
+    "build_component",
+    "build_many",
+    "call_factory",
+    "check_params",
+    "described",
+    "initial_values",
+    "initial_values_wanted",
+    "name_of",
+]
+
+_values_wanted: ContextVar[bool] = ContextVar("initial values are wanted", default=True)
+
+# Parameters may come out of any file, and be as long as one.
+_SHOWN = 20
+
+
+class _Repr(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python prints no longer ones.
+        return repr(x) if x.bit_length() < 256 else f"<an integer of {x.bit_length():,} bits>"
+
+
+_REPR = _Repr()
+_REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = _SHOWN
+_REPR.maxstring = _REPR.maxother = 200
+
+
+def build_component(kind: str, value: Any, where: str, *args: Any) -> Any:
+    """Return the component that a spec chooses, built with ``args`` and the spec's parameters."""
+    spec = parse_spec(kind, value, where)
+    return call_factory(f"{kind} {spec.name!r}", resolve(kind, spec.name).load(), args, spec.params)
+
+
+def build_many(kind: str, values: Any, where: str) -> list[Any]:
+    """Return components from one or several specs; instances among them are taken as they are."""
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple) or _is_spec(values):
+        values = [values]
+    return [
+        build_component(kind, value, f"{where}[{index}]") if isinstance(value, str | tuple | list) else value
+        for index, value in enumerate(values)
+    ]
+
+
+def initial_values_wanted() -> bool:
+    """Return whether the part that is being built will be used with the values that its factory gives it.
+
+    They are not wanted where a checkpoint's state overwrites all of them, as in `load_model`. A factory that
+    downloads, or reads, pretrained weights asks this first, and leaves them out if the answer is no.
+    """
+    return _values_wanted.get()
+
+
+@contextmanager
+def initial_values(*, wanted: bool) -> Iterator[None]:
+    """Let `initial_values_wanted` say so to the factories that are called inside."""
+    token = _values_wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _values_wanted.reset(token)
+
+
+def call_factory(
+    label: str, factory: Callable[..., Any], args: Iterable[Any], params: Mapping[str, Any]
+) -> Any:
+    """Return ``factory(*args, **params)``.
+
+    Raises:
+        ParamsError: the factory does not take these parameters, or values of their types.
+        UnsafeCheckpointError, ConfigError: a file sets a parameter that only the caller may set.
+        BuildError: the factory raised something.
+    """
+    args = tuple(args)
+    signature = check_params(label, factory, args, params)
+    arguments = arguments_for(label, factory, params, signature)
+    try:
+        with declared(label, factory, params):
+            return factory(*args, **arguments)
+    except ArgusError:
+        raise
+    except (Exception, SystemExit) as error:  # a plugin never ends the program
+        raise BuildError(
+            f"{label} cannot be built from {_shown(params)}: "
+            f"{type(error).__name__}: {error}; check its parameters"
+        ) from error
+
+
+def check_params(
+    label: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
+) -> inspect.Signature | None:
+    """Check that a factory takes these arguments and parameters, by its signature, without calling it.
+
+    Returns the signature, ``None`` where there is none: the call itself will tell.
+
+    Raises:
+        ParamsError: it does not; the signature stands beside what was given.
+    """
+    signature = signature_of(factory)
+    if signature is None:
+        return None
+    try:
+        signature.bind(*args, **params)
+    except TypeError as error:
+        takes = [name for name in list(signature.parameters)[len(args) :] if name != "self"]
+        unknown = next((name for name in params if name not in takes), None)
+        hint = near(unknown, takes) if unknown is not None else ""
+        raise ParamsError(
+            f"{label} does not take these parameters ({error}){hint}; "
+            f"it takes {name_of(factory)}{_without_types(signature)}, and was given {_shown(params)}"
+        ) from error
+    return signature
+
+
+def _without_types(signature: inspect.Signature) -> inspect.Signature:
+    empty = inspect.Signature.empty
+    parameters = [parameter.replace(annotation=empty) for parameter in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=empty)
+
+
+def _is_spec(value: Any) -> bool:
+    return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Mapping)
+
+
+def name_of(factory: Callable[..., Any]) -> str:
+    """Return how messages call a factory."""
+    return getattr(factory, "__qualname__", None) or repr(factory)
+
+
+def described(value: Any) -> str:
+    """Return how messages call an object that was given in place of another: no address in memory says what.
+
+    ``3``, ``an object of class Net``, ``the class Net``, ``the function start``.
+    """
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    if inspect.isroutine(value):
+        return f"the function {getattr(value, '__qualname__', value.__name__)}"
+    shown = _REPR.repr(value)  # which takes a __repr__ that fails, too
+    return f"an object of class {type(value).__qualname__}" if " at 0x" in shown else shown
+
+
+def _shown(params: Mapping[str, Any]) -> str:
+    some = itertools.islice(params.items(), _SHOWN)
+    shown = " ".join(", ".join(f"{name}={_REPR.repr(value)}" for name, value in some).split())  # on one line
+    return f"({shown})" if len(shown) < 200 else f"({shown[:200]}...)"

@@ -1,0 +1,300 @@
+"""The metadata of installed packages: read without importing them, and never waited for."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from argus_core.files.ordinary_files import read_beginning, read_ordinary
+from argus_core.text import shown
+
+if TYPE_CHECKING:
+    from argus_core.registry.metadata_archive import Archive
+
+__all__ = [
+    "LARGEST",
+    "Entry",
+    "Metadata",
+    "MetadataError",
+    "all_metadata",
+    "is_name",
+    "is_version",
+    "normalised",
+    "read_metadata_file",
+]
+
+_HEADER = {field: re.compile(rf"^{field}:(.*)$", re.MULTILINE) for field in ("Name", "Version")}
+_FORM = {  # PEP 508 has the first; the second is looser than PEP 440, as some versions are
+    "Name": re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,200}[A-Za-z0-9])?"),
+    "Version": re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+*_~-]{0,200}"),
+}
+_ENOUGH = 2048  # bytes of METADATA: name and version are among its first lines
+LARGEST = 2**20
+"""Bytes of a file of metadata that are still read: a thousand entry points take 60,000."""
+_SEPARATORS = re.compile("[-_.]+")
+_LONGEST = 2000  # characters of a line of entry_points.txt
+
+
+class MetadataError(ValueError):
+    """The metadata of a package cannot be used; the message says why."""
+
+
+class Entry(NamedTuple):
+    """One line of an ``entry_points.txt``: ``name = value`` under ``[group]``."""
+
+    group: str
+    name: str
+    value: str
+
+
+class _Source(Protocol):
+    def read(self, filename: str) -> bytes | None: ...
+
+
+class _Folder:
+    """A folder of metadata, read as importlib.metadata does and without importing that."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def read(self, filename: str) -> bytes | None:
+        return read_metadata_file(f"{self.path}/{filename}")
+
+    def read_lines(self, filename: str) -> str:
+        """Return the whole lines at the beginning of a file, where what is looked for stands as a rule."""
+        data = read_metadata_file(f"{self.path}/{filename}", _ENOUGH) or b""
+        return data[: data.rfind(b"\n") + 1].decode(errors="replace")
+
+
+class _Guarded:
+    """What a packager's finder has found, or an archive holds: reading it may raise anything."""
+
+    def __init__(self, read: Callable[[str], bytes | None]) -> None:
+        self._read = read
+
+    def read(self, filename: str) -> bytes | None:
+        try:
+            data = self._read(filename)
+        except MetadataError:
+            raise
+        except Exception as error:  # such as of an archive that is damaged, encrypted or too new
+            raise MetadataError(f"{filename} cannot be read: {_one_line(error)}") from error
+        if data is not None and len(data) > LARGEST:
+            raise MetadataError(f"{filename} is larger than {LARGEST // 2**10:,} KiB")
+        return data
+
+
+class _Unreadable:
+    """A place on the path of which nothing is read, and why."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def read(self, filename: str) -> bytes | None:
+        raise MetadataError(self._reason)
+
+
+class Metadata:
+    """The metadata of one installed distribution; read when it is asked for.
+
+    Attributes:
+        origin: the folder or archive that it is in.
+        key: the name that tells copies apart, read off the folder's name.
+    """
+
+    def __init__(self, origin: str, source: _Source, key: str) -> None:
+        self.origin = origin
+        self.key = key
+        self._source = source
+
+    @property
+    def header(self) -> tuple[str, str]:
+        """The normalised name, and the version.
+
+        Raises:
+            MetadataError: they cannot be read, or are none.
+        """
+        beginning = self._source.read_lines("METADATA") if isinstance(self._source, _Folder) else ""
+        found = _name_and_version(beginning) or _name_and_version(self.core)
+        if found is None:
+            raise MetadataError("METADATA lacks its Name or Version")
+        return found
+
+    @property
+    def core(self) -> str:
+        """The text of the core metadata."""
+        return self.text("METADATA") or self.text("PKG-INFO")
+
+    def text(self, filename: str) -> str:
+        """Return the text of one of its files, ``""`` where there is none.
+
+        Raises:
+            MetadataError: it is not an ordinary file, too large, or not UTF-8.
+        """
+        try:
+            return (self._source.read(filename) or b"").decode()
+        except UnicodeDecodeError as error:
+            raise MetadataError(f"{filename} is not UTF-8 at byte {error.start}") from error
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Yield the entry points of the groups that start with ``prefix``."""
+        text = self.text("entry_points.txt")
+        if prefix in text:
+            yield from _entries(text, prefix)
+
+
+def is_name(text: str) -> bool:
+    """Return whether text can be the name of a distribution."""
+    return _FORM["Name"].fullmatch(text) is not None
+
+
+def is_version(text: str) -> bool:
+    """Return whether text can be the version of a distribution."""
+    return _FORM["Version"].fullmatch(text) is not None
+
+
+def normalised(name: str) -> str:
+    """Return a distribution's name in the one spelling of PEP 503: ``Med_Seg`` is ``med-seg``."""
+    return _SEPARATORS.sub("-", name).lower()
+
+
+def read_metadata_file(path: str, count: int | None = None) -> bytes | None:
+    """Return the content of a file or its first ``count`` bytes; None where there is none for this user.
+
+    Raises:
+        MetadataError: it is not an ordinary file, or too large.
+    """
+    try:
+        return read_ordinary(path, LARGEST) if count is None else read_beginning(path, count)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise MetadataError(f"{os.path.basename(path)} {reason}") from error
+
+
+def all_metadata(path: Sequence[str] | None = None) -> Iterator[Metadata]:
+    """Yield the metadata of every distribution on ``path`` (``sys.path`` by default), copies too.
+
+    In the order of importlib.metadata, which is not asked: it takes several times as long, and of an archive
+    any amount of memory.
+    """
+    for folder in map(os.fsdecode, sys.path if path is None else path):  # people put Paths there
+        names = _listed(folder or os.curdir)
+        if names is None:
+            yield from _in_archive(folder)
+            continue
+        for name in names:
+            if _is_metadata(name, folder):
+                origin = os.path.join(folder, name)
+                yield _metadata(origin, name, _Folder(origin))
+    if path is None:
+        for finder in sys.meta_path:  # a packager's own
+            if hasattr(finder, "find_distributions") and not _is_of_importlib(finder):
+                yield from _foreign(finder.find_distributions())
+
+
+def _listed(folder: str) -> list[str] | None:
+    """Return the names in a folder, none where it cannot be read; None for another kind of file."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, PermissionError, ValueError):  # ValueError: no path at all
+        return []
+    except OSError:  # an archive
+        return None
+
+
+def _in_archive(path: str) -> Iterator[Metadata]:
+    from argus_core.registry.metadata_archive import Archive  # there hardly ever is one
+
+    try:
+        archive = Archive(path)
+    except ValueError as error:
+        if os.path.isfile(path):
+            yield Metadata(path, _Unreadable(f"{path} {error}"), os.path.basename(path))
+        return
+    except Exception:  # damaged, or not an archive: Python passes over it too
+        return
+    for name in archive.folders():
+        if _is_metadata(name, path):
+            source = _Guarded(partial(_member, archive, name))
+            yield _metadata(os.path.join(path, name), name, source)
+
+
+def _member(archive: Archive, folder: str, filename: str) -> bytes | None:
+    return archive.beginning(f"{folder}/{filename}", LARGEST + 1)
+
+
+def _is_metadata(name: str, folder: str) -> bool:
+    """Return whether what has that name, in a folder or an archive, is the metadata of a distribution."""
+    lowered = name.lower()
+    if lowered.endswith((".dist-info", ".egg-info")):
+        return not name.startswith("~")  # which an interrupted installation leaves
+    return lowered == "egg-info" and folder.lower().endswith(".egg")
+
+
+def _metadata(origin: str, name: str, source: _Source) -> Metadata:
+    found = Metadata(origin, source, normalised(name.rpartition(".")[0].partition("-")[0]))
+    if not found.key:  # of an egg, whose metadata are in a folder without its name
+        try:
+            found.key = found.header[0]
+        except MetadataError:
+            found.key = os.path.basename(origin)
+    return found
+
+
+def _is_of_importlib(finder: object) -> bool:
+    module = (finder if isinstance(finder, type) else type(finder)).__module__
+    return module.partition(".")[0] in ("_frozen_importlib_external", "importlib", "importlib_metadata")
+
+
+def _foreign(distributions: Iterable[Any]) -> Iterator[Metadata]:
+    for distribution in distributions:
+        origin = str(getattr(distribution, "_path", None) or distribution.locate_file(""))
+        try:
+            # importlib.metadata tells copies apart by this attribute itself.
+            key = normalised(distribution._normalized_name)
+        except Exception:  # it has no name, or none that can be read: reading it for its use says why
+            key = os.path.basename(origin)
+        yield Metadata(origin, _Guarded(partial(_file_of, distribution)), key)
+
+
+def _file_of(distribution: Any, filename: str) -> bytes | None:
+    path: Any = getattr(distribution, "_path", None)
+    if isinstance(path, os.PathLike):
+        return read_metadata_file(os.path.join(path, filename))
+    return (distribution.read_text(filename) or "").encode()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}"[:200].split())
+
+
+def _name_and_version(text: str) -> tuple[str, str] | None:
+    found = {field: pattern.search(text) for field, pattern in _HEADER.items()}
+    values = {field: match[1].strip() for field, match in found.items() if match and match[1].strip()}
+    if len(values) < len(found):
+        return None
+    for field, value in values.items():
+        if not _FORM[field].fullmatch(value):
+            raise MetadataError(f"METADATA has {field}: {shown(value)}, which cannot be one")
+    return normalised(values["Name"]), values["Version"]
+
+
+def _entries(text: str, prefix: str) -> Iterator[Entry]:
+    group, is_wanted = "", not prefix
+    lines = [*map(str.strip, text.splitlines())]
+    if max(map(len, lines), default=0) > _LONGEST:
+        number, line = next(item for item in enumerate(lines, 1) if len(item[1]) > _LONGEST)
+        raise MetadataError(f"line {number} of entry_points.txt has {len(line):,} characters")
+    for line in lines:
+        if line[:1] == "[" and line[-1] == "]":
+            group = line[1:-1].strip()
+            is_wanted = group.startswith(prefix)
+        elif is_wanted and line and line[0] not in "#;":
+            name, _, value = line.partition("=")
+            yield Entry(group, name.strip(), value.strip())

@@ -1,0 +1,133 @@
+"""Pins: which provider a project prefers where several have one name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from argus_core.errors import ConfigError, near
+from argus_core.files.ordinary_files import read_ordinary
+from argus_core.registry.component import KINDS
+from argus_core.registry.metadata import normalised
+from argus_core.text import shown
+
+__all__ = ["NO_PINS", "TABLE", "Pins", "line_of", "read_pins"]
+
+TABLE = "[tool.argus.prefer]"
+
+_LARGEST = 2**20  # bytes of a pyproject.toml
+_MOST_TRIES = 50
+
+
+class Pins(NamedTuple):
+    """The preferred providers by ``(kind, name)``, and the file that says so.
+
+    Attributes:
+        path: the file.
+        providers: what it says.
+        fault: why it cannot be read; no short name is looked up then.
+    """
+
+    path: Path | None = None
+    providers: Mapping[tuple[str, str], str] = MappingProxyType({})
+    fault: str = ""
+
+
+NO_PINS = Pins()
+
+
+def read_pins(folder: Path | None = None) -> Pins:
+    """Return the pins of the nearest ``pyproject.toml``, in ``folder`` (the current one) or above it.
+
+    Raises:
+        ConfigError: that file cannot be read, or its table of pins is not of ``"kind.name" = "provider"``.
+    """
+    try:
+        start = Path.cwd() if folder is None else folder.absolute()
+    except FileNotFoundError:  # the current folder was deleted
+        return NO_PINS
+    for path in (parent / "pyproject.toml" for parent in (start, *start.parents)):
+        content = _read(path)
+        if content is not None:
+            return Pins(path, dict(_pins(path, content)))
+    return NO_PINS
+
+
+def line_of(pins: Pins, kind: str, name: str) -> int | None:
+    """Return the line of the file that holds a pin, counted from 1; None where that cannot be told."""
+    if pins.path is None:
+        return None
+    lines = read_ordinary(pins.path, _LARGEST).decode().splitlines()
+    having = [number for number, line in enumerate(lines, 1) if name in line]
+    for number in having[:_MOST_TRIES]:  # TOML that ends here has the pin, and one that ends before has not
+        try:
+            table = _table(_loads("\n".join(lines[:number])))
+        except ValueError:
+            continue
+        if any(key == f"{kind}.{name}" for key, _ in _flat(table)):
+            return number
+    return None
+
+
+def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
+    if b"argus" not in content or b"prefer" not in content:
+        return  # most projects have no pins: they need not even be parsed
+    try:
+        pinned = [*_flat(_table(_loads(content.decode())))]
+    except ValueError as error:  # of the TOML, and of its UTF-8
+        raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+    for key, provider in pinned:
+        kind, _, name = key.partition(".")
+        if not name or not isinstance(provider, str):
+            raise ConfigError(
+                f"{TABLE} in {path} holds {shown(key)} = {shown(provider)}; "
+                'write "<kind>.<name>" = "<distribution>", such as "nn_module.unet" = "medseg"'
+            )
+        if kind not in KINDS:
+            raise ConfigError(
+                f"{TABLE} in {path} pins {shown(key)}, but there is no kind {shown(kind)}{near(kind, KINDS)}"
+            )
+        yield (kind, name), normalised(provider)
+
+
+def _read(path: Path) -> bytes | None:
+    """Return the content of a file; None where there is none, or a folder."""
+    try:
+        return read_ordinary(path, _LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if not os.path.lexists(path):  # in a folder that this user may not look into
+            return None
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror or error}; correct or remove it"
+        ) from error
+    except ValueError as error:
+        if path.is_dir():
+            return None
+        raise ConfigError(f"{path} {error}; correct or remove it") from error
+
+
+def _table(document: object) -> object:
+    for key in ("tool", "argus", "prefer"):
+        document = document.get(key, {}) if isinstance(document, dict) else document
+    return document
+
+
+def _loads(text: str) -> dict[str, Any]:
+    # Imported here because hardly any project has pins, and start-up is counted in milliseconds.
+    from argus_core.files.toml import parse
+
+    return parse(text)
+
+
+def _flat(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    # Without quotes, nn_module.unet = "medseg" is a table in a table, and means the same.
+    if not isinstance(table, dict):
+        yield prefix, table
+        return
+    for key, value in table.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else key)

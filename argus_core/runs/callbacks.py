@@ -1,0 +1,274 @@
+"""The callbacks of a run that is kept in a run directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
+from argus_core.callbacks.names import may_coincide, path_pattern
+from argus_core.errors import CheckpointError, ConfigError
+from argus_core.files.working_folder import absolute, shown
+from argus_core.hooks import hookimpl
+from argus_core.registry.factory import build_component
+from argus_core.registry.file_params import file_params_of
+from argus_core.registry.registry import resolve
+from argus_core.registry.spec import parse_spec
+from argus_core.runs.directory import RunDirectory
+from argus_core.storage.stored import COUNT, Rule, check_callback_state
+from argus_core.training.interruption import Interruption
+
+if TYPE_CHECKING:
+    from argus_core.callbacks.state import State
+
+__all__ = ["LastCheckpoint", "Witness", "run_callbacks", "validation_callbacks"]
+
+_EPOCH = Rule(lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None")
+
+
+class Witness(Callback):
+    """Begins a run when all else is built, and sees how far it gets and which epoch was the best.
+
+    Args:
+        directory: of the run.
+        monitor: the metric that decides which epoch is the best.
+        begin: called before anything is written.
+        config: takes the place of the run's configuration once the run goes on.
+    """
+
+    name = "run"
+    reads_predictions = False
+    catches_up = True
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        monitor: str,
+        begin: Callable[[], None] = lambda: None,
+        config: str | None = None,
+    ) -> None:
+        self.directory = directory
+        self.begin = begin
+        self.config = config
+        params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
+        spec = ("monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params})
+        self.best = build_component("callback", spec, "callbacks")
+        self.began = False
+        self.best_epoch: int | None = None
+
+    @property
+    def best_value(self) -> float | None:
+        """The monitored metric's best value, exactly."""
+        value: float | None = self.best.monitor.best
+        return value
+
+    @hookimpl(tryfirst=True)
+    def start(self, state: State) -> None:
+        """Begin the run, unless there is nothing to monitor."""
+        self.best.monitor.start(state)
+        self.begin()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_callback_state(self, state_dict, {"best_epoch": _EPOCH})
+        self.best_epoch = state_dict["best_epoch"]
+
+    @hookimpl(tryfirst=True)
+    def iteration_complete(self, state: State) -> None:
+        self.directory.check_held()  # before anything is written
+
+    @hookimpl(tryfirst=True)
+    def epoch_complete(self, state: State) -> None:
+        self.directory.check_held()
+
+    @hookimpl(tryfirst=True)
+    def interrupted(self, state: State) -> None:
+        self.directory.check_held()
+
+    def complete(self, state: State) -> None:
+        self.began = True  # what fails from here on takes nothing away
+
+    def catch_exception(self, state: State) -> None:
+        self.began = state.global_step + state.updates_skipped > 0
+
+    def resumed(self, state: State) -> None:
+        if self.config is not None:
+            self.directory.change_config(self.config)
+
+    def checkpoint_saved(self, state: State) -> None:
+        if state.checkpoint_path == self.directory.best:
+            self.best_epoch = state.epoch
+        if state.checkpoint_path == self.directory.last:
+            self.directory.settle()
+
+
+class LastCheckpoint(Checkpoint):
+    """The checkpoint that a run resumes from, also after an exception that ends its validation, for example.
+
+    It is then written where it takes no other's place, or that of an earlier epoch's end: in the middle of an
+    epoch a run resumes only with the same data.
+
+    Args:
+        directory: of the run.
+        every: how often it is written besides.
+    """
+
+    def __init__(self, directory: RunDirectory, every: str) -> None:
+        super().__init__(
+            directory.checkpoints,
+            every,
+            max_saves=1,
+            optimizer_state=True,
+            file_format=directory.last.name,
+        )
+        self.directory = directory
+
+    @hookimpl(trylast=True)
+    def catch_exception(self, state: State) -> None:
+        """Save where the run is, unless the exception is of an update or of the disk."""
+        super().catch_exception(state)
+        last, kind = self.directory.last, type(state.exception).__name__
+        if isinstance(state.exception, Interruption | CheckpointError) or not self._is_gain(state):
+            return
+        try:
+            self._check_no_link(last)
+            if state.model.is_finite(optimizer_state=True):
+                self.save_model(state, last)
+                state.logger.warning("saved %s after %s; the run resumes from there", shown(last), kind)
+        except Exception as error:  # the run's own matters more
+            state.logger.warning("could not save %s after %s: %s", shown(last), kind, error)
+
+    def _is_gain(self, state: State) -> bool:
+        """Return whether the run has come further than its last checkpoint, and could be resumed."""
+        engine = state.engine
+        has_moved = state.global_step > 0 and state.global_step != self._saved_step
+        is_over = engine.epoch_done or not self.directory.last.exists()
+        return (
+            engine.has_begun and has_moved and is_over and not engine.is_updating and self.directory.keeps_run
+        )
+
+
+def run_callbacks(witness: Witness, every: str, own: Any) -> list[Any]:
+    """Return the witness and the callbacks that report a run and save it, and among them the user's own.
+
+    Args:
+        witness: of the run.
+        every: how often the last checkpoint is written.
+        own: instances, names or specs.
+
+    Raises:
+        ConfigError: one of them would write over a file of the run.
+    """
+    directory = witness.directory
+    reports = [
+        Progress(table=True, monitor=witness.best.monitor.metric),
+        LoggingToFile(directory.log),
+        MetricsJSONL(directory.metrics),
+    ]
+    chosen = [*_chosen(own, directory.root)]
+    built = [each.callback for each in chosen]
+    for each in chosen:
+        if not any(_replaces(each.callback, report) for report in reports):
+            _check_places(each, directory)
+    return [
+        witness,
+        *(report for report in reports if not any(_replaces(each, report) for each in built)),
+        *built,
+        witness.best,
+        LastCheckpoint(directory, every),
+    ]
+
+
+def validation_callbacks(directory: RunDirectory, own: Any) -> list[Any]:
+    """Return the callbacks of a run's validation, which write into a folder of their own.
+
+    Args:
+        directory: of the run.
+        own: instances, names or specs.
+
+    Raises:
+        ConfigError: one of them would write over a file of the run.
+    """
+    chosen = [*_chosen(own, directory.root / "val")]
+    for each in chosen:
+        _check_places(each, directory)
+    return [each.callback for each in chosen]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A callback, with what chose its paths.
+
+    Attributes:
+        callback: built.
+        name: for messages.
+        factory: declares which parameters are paths.
+        params: of its spec; an instance has its paths in attributes of the parameters' names.
+    """
+
+    callback: Any
+    name: str
+    factory: Any
+    params: Mapping[str, Any]
+
+
+def _chosen(callbacks: Any, folder: Path) -> Iterator[_Chosen]:
+    """Yield callbacks; specs that leave a path out write into ``folder``, as their ``run_paths`` say."""
+    if callbacks is None:
+        return
+    for each in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if not isinstance(each, str | tuple | list):
+            yield _Chosen(each, getattr(each, "name", type(each).__name__), type(each), {})
+            continue
+        spec = parse_spec("callback", each, "callbacks")
+        factory = resolve("callback", spec.name).load()
+        paths = getattr(factory, "run_paths", {})
+        params = {**{name: str(folder / path) for name, path in paths.items()}, **spec.params}
+        callback = build_component("callback", (spec.name, params), "callbacks")
+        yield _Chosen(callback, spec.name, factory, params)
+
+
+def _check_places(chosen: _Chosen, directory: RunDirectory) -> None:
+    """Check that a callback writes to none of the files that the run itself writes."""
+    callback = chosen.callback
+    for parameter, rule in file_params_of(chosen.factory).items():
+        value = chosen.params.get(parameter, getattr(callback, parameter, None))
+        if rule.writes and isinstance(value, str | os.PathLike):
+            own = _own_file(absolute(os.path.expanduser(value)), directory)
+            if own is not None:
+                raise _refusal(chosen, parameter, value, f"is {directory.shown(own)}")
+    if isinstance(callback, Checkpoint):
+        pattern = callback.path_pattern()
+        for own in directory.own_files():
+            if may_coincide(pattern, path_pattern(own)):
+                may = f"may give the name of {directory.shown(own)}"
+                raise _refusal(chosen, "file_format", callback.file_format, may)
+
+
+def _own_file(path: Path, directory: RunDirectory) -> Path | None:
+    """Return the file of the run that ``path`` is, or would take as a folder, if there is one."""
+    places = {os.path.realpath(place) for place in (path, *path.parents)}
+    for own in directory.own_files():
+        if os.path.realpath(own) in places or (path.is_file() and own.exists() and own.samefile(path)):
+            return own
+    return None
+
+
+def _refusal(chosen: _Chosen, parameter: str, value: str | os.PathLike[str], reason: str) -> ConfigError:
+    return ConfigError(
+        f"{parameter} of callback {chosen.name!r} is {shown(value)!r}, which {reason}, a file that the run "
+        "itself writes; give the callback another path"
+    )
+
+
+def _replaces(callback: Any, report: Any) -> bool:
+    """Return whether one of the user's own callbacks does what a report of the run does, to the same file."""
+    if not isinstance(callback, type(report)):
+        return False
+    paths = [getattr(each, "file_path", "") for each in (callback, report)]
+    return os.path.realpath(paths[0]) == os.path.realpath(paths[1])

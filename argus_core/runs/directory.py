@@ -1,0 +1,347 @@
+"""The folder of a run, and what it may and may not hold.
+
+::
+
+    config.toml       the resolved configuration; trains as it is
+    versions.json     of everything that took part
+    metrics.jsonl     the metrics of each epoch
+    log.txt
+    test.json         the best checkpoint's metrics on the test data, if there are any
+    checkpoints/      best.safetensors and last.safetensors
+    .made             the list of what only this run has made here, if there is something
+
+While a run is on there is ``.lock`` as well. `argus_core.runs.replaced` says what an overwritten run is
+called until the new one has a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from argus_core.callbacks.output_files import writing
+from argus_core.errors import ArgusWarning, ConfigError
+from argus_core.files.confinement import check_file, confined, opener, replacing
+from argus_core.files.made_files import MadeFiles
+from argus_core.files.working_folder import absolute, beginning_in, working_folder
+from argus_core.runs.checkpoints_link import OWNER, check_checkpoints, mark, read_owner
+from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, usable
+from argus_core.runs.lock import RunLock, locked
+from argus_core.runs.replaced import ReplacedRun
+from argus_core.text import strict_json
+
+__all__ = ["RunDirectory"]
+
+_LONGEST = 2**20  # bytes of versions.json
+
+
+class RunDirectory:
+    """A folder that holds one run.
+
+    Args:
+        path: it need not exist.
+
+    Attributes:
+        path: as it is given, for messages.
+        root: the same from the root; where the process works may change.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = root = absolute(path)
+        self.config = root / "config.toml"
+        self.versions = root / "versions.json"
+        self.metrics = root / "metrics.jsonl"
+        self.log = root / "log.txt"
+        self.test = root / "test.json"
+        self.checkpoints = root / "checkpoints"
+        self.best = self.checkpoints / "best.safetensors"
+        self.last = self.checkpoints / "last.safetensors"
+        self._made = MadeFiles(root, self.checkpoints, (*self._files(), self.checkpoints / OWNER))
+        overwritten = MadeFiles(root, self.checkpoints, (), ".overwritten")
+        self._replaced = ReplacedRun(root, self._files(), self._made, overwritten, first=self.last)
+        self._is_begun = self._replaces = self._has_warned = False
+        self._lock: RunLock | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> RunDirectory:
+        """Return the run directory at ``path``, or the one that holds the checkpoint ``path``.
+
+        Raises:
+            ConfigError: there is no run.
+        """
+        directory = cls(path if os.path.isdir(path) else path.parent.parent)
+        has_run = directory._holds_run() and os.path.exists(directory.config)
+        if not directory._replaced.is_there and not has_run:
+            raise ConfigError(
+                f"{path} is of no run; give a run directory, which has a config.toml and a versions.json, "
+                "or a checkpoint in one"
+            )
+        return directory
+
+    @classmethod
+    def marked_in(cls, checkpoints: Path) -> RunDirectory | None:
+        """Return the run directory whose linked ``checkpoints`` a folder is, if it is one's."""
+        owner = read_owner(checkpoints)
+        return cls(Path(owner)) if owner else None
+
+    def shown(self, file: Path) -> Path:
+        """Return the path of one of the run's files as that of the run is given."""
+        return self.path / file.relative_to(self.root)
+
+    def owns(self, file: Path) -> bool:
+        """Return whether a file is of the run that is here, or a checkpoint beside its own."""
+        if not self._holds_run():
+            return False
+        path = os.path.abspath(file)
+        folders = os.path.realpath(os.path.dirname(path)), os.path.dirname(os.path.realpath(path))
+        is_checkpoint = os.path.realpath(self.checkpoints) in folders and path.endswith(".safetensors")
+        if is_checkpoint and os.path.lexists(file):
+            return True
+        with confined(self.root):
+            made = self._made.files()
+        return any(
+            path == os.path.abspath(own) or (own.exists() and file.exists() and own.samefile(file))
+            for own in (*self._files(), *made)
+        )
+
+    def check_inside(self, file: Path) -> None:
+        """Check that no link in the folder of a run leads to ``file``.
+
+        Raises:
+            ConfigError: one does.
+        """
+        if self._holds_run():
+            with confined(self.path, self.checkpoints):
+                check_file(file)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let this process alone write here while the block runs, and only to what lies here.
+
+        The folder is made, and removed if nothing is left in it. A run that a killed process was replacing is
+        put back.
+
+        Raises:
+            ConfigError: another process writes here, or something in the folder leads out of it.
+            ArgusError: it cannot be written.
+        """
+        check_run_folder(self.root, str(self.path))
+        made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        try:
+            with (
+                beginning_in(working_folder()),
+                confined(self.root, self.checkpoints, note=self._note),
+            ):
+                make_run_folder(self.root, str(self.path))
+                with locked(self.root) as self._lock:
+                    with self._usable():
+                        check_checkpoints(self.checkpoints, self._holds_run())
+                        for file in self._replaced.places:
+                            check_file(file)
+                        self._recover()
+                        self._sweep()
+                        for file in self._files():
+                            check_file(file)
+                    yield
+        finally:
+            for folder in made:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def _note(self, path: str | os.PathLike[str], is_folder: bool = False, is_there: bool = False) -> None:
+        if self._replaces and not (is_folder or is_there or self._made.has_noted(path)):
+            self._replaced.keep(Path(os.path.abspath(path)))
+        self._made.note(path, is_folder, is_there)
+
+    def check_held(self) -> None:
+        """Check that the run still has the folder that it began in.
+
+        Raises:
+            ArgusError: the folder was moved, removed or replaced, or the process works in another now.
+        """
+        if self._lock is not None:
+            self._lock.check()
+
+    def recover(self) -> None:
+        """Put the run back that a killed process was replacing here, if there is one."""
+        if self._replaced.is_there:
+            with self.held():
+                pass
+
+    def check(self, overwrite: bool) -> None:
+        """Check that a run may be put here.
+
+        Raises:
+            ConfigError: there is something that must not be lost.
+        """
+        check_run_folder(self.root, str(self.path))
+        if self._replaced.is_there:
+            return  # what is here is known when it has been put back
+        found = [file.name for file in self._files() if os.path.lexists(file)]
+        if found and not self._holds_run():
+            raise ConfigError(f"{self.path} holds {found[0]!r}, which is of no run; {OTHER}")
+        if found and not overwrite:
+            raise ConfigError(f"{self.path} already holds a run; {OTHER}, or replace it with --overwrite")
+
+    def create(self, config: str, versions: Mapping[str, Any]) -> None:
+        """Begin a run; one that is here already is kept until `settle` or `give_up`.
+
+        Raises:
+            ArgusError: it cannot be written.
+        """
+        self._is_begun, self._replaces = True, self._holds_run()
+        with self._usable():
+            if self._replaces:
+                self._replaced.set_aside()
+            self._made.begin()
+            if self.checkpoints.is_symlink():
+                mark(self.checkpoints)
+            with replacing(self.versions) as file:  # first and whole: by it the folder is known as a run's
+                json.dump(versions, file, indent=2)
+            with replacing(self.config) as file:
+                file.write(config)
+
+    def settle(self) -> None:
+        """Remove the run that the new one replaces, if there is one."""
+        if self._replaces and self._is_held:
+            self._remove_replaced()
+
+    def give_up(self, discard: bool) -> str:
+        """Put the run back that the new one was to replace; return what to say of it.
+
+        Args:
+            discard: remove the new one also if it was to replace none.
+        """
+        if not self._is_held:
+            return ""  # what is here now is of another run
+        try:
+            if self._replaces:
+                return f"the earlier run in {self.path} is back" if self._replaced.put_back() else ""
+            if self._is_begun and discard:
+                self._replaced.discard()
+                self._remove_empty_checkpoints()
+        except OSError as error:
+            reason = error.strerror or error
+            if not self._replaces:
+                return f"what it left in {self.path} could not be removed ({reason})"
+            return (
+                f"the earlier run could not be put back ({reason}): its files lie in {self.path} as "
+                ".NAME.old, and the next argus train or argus resume there puts them back"
+            )
+        return ""
+
+    @property
+    def providers(self) -> Mapping[str, Any]:
+        """The versions of what took part in the run, as far as its files say so."""
+        providers = self._read_versions().get("providers")
+        return providers if isinstance(providers, dict) else {}
+
+    def change_config(self, config: str) -> None:
+        """Put another configuration in the place of the run's, in one step.
+
+        Raises:
+            ArgusError: it cannot be written.
+        """
+        with writing("resume", self.config), replacing(self.config) as file:
+            file.write(config)
+
+    def write_test(self, values: Mapping[str, float]) -> None:
+        """Write the metrics on the test data.
+
+        Raises:
+            ArgusError: they cannot be written.
+        """
+        with writing("train", self.test), replacing(self.test) as file:
+            file.write(json.dumps(strict_json(values), indent=2, allow_nan=False) + "\n")
+
+    def _usable(self) -> AbstractContextManager[None]:
+        return usable(str(self.path))
+
+    @property
+    def keeps_run(self) -> bool:
+        """Whether the run that is on here stays if it fails now."""
+        return self._is_held and not self._replaced.is_returnable
+
+    @property
+    def _is_held(self) -> bool:
+        return self._lock is not None and self._lock.is_held
+
+    def own_files(self) -> list[Path]:
+        """Return what nothing but the run itself may write here."""
+        return [*self._files(), *self._replaced.places, self.root / ".lock"]
+
+    def _files(self) -> list[Path]:
+        """Return what a run writes here, that which marks the folder as a run's last."""
+        checkpoints = [
+            file
+            for best in (self.best, self.last)
+            for file in (best, best.with_stem(f"{best.stem}-not-finite"))
+        ]
+        return [*checkpoints, self.test, self.log, self.metrics, self.config, self.versions]
+
+    def _holds_run(self) -> bool:
+        return "argus-torch" in self._read_versions()
+
+    def _read_versions(self) -> dict[str, Any]:
+        try:
+            with (
+                confined(self.root),  # which waits for no pipe
+                open(self.versions, encoding="utf-8", opener=opener) as file,
+            ):
+                versions = json.loads(file.read(_LONGEST))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return versions if isinstance(versions, dict) else {}
+
+    def _sweep(self) -> None:
+        """Remove what killed processes were still writing: while the lock is held, nobody else is."""
+        for file in self.root.glob(".*.tmp"):
+            name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", file.name)
+            if name and self.root / name[1] in (self.config, self.versions, self.test) and _is_file(file):
+                file.unlink(missing_ok=True)
+
+    def _recover(self) -> None:
+        is_back = self._replaced.put_back()
+        self._remove_replaced()
+        if is_back:
+            warnings.warn(
+                f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "
+                "earlier run is back",
+                ArgusWarning,
+                stacklevel=4,
+            )
+
+    def _remove_replaced(self) -> None:
+        try:
+            self._replaced.remove()
+        except OSError as error:  # not worth ending a run for
+            if self._has_warned:
+                return
+            self._has_warned = True
+            warnings.warn(
+                f"the run that was replaced in {self.path} could not be removed "
+                f"({error.strerror or error}): its files lie there as .NAME.old, and the next argus train or "
+                "argus resume there removes them",
+                ArgusWarning,
+                stacklevel=3,
+            )
+
+    def _remove_empty_checkpoints(self) -> None:
+        """Remove the folder of the checkpoints, but not one that was there, linked, before the run."""
+        if self.checkpoints.is_symlink():
+            if all(file.name == OWNER for file in self.checkpoints.iterdir()):
+                (self.checkpoints / OWNER).unlink(missing_ok=True)
+        elif self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            self.checkpoints.rmdir()
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)

@@ -1,0 +1,92 @@
+"""The places of a run: what may stand there, and what to do where the system refuses one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import reprlib
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from argus_core.errors import ArgusError, ConfigError
+from argus_core.files.working_folder import shown
+
+__all__ = ["OTHER", "check_run_folder", "make_run_folder", "remedy", "usable"]
+
+OTHER = "choose another with --run-dir"
+
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "let this user write in {folder}"),
+    errno.EROFS: "copy it to a disk that can be written",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on its disk"),
+    errno.EMLINK: "remove some of the folders beside it",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "let the process open more files (ulimit -n)"),
+}
+
+
+def remedy(error: OSError, folder: str) -> str:
+    """Return what to do where the system refuses to write in ``folder``."""
+    known = _REMEDIES.get(error.errno or 0)
+    return f"{known.format(folder=folder)}, or {OTHER}" if known else OTHER
+
+
+def check_run_folder(path: Path, name: str) -> None:
+    """Check that a folder is at ``path``, or may be made.
+
+    Args:
+        path: the run directory.
+        name: how messages call it.
+
+    Raises:
+        ConfigError: something else is there.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigError(
+                f"run directory {name!r} is a symbolic link to {os.path.realpath(path)}, "
+                "which does not exist; make that folder first, or remove the link"
+            ) from None
+        return
+    except ValueError as error:
+        raise ConfigError(f"run directory {reprlib.repr(name)} cannot be used: {error}; {OTHER}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"run directory {reprlib.repr(name)} cannot be used: {reason}; {OTHER}") from error
+    if not stat.S_ISDIR(mode):
+        kind = "a file" if stat.S_ISREG(mode) else "not a folder"
+        raise ConfigError(f"run directory {name!r} is {kind}; {OTHER}")
+
+
+def make_run_folder(path: Path, name: str) -> None:
+    """Make a run directory and its parents where they are missing.
+
+    Raises:
+        ArgusError: the system does not allow it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        there = next(folder for folder in path.parents if folder.is_dir())
+        raise ArgusError(
+            f"run directory {name!r} cannot be made: {reason}; {remedy(error, str(there))}"
+        ) from error
+
+
+@contextmanager
+def usable(name: str) -> Iterator[None]:
+    """Turn what the system says about a run directory into a sentence.
+
+    Raises:
+        ArgusError: it cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror or error}; {remedy(error, name)}"
+        place = f"{shown(error.filename)}: " if isinstance(error.filename, str) else ""
+        raise ArgusError(f"run directory {name!r} cannot be used: {place}{reason}") from error

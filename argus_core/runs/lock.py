@@ -1,0 +1,187 @@
+"""The lock of a run directory: of the processes that would write there, one does.
+
+The system holds it for a process and gives it back when that ends, however it ends. The file's text is for
+messages alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from argus_core.errors import ArgusError, ArgusWarning, ConfigError
+from argus_core.files.confinement import check_file, fork_refusal, opener
+from argus_core.files.working_folder import shown
+from argus_core.runs.folder import OTHER, remedy
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+__all__ = ["RunLock", "locked"]
+
+_PATIENCE = 0.2  # seconds, for one that is just being given back
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+_LONGEST = 4096  # bytes of text
+
+
+class RunLock:
+    """The lock of a run directory, while a run is on.
+
+    Args:
+        folder: the run directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / ".lock"
+        self._process = os.getpid()
+        self._acquire()
+        self._folder_identity = _identity(folder)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process, and no fork of it, has the lock, and that is still the folder's.
+
+        A run directory may be moved, removed or replaced. Where the system cannot say, the lock is not held.
+        """
+        try:
+            return os.getpid() == self._process and self._is_of_folder() and self._is_in_place()
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """Check that what is written now is written to the folder that was locked.
+
+        A lock whose file somebody has removed is taken again.
+
+        Raises:
+            ArgusError: the folder is another, another run has it, or the process is a fork of the run's.
+        """
+        if os.getpid() != self._process:
+            raise fork_refusal(self._process, self.folder)
+        try:
+            is_of_folder, is_in_place = self._is_of_folder(), self._is_in_place()
+        except OSError:  # a network may be away for a moment; if it stays away, the next write fails
+            return
+        if not is_of_folder:
+            raise ArgusError(
+                f"run directory {shown(self.folder)!r} was moved, removed or replaced while the run was on; "
+                "what the run has saved is in the folder that was there; resume it from that"
+            )
+        if not is_in_place:
+            self._acquire()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._lock is None or os.getpid() != self._process:
+            return
+        if self.is_held:
+            # While it is held: whoever has just opened the file sees that it is gone, and makes another.
+            with suppress(PermissionError):  # Windows removes no file that is open
+                self._path.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _is_of_folder(self) -> bool:
+        return _identity(self.folder) == self._folder_identity
+
+    def _is_in_place(self) -> bool:
+        return self._lock is None or _identity(self._path) == self._file_identity
+
+    def _acquire(self) -> None:
+        self._lock = _acquired(self._path, self.folder)
+        if self._lock is not None:
+            _write_holder(self._path)
+            self._file_identity = _identity(self._path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[RunLock]:
+    """Hold the lock of a run directory while the block runs.
+
+    A file system that has no locks is told, and the block runs without one.
+
+    Raises:
+        ConfigError: another run holds it.
+        ArgusError: the lock's file cannot be written.
+    """
+    lock = RunLock(folder)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or folder from another of its name, or ``None`` where there is none.
+
+    Raises:
+        OSError: the system cannot say.
+    """
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _acquired(path: Path, folder: Path) -> FileLock | None:
+    from filelock import FileLock, Timeout  # it takes a while to import, also where nothing is locked
+
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        check_file(path)
+        if path.exists() and path.stat().st_nlink > 1:
+            raise ConfigError(f"{shown(path)} has another name elsewhere, which no lock has; remove it")
+        lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 4)
+    except Timeout:
+        raise ConfigError(
+            f"{shown(folder)} is in use by {_holder(path)}; wait until that run ends, stop it, or choose "
+            "another run directory"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise _refusal(path, folder, error) from error
+        warnings.warn(
+            f"{shown(folder)} cannot be locked, as its file system has no locks ({error}); see to it that no "
+            "other process trains there",
+            ArgusWarning,
+            stacklevel=4,
+        )
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        return None
+    return lock
+
+
+def _refusal(path: Path, folder: Path, error: OSError) -> ArgusError:
+    reason, place = error.strerror or error, shown(folder)
+    if isinstance(error, PermissionError) and os.path.exists(path):
+        return ArgusError(
+            f"cannot lock {place}: {reason} for its file {path.name}, of another user's run; remove that "
+            f"file if the run is over, or {OTHER}"
+        )
+    return ArgusError(f"cannot lock {place}: {reason}; {remedy(error, place)}")
+
+
+def _write_holder(path: Path) -> None:
+    if os.name == "nt":  # pragma: no cover - there, nobody can read what another has locked
+        return
+    with suppress(OSError), open(path, "w", encoding="utf-8", opener=opener) as file:  # of a full disk
+        json.dump({"process": os.getpid(), "host": platform.node()}, file)
+
+
+def _holder(path: Path) -> str:
+    """Return who holds a lock, as far as its file says so."""
+    try:
+        with open(path, encoding="utf-8", opener=opener) as file:
+            known = json.loads(file.read(_LONGEST))
+        return f"process {int(known['process'])} on {str(known['host'])[:255]!r}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "another process"

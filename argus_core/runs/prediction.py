@@ -1,0 +1,103 @@
+"""Predicting over a whole loader, with metrics where the targets are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from argus_core.callbacks.callback import Callback
+from argus_core.errors import ArgusError
+from argus_core.registry.component import BUILTIN
+from argus_core.registry.spec import parse_specs
+from argus_core.training.exception_note import noting_predictions
+
+if TYPE_CHECKING:
+    from argus_core.callbacks.state import State
+    from argus_core.model.model import Model
+
+__all__ = ["predict_all", "without_compile"]
+
+_COMPILE = ("compile", f"{BUILTIN}/compile")
+
+
+def predict_all(
+    model: Model, loader: Iterable[Any], metrics: Any = None
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return what ``model`` predicts for every sample, in order, and the values of ``metrics``.
+
+    Args:
+        model: needs its loss only if there are metrics.
+        loader: gives inputs, or pairs (input, target).
+        metrics: names, specs or instances.
+
+    Returns:
+        On the CPU, ``prediction`` (for a network with several outputs ``prediction.0`` and so on) and, where
+        targets are known, ``target``; and each metric's value by its name.
+
+    Raises:
+        ArgusError: the predictions of the batches cannot be put together.
+    """
+    collected = _Collected()
+    if metrics:
+        values = model.validate(loader, metrics, [collected])
+        return collected.joined(), {name.removeprefix("val_"): value for name, value in values.items()}
+    with noting_predictions(model), model.evaluation():
+        for batch in loader:
+            input, target = _split(batch)
+            collected.add(model.predict(input), target)
+    return collected.joined(), {}
+
+
+def without_compile(params: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's params without the step strategy that changes nothing but speed and rounding."""
+    if params.get("step") is None:
+        return params
+    specs = parse_specs("step", params["step"], "params['step']")
+    return {**params, "step": [(spec.name, spec.params) for spec in specs if spec.name not in _COMPILE]}
+
+
+class _Collected(Callback):
+    """Keeps the predictions and targets of every step output."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[Tensor]] = {}
+
+    def iteration_complete(self, state: State) -> None:
+        self.add(state.step_output["prediction"], state.step_output["target"])
+
+    def add(self, prediction: Any, target: Any) -> None:
+        for name, value in [*_named("prediction", prediction), *_named("target", target)]:
+            self.parts.setdefault(name, []).append(value.detach().cpu())
+
+    def joined(self) -> dict[str, Tensor]:
+        if not self.parts:
+            raise ArgusError("the loader gave no batches, so there is nothing to predict; give it data")
+        try:
+            return {name: torch.cat(parts) for name, parts in self.parts.items()}
+        except RuntimeError as error:
+            raise ArgusError(
+                f"the predictions of the batches cannot be put together ({error}); "
+                "predict batch by batch with model.predict"
+            ) from error
+
+
+def _split(batch: Any) -> tuple[Any, Any]:
+    """Return a batch's input, and its target or None."""
+    if isinstance(batch, list | tuple) and len(batch) in (1, 2):
+        return batch[0], batch[1] if len(batch) == 2 else None
+    return batch, None
+
+
+def _named(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in a value with their names."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _named(f"{name}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _named(f"{name}.{index}", item)

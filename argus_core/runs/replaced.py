@@ -1,0 +1,146 @@
+"""A run that another is to replace, kept beside it until the new one has a checkpoint.
+
+Each of its files, those on its list and the list included, is renamed to ``.NAME.old`` in its folder. One
+file in the run directory says how far that is, so that a process can be killed at any moment, and the next
+one knows what to do:
+
+    .replacing   the old files are on their way; all that is not there yet is where it was
+    .replaced    they are all there, and what has their names is of the new run
+    .discarded   the new run has a checkpoint, and they are being removed
+
+Other files that are there, such as those of a run that was copied with its folder, stay. What the new run
+overwrites of them is kept as ``.NAME.old``, too, and listed in ``.overwritten``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from argus_core.files.made_files import MadeFiles
+
+__all__ = ["ReplacedRun"]
+
+
+class ReplacedRun:
+    """The old run in a run directory.
+
+    Args:
+        folder: the run directory.
+        files: those that every run has there.
+        made: the list of those that only the run in question has.
+        overwritten: the list of files that are not on it, and that a new run overwrites.
+        first: the one by which the new run has a checkpoint; from then on the old one is not put back.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        files: Sequence[Path],
+        made: MadeFiles,
+        overwritten: MadeFiles,
+        first: Path | None = None,
+    ) -> None:
+        self._files = files
+        self._made = made
+        self._overwritten = overwritten
+        self._first = first
+        self._replacing = folder / ".replacing"
+        self._replaced = folder / ".replaced"
+        self._discarded = folder / ".discarded"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is an old run that could be put back, or is being removed."""
+        return any(map(os.path.lexists, (self._replacing, self._replaced, self._discarded)))
+
+    @property
+    def is_returnable(self) -> bool:
+        """Whether there is an old run that could be put back: the new one has no checkpoint."""
+        has_first = self._first is not None and os.path.lexists(self._first)
+        return os.path.lexists(self._replacing) or (os.path.lexists(self._replaced) and not has_first)
+
+    @property
+    def places(self) -> list[Path]:
+        """Where an old run and the marks of it would be."""
+        files = [_aside(file) for file in (*self._files, self._made.path)]
+        lists = [self._made.path, self._overwritten.path]
+        return [*lists, self._replacing, self._replaced, self._discarded, *files]
+
+    def set_aside(self) -> None:
+        """Give the names of the old run's files free."""
+        files = [*self._files, *self._made.files(), self._made.path]
+        for file in files:
+            _aside(file).unlink(missing_ok=True)  # of no run that could be put back
+        self._overwritten.begin()
+        self._replacing.open("x").close()
+        for file in files:
+            if os.path.lexists(file):
+                file.replace(_aside(file))
+        self._replacing.replace(self._replaced)
+
+    def keep(self, path: Path) -> None:
+        """Keep what a file holds that the new run is about to overwrite, until it has a checkpoint."""
+        if not os.path.lexists(self._replaced) or path in self._files or not _is_file(path):
+            return
+        if self._overwritten.add(path):
+            aside = _aside(path)
+            aside.unlink(missing_ok=True)
+            try:
+                os.link(path, aside)  # whoever writes to a file of two names makes a copy first
+            except OSError:  # a file system that has no such names
+                shutil.copy2(path, aside)
+
+    def put_back(self) -> bool:
+        """Remove the new run and put the old one back; return whether there was something to put back."""
+        if not self.is_returnable:
+            return False
+        if os.path.lexists(self._replaced):
+            if any(os.path.lexists(_aside(file)) for file in self._files):  # else the mark is not of this run
+                self.discard()
+            self._replaced.replace(self._replacing)
+        moved = [file for file in self._set_aside() if os.path.lexists(_aside(file))]
+        for file in moved:
+            _aside(file).replace(file)
+        for file in self._overwritten.files():
+            if os.path.lexists(_aside(file)):
+                _aside(file).replace(file)
+        self._overwritten.begin()
+        self._replacing.unlink()
+        return bool(moved)
+
+    def discard(self) -> None:
+        """Remove the run that has the names."""
+        for file in (*self._files, *self._made.files()):
+            file.unlink(missing_ok=True)
+        self._made.remove()
+
+    def remove(self) -> None:
+        """Remove the old run."""
+        if os.path.lexists(self._replaced):
+            self._replaced.replace(self._discarded)
+        if os.path.lexists(self._discarded):
+            for file in (*self._set_aside(), *self._overwritten.files()):
+                _aside(file).unlink(missing_ok=True)
+            self._overwritten.begin()
+            self._discarded.unlink()
+
+    def _set_aside(self) -> list[Path]:
+        """Return the old run's files, its list last, wherever that is."""
+        place = _aside(self._made.path)
+        listed = self._made.files(place if os.path.lexists(place) else self._made.path)
+        return [*self._files, *listed, self._made.path]
+
+
+def _aside(file: Path) -> Path:
+    return file.with_name(f".{file.name}.old")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,280 @@
+"""A training run from a configuration, kept in a run directory."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from argus_core.checkpoint.saving import PREFIXES
+from argus_core.config import Config, config_differences, read_config, resolved_toml
+from argus_core.config.changes import with_params
+from argus_core.data.datasets import build_dataset, make_loader
+from argus_core.errors import ArgusWarning, BuildError, ConfigError
+from argus_core.files.working_folder import absolute
+from argus_core.model.choice import given_by_class
+from argus_core.model.loading import load_model
+from argus_core.model.model import Model
+from argus_core.registry.diagnosis import naming_missing
+from argus_core.registry.file_params import taken_from
+from argus_core.registry.registry import resolve
+from argus_core.runs.callbacks import Witness, run_callbacks, validation_callbacks
+from argus_core.runs.directory import RunDirectory
+from argus_core.runs.participants import components_in, versions
+from argus_core.tensors.single_process import check_single_process
+from argus_core.training.fit import seed_everything
+from argus_core.training.resumption import find_checkpoint
+
+__all__ = ["Result", "build_model", "resume", "train"]
+
+_LARGEST_SEED = 2**32
+
+Loader = DataLoader[Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run.
+
+    Attributes:
+        directory: where everything is.
+        metrics: the last value of every metric.
+        monitor: the metric that decides which epoch was the best.
+        best_epoch: counts from 0; ``None`` if the metric was never finite.
+        best_value: its value then, exactly.
+        test_metrics: of the best checkpoint on the test data, empty if there are none.
+    """
+
+    directory: RunDirectory
+    metrics: dict[str, float]
+    monitor: str
+    best_epoch: int | None
+    best_value: float | None
+    test_metrics: dict[str, float]
+
+
+def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
+    """Return the model that a configuration describes.
+
+    Args:
+        config: what to build.
+        initial_values_wanted: whether it is used with the values it begins with, such as pretrained weights.
+
+    Raises:
+        BuildError: the component that ``name`` in ``[model]`` chooses is no class of model.
+    """
+    name = config.model["name"]
+    cls: Any = resolve("model", name).load()
+    if not isinstance(cls, type) or not issubclass(cls, Model):
+        raise BuildError(
+            f"model {name!r} is {cls!r}, which is no subclass of argus_core.Model; choose another"
+        )
+    model: Model = cls.__new__(cls)
+    if not initial_values_wanted:
+        model.overwritten = frozenset(PREFIXES)
+    source = config.source("model", *config.model)
+    with taken_from(source and source.with_given(given_by_class(cls, config.params))):
+        model.__init__(config.params)  # type: ignore[misc]
+    return model
+
+
+def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
+    """Train as ``config`` says and keep the run in its run directory.
+
+    A run that fails before its first update leaves nothing behind. One that it is to replace is kept until it
+    has a checkpoint, and is put back if it fails before.
+
+    Args:
+        config: without a seed one is drawn, and kept with the run.
+        overwrite: whether a run that the directory already holds is removed.
+        callbacks: instances, names or specs, besides those of the configuration; not kept with the run.
+
+    Raises:
+        ConfigError: the directory already holds a run, or something else that is in the way; or the run that
+            would be replaced is not the one whose configuration this is.
+    """
+    check_single_process("argus train")
+    directory = RunDirectory(Path(config.fit["run_dir"]))
+    with directory.held():
+        directory.check(overwrite)
+        _check_whose(config, directory)
+        seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
+        config = replace(config, fit={**config.fit, "seed": seed})
+        model, loaders = _build(config)
+        begin = functools.partial(directory.create, resolved_toml(config), versions(model, config))
+        witness = Witness(directory, config.fit["monitor"], begin)
+        try:
+            metrics = _fit(model, config, loaders, witness, callbacks)
+            directory.settle()
+        except BaseException as error:
+            note = directory.give_up(discard=not witness.began)
+            if note:  # as add_note does, which Python 3.10 does not have
+                error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+            raise
+        return _result(config, loaders, directory, witness, metrics)
+
+
+def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = ()) -> Result:
+    """Go on with the run that a run directory holds, from its last checkpoint or from a file in it.
+
+    Changes are kept in the run's configuration once the run goes on.
+
+    Args:
+        path: the run directory, or one of its checkpoints.
+        changes: ``key=value``, made to the run's configuration, such as more epochs.
+        callbacks: as in `train`.
+
+    Raises:
+        ConfigError: there is no run, or a change that a run which goes on cannot take.
+        CheckpointError: there is no checkpoint that it could go on from.
+    """
+    check_single_process("argus resume")
+    directory = RunDirectory.of(path)
+    with directory.held():
+        RunDirectory.of(path)  # also once a run that was being replaced is back
+        return _resume(directory, path, changes, callbacks)
+
+
+def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
+    config = replace(read_config(directory.config, changes), folder=str(directory.root))
+    changed = list(config_differences(read_config(directory.config), config))
+    _check_changes(directory, changed)
+    checkpoint = (
+        find_checkpoint(directory.root, directory.last) if path.is_dir() else find_checkpoint(absolute(path))
+    )
+    with naming_missing(directory.providers):
+        _ = [*components_in(config)]  # those that only the fit would ask for, too
+        model, loaders = _build(config, initial_values_wanted=False)
+    told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
+    if told:
+        warnings.warn(
+            f"the run in {directory.path} goes on with other data: {'; '.join(told)}, which holds from here",
+            ArgusWarning,
+            stacklevel=3,
+        )
+    changed_config = resolved_toml(config) if changed else None
+    witness = Witness(directory, config.fit["monitor"], config=changed_config)
+    metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
+    return _result(config, loaders, directory, witness, metrics)
+
+
+def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]]) -> None:
+    """Refuse changes that a run which goes on could only pretend to take."""
+    reasons = {
+        "fit.seed": "the order of its batches and its random numbers follow from the seed that it began with",
+        "fit.run_dir": f"it stays in {directory.path}; copy the folder first to have two runs",
+        "model.name": "its checkpoints are of another class; take the weights with load_model and train anew",
+    }
+    for key, was, now in changed:
+        if key in reasons:
+            raise ConfigError(
+                f"--set {key.removeprefix('fit.')}={now}: a run that goes on keeps {was!r}, as "
+                f"{reasons[key]}; leave the change out, or train anew with argus train"
+            )
+
+
+def _check_whose(config: Config, directory: RunDirectory) -> None:
+    """Refuse to replace the run that the configuration of another names, as that of a copied folder does."""
+    own = RunDirectory(Path(config.file).parent)
+    is_given = any(path[:2] == ("fit", "run_dir") for path in config.given)
+    is_own = os.path.realpath(own.path) == os.path.realpath(directory.path)
+    if is_given or is_own or not directory.owns(directory.config) or not own.owns(Path(config.file)):
+        return
+    raise ConfigError(
+        f"{config.file} is of the run in {own.path}, and says run_dir = {str(directory.path)!r}, where "
+        "another run is; choose one of the two with --run-dir, or a third folder"
+    )
+
+
+def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Loader]]:
+    if "num_threads" in config.fit:
+        torch.set_num_threads(config.fit["num_threads"])
+    seed_everything(config.fit["seed"])  # before the network draws its initial weights
+    loaders = _build_loaders(config)
+    return build_model(config, initial_values_wanted), loaders
+
+
+def _result(
+    config: Config,
+    loaders: dict[str, Loader],
+    directory: RunDirectory,
+    witness: Witness,
+    metrics: dict[str, float],
+) -> Result:
+    tested = _test(config, loaders.get("test"), directory)
+    return Result(directory, metrics, config.fit["monitor"], witness.best_epoch, witness.best_value, tested)
+
+
+def _fit(
+    model: Model,
+    config: Config,
+    loaders: dict[str, Loader],
+    witness: Witness,
+    callbacks: Iterable[Any],
+    checkpoint: Path | None = None,
+) -> dict[str, float]:
+    fit = config.fit
+    # Of its own, for another run in another thread not to write to this one's log.
+    model.logger = model.logger.getChild(str(witness.directory.root).replace(".", "_"))
+    with taken_from(config.source("fit", *fit)):
+        return model.fit(
+            loaders["train"],
+            loaders.get("val"),
+            fit["num_epochs"],
+            metrics=fit.get("metrics"),
+            metrics_on_train=fit["metrics_on_train"],
+            callbacks=run_callbacks(
+                witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks]
+            ),
+            val_callbacks=validation_callbacks(witness.directory, fit.get("val_callbacks")),
+            lr_scheduler=fit.get("lr_scheduler"),
+            resume=checkpoint,
+            seed=fit["seed"],
+        )
+
+
+def _build_loaders(config: Config) -> dict[str, Loader]:
+    """Return the loaders of the datasets that there are; only training is shuffled."""
+    data = config.data
+    shared = {key: data[key] for key in ("num_workers", "pin_memory")} | {"seed": config.fit["seed"]}
+    loaders: dict[str, Loader] = {}
+    for split in ("train", "val", "test"):
+        if split in data:
+            with taken_from(config.source("data", split)):
+                dataset = build_dataset(data[split], f"[data] {split}")
+            if split == "train":
+                options = {key: data[key] for key in ("batch_size", "shuffle", "drop_last")}
+            else:
+                options = {"batch_size": data["val_batch_size"]}
+            loaders[split] = make_loader(dataset, **options, **shared)
+    return loaders
+
+
+def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dict[str, float]:
+    """Measure the best checkpoint on the test data, once, after training."""
+    if loader is None or not directory.best.exists():
+        return {}
+    model = load_model(directory.best, optimizer=None, device=config.model["device"], **_chosen(config))
+    with taken_from(config.source("fit", "metrics")):
+        values = model.validate(loader, config.fit.get("metrics"))
+    tested = {f"test_{name.removeprefix('val_')}": value for name, value in values.items()}
+    directory.write_test(tested)
+    return tested
+
+
+def _chosen(config: Config) -> dict[str, Any]:
+    """Return the parameters that the run was built with, which its own checkpoint need not be held to."""
+    slots = [slot for slot in PREFIXES if slot in config.model]
+    specs = {slot: config.model[slot] for slot in slots}
+    chosen = {
+        slot: spec if isinstance(spec, Mapping) else with_params(spec)[1] for slot, spec in specs.items()
+    }
+    return chosen | {key: config.model[key] for key in ("step",) if key in config.model}

@@ -1,0 +1,173 @@
+"""The slots of one optimizer update, which step strategies implement.
+
+`argus explain` prints the drawing with the names of those who sit in each slot.
+
+::
+
+    window ─► prepare_batch ─► split_window ─► run_procedure ─► after_update(stepped)
+
+    run_procedure   calls gradients() once (default), twice (sam) or as often as the optimizer asks;
+                    then transform_gradients ─► allow_update ─► apply_update
+    gradients()     zero_grad; for each micro-batch:
+                        sync_context⟨forward_context⟨forward_loss⟩⟩ ; weigh ; scale_loss ; backward
+                    then unscale
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from argus_core.hooks import hookspec
+
+if TYPE_CHECKING:  # the doctor reads the slots without torch
+    import torch
+    from torch import nn
+
+    from argus_core.abstract_model import AbstractModel
+
+__all__ = ["AbstractUpdate", "Closure", "Composition", "StepHooks", "composition_of"]
+
+_Hook = TypeVar("_Hook", bound=Callable[..., Any])
+
+Closure = Callable[[], "torch.Tensor"]
+
+
+class AbstractUpdate(Protocol):
+    """What ``run_procedure`` may call of an update; `argus_core.steps.update.Update` documents each."""
+
+    model: AbstractModel
+
+    def gradients(self) -> torch.Tensor: ...
+
+    def apply(self) -> bool: ...
+
+    def step(self, closure: Closure | None = None) -> bool: ...
+
+    def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None: ...
+
+    def allowed(self, parameters: tuple[nn.Parameter, ...]) -> bool: ...
+
+    def parameters(self) -> tuple[nn.Parameter, ...]: ...
+
+
+class Composition(enum.Enum):
+    """How the implementations of one slot work together."""
+
+    OWNER = "owner"
+    """Exactly one: the default's, or one strategy's in its place."""
+    EACH = "each"
+    """All, one after the other."""
+    PIPE = "pipe"
+    """All; each gets what the one before it returned."""
+    WRAP = "wrap"
+    """All, as nested context managers."""
+    VOTE = "vote"
+    """All; one ``False`` decides."""
+
+
+def _slot(composition: Composition) -> Callable[[_Hook], _Hook]:
+    def mark(function: _Hook) -> _Hook:
+        function.composition = composition  # type: ignore[attr-defined]
+        return hookspec(function)
+
+    return mark
+
+
+def composition_of(slot: str) -> Composition:
+    """Return how the implementations of the slot of that name work together."""
+    composition: Composition = getattr(StepHooks, slot).composition
+    return composition
+
+
+class StepHooks:
+    """The slots of one optimizer update, in the order in which they are reached.
+
+    A strategy implements a slot by a method of that name marked with ``hookimpl``; it may leave out
+    arguments that it does not use. A method of a slot's name without the mark is refused.
+    """
+
+    @_slot(Composition.EACH)
+    def set_up(self, model: AbstractModel) -> None:
+        """Prepare the model for training or evaluation; called again when its device changes."""
+
+    @_slot(Composition.OWNER)
+    def window_size(self) -> int:
+        """Return how many loader batches make one update."""
+
+    @_slot(Composition.PIPE)
+    def prepare_batch(self, batch: Any, device: torch.device) -> Any:
+        """Return a loader batch as the network needs it; the default has moved it to ``device``."""
+
+    @_slot(Composition.OWNER)
+    def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
+        """Return the micro-batches of a window of prepared loader batches."""
+
+    @_slot(Composition.OWNER)
+    def micro_batch_weight(self, micro_batch: Any) -> float | torch.Tensor:
+        """Return what a micro-batch counts within its window; by default what its mean loss divides by."""
+
+    @_slot(Composition.WRAP)
+    def sync_context(self, last: bool) -> AbstractContextManager[Any]:
+        """Return the context for one micro-batch's forward and backward; gradients meet in the last."""
+
+    @_slot(Composition.WRAP)
+    def forward_context(self) -> AbstractContextManager[Any]:
+        """Return the context for forward and loss, in training, validation and prediction."""
+
+    @_slot(Composition.WRAP)
+    def evaluation_context(self) -> AbstractContextManager[Any]:
+        """Return the context for a whole validation or prediction."""
+
+    @_slot(Composition.PIPE)
+    def finish_prediction(self, prediction: Any) -> Any:
+        """Return a network's prediction as ``prediction_transform`` and the user get it; off the graph."""
+
+    @_slot(Composition.PIPE)
+    def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return the loss to run backward from."""
+
+    @_slot(Composition.OWNER)
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of ``loss`` to those of the parameters."""
+
+    @_slot(Composition.OWNER)
+    def out_of_memory(self) -> bool:
+        """Return whether to split the window anew and start over; the device's memory is full."""
+
+    @_slot(Composition.OWNER)
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Undo in the gradients what ``scale_loss`` did; called once for each gradients()."""
+
+    @_slot(Composition.EACH)
+    def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
+        """Change the gradients of the whole window in place; they are unscaled."""
+
+    @_slot(Composition.VOTE)
+    def allow_update(self, loss: torch.Tensor, parameters: tuple[nn.Parameter, ...]) -> bool | torch.Tensor:
+        """Return whether this update may happen: a bool, or a 0-d bool tensor on the device."""
+
+    @_slot(Composition.OWNER)
+    def run_procedure(self, update: AbstractUpdate) -> bool:
+        """Take gradients, move the weights, and return whether they moved."""
+
+    @_slot(Composition.OWNER)
+    def apply_update(self, optimizer: torch.optim.Optimizer, closure: Closure | None) -> bool:
+        """Move the weights by the gradients and return whether they moved.
+
+        ``closure`` takes fresh gradients and returns the loss, where the procedure offers it, else ``None``.
+        """
+
+    @_slot(Composition.EACH)
+    def after_update(self, model: AbstractModel, stepped: bool) -> None:
+        """Follow an update; ``stepped`` says whether the weights moved."""
+
+    @_slot(Composition.EACH)
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep of this strategy, as plain data and tensors; maybe nothing."""
+
+    @_slot(Composition.EACH)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` returned; called before ``set_up``."""

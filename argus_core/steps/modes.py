@@ -1,0 +1,109 @@
+"""Which modules stay in evaluation mode while a model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import nn
+
+from argus_core.abstract_model import AbstractModel
+from argus_core.steps.parameters import module_parts
+
+__all__ = ["Modes"]
+
+
+class Modes:
+    """Puts network and loss of a model in training or evaluation mode, and each submodule back in its own.
+
+    Training gives a module the mode that it had when training was left. What a network's own ``train`` puts
+    in evaluation mode is left to it, each time anew.
+
+    Args:
+        model: built; what its network and loss have put in evaluation mode stays there.
+    """
+
+    def __init__(self, model: AbstractModel) -> None:
+        self._asleep: list[nn.Module] = []  # in evaluation mode while the model trains
+        self._decided: list[nn.Module] = []  # put there by a module's own train()
+        self._decides = any(map(_overrides_train, _modules(model)))
+        if self._decides and model.nn_module.training:
+            self.train(model)
+
+    def train(self, model: AbstractModel) -> None:
+        """Put a model in training mode, but for what stays in evaluation mode."""
+        if model.nn_module.training:
+            if not self._decides:
+                return
+            self._note(model)
+        _set(model, True)
+        if self._decides:
+            self._decided = [module for module in _modules(model) if not module.training]
+            decided = set(map(id, self._decided))
+            self._asleep = [module for module in self._asleep if id(module) not in decided]
+        for module in self._asleep:
+            module.training = False
+
+    def eval(self, model: AbstractModel) -> None:
+        """Put a model in evaluation mode."""
+        if model.nn_module.training:
+            self._note(model)
+        _set(model, False)
+
+    def state(self, model: AbstractModel) -> dict[str, list[str]]:
+        """Return the modules whose mode in training differs from that of the module they are in, by slot."""
+        if model.nn_module.training:
+            self._note(model)
+        asleep = set(map(id, self._asleep))
+        return {slot: [*_turns(root, asleep)] for slot, root in module_parts(model)}
+
+    def load_state(self, model: AbstractModel, state: Mapping[str, Sequence[str]]) -> None:
+        """Restore what `state` returned; names of modules that are not there have no effect."""
+        if model.nn_module.training:
+            self._note(model)
+        if not (self._asleep or self._decided or any(state.values())):
+            return  # as of most networks: none of it sleeps, before and after
+        for slot, root in module_parts(model):
+            if slot in state:
+                own = set(map(id, root.modules()))
+                asleep = [module for module in self._asleep if id(module) not in own]
+                self._asleep = [*asleep, *_sleepers(root, frozenset(state[slot]))]
+        if model.nn_module.training:
+            asleep_or_decided = set(map(id, (*self._asleep, *self._decided)))
+            for module in _modules(model):
+                module.training = id(module) not in asleep_or_decided
+
+    def _note(self, model: AbstractModel) -> None:
+        decided = set(map(id, self._decided))
+        self._asleep = [each for each in _modules(model) if not each.training and id(each) not in decided]
+
+
+def _modules(model: AbstractModel) -> Iterator[nn.Module]:
+    yield from model.nn_module.modules()
+    if isinstance(model.loss, nn.Module):
+        yield from model.loss.modules()
+
+
+def _set(model: AbstractModel, training: bool) -> None:
+    model.nn_module.train(training)
+    if isinstance(model.loss, nn.Module):
+        model.loss.train(training)
+
+
+def _overrides_train(module: nn.Module) -> bool:
+    return type(module).train is not nn.Module.train or "train" in vars(module)
+
+
+def _turns(root: nn.Module, asleep: set[int]) -> Iterator[str]:
+    sleeps: dict[str, bool] = {}
+    for name, module in root.named_modules():
+        sleeps[name] = id(module) in asleep
+        if sleeps[name] != (bool(name) and sleeps[name.rpartition(".")[0]]):
+            yield name
+
+
+def _sleepers(root: nn.Module, turns: frozenset[str]) -> Iterator[nn.Module]:
+    sleeps: dict[str, bool] = {}
+    for name, module in root.named_modules():
+        sleeps[name] = (bool(name) and sleeps[name.rpartition(".")[0]]) != (name in turns)
+        if sleeps[name]:
+            yield module

@@ -1,0 +1,42 @@
+"""What a model can train: the parameters of its network and of its loss, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from argus_core.abstract_model import AbstractModel
+
+__all__ = ["PREFIX", "loss_parameters", "module_parts", "named_parameters"]
+
+PREFIX = "loss."
+"""What the names of a loss's parameters begin with."""
+
+
+def module_parts(model: AbstractModel) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the network, and the loss if it is a module, by the names of their slots."""
+    yield "nn_module", model.get_nn_module()
+    if isinstance(model.loss, nn.Module):
+        yield "loss", model.loss
+
+
+def loss_parameters(model: AbstractModel) -> dict[str, nn.Parameter]:
+    """Return the parameters that the loss has and the network has not, as ``loss.<name>``.
+
+    A name that a parameter of the network has already gets the prefix once more.
+    """
+    if not isinstance(model.loss, nn.Module):
+        return {}
+    network = dict(model.get_nn_module().named_parameters(remove_duplicate=False))
+    shared = {id(parameter) for parameter in network.values()}
+    own = [(name, each) for name, each in model.loss.named_parameters() if id(each) not in shared]
+    prefix = PREFIX
+    while any(prefix + name in network for name, _ in own):
+        prefix += PREFIX
+    return {prefix + name: each for name, each in own}
+
+
+def named_parameters(model: AbstractModel) -> dict[str, nn.Parameter]:
+    """Return the network's parameters by their names in it, and the loss's own as ``loss.<name>``."""
+    return dict(model.get_nn_module().named_parameters()) | loss_parameters(model)

@@ -1,0 +1,300 @@
+"""How a loss joins its samples, so that parts of a window add up to the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress, repeat
+from operator import attrgetter, itemgetter, methodcaller, mul, sub, truediv
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from argus_core.errors import ParamsError
+from argus_core.tensors.batch import deep_map
+from argus_core.tensors.device import widest_float
+from argus_core.tensors.samples import batch_size
+
+__all__ = [
+    "DIVISORS",
+    "ask_others",
+    "check_loss",
+    "count_kept",
+    "exact",
+    "few_classes",
+    "joined",
+    "mean_divisor",
+    "mean_divisors",
+    "not_ignored",
+    "shares",
+    "silence",
+    "weigh",
+]
+
+# Their mean is over the weights of the targets' classes, and ignored targets have none.
+_CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
+    getattr(nn, name)
+    for name in ("CrossEntropyLoss", "NLLLoss", "LinearCrossEntropyLoss")
+    if hasattr(nn, name)
+)
+
+# Their mean is over the elements of the target, however many a sample has; so is that of a class derived
+# from one of them that computes as it does.
+_OF_ELEMENTS: frozenset[Any] = frozenset(
+    kind.forward
+    for kind in (
+        nn.BCELoss,
+        nn.BCEWithLogitsLoss,
+        nn.GaussianNLLLoss,
+        nn.HingeEmbeddingLoss,
+        nn.HuberLoss,
+        nn.KLDivLoss,
+        nn.L1Loss,
+        nn.MSELoss,
+        nn.MultiLabelSoftMarginLoss,
+        nn.PoissonNLLLoss,
+        nn.SmoothL1Loss,
+        nn.SoftMarginLoss,
+    )
+)
+
+# To ask a module for a method that it has not takes as long as a small kernel, in every update.
+_TORCHS: frozenset[type] = frozenset(
+    kind for kind in vars(nn.modules.loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
+)
+
+_second, _layout = itemgetter(1), attrgetter("dtype", "ndim", "is_cpu")
+_PLAIN, _TWO, _TENSORS = {tuple, list}, {2}, {Tensor}
+_LISTABLE = {(torch.int64, 1, True)}  # the layout of classes, one to a sample, on a CPU
+_FEW = 64  # so many targets are counted as a list in a fraction of the time of torch's operations
+
+
+def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_size) -> float | Tensor:
+    """Return what ``loss`` divides by when it takes its mean over ``batch``, a pair (input, target).
+
+    That is the number of samples, unless the loss says otherwise: torch's cross-entropies divide by the sum
+    of the class weights of the targets that are not ignored, its losses of single elements by the number of
+    those; any loss may have a method ``divisor(target)``. A tensor is 0-d and on the device, so that nothing
+    waits for it; on a CPU, where reading one waits for nothing, it is a number.
+
+    Args:
+        loss: of the model, or ``None``.
+        batch: on the device.
+        count: returns a batch's number of samples; asked only where that is what the loss divides by.
+    """
+    target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
+    if isinstance(target, Tensor):
+        kind = type(loss)
+        if kind not in _TORCHS and callable(getattr(loss, "divisor", None)):
+            return exact(loss.divisor(target))
+        if isinstance(loss, _CLASS_WEIGHTED):
+            return _targets(loss, target)
+        if _is_of_elements(loss):
+            return target.numel()
+    return count(batch)
+
+
+def mean_divisors(
+    loss: Any, batches: Sequence[Any], count: Callable[[Any], float] = batch_size
+) -> Sequence[float | Tensor]:
+    """Return the `mean_divisor` of each of ``batches``."""
+    if _is_of_elements(loss) and _are_pairs(batches):
+        return [*map(Tensor.numel, map(_second, batches))]
+    if isinstance(loss, _CLASS_WEIGHTED) and loss.weight is None:
+        counts = _few_kept(batches, _ignored(loss))
+        if counts is not None:
+            return counts
+    return [mean_divisor(loss, batch, count) for batch in batches]
+
+
+def not_ignored(target: Tensor, ignored: int | None) -> Tensor:
+    """Return where targets are other than the index that is ignored."""
+    # torch compares bytes modulo 256, and to it 156 is -100.
+    if ignored is None or (ignored < 0 and target.dtype in (torch.uint8, torch.bool)):
+        return torch.ones_like(target, dtype=torch.bool)
+    return target != ignored
+
+
+def exact(weight: Any) -> float | Tensor:
+    """Return what somebody weighs a micro-batch by, numpy's numbers too, as a float or a 0-d tensor.
+
+    A tensor on a CPU becomes a float; another comes in the widest dtype, since torch's integers would divide
+    in float32.
+
+    Raises:
+        ParamsError: it is no single real number.
+    """
+    if isinstance(weight, Tensor):
+        if weight.numel() == 1 and not weight.is_complex():
+            if weight.is_cpu:
+                return float(weight.item())
+            return weight.to(widest_float(weight.device)).reshape(())
+        weight = f"a {weight.dtype} tensor of shape {tuple(weight.shape)}"
+    elif hasattr(weight, "__float__"):
+        return float(weight)
+    raise ParamsError(
+        f"a micro-batch weighs {weight}; return a real number or a 0-d tensor from loss_weight, from a "
+        "step's micro_batch_weight or from a loss's divisor"
+    )
+
+
+def shares(weights: Sequence[float | Tensor]) -> list[float | Tensor]:
+    """Return what each micro-batch is of its window: a mean adds up by what it divides by."""
+    total = sum(weights)
+    if isinstance(total, Tensor):
+        total = total + (total == 0)  # reading it would wait for the device
+    elif not total:  # every target is ignored
+        return [0.0] * len(weights)
+    return [*map(truediv, weights, repeat(total))]
+
+
+def weigh(losses: Tensor, shares: Tensor) -> Tensor:
+    """Return mean losses of micro-batches times their shares of the window."""
+    # The mean over no targets is nan, which times a share of nothing would still be nan.
+    return torch.where(shares > 0, losses, torch.zeros_like(losses)) * shares
+
+
+def silence(prediction: Any, share: float | Tensor) -> None:
+    """Let no gradient through to a prediction whose share of the window is nothing.
+
+    Backward through a mean over nothing divides by nothing, and a beginning of 0 would come out as nan.
+    """
+
+    def only_of_a_share(gradient: Tensor | None) -> Tensor | None:
+        # None is for one of several outputs, which the loss does not use. Distributed and ragged tensors do
+        # not take part in a choice by one of another kind.
+        if type(gradient) is not Tensor or gradient.is_nested or gradient.layout is not torch.strided:
+            return gradient
+        there = torch.as_tensor(share, device=gradient.device) != 0
+        return torch.where(there, gradient, torch.zeros_like(gradient))
+
+    def watch(tensor: Tensor) -> Tensor:
+        if tensor.grad_fn is not None:  # a parameter's hook would stay
+            tensor.register_hook(only_of_a_share)  # type: ignore[no-untyped-call]
+        return tensor
+
+    deep_map(prediction, watch)
+
+
+def joined(losses: Sequence[Tensor | float], shares: Sequence[Any]) -> Tensor:
+    """Return the loss of a window from those of its micro-batches.
+
+    Args:
+        losses: of the micro-batches; the first is a 0-d tensor, detached, and on a CPU others are numbers.
+        shares: of each in the window; ``None`` where they just add up.
+    """
+    first = losses[0]
+    assert isinstance(first, Tensor)
+    if first.is_complex():  # for which backward finds a beginning in a share, though not in nothing
+        raise ParamsError(
+            f"the loss is complex ({first.dtype}), and only a real number can be minimised; return its "
+            "real part or its abs() from forward_loss"
+        )
+    if first.is_cpu:  # reading waits for nothing there
+        numbers: Iterable[float] = [first.item(), *map(float, losses[1:])]
+        if shares[0] is not None:  # without the mean over no targets, which is nan
+            numbers = map(mul, map(float, compress(shares, shares)), compress(numbers, shares))
+        return first.new_full((), sum(numbers))
+    stacked = torch.stack([each for each in losses if isinstance(each, Tensor)])
+    if shares[0] is None:
+        return stacked.sum()
+    own = [share.to(first) if isinstance(share, Tensor) else first.new_full((), share) for share in shares]
+    return weigh(stacked, torch.stack(own)).sum()
+
+
+def check_loss(loss: Any, on_graph: bool) -> None:
+    """Refuse a loss that is not one number or, with ``on_graph``, from which no parameter can learn."""
+    if not isinstance(loss, Tensor):
+        raise ParamsError(f"the loss is a {type(loss).__name__}; return a 0-d tensor from forward_loss")
+    if loss.ndim != 0:
+        raise ParamsError(
+            f"the loss has shape {tuple(loss.shape)}, and only one number can be minimised; "
+            "choose reduction='mean' or 'sum' for the loss"
+        )
+    if on_graph and not loss.requires_grad:
+        raise ParamsError(
+            f"the loss ({loss.dtype}) depends on no parameter that requires grad; return it from "
+            "forward_loss without detach(), item() or no_grad()"
+        )
+
+
+def count_kept(target: Tensor, ignored: int | None) -> int | Tensor:
+    """Return how many targets are not ignored: on a CPU a number, elsewhere a 0-d tensor."""
+    if ignored is None:
+        return target.numel()
+    classes = few_classes(target)
+    if classes is not None:
+        return len(classes) - classes.count(ignored)
+    kept = not_ignored(target, ignored).count_nonzero()
+    return int(kept.item()) if kept.is_cpu else kept
+
+
+def few_classes(target: Tensor) -> list[int] | None:
+    """Return targets as a list where that is the fastest way to count them: few, and on a CPU."""
+    return target.tolist() if _layout(target) in _LISTABLE and target.numel() <= _FEW else None
+
+
+def _are_pairs(batches: Sequence[Any]) -> bool:
+    """Return whether batches are pairs whose second entry is a tensor."""
+    if not {*map(type, batches)} <= _PLAIN or {*map(len, batches)} != _TWO:
+        return False
+    return {*map(type, map(_second, batches))} == _TENSORS
+
+
+def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
+    """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
+    if not _are_pairs(batches):
+        return None
+    targets = [*map(_second, batches)]
+    if {*map(_layout, targets)} != _LISTABLE:
+        return None
+    counts = [*map(Tensor.numel, targets)]  # not the samples: a sequence's targets may come as one row
+    if max(counts) > _FEW:
+        return None
+    return [*map(sub, counts, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
+
+
+def _is_of_elements(loss: Any) -> bool:
+    return getattr(type(loss), "forward", None) in _OF_ELEMENTS and loss.reduction == "mean"
+
+
+def _targets(loss: Any, target: Tensor) -> float | Tensor:
+    """Return what a cross-entropy divides by: the weights of classes, or the number of distributions."""
+    if target.is_floating_point():  # the classes' probabilities stand in dimension 1, as in the prediction
+        return target.numel() // max(target.size(1), 1) if target.ndim > 1 else 1
+    return count_kept(target, _ignored(loss)) if loss.weight is None else _class_weights(loss, target)
+
+
+def _ignored(loss: Any) -> int:
+    """Return the target that a cross-entropy ignores: -100 where LinearCrossEntropyLoss has None."""
+    ignored: int | None = loss.ignore_index
+    return -100 if ignored is None else ignored
+
+
+def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
+    weight = loss.weight
+    kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, _ignored(loss))
+    total = kept.sum(dtype=widest_float(target.device))
+    return float(total.item()) if total.is_cpu else total
+
+
+def _count_elements(loss: Any, target: Any) -> float | Tensor | None:
+    return target.numel() if type(target) is Tensor and loss.reduction == "mean" else None
+
+
+def _count_targets(loss: Any, target: Any) -> float | Tensor | None:
+    if type(target) is not Tensor or loss.reduction != "mean":
+        return None
+    classes = few_classes(target) if loss.weight is None else None
+    return _targets(loss, target) if classes is None else len(classes) - classes.count(_ignored(loss))
+
+
+def ask_others(loss: Any, target: Any) -> None:
+    """Return nothing, in the place of one of `DIVISORS`: the loss is none of torch's."""
+
+
+DIVISORS: Mapping[type, Callable[[Any, Any], float | Tensor | None]] = {
+    **dict.fromkeys(_CLASS_WEIGHTED, _count_targets),
+    **{kind: _count_elements for kind in _TORCHS if vars(kind).get("forward") in _OF_ELEMENTS},
+}
+"""By the class of a loss of torch's: what returns what its mean over a target divides by, or ``None``."""

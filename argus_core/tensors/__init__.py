@@ -1,0 +1,1 @@
+"""Tensors: batches and their sizes, devices, random numbers, processes."""

@@ -1,0 +1,1 @@
+"""Training: the loop over batches, fit, validation and resuming."""

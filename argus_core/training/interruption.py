@@ -1,0 +1,215 @@
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1: a run ends after the present update, and resumes from there.
+
+A run that goes on waiting for a worker's batch is between two updates, and ends there: the worker may hang.
+
+A supervisor may signal a process twice, itself and through the process group: signals close to the first are
+the same one. A later one ends the process at once, as does a second Ctrl-C on a terminal.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from argus_core.data.workers import SIGNALS, needing_workers, present_wait
+
+__all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
+
+_ONE_SIGNAL = 5.0  # seconds
+_LONGEST_WAIT = 1.0  # seconds, for a worker
+_ONE_KEY = 0.5  # the same on a terminal, where a supervisor may pass Ctrl-C on too
+
+_received: list[int] = []  # while a run is on, in the main thread
+
+
+class Interruption(BaseException):
+    """A signal asked the run to end."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+    def ending(self) -> BaseException:
+        """Return what ends the process as that signal does: with the exit code 128 + its number."""
+        return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + self.signum)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Take signals while a run is on; only the main thread can, and only the outermost run does.
+
+    A signal that the process ignores, as under ``nohup``, stays ignored, and handlers that a host program has
+    put there itself stay as well.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: a signal came, and the run has ended for it.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    mine = [signum for signum in SIGNALS if is_main and _is_free(signum)]
+    note = _Note()
+    for signum in mine:
+        signal.signal(signum, note)
+    try:
+        with needing_workers():
+            yield
+            check_interruption()  # it may have come after the last update
+    except Interruption as interruption:
+        if not mine:
+            raise
+        raise interruption.ending() from interruption
+    finally:
+        if mine:
+            _received.clear()
+            note.end_run()
+        if not note.is_heard:
+            for signum in mine:
+                signal.signal(signum, _usual(signum))
+
+
+def check_interruption() -> None:
+    """Raise `Interruption` if a signal has come; cheap enough for every update."""
+    if _received:
+        raise Interruption(_received[0])
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Raise `Interruption` if the block fails once a signal has come, to the processes of a loader too."""
+    try:
+        yield
+    except Exception as error:
+        if _received:
+            raise Interruption(_received[0]) from error
+        raise
+
+
+def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yield batches; raise `Interruption` if the loader fails once a signal has come."""
+    with interrupting():
+        yield from batches
+
+
+class _Note:
+    """The handler of signals: keeps the first, and ends the process at once for a later one.
+
+    Once it has heard a signal it stays, until the process ends or another run begins.
+    """
+
+    def __init__(self) -> None:
+        self.is_heard = False
+        self.is_over = False  # the run
+        self._since = 0.0
+        self._ends_wait = False
+        self._process = os.getpid()
+        self._child_handler: Any = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a fork, which is no run
+            _end(signum, _usual(signum))
+        elif not self.is_heard:
+            self._hear(signum)
+            wait = present_wait()
+            if wait is not None:  # no `threading.Thread`, whose locks the main thread may hold
+                _thread.start_new_thread(self._end_wait, (signum, wait))
+        elif self._ends_wait:
+            self._ends_wait = False
+            if present_wait() is not None and not self.is_over:
+                raise Interruption(signum)
+        elif time.monotonic() - self._since > (_ONE_KEY if _is_key(signum) else _ONE_SIGNAL):
+            _end(signum, _usual(signum) if self.is_over else signal.SIG_DFL)
+
+    def _hear(self, signum: int) -> None:
+        self.is_heard, self._since = True, time.monotonic()
+        _received.append(signum)
+        atexit.register(_ignore_signals)
+        if hasattr(signal, "SIGCHLD") and _is_of_torch(signal.getsignal(signal.SIGCHLD)):
+            # It raises when a worker dies, in the middle of the present update.
+            self._child_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _leave_lost_terminal()
+
+    def _end_wait(self, signum: int, wait: object) -> None:
+        """End the main thread's wait, if it goes on; a worker cut off amid a batch prints a traceback."""
+        time.sleep(_LONGEST_WAIT)
+        if present_wait() is wait:
+            self._ends_wait = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signum)
+
+    def end_run(self) -> None:
+        """Let later signals do what they usually do."""
+        self.is_over = True
+        if self._child_handler is not None:
+            signal.signal(signal.SIGCHLD, self._child_handler)
+
+
+def _is_free(signum: int) -> bool:
+    handler = signal.getsignal(signum)
+    if handler is _usual(signum):
+        return signum != getattr(signal, "SIGUSR1", None) or not _is_caught_in_c(signum)
+    return isinstance(handler, _Note) and handler.is_over
+
+
+def _is_caught_in_c(signum: int) -> bool:
+    """Return whether a signal has a handler that Python does not know, such as `faulthandler.register`'s."""
+    try:
+        status = Path("/proc/self/status").read_text("ascii", "replace")
+    except OSError:  # only Linux says so
+        return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signum - 1) & 1)
+
+
+def _usual(signum: int) -> Any:
+    return signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+
+
+def _end(signum: int, handler: Any) -> None:
+    signal.signal(signum, handler)
+    os.kill(os.getpid(), signum)
+
+
+def _ignore_signals() -> None:
+    """Let a process that ends for a signal end with its own exit code."""
+    for signum in SIGNALS:
+        if isinstance(signal.getsignal(signum), _Note):  # which Python takes away before the process is gone
+            signal.signal(signum, signal.SIG_IGN)
+
+
+def _is_key(signum: int) -> bool:
+    """Return whether a signal may be Ctrl-C: the process is in the foreground of its terminal."""
+    if signum != signal.SIGINT or sys.platform == "win32":
+        return False
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:  # it has none
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
+
+
+def _is_of_torch(handler: Any) -> bool:
+    return getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"
+
+
+def _leave_lost_terminal() -> None:
+    """Let output go nowhere that went to a terminal which is closed; writing to it would fail."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            with suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)

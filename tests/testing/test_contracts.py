@@ -1,0 +1,136 @@
+"""Every built-in part keeps the contract of its kind."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import argus_core
+from argus_core import testing
+from argus_core.errors import ParamsError
+from argus_core.registry.component import BUILTIN, KINDS
+from argus_core.registry.registry import components
+from argus_core.testing import check_component
+from argus_core.testing.builtin import EXAMPLES
+from argus_core.testing.checking import contracts_of, part_results
+
+# Each plugin checks its own, by the fixture argus_component.
+PARTS = [each for each in components() if each.provider == BUILTIN and each.kind not in ("model", "parallel")]
+CHECKED = (
+    "nn_module",
+    "loss",
+    "optimizer",
+    "transform",
+    "step",
+    "metric",
+    "callback",
+    "lr_scheduler",
+    "dataset",
+    "config",
+)
+
+
+def _id(component: argus_core.Component) -> str:
+    return f"{component.kind}-{component.name}"
+
+
+@pytest.mark.parametrize("component", PARTS, ids=_id)
+def test_built_in_part_keeps_the_contract_of_its_kind(component: argus_core.Component) -> None:
+    # tests/steps/test_composition_matrix.py has all combinations of step strategies.
+    options: dict[str, Any] = {"size": 0} if component.kind == "step" else {}
+    check_component(component.kind, component.qualified_name, **options)
+
+
+def test_every_kind_with_parts_has_a_contract() -> None:
+    assert {component.kind for component in PARTS} <= set(CHECKED) < set(KINDS)
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_every_contract_looks_a_part_up_and_uses_it_in_a_fresh_process(kind: str) -> None:
+    (contract, *_) = contracts_of(kind, "whatever")
+    assert contract.checks[:3] == ("be_found_by_name", "be_imported", "document_its_parameters")
+    assert contract.checks[-1].endswith("fresh_process")
+    assert {"copy_deeply", "be_built"} & set(contract.checks)
+    assert all(callable(getattr(contract, check)) for check in contract.checks)
+
+
+def test_examples_are_of_parts_that_there_are() -> None:
+    known = {(each.kind, each.name) for each in PARTS}
+    assert set(EXAMPLES) <= known
+
+
+def test_parallel_has_no_contract() -> None:
+    with pytest.raises(
+        ParamsError, match="'parallel' have no contract to check; nn_module, loss, .* have one"
+    ):
+        check_component("parallel", "ddp")
+
+
+def test_unknown_kind_is_told_with_near_names() -> None:
+    with pytest.raises(argus_core.UnknownNameError, match="no kind 'nn_modul'; did you mean 'nn_module'"):
+        check_component("nn_modul", "net")
+
+
+def test_unknown_argument_is_told_with_near_names() -> None:
+    with pytest.raises(
+        ParamsError, match="a loss is not checked with 'bach'; did you mean 'batch'.* separable"
+    ):
+        check_component("loss", "MSELoss", bach=None)
+
+
+def test_unknown_part_is_told_with_near_names() -> None:
+    with pytest.raises(
+        AssertionError, match=r"loss 'MSELos' must be found by name: .* did you mean 'MSELoss'"
+    ):
+        check_component("loss", "MSELos")
+
+
+def test_checks_leave_threads_random_numbers_and_the_folder_alone() -> None:
+    import random
+
+    import torch
+
+    before = torch.get_num_threads(), torch.get_rng_state(), random.getstate(), Path.cwd()
+    check_component("callback", "checkpoint")
+    check_component("transform", "Identity")
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert (torch.get_num_threads(), random.getstate(), Path.cwd()) == (before[0], before[2], before[3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("nn_module", "cnn"),
+        ("loss", "MSELoss"),
+        ("optimizer", "SGD"),
+        ("transform", "Identity"),
+        ("step", "default"),
+        ("metric", "mse"),
+        ("callback", "logging_to_file"),
+        ("lr_scheduler", "ConstantLR"),
+        ("dataset", "wine"),
+        ("config", "digits"),
+    ],
+)
+def test_each_kind_has_a_function_of_its_own(kind: str, name: str) -> None:
+    getattr(testing, f"check_{kind}")(name)
+    with pytest.raises(AssertionError, match=f"{kind} 'nobody' must be found by name: "):
+        getattr(testing, f"check_{kind}")("nobody")
+
+
+@pytest.mark.parametrize("kind", [*CHECKED, "model"])
+def test_the_function_of_a_kind_takes_what_its_contract_takes(kind: str) -> None:
+    (contract,) = contracts_of(kind, "nobody")
+    expected = list(inspect.signature(type(contract).__init__).parameters.values())[1:]
+    found = list(inspect.signature(getattr(testing, f"check_{kind}")).parameters.values())
+    assert [(each.name, each.default, each.kind) for each in found] == [
+        (each.name, each.default, each.kind) for each in expected
+    ]
+
+
+def test_parts_of_a_kind_without_contract_are_not_failures() -> None:
+    (result,) = part_results("parallel", "single")
+    assert (result.state, result.why) == ("not run", "there are no checks for parts of kind 'parallel'")
