@@ -44,6 +44,8 @@ class Checkpoint(Callback):
 
     name = "checkpoint"
     reads_predictions = False
+    computes = ()
+    exact_types = True
     # The names of file_format lie in dir_path: see `FileFormat`.
     file_params: ClassVar = {"dir_path": WRITES, "file_format": FileParam(WRITES.does, in_configuration=True)}
     run_paths: ClassVar = {"dir_path": "checkpoints"}

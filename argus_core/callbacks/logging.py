@@ -41,6 +41,8 @@ class LoggingToFile(EpochReport):
 
     name = "logging_to_file"
     reads_predictions = False
+    computes = ()
+    exact_types = True
     file_params: ClassVar = {"file_path": WRITES}
     run_paths: ClassVar = {"file_path": "log.txt"}
 
@@ -106,6 +108,8 @@ class LoggingToCSV(EpochReport):
     name = "logging_to_csv"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
     reads_predictions = False
+    computes = ()
+    exact_types = True
     file_params: ClassVar = {"file_path": WRITES}
     run_paths: ClassVar = {"file_path": "metrics.csv"}
 
@@ -213,6 +217,8 @@ class MetricsJSONL(EpochReport):
     name = "metrics_jsonl"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT}
     reads_predictions = False
+    computes = ()
+    exact_types = True
     file_params: ClassVar = {"file_path": WRITES}
     run_paths: ClassVar = {"file_path": "metrics.jsonl"}
 

@@ -96,8 +96,9 @@ class Reading:
 
 
 def lets_go(step: _Step) -> _Step:
-    """Mark a step that returns a `StepOutput` which nothing keeps but the run."""
+    """Mark a step that returns a `StepOutput` which nothing keeps but the run, and that adds no metrics."""
     step.let_go = step  # type: ignore[attr-defined]
+    step.computes = ()  # type: ignore[attr-defined]
     return step
 
 

@@ -38,6 +38,7 @@ class Pruning(Callback):
     """
 
     reads_predictions = False
+    computes = ()
 
     def __init__(self, trial: optuna.Trial, monitor: str) -> None:
         self.trial = trial

@@ -193,6 +193,7 @@ class _Witness(Callback):
     """Sees whether a run went on from its checkpoint: what fails before that is no failure of the trial."""
 
     reads_predictions = False
+    computes = ()
 
     def __init__(self) -> None:
         self.went_on = False
