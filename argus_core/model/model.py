@@ -524,5 +524,5 @@ def _register(cls: type[Model], name: str) -> None:
                 f"{error}; the name now means {cls.__module__}:{cls.__qualname__}, "
                 f'and class {cls.__name__}(Model, name="...") gives it another',
                 ArgusWarning,
-                stacklevel=3,
+                stacklevel=4,  # past `ABCMeta.__new__`
             )
