@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -148,8 +149,12 @@ class LoggingToCSV(authors.LoggingToCSV, Callback):
 class _FileHandler(logging.FileHandler):
     """Opens its file as a file of the run."""
 
-    def _open(self) -> TextIO:
-        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener)
+    def _open(self) -> TextIOWrapper:
+        file = open(  # noqa: SIM115
+            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener
+        )
+        assert isinstance(file, TextIOWrapper)
+        return file
 
 
 def _check_folder(callback: str, path: Path, create: bool) -> None:

@@ -134,7 +134,7 @@ class Model(BuildModel, name="argus.Model"):
         optimizer_state: bool = False,
         run: Mapping[str, Any] | None = None,
         progress: Mapping[str, Any] | None = None,
-        **options: Any,
+        write: Callable[..., None] | None = None,
     ) -> None:
         """Write the model to a file, whole or not at all, to be loaded with `load_model`; log which.
 
@@ -142,10 +142,11 @@ class Model(BuildModel, name="argus.Model"):
             file_path: a name in ``.safetensors`` gives a checkpoint of argus_core; any other one of
                 pytorch-argus, which that library reads, too.
             optimizer_state: whether to keep the optimizer's state.
-            run, progress, **options: of a checkpoint of argus_core only; see `argus_core.Model.save`.
+            run, progress, write: of a checkpoint of argus_core only; see `argus_core.Model.save`.
         """
         if Path(file_path).suffix.lower() == ".safetensors":
-            super().save(file_path, optimizer_state, run, progress, **options)
+            given = {} if write is None else {"write": write}
+            super().save(file_path, optimizer_state, run, progress, **given)
         else:
             state = self._state(optimizer_state)
             with replacement(file_path) as file:
