@@ -60,7 +60,7 @@ class Config:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the model is a plain `Model`, so that the configuration alone chooses its parts."""
+        """True for a plain `Model`, whose parts the configuration alone chooses."""
         return plain_model({"model": dict(self.model)})
 
     def specs(self, *sections: str) -> Iterator[tuple[str, str, Spec]]:
