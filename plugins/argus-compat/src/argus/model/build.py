@@ -33,7 +33,7 @@ from argus_core.errors import ArgusError, BuildError, ParamsError, SpecError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.registry.registry import resolve
-from argus_core.steps.update import Update
+from argus_core.steps.updater import Updater
 from argus_core.steps.weights import Weights
 
 __all__ = [
@@ -193,10 +193,10 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         module: nn.Module = self.nn_module
         return module.module if isinstance(module, DataParallel | DistributedDataParallel) else module
 
-    def _compile(self) -> Update:
-        update = super()._compile()
-        update.weights = _Batches(self)
-        return update
+    def _compile(self) -> Updater:
+        updater = super()._compile()
+        updater.weights = _Batches(self)
+        return updater
 
     def train_ready(self) -> bool:
         """Return whether all parts are there."""
