@@ -39,7 +39,7 @@ from argus_core.steps.modes import Modes
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.reading import lets_go
 from argus_core.steps.reduction import check_loss, mean_divisor
-from argus_core.steps.update import Update
+from argus_core.steps.updater import Updater
 from argus_core.steps.weights import method_of
 from argus_core.storage import write
 from argus_core.tensors.dimensions import BatchDim, check_batch_dim
@@ -100,7 +100,7 @@ class Model(Assembly):
         self._check_overrides()
         with self._limited("step", "step"):
             self._composed = Composed(build_strategies(self.step_parts))
-        self._update: Update | None = None
+        self._updater: Updater | None = None
         self._finiteness = Finiteness()
         for slot in self.build_order:
             self.build_slot(slot)
@@ -191,33 +191,33 @@ class Model(Assembly):
 
         Returns ``prediction`` and ``target`` on the device and ``loss``, a float.
         """
-        update = self._update or self._compile()
+        updater = self._updater or self._compile()
         if self.optimizer is None:
             self._check_ready("train", "loss", "optimizer")
-        if update.evaluation.held is not None:  # a callback trains while others evaluate
-            with update.evaluation.left():
+        if updater.evaluation.held is not None:  # a callback trains while others evaluate
+            with updater.evaluation.left():
                 return self.train_step(batch, state)
         if not self.nn_module.training:
             self.train()
         if type(batch) is not Window:
-            if update.is_plain:
-                return update.run_plain(batch)
+            if updater.slots.is_plain:
+                return updater.run_plain(batch)
             batch = (batch,)
-        return update.run(batch, getattr(getattr(state, "engine", None), "reading", None))
+        return updater.run(batch, getattr(getattr(state, "engine", None), "reading", None))
 
     @lets_go
     def val_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
         """Return prediction, target and loss of a loader batch, in evaluation mode, without gradients."""
-        update = self._update or self._compile()
+        updater = self._updater or self._compile()
         if self.nn_module.training:
             self.eval()
-        with torch.no_grad(), update.evaluation.going_on():
-            prepared = update.prepare(batch)
-            with update.forward_context():
+        with torch.no_grad(), updater.evaluation.going_on():
+            prepared = updater.prepare(batch)
+            with updater.slots.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
-        is_sum = update.weights.is_sum()
-        weight = update.weights.of_batch(prepared, prediction, target, is_sum)
+        is_sum = updater.weights.is_sum()
+        weight = updater.weights.of_batch(prepared, prediction, target, is_sum)
         return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)
 
     def forward_loss(self, batch: Any) -> tuple[Any, Any, torch.Tensor]:
@@ -275,18 +275,18 @@ class Model(Assembly):
                 "predict takes the input of one batch, not a DataLoader; call it for each batch, as in "
                 "[model.predict(batch[0]) for batch in loader]"
             )
-        update = self._update or self._compile()
+        updater = self._updater or self._compile()
         if self.nn_module.training:
             self.eval()
         with noting_predictions(self, input), torch.no_grad(), self.evaluation():
-            input = update.prepare(input)
-            with update.forward_context():
+            input = updater.prepare(input)
+            with updater.slots.forward_context():
                 prediction = self.nn_module(input)
             return self.transform_prediction(prediction)
 
     def transform_prediction(self, prediction: Any) -> Any:
         """Return a network's prediction after prediction_transform, off the graph."""
-        finish_prediction = (self._update or self._compile()).finish_prediction
+        finish_prediction = (self._updater or self._compile()).finish_prediction
         if not finish_prediction and self.prediction_transform is unchanged:
             return prediction
         with torch.no_grad():
@@ -296,11 +296,11 @@ class Model(Assembly):
 
     def evaluation(self) -> AbstractContextManager[None]:
         """Return the context that step strategies put around a whole validation or prediction."""
-        return (self._update or self._compile()).evaluation.going_on()
+        return (self._updater or self._compile()).evaluation.going_on()
 
     def training(self) -> AbstractContextManager[None]:
         """Return the context in which the model is as it is trained, within an `evaluation` too."""
-        return self._update.evaluation.left() if self._update else nullcontext()
+        return self._updater.evaluation.left() if self._updater else nullcontext()
 
     # State.
 
@@ -447,7 +447,7 @@ class Model(Assembly):
 
     def window_size(self) -> int:
         """Return how many loader batches make one update."""
-        return (self._update or self._compile()).window_size
+        return (self._updater or self._compile()).window_size
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         """Return a copy as it is trained, whatever is going on with this one."""
@@ -459,10 +459,10 @@ class Model(Assembly):
 
     # Inside.
 
-    def _compile(self) -> Update:
+    def _compile(self) -> Updater:
         self._composed.check(self)  # the device may be another one now
-        self._update = Update(self, self._composed, Model)
-        return self._update
+        self._updater = Updater(self, self._composed, Model)
+        return self._updater
 
     def _check_sources(self) -> None:
         """Refuse what a file must not set before anything is built."""

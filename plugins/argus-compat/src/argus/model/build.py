@@ -29,7 +29,7 @@ from argus.model.choice import (
 from argus.types import AttrMeta, Devices, InputDevices
 from argus.utils import Identity, check_pickleble, device_to_str
 from argus_core import ArgusError, BuildError, ParamsError, SpecError, resolve
-from argus_core.authors import KIND_OF_PART, LineFormatter, Part, Update, Weights
+from argus_core.authors import KIND_OF_PART, LineFormatter, Part, Weights
 
 __all__ = [
     "ATTRS_BUILD_ORDER",
@@ -188,10 +188,10 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         module: nn.Module = self.nn_module
         return module.module if isinstance(module, DataParallel | DistributedDataParallel) else module
 
-    def _compile(self) -> Update:
-        update = super()._compile()
-        update.weights = _Batches(self)
-        return update
+    def _compile(self) -> Any:
+        updater = super()._compile()
+        updater.weights = _Batches(self)
+        return updater
 
     def train_ready(self) -> bool:
         """Return whether all parts are there."""
