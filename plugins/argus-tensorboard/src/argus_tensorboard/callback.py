@@ -12,7 +12,7 @@ from torch.utils.tensorboard.summary import hparams as session_summaries
 
 from argus_core import BuildError, Callback, ParamsError, State, hookimpl
 from argus_core.callbacks.epoch_report import plain_metrics, update_loss
-from argus_core.callbacks.output_files import make_folder, making_files, place_to_write, writing
+from argus_core.files.output_files import make_folder, making_files, place_to_write, writing
 from argus_core.registry.file_params import WRITES
 from argus_core.tensors.processes import is_first
 from argus_tensorboard.due import Due

@@ -12,7 +12,7 @@ from argus.errors import MonitorError, also
 from argus.metrics.metric import init_better, known_better
 from argus_core import callbacks
 from argus_core.callbacks.monitor import Monitor, monitored_value
-from argus_core.callbacks.output_files import make_folder
+from argus_core.files.output_files import make_folder
 
 if TYPE_CHECKING:
     import argus_core

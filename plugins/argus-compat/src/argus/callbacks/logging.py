@@ -13,9 +13,9 @@ from argus.errors import also
 from argus_core import callbacks
 from argus_core.callbacks.epoch_report import EpochRecord
 from argus_core.callbacks.log import LineFormatter
-from argus_core.callbacks.output_files import make_folder, place_to_write, writing
 from argus_core.errors import ArgusError
 from argus_core.files.confinement import check_file, note_made, opener
+from argus_core.files.output_files import make_folder, place_to_write, writing
 
 if TYPE_CHECKING:
     import argus_core
