@@ -44,7 +44,7 @@ class Model(BuildModel, name="argus.Model"):
                 f"model {name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one of "
                 "them another name",
                 ArgusWarning,
-                stacklevel=2,
+                stacklevel=3,  # past `ABCMeta.__new__`
             )
 
     def fit(  # type: ignore[override]
