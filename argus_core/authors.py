@@ -25,11 +25,6 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.callbacks.monitor import Monitor as Monitor
     from argus_core.callbacks.monitor import check_monitor as check_monitor
     from argus_core.callbacks.monitor import monitored_value as monitored_value
-    from argus_core.callbacks.output_files import checked_path as checked_path
-    from argus_core.callbacks.output_files import make_folder as make_folder
-    from argus_core.callbacks.output_files import making_files as making_files
-    from argus_core.callbacks.output_files import place_to_write as place_to_write
-    from argus_core.callbacks.output_files import writing as writing
     from argus_core.checkpoint.legacy import is_legacy as is_legacy
     from argus_core.checkpoint.legacy import read_legacy as read_legacy
     from argus_core.checkpoint.sections import check_legacy_state as check_legacy_state
@@ -48,6 +43,11 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.files.confinement import confined as confined
     from argus_core.files.confinement import opener as opener
     from argus_core.files.ordinary_files import open_ordinary as open_ordinary
+    from argus_core.files.output_files import checked_path as checked_path
+    from argus_core.files.output_files import make_folder as make_folder
+    from argus_core.files.output_files import making_files as making_files
+    from argus_core.files.output_files import place_to_write as place_to_write
+    from argus_core.files.output_files import writing as writing
     from argus_core.hooks import hookspec as hookspec
     from argus_core.metrics import Accuracy as Accuracy
     from argus_core.metrics import MeanMetric as MeanMetric
@@ -153,7 +153,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "check_monitor",
         "monitored_value",
     ),
-    "callbacks.output_files": (
+    "files.output_files": (
         "checked_path",
         "make_folder",
         "making_files",

@@ -11,7 +11,7 @@ from torch import Tensor
 from argus_core.callbacks.written import run_in
 from argus_core.checkpoint.abstract_saved import AbstractSaved
 from argus_core.checkpoint.forms import form_of
-from argus_core.checkpoint.restoring import number_optimizer_state
+from argus_core.checkpoint.optimizer_state import number_optimizer_state
 from argus_core.checkpoint.saving import PREFIXES
 from argus_core.checkpoint.sections import (
     check_legacy_state,
