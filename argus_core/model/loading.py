@@ -230,7 +230,8 @@ def _load_states(
                 "and the optimizer's, or None for it"
             )
         network = changed[0]
-        optimizer = functools.partial(tuple, (changed[1], None))
+        if model.optimizer is not None:
+            optimizer = functools.partial(tuple, (changed[1], None))
     slots = [] if network_is_loaded else ["nn_module"]
     slots += [slot for slot in ("loss", "prediction_transform") if _is_kept(slot, changes)]
     takes_extra = changes.get("optimizer", AS_SAVED) is not None
