@@ -397,6 +397,10 @@ def test_study_that_holds_something_else_is_one_sentence(study: Any, change: str
         "create index slow on trials (hex(zeroblob(number)))",
         "alter table trials add column more as (hex(zeroblob(1000000000)))",
         "drop table trial_heartbeats; create virtual table trial_heartbeats using fts5(x)",
+        "drop table trial_heartbeats; create table trial_heartbeats (x check (hex(zeroblob(9000000)) > ''))",
+        "drop table trial_heartbeats; create table trial_heartbeats (x default (hex(zeroblob(400000000))))",
+        "drop table trial_heartbeats; create table trial_heartbeats (x check/**/(hex(x) = ''))",
+        "drop table trial_heartbeats; create table trial_heartbeats (x check (x = 1), check (1 = hex(x)))",
     ],
 )
 def test_study_whose_database_runs_sql_of_its_own_is_refused(study: Any, change: str) -> None:

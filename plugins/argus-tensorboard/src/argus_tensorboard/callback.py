@@ -15,6 +15,7 @@ from argus_core.callbacks.epoch_report import plain_metrics, update_loss
 from argus_core.callbacks.output_files import make_folder, making_files, place_to_write, writing
 from argus_core.registry.file_params import WRITES
 from argus_core.tensors.processes import is_first
+from argus_core.text import one_line
 from argus_tensorboard.due import Due
 from argus_tensorboard.graph import add_graph
 from argus_tensorboard.histograms import add_histograms
@@ -186,7 +187,7 @@ class TensorBoard(Callback):
     def _add_learning_rates(self, writer: SummaryWriter, state: State) -> None:
         groups = getattr(state.model.optimizer, "param_groups", [])
         for number, group in enumerate(groups):
-            tag = "lr" if len(groups) == 1 else f"lr/{group.get('name', number)}"
+            tag = "lr" if len(groups) == 1 else one_line(f"lr/{group.get('name', number)}")
             writer.add_scalar(tag, float(group["lr"]), state.global_step)
 
     def _add_samples(self, writer: SummaryWriter, state: State) -> None:
@@ -227,5 +228,6 @@ def _add_summary(writer: Any, summary: Any) -> None:
 
 def _tag(name: str) -> str:
     """Return a metric's name so that TensorBoard shows its curves of all phases side by side."""
+    name = one_line(name)
     phase, _, metric = name.partition("_")
     return f"{metric}/{phase}" if metric and phase in ("train", "val") else name
