@@ -16,7 +16,9 @@ from argus_core.errors import ArgusError, ConfigError
 
 __all__ = ["UNREADABLE", "connect", "disconnect", "sentences"]
 
-UNREADABLE = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+UNREADABLE = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 """What optuna raises where a study holds what optuna does not write."""
 
 _OF_DATABASES = (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
