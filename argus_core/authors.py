@@ -85,12 +85,14 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.tensors.batch import deep_map as deep_map
     from argus_core.tensors.device import resolve_devices as resolve_devices
     from argus_core.tensors.processes import is_first as is_first
+    from argus_core.text import one_line as one_line
     from argus_core.training.fit import build_metrics as build_metrics
     from argus_core.training.interruption import check_interruption as check_interruption
 
 _EXPORTS: dict[str, tuple[str, ...]] = {
     "errors": ("near",),
     "hooks": ("hookspec",),
+    "text": ("one_line",),
     "files.confinement": (
         "confined",
         "opener",

@@ -23,6 +23,7 @@ __all__ = [
     "format_lr",
     "format_number",
     "format_record",
+    "is_metric_name",
     "plain_metrics",
     "rates",
     "update_loss",
@@ -118,6 +119,11 @@ class EpochReport(Callback):
         self.report(record, state)
 
 
+def is_metric_name(name: object) -> bool:
+    """Return whether a value of that name can stand in a line about an epoch."""
+    return isinstance(name, str) and name not in FIELDS
+
+
 def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return metrics as Python numbers; a callback may have put a 0-d tensor or array among them.
 
@@ -126,11 +132,10 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """
     plain: dict[str, float] = {}
     for name, value in metrics.items():
-        if name in FIELDS:
-            raise ArgusError(
-                f"state.metrics holds {name!r}, which every line about an epoch has already; "
-                "put the value there under another name"
-            )
+        if not is_metric_name(name):
+            is_taken = name in FIELDS
+            why = "which every line about an epoch has already" if is_taken else "which is no text"
+            raise ArgusError(f"state.metrics holds {name!r}, {why}; put the value there under another name")
         try:
             plain[name] = value if type(value) is int else float(value)
         except (TypeError, ValueError) as error:

@@ -25,8 +25,9 @@ def check_apart(callbacks: Iterable[Any]) -> None:
     """
     callbacks = [*callbacks]
     _check_tables_apart(callbacks)
-    for one, other in itertools.combinations(_checkpoints(callbacks), 2):
-        if may_coincide(one.path_pattern(), other.path_pattern()):
+    patterns = [(each, each.path_pattern()) for each in _checkpoints(callbacks)]
+    for (one, ours), (other, theirs) in itertools.combinations(patterns, 2):
+        if may_coincide(ours, theirs):
             raise ConflictError(
                 f"{one.name} with file_format={one.file_format!r} and {other.name} with "
                 f"file_format={other.file_format!r} may write files of one name in {shown(one.dir_path)}, "

@@ -122,7 +122,10 @@ def path_pattern(path: Path) -> Pattern:
 
 def may_coincide(one: Pattern, other: Pattern) -> bool:
     """Return whether some path fits both patterns: which pairs of places both can have come to."""
-    seen, reached = {(0, 0)}, [(0, 0)]
+    pairs = enumerate(zip(one, other, strict=False))
+    # Most paths of one run begin alike, and go on so that they cannot coincide.
+    alike = next((place for place, (ours, theirs) in pairs if ours != theirs or ours[1]), 0)
+    seen, reached = {(alike, alike)}, [(alike, alike)]
     while reached:
         here, there = reached.pop()
         if here == len(one) or there == len(other):

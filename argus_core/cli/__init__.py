@@ -177,7 +177,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, ArgusError):
         return f"{error}; {notes}" if notes else str(error)
     if not notes:
-        return ""
+        is_full = isinstance(error, MemoryError)
+        return "there is no memory left for it; allow the process more, or give it less" if is_full else ""
     lines = str(error).splitlines() or [""]
     # A worker of a DataLoader sends its whole traceback; the exception itself is the last line.
     message = (

@@ -69,6 +69,7 @@ def command(
     unused: dict[str, Any] = {"optimizer": None} if metrics else {"optimizer": None, "loss": None}
     model = load_model(checkpoint, device=device, change_params_func=without_compile, **unused)
     tensors, measured = predict_all(model, make_loader(dataset, batch_size), list(metrics))
+    check_output(output, checkpoint, Path(data), overwrite=overwrite)  # others may have put a file there
     data_files.write_tensors(output, tensors)
     for name, value in measured.items():
         echo(f"{name}: {value!r}")

@@ -74,7 +74,7 @@ class _Collected(Callback):
 
     def add(self, prediction: Any, target: Any) -> None:
         for name, value in [*_named("prediction", prediction), *_named("target", target)]:
-            self.parts.setdefault(name, []).append(value.detach().cpu())
+            self.parts.setdefault(name, []).append(_plain(name, value.detach()))
 
     def joined(self) -> dict[str, Tensor]:
         if not self.parts:
@@ -86,6 +86,22 @@ class _Collected(Callback):
                 f"the predictions of the batches cannot be put together ({error}); "
                 "predict batch by batch with model.predict"
             ) from error
+
+
+def _plain(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor on the CPU as files hold it.
+
+    Raises:
+        ArgusError: it is of a sort that they do not hold, which is told before the other batches.
+    """
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
+        sort = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else str(tensor.layout)
+        raise ArgusError(
+            f"{name} is a {sort.removeprefix('torch.')} tensor, and files hold plain ones; choose a "
+            "prediction_transform that makes it one"
+        )
+    plain = tensor.cpu().resolve_conj().resolve_neg()
+    return plain.to(torch.complex64) if plain.dtype is torch.complex32 else plain
 
 
 def _split(batch: Any) -> tuple[Any, Any]:

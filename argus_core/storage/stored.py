@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import reprlib
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ __all__ = [
 ]
 
 _INT64 = range(-(2**63), 2**63)
+_MOST = 2**53  # of a count: however far a run goes on from there, what it counts fits into 64 bits
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _is_best(value: Any) -> bool:
     return value is None or (is_number(value) and math.isfinite(value))
 
 
-COUNT = Rule(lambda value: type(value) is int and 0 <= value <= sys.maxsize, "an integer from 0 up")
+COUNT = Rule(lambda value: type(value) is int and 0 <= value <= _MOST, "an integer from 0 up")
 FLAG = Rule(lambda value: type(value) is bool, "True or False")
 BEST = Rule(_is_best, "a finite number or None")
 MONITOR = Rule(lambda value: isinstance(value, str), "the name of a metric", optional=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from argus_core.callbacks.audience import Missed, named
+from argus_core.callbacks.epoch_report import is_metric_name
 from argus_core.callbacks.state import AbstractEngine
 from argus_core.metrics.metric import Metric
 from argus_core.steps.output import PastOutput
 from argus_core.storage.mismatch import fitting
+from argus_core.storage.stored import COUNT
 from argus_core.tensors.rng import check_random_state, is_seed
 
 __all__ = ["is_progress", "restore", "snapshot"]
@@ -67,25 +68,23 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
     counters, loader = progress["counters"], progress["loader"]
     batches = loader.get("batches")
     return (
-        all(map(_is_count, (*map(counters.get, _COUNTERS), loader.get("window"))))
+        all(map(COUNT.holds, (*map(counters.get, _COUNTERS), loader.get("window"))))
         and type(counters.get("epoch_done")) is bool
         and is_seed(loader.get("seed"))
-        and (batches is None or _is_count(batches))
+        and (batches is None or COUNT.holds(batches))
         and isinstance(loader.get("order"), str | None)
         and isinstance(progress.get("device"), str)
         and type(counters.get("epoch_begun", False)) is bool
-        and _is_count(counters.get("skipped_in_epoch", 0))
+        and COUNT.holds(counters.get("skipped_in_epoch", 0))
         and type(progress.get("stepped", True)) is bool
         and _is_missed(progress.get("missed", {}))
-        and all(isinstance(value, float) for value in progress["metrics"].values())
+        and all(
+            is_metric_name(name) and isinstance(value, float) for name, value in progress["metrics"].items()
+        )
         and all(
             isinstance(kept, dict) for kept in (*progress["running"].values(), *progress["callback"].values())
         )
     )
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= sys.maxsize
 
 
 def _is_missed(missed: Any) -> bool:

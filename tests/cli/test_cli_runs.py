@@ -337,6 +337,23 @@ def test_predict_replaces_a_file_only_if_asked(trained: Path, folder: Path) -> N
         assert len(written["prediction"]) == 30
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_predict_replaces_no_file_that_was_put_there_meanwhile(
+    trained: Path, folder: Path, is_link: bool
+) -> None:
+    (folder / "notes.txt").write_text("mine", "utf-8")
+    output = folder / "predictions.npz"
+
+    @argus_core.register("dataset", "meanwhile")
+    def meanwhile() -> Any:
+        output.symlink_to("notes.txt") if is_link else output.write_text("mine", "utf-8")
+        return points()
+
+    result = argus("predict", trained, "meanwhile")
+    assert (result.exit_code, "predictions.npz is there already" in result.stderr) == (1, True)
+    assert output.read_text("utf-8") == "mine"
+
+
 def test_predict_replaces_what_a_link_leads_to_and_keeps_the_link(trained: Path, folder: Path) -> None:
     (folder / "old.npz").write_text("mine", "utf-8")
     (folder / "link.npz").symlink_to("old.npz")

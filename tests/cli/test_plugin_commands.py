@@ -28,6 +28,8 @@ def crosscheck(folds):
     '''Cross-validate.'''
     if folds < 2:
         raise ConfigError(f"{folds} folds are too few; give 2 or more")
+    if folds > 99:
+        raise MemoryError
     click.echo(f"{folds} folds")
 
 def function(): ...
@@ -70,6 +72,15 @@ def test_command_of_a_plugin_has_help_and_the_options_of_every_command() -> None
 def test_error_of_a_plugins_command_is_one_line() -> None:
     result = argus("crosscheck", "--folds", "1")
     assert (result.exit_code, result.stderr) == (1, "error: 1 folds are too few; give 2 or more\n")
+
+
+@pytest.mark.usefixtures("medseg")
+def test_memory_that_is_not_there_is_one_line() -> None:
+    result = argus("crosscheck", "--folds", "100")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: there is no memory left for it; allow the process more, or give it less\n",
+    )
 
 
 @pytest.mark.usefixtures("medseg")

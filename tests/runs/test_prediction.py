@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import Model
+from argus_core.data.files import SUFFIXES, write_tensors
 from argus_core.errors import ArgusError, BuildError
 from argus_core.runs.prediction import predict_all
 
@@ -162,6 +164,47 @@ def test_predictions_that_cannot_be_put_together_are_refused() -> None:
         ArgusError, match=r"cannot be put together .*; predict batch by batch with model\.predict"
     ):
         predict_all(model("mean", prediction_transform=None), [torch.ones(2, 3)])
+
+
+class Sort(nn.Module):
+    """Makes a tensor of the asked sort."""
+
+    def __init__(self, sort: str) -> None:
+        super().__init__()
+        self.sort = sort
+
+    def forward(self, input: Tensor) -> Any:
+        turned = torch.complex(input, input).conj()
+        sorts: dict[str, Callable[[], Tensor]] = {
+            "sparse_coo": input.to_sparse,
+            "nested": lambda: torch.nested.nested_tensor([*input]),
+            "conj": lambda: turned,
+            "neg": lambda: turned.imag,
+            "half": lambda: turned.to(torch.complex32),
+        }
+        return sorts[self.sort]()
+
+
+@pytest.mark.parametrize("sort", ["sparse_coo", "nested"])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_predictions_of_a_sort_that_no_file_holds_are_refused_at_the_first_batch(sort: str) -> None:
+    argus_core.register("transform", "sort")(Sort)
+    with pytest.raises(ArgusError, match=f"prediction is a {sort} tensor, and files hold plain ones; choose"):
+        predict_all(model(prediction_transform=("sort", {"sort": sort})), batches())
+
+
+@pytest.mark.parametrize("sort", ["conj", "neg", "half"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+def test_complex_predictions_are_written_whole(sort: str, suffix: str, tmp_path: Path) -> None:
+    argus_core.register("transform", "sort")(Sort)
+    net = model(prediction_transform=("sort", {"sort": sort}))
+    (input, _), *_ = batches()
+    tensors, _ = predict_all(net, [input])
+    assert torch.equal(
+        tensors["prediction"], net.predict(input).resolve_conj().to(tensors["prediction"].dtype)
+    )
+    write_tensors(tmp_path / f"predictions{suffix}", tensors)
 
 
 def test_loader_without_batches_is_refused() -> None:

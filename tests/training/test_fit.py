@@ -136,15 +136,18 @@ def test_a_metric_is_not_renamed_to_the_loss() -> None:
         make_model().fit(batches(), metrics=[("accuracy", {"name": "loss"})])
 
 
-def test_a_value_of_a_callback_is_not_named_as_a_field_of_every_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"), [("epoch", "which every line about an epoch has already"), (5, "which is no text")]
+)
+def test_a_value_of_a_callback_is_not_named_as_a_field_of_every_line(
+    name: Any, why: str, tmp_path: Path
+) -> None:
     class Notes(Callback):
         def epoch_complete(self, state: Any) -> None:
-            state.metrics["epoch"] = 3.0
+            state.metrics[name] = 3.0
 
     callbacks = [Notes(), ("metrics_jsonl", {"file_path": str(tmp_path / "a.jsonl")})]
-    with pytest.raises(
-        ArgusError, match="state.metrics holds 'epoch', which every line about an epoch has already"
-    ):
+    with pytest.raises(ArgusError, match=f"state.metrics holds {name!r}, {why}; put"):
         make_model().fit(batches(), callbacks=callbacks)
 
 

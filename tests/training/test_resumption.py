@@ -501,7 +501,10 @@ def test_what_is_no_path_is_refused(path: Any) -> None:
         ("loader", {"seed": "x"}, "'progress' is not as argus_core writes it"),
         ("loader", {"seed": -(2**63) - 1}, "'progress' is not as argus_core writes it"),
         ("loader", {"seed": {"$int": hex(2**64)}}, "'progress' is not as argus_core writes it"),
+        ("counters", {"global_step": 2**63 - 1}, "'progress' is not as argus_core writes it"),
         ("running", {"loss": 1}, "'progress' is not as argus_core writes it"),
+        ("metrics", {"epoch": 0.5}, "'progress' is not as argus_core writes it"),
+        ("metrics", {"$dict": [[5, 0.5]]}, "'progress' is not as argus_core writes it"),
         (
             "rng",
             {"python": {}},
@@ -519,7 +522,7 @@ def test_progress_that_nobody_writes_is_refused(
     for key in ("tensors", "aliases"):
         manifest.pop(key)
     progress = dict(manifest["progress"])
-    progress[section] = None if change is None else {**progress[section], **change}
+    progress[section] = change if change is None or "$dict" in change else {**progress[section], **change}
     write(path, tensors, {**manifest, "progress": progress})
     with pytest.raises(CheckpointError, match=message):
         build().fit(batches(), num_epochs=2, resume=path)

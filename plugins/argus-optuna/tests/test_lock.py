@@ -44,3 +44,9 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 def test_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ArgusError, match="cannot be locked: unable to open .*; choose another folder"):
         Lock(tmp_path / "nowhere" / "lock").acquire()
+
+
+def test_file_of_something_else_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_bytes(b"notes" * 1000)
+    with pytest.raises(ArgusError, match="lock' cannot be locked: file is not a database; choose another"):
+        Lock(tmp_path / "lock").acquire()

@@ -378,6 +378,14 @@ def test_parameter_that_only_sampling_meets_is_one_sentence(study: Any, params: 
         "insert into trial_intermediate_values values (1, 1, 0, 'x', 'FINITE')",
         "insert into trial_user_attributes values (99, 1, 'argus_kills', '\"x\"')",
         "insert into trial_user_attributes values (99, 1, 'argus_error', '[1]')",
+        pytest.param(
+            f"insert into trial_user_attributes values (99, 1, 'deep', '{'[' * 200_000}')", id="deep"
+        ),
+        pytest.param(
+            'update trial_params set distribution_json = \'{"name": "FloatDistribution", "attributes": '
+            '{"low": 0, "high": 1e308, "step": 1e-300, "log": false}}\'',
+            id="small steps",
+        ),
     ],
 )
 def test_study_that_holds_something_else_is_one_sentence(study: Any, change: str) -> None:
@@ -397,6 +405,10 @@ def test_study_that_holds_something_else_is_one_sentence(study: Any, change: str
         "create index slow on trials (hex(zeroblob(number)))",
         "alter table trials add column more as (hex(zeroblob(1000000000)))",
         "drop table trial_heartbeats; create virtual table trial_heartbeats using fts5(x)",
+        "drop table trial_heartbeats; create table trial_heartbeats (x check (hex(zeroblob(9000000)) > ''))",
+        "drop table trial_heartbeats; create table trial_heartbeats (x default (hex(zeroblob(400000000))))",
+        "drop table trial_heartbeats; create table trial_heartbeats (x check/**/(hex(x) = ''))",
+        "drop table trial_heartbeats; create table trial_heartbeats (x check (x = 1), check (1 = hex(x)))",
     ],
 )
 def test_study_whose_database_runs_sql_of_its_own_is_refused(study: Any, change: str) -> None:

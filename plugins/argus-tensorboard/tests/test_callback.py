@@ -118,7 +118,7 @@ def test_learning_rate_is_that_of_each_group(tmp_path: Path) -> None:
     class TwoGroups(Model):
         def build_optimizer(self, factory: Any, params: Any) -> Any:
             norm, out = self.nn_module.norm.parameters(), self.nn_module.out.parameters()
-            return factory([{"params": norm, "lr": 0.2, "name": "norm"}, {"params": out}], **params)
+            return factory([{"params": norm, "lr": 0.2, "name": "norm\ud800"}, {"params": out}], **params)
 
     plain = {"interval": "update", "step_size": 5, "gamma": 0.1}
     board = ("tensorboard", {"log_dir": str(tmp_path / "one"), "every": "1up"})
@@ -127,7 +127,7 @@ def test_learning_rate_is_that_of_each_group(tmp_path: Path) -> None:
     assert rates[1] == pytest.approx(0.1)
     assert rates[9] == pytest.approx(0.01)
     fit(tmp_path / "two", TwoGroups(make_model().params))
-    assert scalars(tmp_path / "two", "lr/norm")[5] == pytest.approx(0.2)
+    assert scalars(tmp_path / "two", r"lr/norm\ud800")[5] == pytest.approx(0.2)
     assert scalars(tmp_path / "two", "lr/1")[5] == pytest.approx(0.1)
 
 

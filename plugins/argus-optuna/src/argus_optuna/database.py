@@ -16,10 +16,18 @@ from argus_core import ArgusError, ConfigError
 
 __all__ = ["UNREADABLE", "connect", "disconnect", "sentences"]
 
-UNREADABLE = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+UNREADABLE = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 """What optuna raises where a study holds what optuna does not write."""
 
 _OF_DATABASES = (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
+
+# What has SQLite compute something: generated columns and virtual tables; a check or a default that calls
+# functions, which take any memory and time, or hides that in a comment.
+_COMPUTES = re.compile(
+    r"\b(?:as|using)\b|/\*|--|\bdefault\s*\(|\bcheck\s*\((?!\s*\w+\s*=\s*\d+\s*\))", re.IGNORECASE
+)
 
 _BUSY = 60.0  # seconds to wait for another process to write
 
@@ -73,14 +81,14 @@ def sentences(path: Path) -> Iterator[None]:
 
 
 def _check_plain(file: Path, opened: sqlite3.Connection) -> None:
-    """Check that a database has plain tables alone: reading a view, or writing past a trigger, runs its SQL.
+    """Check that a database has plain tables alone: reading a view, or writing to a table, may run its SQL.
 
     Raises:
         ConfigError: it has something else.
     """
     for kind, name, sql in opened.execute("SELECT type, name, sql FROM sqlite_master"):
         text = sql or ""  # an index that a table implies has none
-        is_plain = kind in ("table", "index") and not re.search(r"\b(?:as|using)\b", text, re.IGNORECASE)
+        is_plain = kind in ("table", "index") and not _COMPUTES.search(text)
         if not is_plain or (kind == "index" and text.count("(") > 1):
             raise ConfigError(
                 f"{file} has the {kind} {str(name)[:100]!r}, whose SQL optuna does not write and would run; "

@@ -28,13 +28,13 @@ class Lock:
         """Take the lock; return whether that was possible within ``timeout`` seconds.
 
         Raises:
-            ArgusError: the file cannot be written.
+            ArgusError: the file cannot be written, or is something else.
         """
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(self.path, timeout=timeout, isolation_level=None)
             connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:  # a file of something else is no OperationalError
             if connection is not None:
                 connection.close()
             if "locked" in str(error):

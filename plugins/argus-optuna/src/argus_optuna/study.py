@@ -213,7 +213,7 @@ class Study:
         """Turn what optuna's sampler raises into a sentence: it checks few of its parameters."""
         try:
             yield
-        except (*UNREADABLE, ArithmeticError, ImportError, MemoryError) as error:
+        except (*UNREADABLE, ImportError, MemoryError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ArgusError(
                 f"sampler {self.settings.sampler.name!r} cannot choose a trial: {reason}; "

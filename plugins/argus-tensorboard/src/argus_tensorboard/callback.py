@@ -16,6 +16,7 @@ from argus_core.authors import (
     is_first,
     make_folder,
     making_files,
+    one_line,
     place_to_write,
     plain_metrics,
     update_loss,
@@ -193,7 +194,7 @@ class TensorBoard(Callback):
     def _add_learning_rates(self, writer: SummaryWriter, state: State) -> None:
         groups = getattr(state.model.optimizer, "param_groups", [])
         for number, group in enumerate(groups):
-            tag = "lr" if len(groups) == 1 else f"lr/{group.get('name', number)}"
+            tag = "lr" if len(groups) == 1 else one_line(f"lr/{group.get('name', number)}")
             writer.add_scalar(tag, float(group["lr"]), state.global_step)
 
     def _add_samples(self, writer: SummaryWriter, state: State) -> None:
@@ -234,5 +235,6 @@ def _add_summary(writer: Any, summary: Any) -> None:
 
 def _tag(name: str) -> str:
     """Return a metric's name so that TensorBoard shows its curves of all phases side by side."""
+    name = one_line(name)
     phase, _, metric = name.partition("_")
     return f"{metric}/{phase}" if metric and phase in ("train", "val") else name
