@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from argus_core.authors import Accuracy
-
 import argus_core
 from argus.errors import also
 from argus.metrics.metric import Metric
+from argus_core.authors import Accuracy
 
 __all__ = ["CategoricalAccuracy"]
 

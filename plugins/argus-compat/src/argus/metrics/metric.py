@@ -9,13 +9,13 @@ from math import inf
 from typing import Any, Literal
 
 import torch
-from argus_core.authors import build_many
 
 import argus_core
 from argus.callbacks.callback import Callback
 from argus.engine.engine import Engine, Events
 from argus.errors import BetterError, CallbackTypeError, MetricNotFoundError, also
 from argus_core import ArgusError, ArgusWarning, SpecError, UnknownNameError
+from argus_core.authors import build_many
 
 __all__ = ["Metric", "attach_metrics", "check_better", "init_better", "known_better"]
 
