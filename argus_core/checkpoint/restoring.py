@@ -46,7 +46,7 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) ->
     """Load ``state`` into ``module``, completely or not at all.
 
     Raises:
-        StateMismatchError: names, shapes or dtypes differ; says which.
+        StateMismatchError: names, shapes or dtypes differ; the message lists them.
     """
     check_module_forms(module, {name: form_of(value) for name, value in state.items()}, what)
     put_module_state(module, state, what)

@@ -84,9 +84,9 @@ class _ShareMetric(MeanMetric):
 class Accuracy(_ShareMetric):
     """Accuracy: the share of correct predictions.
 
-    Predictions ``(batch, classes)`` or ``(batch, classes, ...)``, logits or probabilities, go with integer
-    targets ``(batch, ...)``. Predictions ``(batch,)`` or ``(batch, 1, ...)`` are probabilities of class 1 and
-    go with targets 0 and 1.
+    Predictions ``(batch, classes)`` or ``(batch, classes, ...)`` are logits or probabilities; their targets
+    are integers ``(batch, ...)``. Predictions ``(batch,)`` or ``(batch, 1, ...)`` are probabilities of class
+    1; their targets are 0 or 1.
 
     Args:
         threshold: a binary prediction above it is class 1; 0 for logits.
@@ -125,7 +125,7 @@ class Accuracy(_ShareMetric):
 class TopKAccuracy(_ShareMetric):
     """Top-k accuracy: the share of targets that are among the ``k`` highest predictions.
 
-    Predictions ``(batch, classes, ...)``, logits or probabilities, go with integer targets ``(batch, ...)``.
+    Predictions ``(batch, classes, ...)`` are logits or probabilities; targets ``(batch, ...)`` are integers.
 
     Args:
         k: the number of highest predictions.

@@ -1,4 +1,4 @@
-"""The abstract metric: a number computed over a phase's step outputs, whatever the batch sizes."""
+"""The abstract metric: a number computed over the step outputs of training or validation."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class MeanMetric(Metric):
     states: ClassVar[Mapping[str, Reduction]] = {"total": "sum", "count": "sum", "updates": "sum"}
     total: float | torch.Tensor = 0
     count: float | torch.Tensor = 0
-    updates: float = 0  # tells no update from a mean over nothing, nan; a subclass need not count
+    updates: float = 0  # distinguishes no update from a mean of no samples (nan); a subclass need not count
 
     def compute(self) -> float:
         """Return the mean.

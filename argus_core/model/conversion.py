@@ -103,7 +103,7 @@ def export(source: Path, target: Path, weights: str | None = None) -> tuple[int,
 
     Raises:
         ArgusError: the suffix is unknown, the format cannot hold the state, or there is no average.
-        CheckpointError: the checkpoint is damaged or unsafe, or the system refuses to write.
+        CheckpointError: the checkpoint is damaged or unsafe, or writing failed.
     """
     if target.suffix.lower() not in EXPORTED:
         raise ArgusError(f"cannot export to {str(target)!r}; give a name that ends in {', '.join(EXPORTED)}")

@@ -67,7 +67,7 @@ class Room:
         self.left -= size
 
     def make_room(self, least: Estimate, func: Any, args: Any, kwargs: Any) -> None:
-        """Check that there is memory for an operator's result, or raise `NoRoom`."""
+        """Raise `NoRoom` unless an operator's result fits into the memory left."""
         raise NoRoom
 
 

@@ -6,7 +6,7 @@
 
     window ─► prepare_batch ─► split_window ─► run_procedure ─► after_update(stepped)
 
-    run_procedure   calls gradients() once (default), twice (sam) or as often as the optimizer asks;
+    run_procedure   calls gradients() once (default), twice (sam) or as often as the optimizer calls it;
                     then transform_gradients ─► allow_update ─► apply_update
     gradients()     zero_grad; for each micro-batch:
                         sync_context⟨forward_context⟨forward_loss⟩⟩ ; weigh ; scale_loss ; backward

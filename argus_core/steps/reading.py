@@ -83,7 +83,7 @@ class Reading:
             self._before = None
 
     def skip(self, output: Any) -> None:
-        """Leave a skipped update out of the metrics."""
+        """Exclude a skipped update from the metrics."""
         self.take_back()
         if not self.is_kept:
             output.let_go()

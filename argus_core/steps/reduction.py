@@ -290,7 +290,7 @@ def _count_targets(loss: Any, target: Any) -> float | Tensor | None:
 
 
 def ask_others(loss: Any, target: Any) -> None:
-    """Return ``None``, in the place of one of `DIVISORS`, for a loss that is not torch's."""
+    """Return ``None``: the function in place of one of `DIVISORS` for a loss that is not torch's."""
 
 
 DIVISORS: Mapping[type, Callable[[Any, Any], float | Tensor | None]] = {

@@ -207,7 +207,7 @@ def _is_abandoned(path: str, writer: str | None, by_process: bool) -> bool:
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         # A writer in another container, whose process is not visible here, still holds its lock. A process
-        # number from a container, which may always be 1, is no evidence.
+        # number from a container proves nothing, since it may always be 1.
         is_locked = _lock(descriptor)
         if is_locked is False or (is_locked and writer is not None):
             return bool(is_locked)
