@@ -31,7 +31,7 @@ def rehearse(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Check that one of torch's own optimizers can make an update with a state.
 
     Args:
-        optimizer: what was built.
+        optimizer: the built optimizer.
         state: as `forms.numbered` returns it, of the shapes that `forms.check_slots` lets pass.
 
     Raises:

@@ -52,7 +52,7 @@ def _is_modes(modes: Any) -> bool:
 
 
 def is_named_state(optimizer: Mapping[str, Any]) -> bool:
-    """Return whether an optimizer's state has the form that `state.name_optimizer_state` gives it."""
+    """Return whether an optimizer's state has the form that `restoring.name_optimizer_state` gives it."""
     state, groups = optimizer["state"], optimizer["param_groups"]
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         return False

@@ -41,7 +41,7 @@ _OPENS_FROM_A_FOLDER = bool(_FOLLOWS_NO_LINK) and os.open in os.supports_dir_fd 
 
 @contextmanager
 def confined(*folders: Path, note: Note | None = None) -> Iterator[None]:
-    """Confine writers to these folders, as far as they write there, while the block runs.
+    """Confine all writing to paths below these folders to the folders themselves while the block runs.
 
     Args:
         folders: may themselves be symbolic links, which are followed.

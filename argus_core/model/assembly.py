@@ -136,7 +136,7 @@ class Assembly(AbstractModel):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that require grad: the network's, then those that only the loss has.
 
-        A `build_optimizer` that makes its own parameter groups must put each of them into one.
+        A `build_optimizer` with its own parameter groups must put each parameter into one.
         """
         return [parameter for parameter in named_parameters(self).values() if parameter.requires_grad]
 

@@ -30,7 +30,7 @@ def choose(kind: str, slot: str, offered: Any, has_value: bool, value: Any, reso
 
     Args:
         kind: the registry's kind.
-        slot: the key in ``params``: ``nn_module`` or ``prediction_transform``.
+        slot: the key in ``params``, such as ``nn_module`` or ``prediction_transform``.
         offered: the class attribute: ``None`` (any name), a callable (fixed), a dict of callables or
             names (a choice), a name or ``(name, {params})`` (fixed unless ``params`` names another).
         has_value: whether ``params`` has the slot.

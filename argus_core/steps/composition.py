@@ -50,7 +50,7 @@ class Composed:
     def implementations(self, slot: str, model: AbstractModel) -> tuple[Implementation, ...]:
         """Return the bound methods to call for ``slot`` of ``model``, in order.
 
-        An owner's slot has one, or none where `Update` itself does what the default does.
+        A slot with one owner has one, or none where `Update` contains the default's code.
         """
         return tuple(function for strategy, function in self._slots[slot] if strategy.acts_in(slot, model))
 

@@ -128,7 +128,7 @@ class EMA:
 
 
 def _can_be_averaged(weight: nn.Parameter) -> bool:
-    """Return whether training moves a weight, or could: a frozen mask, which may hold infinity, does not."""
+    """Return whether a weight requires grad, or is a finite number: a frozen mask may hold infinity."""
     if is_lazy(weight) or weight.requires_grad:
         return True
     is_number = weight.is_floating_point() or weight.is_complex()

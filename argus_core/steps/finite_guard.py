@@ -32,8 +32,7 @@ class FiniteGuard:
     Args:
         policy: ``"raise"`` raises an error before the weights change; ``"skip"`` skips the update and
             reports it (``update_skipped``).
-        max_consecutive: how many updates in a row may be skipped, for any reason, before an error is
-            raised under ``"skip"`` too.
+        max_consecutive: how many updates in a row may be skipped, for any reason; one more raises an error.
     """
 
     def __init__(self, policy: str = "raise", max_consecutive: int = 20) -> None:

@@ -49,7 +49,7 @@ def encode(value: object, prefix: str, tensors: dict[str, Tensor], where: str | 
     """Return plain data encoded as JSON-compatible data.
 
     Args:
-        value: plain data (see `params.check_plain`).
+        value: plain data (see `plain_data.check_plain`).
         prefix: of the names of its tensors: ``"params"`` gives ``"params/loss/weight"``.
         tensors: receives the tensors and arrays in the value, by those names.
         where: the value's name in messages; by default the prefix.
