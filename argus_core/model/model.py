@@ -17,7 +17,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from argus_core.callbacks.output_files import checked_path
 from argus_core.checkpoint import saving as checkpoint
 from argus_core.checkpoint.finiteness import Finiteness
 from argus_core.errors import (
@@ -28,13 +27,13 @@ from argus_core.errors import (
     SpecError,
     StateMismatchError,
 )
+from argus_core.files.output_files import checked_path
 from argus_core.model.assembly import Assembly, unchanged
 from argus_core.model.choice import build_strategies, check_params
 from argus_core.registry import registry
 from argus_core.registry.file_params import check_file_params
 from argus_core.registry.part import load_all
 from argus_core.steps.composition import Composed
-from argus_core.steps.explanation import explain
 from argus_core.steps.modes import Modes
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.reading import lets_go
@@ -44,8 +43,6 @@ from argus_core.steps.weights import method_of
 from argus_core.storage import write
 from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
-from argus_core.training import fit as training
-from argus_core.training.exception_note import noting_predictions
 
 __all__ = ["Model"]
 
@@ -163,7 +160,9 @@ class Model(Assembly):
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
-        return training.fit(
+        from argus_core.training.fit import fit  # lazy: prediction does not need it
+
+        return fit(
             self,
             train_loader,
             val_loader,
@@ -183,7 +182,9 @@ class Model(Assembly):
         """Return ``val_loss`` and the value of every metric over ``val_loader``."""
         if type(self).val_step is Model.val_step:
             self._check_ready("validate", "loss")
-        return training.validate(self, val_loader, metrics=metrics, callbacks=callbacks)
+        from argus_core.training.fit import validate
+
+        return validate(self, val_loader, metrics=metrics, callbacks=callbacks)
 
     @lets_go
     def train_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
@@ -278,11 +279,17 @@ class Model(Assembly):
         updater = self._updater or self._compile()
         if self.nn_module.training:
             self.eval()
-        with noting_predictions(self, input), torch.no_grad(), self.evaluation():
-            input = updater.prepare(input)
-            with updater.slots.forward_context():
-                prediction = self.nn_module(input)
-            return self.transform_prediction(prediction)
+        try:
+            with torch.no_grad(), self.evaluation():
+                prepared = updater.prepare(input)
+                with updater.slots.forward_context():
+                    prediction = self.nn_module(prepared)
+                return self.transform_prediction(prediction)
+        except Exception as error:
+            from argus_core.training.exception_note import note_prediction  # lazy: few predictions fail
+
+            note_prediction(error, self, input)
+            raise
 
     def transform_prediction(self, prediction: Any) -> Any:
         """Return a network's prediction after prediction_transform, detached."""
@@ -388,6 +395,8 @@ class Model(Assembly):
 
     def explain(self) -> str:
         """Return a drawing of one optimizer update: each slot with its strategies and their packages."""
+        from argus_core.steps.explanation import explain  # lazy: few runs draw their update
+
         return explain(self, self._composed)
 
     def traits(self) -> set[str]:
@@ -524,5 +533,5 @@ def _register(cls: type[Model], name: str) -> None:
                 f"{error}; the name now means {cls.__module__}:{cls.__qualname__}, "
                 f'and class {cls.__name__}(Model, name="...") gives it another',
                 ArgusWarning,
-                stacklevel=3,
+                stacklevel=4,  # past `ABCMeta.__new__`
             )

@@ -103,8 +103,9 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def lets_go(step: _Step) -> _Step:
-    """Mark a step whose `StepOutput` only the run keeps."""
+    """Mark a step whose `StepOutput` only the run keeps, and which adds no metrics."""
     step.let_go = step  # type: ignore[attr-defined]
+    step.computes = ()  # type: ignore[attr-defined]
     return step
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.testing.composition import check_strategy as check_strategy
     from argus_core.testing.composition import compositions as compositions
     from argus_core.testing.composition import examples as examples
+    from argus_core.testing.file_param_table import check_file_param_table as check_file_param_table
     from argus_core.testing.parts import ComponentUnderTest as ComponentUnderTest
 
 _EXPORTS = {
@@ -52,6 +53,7 @@ _EXPORTS = {
         "check_transform",
     ),
     "composition": ("Example", "check_composition", "check_strategy", "compositions", "examples"),
+    "file_param_table": ("check_file_param_table",),
     "parts": ("ComponentUnderTest",),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
