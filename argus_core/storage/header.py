@@ -40,7 +40,7 @@ class Header:
     """The parsed header of a checkpoint: everything before its payload.
 
     Attributes:
-        manifest: in the present schema.
+        manifest: in the current schema.
         entries: the stored tensors by name, in the order of the file.
         aliases: other names of stored tensors.
         payload_start: the offset of the payload in the file, in bytes.

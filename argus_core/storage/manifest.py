@@ -118,7 +118,7 @@ def loads(data: str | bytes, payload: int = 0, beside: int = 0) -> dict[str, Any
 
 
 def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest migrated to the present schema.
+    """Return a manifest migrated to the current schema.
 
     Raises:
         NewerCheckpointError: its schema is newer than `SCHEMA`.

@@ -53,7 +53,7 @@ def check_random_state(state: dict[str, Any]) -> None:
     that always returns one number, some distributions draw for ever.
 
     Raises:
-        StateMismatchError: it is no such state.
+        StateMismatchError: the state does not have that form.
     """
     with fitting("the generators of random numbers", "resume from another checkpoint"):
         python, of_numpy, of_torch = random.Random(), numpy.random.RandomState(), torch.Generator()
@@ -73,7 +73,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Restore the state that `random_state` returned; CUDA devices that it lacks do not change.
 
     Raises:
-        StateMismatchError: it is no such state.
+        StateMismatchError: the state does not have that form.
     """
     with fitting("the generators of random numbers", "resume from another checkpoint"):
         random.setstate(_python_state(state["python"]))
