@@ -1,4 +1,4 @@
-"""What steps, runs and checkpoints may ask of a model; `argus_core.model` has the models that answer."""
+"""The interface of a model for steps, runs and checkpoints; `argus_core.model` implements it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AbstractModel"]
 
 
 class AbstractModel(ABC):
-    """A network with its loss, optimizer, prediction transform and device, as `argus_core.Model` has them."""
+    """The interface of `argus_core.Model`: network, loss, optimizer, prediction transform and device."""
 
     nn_module: Any = None
     loss: Any = None

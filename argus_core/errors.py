@@ -1,10 +1,10 @@
-"""Every error that argus_core raises on purpose.
+"""The exceptions and warnings of argus_core.
 
 ::
 
     ArgusError
     ├── UnknownNameError        no component of that name
-    ├── AmbiguousNameError      several providers have it
+    ├── AmbiguousNameError      several packages provide that name
     ├── BrokenPluginError       its provider cannot be imported
     ├── BlockedPluginError      its provider is switched off
     ├── SpecError               a choice of a component has the wrong shape
@@ -14,9 +14,9 @@
     ├── ConfigError             a configuration file is wrong
     └── CheckpointError
         ├── CorruptCheckpointError    the file is not what was written
-        ├── UnsafeCheckpointError     the file asks for what is never done
+        ├── UnsafeCheckpointError     the file asks for something that loading never does
         ├── NewerCheckpointError      a newer argus_core wrote it
-        ├── MissingPluginError        it needs a package that is not installed
+        ├── MissingPluginError        the file needs a package that is not installed
         └── StateMismatchError        its state does not fit the model
 """
 
@@ -49,17 +49,17 @@ __all__ = [
 ]
 
 
-_SHORTEST_BEGINNING = 2  # letters of a name that suggest all of it
-_LONGEST = 200  # letters of a name that is compared with others, which takes time by the square of them
+_SHORTEST_BEGINNING = 2  # letters of a prefix from which a whole name is suggested
+_LONGEST = 200  # letters of a name to compare with others, which takes quadratic time
 
 
 class _Told(Exception):
     def __str__(self) -> str:
-        return shortened(super().__str__())  # names in it may be from a file, and as long as that
+        return shortened(super().__str__())  # names from a file may be as long as the file
 
 
 class ArgusError(_Told):
-    """Anything argus_core refuses; the message ends with what to do next."""
+    """The base of all errors of argus_core; the message ends with the next action."""
 
 
 class UnknownNameError(ArgusError):
@@ -67,7 +67,7 @@ class UnknownNameError(ArgusError):
 
 
 class AmbiguousNameError(ArgusError):
-    """Several providers have a component of that short name."""
+    """Several packages provide a component of that short name."""
 
 
 class BrokenPluginError(ArgusError):
@@ -79,7 +79,7 @@ class BlockedPluginError(ArgusError):
 
 
 class SpecError(ArgusError):
-    """What was written to choose a component has the wrong shape."""
+    """The choice of a component has the wrong shape."""
 
 
 class ParamsError(ArgusError):
@@ -99,7 +99,7 @@ class ConfigError(ArgusError):
 
 
 class CheckpointError(ArgusError):
-    """A checkpoint cannot be read, or must not be."""
+    """A checkpoint cannot be read or written, or is unsafe to read."""
 
 
 class CorruptCheckpointError(CheckpointError):
@@ -123,7 +123,7 @@ class StateMismatchError(CheckpointError):
 
 
 class ArgusWarning(_Told, UserWarning):
-    """Something is allowed but will surprise."""
+    """The base of all warnings of argus_core: a permitted action with a surprising effect."""
 
 
 class ProviderDriftWarning(ArgusWarning):
@@ -133,8 +133,8 @@ class ProviderDriftWarning(ArgusWarning):
 def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Return ``"; did you mean 'X' or 'Y'?"`` for the known names close to ``name``, or ``""``.
 
-    Case and punctuation do not count, and the beginning of a name is close to it. Where no name is close,
-    those with the same first word are suggested: of ``train_dice`` the metrics of training.
+    The comparison ignores case and punctuation, and a prefix is close to its name. Where no name is close,
+    names with the same first word are suggested: for ``train_dice`` the metrics of training.
 
     >>> near("f1", ["recall", "F1_Score"]), near("crossentropyloss", ["CrossEntropyLoss", "NLLLoss"])
     ("; did you mean 'F1_Score'?", "; did you mean 'CrossEntropyLoss'?")
@@ -150,10 +150,10 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     elif len(folded_name) > _LONGEST:
         return ""
     else:
-        import difflib  # not at start-up, where milliseconds count: most names are right
+        import difflib  # lazy, to keep start-up fast: most names are right
 
         close = difflib.get_close_matches(folded_name, by_folded, n=10, cutoff=0.6)
-        # A slip is seldom in the first letters: 'adamm' is nearer to 'AdamW' than to 'RAdam'.
+        # Typing errors are seldom in the first letters: 'adamm' is nearer to 'AdamW' than to 'RAdam'.
         close = sorted(close, key=lambda folded: -_shared_start(folded_name, folded))
         if len(folded_name) >= _SHORTEST_BEGINNING:
             longer = sorted((each for each in by_folded if each.startswith(folded_name)), key=len)
@@ -167,14 +167,14 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def _of_one_word(name: str, by_folded: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return the known names that begin with the first word of ``name`` and an underscore, as it does."""
+    """Return the known names with the same first word as ``name``, up to an underscore."""
     word, underscore, _ = name.casefold().partition("_")
     names = (candidate for candidates in by_folded.values() for candidate in candidates)
     return [each for each in names if word and underscore and each.casefold().startswith(f"{word}_")]
 
 
 def _folded(name: str) -> str:
-    """Return what counts of a name when others are compared with it."""
+    """Return the form of a name for comparisons, without case and punctuation."""
     return "".join(filter(str.isalnum, name.casefold())) or name
 
 

@@ -1,6 +1,6 @@
-"""The marks of hooks: *when* plugins are called. The registry says *what* is called.
+"""The markers of hooks: ``hookspec`` declares a hook, ``hookimpl`` marks a method that implements one.
 
-`argus_core.callbacks.hooks.RunHooks` are the events of a run, and `argus_core.steps.hooks.StepHooks` the
+`argus_core.callbacks.hooks.RunHooks` declares the events of a run, `argus_core.steps.hooks.StepHooks` the
 slots of one optimizer update.
 """
 

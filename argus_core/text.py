@@ -1,6 +1,7 @@
-"""Text as a terminal shows it and a log keeps it: nothing in it moves the cursor, forges a line or hides.
+"""Safe text for terminals and logs: escaped control characters, limited length, wrapped lines.
 
-Names, versions, params and paths may come from a file or package of a stranger's.
+Names, versions, params and paths may come from an untrusted file or package, and could otherwise move the
+cursor, forge lines or hide text.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from typing import Any
 __all__ = ["escape_json", "one_line", "printable", "shortened", "shown", "strict_json", "wrapped"]
 
 _LINES = str.maketrans("", "", "\n\t")
-_SPACES = "\u00a0\u202f\u3000"  # of French, of Japanese: spaces that Python would not print
-# In emoji and in the scripts that need them. Between ASCII letters they could only hide.
-_JOINER = "(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])"  # hardly ever needed
+_SPACES = "\u00a0\u202f\u3000"  # spaces of French and Japanese, which Python calls not printable
+# In emoji and in the scripts that need them; between ASCII letters they are only invisible.
+_JOINER = "(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])"  # rarely needed
 _LONGEST = 200
-_LONGEST_WORD = 1000  # characters: paths and commands that are to be copied have fewer
+_LONGEST_WORD = 1000  # characters; paths and commands that a user copies are shorter
 _LONGEST_LINE = 10_000
-_KEPT = 100  # of the beginning and of the end of what is longer
+_KEPT = 100  # characters of the beginning and of the end of a longer word
 _COMMAND = r"\b(?:argus|pip|python3?) [^;,()]+"
-_UNBROKEN = "\x00"  # which no printable text has
+_UNBROKEN = "\x00"  # does not occur in printable text
 
 
 def printable(text: str) -> str:
-    r"""Return text with its newlines and tabs, and a backslash escape for whatever else is not printable.
+    r"""Return text with a backslash escape for each non-printable character except newlines and tabs.
 
     Control characters, format characters (such as those that reverse the direction of writing), line
-    separators and lone surrogates are escaped; letters, marks and emoji of all languages stay. Lines that are
-    too long to be read are cut as `shortened` does.
+    separators and lone surrogates are escaped; letters, marks and emoji of all languages are kept. Very long
+    lines are cut as by `shortened`.
 
     >>> print(printable("ö 漢字\x1b[31m\n\u202egnp.exe"))
     ö 漢字\x1b[31m
@@ -58,7 +59,7 @@ def one_line(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return text with the middle left out of its words, and of all of it, where nobody would read on.
+    """Return text without the middle of very long words, and of a very long text.
 
     >>> print(shortened("loss " + "a" * 5000 + " is unknown").replace("a" * 100, "a.."))
     loss a..… (5,000 characters) …a.. is unknown
@@ -83,11 +84,11 @@ def wrapped(text: str, width: int) -> str:
 
     A command is not broken, so that it can be copied.
 
-    >>> print(wrapped("early_stopping ended the run; go on with it: argus resume runs/a", 40))
-    early_stopping ended the run; go on with
-    it: argus resume runs/a
+    >>> print(wrapped("early_stopping ended the run; resume with: argus resume runs/a", 40))
+    early_stopping ended the run; resume
+    with: argus resume runs/a
     """
-    import textwrap  # hardly any command needs it
+    import textwrap  # lazy: few commands need it
 
     whole = re.sub(_COMMAND, lambda found: found[0].replace(" ", _UNBROKEN), one_line(text))
     lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
@@ -95,7 +96,7 @@ def wrapped(text: str, width: int) -> str:
 
 
 def shown(value: object) -> str:
-    """Return the repr of a value from a file for a message, cut short where it is long.
+    """Return the repr of a value from a file for a message, cut short if long.
 
     >>> shown(10**5000)
     'an int that is too long to show'
@@ -108,7 +109,7 @@ def shown(value: object) -> str:
 
 
 def escape_json(text: str) -> str:
-    """Return ASCII JSON without DEL, the one control character that the json module writes as it is."""
+    """Return ASCII JSON with DEL escaped, the only control character that the json module does not escape."""
     return text.replace("\x7f", r"\u007f")
 
 
@@ -117,7 +118,7 @@ def _escape(character: str) -> str:
 
 
 def strict_json(value: Any) -> Any:
-    """Return plain data with ``"nan"``, ``"inf"`` and ``"-inf"`` for numbers that JSON has not."""
+    """Return plain data with ``"nan"``, ``"inf"`` and ``"-inf"`` for the numbers that JSON does not have."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

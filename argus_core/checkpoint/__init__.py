@@ -1,1 +1,1 @@
-"""What a checkpoint is: what it keeps of a model and of a run, and how that is put back."""
+"""Checkpoints: the state of a model and a run, saved to a file and restored from it."""

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, whatever its format: what those who restore from it may ask."""
+"""The interface of a checkpoint's contents, independent of the file format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["AbstractSaved"]
 
 
 class AbstractSaved(ABC):
-    """What a checkpoint holds, whatever its format; tensors are read when they are asked for."""
+    """Abstract contents of a checkpoint in any format; tensors are read on request."""
 
     model: Mapping[str, Any]
     components: Mapping[str, Any]
@@ -23,7 +23,7 @@ class AbstractSaved(ABC):
 
     @abstractmethod
     def size(self) -> int:
-        """Return the bytes that the file, or the network's state, has: of what it claims, what is there."""
+        """Return the real size of the file, or of the network's state, in bytes; a file may claim more."""
 
     @abstractmethod
     def module_state(
@@ -32,17 +32,17 @@ class AbstractSaved(ABC):
         into: Mapping[str, Tensor] | None = None,
         check: Callable[[Mapping[str, str]], None] | None = None,
     ) -> dict[str, Any]:
-        """Return the state dict of a part, empty where it has none.
+        """Return the state dict of a part; empty if the part has no state.
 
         Args:
             slot: the part's.
-            into: tensors that may take the values of those of the same name and form, and stand for them.
+            into: tensors to read values of the same name and form into; they are returned then.
             check: called with the forms of all values (see `forms.form_of`) before they are read; may raise.
         """
 
     @abstractmethod
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return the state of those step strategies among ``names`` that had some."""
+        """Return the state of each step strategy among ``names`` that has state, by name."""
 
     @abstractmethod
     def optimizer_state(
@@ -51,14 +51,14 @@ class AbstractSaved(ABC):
         """Return the optimizer's numbered state dict, if any, and the parameters' names by number.
 
         Args:
-            check: called with both before the tensors are read: in their place are some of the same shapes
-                that take no memory; may raise.
+            check: called with both before the tensors are read, with tensors of the same shapes that take no
+                memory in their place; may raise.
         """
 
     @abstractmethod
     def extra_state(self) -> dict[str, Any]:
-        """Return the state that the model's class keeps beside its parts, empty where there is none."""
+        """Return the model class's own state beside its parts; empty if it has none."""
 
     @abstractmethod
     def modes(self) -> Mapping[str, list[str]]:
-        """Return which submodules stay in evaluation mode in training (see `Model.module_modes`), by slot."""
+        """Return, by slot, the submodules that stay in evaluation mode; see `Model.module_modes`."""

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, whatever its format."""
+"""The contents of a checkpoint: of our file format, and of a state dict in the form of pytorch-argus."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from argus_core.storage.payload import outline
 
 __all__ = ["SavedFile", "SavedState"]
 
-# A loaded optimizer has copies of its own, even of what is stored once. Nothing else in a file is copied so.
+# A loaded optimizer copies each tensor, also one that is stored once under two names. No other part does.
 _MOST_COPIED = 2
-# Tensors that are compared with nothing before they are read may take so many bytes beside what the file may.
+# Bytes that tensors of unknown expected size may take, in addition to the limit by the size of the file.
 _MOST_UNCOMPARED = 8 * 2**20
-# The keys of those strategies' tensors in files that do not say them.
+# The keys of the strategies' tensors for evaluation, for older files that do not record them.
 _EVALUATED = {"ema": "averages"}
 _CHOICES = (str, tuple, list, dict, type(None))
 
 
 class SavedFile(AbstractSaved):
-    """Our own file; tensors are read when they are asked for."""
+    """The contents of a checkpoint in our file format; tensors are read on request."""
 
     def __init__(self, file: CheckpointFile, verify: bool) -> None:
         self._file = file
@@ -54,7 +54,7 @@ class SavedFile(AbstractSaved):
 
     def params(self) -> dict[str, Any]:
         params = self._decode_dict("params", self._manifest["params"])
-        # What chooses a part is looked at before it is parsed, and an array has no truth value.
+        # Parts' choices are compared before they are parsed, and an array has no truth value.
         if not all(isinstance(params.get(slot), _CHOICES) for slot in (*KIND_OF_PART, "step")):
             raise malformed(self._file.path, "params")
         return params
@@ -89,7 +89,7 @@ class SavedFile(AbstractSaved):
         return {name: self._decode_dict("step_state", stored[name]) for name in names if name in stored}
 
     def evaluated(self) -> dict[str, dict[str, Tensor]]:
-        """Return the tensors that evaluation uses in place of the network's: by strategy, then by name."""
+        """Return the tensors that replace the network's in evaluation: by strategy, then by name."""
         keys = self._manifest.get("evaluated", _EVALUATED)
         states = self.step_state(keys)
         found = {name: state[keys[name]] for name, state in states.items() if keys[name] in state}
@@ -114,7 +114,7 @@ class SavedFile(AbstractSaved):
         return self._numbered(decode(encoded, self._read(names)))
 
     def trained(self) -> list[str]:
-        """Return the names of the parameters that the saved optimizer has, without reading its tensors."""
+        """Return the names of the saved optimizer's parameters without reading its tensors."""
         encoded = self._manifest.get("optimizer")
         if encoded is None:
             return []
@@ -133,11 +133,11 @@ class SavedFile(AbstractSaved):
         return versions if isinstance(versions, Mapping) else {}
 
     def run_id(self) -> str | None:
-        """Return the identifier of the run that wrote the file, where it has one."""
+        """Return the identifier of the run that wrote the file, or ``None``."""
         return run_in(self._manifest)
 
     def progress(self) -> dict[str, Any] | None:
-        """Return how far the run was, if the file says it (see `argus_core.training.position.snapshot`)."""
+        """Return the run's progress, or ``None``; see `argus_core.training.position.snapshot`."""
         encoded = self._manifest.get("progress")
         return None if encoded is None else self._decode_dict("progress", encoded)
 
@@ -149,7 +149,7 @@ class SavedFile(AbstractSaved):
         return modes
 
     def _copied(self, names: Iterable[str]) -> int:
-        """Return the bytes of these tensors, of each as often as it is named."""
+        """Return the total bytes of these tensors, each counted as often as it is named."""
         header = self._file.header
         owners = (header.aliases.get(name, name) for name in names)
         return sum(header.entries[name].size for name in owners if name in header.entries)
@@ -168,7 +168,7 @@ class SavedFile(AbstractSaved):
         return self._file.read(names, verify=self._verify)
 
     def _check_size(self, names: Iterable[str]) -> None:
-        """Refuse tensors that fill the memory and are not there: a file with a hole can claim any size."""
+        """Raise where tensors claim far more bytes than the disk holds: a sparse file can claim any size."""
         owners = {self._file.header.aliases.get(name, name) for name in names}
         size = sum(entry.size for name, entry in self._file.header.entries.items() if name in owners)
         if size > _MOST_UNCOMPARED + MOST_COMPRESSED * self._file.allocated:
@@ -183,13 +183,13 @@ class SavedFile(AbstractSaved):
         return header.entries[header.aliases.get(name, name)]
 
     def _outlines(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Return tensors of the shapes of those that the file has, of one number in memory each."""
+        """Return tensors of the stored shapes, each with one number in memory."""
         known = {*self._file.header.entries, *self._file.header.aliases}
         return {name: outline(self._entry(name)) for name in names if name in known}
 
 
 class SavedState(AbstractSaved):
-    """State in memory, in the form of pytorch-argus.
+    """The contents of a checkpoint in the form of pytorch-argus, in memory.
 
     Raises:
         CheckpointError: it has another form.

@@ -1,4 +1,4 @@
-"""Whether a model's numbers are finite: parameters, the optimizer's state, buffers that were before."""
+"""The check that a model's numbers are finite: parameters, optimizer state and buffers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Finiteness"]
 
 
 class Finiteness:
-    """Looks at a model again and again; a buffer that is not finite at first, as a mask, never counts."""
+    """A repeatable check of a model; buffers that are not finite at first, such as masks, never count."""
 
     def __init__(self) -> None:
         self._at_first: dict[str, bool] = {}
 
     def holds(self, model: AbstractModel, optimizer_state: bool) -> bool:
-        """Return whether neither nan nor inf is in what counts; waits for the device."""
+        """Return whether the model's numbers contain neither nan nor inf; waits for the device."""
         counting = [*named_parameters(model).values(), *_averages(model)]
         if optimizer_state and model.optimizer is not None:
             counting += _tensors(model.optimizer.state.values())
@@ -36,7 +36,7 @@ class Finiteness:
 
 
 def _averages(model: AbstractModel) -> Iterator[Tensor]:
-    """Yield the tensors that step strategies keep in the place of parameters, such as averages."""
+    """Yield the tensors of step strategies that replace parameters in evaluation, such as averages."""
     names = named_parameters(model)
     for state in model.step_state().values():
         for kept in state.values():
@@ -45,7 +45,7 @@ def _averages(model: AbstractModel) -> Iterator[Tensor]:
 
 
 def _buffers(model: AbstractModel) -> Iterator[tuple[str, Tensor]]:
-    """Yield what else is in the state dicts that a checkpoint keeps, by name."""
+    """Yield the other tensors in the state dicts that a checkpoint keeps, by name."""
     for part, module in module_parts(model):
         parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
         for name, value in module.state_dict().items():
@@ -64,13 +64,13 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _are_finite(tensors: Iterable[Tensor]) -> bool:
-    """Return whether all numbers are finite, waiting once for each device."""
+    """Return whether all numbers are finite, with one wait per device."""
     found: dict[torch.device, list[Tensor]] = {}
     for each in tensors:
         if is_lazy(each) or not (each.is_floating_point() or each.is_complex()):
             continue
         values = entries(each.detach())
-        # torch cannot ask that of numbers of 8 bits.
+        # torch.isfinite does not take 8-bit floats.
         finite = torch.isfinite(values.float() if values.itemsize == 1 else values).all()
         found.setdefault(finite.device, []).append(finite)
     return all(bool(torch.stack(flags).all()) for flags in found.values())

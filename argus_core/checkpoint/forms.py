@@ -1,4 +1,4 @@
-"""Whether a stored state has the form of what it shall be put into; asked before its tensors are read."""
+"""Checks that a stored state fits a built module or optimizer, before its tensors are read."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = [
 ]
 
 ADVICE = "build it with the parameters it was saved with, or give change_state_dict_func"
-"""The next action where a module's state does not fit."""
+"""The next action in messages about a module's state that does not fit."""
 
 _SHOWN = 5
 _DEFAULT_DTYPES = {"float64", "float32", "bfloat16", "float16"}
 
 
 def form_of(value: object) -> str:
-    """Return dtype and shape of a tensor, as messages have them, or the type of anything else."""
+    """Return the dtype and shape of a tensor, or the type of any other value, as text for messages."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     return f"{_name(value.dtype)}{list(value.shape)}"
@@ -46,7 +46,7 @@ def check_module_forms(module: nn.Module, forms: Mapping[str, str], what: str) -
     """Check that a state whose values have these forms fits a module.
 
     Raises:
-        StateMismatchError: names, shapes or dtypes differ; says which.
+        StateMismatchError: names, shapes or dtypes differ; the message lists them.
     """
     built = module.state_dict()
     problems = list(_differences(built, forms))
@@ -58,9 +58,9 @@ def check_module_forms(module: nn.Module, forms: Mapping[str, str], what: str) -
 
 
 def _default_dtype_advice(built: Mapping[str, Any], stored: Mapping[str, str]) -> str:
-    """Return the next action where floating-point dtypes alone differ, and what was built has the default.
+    """Return the next action where only floating-point dtypes differ, and the built module has the default.
 
-    So it is where torch's default dtype was another one when the module was built, which no parameter tells.
+    The likely cause is torch's default dtype when the saved module was built, which params do not record.
     """
     if built.keys() != stored.keys():
         return ""
@@ -91,31 +91,31 @@ def _differences(built: Mapping[str, Any], stored: Mapping[str, str]) -> Iterato
 
 
 def _is_fixed(name: str, built: Any) -> bool:
-    """Return whether what was built decides the form, as for all tensors but a few."""
-    is_lazy = hasattr(built, "materialize")  # takes its form from what is loaded
-    is_extra = name.rpartition(".")[2] == "_extra_state"  # the module's own business, of any size and type
+    """Return whether a state must have the form of the built value, as for all tensors but a few."""
+    is_lazy = hasattr(built, "materialize")  # takes the form of the loaded tensor
+    is_extra = name.rpartition(".")[2] == "_extra_state"  # of any size and type, checked by the module
     return isinstance(built, Tensor) and not is_lazy and not is_extra
 
 
 def is_of_torch(optimizer: Optimizer) -> bool:
-    """Return whether it is known what the state of an optimizer looks like."""
+    """Return whether an optimizer is one of torch's own, whose state has a known form."""
     return f"{type(optimizer).__module__}.".startswith("torch.optim.")
 
 
 def flat_length(parameters: Iterable[Tensor]) -> int:
-    """Return how many real numbers parameters have together, as LBFGS keeps them side by side."""
+    """Return the total of real numbers in parameters, which LBFGS keeps in one flat tensor."""
     return sum(parameter.numel() * (1 + parameter.is_complex()) for parameter in parameters)
 
 
 def numbered(optimizer: Optimizer, state: object) -> dict[str, Any]:
-    """Return a state with its parameters numbered from 0 in the order of their groups, and checked to be one.
+    """Return a checked state with its parameters numbered from 0 in the order of their groups.
 
     Args:
-        optimizer: what was built.
-        state: stored, in whatever form; older versions of torch had other numbers.
+        optimizer: the built optimizer.
+        state: stored, in any form; older versions of torch numbered differently.
 
     Raises:
-        StateMismatchError: it has not the form of any optimizer's state.
+        StateMismatchError: it does not have the form of an optimizer's state.
     """
     if problem := _problem(state):
         raise StateMismatchError(
@@ -136,7 +136,7 @@ def _numbers(groups: Iterable[Mapping[str, Any]]) -> list[int]:
 
 
 def _problem(state: Any) -> str | None:
-    """Return what is not as in any optimizer's state dict."""
+    """Return the first difference from the form of an optimizer's state dict, or ``None``."""
     if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
         return "it is not a dict of state and param_groups"
     groups, slots = state["param_groups"], state["state"]
@@ -153,7 +153,7 @@ def _problem(state: Any) -> str | None:
     return f"it has the state of {shown(others[0])}, which none of its param_groups has" if others else None
 
 
-# Of torch's optimizers, the slots of another shape than the parameter: counts and rates, Adafactor's factors.
+# The slots of torch's optimizers whose shape is not the parameter's: counts, rates, Adafactor's factors.
 _OF_ONE_NUMBER = frozenset(("step", "eta", "mu", "mu_product"))
 _REDUCED = frozenset(("row_var", "col_var"))
 
@@ -163,21 +163,21 @@ def check_slots(
 ) -> None:
     """Check that stored slots have the shapes that one of torch's own optimizers gives them.
 
-    torch itself takes slots of any shape, and fails at the next update. What the slots of others look like
-    is their business.
+    torch itself takes slots of any shape, and fails at the next update. Slots of other optimizers are not
+    checked.
 
     Args:
-        optimizer: what was built.
+        optimizer: the built optimizer.
         parameters: its parameters by name.
         state: the stored slots by parameter and slot.
 
     Raises:
-        StateMismatchError: a slot cannot be one of its parameter.
+        StateMismatchError: a slot does not fit its parameter.
     """
     if not is_of_torch(optimizer):
         return
     together = flat_length(parameters.values())
-    whole = isinstance(optimizer, torch.optim.LBFGS)  # keeps all parameters' numbers side by side
+    whole = isinstance(optimizer, torch.optim.LBFGS)  # keeps all parameters' numbers in one flat tensor
     for name, slots in state.items():
         for slot, value in slots.items():
             for tensor in _tensors(value):
@@ -200,11 +200,11 @@ def check_groups(optimizer: Optimizer, stored: Iterable[Mapping[str, Any]]) -> N
     torch itself takes options of any type, and fails at the next update.
 
     Args:
-        optimizer: what was built.
+        optimizer: the built optimizer.
         stored: the stored parameter groups.
 
     Raises:
-        StateMismatchError: an option cannot be one of the optimizer.
+        StateMismatchError: an option does not fit the optimizer.
     """
     if not is_of_torch(optimizer):
         return
@@ -220,18 +220,18 @@ def check_groups(optimizer: Optimizer, stored: Iterable[Mapping[str, Any]]) -> N
 
 
 def _shown_option(value: Any) -> str:
-    """Return an option for a message; what tensors hold has not been read yet."""
+    """Return an option as text for a message, without tensors' values, which have not been read yet."""
     has_tensors = isinstance(value, Mapping) or any(True for _ in _tensors(value))
     return form_of(value) if has_tensors else shown(value)
 
 
 def _is_option(own: Any, stored: Any) -> bool:
-    """Return whether a stored option may take the place of one that an optimizer has."""
+    """Return whether a stored option may replace an optimizer's own."""
     if isinstance(own, tuple | list):
         return (
             isinstance(stored, tuple | list) and len(stored) == len(own) and all(map(_is_option, own, stored))
         )
-    if own is None:  # left to torch, as foreach is, or off, as line_search_fn is
+    if own is None:  # decided by torch, as foreach is, or off, as line_search_fn is
         return stored is None or type(stored) in (bool, int, float, str)
     if isinstance(own, str):
         return isinstance(stored, str)
@@ -245,9 +245,9 @@ def _is_option(own: Any, stored: Any) -> bool:
 
 
 def _is_slot(slot: str, tensor: Tensor, parameter: Tensor) -> bool:
-    """Return whether a tensor has the parameter's shape, or that which this slot has.
+    """Return whether a tensor has the parameter's shape, or the special shape of this slot.
 
-    torch's fused updates read a slot as if it had the parameter's shape, whatever it has.
+    torch's fused updates read a slot of any shape as if it had the parameter's.
     """
     if slot in _OF_ONE_NUMBER:
         return tensor.numel() == 1

@@ -1,4 +1,4 @@
-"""Checkpoints of pytorch-argus (``.pth``), read without running anything they hold."""
+"""A reader of pytorch-argus checkpoints (``.pth``) that runs no code from the file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from argus_core.storage.file import check_sha256, open_file
 __all__ = ["is_legacy", "read_legacy"]
 
 _KEYS = ("model_name", "params", "nn_state_dict")
-# Containers in containers, and values in all of them: what is met twice counts twice, as it does when copied.
+# Levels of nested containers, and values in all of them; shared values count each time, as when copied.
 _MAX_LEVELS = 64
 _MAX_VALUES = 2**20
 # Bytes that views of the file's tensors may take beside twice the file.
 _BESIDE = 128 * 2**20
-# Bytes that torch reads beside an archive's entries, and more.
+# Bytes that torch reads beside an archive's entries, rounded up.
 _ROOM = 2**16
 
 
@@ -33,28 +33,28 @@ def is_legacy(file_path: Path) -> bool:
             return False
         with file_path.open("rb") as file:
             start = file.read(9)
-    except (OSError, ValueError):  # of a name that no file can have
+    except (OSError, ValueError):  # for a name that no file can have
         return False
-    # A safetensors file begins with the header's length in 8 bytes, which can be any, and a brace.
+    # A safetensors file begins with the header's length, any 8 bytes, and a brace.
     if start[8:] == b"{":
         return False
     return start[:2] == b"PK" or (start[:1] == b"\x80" and file_path.suffix in (".pth", ".pt"))
 
 
 def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
-    """Return what the file holds, with tensors on the CPU.
+    """Return the contents of the file, with tensors on the CPU.
 
-    That is ``model_name``, ``params``, ``nn_state_dict`` and perhaps ``optimizer_state_dict``. The
-    archive is checked first and then read by torch's restricted unpickler, which builds tensors and
-    plain data only. What is checked is what is read, even if another file takes its name meanwhile.
+    These are ``model_name``, ``params``, ``nn_state_dict`` and perhaps ``optimizer_state_dict``. The
+    archive is checked first and then read by torch's restricted unpickler, which builds only tensors and
+    plain data. The checked file is the one that is read, even if another file takes its name meanwhile.
 
     Args:
         file_path: the file.
-        sha256: the whole file's SHA-256 in hexadecimal, if it must be that very file.
+        sha256: the expected SHA-256 of the whole file, in hexadecimal, if it must be checked.
 
     Raises:
         CorruptCheckpointError: the archive is damaged.
-        UnsafeCheckpointError: it is compressed, lies about its size, or asks for other objects.
+        UnsafeCheckpointError: the archive is compressed, declares a wrong size, or names other objects.
         CheckpointError: it is not a pytorch-argus checkpoint.
     """
     with open_file(file_path) as file:
@@ -73,9 +73,9 @@ def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
 
 
 class _Measured(FileIO):
-    """Another file from its beginning, of which no more than so many bytes are read.
+    """A view of a file from its beginning that limits the total of bytes read.
 
-    torch reads a storage as often as a pickle has keys for it, and takes many keys for one name.
+    torch reads a storage once for each key that a pickle has for it, and accepts many keys for one name.
     """
 
     def __init__(self, file: FileIO, most: int) -> None:
@@ -94,7 +94,7 @@ class _Measured(FileIO):
 def _unpickled(file: _Measured, file_path: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler's errors have many types; all mean the same here
+    except Exception as error:  # of any type: the unpickler raises many, all for a bad file
         if file.left < 0:
             raise _claims_too_much(file_path) from error
         raise UnsafeCheckpointError(
@@ -104,14 +104,14 @@ def _unpickled(file: _Measured, file_path: Path) -> Any:
 
 
 def _check_sizes(state: dict[str, Any], file_path: Path, size: int) -> None:
-    """Refuse tensors and containers that would take far more memory, once they are copied, than the file has.
+    """Raise where copies of the tensors and containers would take far more memory than the file has bytes.
 
-    What is one tensor under many names counts once: a network that is built has one, too.
+    A tensor under many names counts once, as it does in the built network.
     """
     scales = _Scales()
     try:
         values = scales.weigh(state).values
-        # Of these, the optimizer makes a copy each, whatever they have in common.
+        # The optimizer copies each of these, also where they share memory.
         copied = scales.weigh(dict.get(state, "optimizer_state_dict")).size
     except RecursionError:
         raise UnsafeCheckpointError(
@@ -130,7 +130,7 @@ def _claims_too_much(file_path: Path) -> UnsafeCheckpointError:
 
 
 class _Weight(NamedTuple):
-    """What is in a value: levels of containers, values with itself, bytes of tensors."""
+    """The size of a value: levels of containers, the number of values, bytes of tensors."""
 
     levels: int = 0
     values: int = 1
@@ -138,7 +138,7 @@ class _Weight(NamedTuple):
 
 
 class _Scales:
-    """Weighs nested containers; what is met twice counts twice, and takes no longer.
+    """The measurement of nested containers; shared values count each time and are measured once.
 
     Attributes:
         largest: the bytes of the largest tensor so far.
@@ -151,11 +151,11 @@ class _Scales:
         self._known: dict[int, _Weight] = {}
 
     def weigh(self, value: object, levels: int = _MAX_LEVELS) -> _Weight:
-        """Return what is in a value.
+        """Return the weight of a value.
 
         Raises:
-            RecursionError: it has more than ``levels`` levels, or no end of them.
-            TypeError: something in it is not tensors or plain data.
+            RecursionError: it has more than ``levels`` levels, or contains itself.
+            TypeError: it contains a value that is neither a tensor nor plain data.
         """
         if isinstance(value, Tensor):
             size = value.numel() * value.element_size()
@@ -165,7 +165,7 @@ class _Scales:
                 self._views.add(view)
                 self.total += size
             return _Weight(size=size)
-        # An attribute of a dict may stand in the place of a method; a storage is of any size, without data.
+        # A dict's attribute may replace a method; a storage may declare any size, without data.
         is_odd = isinstance(value, dict) and not getattr(value, "__dict__", {}).keys() <= {"_metadata"}
         if is_odd or isinstance(value, torch.UntypedStorage | torch.TypedStorage):
             raise TypeError

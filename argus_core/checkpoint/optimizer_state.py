@@ -1,4 +1,4 @@
-"""An optimizer's state by the names of its parameters, for checkpoints, and by their numbers, for torch."""
+"""Conversion of an optimizer's state between parameter names, for checkpoints, and numbers, for torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["name_optimizer_state", "number_optimizer_state", "parameter_names", 
 
 
 def name_optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the optimizer's state dict with each parameter's name in the place of its number.
+    """Return the optimizer's state dict with parameters' names in place of numbers.
 
-    A parameter that is not among ``parameters`` is called ``#<number>``.
+    A parameter that is not among ``parameters`` is named ``#<number>``.
     """
     numbered = optimizer.state_dict()
     names = parameter_names(optimizer, parameters)
@@ -27,7 +27,7 @@ def name_optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor])
 
 
 def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state dict as torch has it: with parameters numbered in the order of their groups."""
+    """Return the state dict in torch's form: parameters numbered in the order of their groups."""
     names = [name for group in named["param_groups"] for name in group["params"]]
     number = {name: index for index, name in enumerate(names)}
     groups = [
@@ -37,7 +37,7 @@ def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renumbered(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any]:
-    """Return ``state`` with its slots under new numbers; the groups stay as long as they were."""
+    """Return ``state`` with its slots under new numbers; groups keep their lengths."""
     slots = state["state"]
     moved = {new: slots[old] for new, old in enumerate(old_numbers) if old in slots}
     return {"state": moved, "param_groups": state["param_groups"]}

@@ -1,4 +1,4 @@
-"""Records: what a checkpoint says about each component that it was made of, and what provides it here.
+"""Records: a checkpoint's entries about the model's components, and the installed components they match.
 
 Names are looked up among the installed plugins, never imported; nothing here needs torch.
 """
@@ -18,14 +18,14 @@ __all__ = ["Record", "drift", "find", "missing", "origin_of", "records_of"]
 Record = Mapping[str, Any]
 """``as``, a string; ``name``, ``provider``, ``version`` and ``entry_point``, which may be None."""
 
-# Characters. Similar names are looked for in time and memory that grow with the name.
+# Characters. The search for similar names takes time and memory that grow with the name.
 _LONGEST_NAME = 1000
 
 
 def records_of(manifest: Mapping[str, Any]) -> list[tuple[str, Record]] | None:
-    """Return the kind and record of the model and of each of its parts, steps included.
+    """Return the kind and record of the model and of each of its parts, including step strategies.
 
-    None where the manifest is not as argus_core writes it.
+    Returns None where the manifest is not in the form that argus_core writes.
     """
     model, components = manifest.get("model"), manifest.get("components")
     if not isinstance(components, dict):
@@ -41,20 +41,20 @@ def records_of(manifest: Mapping[str, Any]) -> list[tuple[str, Record]] | None:
 
 
 def find(kind: str, record: Record) -> Component | None:
-    """Return the component that a record names, by its qualified name or else as it was chosen, or None."""
+    """Return the component that a record names, by its qualified or else its chosen name, or None."""
     names = record["name"] or record["as"], record["as"]
     known = registry.active()
     return known.find(kind, names[0]) or known.find(kind, names[1])
 
 
 def missing(kind: str, record: Record) -> Missing:
-    """Return what is told about a component that nobody provides."""
+    """Return the message about a component that no installed package provides."""
     why = f"it was {record['entry_point']}" if record["entry_point"] else "named in the file"
     return kind, record["name"] or record["as"], record["version"], why
 
 
 def drift(kind: str, record: Record, component: Component) -> str | None:
-    """Return what is told when another provider, or another version of it, has a name now; None if not."""
+    """Return the message about another provider or version of a component than at saving; None if equal."""
     saved, now = (record["provider"], record["version"]), (component.provider, component.version)
     if record["name"] is None or saved == now or saved[0] == now[0] == BUILTIN:
         return None

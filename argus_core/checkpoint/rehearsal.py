@@ -1,7 +1,7 @@
-"""An update by a stored state, on parameters of a few numbers, before the state is put into an optimizer.
+"""A trial update of an optimizer with a stored state, on small parameters, before the state is loaded.
 
-torch's own optimizers take a state that lacks a slot, or whose slots are of other forms, and fail at the
-first update. What other optimizers need of a state, only their own update tells.
+torch's own optimizers load a state that lacks a slot, or whose slots have other forms, and fail at the first
+update. Other optimizers are not checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from argus_core.errors import StateMismatchError
 __all__ = ["rehearse"]
 
 _LENGTH = 2
-# How and where it is computed, which need not be possible on this machine, and how often LBFGS looks again.
+# Options of the implementation, which this machine may lack, and the number of LBFGS's evaluations.
 _OPTIONS = {"foreach": None, "fused": None, "capturable": False, "max_iter": 1}
 
 Member = tuple[Tensor, Any]
@@ -31,20 +31,20 @@ def rehearse(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Check that one of torch's own optimizers can make an update with a state.
 
     Args:
-        optimizer: what was built.
+        optimizer: the built optimizer.
         state: as `forms.numbered` returns it, of the shapes that `forms.check_slots` lets pass.
 
     Raises:
-        StateMismatchError: it cannot.
+        StateMismatchError: the update fails.
     """
     sizes = [
         [len(group["params"]) for group in each] for each in (optimizer.param_groups, state["param_groups"])
     ]
-    if not is_of_torch(optimizer) or sizes[0] != sizes[1]:  # of which torch says that they differ
+    if not is_of_torch(optimizer) or sizes[0] != sizes[1]:  # torch reports different sizes itself
         return
     try:
         _update(optimizer, *_reduced(optimizer, state))
-    except Exception as error:  # of any type: torch takes slots and options for what they should be
+    except Exception as error:  # of any type: torch uses slots and options unchecked
         reason = " ".join(str(error).split())
         if isinstance(error, KeyError):
             reason = f"it lacks {error.args[0]!r}"
@@ -69,14 +69,14 @@ def _update(optimizer: Optimizer, groups: list[list[Member]], options: list[dict
 def _reduced(
     optimizer: Optimizer, state: Mapping[str, Any]
 ) -> tuple[list[list[Member]], list[dict[str, Any]]]:
-    """Return small parameters with their slots by group, and the options of the groups."""
+    """Return small parameters with their slots, by group, and the options of the groups."""
     groups: list[list[Member]] = []
     options: list[dict[str, Any]] = []
     for group, stored in zip(optimizer.param_groups, state["param_groups"], strict=True):
         members = list(_members(optimizer, group["params"], [*map(state["state"].get, stored["params"])]))
         first = sum(map(len, groups))
         reduced = _reduce({**stored, **{name: _OPTIONS[name] for name in _OPTIONS.keys() & stored.keys()}})
-        if "history_size" in stored:  # LBFGS makes room for so many steps at once
+        if "history_size" in stored:  # LBFGS allocates memory for so many steps at once
             kept = max((len(each) for _, values in members for each in _lists(values)), default=0)
             reduced["history_size"] = min(stored["history_size"], kept + 1)
         groups.append(members)
@@ -85,8 +85,8 @@ def _reduced(
 
 
 def _members(optimizer: Optimizer, parameters: list[Tensor], stored: list[Any]) -> Iterator[Member]:
-    """Yield a member for all parameters that are alike."""
-    if isinstance(optimizer, LBFGS):  # which keeps all numbers side by side, with the first parameter
+    """Yield one member for all parameters of the same form."""
+    if isinstance(optimizer, LBFGS):  # keeps all numbers in one flat tensor, with the first parameter
         parameters, stored = [torch.empty(flat_length(parameters), device="meta")], stored[:1]
     known: set[Hashable] = set()
     for parameter, values in zip(parameters, stored, strict=True):
@@ -104,7 +104,7 @@ def _reduced_shape(tensor: Tensor) -> tuple[int, ...]:
 
 
 def _reduce(value: Any) -> Any:
-    """Return a value whose tensors of several numbers are small, on the CPU."""
+    """Return a value with its tensors of several numbers reduced to small ones on the CPU."""
     if isinstance(value, Tensor):
         if value.numel() == 1:
             return value.detach().to("cpu", copy=True)
@@ -115,7 +115,7 @@ def _reduce(value: Any) -> Any:
 
 
 def _sign(value: Any) -> Hashable:
-    """Return what values have in common that an update takes alike once they are reduced."""
+    """Return a key that is equal for values that an update treats alike once they are reduced."""
     if isinstance(value, Tensor):
         return (value.dtype, _reduced_shape(value), value.item() if value.numel() == 1 else None)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""State of networks and optimizers, by the names of their parameters."""
+"""Restoring the state of networks and optimizers, matched by the names of their parameters."""
 
 from __future__ import annotations
 
@@ -42,35 +42,35 @@ _SHOWN = 5
 
 
 def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
-    """Put ``state`` into ``module``, all of it or nothing.
+    """Load ``state`` into ``module``, completely or not at all.
 
     Raises:
-        StateMismatchError: names, shapes or dtypes differ; says which.
+        StateMismatchError: names, shapes or dtypes differ; the message lists them.
     """
     check_module_forms(module, {name: form_of(value) for name, value in state.items()}, what)
     put_module_state(module, state, what)
 
 
 def load_module(saved: AbstractSaved, slot: str, module: nn.Module, what: str) -> None:
-    """Put the state of a part into ``module``, which ``what`` is in messages.
+    """Load the saved state of a part into ``module``, which messages call ``what``.
 
     Raises:
-        StateMismatchError: it does not fit; none of its tensors has been read then.
+        StateMismatchError: the state does not fit; none of its tensors has been read.
     """
     state = saved.module_state(slot, check=lambda forms: check_module_forms(module, forms, what))
     put_module_state(module, state, what)
 
 
 def put_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
-    """Put a state whose forms have been checked into ``module``."""
-    with fitting(what, ADVICE):  # of a hook, or of set_extra_state
+    """Load a state of checked form into ``module``."""
+    with fitting(what, ADVICE):  # an error of a hook, or of set_extra_state
         module.load_state_dict(_with_versions(state, module.state_dict()))
 
 
 def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a state that fits as one of the version, module by module, of what was built.
+    """Return a state with the version number of each built submodule.
 
-    Without a version a module may take a state for one of its first release, or refuse it.
+    Without a version a module may treat the state as one of its first release, or reject it.
     """
     if hasattr(state, "_metadata"):
         return state
@@ -88,20 +88,20 @@ def load_saved(
     optimizer: Callable[[], Numbered] | None = None,
     extra: bool = True,
 ) -> bool:
-    """Put what is saved into the parts of a model.
+    """Load saved state into the parts of a model.
 
     Args:
-        model: built, with whatever initial values.
-        saved: where the state comes from.
-        modules: the parts that take their module's state: those that are still what was saved.
-        network: the network's state dict, if it is another than is saved.
-        optimizer: returns its numbered state dict and the parameters' names; asked once the network fits.
-        extra: whether the model's class takes its own state back.
+        model: built, with any initial values.
+        saved: the contents of the checkpoint.
+        modules: the parts whose module state is loaded: those that are still the saved components.
+        network: the network's state dict, if it replaces the saved one.
+        optimizer: returns its numbered state dict and the parameters' names; called once the network fits.
+        extra: whether to load the model class's own state.
 
-    Returns whether there was a state of the optimizer.
+    Returns whether an optimizer state was loaded.
 
     Raises:
-        StateMismatchError: some state does not fit what was built; says which.
+        StateMismatchError: a state does not fit its built part; the message names the part.
     """
     modules = tuple(modules)
     for slot in modules:
@@ -127,12 +127,12 @@ def load_saved(
 
 
 def saved_optimizer(model: AbstractModel, saved: AbstractSaved, same_loss: bool) -> Numbered:
-    """Return the saved optimizer's numbered state, and names by number, compared before it is read.
+    """Return the saved optimizer's numbered state, and names by number, checked before it is read.
 
     Args:
         model: built with an optimizer.
-        saved: where the state comes from.
-        same_loss: whether the model's loss is the one that was saved.
+        saved: the contents of the checkpoint.
+        same_loss: whether the model's loss is the saved component.
 
     Raises:
         StateMismatchError: it does not fit the model's optimizer.
@@ -141,7 +141,7 @@ def saved_optimizer(model: AbstractModel, saved: AbstractSaved, same_loss: bool)
 
 
 def _load_extra_state(model: AbstractModel, state: Mapping[str, Any]) -> None:
-    """Give a model's class its state back, if there is some."""
+    """Restore the model class's own state, if any."""
     if not state:
         return
     advice = "build it with the parameters it was saved with, or load with optimizer=None"
@@ -152,16 +152,16 @@ def _load_extra_state(model: AbstractModel, state: Mapping[str, Any]) -> None:
 def _fitted(
     model: AbstractModel, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> Mapping[str, Any]:
-    """Return a stored state for a model's optimizer, numbered as that is, once all is known to fit.
+    """Return a stored state with the numbers of a model's optimizer, checked to fit it.
 
     Args:
         model: built with an optimizer.
-        state: as `torch.optim.Optimizer.state_dict` has it.
-        names: the stored parameters' names by number, where known: they are matched with the model's.
-        same_loss: whether the model's loss is the one that was saved.
+        state: in the form of `torch.optim.Optimizer.state_dict`.
+        names: the stored parameters' names by number, if known: they are matched with the model's.
+        same_loss: whether the model's loss is the saved component.
 
     Raises:
-        StateMismatchError: it belongs to other parameters, or the optimizer could not go on with it.
+        StateMismatchError: it belongs to other parameters, or the optimizer's next update would fail.
     """
     optimizer = model.optimizer
     stored, names = _with_loss(model, numbered(optimizer, state), names, same_loss)
@@ -191,7 +191,7 @@ def _check_names(stored: list[str], built: list[str]) -> None:
 def _load_optimizer_state(
     model: AbstractModel, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> None:
-    """Put a numbered ``state`` into a model's optimizer; see `_fitted`."""
+    """Load a numbered ``state`` into a model's optimizer; see `_fitted`."""
     optimizer = model.optimizer
     stored = _fitted(model, state, names, same_loss)
     rehearse(optimizer, stored)
@@ -200,7 +200,7 @@ def _load_optimizer_state(
 
 
 def _unshared(value: Any, used: set[int]) -> Any:
-    """Return a state in which each tensor has memory of its own, since updates write to it."""
+    """Return a state in which tensors share no memory, since updates write to them."""
     if isinstance(value, Tensor):
         memory = value.untyped_storage()._cdata
         is_own = memory not in used and (
@@ -216,20 +216,20 @@ def _unshared(value: Any, used: set[int]) -> Any:
 def _with_loss(
     model: AbstractModel, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> tuple[Mapping[str, Any], list[str] | None]:
-    """Return a state without the parameters of a loss that has gone, and with those of a new one.
+    """Return a state without the parameters of a removed loss, and with those of a new one.
 
-    A new loss's parameters begin with the state that a new optimizer has for them. So do those of a loss that
-    the state says nothing of: older versions of argus_core trained the network alone.
+    A new loss's parameters get the state of a new optimizer. So do those of a loss that the state does not
+    contain: older versions of argus_core trained only the network.
 
     Raises:
-        StateMismatchError: the state is not one of each parameter, or belongs to others.
+        StateMismatchError: the state lacks parameters, or belongs to others.
     """
     optimizer = model.optimizer
     of_loss = loss_parameters(model).keys()
     if not of_loss and not any(name.startswith(PREFIX) for name in names or ()):
         return state, names
     built = parameter_names(optimizer, named_parameters(model))
-    if names is None:  # of pytorch-argus, which trains the network alone
+    if names is None:  # from pytorch-argus, which trains only the network
         others = [name for name in built if name not in of_loss]
         count = sum(len(group["params"]) for group in state["param_groups"])
         names = others if len(others) == count < len(built) else None
@@ -260,7 +260,7 @@ def _with_loss(
 
 
 def _without_loss(model: AbstractModel, step_state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of step strategies without the averages of another loss under this one's names."""
+    """Return the state of step strategies without averages of a replaced loss's parameters."""
     names, left = loss_parameters(model).keys(), dict(step_state)
     for step, key in model.evaluated_state().items():
         averages = left.get(step, {}).get(key)

@@ -1,7 +1,7 @@
-"""Saving a model by names: names, plain parameters and tensors, in one file, whole or not at all.
+"""Saving a model to one file: component names, plain parameters and tensors, written atomically.
 
-The file itself is `argus_core.storage`'s, the plain-data part `argus_core.storage.manifest`'s; loading is
-`argus_core.model.loading`'s.
+`argus_core.storage` writes the file, `argus_core.storage.manifest` its plain-data part;
+`argus_core.model.loading` loads it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from argus_core.storage.manifest import SCHEMA
 __all__ = ["PREFIXES", "Write", "save_model"]
 
 Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
-"""What puts tensors and a manifest into a file."""
+"""A function that writes tensors and a manifest to a file."""
 
 PREFIXES = {"nn_module": "nn", "loss": "loss", "prediction_transform": "transform"}
-"""Where the state of each stateful part stands among the file's tensors."""
+"""The prefix of the tensors of each stateful part in the file."""
 
 _TAKEN = {*PREFIXES.values(), "optimizer", "optimizer_groups", "params", "run", "extra", "extra_state", "rng"}
 _TAKEN |= {"callback", "running", "step"}
@@ -103,14 +103,14 @@ def _extra_state(model: AbstractModel) -> dict[str, Any]:
 
 
 def _step_prefix(name: str) -> str:
-    """Return where a strategy's tensors stand: ``ema/``, but never where a part's stand."""
+    """Return the prefix of a strategy's tensors, such as ``ema/``, which no part's tensors have."""
     return f"step/{name}" if name in _TAKEN else name
 
 
 def _put_state(
     state: Mapping[str, Any], prefix: str, tensors: dict[str, torch.Tensor], extra: dict[str, Any]
 ) -> None:
-    """Put a module's tensors among ``tensors`` and what else its state has into ``extra``."""
+    """Add a module's tensors to ``tensors`` and the other values of its state to ``extra``."""
     tensors.update(
         {f"{prefix}/{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)}
     )
@@ -131,7 +131,7 @@ def _record(part: Part | None) -> dict[str, Any] | None:
 def _component_record(
     component: registry.Component | None, name: str, factory: Callable[..., Any]
 ) -> dict[str, Any]:
-    """Return what says later which component this was; the entry point is for messages only."""
+    """Return the record of a component: name, provider and version; the entry point is for messages only."""
     if component is None:
         target = f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
         return {"as": name, "name": None, "provider": None, "version": None, "entry_point": target}

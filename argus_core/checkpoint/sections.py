@@ -1,4 +1,4 @@
-"""The sections of a manifest, and those of a state of pytorch-argus: whether they are as they are written."""
+"""Checks of the sections of a manifest, and of a state of pytorch-argus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_legacy_state", "check_sections", "has_names", "is_named_state"
 
 
 def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
-    """Refuse a manifest whose checksums are right and whose contents no argus_core wrote."""
+    """Raise for a manifest with right checksums whose contents are not in the form that argus_core writes."""
     sections = {"model": dict, "params": dict, "components": dict, "extra": dict}
     for section, sort in sections.items():
         if not isinstance(manifest.get(section), sort):
@@ -31,7 +31,7 @@ def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
 
 
 def malformed(path: Path, section: str) -> UnsafeCheckpointError:
-    """Return the error for a section that no argus_core wrote."""
+    """Return the error for a section that is not in the form that argus_core writes."""
     return UnsafeCheckpointError(
         f"{path}: the manifest's {section!r} is not as argus_core writes it; do not trust this file"
     )
@@ -52,7 +52,7 @@ def _is_modes(modes: Any) -> bool:
 
 
 def is_named_state(optimizer: Mapping[str, Any]) -> bool:
-    """Return whether an optimizer's state has the form that `state.name_optimizer_state` gives it."""
+    """Return whether an optimizer's state has the form of `optimizer_state.name_optimizer_state`."""
     state, groups = optimizer["state"], optimizer["param_groups"]
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         return False
@@ -66,7 +66,7 @@ def is_named_state(optimizer: Mapping[str, Any]) -> bool:
 
 
 def check_legacy_state(state: Any) -> None:
-    """Refuse what has not the form of a pytorch-argus checkpoint, read from a file or made by the user."""
+    """Raise for a state, from a file or from the user, without the form of a pytorch-argus checkpoint."""
     forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
     wrong = [key for key, form in forms.items() if not isinstance(_get(state, key), form)]
     if "nn_state_dict" not in wrong and not has_names(state["nn_state_dict"]):
@@ -81,7 +81,7 @@ def check_legacy_state(state: Any) -> None:
 
 
 def has_names(state: Mapping[Any, Any]) -> bool:
-    """Return whether strings are the keys of a network's state."""
+    """Return whether all keys of a network's state are strings."""
     return all(isinstance(name, str) for name in state)
 
 

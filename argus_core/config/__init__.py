@@ -1,8 +1,8 @@
-"""Configuration files: three sections of TOML that say what to train, on what data and how.
+"""Configuration files: TOML with the sections ``[model]``, ``[data]`` and ``[fit]``.
 
-`argus_core.config.schema` says what each key takes, `argus_core.config.changes` applies ``--set``,
-`argus_core.config.values` which values there are,
-`argus_core.config.template` has the configurations by name that a file may start from.
+`argus_core.config.schema` defines the keys, `argus_core.config.values` checks their values,
+`argus_core.config.changes` applies ``--set``, and `argus_core.config.template` reads the registered
+configurations that a file may start from.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Changes to a configuration from the command line: ``--set optimizer.lr=0.01``.
 
-A key is written with its section (``fit.num_epochs``) or without (``num_epochs``). Beyond a key that
-chooses components the path goes on to a parameter: ``optimizer.lr``, ``data.train.split``; where
-several are chosen it names one of them first: ``step.accumulate.steps``.
+A key is written with its section (``fit.num_epochs``) or without (``num_epochs``). After a key that chooses a
+component, the path names a parameter: ``optimizer.lr``, ``data.train.split``. Where a key chooses several
+components, the path names one of them first: ``step.accumulate.steps``.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from argus_core.errors import ConfigError, near
 __all__ = ["Spec", "apply_change", "own_choice", "position_of", "with_params"]
 
 _MOST_PARTS = 64
-_LONGEST = 120  # characters of a change that messages repeat
+_LONGEST = 120  # the most characters of a change that messages quote
 
 Spec = str | tuple[str, dict[str, Any]]
 
 
 def apply_change(sections: Sections, change: str) -> tuple[str, ...]:
-    """Make the change ``key=value`` in ``sections``, and return its section and the path within it.
+    """Apply the change ``key=value`` to ``sections``, and return its section and the path within it.
 
     Raises:
-        ConfigError: it is no such text, there is no such key, or the key does not take the value.
+        ConfigError: the text has another form, the key is unknown, or the value is invalid for it.
     """
     source = f"--set {change}" if len(change) <= _LONGEST else f"--set {change[:_LONGEST]}..."
     key, equals, text = change.partition("=")
@@ -56,10 +56,10 @@ def apply_change(sections: Sections, change: str) -> tuple[str, ...]:
 
 
 def position_of(chosen: list[Spec], name: str, where: str) -> int:
-    """Return where a component stands among several that are chosen, by its short or qualified name.
+    """Return the index of a component among several chosen ones, by its short or qualified name.
 
     Raises:
-        ConfigError: it is not there, or is there more than once; ``where`` begins the message.
+        ConfigError: the component is missing or ambiguous; ``where`` is the beginning of the message.
     """
     names = [spec if isinstance(spec, str) else spec[0] for spec in chosen]
     found = [index for index, each in enumerate(names) if name in (each, each.rpartition("/")[2])]
@@ -72,10 +72,10 @@ def position_of(chosen: list[Spec], name: str, where: str) -> int:
 
 
 def own_choice(value: Any, where: str) -> Any:
-    """Return the value of a key of the model class's own in a form that parameters can be set in.
+    """Return the value of a model class's own key in a form whose parameters can be set.
 
     Raises:
-        ConfigError: it is a list that is no spec.
+        ConfigError: the value is a list that is not a spec.
     """
     if not isinstance(value, list):
         return value
@@ -85,12 +85,12 @@ def own_choice(value: Any, where: str) -> Any:
 
 
 def with_params(spec: Spec) -> tuple[str, dict[str, Any]]:
-    """Return the name and the parameters of a spec in its read form."""
+    """Return the name and the parameters of a parsed spec."""
     return (spec, {}) if isinstance(spec, str) else spec
 
 
 def _locate(sections: Sections, path: list[str], source: str) -> tuple[str, list[str]]:
-    """Return the section that a path is about and the path within it."""
+    """Return the section of a path and the path within it."""
     if path[0] == TEMPLATE:
         raise ConfigError(f"{source}: a template is chosen by the file alone; write it at the file's top")
     if path[0] in sections and path[0] not in SECTIONS:

@@ -1,4 +1,4 @@
-"""A configuration from its file: read, changed, checked and complete."""
+"""Reading a configuration file: templates, changes, checks and defaults applied."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Config:
-    """What to train, on what data and how; a key that was left out has its default.
+    """A complete configuration of a training run; omitted keys have their defaults.
 
     Attributes:
-        model: ``name``, a registered class of model, and its ``params``.
-        data: datasets and how they are loaded.
-        fit: how long and with what to train; where the run is kept.
-        commands: the sections of plugins' commands by name, as they are written; a run has no use for them.
-        file: where it was read from; ``""`` for one that is made in Python.
-        given: section and path of what the caller has set in the file's place.
-        folder: the run directory that the file lies in, if the run is resumed.
+        model: ``name``, a registered model class, and its ``params``.
+        data: datasets and the options of their loaders.
+        fit: the options of training, and the run directory.
+        commands: the unparsed sections of plugins' commands by name; a run does not use them.
+        file: the path of the file; ``""`` for a configuration made in Python.
+        given: section and path of each value that the caller has set in place of the file's.
+        folder: the run directory with the file, if the run is resumed.
     """
 
     model: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Config:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the model is built with."""
+        """The params of the model."""
         return {key: value for key, value in self.model.items() if key != "name"}
 
     @property
@@ -74,7 +74,7 @@ class Config:
                         yield known.kind, place, spec
 
     def source(self, section: str, *keys: str) -> Source | None:
-        """Return the file that the parameters in keys of a section come from, ``None`` for the caller."""
+        """Return the source of the parameters in keys of a section: a file, or ``None`` for the caller."""
         if not self.file:
             return None
         values = getattr(self, section)
@@ -89,10 +89,10 @@ class Config:
 
 
 def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
-    """Return the configuration in a TOML file, with ``changes`` (``key=value``) made to it.
+    """Read the configuration in a TOML file, and apply ``changes`` (``key=value``) to it.
 
     Raises:
-        ConfigError: there is no such file, it is not TOML, or it says something that is not known.
+        ConfigError: the file is missing or not TOML, or contains unknown keys or invalid values.
     """
     return complete_config(read_document(path), path, changes)
 
@@ -100,18 +100,18 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
 def complete_config(
     document: Mapping[str, Any], path: Path, changes: Iterable[str] = (), searched: Iterable[str] = ()
 ) -> Config:
-    """Return the configuration that a parsed document is, with ``changes`` made to it.
+    """Return the complete configuration of a parsed document, with ``changes`` applied to it.
 
-    For who needs one file in several variants, and must not notice that it is edited meanwhile.
+    A caller that needs several variants of one file reads it once, so that later edits have no effect.
 
     Args:
-        document: what `read_document` returns; it stays as it is.
-        path: its file, which messages name, and the run directory unless it is given.
-        changes: ``key=value`` of the caller, made in this order.
-        searched: ``key=value`` of the file itself, such as a point of its search space, made after those.
+        document: the return value of `read_document`; it is not modified.
+        path: its file, for messages; it also gives the name of the run directory by default.
+        changes: ``key=value`` of the caller, applied in this order.
+        searched: ``key=value`` of the file itself, such as a point of its search space, applied after those.
 
     Raises:
-        ConfigError: it says something that is not known.
+        ConfigError: the document contains unknown keys or invalid values.
     """
     sections = read_layers(deepcopy(dict(document)), str(path))
     given = {apply_change(sections, change) for change in changes}
@@ -123,25 +123,25 @@ def complete_config(
 
 
 def resolved_toml(config: Config) -> str:
-    """Return the configuration as TOML that says everything, defaults too, and needs no template."""
+    """Return the configuration as complete TOML, with all defaults and without a template."""
     tables = {"model": config.model, "data": config.data, "fit": config.fit}
     return tomli_w.dumps({name: dict(table) for name, table in tables.items()})
 
 
 def config_differences(before: Config, now: Config) -> Iterator[tuple[str, Any, Any]]:
-    """Yield key with section, old and new value of what two configurations say differently."""
+    """Yield the key (with section), old value and new value of each difference of two configurations."""
     for section in SECTIONS:
         was, is_now = getattr(before, section), getattr(now, section)
         for key in {**was, **is_now}:
-            if repr(was.get(key)) != repr(is_now.get(key)):  # of NaN, too
+            if repr(was.get(key)) != repr(is_now.get(key)):  # repr also compares NaN
                 yield f"{section}.{key}", was.get(key), is_now.get(key)
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Return a TOML file as it is written.
+    """Return the parsed document of a TOML file.
 
     Raises:
-        ConfigError: there is no such file, it is not TOML, or it holds a value that no key takes.
+        ConfigError: the file is missing or not TOML, or holds a value of a type that no key takes.
     """
     try:
         text = read_ordinary(path, MOST_BYTES).decode("utf-8-sig")
@@ -161,7 +161,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def _callers(key: Key | None, value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
-    """Yield which parameters the caller has set by a change to ``path`` within a key; see `Source.given`."""
+    """Yield the parameters that the caller sets by a change to ``path`` within a key; see `Source.given`."""
     kind = key.kind if key else ""
     if not kind:
         return
@@ -174,7 +174,7 @@ def _callers(key: Key | None, value: Any, path: tuple[str, ...]) -> Iterator[tup
 
 
 def _near_files(path: Path) -> str:
-    """Return what else there is where the file was looked for."""
+    """Return advice for a missing file: the other TOML files in its folder."""
     if not path.parent.is_dir():
         return f"; there is no folder {str(path.parent)!r}"
     files = sorted(str(file) for file in path.parent.glob("*.toml") if file.name != "pyproject.toml")
@@ -186,7 +186,7 @@ def _near_files(path: Path) -> str:
 def _check_required(sections: Sections, source: str) -> None:
     for section, keys in SECTIONS.items():
         if section == "model" and not plain_model(sections):
-            continue  # the class may fix every part
+            continue  # the model class may fix every part
         for key, known in keys.items():
             if known.required and key not in sections[section]:
                 hint = "" if sections[section] else f" (there is no section [{section}])"
@@ -202,6 +202,6 @@ def _complete(sections: Sections, stem: str) -> Config:
 
 
 def _with_defaults(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section in the order of its keys, those of the user's own at the end."""
+    """Return a section with its defaults, in the order of the schema; user-defined keys come last."""
     filled = {key: values.get(key, known.default) for key, known in SECTIONS[section].items()}
     return {key: value for key, value in {**filled, **values}.items() if value is not None}

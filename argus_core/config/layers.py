@@ -1,4 +1,4 @@
-"""Layers: what a file says, laid over what the template that it starts from says."""
+"""Layers of a configuration: the values of a file override those of its template."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["lay_over"]
 
 
 def lay_over(sections: Sections, document: Mapping[str, Any], source: str) -> None:
-    """Make in ``sections`` what a parsed document says, every value in its read form.
+    """Override values in ``sections`` by those of a document, each in its parsed form.
 
     A table without ``name``, for a key that has chosen a component, sets parameters of that component, as
-    ``--set optimizer.lr=0.01`` does. Anything else replaces what the key had.
+    ``--set optimizer.lr=0.01`` does. Any other value replaces the key's value.
 
     Args:
-        sections: those of the layer below; empty ones at first.
+        sections: those of the layer below; empty at first.
         document: sections by name.
-        source: begins the messages.
+        source: the beginning of messages.
 
     Raises:
         ConfigError: an unknown section or key, or a value that its key does not take.
@@ -29,7 +29,7 @@ def lay_over(sections: Sections, document: Mapping[str, Any], source: str) -> No
     for name, section in document.items():
         check_section(name, section, source)
     for name, known in SECTIONS.items():
-        # The model's name first: it decides which other keys the section takes.
+        # The model's name first: it determines which other keys the section takes.
         for key, value in sorted(document.get(name, {}).items(), key=lambda item: item[0] != "name"):
             below = sections[name].get(key)
             where = f"{source}: [{name}] {key}"
@@ -40,23 +40,23 @@ def lay_over(sections: Sections, document: Mapping[str, Any], source: str) -> No
             else:
                 sections[name][key] = read_value(sections, name, key, value, source)
     for name in document.keys() - SECTIONS.keys():
-        _merge(sections.setdefault(name, {}), document[name])  # its command checks it
+        _merge(sections.setdefault(name, {}), document[name])  # the plugin's command checks the value
 
 
 def _is_table(value: Any) -> bool:
-    """Return whether a value sets some of what a table has; one with ``name`` chooses a component anew."""
+    """Return whether a value is a table of parameters; a table with ``name`` chooses a component."""
     return isinstance(value, dict) and value != {} and "name" not in value
 
 
 def _has_parameters(sections: Sections, section: str, key: str, below: Any) -> bool:
     known = SECTIONS[section].get(key)
-    if known is None:  # a key of the model class's own, or one that read_value refuses
+    if known is None:  # a model class's own key, or one that read_value rejects
         return isinstance(below, str | list | tuple | dict) and not plain_model(sections)
     return known.kind != ""
 
 
 def _changed(below: Spec | list[Spec] | dict[str, Any], table: dict[str, Any], where: str) -> Any:
-    """Return the components, or the parameters of a part that the class fixes, with those of ``table``."""
+    """Return components, or parameters of a part that the class fixes, updated by the values of ``table``."""
     if isinstance(below, dict):
         _merge(below, table)
         return below

@@ -1,12 +1,12 @@
-"""What a configuration may say: every key of every section, what it takes and its default.
+"""The schema of configuration files: every key of every section, its values and its default.
 
-A spec, however it is written, is read into a name or a tuple ``(name, {params})``::
+A spec (the choice of a component) in any form is parsed to a name or a tuple ``(name, {params})``::
 
     loss = "CrossEntropyLoss"
     optimizer = ["AdamW", { lr = 2e-3 }]
     nn_module = { name = "cnn", classes = 10 }
 
-A section may also bear the name of a plugin's command, ``[sweep]``: that command alone reads and checks it.
+A section may also be named after a plugin's command, as ``[sweep]`` is: only that command parses it.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ __all__ = [
 ]
 
 BATCH_SIZE = 32
-"""Samples in a batch where nothing else is said."""
+"""The default number of samples in a batch."""
 
 MOST_WORKERS = 256
-"""Processes that read data: each takes tens of megabytes, and few machines have more CPUs for one run."""
+"""The most worker processes that load data: each takes tens of megabytes."""
 
-_MOST = 2**31 - 1  # of counts: what torch's loops can count to on every system
+_MOST = 2**31 - 1  # of counts, the largest that torch's loops take on every system
 _MOST_DIMENSIONS = 64  # of a tensor in torch
 _MOST_THREADS = 1024
 
 TEMPLATE = "template"
-"""The key, before all sections, that chooses the configuration that a file starts from."""
+"""The key before all sections that chooses the template of a file."""
 
 Sections = dict[str, dict[str, Any]]
-"""The values of each section by key, specs in their read form; those of a command as they are written."""
+"""The values of each section by key, specs in their parsed form; sections of commands are unparsed."""
 
 Read = Callable[[Any, str], Any]
 
@@ -61,10 +61,10 @@ class Key:
     """One key of a section.
 
     Attributes:
-        about: what it is for, in a few words.
-        read: returns the value in its read form; raises `ConfigError`.
-        default: what holds if the key is left out.
-        required: whether it must be there.
+        about: a short description.
+        read: returns the parsed value; raises `ConfigError`.
+        default: the value of an omitted key.
+        required: whether the key is required.
         kind: the kind of the components that it chooses; "" if it chooses none.
     """
 
@@ -75,7 +75,7 @@ class Key:
     kind: str = ""
 
     def check(self, value: Any, where: str) -> None:
-        """Check a value that was given in Python; ``where`` begins the message.
+        """Check a value that was given in Python; ``where`` is the beginning of the message.
 
         Raises:
             ParamsError: the key does not take it.
@@ -87,12 +87,12 @@ class Key:
 
     @property
     def takes(self) -> str:
-        """What values it takes, in a few words; "" for components."""
+        """A short description of the accepted values; "" for components."""
         return str(getattr(self.read, "takes", ""))
 
 
 def read_value(sections: Sections, section: str, key: str, value: Any, source: str) -> Any:
-    """Return ``value`` as ``key`` of ``section`` takes it; ``source`` begins the messages."""
+    """Return the parsed ``value`` of ``key`` in ``section``; ``source`` is the beginning of messages."""
     where = f"{source}: [{section}] {key}"
     known = SECTIONS[section].get(key)
     own = section == "model" and not plain_model(sections)
@@ -106,7 +106,7 @@ def read_value(sections: Sections, section: str, key: str, value: Any, source: s
 
 
 def unknown_key(section: str, key: str) -> str:
-    """Return the end of a message on a key that ``section`` does not have."""
+    """Return the end of a message about a key that ``section`` does not have."""
     if key == TEMPLATE:
         return f"[{section}] has {key!r}, which stands at the top of a file, before all sections"
     elsewhere = next((name for name, keys in SECTIONS.items() if key in keys), None)
@@ -117,12 +117,12 @@ def unknown_key(section: str, key: str) -> str:
 
 
 def plain_model(sections: Sections) -> bool:
-    """Return whether the model is a plain `Model`, whose keys are all known here."""
+    """Return whether the model is a plain `Model`, whose keys are all in this schema."""
     return sections["model"].get("name", "Model") in ("Model", "argus-torch/Model")
 
 
 def check_section(name: str, section: Any, source: str) -> None:
-    """Raise `ConfigError` unless there is such a section, and it is a table."""
+    """Raise `ConfigError` unless the section is known and a table."""
     if name in SECTIONS and isinstance(section, dict):
         return
     commands = () if name in SECTIONS else _commands()
@@ -141,16 +141,16 @@ def check_section(name: str, section: Any, source: str) -> None:
 
 
 def _commands() -> list[str]:
-    """Return the names that a section of a command may bear; asked only for a section that is not built in.
+    """Return the names of commands that may have a section; called only for a section that is not built in.
 
-    Those of this project's own plugins too where they are not installed: who trains need not have them.
+    They include this project's own plugins where not installed, since training does not need them.
     """
     published = {name for kind, name in PUBLISHED if kind == "command"}
     return sorted(published | {component.name for component in components("command")})
 
 
 def read_spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
-    """Return a spec in its read form, however it is written; ``where`` begins the message if it is none."""
+    """Return the parsed form of a spec; ``where`` is the beginning of the message for an invalid one."""
     if isinstance(value, str) and value:
         return value
     if isinstance(value, dict):
@@ -173,7 +173,7 @@ def _specs(value: Any, where: str) -> list[str | tuple[str, dict[str, Any]]]:
 
 
 def is_spec(value: list[Any]) -> bool:
-    """Return whether a list is one spec: a name, alone or with a table of parameters."""
+    """Return whether a list is one spec: a name, optionally with a table of parameters."""
     if not value or not isinstance(value[0], str):
         return False
     return len(value) == 1 or (len(value) == 2 and isinstance(value[1], dict))
@@ -181,7 +181,7 @@ def is_spec(value: list[Any]) -> bool:
 
 @dataclass(frozen=True)
 class _Value:
-    """Reads a value that `accepts` says is one of what it ``takes``, a few words."""
+    """A reader of values: `accepts` returns whether a value is allowed; ``takes`` describes such values."""
 
     takes: str
     accepts: Callable[[Any], bool]
@@ -206,9 +206,7 @@ def _written(number: int) -> str:
 def _path(value: Any, where: str) -> Any:
     try:
         path = str(as_path(_TEXT(value, where)))
-        return (
-            f"./{path}" if path.startswith("~") else path
-        )  # which is not a home folder, here or when read again
+        return f"./{path}" if path.startswith("~") else path  # not a home folder, here or when read again
     except ValueError as error:
         raise ConfigError(f"{where} is {value!r}, which {error}") from error
 
@@ -279,4 +277,4 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "run_dir": Key("the run directory; runs/ and the file's name if left out", _path),
     },
 }
-"""Every key by section; the reference page of the documentation is made from it."""
+"""Every key by section; the reference page of the documentation is generated from it."""

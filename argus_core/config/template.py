@@ -1,6 +1,6 @@
-"""Templates: configurations by name, from which a file starts. They are components of kind ``config``.
+"""Templates: registered configurations (components of kind ``config``) that a file may start from.
 
-A file whose first line is ``template = "digits"`` has all that the template says, and its own keys over it. A
+A file whose first line is ``template = "digits"`` has the template's values, overridden by its own. A
 template may itself start from another.
 """
 
@@ -21,16 +21,16 @@ __all__ = ["build_template", "read_layers"]
 
 
 def read_layers(document: Mapping[str, Any], source: str) -> Sections:
-    """Return the sections of a parsed file, over those of the templates that it starts from.
+    """Return the sections of a parsed file, merged over those of its templates.
 
     Args:
-        document: it may be changed.
-        source: begins the messages.
+        document: may be modified.
+        source: the beginning of messages.
 
     Raises:
-        ConfigError: an unknown section or key, a value that its key does not take, a template that is no
+        ConfigError: an unknown section or key, a value that its key does not take, a template that is not a
             configuration, or one that starts from itself.
-        ArgusError: no such template can be had, or it does not take its parameters.
+        ArgusError: the template is missing or cannot be loaded, or does not take its parameters.
     """
     sections: Sections = {name: {} for name in SECTIONS}
     for layer, its_source in reversed(list(_layers(document, source))):
@@ -39,11 +39,11 @@ def read_layers(document: Mapping[str, Any], source: str) -> Sections:
 
 
 def build_template(component: Component, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document that a template is, made of what TOML can hold, and of nothing else that is kept.
+    """Build a template, and return its document as a copy with only values that TOML can hold.
 
     Raises:
-        ConfigError: its factory returns something else.
-        ArgusError: it cannot be loaded, or does not take the parameters.
+        ConfigError: its factory returns a value that is not a configuration.
+        ArgusError: the template cannot be loaded, or does not take the parameters.
     """
     label = f"config {component.name!r} of {component.origin}"
     built = call_factory(label, component.load(), (), params)
@@ -60,7 +60,7 @@ def build_template(component: Component, params: Mapping[str, Any]) -> dict[str,
 
 
 def _layers(document: Mapping[str, Any], source: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the file, the template that it starts from, the one that this starts from, and so on."""
+    """Yield the file, its template, the template of that template, and so on."""
     passed: list[str] = []
     while True:
         yield {key: value for key, value in document.items() if key != TEMPLATE}, source
@@ -74,7 +74,7 @@ def _layers(document: Mapping[str, Any], source: str) -> Iterator[tuple[dict[str
             raise ConfigError(
                 f"{source} starts from itself: {' -> '.join(circle)}; let its {TEMPLATE} be another, or none"
             )
-        # What a template hands to the one that it starts from is not the file's.
+        # Parameters that a template gives to its own template are not the file's.
         file = None if passed else Source(source, is_checkpoint=False)
         passed.append(component.qualified_name)
         with taken_from(file):
@@ -83,7 +83,7 @@ def _layers(document: Mapping[str, Any], source: str) -> Iterator[tuple[dict[str
 
 
 def _as_toml(value: Any, label: str, path: str) -> Any:
-    """Return a copy that holds lists for tuples, which may be written where specs are."""
+    """Return a copy with lists in place of tuples, which Python code may use for specs."""
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""The values that a configuration may hold, and how they are written on the command line."""
+"""Checks of the values in a configuration, and parsing of values from the command line."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _INTEGERS = range(-(2**63), 2**64)
 _PYTHON_WORDS = {"True": True, "False": False}
 _BOOLEANS = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
 _NOTHING = ("none", "null", "nil")
-_NAME = "none"  # as torch's losses have a reduction; parameters of another type refuse it themselves
+_NAME = "none"  # a reduction of torch's losses; parameters of another type reject it themselves
 _NUMBERS = {"infinity": "inf", "inf": "inf", "nan": "nan"}
 _LIKE_A_NUMBER = re.compile(r"[+-]*[.,]?\d[\d.,_]*([eE][+-]?[\d._]*)?%?")
 _LIKE_A_BASE = re.compile(r"[+-]?0[xXoObB]\w+")
 
 
 def check_values(value: Any, source: str, where: str = "", levels: int = _MOST_LEVELS) -> None:
-    """Check what TOML can hold and no parameter can: dates, integers beyond 64 bits, NUL characters.
+    """Raise for values of TOML that no parameter takes: dates, integers beyond 64 bits, NUL characters.
 
     Args:
         value: a parsed document, or one of its values.
-        source: begins the messages.
+        source: the beginning of messages.
         where: the key of the value.
-        levels: how deep it may be nested.
+        levels: the maximum depth of nesting.
 
     Raises:
-        ConfigError: there is one; it is named by its key.
+        ConfigError: there is such a value; the message names its key.
     """
     if isinstance(value, dict | list) and not levels:
         raise ConfigError(
@@ -52,11 +52,11 @@ def check_values(value: Any, source: str, where: str = "", levels: int = _MOST_L
 
 
 def parse_value(text: str, source: str) -> Any:
-    """Return the TOML value that ``text`` is, or ``text`` itself: ``0.01``, ``[1, 2]``, ``SGD``.
+    """Parse ``text`` as a TOML value, or return it as a string: ``0.01``, ``[1, 2]``, ``SGD``.
 
     Raises:
-        ConfigError: it begins like a list, table or quoted string and is none, or it looks like a number, a
-            boolean or nothing and is not written as TOML has it.
+        ConfigError: the text begins like a list, table or quoted string and is not one, or it looks like a
+            number, a boolean or a null value and is not written in TOML's form.
     """
     if text in _PYTHON_WORDS:
         return _PYTHON_WORDS[text]
@@ -78,7 +78,7 @@ def parse_value(text: str, source: str) -> Any:
 
 
 def _problem(value: Any) -> str | None:
-    """Return what is wrong with a value, as the end of a sentence."""
+    """Return the problem with a value, as the end of a sentence."""
     if isinstance(value, date | time):
         return f"is a date or time, which no parameter takes; write the text in quotes: '{value}'"
     if isinstance(value, int) and value not in _INTEGERS:
@@ -91,7 +91,7 @@ def _problem(value: Any) -> str | None:
 
 
 def _refuse_ambiguous(text: str, source: str) -> None:
-    """Refuse text that is not TOML, and that its writer hardly means as text."""
+    """Raise for text that is not TOML and is unlikely to be meant as a string."""
     word = text.lower()
     if word in _NOTHING and text != _NAME:
         raise ConfigError(
@@ -109,11 +109,11 @@ def _refuse_ambiguous(text: str, source: str) -> None:
 
 
 def _quoted(text: str) -> str:
-    return f"for the text itself write '\"{text}\"', with both quotes"  # the shell takes one pair away
+    return f"for the text itself write '\"{text}\"', with both quotes"  # the shell removes one pair
 
 
 def _as_number(text: str) -> str:
-    """Return how TOML writes a number, if Python can tell which it is."""
+    """Return TOML's form of a number that Python can parse."""
     for read in (int, float, lambda digits: int(digits, 0)):
         with suppress(ValueError, OverflowError):
             number = read(text.lower())

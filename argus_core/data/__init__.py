@@ -1,1 +1,1 @@
-"""Data: datasets, their loaders, the order of samples, arrays in files."""
+"""Data: datasets, data loaders and their workers, the order of samples, and data files."""

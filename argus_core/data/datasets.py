@@ -1,4 +1,4 @@
-"""Datasets by name, and the loaders that make batches of them."""
+"""Datasets chosen by name, and data loaders with a seeded order."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["build_dataset", "make_loader"]
 
 
 def build_dataset(spec: Any, where: str) -> Dataset[Any]:
-    """Return the dataset that a spec chooses; ``where`` begins the messages.
+    """Build the dataset that a spec chooses; ``where`` is the beginning of messages.
 
     Raises:
-        ArgusError: it holds no samples.
-        BuildError: what the component builds is no dataset.
+        ArgusError: the dataset is empty.
+        BuildError: the component builds an object that is not a dataset.
     """
     dataset: Any = build_component("dataset", spec, where)
     if isinstance(dataset, IterableDataset):
@@ -46,19 +46,19 @@ def make_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """Return a loader whose order, and whose workers' random numbers, follow from ``seed``.
+    """Return a data loader whose order, and whose workers' random numbers, depend on ``seed`` only.
 
-    The order does not depend on the number of workers. An iterable dataset has its own order: it is
-    never shuffled. Memory is pinned only where there is an accelerator to read it.
+    The order does not depend on the number of workers. An iterable dataset keeps its own order and is
+    never shuffled. Memory is pinned only on a machine with an accelerator.
 
     Raises:
-        ParamsError: a number is beyond the bounds that a configuration has, too.
+        ParamsError: a number is out of range; a configuration file has the same ranges.
     """
     for name, value in (("batch_size", batch_size), ("num_workers", num_workers)):
         SECTIONS["data"][name].check(value, f"make_loader: {name}")
     SECTIONS["fit"]["seed"].check(seed, "make_loader: seed")
-    # Generators of their own: a loader would draw from torch's, and a change to one would change all; and
-    # persistent workers draw less often, which must not change the order.
+    # Each loader has its own generator: with torch's global one, a change to one loader would change all,
+    # and persistent workers, which draw less often, would change the order.
     sampler: RandomSampler | None = None
     if shuffle and not isinstance(dataset, IterableDataset):
         sampler = RandomSampler(cast(Sized, dataset), generator=_generator(seed))

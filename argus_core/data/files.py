@@ -1,7 +1,7 @@
-"""Named tensors in data files: .npy, .npz, .csv and .safetensors, read as a dataset and written.
+"""Data files: reading .npy, .npz, .csv and .safetensors as a dataset, and writing predictions.
 
-A file to predict from holds ``input`` and perhaps ``target``: arrays of those names, or one array alone;
-in CSV a header with a column ``target``, or inputs in all columns.
+A file to predict from holds ``input`` and optionally ``target``: arrays of those names, or a single array.
+In CSV a header may name a column ``target``; without it all columns are inputs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["SUFFIXES", "check_writable", "is_data_file", "read_dataset", "write_
 SUFFIXES = (".npy", ".npz", ".csv", ".safetensors")
 
 _KNOWN = ", ".join(SUFFIXES)
-# Whatever the readers of formats stumble over.
+# The errors that the readers of formats raise for damaged files.
 _FAULTS = (
     EOFError, NotImplementedError, RecursionError, ValueError, csv.Error, struct.error, zipfile.BadZipFile,
     zlib.error,
@@ -44,12 +44,12 @@ def is_data_file(data: str) -> bool:
 
 
 def read_dataset(path: Path) -> TensorDataset:
-    """Return the samples in a file: ``(input, target)``, or ``(input,)`` where it has no targets.
+    """Return a dataset of the samples in a file: ``(input, target)``, or ``(input,)`` without targets.
 
-    Numbers with a point come as torch's default dtype, the targets without one as int64.
+    Floating-point numbers have torch's default dtype, integer targets int64.
 
     Raises:
-        ArgusError: there is no such file, or it holds something else.
+        ArgusError: the file does not exist, or has other contents.
     """
     try:
         with open_ordinary(path) as file:
@@ -63,10 +63,10 @@ def read_dataset(path: Path) -> TensorDataset:
 
 
 def check_writable(path: Path) -> None:
-    """Check before a long computation that `write_tensors` can write to ``path``.
+    """Check, before a long computation, that `write_tensors` can write to ``path``.
 
     Raises:
-        ArgusError: the suffix is not known, or there is no such folder.
+        ArgusError: the suffix is unknown, or the folder does not exist.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ArgusError(f"cannot write {str(path)!r}; give a name that ends in one of {_KNOWN}")
@@ -77,9 +77,9 @@ def check_writable(path: Path) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors to ``path`` in the format of its suffix; what is there is replaced once they are written.
+    """Write tensors to ``path`` in the format of its suffix; a complete file replaces an existing one.
 
-    An .npy file takes the first of them alone; in CSV each row is a sample.
+    An .npy file takes only the first tensor; in CSV each row is a sample.
 
     Raises:
         ArgusError: the file cannot be written.
@@ -101,7 +101,7 @@ def _read(file: FileIO, path: Path) -> dict[str, Tensor]:
 
 
 def _shortened(error: Exception) -> str:
-    """Return what is wrong with a file on one line; the file may have said how long it is."""
+    """Return an error about a file on one line, cut short: the file may determine its length."""
     return " ".join((str(error) or type(error).__name__)[:200].split())
 
 
@@ -116,7 +116,7 @@ def _dataset(tensors: Mapping[str, Tensor], path: Path) -> TensorDataset:
 def _to_numpy(tensor: Tensor) -> Any:
     try:
         return tensor.numpy()
-    except TypeError:  # numpy has no bfloat16 nor float8
+    except TypeError:  # numpy has neither bfloat16 nor float8
         return tensor.float().numpy()
 
 
@@ -146,7 +146,7 @@ def _write_csv(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
-    text.detach()  # which leaves the file open
+    text.detach()  # leaves the file open
 
 
 _READERS: dict[str, Callable[[FileIO], dict[str, Tensor]]] = {

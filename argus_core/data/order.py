@@ -1,7 +1,7 @@
-"""The order of batches, and the random numbers of each sample, as functions of seed, epoch and index.
+"""Reproducible order of batches, and random numbers of each sample, from seed, epoch and index.
 
-A run that continues skips indices, not data: the permutation of an epoch follows from (seed, epoch), and
-whatever random numbers a dataset draws for a sample from (seed, epoch, index), in whichever process.
+A resumed run skips indices without reading data: the permutation of an epoch depends on (seed, epoch), and
+the random numbers that a dataset draws for a sample on (seed, epoch, index), in any process.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = [
     "own_dataset",
 ]
 
-_MOST_SAMPLERS = 100  # in a list of them; indices and weights are in longer ones
+_MOST_SAMPLERS = 100  # in a list of samplers; longer lists hold indices or weights
 
 Key = tuple[int, Any]
 """An epoch, and an index into the dataset."""
 
 
 class OrderedLoader:
-    """Gives the batches of a DataLoader in an order that follows from a seed and the epoch.
+    """The batches of a DataLoader in an order that depends on a seed and the epoch only.
 
     Args:
-        loader: whose dataset, sampler, workers and collation are used; it is not iterated itself.
+        loader: its dataset, sampler, workers and collation are used; it is not iterated itself.
         seed: of the order and of the samples' random numbers.
     """
 
@@ -60,7 +60,7 @@ class OrderedLoader:
                 else None
             ),
             multiprocessing_context=loader.multiprocessing_context,
-            generator=torch.Generator().manual_seed(seed),  # or it would draw from torch's
+            generator=torch.Generator().manual_seed(seed),  # else it would draw from torch's
             prefetch_factor=loader.prefetch_factor,
             persistent_workers=loader.persistent_workers,
         )
@@ -72,7 +72,7 @@ class OrderedLoader:
         return self.epoch_batches(0, 0)
 
     def epoch_batches(self, epoch: int, skip: int) -> Iterator[Any]:
-        """Return the batches of an epoch without the first ``skip``, whose samples are never read."""
+        """Return the batches of an epoch without the first ``skip``, whose samples are not read."""
         self._plan.epoch, self._plan.skip = epoch, skip
         return begun(self._loader)
 
@@ -81,11 +81,11 @@ class OrderedLoader:
         return self._plan.sampler_name()
 
     def fingerprint(self, epoch: int, draw: bool = False) -> str | None:
-        """Return what tells the order of an epoch's batches from any other order.
+        """Return a fingerprint of the order of an epoch's batches, to compare it with another order.
 
         Args:
             epoch: counts from 0.
-            draw: whether to draw the order if it is not the one that was drawn last; else there is ``None``.
+            draw: whether to draw the order if it is not the one drawn last; else ``None`` is returned.
         """
         return self._plan.fingerprint(epoch) if draw or self._plan.knows(epoch) else None
 
@@ -96,7 +96,7 @@ def ordered(loader: Iterable[Any], seed: int) -> Iterable[Any]:
 
 
 def draw_seed(loader: Iterable[Any]) -> int:
-    """Return a seed for the order: drawn once, as an ordinary DataLoader does itself; 0 for other loaders."""
+    """Return a seed for the order, drawn from torch's generator as a DataLoader does; 0 for other loaders."""
     if not _is_ordinary(loader):
         return 0
     generator = cast("DataLoader[Any]", loader).generator
@@ -104,7 +104,7 @@ def draw_seed(loader: Iterable[Any]) -> int:
 
 
 def can_skip(loader: Iterable[Any]) -> bool:
-    """Return whether an epoch of ``loader`` can begin anywhere and give the same batches from there on."""
+    """Return whether an epoch of ``loader`` can begin at any batch and then give the same batches."""
     return isinstance(loader, OrderedLoader | Sequence)
 
 
@@ -116,7 +116,7 @@ def epoch_batches(loader: Iterable[Any], epoch: int, skip: int = 0) -> Iterator[
 
 
 def loader_length(loader: Iterable[Any]) -> int | None:
-    """Return how many batches a loader gives, ``None`` for an iterable dataset or a generator."""
+    """Return the number of batches of a loader, ``None`` for an iterable dataset or a generator."""
     try:
         return len(loader)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):
@@ -129,7 +129,7 @@ def _is_ordinary(loader: Any) -> bool:
 
 
 def _has_end(batches: Any) -> bool:
-    """Return whether batches can be counted; those that cannot may go on for ever."""
+    """Return whether batches can be counted; others may be infinite."""
     try:
         return len(batches) >= 0
     except (TypeError, NotImplementedError):
@@ -137,7 +137,7 @@ def _has_end(batches: Any) -> bool:
 
 
 class _Plan:
-    """Which samples make which batches, in the epoch that is next."""
+    """The indices of the samples in each batch of the next epoch."""
 
     def __init__(self, loader: DataLoader[Any], seed: int) -> None:
         self.epoch = 0
@@ -159,7 +159,7 @@ class _Plan:
         return " over ".join(type(sampler).__name__ for sampler in _held(self._batches)[0])
 
     def knows(self, epoch: int) -> bool:
-        """Return whether the order of that epoch is the one that was drawn last."""
+        """Return whether the order of that epoch is the one drawn last."""
         return self._known is not None and self._known[0] == epoch
 
     def fingerprint(self, epoch: int) -> str:
@@ -185,15 +185,15 @@ class _Plan:
             stack.enter_context(kept_random_state())
             seed_all(key_seed(self._seed, epoch))
             for number, generator in enumerate(generators):
-                # Those behind the first get seeds of their own, or what they draw would go together.
+                # Generators after the first get different seeds, else their numbers would be correlated.
                 key = (self._seed, epoch, number) if number else (self._seed, epoch)
                 stack.enter_context(seeded(generator, key_seed(*key)))
-            # All at once: samplers draw when they please, and nobody else may draw in between.
+            # All at once: samplers may draw at any time, and no other code may draw in between.
             return list(self._batches)
 
 
 def _held(batches: Any) -> tuple[list[Any], list[Any]]:
-    """Return all samplers that make the batches, whichever holds which, and the generators that they hold."""
+    """Return all samplers that make the batches, nested ones too, and their generators."""
     samplers, generators, seen = [], [], {id(batches)}
     waiting = [batches]
     while waiting:
@@ -216,7 +216,7 @@ def _held(batches: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _values(attributes: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the values of attributes, and of those that are short lists of something."""
+    """Yield the values of attributes, and the items of those that are short lists."""
     for value in attributes.values():
         if isinstance(value, list | tuple | dict) and len(value) <= _MOST_SAMPLERS:
             yield from value.values() if isinstance(value, dict) else value
@@ -225,7 +225,7 @@ def _values(attributes: Mapping[str, Any]) -> Iterator[Any]:
 
 
 class _SeededDataset(Dataset[Any]):
-    """Seeds every generator before it reads a sample."""
+    """A dataset that seeds every generator before it reads a sample."""
 
     def __init__(self, dataset: Dataset[Any], seed: int) -> None:
         self.dataset: Any = dataset
@@ -234,11 +234,11 @@ class _SeededDataset(Dataset[Any]):
     def __getitems__(self, keys: Sequence[Key]) -> Any:
         if get_worker_info() is not None:
             return self._read(keys)
-        with kept_random_state():  # the network draws from the same generators
+        with kept_random_state():  # the network uses the same generators
             return self._read(keys)
 
     def _read(self, keys: Sequence[Key]) -> Any:
-        if callable(getattr(self.dataset, "__getitems__", None)):  # reads a batch at once
+        if callable(getattr(self.dataset, "__getitems__", None)):  # reads a batch in one call
             seed_all(key_seed(self._seed, *keys[0]))
             return self.dataset.__getitems__([index for _, index in keys])
         return [self._sample(epoch, index) for epoch, index in keys]
@@ -249,14 +249,14 @@ class _SeededDataset(Dataset[Any]):
 
 
 def own_dataset(dataset: Any) -> Any:
-    """Return the dataset that a user gave, of one that a loader here reads."""
+    """Return the user's dataset inside a seeded one."""
     return dataset.dataset if isinstance(dataset, _SeededDataset) else dataset
 
 
 def _show_own_dataset(init: Callable[[int], None] | None, worker: int) -> None:
     info = get_worker_info()
     assert info is not None
-    # Whatever looks there expects its own dataset; WorkerInfo itself refuses to be changed.
+    # User code expects its own dataset there; WorkerInfo does not allow assignments.
     object.__setattr__(info, "dataset", info.dataset.dataset)  # type: ignore[attr-defined]
     if init is not None:
         init(worker)

@@ -1,7 +1,7 @@
-"""Processes that load data: they leave SIGINT, SIGTERM, SIGHUP and SIGUSR1 to the process of the run.
+"""DataLoader workers that ignore SIGINT, SIGTERM, SIGHUP and SIGUSR1 while a run is active.
 
-A terminal, Slurm and systemd signal every process of a job. A worker that ended then would take the run with
-it before it has saved. So the workers of a run go on, and end when the run does.
+A terminal, Slurm and systemd signal every process of a job. A worker that ended then would end the run
+before it has saved a checkpoint. So the workers of a run continue, and end when the run ends.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ __all__ = [
 
 SIGNALS = tuple(
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last is what Slurm is often told to send
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Slurm is often configured to send the last
     if hasattr(signal, name)
 )
-"""What asks a run to end; Windows has the first two."""
+"""The signals that ask a run to end; Windows has the first two."""
 
-_LAST_WAIT = 5.0  # seconds, for workers that a process which ends has told to end
+_LAST_WAIT = 5.0  # seconds, for workers that were terminated as the process ends
 
 _HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
 
 Init = Callable[[int], None]
 
-_waits: list[object] = []  # one, while the main thread waits for a worker
-_on: Counter[int] = Counter()  # runs, by process: a fork has its own
-_shared: dict[int, Any] = {}  # the same number, where workers see it
+_waits: list[object] = []  # one item while the main thread waits for a worker
+_on: Counter[int] = Counter()  # active runs, by process: a fork has its own
+_shared: dict[int, Any] = {}  # the same number in memory that workers share
 
 
 def leaving_signals(init: Init | None) -> Init:
-    """Return a ``worker_init_fn`` that leaves signals to the run, and then calls ``init``."""
+    """Return a ``worker_init_fn`` that sets up the worker's signals, and then calls ``init``."""
     if isinstance(init, partial) and init.func is _start_worker:
         return init
     return partial(_start_worker, _runs(os.getpid()), os.getpid(), init)
 
 
 def begun(loader: Iterable[Any]) -> Iterator[Any]:
-    """Return ``iter(loader)``; a signal that comes while workers start reaches only the run."""
+    """Return ``iter(loader)``; a signal that arrives while workers start reaches only the run."""
     if not isinstance(loader, DataLoader) or loader.num_workers == 0 or not _HAS_MASKS:
         return iter(loader)
     _start_servers(loader)
@@ -69,7 +69,7 @@ def begun(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def present_wait() -> object | None:
-    """Return what tells the main thread's wait for a worker's batch from any other, if it waits for one."""
+    """Return an identifier of the main thread's present wait for a worker's batch, if it is waiting."""
     return next(iter(_waits), None)
 
 
@@ -99,7 +99,7 @@ def _masked(signums: Iterable[int]) -> Iterator[None]:
 
 @contextmanager
 def needing_workers() -> Iterator[None]:
-    """Let workers know that a run is on; only until it ends are signals none of their business."""
+    """Mark a run as active while the block runs, so that workers ignore signals."""
     process = os.getpid()
     _count(process, 1)
     try:
@@ -110,7 +110,7 @@ def needing_workers() -> Iterator[None]:
 
 @contextmanager
 def with_workers_that_leave_signals(*loaders: Any) -> Iterator[None]:
-    """Let the workers that these loaders start leave signals to the run: DataLoaders, or what holds them."""
+    """Make workers of these loaders (DataLoaders, or objects that hold them) ignore signals during a run."""
     found = [each for loader in loaders for each in _data_loaders(loader) if each.num_workers > 0]
     kept = [loader.worker_init_fn for loader in found]
     for loader in found:
@@ -129,11 +129,11 @@ def _data_loaders(loader: Any) -> list[DataLoader[Any]]:
 
 
 def _start_servers(loader: DataLoader[Any]) -> None:
-    """Start what outlives the workers, so that it does not inherit their mask."""
+    """Start multiprocessing's servers, which outlive the workers, before the workers' signal mask is set."""
     context = loader.multiprocessing_context or multiprocessing
     method = context.get_start_method()
     if method != "fork":
-        with _masked(SIGNALS[2:]):  # it ignores the others by itself
+        with _masked(SIGNALS[2:]):  # it ignores the first two itself
             resource_tracker.ensure_running()
     if method == "forkserver":
         forkserver.ensure_running()
@@ -146,10 +146,10 @@ def _count(process: int, change: int) -> None:
 
 
 def _runs(process: int) -> Any:
-    """Return how many runs are on in this process, a number that its workers see and a fork's do not.
+    """Return the shared number of active runs in this process; its workers see it, those of a fork do not.
 
     Raises:
-        ArgusError: there is no memory that workers could see; a run without them needs none.
+        ArgusError: shared memory cannot be allocated.
     """
     if process not in _shared:
         try:
@@ -177,13 +177,13 @@ def _start_worker(runs: Any, run: int, init: Init | None, worker: int) -> None:
 
 
 def _leave(runs: Any, parent: int, signum: int, frame: FrameType | None) -> None:
-    """Go on while the run does; else end without a word, as torch lets workers end."""
+    """Ignore the signal while a run is active; else end silently, as torch's workers do."""
     if runs.value == 0 or os.getppid() != parent:
         os._exit(0)
 
 
 def _end_daemons() -> None:
-    """End what multiprocessing would wait for without end: a worker that hangs in a call to C."""
+    """End daemon workers, since multiprocessing would wait for ever for one that hangs in C code."""
     daemons = [process for process in multiprocessing.active_children() if process.daemon]
     if not daemons:
         return

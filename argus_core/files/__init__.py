@@ -1,1 +1,1 @@
-"""Files that anybody may have made: read within bounds, written inside one folder."""
+"""Safe access to untrusted files: reading with limits, writing only inside a given folder."""

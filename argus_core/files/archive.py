@@ -1,7 +1,7 @@
-"""Archives as `torch.save` writes them, checked before anything else reads them. Without torch.
+"""Checks of archives in the format of `torch.save`, before torch reads them; torch is not imported.
 
-torch's restricted unpickler runs no code, but it believes the archive: a deflated entry fills the memory, and
-so does a pickle of a few bytes that asks for ``bytearray(2**40)``.
+torch's restricted unpickler runs no code, but it does not limit memory: a deflated entry can fill it, and so
+can a pickle of a few bytes that calls ``bytearray(2**40)``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeChe
 
 __all__ = ["check_archive", "directory_size"]
 
-# Room for the pickle and the table of contents of 20,000 tensors; both take many times as much in memory.
+# Bytes, enough for the pickle and the directory of 20,000 tensors; both take many times as much memory.
 _MAX_PICKLE = 4 * 2**20
 _MAX_DIRECTORY = 2 * 2**20
-# Objects that a pickle may build, besides some for each entry of the archive, which is a tensor's data.
+# Objects that a pickle may build, in addition to some for each entry (the data of a tensor).
 _FREE_OBJECTS = 2**16
 _OBJECTS_PER_ENTRY = 16
 
@@ -34,8 +34,8 @@ _LOCATOR = struct.Struct("<4sLQL")
 _BUILDING = frozenset(
     "REDUCE BUILD NEWOBJ EMPTY_DICT EMPTY_LIST EMPTY_SET DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3".split()
 )
-# What the state of a model is made of. torch's own list holds more: some take any amount of memory or time
-# (_codecs.encode, a codec upon another), some give a tensor attributes in the place of its methods.
+# The globals in the state of a model. torch's own list has more: some take any amount of memory or time
+# (_codecs.encode, nested codecs), some replace a tensor's methods by attributes.
 _GLOBALS = re.compile(
     r"collections\.OrderedDict|(builtins|__builtin__)\.set"
     r"|torch\._utils\._rebuild_(tensor(_v[23])?|parameter)"
@@ -45,20 +45,20 @@ _GLOBALS = re.compile(
     r"|torch\.(b?float|u?int|complex)[0-9]\w*"
 )
 
-# What a pickle of torch's calls for bytes. Its arguments are not looked at, so that it is not called at all.
+# The globals that a pickle calls to build bytes. Arguments are not checked, so the calls are not allowed.
 _BYTES = ("_codecs.encode", "__builtin__.bytes", "builtins.bytes")
 
 
 def check_archive(file_path: Path, file: BinaryIO | None = None) -> None:
-    """Check that a file is an archive that `torch.load` can be given without harm.
+    """Check that a file is an archive that `torch.load` can read safely.
 
     Args:
         file_path: its path.
-        file: itself, if it is open already; what is at the path may be another one by now.
+        file: the open file, if any; the path may lead to another one by now.
 
     Raises:
-        CorruptCheckpointError: it is damaged, or no archive at all.
-        UnsafeCheckpointError: it would grow in memory, or asks for other objects than a state is made of.
+        CorruptCheckpointError: the file is damaged, or not an archive.
+        UnsafeCheckpointError: it would expand in memory, or names objects that a state does not consist of.
     """
     try:
         with file_path.open("rb") if file is None else nullcontext(file) as opened:
@@ -69,7 +69,7 @@ def check_archive(file_path: Path, file: BinaryIO | None = None) -> None:
                 _check_pickles(archive, file_path)
     except CheckpointError:
         raise
-    # Whatever zipfile and pickletools stumble over.
+    # The errors of zipfile and pickletools for damaged files.
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
         raise CorruptCheckpointError(
             f"{file_path} is damaged, or older than torch 1.6's archive format ({error}); "
@@ -78,10 +78,10 @@ def check_archive(file_path: Path, file: BinaryIO | None = None) -> None:
 
 
 def directory_size(file: BinaryIO | FileIO) -> int:
-    """Return how many bytes the table of contents of an archive takes; it takes ten times as much in memory.
+    """Return the size of an archive's central directory in bytes; parsed, it takes ten times as much memory.
 
     Raises:
-        zipfile.BadZipFile: two readers could look for the table in different places.
+        zipfile.BadZipFile: two readers could find different directories.
         struct.error: the file is cut off.
     """
     end = file.seek(0, os.SEEK_END) - _END.size
@@ -117,7 +117,7 @@ def _bytes_at(file: BinaryIO | FileIO, start: int, count: int) -> bytes:
 
 
 def _check_entries(archive: zipfile.ZipFile, file_path: Path, size: int) -> None:
-    """Refuse an archive that would grow in memory or whose entries are not what was written."""
+    """Raise for an archive that would expand in memory, or whose entries are damaged."""
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
         raise UnsafeCheckpointError(
@@ -136,7 +136,7 @@ def _check_entries(archive: zipfile.ZipFile, file_path: Path, size: int) -> None
 def _check_pickles(archive: zipfile.ZipFile, file_path: Path) -> None:
     entries = archive.infolist()
     for entry in entries:
-        # torch finds its entries whatever the case of their names.
+        # torch ignores the case of entries' names.
         if not entry.filename.lower().endswith(".pkl"):
             continue
         if entry.file_size > _MAX_PICKLE:
@@ -153,7 +153,7 @@ def _check_pickle(data: bytes, most: int, what: str) -> None:
         count += opcode.name in _BUILDING
         if count > most:
             raise UnsafeCheckpointError(f"{what} asks for more objects than it has data; do not load it")
-        # Others than this one are not for torch's unpickler, which refuses them.
+        # torch's unpickler rejects other calls.
         name = str(argument).replace(" ", ".") if opcode.name == "GLOBAL" else None
         if name is not None and not _GLOBALS.fullmatch(name):
             found, advice = repr(name[:80]), "save it again from code that you trust"

@@ -1,7 +1,7 @@
-"""Folders that somebody else may have filled: nothing in them leads a writer out of them.
+"""Confined folders: writing inside an untrusted folder without following links out of it.
 
-In a confined folder a file is opened from the folder down, and no symbolic link on the way is followed. What
-is not an ordinary file is refused, and a file with another name elsewhere gives way to a copy of its own.
+In a confined folder a file is opened relative to the folder, without following symbolic links. An object that
+is not a regular file is an error, and a file with other hard links is replaced by a copy first.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = [
 
 Note = Callable[..., None]
 
-# Of the runs that are on, with their process and what notes the files made there; threads write there too.
+# Confined folders of active runs, with process and note function; global, since threads write there too.
 _folders: list[tuple[str, int, Note | None]] = []
 
 _FOLLOWS_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_WAITS_FOR_NOBODY = getattr(os, "O_NONBLOCK", 0)  # as the other end of a pipe
+_WAITS_FOR_NOBODY = getattr(os, "O_NONBLOCK", 0)  # such as the other end of a pipe
 _OPENS_FROM_A_FOLDER = bool(_FOLLOWS_NO_LINK) and os.open in os.supports_dir_fd  # not on Windows
 
 
 @contextmanager
 def confined(*folders: Path, note: Note | None = None) -> Iterator[None]:
-    """Confine writers to these folders, as far as they write there, while the block runs.
+    """Confine all writing to paths below these folders to the folders themselves while the block runs.
 
     Args:
-        folders: they may themselves be symbolic links, which are followed.
-        note: takes the arguments of `note_made` for what is made there.
+        folders: may themselves be symbolic links, which are followed.
+        note: called with the arguments of `note_made` for each file that is made there.
     """
     names = [
         (name, os.getpid(), note)
@@ -61,10 +61,10 @@ def confined(*folders: Path, note: Note | None = None) -> Iterator[None]:
 
 
 def note_made(path: str | os.PathLike[str], *, is_folder: bool = False, is_there: bool = False) -> None:
-    """Note that a run makes a file, so that the file belongs to the run whose folder it lies in.
+    """Record that a run makes a file, so that the file belongs to the run of its folder.
 
     Args:
-        path: what is to be made; something that is there already is not the run's.
+        path: the file or folder to be made; an existing one does not belong to the run.
         is_folder: whether it is a folder.
         is_there: whether the run has just made it.
 
@@ -82,7 +82,7 @@ def note_made(path: str | os.PathLike[str], *, is_folder: bool = False, is_there
 
 
 def fork_refusal(process: int, folder: str | os.PathLike[str]) -> ArgusError:
-    """Return what to raise in a fork of the process whose run is in a folder."""
+    """Return the error to raise in a fork of the process whose run owns a folder."""
     return ArgusError(
         f"process {os.getpid()} is a fork of process {process}, whose run is in {shown(folder)!r}; end a "
         "fork with os._exit, or start a program in its place"
@@ -90,10 +90,10 @@ def fork_refusal(process: int, folder: str | os.PathLike[str]) -> ArgusError:
 
 
 def opener(path: str | os.PathLike[str], flags: int) -> int:
-    """Return a descriptor, as the ``opener`` of `open`; a file that is made belongs to the run of its folder.
+    """Return a descriptor, as ``opener`` of `open`; a new file belongs to the run of its folder.
 
     Raises:
-        ConfigError: in a confined folder, ``path`` is not an ordinary file that lies there.
+        ConfigError: ``path`` is in a confined folder, and is not a regular file there.
     """
     if flags & os.O_CREAT:
         check_folder(path)
@@ -102,7 +102,7 @@ def opener(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def unlisted_opener(path: str | os.PathLike[str], flags: int) -> int:
-    """Return a descriptor as `opener` does, of a file that belongs to no run."""
+    """Return a descriptor as `opener` does, for a file that does not belong to a run."""
     folder, parts = _split(path) or ("", ())
     if not parts:
         return os.open(path, flags, 0o666)
@@ -111,10 +111,10 @@ def unlisted_opener(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
-    """Check that, in a confined folder, no symbolic link leads to ``path``; it need not exist.
+    """Check that, in a confined folder, the way to ``path`` has no symbolic link; it may be missing.
 
     Raises:
-        ConfigError: one does.
+        ConfigError: there is a symbolic link.
     """
     folder, parts = _split(path) or ("", ())
     for count in range(1, len(parts) + 1):
@@ -124,10 +124,10 @@ def check_folder(path: str | os.PathLike[str]) -> None:
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Check that, in a confined folder, ``path`` is an ordinary file that lies there; it need not exist.
+    """Check that, in a confined folder, ``path`` is a regular file there; it may be missing.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it is not a regular file, or a symbolic link leads to it.
     """
     check_folder(path)
     if _split(path) is not None and os.path.exists(path) and not os.path.isfile(path):
@@ -136,7 +136,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def replacing(path: Path, newline: str | None = None, errors: str | None = None) -> Iterator[TextIO]:
-    """Return a text file that takes the place of ``path`` when the block ends, and vanishes if it raises."""
+    """Yield a text file that replaces ``path`` when the block ends, and is removed if it raises."""
     note_made(path)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
@@ -147,7 +147,7 @@ def replacing(path: Path, newline: str | None = None, errors: str | None = None)
             file.flush()
             os.fsync(
                 file.fileno()
-            )  # when the power fails, some file systems rename what they have not written
+            )  # at a power failure, some file systems have renamed files without their contents
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -155,10 +155,10 @@ def replacing(path: Path, newline: str | None = None, errors: str | None = None)
 
 
 def _split(path: str | os.PathLike[str]) -> tuple[str, tuple[str, ...]] | None:
-    """Return the innermost confined folder that holds ``path``, and the way from there.
+    """Return the innermost confined folder of ``path``, and the path relative to it.
 
     Raises:
-        ConfigError: a ".." in ``path`` follows a symbolic link, and so leads elsewhere than it reads.
+        ConfigError: a ".." in ``path`` follows a symbolic link, and so leads to an unexpected folder.
     """
     absolute = Path(os.path.abspath(path))
     holding = [folder for folder, *_ in _folders if absolute.is_relative_to(folder)]
@@ -175,7 +175,7 @@ def _split(path: str | os.PathLike[str]) -> tuple[str, tuple[str, ...]] | None:
 
 @contextmanager
 def _parent(path: str | os.PathLike[str], folder: str, parts: tuple[str, ...]) -> Iterator[int | None]:
-    """Return a descriptor of the folder of a file, for `os.open` to begin from."""
+    """Return a descriptor of the folder of a file, as ``dir_fd`` of `os.open`."""
     if not _OPENS_FROM_A_FOLDER:
         check_file(path)
         yield None
@@ -221,7 +221,7 @@ def _open(path: str | os.PathLike[str], name: str, flags: int, parent: int | Non
 
 
 def _separate(where: str, parent: int | None) -> None:
-    """Put a copy in the place of a file that has other names."""
+    """Replace a file that has other hard links by a copy."""
     folder, name = os.path.split(where)
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
@@ -242,7 +242,7 @@ def _separate(where: str, parent: int | None) -> None:
 
 
 def _refusal(path: str | os.PathLike[str], error: OSError) -> Exception:
-    """Return what to raise for an error of the system's about a confined path."""
+    """Return the error to raise for a system error about a confined path."""
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EMLINK):
         for part in [*reversed(Path(os.path.abspath(path)).parents), Path(os.path.abspath(path))]:
             if part.is_symlink() and (_split(part) or ("", ()))[1]:

@@ -1,10 +1,10 @@
-"""The list of the files that a run has made in its run directory, beside those that every run has.
+"""The list of the additional files that a run, such as its callbacks, has made in its run directory.
 
-A callback's table, its checkpoints and their folders belong to the run: they are moved aside, put back and
-removed with it. What was there before is not on the list, and neither is what other programs write.
+A callback's table, its checkpoints and their folders belong to the run: they are moved aside, restored and
+removed with it. Files that existed before, and files of other programs, are not on the list.
 
-A run directory may come from elsewhere, and the list with it. So the list begins with its own number in the
-file system, which is not known before it is written: one that was copied or downloaded is not believed.
+A run directory may be copied from an untrusted source, including its list. So the list begins with its own
+inode number, which is unknown before the list is written: a copied or downloaded list is ignored.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class MadeFiles:
 
     Args:
         folder: the run directory.
-        linked: the folder in it that may be a link to another place.
-        others: files that need no list.
-        name: of the list.
+        linked: the folder in it that may be a symbolic link.
+        others: the files that are not listed, since every run has them.
+        name: of the list's file.
 
     Attributes:
-        path: of the list.
+        path: of the list's file.
     """
 
     def __init__(self, folder: Path, linked: Path, others: Iterable[Path], name: str = ".made") -> None:
@@ -45,10 +45,10 @@ class MadeFiles:
         self._lock = threading.Lock()  # checkpoints may be written in the background
 
     def note(self, path: str | os.PathLike[str], is_folder: bool = False, is_there: bool = False) -> None:
-        """List what the run makes.
+        """Add a file or folder that the run makes to the list.
 
         Args:
-            path: a file or folder; one that is there already is not the run's.
+            path: of the file or folder; an existing one does not belong to the run.
             is_folder: whether it is a folder.
             is_there: whether the run has just made it.
         """
@@ -66,27 +66,27 @@ class MadeFiles:
             self._noted.add(name)
 
     def has_noted(self, path: str | os.PathLike[str]) -> bool:
-        """Return whether `note` knows what the run makes there."""
+        """Return whether `note` has recorded this path."""
         return os.path.abspath(path) in self._noted
 
     def add(self, path: Path) -> bool:
-        """List a file that is there; return whether it lies in the run directory."""
+        """Add an existing file to the list, and return whether it lies in the run directory."""
         with self._lock:
             name = self._name(_place(path))
             self._append([name] if name else [])
             return bool(name)
 
     def files(self, moved_to: Path | None = None) -> list[Path]:
-        """Return the files of the list, without those that a link leads to or that something else replaced.
+        """Return the listed files, without those behind a symbolic link or replaced by other objects.
 
         Args:
-            moved_to: where the list is, if it was moved; then the files were, too.
+            moved_to: the new path of the list, if it was moved together with the files.
         """
         files = [self.folder / name for name in self._names(moved_to) if not name.endswith("/")]
         return [file for file in files if self._is_here(file) and (moved_to or _is_file_or_missing(file))]
 
     def remove(self) -> None:
-        """Remove the list, and the folders on it that are empty."""
+        """Remove the list, and the listed folders that are empty."""
         folders = {self.folder / name for name in self._names() if name.endswith("/")}
         for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
             if self._is_here(folder) and folder.is_dir() and not any(folder.iterdir()):
@@ -94,7 +94,7 @@ class MadeFiles:
         self.begin()
 
     def begin(self) -> None:
-        """Begin another list; what the one that is here lists is of no run any more."""
+        """Start a new list; the files of an existing one no longer belong to a run."""
         self.path.unlink(missing_ok=True)
         self._noted.clear()
 
@@ -105,14 +105,14 @@ class MadeFiles:
         with open(self.path, "ab" if is_believed else "wb", opener=unlisted_opener) as file:
             if not is_believed:
                 file.write(_line(os.fstat(file.fileno()).st_ino))
-            file.write(b"".join([b"\n", *map(_line, names)]))  # the line before may have been cut off
+            file.write(b"".join([b"\n", *map(_line, names)]))  # the previous line may be incomplete
 
     def _names(self, moved_to: Path | None = None) -> list[str]:
         _, *lines = self._lines(moved_to or self.path) or [b""]
         return [*dict.fromkeys(line for line in lines if isinstance(line, str) and _is_plain(line))]
 
     def _lines(self, path: Path) -> list[object]:
-        """Return what the lines of the list say, its own number first; nothing if it is not believed."""
+        """Return the parsed lines of the list, its inode number first; empty if the number is wrong."""
         try:
             with open(path, "rb", opener=unlisted_opener) as file:
                 number, *lines = file.read(_LONGEST).splitlines() or [b""]
@@ -122,7 +122,7 @@ class MadeFiles:
         return [number, *map(_said, lines)] if is_believed else []
 
     def _name(self, place: Path) -> str:
-        """Return what the list calls a place, or ``""`` for one that is not in the run directory."""
+        """Return the name of a path on the list, or ``""`` for a path outside the run directory."""
         for outer, prefix in ((self._linked, self._linked.name), (self.folder, "")):
             real = os.path.realpath(outer)
             if place.is_relative_to(real):
@@ -142,7 +142,7 @@ def _is_plain(name: str) -> bool:
     parts = name.removesuffix("/").split("/")
     try:
         is_name = b"\0" not in os.fsencode(name)
-    except ValueError:  # half a character
+    except ValueError:  # an incomplete character
         return False
     return is_name and not {"", ".", ".."}.intersection(parts) and not Path(name).anchor
 
@@ -157,7 +157,7 @@ def _is_file_or_missing(path: Path) -> bool:
 def _said(line: bytes) -> object:
     try:
         return json.loads(line)
-    except (ValueError, RecursionError):  # of a write that was cut off
+    except (ValueError, RecursionError):  # after an incomplete write
         return None
 
 

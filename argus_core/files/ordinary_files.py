@@ -1,4 +1,4 @@
-"""Files that may be from anywhere: read if they are ordinary and not too large, else refused at once."""
+"""Reading untrusted files: only regular files of limited size; others are an error, without waiting."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import IO, Any
 __all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_beginning", "read_ordinary"]
 
 MOST_COMPRESSED = 16
-"""How many times what the disk holds of a file it may claim: it may be compressed, or full of holes."""
+"""The most times that a file's size may exceed its bytes on the disk, as in a compressed or sparse file."""
 
-_ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]"  # one letter is a drive of Windows
+_ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]"  # a single letter is a drive on Windows
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -27,12 +27,12 @@ _KINDS = {
 
 
 def as_path(value: str | os.PathLike[str]) -> Path:
-    """Return what a user wrote as a path; ``~`` is the home folder, as in a shell.
+    """Return a user's text as a path; ``~`` is the home folder, as in a shell.
 
-    An address, such as ``s3://bucket``, would otherwise become a folder of that name.
+    A URL, such as ``s3://bucket``, is an error, since it would become a folder of that name.
 
     Raises:
-        ValueError: there is no such path; the message begins with a verb.
+        ValueError: the text cannot be a path; the message begins with a verb.
     """
     path = os.path.expanduser(value)
     if "\0" in path:
@@ -48,25 +48,25 @@ def as_path(value: str | os.PathLike[str]) -> Path:
 
 
 def open_ordinary(path: str | os.PathLike[str]) -> FileIO:
-    """Open a file, or what a link leads to, for reading, without waiting for anything.
+    """Open a regular file for reading, following links, without ever blocking.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not an ordinary file, or not a path; the message begins with a verb.
+        OSError: the file cannot be read.
+        ValueError: it is not a regular file, or not a path; the message begins with a verb.
     """
     _look_at(path)
     return FileIO(path, opener=_open)
 
 
 def read_ordinary(path: str | os.PathLike[str], most: int) -> bytes:
-    """Return the content of a file of at most so many bytes.
+    """Return the contents of a regular file of at most ``most`` bytes.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not an ordinary file, or larger; the message begins with a verb.
+        OSError: the file cannot be read.
+        ValueError: it is not a regular file, or larger; the message begins with a verb.
     """
     _look_at(path)
-    descriptor = _open(path, os.O_RDONLY)  # metadata of hundreds of packages take half the time of a FileIO's
+    descriptor = _open(path, os.O_RDONLY)  # half the time of a FileIO for hundreds of small files
     try:
         content = os.read(descriptor, min(os.fstat(descriptor).st_size, most) + 1)
     finally:
@@ -77,21 +77,21 @@ def read_ordinary(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def read_beginning(path: str | os.PathLike[str], count: int) -> bytes:
-    """Return the first bytes of a file; raises as `read_ordinary` does."""
+    """Return the first ``count`` bytes of a file; raises as `read_ordinary` does."""
     with open_ordinary(path) as file:
         return file.read(count) or b""
 
 
 def allocated(file: FileIO | IO[Any]) -> int:
-    """Return how many bytes of a file the disk holds: fewer than it has, if it has holes or is compressed."""
+    """Return the bytes that the disk allocates for a file: fewer than its size if sparse or compressed."""
     status = os.fstat(file.fileno())
     held: int = getattr(status, "st_blocks", 0) * 512
-    # Systems that do not count blocks, and file systems that do not, say none.
+    # Some systems and file systems do not count blocks, and report 0.
     return held or (0 if _is_a_hole(file.fileno()) else status.st_size)
 
 
 def _is_a_hole(descriptor: int) -> bool:
-    """Return whether the system knows that a file has no data at all."""
+    """Return whether the system reports that a whole file is a hole."""
     if not hasattr(os, "SEEK_DATA"):
         return False
     place = os.lseek(descriptor, 0, os.SEEK_CUR)
@@ -105,7 +105,7 @@ def _is_a_hole(descriptor: int) -> bool:
 
 
 def _look_at(path: str | os.PathLike[str]) -> None:
-    # Some devices act on being opened. What is at the path may change meanwhile, so `_open` looks again.
+    # Opening some devices has side effects. The path may change meanwhile, so `_open` checks again.
     try:
         mode = os.stat(path).st_mode
     except ValueError as error:

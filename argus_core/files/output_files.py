@@ -1,4 +1,4 @@
-"""Files that a user names: where they lie, and what is said when they cannot be written."""
+"""Output files whose paths a user gives: resolving, checking and making them, with clear errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def place_to_write(callback: str, argument: str, value: object) -> Path:
 
 @contextmanager
 def making_files(folder: Path) -> Iterator[None]:
-    """Note the files that the block makes in ``folder`` as the run's: their names are not known before."""
+    """Record files of unknown names that the block makes in ``folder`` as files of the run."""
     before = set(os.listdir(folder))
     yield
     for name in sorted(set(os.listdir(folder)) - before):
@@ -49,7 +49,7 @@ def making_files(folder: Path) -> Iterator[None]:
 
 
 def make_folder(callback: str, folder: Path) -> None:
-    """Make a folder and its parents where they are missing."""
+    """Make a folder and its missing parents."""
     with writing(callback, folder):
         check_folder(folder)
         note_made(folder, is_folder=True)
@@ -57,7 +57,7 @@ def make_folder(callback: str, folder: Path) -> None:
 
 
 def check_writable(callback: str, folder: Path) -> None:
-    """Check that files may be made in a folder.
+    """Check that files can be made in a folder.
 
     Raises:
         ArgusError: the system does not allow it.
@@ -69,7 +69,7 @@ def check_writable(callback: str, folder: Path) -> None:
 
 @contextmanager
 def writing(callback: str, path: Path) -> Iterator[None]:
-    """Turn what the system says about ``path`` into a sentence.
+    """Convert a system error about ``path`` to an error with a next action.
 
     Raises:
         ArgusError: the file or folder cannot be written.

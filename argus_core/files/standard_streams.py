@@ -1,4 +1,4 @@
-"""Standard output and standard error that may end before the program: what is lost is the output alone."""
+"""Standard output and error that tolerate closed readers, full disks and other write errors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ending_alone", "lasting"]
 
-_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.ECONNRESET)  # a closed pipe, a terminal that has vanished
+_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.ECONNRESET)  # a closed pipe or terminal
 
 
 @contextmanager
 def lasting() -> Iterator[list[OSError]]:
-    """Let the standard streams outlast those who read them while the block runs.
+    """Ignore write errors of standard output and error while the block runs, as of a closed pipe.
 
-    Yields a list, in which stands at the end of the block what else kept them from being written, such as a
-    full disk.
+    Yields a list that collects the write errors other than closed readers, such as a full disk.
     """
     errors: list[OSError] = []
     before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
@@ -39,22 +38,22 @@ def lasting() -> Iterator[list[OSError]]:
 
 @contextmanager
 def ending_alone(logger: logging.Logger) -> Iterator[None]:
-    """Let standard output end, and not the run, when the block cannot write to it."""
+    """Discard standard output from then on, with a warning, if the block cannot write to it."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
         logger.warning("standard output cannot be written: %s; the run goes on without it", reason)
-        with suppress(OSError, ValueError):  # not every stream is a file of the system's
+        with suppress(OSError, ValueError):  # a stream may have no descriptor
             _discard(sys.stdout.fileno())
 
 
 class _Outlasting(io.FileIO):
-    """A file descriptor that takes everything, whether it is written or not.
+    """A raw file whose writes always succeed; output is discarded after the first error.
 
     Args:
         descriptor: stays open.
-        errors: gets what keeps it from being written, but for a reader who is gone.
+        errors: receives the write errors, except those of a closed reader.
     """
 
     def __init__(self, descriptor: int, errors: list[OSError]) -> None:
@@ -72,7 +71,7 @@ class _Outlasting(io.FileIO):
 
 
 def _outlasting(stream: Any, errors: list[OSError]) -> Any:
-    """Return a stream that writes where ``stream`` does, if that is a file of the system's."""
+    """Return a stream that ignores write errors, for the descriptor of ``stream``, or ``stream`` itself."""
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
     if type(stream) is not io.TextIOWrapper or type(raw) is not io.FileIO:
@@ -88,7 +87,7 @@ def _outlasting(stream: Any, errors: list[OSError]) -> Any:
 
 
 def _nowhere(descriptor: int) -> Any:
-    """Return a stream for one that was closed before the program began, and keep files off its descriptor."""
+    """Return a null stream for one closed before the program began; reserve its descriptor."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -97,7 +96,7 @@ def _nowhere(descriptor: int) -> Any:
 
 
 def _discard(descriptor: int) -> None:
-    """Let everything that is written to a descriptor vanish, also in processes that it starts from now on."""
+    """Redirect a descriptor to the null device, also for child processes started from now on."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     if nothing == descriptor:
         os.set_inheritable(descriptor, True)

@@ -1,4 +1,4 @@
-"""TOML of any origin: text whose shape is looked at before the parser takes memory for it."""
+"""Parsing untrusted TOML: size and nesting are checked before the parser allocates memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ else:
 __all__ = ["MOST_BYTES", "parse"]
 
 MOST_BYTES = 2**20
-"""How long a document may be."""
+"""The maximum length of a document."""
 
-_MOST_LEVELS = 64  # of arrays and inline tables in each other
-_MOST_PARTS = 64  # of a dotted key; the parser takes memory by the square of them
-_LONGEST_KEY = (
-    1000  # characters of a key and the tables that it is in; readers make such a text for each value
-)
+_MOST_LEVELS = 64  # of nested arrays and inline tables
+_MOST_PARTS = 64  # of a dotted key; the parser takes quadratic memory
+_LONGEST_KEY = 1000  # characters of a key with its tables; readers build such a text for each value
 
-# Strings and comments. One that does not end is matched to the end, so that no text is gone over twice.
+# Strings and comments. An unterminated one matches to the end, so that no text is scanned twice.
 _TEXTS = re.compile(
     r'"""(?:[^\\]|\\.)*?(?:"{3,5}|\\?\Z)|\'\'\'.*?(?:\'{3,5}|\Z)|"(?:[^"\\\n]|\\[^\n])*"?|\'[^\'\n]*\'?|#[^\n]*',
     re.DOTALL,
@@ -33,10 +31,10 @@ _BRACKETS = re.compile(r"[\[\]{}]")
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the document that ``text`` is.
+    """Parse ``text``, and return the document.
 
     Raises:
-        ValueError: it is not TOML, or of a shape that takes far more memory than its text.
+        ValueError: the text is not TOML, or would take far more memory than its length.
     """
     if len(text) > MOST_BYTES:
         raise ValueError(f"it has {len(text):,} characters, and {MOST_BYTES:,} is the most")
@@ -52,18 +50,18 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _shortened(problem: str) -> str:
-    """Return the parser's message with the place, at its end, but without a key as long as a file."""
+    """Return the parser's message with its position, at the end, and with long keys cut short."""
     if "int_max_str_digits" in problem:
         return "an integer has thousands of digits, and 64 bits are the most"
     return problem if len(problem) <= 200 else f"{problem[:120]} ... {problem[-60:]}"
 
 
 def _placeholder(match: re.Match[str]) -> str:
-    return "" if match[0].startswith("#") else "x"  # a string may be a part of a key
+    return "" if match[0].startswith("#") else "x"  # a string may be part of a key
 
 
 def _check_shape(bare: str) -> None:
-    """Refuse text, its strings and comments left out, that would take more memory than it has characters."""
+    """Raise for text (without strings and comments) that would take far more memory than its length."""
     parts = 1 + max(piece.count(".") for piece in _KEY_ENDS.split(bare))
     if parts > _MOST_PARTS:
         raise ValueError(f"a key has {parts:,} parts, and {_MOST_PARTS} is the most")
@@ -75,7 +73,7 @@ def _check_shape(bare: str) -> None:
 
 
 def _check_keys(document: dict[str, Any]) -> None:
-    """Refuse what readers of a document would go through, or make texts of, far too often."""
+    """Raise for documents that are nested too deeply or have too long keys."""
     held: list[tuple[Any, int, int]] = [(document, 0, 0)]
     while held:
         value, length, level = held.pop()

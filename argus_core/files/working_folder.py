@@ -1,7 +1,7 @@
-"""Relative paths, which stay what they were when a network, a data set or a callback changes the folder.
+"""Resolution of relative paths that does not depend on later changes of the working directory.
 
-A run takes a path that it is given from the folder in which it began, once, and works with the whole path
-from then on. Messages show it as it is seen from the present folder.
+A run resolves each given path once, from the directory in which it began, and then uses the absolute path.
+Messages show the path relative to the present directory.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _began: ContextVar[Path | None] = ContextVar("the folder in which the run began"
 
 
 def working_folder() -> Path:
-    """Return the folder from which relative paths are taken.
+    """Return the folder that relative paths are resolved from.
 
     Raises:
-        ConfigError: it was removed.
+        ConfigError: the folder was removed.
     """
     began = _began.get()
     try:
@@ -35,7 +35,7 @@ def working_folder() -> Path:
 
 @contextmanager
 def beginning_in(folder: Path) -> Iterator[None]:
-    """Take relative paths from ``folder`` while the block runs."""
+    """Resolve relative paths from ``folder`` while the block runs."""
     token = _began.set(folder)
     try:
         yield
@@ -44,13 +44,13 @@ def beginning_in(folder: Path) -> Iterator[None]:
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """Return a path from the root, without "." and with the ".." that it has."""
+    """Return an absolute path without "." components; ".." components are kept."""
     path = Path(path)
     return path if path.is_absolute() else working_folder() / path
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path for a message: relative, if it lies in the present folder."""
+    """Return a path for a message: relative if it lies in the present folder."""
     try:
         return os.fspath(Path(path).relative_to(os.getcwd()))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Metrics: what is measured, and the built-in ones."""
+"""Metrics: the abstract `Metric`, and the built-in metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in metrics: the loss, shares of right predictions, and errors."""
+"""The built-in metrics: loss, accuracy, top-k accuracy, mean absolute and mean squared error."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from argus_core.tensors.samples import UnknownSizeError, batch_size
 
 __all__ = ["MAE", "MSE", "Accuracy", "Loss", "TopKAccuracy"]
 
-_IGNORED = -100  # torch's default, which no class has
+_IGNORED = -100  # the default ignore_index of torch's losses
 _CLASSES = "(batch, classes, ...) with integer targets (batch, ...)"
 _BINARY = "probabilities (batch,) or (batch, 1) with as many targets 0 or 1"
 
 
 class Loss(MeanMetric):
-    """The mean loss over what the loss divides by: samples, class weights, targets that are not ignored.
+    """The mean loss, weighted by the loss's divisor: samples, class weights or targets that are not ignored.
 
-    It is the same however the data are cut. Of a loss that sums it is the mean over the samples.
+    It does not depend on how the data are split into batches. For a loss that sums it is the mean over the
+    samples.
     """
 
     name = "loss"
@@ -37,7 +38,7 @@ class Loss(MeanMetric):
         self.updates += 1
         loss: Any = getattr(step_output, "loss_tensor", None)
         weight: Any
-        if loss is None:  # a train_step or val_step of the user's own
+        if loss is None:  # from a train_step or val_step that the user overrides
             loss, weight, is_sum = _read(step_output, "loss", self.name), _samples(step_output), False
         else:
             weight, is_sum = step_output.samples, step_output.is_sum  # type: ignore[attr-defined]
@@ -45,7 +46,7 @@ class Loss(MeanMetric):
                 loss = loss.item()
         if isinstance(loss, torch.Tensor):
             self._add_on_device(loss.detach(), weight, is_sum)
-        elif weight:  # the mean loss of no samples, or of ignored targets alone, is nan
+        elif weight:  # the mean loss of no samples, or of only ignored targets, is nan
             self.total += loss if is_sum else loss * weight
             self.count += weight
 
@@ -64,33 +65,33 @@ class Loss(MeanMetric):
 
 
 class _ShareMetric(MeanMetric):
-    """Abstract share of the targets that are predicted right, without those to ignore."""
+    """Abstract share of correct predictions, without the ignored targets."""
 
     ignore_index: int | None
 
     def _count(self, is_right: torch.Tensor, target: torch.Tensor) -> None:
-        """Add targets, and which are right; for each only one of its entries may be."""
+        """Add targets and correct predictions; ``is_right`` has at most one true entry for each target."""
         self.updates += 1
         ignored = self.ignore_index
-        if ignored is not None and ignored >= 0:  # a negative one no prediction can be
+        if ignored is not None and ignored >= 0:  # a prediction is never negative
             kept = not_ignored(target, ignored)
             is_right = is_right & (kept if is_right.ndim == kept.ndim else kept.unsqueeze(1))
-        right = is_right.count_nonzero()  # half the time of a sum
+        right = is_right.count_nonzero()  # takes half the time of a sum
         self.total = self.total + (right.item() if right.is_cpu else right)
         self.count = self.count + count_kept(target, ignored)
 
 
 class Accuracy(_ShareMetric):
-    """The share of targets that are predicted right.
+    """Accuracy: the share of correct predictions.
 
-    Predictions ``(batch, classes)`` or ``(batch, classes, ...)``, logits or probabilities, go with integer
-    targets ``(batch, ...)``. Predictions ``(batch,)`` or ``(batch, 1, ...)`` are probabilities of class 1 and
-    go with targets 0 and 1.
+    Predictions ``(batch, classes)`` or ``(batch, classes, ...)`` are logits or probabilities; their targets
+    are integers ``(batch, ...)``. Predictions ``(batch,)`` or ``(batch, 1, ...)`` are probabilities of class
+    1; their targets are 0 or 1.
 
     Args:
-        threshold: above it a binary prediction says 1; give 0 for logits.
-        name: what the metric is called instead of ``accuracy``.
-        ignore_index: the target that is not counted, as torch's cross-entropy has it; ``None`` counts all.
+        threshold: a binary prediction above it is class 1; 0 for logits.
+        name: the metric's name instead of ``accuracy``.
+        ignore_index: the target that is not counted, as in torch's cross-entropy; ``None`` counts all.
     """
 
     name = "accuracy"
@@ -104,7 +105,7 @@ class Accuracy(_ShareMetric):
         self.ignore_index = _checked_ignored(self.name, ignore_index)
 
     def update(self, step_output: Mapping[str, Any]) -> None:
-        """Count a step's right predictions."""
+        """Count a step's correct predictions."""
         prediction, target = _tensors(step_output, self.name)
         if prediction.ndim > 1 and prediction.shape[1] != 1:
             predicted = prediction.argmax(1)
@@ -123,14 +124,14 @@ class Accuracy(_ShareMetric):
 
 
 class TopKAccuracy(_ShareMetric):
-    """The share of targets that are among the ``k`` highest predictions.
+    """Top-k accuracy: the share of targets that are among the ``k`` highest predictions.
 
-    Predictions ``(batch, classes, ...)``, logits or probabilities, go with integer targets ``(batch, ...)``.
+    Predictions ``(batch, classes, ...)`` are logits or probabilities; targets ``(batch, ...)`` are integers.
 
     Args:
-        k: how many predictions count.
-        name: what the metric is called instead of ``top_k_accuracy``.
-        ignore_index: the target that is not counted, as torch's cross-entropy has it; ``None`` counts all.
+        k: the number of highest predictions.
+        name: the metric's name instead of ``top_k_accuracy``.
+        ignore_index: the target that is not counted, as in torch's cross-entropy; ``None`` counts all.
     """
 
     name = "top_k_accuracy"
@@ -157,7 +158,7 @@ class TopKAccuracy(_ShareMetric):
 
 
 class _ErrorMetric(MeanMetric):
-    """Abstract mean over all elements of something made of prediction - target; shapes are equal."""
+    """Abstract mean over all elements of a function of prediction - target; both have one shape."""
 
     better = "min"
 
@@ -178,7 +179,7 @@ class _ErrorMetric(MeanMetric):
 
     @abstractmethod
     def error(self, difference: torch.Tensor) -> torch.Tensor:
-        """Return what each element counts."""
+        """Return the error of each element."""
 
 
 class MAE(_ErrorMetric):
@@ -218,7 +219,7 @@ def _read(step_output: Mapping[str, Any], key: str, metric: str) -> Any:
         return step_output[key]
     except (KeyError, TypeError) as error:
         if isinstance(step_output, Mapping):
-            if key in list(step_output):  # it is there, and making it failed
+            if key in list(step_output):  # the key exists, and computing its value failed
                 raise
             found = f"has no {key!r}"
         else:
@@ -229,7 +230,7 @@ def _read(step_output: Mapping[str, Any], key: str, metric: str) -> Any:
 
 
 def _samples(step_output: Mapping[str, Any]) -> int:
-    """Return the samples of a step of the user's own, as its target tells them, or else its prediction."""
+    """Return the number of samples of a user's own step, from its target or else its prediction."""
     for value in (step_output.get("target"), step_output.get("prediction")):
         if value is None:
             continue
@@ -249,14 +250,14 @@ def _checked_ignored(metric: str, ignore_index: Any) -> int | None:
 
 
 def _binary(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return both without the dimension of one class, which either may have or not."""
+    """Return both without the class dimension of size 1, which each may have."""
     if target.ndim > 1 and target.shape[1] == 1 and prediction.ndim in (1, target.ndim):
         target = target.squeeze(1)
     return (prediction.squeeze(1) if prediction.ndim > 1 else prediction), target
 
 
 def _double(total: float | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a total as a tensor that many small amounts can be added to."""
+    """Return a total as a tensor in the widest dtype, so that small amounts can be added without rounding."""
     if isinstance(total, torch.Tensor):
         return total
     return torch.full((), total, dtype=widest_float(device), device=device)

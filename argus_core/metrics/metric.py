@@ -1,4 +1,4 @@
-"""What a metric is: a number that sums up a run's step outputs, the same however the data are cut."""
+"""The abstract metric: a number computed over the step outputs of training or validation."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _JOIN: Mapping[Reduction, Callable[[Any, Any], Any]] = {
 
 
 class Metric(ABC):
-    """Abstract metric: an engine resets it when an epoch starts, updates it and computes it at the end.
+    """Abstract metric: an engine resets it at an epoch's start, updates it per step, and then computes it.
 
     Args:
-        name: what the metric is called instead of its usual name.
+        name: the metric's name instead of its default name.
 
     Attributes:
         name: ``"accuracy"`` becomes ``train_accuracy`` and ``val_accuracy`` among a run's metrics.
         better: whether a higher (``"max"``) or a lower (``"min"``) value is better; ``None`` if neither is.
-        several: whether `compute` may return a mapping of values by name, an empty one too: ``"recall"`` of
+        several: whether `compute` may return a mapping of values by name, also an empty one: ``"recall"`` of
             a metric ``"curve"`` becomes ``val_curve_recall``.
-        reads_predictions: whether `update` reads predictions or targets; a run keeps none that nothing reads.
-        states: for each attribute that holds state how the processes' values become one: ``"sum"``,
+        reads_predictions: whether `update` reads predictions or targets; a run discards those without reader.
+        states: for each attribute that holds state, the reduction over processes: ``"sum"``,
             ``"max"`` or ``"min"``. State is a number or a tensor on the device of the updates.
     """
 
@@ -54,22 +54,22 @@ class Metric(ABC):
             self.name = name
 
     def reset(self) -> None:
-        """Forget all updates."""
+        """Reset the state to that before any update."""
         for state, reduction in self.states.items():
             setattr(self, state, _EMPTY[reduction])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state by name, as plain data and tensors; the engine keeps it while it computes."""
+        """Return the state by name, as plain data and tensors; the engine restores it after `compute`."""
         return {name: getattr(self, name) for name in self.states if hasattr(self, name)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` or `merge` returned."""
+        """Restore the state that `state_dict` or `merge` returned."""
         check_metric_state(self.name, state_dict, self.states, scalar=isinstance(self, MeanMetric))
         for name in self.states.keys() & state_dict.keys():
             setattr(self, name, state_dict[name])
 
     def merge(self, state_dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the states of several processes, in the order of their ranks, as one."""
+        """Return the states of several processes, in the order of their ranks, merged into one."""
         return {
             name: reduce(_JOIN[reduction], [state_dict[name] for state_dict in state_dicts])
             for name, reduction in self.states.items()
@@ -77,7 +77,7 @@ class Metric(ABC):
 
     @abstractmethod
     def update(self, step_output: Mapping[str, Any]) -> None:
-        """Take in the output of a step, or of one micro-batch of it, without waiting for the device."""
+        """Update the state with the output of a step, or of a micro-batch, without waiting for the device."""
 
     @abstractmethod
     def compute(self) -> float | Mapping[str, float]:
@@ -85,22 +85,22 @@ class Metric(ABC):
 
 
 class MeanMetric(Metric):
-    """Abstract metric that is a mean: ``update`` adds to ``total`` and ``count``.
+    """Abstract mean: ``update`` adds to ``total`` and ``count``.
 
-    On a CPU ``total`` is a Python number, since reading a tensor there waits for nothing and costs a tenth of
-    adding tensors; elsewhere it is a 0-d tensor on the device.
+    On a CPU ``total`` is a Python number, since reading a tensor there takes a tenth of the time of adding
+    tensors; elsewhere it is a 0-d tensor on the device.
     """
 
     states: ClassVar[Mapping[str, Reduction]] = {"total": "sum", "count": "sum", "updates": "sum"}
     total: float | torch.Tensor = 0
     count: float | torch.Tensor = 0
-    updates: float = 0  # by which a mean over nothing, nan, is told from no update; a subclass need not count
+    updates: float = 0  # distinguishes no update from a mean of no samples (nan); a subclass need not count
 
     def compute(self) -> float:
         """Return the mean.
 
         Raises:
-            ArgusError: there was no update.
+            ArgusError: the metric was not updated.
         """
         if not self.count:
             if self.updates:

@@ -1,4 +1,4 @@
-"""What the values of a metric's stored state must be."""
+"""Checks of the values in a metric's stored state."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NUMBER = Rule(
 def check_metric_state(
     name: str, state: Mapping[str, Any], names: Iterable[str], scalar: bool = False
 ) -> None:
-    """Check the values of those keys that a metric takes.
+    """Check the values of the keys ``names`` of a metric's stored state.
 
     Raises:
-        UnsafeCheckpointError: one is neither a number nor a tensor, where ``scalar`` says so of one number.
+        UnsafeCheckpointError: a value is neither a number nor a tensor (with ``scalar``, of one number).
     """
     rule = _NUMBER if scalar else _NUMBERS
     check_state(f"metric {name!r}", state, dict.fromkeys(names, rule), closed=False)

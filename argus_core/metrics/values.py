@@ -1,4 +1,4 @@
-"""The values of all metrics of an epoch, by their names among a run's metrics."""
+"""The computation of an epoch's metric values, by their names in a run's metrics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["compute_all"]
 
 
 def compute_all(metrics: Sequence[Metric], phase: str, device: torch.device) -> dict[str, float]:
-    """Return the values of metrics: ``val_accuracy``, and ``val_curve_recall`` of one that has several.
+    """Return the values of metrics by name: ``val_accuracy``, or ``val_curve_recall`` of several values.
 
-    Where the run has several processes, the values are of what all of them have seen; their states meet on
-    ``device``, all at once, and each metric keeps its own.
+    In a run of several processes, the values cover the data of all processes: all states are gathered on
+    ``device`` in one exchange. Each metric keeps its own state.
 
     Raises:
-        BuildError: a metric computes something else than numbers.
-        ConflictError: two metrics give a value of one name.
+        BuildError: a metric's value is not a number.
+        ConflictError: two metrics have values of the same name.
     """
     values: dict[str, float] = {}
     with _merged(metrics, device):
@@ -41,8 +41,8 @@ def compute_all(metrics: Sequence[Metric], phase: str, device: torch.device) -> 
 
 @contextmanager
 def _merged(metrics: Sequence[Metric], device: torch.device) -> Iterator[None]:
-    """Give each metric the state of all processes for a while."""
-    if not metrics or process_count() == 1:  # an engine without metrics may run in one process alone
+    """Set each metric to the merged state of all processes while the block runs."""
+    if not metrics or process_count() == 1:  # an engine without metrics may run in one process only
         yield
         return
     own = {metric.name: metric.state_dict() for metric in metrics}

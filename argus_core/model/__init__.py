@@ -1,1 +1,1 @@
-"""A model: its parts, chosen by name, saved and loaded."""
+"""`Model` and its parts: chosen by name, built, saved and loaded."""

@@ -1,4 +1,4 @@
-"""What a model is put together from: each part chosen, built in order, and on its device."""
+"""The assembly of a model: its parts are chosen, built in order and moved to the device."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["Assembly", "unchanged"]
 
 
 def unchanged(prediction: Any) -> Any:
-    """Return a prediction as it is: the transform of a model for which none is chosen."""
+    """Return a prediction unchanged: the default prediction transform."""
     return prediction
 
 
 class Assembly(AbstractModel):
     """Abstract: the parts of a model, and the methods that choose, build and move them.
 
-    `Model` calls them when it is made, and a subclass of it may override each. Those for a part get its
+    `Model` calls them in its constructor, and a subclass may override each. Those for a part receive its
     factory and parameters.
     """
 
@@ -43,27 +43,27 @@ class Assembly(AbstractModel):
     step: Any = None
 
     build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
-    """The optimizer holds on to the parameters as they are, so the device comes before it."""
+    """The order of building; the device comes before the optimizer, which holds the moved parameters."""
 
-    # What load_model has already looked up, so that a checkpoint's names win over later registrations.
+    # The components that load_model has looked up, so that later registrations do not replace them.
     bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
-    # How load_model has the network built: called with build_nn_module and the part.
+    # load_model's function to build the network: called with build_nn_module and the part.
     restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
-    # How load_model limits the memory of what is built: called with the part's slot and label.
+    # load_model's limit of the memory of a part: called with the part's slot and label.
     allowance: Callable[[str, str], AbstractContextManager[None]] | None = None
-    # Parts whose values are overwritten, or not looked at, once the model is built.
+    # Parts whose initial values are overwritten, or not used, once the model is built.
     overwritten: frozenset[str] = frozenset()
 
     params: dict[str, Any]
     parts: dict[str, Part | None]
     device: torch.device
     _devices: list[torch.device]
-    _updater: Updater | None  # made of the parts where they are; anew after they have moved
+    _updater: Updater | None  # of the parts on their device; built again after a move
 
     # Choosing and building.
 
     def choose_parts(self) -> dict[str, Part | None]:
-        """Return what ``self.params`` choose of what the class offers, and ``None`` for what is left out."""
+        """Return the parts that ``self.params`` choose from the class's offers; ``None`` if omitted."""
         parts = {
             slot: choose(
                 kind,
@@ -84,21 +84,21 @@ class Assembly(AbstractModel):
         return choose_steps(type(self).step, self.params, self._resolve)
 
     def build_slot(self, slot: str) -> None:
-        """Build what ``slot`` of `build_order` names and put it into the attribute of that name."""
+        """Build the part of a ``slot`` of `build_order`, and set the attribute of that name."""
         if slot == "device":
             self.set_device(self.params.get("device", "auto"))
             return
         part = self.parts[slot]
         built = None
         if part is not None:
-            # Said anew for each: a part may itself build a whole model, which nothing overwrites.
+            # Set for each part: a part may itself build a whole model, whose values are not overwritten.
             with initial_values(wanted=slot not in self.overwritten), self._limited(slot, part.label):
                 built = self.build_part(slot, part)
             _check_built(part, slot, built)
         setattr(self, slot, built)
 
     def build_part(self, slot: str, part: Part) -> Any:
-        """Return the part, built by the method for ``slot``."""
+        """Build a part by the method for ``slot``."""
         build = getattr(self, f"build_{slot}")
         if slot == "nn_module" and self.restore_network is not None:
             return self.restore_network(build, part)
@@ -124,7 +124,7 @@ class Assembly(AbstractModel):
         return optimizer
 
     def build_prediction_transform(self, factory: Callable[..., Any], params: Mapping[str, Any]) -> Any:
-        """Return what turns the network's output into a prediction."""
+        """Return the function that converts the network's output to a prediction."""
         return self._call("prediction_transform", factory, (), params)
 
     def build_device(self, device: Any) -> list[torch.device]:
@@ -136,12 +136,12 @@ class Assembly(AbstractModel):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that require grad: the network's, then those that only the loss has.
 
-        A `build_optimizer` that makes groups of its own puts all of them into one.
+        A `build_optimizer` with its own parameter groups must put each parameter into one.
         """
         return [parameter for parameter in named_parameters(self).values() if parameter.requires_grad]
 
     def get_nn_module(self) -> nn.Module:
-        """Return the network itself, without the wrapper that several devices need."""
+        """Return the network without the wrapper for several devices."""
         module: nn.Module = self.nn_module
         return module.module if isinstance(module, nn.DataParallel) else module
 
@@ -154,7 +154,7 @@ class Assembly(AbstractModel):
         self.move_to(self.build_device(device))
 
     def move_to(self, devices: torch.device | Sequence[torch.device]) -> None:
-        """Move network, loss and optimizer state to devices that are known to exist."""
+        """Move network, loss and optimizer state to devices that have been checked to exist."""
         self._devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.device = self._devices[0]
         module = self.get_nn_module().to(self.device)
@@ -164,13 +164,13 @@ class Assembly(AbstractModel):
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
         if isinstance(self.optimizer, Optimizer):
-            self.optimizer.load_state_dict(self.optimizer.state_dict())  # moves its state to the parameters
+            self.optimizer.load_state_dict(self.optimizer.state_dict())  # moves its state to the device
         self._updater = None
 
     # Inside.
 
     def _limited(self, slot: str, label: str) -> AbstractContextManager[None]:
-        """Return what a part is built in; a network that is restored has a limit of its own."""
+        """Return the context that limits a part's memory; a restored network has its own limit."""
         if self.allowance is None or (slot == "nn_module" and self.restore_network is not None):
             return nullcontext()
         return self.allowance(slot, label)
@@ -187,7 +187,7 @@ class Assembly(AbstractModel):
 
 
 def _check_built(part: Part, slot: str, built: Any) -> None:
-    """Refuse what a factory, or an overridden build method, returned by mistake."""
+    """Raise for an invalid return value of a factory or of an overridden build method."""
     accepted, is_right = {
         "nn_module": ("a torch.nn.Module", isinstance(built, nn.Module)),
         "optimizer": ("a torch.optim.Optimizer", built is None or hasattr(built, "param_groups")),

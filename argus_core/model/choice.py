@@ -1,4 +1,4 @@
-"""The parts of a model: what its class offers and its params choose, before anything is built."""
+"""The choice of a model's parts from its class and its params, before they are built."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def choose(kind: str, slot: str, offered: Any, has_value: bool, value: Any, reso
 
     Args:
         kind: the registry's kind.
-        slot: the key in ``params``: ``nn_module`` or ``prediction_transform``.
+        slot: the key in ``params``, such as ``nn_module`` or ``prediction_transform``.
         offered: the class attribute: ``None`` (any name), a callable (fixed), a dict of callables or
             names (a choice), a name or ``(name, {params})`` (fixed unless ``params`` names another).
         has_value: whether ``params`` has the slot.
-        value: ``params[slot]``; ``None`` leaves the part out.
+        value: ``params[slot]``; ``None`` omits the part.
 
     Raises:
-        SpecError: ``value`` has the wrong shape for what is offered.
+        SpecError: ``value`` has the wrong shape for ``offered``.
     """
     if has_value and value is None:
         return None
@@ -61,7 +61,7 @@ def choose(kind: str, slot: str, offered: Any, has_value: bool, value: Any, reso
 
 
 def given_by_class(cls: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """Yield the parameters that a model class gives itself where ``params`` do not; see `Source.given`."""
+    """Yield the parameters that a model class sets itself where ``params`` do not; see `Source.given`."""
     if "step" not in params:
         yield "step", None
     for slot, kind in KIND_OF_PART.items():
@@ -74,11 +74,11 @@ def given_by_class(cls: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, s
 
 
 def check_params(params: Any, *, open_ended: bool) -> dict[str, Any]:
-    """Return a copy of a model's ``params``, checked to be plain data.
+    """Return a copy of a model's ``params`` after a check that they are plain data.
 
     Args:
-        params: what the user gave.
-        open_ended: whether keys of the user's own are allowed, as in a subclass that reads them.
+        params: from the user.
+        open_ended: whether other keys are allowed, as in a subclass that reads them.
     """
     if not isinstance(params, Mapping):
         raise SpecError(f"a model takes a dict of params, not {params!r}")
@@ -95,7 +95,7 @@ def check_params(params: Any, *, open_ended: bool) -> dict[str, Any]:
 
 
 def choose_steps(offered: Any, params: Mapping[str, Any], resolve: Resolve) -> list[Part]:
-    """Return the step strategies that ``params["step"]`` chooses, else those that the class names."""
+    """Return the step strategies that ``params["step"]`` chooses, or else the class's."""
     value = params.get("step", offered)
     if value is None:
         return []
@@ -104,7 +104,7 @@ def choose_steps(offered: Any, params: Mapping[str, Any], resolve: Resolve) -> l
 
 
 def build_strategies(parts: Iterable[Part]) -> list[Strategy]:
-    """Return the step strategies of ``parts``, built."""
+    """Build the step strategies of ``parts``."""
     strategies = []
     for part in parts:
         assert part.component is not None
@@ -118,7 +118,7 @@ def build_strategies(parts: Iterable[Part]) -> list[Strategy]:
 
 
 def _check_offered(what: str, offered: Any, accepted: str) -> None:
-    # A module can be called too, with a batch.
+    # A module is callable too, but with a batch.
     if not callable(offered) or (not isinstance(offered, type) and hasattr(offered, "state_dict")):
         raise SpecError(f"{what} is {offered!r}; give {accepted}")
 

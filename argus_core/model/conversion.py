@@ -1,4 +1,4 @@
-"""Checkpoints in other formats: those of pytorch-argus made ours, and our networks' states made plain."""
+"""Conversion of checkpoints: from pytorch-argus to our format, and export of networks' state dicts."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from argus_core.text import shown
 __all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "convert", "export"]
 
 EXPORTED = (".safetensors", ".pt", ".pth")
-"""The suffixes of the formats that a network's state can be exported in."""
+"""The suffixes of the export formats of a network's state."""
 
 AVERAGE, TRAINED = "average", "trained"
-"""Which of the weights of a checkpoint are exported."""
+"""The sets of weights in a checkpoint that can be exported."""
 
 NONE = "none"
-"""What is given in place of a component's name to leave a part out."""
+"""The value that omits a part, in place of a component's name."""
 
 _KNOWN = (*KIND_OF_PART, "step", "device")
 
@@ -47,25 +47,25 @@ _KNOWN = (*KIND_OF_PART, "step", "device")
 def convert(
     source: Path, target: Path, model_name: str | None = None, names: Mapping[str, str] | None = None
 ) -> tuple[Model, list[str]]:
-    """Write a ``.pth`` of pytorch-argus as one of our checkpoints, with the optimizer's state if it has some.
+    """Convert a ``.pth`` of pytorch-argus to our checkpoint format, including any optimizer state.
 
-    The model is built and loaded on the way, so what is written is known to fit what is installed.
+    The model is built and its state loaded before writing, so the result fits the installed components.
 
     Args:
-        source: read as `argus_core.checkpoint.legacy` reads, so nothing in it is run or imported.
-        target: a ``.safetensors`` file; written whole or not at all.
+        source: read by `argus_core.checkpoint.legacy`, which runs and imports nothing in the file.
+        target: a ``.safetensors`` file, written atomically.
         model_name: a registered model class in place of the one that the file names; ``"Model"`` is the
             plain one.
         names: a component for each of ``nn_module``, ``loss``, ``optimizer`` and
-            ``prediction_transform`` whose class the file's model class fixed, or `NONE` to leave it out.
+            ``prediction_transform`` whose class the file's model class fixed, or `NONE` to omit it.
 
     Returns:
-        The model, and the keys of its params that the plain `Model` does not take and were left out.
+        The model, and the keys of its params that were omitted since the plain `Model` does not take them.
 
     Raises:
-        MissingPluginError: nothing here provides the model's class.
+        MissingPluginError: no installed package provides the model's class.
         SpecError: a part has parameters and no name.
-        CheckpointError: the file is none of pytorch-argus, damaged, unsafe, or does not fit the model.
+        CheckpointError: the file is not from pytorch-argus, damaged, unsafe, or does not fit the model.
     """
     if not is_legacy(source):
         _refuse(source)
@@ -82,28 +82,28 @@ def convert(
         source, model_name=model_name, state_load_func=lambda _: state, change_params_func=changed
     )
     if "device" in params:
-        model.params["device"] = params["device"]  # where it shall be, if this machine has it or not
+        model.params["device"] = params["device"]  # the saved device, even if this machine lacks it
     model.save(target, optimizer_state=bool(state.get("optimizer_state_dict")))
     return model, left_out
 
 
 def export(source: Path, target: Path, weights: str | None = None) -> tuple[int, str | None]:
-    """Write the state dict of a checkpoint's network as a plain file.
+    """Export the state dict of a checkpoint's network to a plain file.
 
-    The names are those of the network's state dict. No component is looked up, and nothing is built.
+    The names are those of the network's state dict. No component is looked up or built.
 
     Args:
         source: our checkpoint, or a ``.pth`` of pytorch-argus.
-        target: its suffix decides, see `EXPORTED`; written whole or not at all.
-        weights: ``"average"`` for those with which a step strategy lets the model validate and predict,
-            ``"trained"`` for those that training goes on with; the average if there is one, if left out.
+        target: its suffix selects the format, see `EXPORTED`; written atomically.
+        weights: ``"average"`` for those that a step strategy uses in validation and prediction,
+            ``"trained"`` for those that training resumes with; by default the average if there is one.
 
     Returns:
-        How many tensors the state has, and the strategy whose average they are, if they are one.
+        The number of tensors, and the strategy whose average they are, if any.
 
     Raises:
         ArgusError: the suffix is unknown, the format cannot hold the state, or there is no average.
-        CheckpointError: the checkpoint is damaged or unsafe, or the system refuses to write.
+        CheckpointError: the checkpoint is damaged or unsafe, or writing failed.
     """
     if target.suffix.lower() not in EXPORTED:
         raise ArgusError(f"cannot export to {str(target)!r}; give a name that ends in {', '.join(EXPORTED)}")
@@ -117,7 +117,7 @@ def export(source: Path, target: Path, weights: str | None = None) -> tuple[int,
 
 
 def _refuse(source: Path) -> None:
-    with CheckpointFile(source):  # which says what is wrong with a file that is neither
+    with CheckpointFile(source):  # raises the error for a file of neither format
         raise CheckpointError(f"{source} is a checkpoint of argus_core already; load it with load_model")
 
 
@@ -133,7 +133,7 @@ def _model_class(source: Path, name: str) -> Any:
 
 
 def _named(params: dict[str, Any], names: Mapping[str, str], cls: Any) -> dict[str, Any]:
-    """Return params whose parts have the names that are given, with the parameters that they had."""
+    """Return params whose parts have the given names and keep their parameters."""
     for part, name in names.items():
         value = params.get(part)
         options = value[1] if isinstance(value, tuple | list) and len(value) == 2 else value
@@ -150,7 +150,7 @@ def _named(params: dict[str, Any], names: Mapping[str, str], cls: Any) -> dict[s
 
 
 def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], str | None, float]:
-    """Return a network's state dict, which strategy's average it is, and the bytes that it may take."""
+    """Return a network's state dict, the strategy whose average it is, and its allowed bytes."""
     if is_legacy(source):
         old = SavedState(read_legacy(source))
         size, state, averages = old.size(), old.module_state("nn_module"), {}
@@ -175,8 +175,8 @@ def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], s
 
 
 def _averaged(state: Mapping[str, Any], averages: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
-    """Return a state dict with its averages, in the dtypes of the weights; other state stays."""
-    # An average has one name of a tied weight, which is one tensor under all its names.
+    """Return a state dict with weights replaced by their averages, in the dtypes of the weights."""
+    # A tied weight is one tensor with several names; its average has one of them.
     by_weight = {}
     for name, average in averages.items():
         weight = state.get(name)

@@ -1,7 +1,7 @@
-"""Loading a model by names, on a machine that may never have seen the code that made it.
+"""Loading a model from a checkpoint, whose component names are looked up among the installed plugins.
 
-The names in the file are looked up among the installed plugins, never imported; all are found before
-anything is built; then the model is built the way any model is built, and its state put in.
+No name in the file is imported. First all names are looked up, then the model is built like any other, and
+then its state is loaded.
 """
 
 from __future__ import annotations
@@ -67,23 +67,24 @@ def load_model(
 
     Args:
         file_path: a ``*.safetensors`` checkpoint, or a ``*.pth`` of pytorch-argus.
-        nn_module, optimizer, loss, prediction_transform, step: left out, the part is as saved; ``None``
-            leaves it out of the model, and its provider need not even be installed (not for nn_module);
-            a dict updates the saved parameters; a name or ``(name, {params})`` takes another component.
-        device: left out, as saved; else any device that `Model` takes.
+        nn_module, optimizer, loss, prediction_transform, step: by default the saved part; ``None``
+            omits the part, whose provider need not be installed then (not for nn_module); a dict updates
+            the saved parameters; a name or ``(name, {params})`` chooses another component.
+        device: by default the saved device; else any device that `Model` takes.
         model_name: another registered model class; ``"Model"`` is the plain one.
-        state_load_func: called with the path in place of our own reading; returns ``model_name``,
+        state_load_func: called with the path in place of our own reader; returns ``model_name``,
             ``params``, ``nn_state_dict`` and perhaps ``optimizer_state_dict``.
-        change_params_func: called with the saved params; returns those to use.
+        change_params_func: called with the saved params; returns the params to use.
         change_state_dict_func: called with the network's state dict and the optimizer's (or ``None``);
             returns both.
-        verify: whether to check every byte that is read of a safetensors file against its checksum.
-        sha256: the hexadecimal digest that the whole file must have.
+        verify: whether to check every byte that is read from a safetensors file against its checksum.
+        sha256: the expected SHA-256 of the whole file, in hexadecimal.
         **params: replace top-level params of the same name.
 
     Raises:
-        MissingPluginError: components are not installed; names every missing one and what to install.
-        UnsafeCheckpointError: the file sets what only the caller may set, such as a program to run.
+        MissingPluginError: components are not installed; the message names each and the package to install.
+        UnsafeCheckpointError: the file sets a parameter that only the caller may set, such as a program to
+            run.
         CheckpointError: the file is missing, damaged, unsafe, newer, or does not fit the model.
     """
     if nn_module is None:
@@ -123,7 +124,7 @@ def _check_callables(**functions: Any) -> None:
 
 
 def _given(changes: Mapping[str, Any]) -> frozenset[tuple[str, str | None]]:
-    """Return which parameters the caller has set, by the kind of their part; ``None`` for all of a part."""
+    """Return the parameters that the caller has set, by the kind of their part; ``None`` for a whole part."""
     return frozenset(
         (KIND_OF_PART.get(slot, slot), parameter)
         for slot, change in changes.items()
@@ -153,7 +154,7 @@ def _load(
     bindings = names.bind(cls, params)
     if "device" not in new_params:
         _check_device(cls, params.get("device", "auto"), source.path)
-    # The class's own __init__ finds the components that were found here.
+    # The class's own __init__ uses the components that were found here.
     model = cls.__new__(cls)
     model.bindings = bindings
     model.overwritten = frozenset(slot for slot in PREFIXES if slot == "nn_module" or _is_kept(slot, changes))
@@ -173,10 +174,10 @@ def _load(
 
 
 def _check_device(cls: type[Model], device: Any, path: str) -> None:
-    """Check that the device of a file is one that can be used here, unless the model's class decides that.
+    """Check that the device of a file exists here, unless the model's class overrides the device.
 
     Raises:
-        BuildError, SpecError: it is not, or it is torch's meta device, which has no values.
+        BuildError, SpecError: it does not, or it is torch's meta device, which has no values.
     """
     if cls.build_device is not Assembly.build_device:
         return
@@ -190,7 +191,7 @@ def _check_device(cls: type[Model], device: Any, path: str) -> None:
 
 
 def _changed(slot: str, value: Any, change: Any, saved: AbstractSaved) -> Any:
-    """Return what ``params[slot]`` becomes by an argument of `load_model`."""
+    """Return the value of ``params[slot]`` that an argument of `load_model` results in."""
     if not isinstance(change, Mapping):
         return change
     if value is None or isinstance(value, Mapping):
@@ -214,7 +215,7 @@ def _load_states(
     change_state_dict_func: Callable[..., Any] | None,
     network_is_loaded: bool,
 ) -> None:
-    """Put the saved state into the parts that are still those that were saved."""
+    """Load the saved state into the parts that are still the saved components."""
     network: Mapping[str, Any] | None = None
     optimizer: Callable[[], Numbered] | None = None
     keeps_optimizer = model.optimizer is not None and _is_kept("optimizer", changes)

@@ -1,9 +1,9 @@
-"""A limit on the tensors that are made while a part is built, kept before their memory is taken.
+"""A limit on the memory of the tensors that are made while a part is built, checked before allocation.
 
-Every operator of torch passes here. The sizes of what it returns follow from its arguments: by a bound that
-costs nothing, or, where that is not enough, by running it on torch's meta device, where tensors have no
-memory. Memory that torch does not allocate (numpy's, Python's) is not seen, and a result whose size only
-values tell is seen once it is there.
+Every operator of torch is intercepted. The size of its result is estimated from its arguments by a cheap
+bound. Where the bound exceeds the limit, the operator runs on torch's meta device, where tensors have no
+memory. Memory that torch does not allocate (numpy's, Python's) is not counted, and a result whose size
+depends on values is counted after it is made.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 __all__ = ["Limit", "NoRoom", "Room", "tensors_in"]
 
 _SIZED = frozenset(("empty", "full", "ones", "rand", "randn", "zeros"))
-# A result of as many rows, and as many columns, as the argument has entries.
+# The result has as many rows, and as many columns, as the argument has entries.
 _SQUARES = frozenset(("_linalg_svd", "_pdist_forward", "diag_embed", "eye"))
 _GROWS = frozenset(("resize", "resize_", "resize_as_", "_resize_output_"))
 
-# The bytes of complex128, and how many tensors of the size of its inputs an operator may return.
+# The bytes of complex128, and the most tensors of the size of its inputs that an operator may return.
 _LARGEST_ITEM = 16
 _RESULTS = 4
 
 
 class NoRoom(BaseException):
-    """An operator would take more memory than there may be; no handler of a constructor shall hide it."""
+    """An operator would exceed the limit; a BaseException, so that a constructor's handler cannot hide it."""
 
 
 class Room:
-    """How much memory is left for new tensors; what is freed does not come back.
+    """The memory left for new tensors; freed memory is not added again.
 
     Args:
         most: bytes.
@@ -45,10 +45,10 @@ class Room:
         self.left = most
 
     def call(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Return what an operator returns.
+        """Call an operator, and return its result.
 
         Raises:
-            NoRoom: it would return more than there is room for.
+            NoRoom: the result would exceed the memory left.
         """
         least = _estimate_of(func)
         if least is None:
@@ -61,18 +61,18 @@ class Room:
         return result
 
     def take(self, result: Any, size: float | None) -> None:
-        """Note the memory of what an operator returned, whose size may be known."""
+        """Subtract the memory of an operator's result, whose size may be known."""
         if size is None:
             size = sum(_size(tensor) for tensor in tensors_in(result) if not tensor.is_meta)
         self.left -= size
 
     def make_room(self, least: Estimate, func: Any, args: Any, kwargs: Any) -> None:
-        """Make room for what an operator returns, or raise `NoRoom`."""
+        """Raise `NoRoom` unless an operator's result fits into the memory left."""
         raise NoRoom
 
 
 class _Live(Room):
-    """Counts the memory that is in use."""
+    """A count of the memory in use."""
 
     def __init__(self, most: float) -> None:
         super().__init__(most)
@@ -98,10 +98,10 @@ class _Live(Room):
 
 
 class Limit(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps the tensors that are made inside, and still in use, to so many bytes.
+    """A limit, in bytes, on the tensors that are made inside the context and still in use.
 
     Raises:
-        NoRoom: an operator would take more.
+        NoRoom: an operator would exceed the limit.
     """
 
     def __init__(self, most: float) -> None:
@@ -110,7 +110,7 @@ class Limit(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler, which takes seconds
+        return False  # True would make torch import its compiler, which takes seconds
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():
@@ -120,17 +120,17 @@ class Limit(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
     try:
         return tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):  # of a sparse one, or of one that wraps others, seen before
+    except (NotImplementedError, RuntimeError):  # a sparse tensor, or one that wraps others, counted before
         return None
 
 
 def _size(tensor: Tensor) -> int:
-    """Return a tensor's bytes; what a sparse one is made of has been seen before."""
+    """Return a tensor's bytes; the tensors that a sparse one consists of have been counted before."""
     return tensor.nbytes if tensor.layout is torch.strided else 0
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
-    """Yield the tensors in arguments or results, however deep in lists."""
+    """Yield the tensors in arguments or results, nested at any depth in lists."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, list | tuple):
@@ -141,12 +141,12 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
 
 
 Estimate = Callable[[Any, Any, Any, float], float]
-"""Returns the bytes of an operator's results: a bound if that is within the room, else the exact number."""
+"""A function that returns the bytes of an operator's result: a bound if within the limit, else exact."""
 
 
 @functools.cache
 def _estimate_of(func: Any) -> Estimate | None:
-    """Return what estimates the memory that an operator takes; ``None`` if it takes none."""
+    """Return the function that estimates the memory of an operator's result; ``None`` if it takes none."""
     name, schema = func.overloadpacket.__name__, func._schema
     if name in _SIZED and schema.arguments[0].name == "size":
         return _size_of_new
@@ -161,7 +161,7 @@ def _estimate_of(func: Any) -> Estimate | None:
 
 
 def _size_of_new(func: Any, args: Any, kwargs: Any, room: float) -> float:
-    """Return the bytes of a new tensor, whose size is the first argument."""
+    """Return the bytes of a new tensor whose size is the first argument."""
     device = kwargs.get("device")
     if device is not None and device.type == "meta":
         return 0
@@ -181,9 +181,9 @@ def _size_of_result(func: Any, args: Any, kwargs: Any, room: float) -> float:
 
 
 def _bound(values: Any) -> float:
-    """Return a number that no result of an operator has more entries than.
+    """Return an upper bound of the entries in an operator's result.
 
-    The lengths of tensors multiply, as in an outer product, and so do numbers, as in a repetition.
+    The bound multiplies the sizes of tensors, as in an outer product, and numbers, as in a repetition.
     """
     if isinstance(values, Tensor):
         return max(1, values.numel())
@@ -199,7 +199,7 @@ def _bound(values: Any) -> float:
 
 
 def _is_for_meta(args: Any, kwargs: Any) -> bool:
-    """Return whether an operator returns tensors without memory."""
+    """Return whether an operator's result is on the meta device, without memory."""
     if kwargs.get("device") is not None:
         return bool(kwargs["device"].type == "meta")
     given = [tensor.is_meta for tensor in tensors_in((args, kwargs))]
@@ -207,7 +207,7 @@ def _is_for_meta(args: Any, kwargs: Any) -> bool:
 
 
 def _size_on_meta(func: Any, args: Any, kwargs: Any, bound: float) -> float:
-    """Return the bytes of an operator's results, none of which are made; the bound if only values tell."""
+    """Return the exact bytes of an operator's result, from the meta device; the bound if that fails."""
     try:
         wanted = {name: _on_meta(value) for name, value in kwargs.items()}
         if any(argument.name == "device" for argument in func._schema.arguments):

@@ -1,4 +1,4 @@
-"""The model: a network, loss, optimizer, device and prediction transform, trained and used as one."""
+"""`Model`: a network, loss, optimizer, device and prediction transform, for training and prediction."""
 
 from __future__ import annotations
 
@@ -48,35 +48,35 @@ __all__ = ["Model"]
 
 
 class Model(Assembly):
-    """Everything that training, saving and predicting need, each part chosen by name.
+    """A network with loss, optimizer, prediction transform and device, each chosen by name.
 
     Args:
         params: plain data: for each of ``nn_module``, ``loss``, ``optimizer`` and
             ``prediction_transform`` a name, ``(name, {params})`` or ``None``; ``step``: a strategy or a
-            list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``batch_dim``: where the
-            samples of a batch are, if they are not in the first dimension of its tensors.
+            list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``batch_dim``: the
+            dimension of the samples in a batch, if it is not the first dimension of its tensors.
 
     A subclass may fix a part by a class attribute (a class), offer a choice (a dict of classes) or name
-    one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. It is registered in process
-    under its class name, or another: ``class Segmenter(Model, name="medseg-segmenter")``.
+    one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. A subclass is registered in this
+    process under its class name, or under ``name``: ``class Segmenter(Model, name="medseg-segmenter")``.
 
     Raises:
         ParamsError: ``params`` are not plain data, or a factory does not take them.
         SpecError: a choice has the wrong shape.
-        UnknownNameError: nobody provides a name.
-        ConflictError: step strategies do not go together.
+        UnknownNameError: no installed package provides a name.
+        ConflictError: two step strategies conflict.
 
     Attributes:
         params: as given.
-        parts: what was chosen for each part.
+        parts: the chosen component of each part.
         nn_module: the network, on the device; wrapped in `torch.nn.DataParallel` on several devices.
         loss: called with prediction and target, returns a 0-d tensor.
         optimizer: over the parameters of network and loss that require grad.
-        prediction_transform: called with the network's prediction; returns it as it is if none is chosen.
-        device: where batches go and predictions come from.
+        prediction_transform: called with the network's prediction; by default returns it unchanged.
+        device: of batches and predictions.
         batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
-            with one for each entry (``"entries"`` for a list of samples, ``None`` for what belongs to every
-            sample); a subclass may set it.
+            with one for each entry (``"entries"`` for a list of samples, ``None`` for an entry that belongs
+            to every sample); a subclass may set it.
     """
 
     batch_dim: BatchDim = None
@@ -118,11 +118,11 @@ class Model(Assembly):
         return logging.getLogger("argus_core.runs.run")
 
     def check_params(self, params: Any) -> dict[str, Any]:
-        """Return the model's own copy of ``params``.
+        """Return a copy of ``params`` after checks.
 
         Raises:
             ParamsError: they are not plain data.
-            SpecError: they are no dict, or have a key that nobody reads.
+            SpecError: they are not a dict, or have an unknown key.
         """
         return check_params(params, open_ended=type(self) is not Model)
 
@@ -141,26 +141,26 @@ class Model(Assembly):
         resume: str | Path | None = None,
         seed: int | None = None,
     ) -> dict[str, float]:
-        """Train and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
+        """Train, and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
 
         Args:
             train_loader: any iterable of batches.
-            val_loader: validated on after each epoch.
-            num_epochs: how often to go through ``train_loader``.
+            val_loader: for a validation after each epoch.
+            num_epochs: the number of passes over ``train_loader``.
             metrics: names, specs or instances; computed in validation.
-            metrics_on_train: compute them in training, too.
+            metrics_on_train: whether to compute them in training, too.
             callbacks: names, specs or instances.
             val_callbacks: callbacks for the events of validation.
             lr_scheduler: a spec, or several, of a torch scheduler, with ``interval="epoch"`` (default) or
                 ``"update"``; `ReduceLROnPlateau` also takes ``monitor="val_loss"``.
-            resume: a checkpoint with the state of its run, or a folder that holds some: the run goes on from
-                there, up to ``num_epochs`` in all, as if it had never stopped: on a CPU to the last bit, with
-                any ordinary DataLoader.
+            resume: a checkpoint with the state of its run, or a folder of such checkpoints. The run resumes
+                from there up to ``num_epochs`` in total. With an ordinary DataLoader on a CPU the result is
+                bit for bit that of an uninterrupted run.
             seed: seeds the generators of Python, numpy and torch, and the order of an ordinary DataLoader.
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
-        from argus_core.training.fit import fit  # predicting needs none of it
+        from argus_core.training.fit import fit  # lazy: prediction does not need it
 
         return fit(
             self,
@@ -195,7 +195,7 @@ class Model(Assembly):
         updater = self._updater or self._compile()
         if self.optimizer is None:
             self._check_ready("train", "loss", "optimizer")
-        if updater.evaluation.held is not None:  # a callback trains while others evaluate
+        if updater.evaluation.held is not None:  # a callback trains during an evaluation
             with updater.evaluation.left():
                 return self.train_step(batch, state)
         if not self.nn_module.training:
@@ -224,9 +224,9 @@ class Model(Assembly):
     def forward_loss(self, batch: Any) -> tuple[Any, Any, torch.Tensor]:
         """Return prediction, target and loss (0-d, on the graph) of a batch on the device.
 
-        Override it for another computation: every step strategy keeps working.
+        Override it for another computation; step strategies work with any.
         """
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # a tensor of two samples unpacks, too
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # a tensor of two samples also unpacks
             raise BuildError(
                 f"a batch is {type(batch).__name__}, not a pair (input, target); "
                 "override forward_loss for others, or give a loader of pairs: "
@@ -240,9 +240,9 @@ class Model(Assembly):
         return prediction, target, loss(prediction, target)
 
     def loss_reduction(self) -> str:
-        """Return how the loss joins its samples: ``"mean"``, or ``"sum"``.
+        """Return the loss's reduction over samples: ``"mean"`` or ``"sum"``.
 
-        Micro-batches then just add up, and an epoch's loss is the mean over the samples.
+        With ``"sum"``, losses of micro-batches are added, and an epoch's loss is the mean over the samples.
         """
         reduction: str = getattr(self.loss, "reduction", "mean")
         return reduction
@@ -250,18 +250,18 @@ class Model(Assembly):
     def batch_size(self, batch: Any) -> int:
         """Return the number of samples of a batch on the device; see `argus_core.tensors.samples.batch_size`.
 
-        Override it for batches that do not tell it, such as graphs.
+        Override it for batches of another structure, such as graphs.
 
         Raises:
-            ParamsError: it cannot be told without guessing.
+            ParamsError: the number is ambiguous or unknown.
         """
         return batch_size(batch, self.batch_dim)
 
     def loss_weight(self, batch: Any) -> float | torch.Tensor:
-        """Return what a batch on the device counts in the mean of its window, and of its epoch.
+        """Return the weight of a batch on the device in the mean loss of its window and of its epoch.
 
-        That is what its mean loss divides by: its samples, or the class weights of the targets that are not
-        ignored. Override it beside a `forward_loss` that takes another mean, over tokens for example.
+        It is the divisor of the batch's mean loss: its samples, or the class weights of the targets that are
+        not ignored. Override it together with a `forward_loss` that takes another mean, as over tokens.
         """
         return mean_divisor(self.loss, batch, method_of(self, "batch_size"))
 
@@ -269,7 +269,7 @@ class Model(Assembly):
         """Return the prediction for an input batch, after prediction_transform, on the device.
 
         Raises:
-            ParamsError: ``input`` is a loader, or holds no tensor and the network raised an exception.
+            ParamsError: ``input`` is a loader, or has no tensors and the network raised an exception.
         """
         if isinstance(input, DataLoader):
             raise ParamsError(
@@ -286,13 +286,13 @@ class Model(Assembly):
                     prediction = self.nn_module(prepared)
                 return self.transform_prediction(prediction)
         except Exception as error:
-            from argus_core.training.exception_note import note_prediction  # few predictions fail
+            from argus_core.training.exception_note import note_prediction  # lazy: few predictions fail
 
             note_prediction(error, self, input)
             raise
 
     def transform_prediction(self, prediction: Any) -> Any:
-        """Return a network's prediction after prediction_transform, off the graph."""
+        """Return a network's prediction after prediction_transform, detached."""
         finish_prediction = (self._updater or self._compile()).finish_prediction
         if not finish_prediction and self.prediction_transform is unchanged:
             return prediction
@@ -302,11 +302,11 @@ class Model(Assembly):
             return self.prediction_transform(prediction)
 
     def evaluation(self) -> AbstractContextManager[None]:
-        """Return the context that step strategies put around a whole validation or prediction."""
+        """Return the context of step strategies for a whole validation or prediction."""
         return (self._updater or self._compile()).evaluation.going_on()
 
     def training(self) -> AbstractContextManager[None]:
-        """Return the context in which the model is as it is trained, within an `evaluation` too."""
+        """Return the context in which the model has its training state, even inside an `evaluation`."""
         return self._updater.evaluation.left() if self._updater else nullcontext()
 
     # State.
@@ -319,14 +319,14 @@ class Model(Assembly):
         progress: Mapping[str, Any] | None = None,
         write: checkpoint.Write = write,
     ) -> None:
-        """Write the model to ``file_path``, whole or not at all, to be loaded with `load_model`.
+        """Write the model to ``file_path`` atomically; `load_model` loads it.
 
         Args:
             file_path: ``*.safetensors``; parent folders are made.
-            optimizer_state: whether to keep the optimizer's state, and `extra_state`, for training on.
+            optimizer_state: whether to save the optimizer's state, and `extra_state`, for further training.
             run: plain data about the run (epoch, metrics) that `argus inspect` shows.
-            progress: how far the run is, where ``fit(resume=...)`` is to go on from the file.
-            write: puts tensors and manifest into the file; the storage's own writer by default.
+            progress: the position of the run, for ``fit(resume=...)``.
+            write: writes tensors and manifest to the file; by default the storage's own writer.
         """
         with self.training():
             checkpoint.save_model(
@@ -339,7 +339,7 @@ class Model(Assembly):
             )
 
     def train(self) -> None:
-        """Put network and loss in training mode; a submodule that was in evaluation mode is so again."""
+        """Put network and loss in training mode; submodules that stay in evaluation mode keep it."""
         self._modes.train(self)
 
     def eval(self) -> None:
@@ -347,31 +347,31 @@ class Model(Assembly):
         self._modes.eval(self)
 
     def module_modes(self) -> dict[str, list[str]]:
-        """Return which submodules stay in evaluation mode in training, by slot, for a checkpoint."""
+        """Return, by slot, the submodules that stay in evaluation mode in training, for a checkpoint."""
         return self._modes.state(self)
 
     def load_module_modes(self, modes: Mapping[str, Sequence[str]]) -> None:
-        """Restore what `module_modes` returned; the model itself stays in its mode."""
+        """Restore the modes that `module_modes` returned; the model itself stays in its mode."""
         self._modes.load_state(self, modes)
 
     def is_finite(self, optimizer_state: bool = True) -> bool:
-        """Return whether neither nan nor inf is in the model's weights; waits for the device.
+        """Return whether the model's weights contain neither nan nor inf; waits for the device.
 
-        Those of network and loss count, their averages, and buffers that were finite when this was first
-        asked: a mask may hold ``-inf``.
+        The check covers the weights of network and loss, their averages, and buffers that were finite at the
+        first call: a mask may hold ``-inf``.
 
         Args:
-            optimizer_state: whether the optimizer's state counts, too.
+            optimizer_state: whether to check the optimizer's state, too.
         """
         with self.training():
             return self._finiteness.holds(self, optimizer_state)
 
     def train_ready(self) -> bool:
-        """Return whether there is what training needs: network, loss and optimizer."""
+        """Return whether the model has the parts for training: network, loss and optimizer."""
         return not self._missing("loss", "optimizer")
 
     def predict_ready(self) -> bool:
-        """Return whether there is what prediction needs: a network."""
+        """Return whether the model has the part for prediction: a network."""
         return isinstance(self.nn_module, nn.Module)
 
     def get_lr(self) -> float | list[float]:
@@ -394,13 +394,13 @@ class Model(Assembly):
                 group["lr"] = rate
 
     def explain(self) -> str:
-        """Return a drawing of one optimizer update: every slot, who sits in it and from which package."""
-        from argus_core.steps.explanation import explain  # few runs draw their update
+        """Return a drawing of one optimizer update: each slot with its strategies and their packages."""
+        from argus_core.steps.explanation import explain  # lazy: few runs draw their update
 
         return explain(self, self._composed)
 
     def traits(self) -> set[str]:
-        """Return what step strategies may conflict with or require, such as ``optimizer:LBFGS``."""
+        """Return traits that step strategies may conflict with or require, such as ``optimizer:LBFGS``."""
         traits = {f"optimizer:{type(self.optimizer).__name__}"} if self.optimizer is not None else set()
         if any(group.get("fused") for group in getattr(self.optimizer, "param_groups", ())):
             traits.add("fused_optimizer")
@@ -411,7 +411,7 @@ class Model(Assembly):
         return traits
 
     def step_traits(self) -> set[str]:
-        """Return the traits of all its step strategies: their names, and ``grad_scaler`` for one."""
+        """Return the traits of all its step strategies: their names, and others such as ``grad_scaler``."""
         return set().union(*self._composed.traits(self).values())
 
     def step_members(self, slot: str) -> list[str]:
@@ -419,15 +419,15 @@ class Model(Assembly):
         return [strategy.name for strategy in self._composed.members(slot, self)]
 
     def step_state(self) -> dict[str, dict[str, Any]]:
-        """Return the state of each step strategy that has some, by name: averages, loss scale."""
+        """Return the state of each step strategy with state, by name: averages, loss scale."""
         return self._composed.state()
 
     def evaluated_state(self) -> dict[str, str]:
-        """Return for each step strategy whose tensors evaluation uses their key in its state."""
+        """Return, by strategy, the key in its state of the tensors that evaluation uses."""
         return self._composed.evaluated()
 
     def load_step_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Give each step strategy its state back, all of it before the next update or prediction.
+        """Restore the state of each step strategy; call it once, before the next update or prediction.
 
         Raises:
             StateMismatchError: a state does not fit its strategy or the network.
@@ -436,18 +436,18 @@ class Model(Assembly):
         self._compile()
 
     def extra_state(self) -> dict[str, Any]:
-        """Return what training on needs and no part holds, such as a second optimizer's state.
+        """Return additional state for further training that no part holds, such as a second optimizer's.
 
-        Plain data and tensors; `save` keeps it where it keeps the optimizer's state. Override it together
-        with `load_extra_state`.
+        It consists of plain data and tensors; `save` writes it together with the optimizer's state. Override
+        it together with `load_extra_state`.
         """
         return {}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `extra_state` returned; `load_model` calls it last, but not with ``optimizer=None``.
+        """Restore the state from `extra_state`; `load_model` calls it last, unless ``optimizer=None``.
 
         Raises:
-            StateMismatchError: the state does not fit; whatever else is raised becomes one.
+            StateMismatchError: the state does not fit; any other exception is converted to this one.
         """
         raise StateMismatchError(
             f"the file has extra state ({', '.join(map(str, state))}), and {type(self).__name__} takes none; "
@@ -455,11 +455,11 @@ class Model(Assembly):
         )
 
     def window_size(self) -> int:
-        """Return how many loader batches make one update."""
+        """Return the number of loader batches in one update."""
         return (self._updater or self._compile()).window_size
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
-        """Return a copy as it is trained, whatever is going on with this one."""
+        """Return a copy in its training state, even during an evaluation."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         with self.training():
@@ -469,12 +469,12 @@ class Model(Assembly):
     # Inside.
 
     def _compile(self) -> Updater:
-        self._composed.check(self)  # the device may be another one now
+        self._composed.check(self)  # the device may have changed
         self._updater = Updater(self, self._composed, Model)
         return self._updater
 
     def _check_sources(self) -> None:
-        """Refuse what a file must not set before anything is built."""
+        """Raise, before building, for parameters that a file must not set."""
         for part in filter(None, (*self.parts.values(), *self.step_parts)):
             check_file_params(part.label, part.factory, part.params)
 
@@ -492,7 +492,7 @@ class Model(Assembly):
         return optimizer
 
     def _missing(self, *slots: str) -> list[str]:
-        """Return which parts are not there; whoever computes the loss alone needs no loss part."""
+        """Return the missing parts; a model with its own ``forward_loss`` needs no loss."""
         own_loss = type(self).forward_loss is not Model.forward_loss
         return [slot for slot in slots if getattr(self, slot) is None and not (slot == "loss" and own_loss)]
 
@@ -506,7 +506,7 @@ class Model(Assembly):
 
 
 def _rates(lr: Any, count: int) -> list[float]:
-    """Return learning rates, as many as were given or ``count`` times one."""
+    """Return a list of learning rates: the given ones, or one repeated ``count`` times."""
     several = isinstance(lr, Iterable) and not isinstance(lr, str) and getattr(lr, "ndim", 1) > 0
     try:
         rates = [float(rate) for rate in lr] if several else [float(lr)] * count
@@ -523,12 +523,12 @@ def _needs_closure(optimizer: Optimizer) -> bool:
 
 
 def _register(cls: type[Model], name: str) -> None:
-    """Register a model class; where two share a name the newest has it, since no import may fail for it."""
+    """Register a model class; a later class of the same name replaces it, so that no import fails."""
     try:
         registry.register("model", name, cls)
     except ConflictError as error:
         registry.register("model", name, cls, override=True)
-        if "<locals>" not in cls.__qualname__:  # classes made in functions come and go
+        if "<locals>" not in cls.__qualname__:  # classes defined in functions are temporary
             warnings.warn(
                 f"{error}; the name now means {cls.__module__}:{cls.__qualname__}, "
                 f'and class {cls.__name__}(Model, name="...") gives it another',

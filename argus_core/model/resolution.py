@@ -1,6 +1,6 @@
-"""The names in a checkpoint, and the components that have them here.
+"""Resolution of the names in a checkpoint to installed components.
 
-Names are looked up among the installed plugins, never imported; one error lists all that are missing.
+Names are looked up among the installed plugins, never imported; one error lists all missing components.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from argus_core.registry.spec import parse_spec, parse_specs
 __all__ = ["Bindings", "Names"]
 
 Bindings = dict[tuple[str, str], registry.Component]
-"""Components by kind and name as a model's params have it."""
+"""Components by kind and by name in a model's params."""
 
-_MOST_WARNINGS = 10  # of one checkpoint, which may name thousands of steps
+_MOST_WARNINGS = 10  # per checkpoint, which may name thousands of steps
 
 
 class Names:
-    """Finds the components that a checkpoint names, and keeps those that nobody provides."""
+    """The lookup of the components that a checkpoint names, with a record of the missing ones."""
 
     def __init__(self, saved: AbstractSaved) -> None:
         self._saved = saved
@@ -36,7 +36,7 @@ class Names:
         self._drifted: list[str] = []
 
     def model_class(self, model_name: str | None) -> type[Model]:
-        """Return the model's class; the plain model stands in for one that is missing, until `bind`."""
+        """Return the model's class; for a missing one the plain `Model`, until `bind` raises."""
         record = self._saved.model
         if model_name is not None:
             component = registry.resolve("model", model_name)
@@ -51,10 +51,10 @@ class Names:
         return cast(type[Model], found)
 
     def bind(self, cls: type[Model], params: dict[str, Any]) -> Bindings:
-        """Return the components by kind and name as ``params`` has it; completes ``params`` by names.
+        """Return the components by kind and by name in ``params``; adds missing names to ``params``.
 
         Raises:
-            MissingPluginError: some are not provided by anything installed.
+            MissingPluginError: no installed package provides some of them.
         """
         bindings: Bindings = {}
         for kind, name, record in self._records(cls, params):
@@ -86,14 +86,14 @@ class Names:
                 params[slot] = value = (
                     record["as"],
                     dict(value or {}),
-                )  # its class fixed what this one leaves open
+                )  # the saved class fixed a part that this class does not fix
             if value is None or isinstance(value, Mapping) or callable(offered):
                 continue
             name = parse_spec(kind, value, f"params[{slot!r}]").name
             if name == record["as"] and not (isinstance(offered, Mapping) and name in offered):
                 yield kind, name, record
         steps = {record["as"]: record for record in self._saved.components.get("step", ())}
-        chosen = params.get("step")  # whatever change_params_func made of it: an array has no truth value
+        chosen = params.get("step")  # change_params_func may return any value: an array has no truth value
         for spec in parse_specs("step", [] if chosen is None else chosen, "params['step']"):
             if spec.name in steps:
                 yield "step", spec.name, steps[spec.name]

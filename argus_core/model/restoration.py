@@ -1,6 +1,6 @@
-"""The parts of a checkpoint, built in no more memory than it accounts for.
+"""Building the parts of a checkpoint within a memory limit that depends on the size of the file.
 
-Its network is built without what its state overwrites anyway, and its state put in.
+The network is built without the initial values that its state overwrites, and then its state is loaded.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from argus_core.registry.part import Part
 
 __all__ = ["Allowance", "leaves_network_alone", "restore_network"]
 
-# A part may take more than its file has: tables that it computes and does not keep, copies that it makes.
+# A part may take more memory than its file: computed tables that are not stored, temporary copies.
 _TIMES = 2
 _BESIDE = 128 * 2**20
 
-# What of a model class is called once the network is built, up to the end of __init__.
+# The methods of a model class that run between building its network and the end of __init__.
 _AFTER_THE_NETWORK = (
     "__init__ __setattr__ build_device build_loss build_optimizer build_order build_part "
     "build_prediction_transform build_slot get_nn_module move_to set_device"
 ).split()
 
-# What of torch's own takes part in loading a state overwrites all that it has.
+# torch's own modules overwrite all of their state when they load one.
 _TORCH = "torch.nn."
 
 
 def leaves_network_alone(cls: type[Model]) -> bool:
-    """Return whether nothing of a class's own runs between its network's building and its loading.
+    """Return whether a class overrides no method that runs between building and loading its network.
 
-    A class that adds layers to its network in its ``__init__``, say, needs the state put in after that.
+    A class that adds layers to its network in its ``__init__``, for example, must load the state after that.
     """
     return all(getattr(cls, name) is getattr(Model, name) for name in _AFTER_THE_NETWORK)
 
 
 class Allowance:
-    """How much memory the tensors of a part may take that is built with parameters from a file.
+    """The limits of the memory of parts that are built with parameters from a file.
 
     Args:
         path: the file, for messages.
-        size: its bytes.
-        exempt: the parts that the caller has chosen, of any size.
+        size: of the file in bytes.
+        exempt: the parts that the caller has chosen, which have no limit.
     """
 
     def __init__(self, path: str | Path, size: int, exempt: Container[str] = ()) -> None:
@@ -64,15 +64,15 @@ class Allowance:
         self._exempt = exempt
 
     def most(self, slot: str) -> float:
-        """Return the bytes that the tensors of a part may take."""
+        """Return the limit for the tensors of a part, in bytes."""
         return math.inf if slot in self._exempt else _TIMES * self._size + _BESIDE
 
     @contextmanager
     def keep(self, slot: str, label: str) -> Iterator[None]:
-        """Keep what is built inside to the part's allowance.
+        """Limit the memory of a part that is built inside the context.
 
         Raises:
-            UnsafeCheckpointError: it takes more; that memory has not been taken.
+            UnsafeCheckpointError: the part would exceed the limit; it was stopped before the allocation.
         """
         most = self.most(slot)
         if most == math.inf:
@@ -90,17 +90,17 @@ class Allowance:
 
 
 def restore_network(saved: AbstractSaved, allowance: Allowance, build: Callable[..., Any], part: Part) -> Any:
-    """Return the network of ``part``, built by ``build``, with the state that is saved.
+    """Build the network of ``part`` by ``build``, and load its saved state.
 
-    It equals the one that is built as usual and then loaded. Where the state overwrites all random initial
-    values, none are drawn, and torch's random generators stay where they were.
+    The result equals a network that is built normally and then loaded. Where the state overwrites all random
+    initial values, none are drawn, and the state of torch's generators does not change.
 
     Raises:
         StateMismatchError: the state does not fit the network.
-        CorruptCheckpointError: the state's bytes are not those that were written.
-        UnsafeCheckpointError: the network would take more memory than its allowance.
+        CorruptCheckpointError: the state's bytes differ from their checksums.
+        UnsafeCheckpointError: the network would exceed its memory limit.
     """
-    params = copy.deepcopy(dict(part.params))  # a constructor may take its own apart
+    params = copy.deepcopy(dict(part.params))  # a constructor may modify its arguments
     found = build_without(lambda: build(part.factory, dict(part.params)), allowance.most("nn_module"))
     module = found[0] if found else None
     places = _loaded(module)
@@ -108,7 +108,7 @@ def restore_network(saved: AbstractSaved, allowance: Allowance, build: Callable[
         with allowance.keep("nn_module", part.label):
             module = build(part.factory, params)
         places = _loaded(module)
-    if isinstance(module, nn.Module):  # else the model refuses it
+    if isinstance(module, nn.Module):  # else the model raises
         _put_state(saved, _network(module), places, part.label)
     return module
 
@@ -128,7 +128,7 @@ def _network(module: nn.Module) -> nn.Module:
 
 
 def _loaded(module: Any) -> dict[str, Tensor]:
-    """Return the tensors that loading a state that fits overwrites, by name; none if that is not known."""
+    """Return the tensors that loading a fitting state overwrites, by name; empty if unknown."""
     if not isinstance(module, nn.Module) or torch.__future__.get_swap_module_params_on_conversion():
         return {}
     loaded: dict[str, Tensor] = {}
@@ -140,7 +140,7 @@ def _loaded(module: Any) -> dict[str, Tensor]:
 
 
 def _own_state(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield what is in a module's state dict, but for its children's, as the module itself has it."""
+    """Yield the module's own tensors of its state dict, without those of submodules."""
     kept = {
         name: buffer
         for name, buffer in module._buffers.items()
@@ -152,7 +152,7 @@ def _own_state(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _loads_plainly(module: nn.Module) -> bool:
-    """Return whether a module copies its state into its tensors, and has no say in it."""
+    """Return whether a module loads its state by plain copies, without custom code or hooks."""
     load, kind = nn.Module, type(module)
     steps = [kind._load_from_state_dict, *map(_hook, module._load_state_dict_pre_hooks.values())]
     return (
@@ -176,7 +176,7 @@ def _hook(wrapped: Any) -> Any:
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that no other name's state is copied into."""
+    """Return the tensors that share no memory with a tensor of another name."""
     memory = {name: tensor.untyped_storage()._cdata for name, tensor in tensors.items()}
     uses = Counter(memory.values())
     return {name: tensor for name, tensor in tensors.items() if uses[memory[name]] == 1}

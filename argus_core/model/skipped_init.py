@@ -1,14 +1,13 @@
 """Building a network without the random initial values that its saved state overwrites.
 
-Everything in a constructor runs as ever, but for drawing random numbers into tensors. Tensors that lack
-their values are known by the memory that they share. What is computed from one lacks its value, too, in
-whatever tensor it ends; where a value would leave the tensors, for a condition, a number or a shape, or
-where random numbers are needed that cannot be left out, building stops and starts again as usual. So what
-is built equals what would have been built, except for the memory in `LeftOut`: whoever overwrites all
-of it, and can tell from `LeftOut.lies_within` that it is all, has lost nothing.
+A constructor runs normally, except that no random numbers are drawn into tensors. Tensors without values are
+tracked by their storage, and so are all results computed from them. Building stops, and starts over normally,
+where Python code would read such a value (for a condition, a number or a shape), or where random numbers
+cannot be skipped. So the result equals the normal one, except for the memory in `LeftOut`. A caller that
+overwrites all of that memory, which `LeftOut.lies_within` checks, gets an equal network.
 
-This watches the thread that builds. Values that another thread, or code that goes around torch's
-dispatcher by a pointer of its own, reads of a network that is being built are not seen.
+Only the building thread is tracked. Reads by another thread, or through a pointer that bypasses torch's
+dispatcher, are not detected.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from argus_core.tensors.rng import Generators
 
 __all__ = ["LeftOut", "build_without"]
 
-# Drawing into a tensor, and what else changes nothing but a tensor's values.
+# Operators that draw into a tensor, and others that change only a tensor's values.
 _DRAWS = frozenset(("uniform_", "normal_", "log_normal_", "exponential_", "cauchy_"))
 _CHANGES = frozenset(
     "abs_ add_ clamp_ clamp_max_ clamp_min_ div_ erfinv_ exp_ fill_ mul_ neg_ pow_ sqrt_ sub_ zero_".split()
@@ -42,7 +41,7 @@ _DUPLICATES = frozenset(("clone", "_to_copy"))
 
 _IS_META = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined]
 
-# Tensors go out by these without the dispatcher: as numbers, as memory, as bytes, as text.
+# Functions that read tensors without the dispatcher: as numbers, memory, bytes or text.
 _GUARDED = frozenset(
     getattr(torch.Tensor, name)
     for name in (
@@ -54,11 +53,11 @@ _GUARDED = frozenset(
 
 
 class _ValuesNeeded(BaseException):
-    """A constructor needs values that were left out; no handler of its own shall take this for a failure."""
+    """A constructor needs skipped values; a BaseException, so that its own handlers do not catch it."""
 
 
 class LeftOut:
-    """The memory that still lacks its values: storages, without keeping them alive."""
+    """The storages that lack values, held by weak references."""
 
     def __init__(self) -> None:
         self._storages: dict[int, StorageWeakRef] = {}
@@ -68,7 +67,7 @@ class LeftOut:
         return tensor.untyped_storage()._cdata in self._storages
 
     def has_any(self, values: Iterable[Any]) -> bool:
-        """Return whether a tensor among ``values``, however deep in lists, lacks its values."""
+        """Return whether a tensor among ``values``, nested at any depth in lists, lacks values."""
         if not self._storages:
             return False
         for value in values:
@@ -80,30 +79,30 @@ class LeftOut:
         return False
 
     def add(self, tensor: Tensor) -> None:
-        """Note that a tensor lacks its values, and so does whatever shares its memory."""
+        """Record that a tensor, and all that share its memory, lack values."""
         if tensor.numel():
             reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
             self._storages.setdefault(reference.cdata, reference)
 
     def zero(self, tensor: Tensor) -> None:
-        """Let a tensor that is computed with be zero rather than what the memory last held."""
+        """Fill a tensor that is an argument of a computation with zeros in place of old memory contents."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self._zeroed:
             self._zeroed.add(storage._cdata)
             storage.fill_(0)  # type: ignore[attr-defined]
 
     def lies_within(self, tensors: Iterable[Tensor]) -> bool:
-        """Return whether who overwrites ``tensors`` overwrites all memory here that is still in use."""
+        """Return whether ``tensors`` cover all memory without values that is still in use."""
         whole = {tensor.untyped_storage()._cdata for tensor in tensors if _fills_its_storage(tensor)}
         gone = StorageWeakRef.expired
         return all(key in whole or gone(reference) for key, reference in self._storages.items())  # type: ignore[no-untyped-call]
 
 
 def build_without(build: Callable[[], Any], most: float = math.inf) -> tuple[Any, LeftOut] | None:
-    """Return what ``build`` returns, built without random values, and which memory lacks them.
+    """Call ``build`` without drawing random values; return its result and the memory without values.
 
-    Where ``build`` needs them, fails, or makes tensors of more than ``most`` bytes, the answer is ``None``
-    and the random generators are where they were: call it again as usual.
+    Where ``build`` needs them, fails, or makes tensors of more than ``most`` bytes, ``None`` is returned and
+    the state of the random generators is restored: call ``build`` again normally.
     """
     before = Generators()
     watch = _Watch(Room(most))
@@ -133,7 +132,7 @@ class _Sort(Enum):
 
 @functools.cache
 def _sort_of(func: Any) -> _Sort:
-    """Return what an operator means for values that were left out."""
+    """Return the category of an operator with regard to missing values."""
     name, tags = func.overloadpacket.__name__, func.tags
     if torch.Tag.nondeterministic_seeded in tags:
         if func._overloadname != "default":
@@ -154,14 +153,14 @@ def _sort_of(func: Any) -> _Sort:
 
 
 def _tells_values(func: Any) -> bool:
-    """Return whether an operator makes something other than values of its tensors' values."""
+    """Return whether an operator's result other than tensors' values depends on values, such as a shape."""
     revealing = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
     kinds = {str(returned.type) for returned in func._schema.returns}
     return bool(revealing & {*func.tags}) or not kinds <= {"Tensor", "List[Tensor]"}
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Leaves random values out, and follows what lacks them through every operator."""
+    """The interception of operators: it skips random draws and tracks tensors without values."""
 
     def __init__(self, room: Room) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -171,14 +170,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # To be skipped by torch's compiler, it would import the compiler, which takes seconds.
+        # True would make torch import its compiler, which takes seconds.
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunction():
             if types and any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in types):
-                self.stop()  # operators on what lies inside such a tensor are not seen here
+                self.stop()  # operators on tensors inside such a tensor are not intercepted
             sort = _sort_of(func)
             if sort in (_Sort.DRAW, _Sort.NEW, _Sort.NEW_LIKE, _Sort.OTHER_RANDOM):
                 return self._draw(sort, func, args, kwargs)
@@ -187,24 +186,24 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.room.call(func, args, kwargs)
 
     def stop(self) -> None:
-        """End building, even if the constructor should handle what it does not know."""
+        """Stop building, even if the constructor catches the exception."""
         self.stopped = True
         raise _ValuesNeeded
 
     def leave_out(self, tensor: Tensor) -> None:
-        """Note that a tensor lacks its values, or end building if others may read them in its memory.
+        """Record that a tensor lacks values, or stop building if other code may read its memory.
 
-        Memory that torch has not allocated may outlive every tensor on it: that of an array, of a file.
+        Memory that torch has not allocated, as of an array or a file, may outlive every tensor on it.
         """
         if not tensor.untyped_storage().resizable():
             self.stop()
         self.left_out.add(tensor)
 
     def _draw(self, sort: _Sort, func: Any, args: Any, kwargs: Any) -> Any:
-        if sort is _Sort.OTHER_RANDOM or kwargs.get("generator") is not None:  # which others may draw from
+        if sort is _Sort.OTHER_RANDOM or kwargs.get("generator") is not None:  # used elsewhere, too
             self.stop()
         if sort is _Sort.DRAW:
-            func(_empty(args[0].dtype, args[0].device), *args[1:], **kwargs)  # refuses what it would refuse
+            func(_empty(args[0].dtype, args[0].device), *args[1:], **kwargs)  # raises as the real call would
             result = args[0]
         elif sort is _Sort.NEW:
             result = self.room.call(torch.ops.aten.empty.memory_format, args[:1], kwargs)
@@ -236,7 +235,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Exits(TorchFunctionMode):
-    """Guards the ways out of tensors that the dispatcher does not see."""
+    """The interception of functions that read tensors without the dispatcher."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
@@ -250,7 +249,7 @@ class _Exits(TorchFunctionMode):
                 if left_out.has_any((*args, *kwargs.values())):
                     self._watch.stop()
             elif _draws_from_truncated_normal(sys._getframe(1)):
-                # It draws until all values lie within bounds; of tensors without memory it leaves the values.
+                # It draws until all values lie within bounds, but skips the values of meta tensors.
                 if not func(*args):
                     self._watch.leave_out(args[0])
                 return True
@@ -259,7 +258,7 @@ class _Exits(TorchFunctionMode):
 
 @functools.cache
 def _empty(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return a tensor without entries, which drawing into leaves as it is."""
+    """Return an empty tensor, into which no random numbers are drawn."""
     return torch.empty(0, dtype=dtype, device=device)
 
 
@@ -269,8 +268,8 @@ def _draws_from_truncated_normal(frame: Any) -> bool:
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
-    """Return the tensors among the arguments that the operator writes to."""
-    everything = "batch_norm" in func.overloadpacket.__name__  # writes running statistics without saying so
+    """Yield the tensors among the arguments that the operator writes to."""
+    everything = "batch_norm" in func.overloadpacket.__name__  # writes undeclared running statistics
     for index, argument in enumerate(func._schema.arguments):
         value = args[index] if index < len(args) else kwargs.get(argument.name)
         if everything or (argument.alias_info is not None and argument.alias_info.is_write):
@@ -278,7 +277,7 @@ def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
 
 
 def _fills_its_storage(tensor: Tensor) -> bool:
-    """Return whether a tensor's numbers lie side by side, in whatever order, and are all that is there."""
+    """Return whether a tensor's numbers, in any order of dimensions, fill its storage without gaps."""
     expected = 1
     for stride, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if length != 1:

@@ -1,4 +1,4 @@
-"""The author kit's beginning: a new plugin package, complete and working, made from templates."""
+"""``argus new``: a complete and working plugin package, made from templates."""
 
 from __future__ import annotations
 

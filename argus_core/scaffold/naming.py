@@ -1,4 +1,4 @@
-"""Names of new packages: which are allowed, and what follows from them."""
+"""Names of new packages: checks, and the import name and prefix derived from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 100
 
 
 def check_distribution_name(name: str) -> None:
-    """Raise `SpecError` unless a new package may be called ``name``."""
+    """Raise `SpecError` unless ``name`` is allowed for a new package."""
     if not _DISTRIBUTION.fullmatch(name):
         raise SpecError(
             f"{name!r} cannot name a package; give letters a to z, digits, '-', '_' and '.', the first and "
@@ -36,7 +36,7 @@ def check_distribution_name(name: str) -> None:
             "with a "
             "letter and is no keyword"
         )
-    if module in sys.stdlib_module_names or module in ("argus", "argus_core"):  # the first is argus-compat's
+    if module in sys.stdlib_module_names or module in ("argus", "argus_core"):  # argus-compat provides argus
         raise SpecError(
             f"{name!r} would hide the module {module!r} that Python programs import; give another name"
         )
@@ -50,21 +50,21 @@ def check_distribution_name(name: str) -> None:
 
 
 def import_name(name: str) -> str:
-    """Return the package to import for a distribution: ``Med-Seg`` is ``med_seg``."""
+    """Return the import name of a distribution: ``med_seg`` for ``Med-Seg``."""
     return normalised(name).replace("-", "_")
 
 
 def prefix(name: str) -> str:
-    """Return how the names of its parts begin: its own name without ``argus-`` at the front."""
+    """Return the prefix of the names of a distribution's parts: its own name without ``argus-``."""
     module = import_name(name)
     shorter = module.removeprefix("argus_")
     return shorter if shorter and not shorter[0].isdigit() else module
 
 
 def _is_importable(module: str) -> bool:
-    """Return whether there is such a module; a mere folder of that name is none."""
+    """Return whether a module of that name exists; a folder without ``__init__.py`` does not count."""
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # ValueError: already imported, by something without a spec
+    except (ImportError, ValueError):  # ValueError: already imported, without a spec
         return module in sys.modules
     return spec is not None and spec.origin is not None

@@ -1,4 +1,4 @@
-"""Making a package from templates, whole or not at all."""
+"""Making a plugin package from templates, completely or not at all."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ LICENSES = ("MIT", "BSD-3-Clause", "none")
 
 @dataclass(frozen=True)
 class NewPackage:
-    """A package that was made.
+    """The result of `make_package`.
 
     Attributes:
-        folder: where it is.
-        files: in it, relative, sorted.
+        folder: of the package.
+        files: paths in the folder, relative, sorted.
         parts: kind and name of each.
-        repository: the repository around it, if there is one.
+        repository: the repository around it, if any.
     """
 
     folder: Path
@@ -48,15 +48,15 @@ def make_package(
     """Make a package that provides one working part of each kind, with tests that pass.
 
     Args:
-        name: of the distribution, and of the new folder.
+        name: of the distribution and the new folder.
         kinds: of the parts.
-        directory: where the new folder goes; it must be there.
+        directory: the parent of the new folder; it must exist.
         license: one of `LICENSES`.
 
     Raises:
-        SpecError: the name is not allowed, or no part of a kind is made.
-        UnknownNameError: there is no such kind.
-        ConflictError: the folder is there already, or cannot be written.
+        SpecError: the name is not allowed, or a kind has no template.
+        UnknownNameError: a kind is unknown.
+        ConflictError: the folder exists already, or cannot be written.
     """
     check_distribution_name(name)
     parts = starting_parts(tuple(kinds))
@@ -132,7 +132,7 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 
 def _write(files: Mapping[str, str], folder: Path) -> None:
-    """Write beside the folder's place, then move there: it is whole, or not there."""
+    """Write the files to a temporary folder beside ``folder``, then rename it."""
     with contextlib.ExitStack() as stack:
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         stack.callback(shutil.rmtree, made, ignore_errors=True)
@@ -140,7 +140,7 @@ def _write(files: Mapping[str, str], folder: Path) -> None:
             file = made / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, "utf-8", newline="\n")
-        made.chmod(0o777 & ~_umask())  # a temporary folder is for its owner alone
+        made.chmod(0o777 & ~_umask())  # a temporary folder is private to its owner
         made.rename(folder)
         stack.pop_all()
 

@@ -1,4 +1,4 @@
-"""The parts that a new package can begin with: for each kind one that works."""
+"""The working parts that a new package may start with: one for each kind of component."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["MADE_KINDS", "PARTS", "StartingPart", "starting_parts"]
 
 @dataclass(frozen=True)
 class StartingPart:
-    """What a new package has of one kind.
+    """A part of a new package.
 
     Attributes:
-        kind: its kind.
-        module: of the package.
+        kind: of the component.
+        module: in the package.
         factory: in that module.
-        noun: the end of its name.
-        about: one line.
+        noun: the end of the component's name.
+        about: a description in one line.
     """
 
     kind: str
@@ -77,8 +77,8 @@ def starting_parts(kinds: tuple[str, ...]) -> list[StartingPart]:
     """Return the parts for some kinds, each once, in the order of `KINDS`.
 
     Raises:
-        UnknownNameError: there is no such kind.
-        SpecError: no part of that kind is made.
+        UnknownNameError: a kind is unknown.
+        SpecError: a kind has no template.
     """
     for kind in kinds:
         check_kind(kind)

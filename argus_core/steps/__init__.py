@@ -1,4 +1,4 @@
-"""Step strategies: what shapes one optimizer update, one strategy a file.
+"""Step strategies: each changes one part of the optimizer update; one strategy per module.
 
-`composition` orders strategies and refuses those that do not go together; `update` runs the result.
+`composition` orders the chosen strategies and raises where two conflict; `update` runs the update.
 """

@@ -10,10 +10,10 @@ __all__ = ["Accumulate"]
 
 
 class Accumulate:
-    """Makes one update from ``steps`` loader batches, each weighted by its share of the samples.
+    """Gradient accumulation: one update from ``steps`` loader batches, each weighted by its samples.
 
-    The result equals one update from the joined batch, whatever the sizes of the batches; at the end
-    of an epoch the window is as long as what is left.
+    The result equals one update from the joined batch, for batches of any sizes. The last update of an
+    epoch takes the loader batches that remain.
     """
 
     def __init__(self, steps: int) -> None:

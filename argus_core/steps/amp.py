@@ -32,7 +32,7 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class AMP:
-    """Runs forward and loss under `torch.autocast`, in training, validation and prediction alike.
+    """Automatic mixed precision: forward and loss under `torch.autocast`, in training and evaluation.
 
     ``float16`` scales the loss (`torch.amp.GradScaler`) so that small gradients survive, and skips the
     updates whose gradients overflow; ``bfloat16`` has float32's range and needs no scaling. Weights and
@@ -42,11 +42,11 @@ class AMP:
         dtype: ``"bfloat16"``, ``"float16"``, or ``"auto"``: float16 on CUDA devices without bfloat16
             support, bfloat16 everywhere else.
         init_scale: the first loss scale (float16 only).
-        growth_factor: what the scale is multiplied by after ``growth_interval`` updates without overflow.
-        backoff_factor: what the scale is multiplied by after an overflow.
+        growth_factor: the factor of the scale after ``growth_interval`` updates without overflow.
+        backoff_factor: the factor of the scale after an overflow.
         growth_interval: in updates.
-        float32_predictions: whether predictions, which metrics and `Model.predict` get, are in float32, so
-            that their transform is computed with all digits; else they are in the precision of forward.
+        float32_predictions: whether to convert predictions to float32 before ``prediction_transform``, for
+            metrics and `Model.predict`; else they keep the dtype of the forward pass.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class AMP:
         self._device_type = "cpu"
         self._autocast_dtype = torch.bfloat16
         self._autocast = torch.autocast(self._device_type, self._autocast_dtype)
-        self._around: tuple[bool, torch.dtype, bool] | None = None  # where that one may be entered
+        self._around: tuple[bool, torch.dtype, bool] | None = None  # the state to enter _autocast in
         self._scaler: torch.amp.GradScaler | None = None
         self._state: dict[str, Any] = {}
         self._awaits_update = False
@@ -94,7 +94,7 @@ class AMP:
         return {"grad_scaler"} if self._dtype_on(model.device) is torch.float16 else set()
 
     def idle_slots(self, model: AbstractModel) -> tuple[str, ...]:
-        """Return the slots of the loss scaler, and of float32 predictions, where there are none."""
+        """Return the slots that do nothing: of the loss scaler, of float32 predictions."""
         scaling = () if self._dtype_on(model.device) is torch.float16 else _SCALING
         return scaling if self.float32_predictions else (*scaling, "finish_prediction")
 
@@ -103,7 +103,7 @@ class AMP:
         self._device_type = model.device.type
         self._autocast_dtype = self._dtype_on(model.device)
         self._around = None
-        if torch.amp.is_autocast_available(self._device_type):  # else the first forward pass says so
+        if torch.amp.is_autocast_available(self._device_type):  # else the first forward pass raises
             self._autocast = torch.autocast(model.device.type, self._autocast_dtype, cache_enabled=True)
             self._around = False, get_autocast_dtype(self._device_type), True
         if self._autocast_dtype is torch.float16:
@@ -116,8 +116,8 @@ class AMP:
 
     @hookimpl
     def forward_context(self) -> torch.autocast:
-        # To make one takes longer than to enter it. But it goes back to the state that was around it when it
-        # was entered last, maybe by another thread or within itself: so that state must always be the same.
+        # Making a context takes longer than entering it. A shared one restores the state from before its last
+        # entry, which another thread or a nested entry may have made: so that state must always be the same.
         kind, around = self._device_type, self._around
         if around and around == (
             is_autocast_enabled(kind),
@@ -134,7 +134,7 @@ class AMP:
     @hookimpl
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
         assert self._scaler is not None
-        if self._awaits_update:  # gradients are taken once more in one update: the scaler counts each time
+        if self._awaits_update:  # gradients are computed again within one update: the scaler counts each time
             self._update_scale()
         return self._scaler.scale(loss)
 
@@ -147,14 +147,14 @@ class AMP:
     @hookimpl
     def apply_update(self, optimizer: torch.optim.Optimizer, closure: Closure | None) -> bool:
         assert self._scaler is not None
-        if not self._overflowed:  # in gradients that were taken before the last
+        if not self._overflowed:  # in earlier gradients of this update
             self._scaler.step(optimizer)
         self._update_scale()
         return not self._overflowed
 
     @hookimpl(tryfirst=True)
     def after_update(self, model: AbstractModel, stepped: bool) -> None:
-        # Another strategy's veto leaves unscaled gradients behind; the scaler must hear of it.
+        # Where another strategy rejected the update, the scaler still has to update its scale.
         if self._awaits_update:
             self._update_scale()
         self._overflowed = False
@@ -167,7 +167,7 @@ class AMP:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
             check_fits(state, _RULES)
-        # Kept for set_up, which makes the scaler. Options that have been given since then win.
+        # Kept for set_up, which makes the scaler. Options given since then override the stored ones.
         self._state = {name: self._scaling.get(name, value) for name, value in state.items()}
         if self._scaler is not None and state:
             self._scaler.load_state_dict(self._state)
@@ -180,7 +180,7 @@ class AMP:
         before = self._scaler.get_scale()
         self._scaler.update()
         self._awaits_update = False
-        # The only public sign of a skipped step: a fused optimizer's step is called all the same.
+        # The only public sign of a skipped step: a fused optimizer's step is called either way.
         self._overflowed |= self._scaler.get_scale() < before
 
     def _dtype_on(self, device: torch.device) -> torch.dtype:

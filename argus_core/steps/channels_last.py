@@ -1,4 +1,4 @@
-"""Images and filters with their channels last in memory, where convolutions are often faster."""
+"""The channels-last memory format for images and filters, in which convolutions are often faster."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class ChannelsLast:
-    """Lays out the network's 4-D and 5-D weights, and such tensors of each batch, with channels last.
+    """The channels-last memory format for 4-D and 5-D weights of the network and tensors of each batch.
 
-    The values stay the same and so does the update, but for rounding: (N, C, H, W) is stored as (N, H, W, C),
-    the layout in which tensor cores convolve
+    Values do not change, and the update changes by rounding only. (N, C, H, W) is stored as (N, H, W, C), the
+    layout in which tensor cores convolve
     (https://docs.pytorch.org/tutorials/intermediate/memory_format_tutorial.html).
     """
 

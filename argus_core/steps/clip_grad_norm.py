@@ -1,4 +1,4 @@
-"""Clipping of the gradients' total norm."""
+"""Gradient clipping by total norm."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["ClipGradNorm"]
 
 
 class ClipGradNorm:
-    """Scales the window's gradients down to a total norm of at most ``max_norm``.
+    """Gradient clipping by norm: scale the update's gradients to a total norm of at most ``max_norm``.
 
     g <- g * min(1, max_norm / ||g||), over all parameters together (Pascanu, Mikolov and Bengio 2013,
-    arXiv:1211.5063), once for each update, on unscaled gradients.
+    arXiv:1211.5063). Clipping happens once per update, on unscaled gradients.
 
     Args:
         max_norm: the largest norm that passes unchanged.
@@ -38,7 +38,7 @@ class ClipGradNorm:
         chosen = parameters if self._is_dense else with_entries(parameters)
         try:
             torch.nn.utils.clip_grad_norm_(chosen, self.max_norm, self.norm_type)  # type: ignore[arg-type]
-        except NotImplementedError:  # for a sparse gradient; nothing has been changed
+        except NotImplementedError:  # for a sparse gradient; no gradient has changed
             if not self._is_dense:
                 raise
             self._is_dense = False

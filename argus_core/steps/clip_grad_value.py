@@ -1,4 +1,4 @@
-"""Clipping of each gradient's entries."""
+"""Gradient clipping by value."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["ClipGradValue"]
 
 
 class ClipGradValue:
-    """Limits every entry of the window's gradients to between ``-clip_value`` and ``clip_value``.
+    """Gradient clipping by value: limit each entry to between ``-clip_value`` and ``clip_value``.
 
-    g_i <- min(max(g_i, -c), c), once for each update, on unscaled gradients (Mikolov 2012, "Statistical
-    Language Models Based on Neural Networks", section 3.2.2). Beside ``clip_grad_norm`` it comes first, so
-    that both limits hold.
+    g_i <- min(max(g_i, -c), c), once per update, on unscaled gradients (Mikolov 2012, "Statistical
+    Language Models Based on Neural Networks", section 3.2.2). It runs before ``clip_grad_norm``, so that
+    both limits hold.
 
     Args:
         clip_value: the largest absolute value that passes unchanged.
@@ -47,7 +47,7 @@ class ClipGradValue:
         chosen = parameters if self._is_dense else with_entries(parameters)
         try:
             nn.utils.clip_grad_value_(chosen, self.clip_value)  # type: ignore[arg-type]
-        except NotImplementedError:  # for a sparse gradient; others may be clipped already, which stay so
+        except NotImplementedError:  # for a sparse gradient; clipping the others twice changes nothing
             if not self._is_dense:
                 raise
             self._is_dense = False

@@ -1,4 +1,4 @@
-"""A closure for optimizers that take gradients themselves, several times in one step."""
+"""A closure for optimizers that evaluate loss and gradients several times in one step, such as LBFGS."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Closure"]
 
 
 class Closure:
-    """Hands the optimizer a closure that takes fresh gradients of the whole window and returns its loss.
+    """The closure of ``optimizer.step``: it computes the update's gradients again and returns the loss.
 
-    ``LBFGS`` asks for it up to ``max_eval`` times in one step (Liu and Nocedal 1989,
-    doi:10.1007/BF01589116); other optimizers of torch ask once. Each time gradients are cleared, taken from
-    every micro-batch and transformed. Whether the update may happen is asked once, of the first gradients,
-    and the step output is that of the first ones too.
+    ``LBFGS`` calls it up to ``max_eval`` times in one step (Liu and Nocedal 1989,
+    doi:10.1007/BF01589116); other optimizers of torch call it once. Each call clears the gradients, computes
+    them from every micro-batch and transforms them. ``allow_update`` and the step output use the first
+    gradients only.
     """
 
     conflicts: ClassVar[dict[str, str]] = {
@@ -28,7 +28,7 @@ class Closure:
     }
 
     def traits(self, model: AbstractModel) -> set[str]:
-        """Return ``{"gives_closure"}``: what optimizers like LBFGS need."""
+        """Return ``{"gives_closure"}``, which optimizers such as LBFGS require."""
         return {"gives_closure"}
 
     @hookimpl
@@ -38,7 +38,7 @@ class Closure:
             return False
 
         def closure() -> torch.Tensor:
-            # The optimizer begins by asking for what has just been taken.
+            # The optimizer begins by asking for the gradients that have just been computed.
             return losses.pop() if losses else self._take(update)
 
         return update.step(closure)

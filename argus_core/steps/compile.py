@@ -16,7 +16,7 @@ from argus_core.registry.file_params import OBJECT, FileParam
 
 __all__ = ["Compile"]
 
-# Of inductor: what changes the code that is compiled, and neither names nor writes anything.
+# Inductor's options that change the compiled code, and neither name nor write files.
 _HARMLESS = frozenset(
     "coordinate_descent_tuning epilogue_fusion fallback_random max_autotune max_autotune_gemm "
     "max_autotune_pointwise permute_fusion shape_padding triton.cudagraphs".split()
@@ -26,11 +26,11 @@ _OPTIONS = tuple(inspect.signature(torch.compile).parameters)[1:]  # all but the
 
 
 class Compile:
-    """Compiles the network's forward pass, in place: the names in its state dict stay as they are.
+    """Compilation of the network's forward pass, in place: the names in its state dict do not change.
 
-    Compilation happens in the first forward pass and takes from seconds to minutes; what it changes is speed
-    and rounding (Ansel et al. 2024, doi:10.1145/3620665.3640366). Batches of another size, and evaluation
-    after training, may compile once more.
+    The first forward pass compiles, which takes seconds to minutes. Compilation changes speed and rounding
+    (Ansel et al. 2024, doi:10.1145/3620665.3640366). Batches of another size, and evaluation after training,
+    may compile again.
 
     Args:
         **options: those of `torch.compile`: ``mode``, ``dynamic``, ``fullgraph``, ``backend``, ``options``.
@@ -67,10 +67,10 @@ class Compile:
         try:
             module.compile(**self.options)
             if type(module).forward.__module__.startswith("torch."):
-                # torch.compile passes over torch's own classes, nn.Sequential for one, unless others call
+                # torch.compile skips torch's own classes, such as nn.Sequential, unless other code calls
                 # them.
                 module._compiled_call_impl = torch.compile(_caller(module), **self.options)
-        except (RuntimeError, TypeError, ValueError) as error:  # nothing has been compiled so far
+        except (RuntimeError, TypeError, ValueError) as error:  # no code has been compiled so far
             reason = " ".join(str(error).split())
             raise BuildError(f"torch.compile does not take {self.options}: {reason}; change them") from error
 
@@ -96,7 +96,7 @@ def _check_values(options: dict[str, Any]) -> None:
 
 
 def _check_backend(backend: Any) -> None:
-    """Refuse a backend that there is not; torch would do so only in the first forward pass."""
+    """Raise for an unknown backend; torch itself raises only in the first forward pass."""
     if isinstance(backend, str):
         from torch._dynamo import list_backends  # takes seconds, and compiling needs it anyway
 

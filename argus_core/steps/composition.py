@@ -1,4 +1,4 @@
-"""Which strategy sits in which slot: order, owners, conflicts; decided before anything runs."""
+"""Composition of step strategies: their order in each hook of the update, and their conflicts."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MODEL = "the model"
 
 
 class Composed:
-    """The strategies of one model, sorted into slots.
+    """The step strategies of one model, sorted into slots (the hooks of `StepHooks`).
 
-    The order in which the user listed them plays no part: slots follow each other as `StepHooks` says;
-    inside a slot ``tryfirst``/``trylast`` and then ``runs_before``/``runs_after`` decide, then the name.
+    Slots run in the order of `StepHooks`. Inside a slot ``tryfirst``/``trylast`` decide, then
+    ``runs_before``/``runs_after``, then the name; the order in which the user listed strategies does not.
 
     Raises:
         ConflictError: one strategy twice, two owners for a slot, a declared conflict, or a circle.
-        BuildError: a misspelled or wrongly declared hook, or a requirement that nobody meets.
+        BuildError: a misspelled or wrongly declared hook, or a requirement that no strategy meets.
     """
 
     def __init__(self, strategies: Iterable[Strategy], default: Strategy | None = None) -> None:
@@ -50,17 +50,17 @@ class Composed:
     def implementations(self, slot: str, model: AbstractModel) -> tuple[Implementation, ...]:
         """Return the bound methods to call for ``slot`` of ``model``, in order.
 
-        An owner's slot has one, or none where `Update` itself does what the default does.
+        A slot with one owner has one, or none where `Update` contains the default's code.
         """
         return tuple(function for strategy, function in self._slots[slot] if strategy.acts_in(slot, model))
 
     def members(self, slot: str, model: AbstractModel) -> tuple[Strategy, ...]:
-        """Return the strategies that act in ``slot``, in order; the default owns what nobody else does."""
+        """Return the strategies that act in ``slot``, in order; the default unless another one owns it."""
         members = tuple(strategy for strategy, _ in self._slots[slot] if strategy.acts_in(slot, model))
         return members or ((self._default,) if composition_of(slot) is Composition.OWNER else ())
 
     def check(self, model: AbstractModel) -> None:
-        """Refuse strategies that do not go together with each other or with ``model``."""
+        """Raise where strategies conflict with each other or with ``model``."""
         traits = {**self.traits(model), _MODEL: model.traits()}
         conflicts = [*_missing_closure(model, traits), *self._conflicts(traits)]
         if conflicts:
@@ -71,7 +71,7 @@ class Composed:
                     raise BuildError(f"step strategy {strategy.name!r} needs {trait!r}: {reason}; add it")
 
     def traits(self, model: AbstractModel) -> dict[str, set[str]]:
-        """Return each strategy's traits by its name: what others may conflict with or require."""
+        """Return each strategy's traits by its name; other strategies may conflict with or require them."""
         traits = {strategy.name: strategy.traits(model) for strategy in self.strategies}
         for strategy, function in self._slots["apply_update"]:
             if strategy.acts_in("apply_update", model) and not _takes(function, "apply_update", "closure"):
@@ -84,14 +84,14 @@ class Composed:
         return {name: state for name, state in states.items() if state}
 
     def evaluated(self) -> dict[str, str]:
-        """Return for each strategy with tensors of its own for evaluation their key in its state."""
+        """Return, by strategy, the key in its state of the tensors that evaluation uses, such as averages."""
         return {each.name: each.evaluates_with for each in self.strategies if each.evaluates_with}
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Give each strategy back what `state` returned for it.
+        """Restore the state of each strategy that `state` returned.
 
         Raises:
-            StateMismatchError: a strategy cannot take its state.
+            StateMismatchError: a state does not fit its strategy.
         """
         for strategy, function in self._slots["load_state_dict"]:
             if strategy.name in state:
@@ -110,7 +110,7 @@ class Composed:
                         )
 
 
-# Every model has it, and mostly nothing else; it keeps no state, and reading a version takes a while.
+# Shared: every model has this strategy, it keeps no state, and looking up its provider takes time.
 @functools.cache
 def _built_in() -> Strategy:
     return Strategy("default", Default(), f"{BUILTIN} {version_of(BUILTIN)}")
@@ -184,7 +184,7 @@ def _fill_slots(strategies: Sequence[Strategy]) -> dict[str, list[tuple[Strategy
 
 
 def _positional(slot: str, implementation: pluggy.HookImpl) -> Implementation:
-    """Return a callable that takes all of the slot's arguments by position: the bound method if it can."""
+    """Return a callable that takes all of the slot's arguments by position: the bound method if possible."""
     function: Implementation = implementation.function
     expected = _arguments(slot)
     if implementation.argnames == expected:
@@ -194,7 +194,7 @@ def _positional(slot: str, implementation: pluggy.HookImpl) -> Implementation:
 
 @dataclass(frozen=True)
 class _Positional:
-    """Calls ``function`` with the arguments it asks for; unlike a lambda, a deep copy of it is its own."""
+    """A call of ``function`` with the arguments that it declares; unlike a lambda, it can be deep-copied."""
 
     function: Implementation
     positions: tuple[int, ...]
@@ -208,14 +208,14 @@ def _arguments(slot: str) -> tuple[str, ...]:
 
 
 def _takes(function: Implementation, slot: str, argument: str) -> bool:
-    """Return whether an implementation of the slot asks for that argument."""
+    """Return whether an implementation of the slot declares that argument."""
     return not isinstance(function, _Positional) or _arguments(slot).index(argument) in function.positions
 
 
 def _owned(
     slot: str, members: list[tuple[Strategy, Implementation]], default: Strategy
 ) -> list[tuple[Strategy, Implementation]]:
-    """Return a slot's members; where it takes one owner, the default's makes room for a strategy's."""
+    """Return a slot's members; in a slot with one owner, a strategy's method replaces the default's."""
     owners = [member for member in members if member[0] is not default]
     if composition_of(slot) is not Composition.OWNER or not owners:
         return members

@@ -1,4 +1,4 @@
-"""Contexts that strategies give: several as one, and those that stay entered for a whole evaluation."""
+"""Context managers of step strategies: several nested in one, and those around a whole evaluation."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["Evaluation", "nested"]
 
 
 class Evaluation:
-    """Enters the contexts in which validation and prediction see a network, such as its averaged weights.
+    """The contexts of strategies around a validation or prediction, such as one with averaged weights.
 
-    It leaves them while the model is trained in the midst of an evaluation.
+    It exits them while the model trains in the middle of an evaluation.
 
     Args:
         contexts: the implementations of the slot ``evaluation_context``.
 
     Attributes:
-        held: the contexts of the evaluation that is going on, if any.
+        held: the entered contexts during an evaluation, else ``None``.
     """
 
     def __init__(self, contexts: Sequence[Callable[[], AbstractContextManager[object]]]) -> None:
@@ -27,8 +27,8 @@ class Evaluation:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Hold the contexts for a whole validation or prediction; one inside another adds nothing."""
-        if self.held is not None or not self._contexts:  # weights that are swapped twice are the old ones
+        """Enter the contexts for a whole validation or prediction; a nested call does nothing."""
+        if self.held is not None or not self._contexts:  # swapping weights twice undoes the swap
             yield
             return
         with ExitStack() as self.held:
@@ -40,12 +40,12 @@ class Evaluation:
 
     @contextmanager
     def left(self) -> Iterator[None]:
-        """Leave the evaluation that is going on, if any: the model is for now as it is trained."""
+        """Exit the contexts of a running evaluation while the block runs, so that the block can train."""
         held = self.held
         if held is None:
             yield
             return
-        self.held = None  # an evaluation in here is one of its own
+        self.held = None  # an evaluation inside the block enters the contexts again
         held.close()
         try:
             yield
@@ -59,7 +59,7 @@ class Evaluation:
 
 
 def nested(contexts: Sequence[Callable[..., Any]], *arguments: Any) -> AbstractContextManager[Any]:
-    """Return one context for those that several implementations of a slot return, the first outermost."""
+    """Return the contexts of several implementations of a slot nested in one, the first outermost."""
     if len(contexts) == 1:
         context: AbstractContextManager[Any] = contexts[0](*arguments)
         return context

@@ -1,4 +1,4 @@
-"""The update that every strategy changes a part of: one batch, one backward, one step."""
+"""The default step strategy: one loader batch, one backward pass, one optimizer step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _is_cpu = attrgetter("is_cpu")
 
 
 class Default:
-    """Owns every slot that no other strategy takes.
+    """The default step strategy: it owns every slot that no other strategy owns.
 
-    It makes an update from one loader batch, moved to the device, in one piece: one backward, one step of
-    the optimizer. What it does between taking gradients and moving weights stands in `Update`.
+    It makes an update from one loader batch, moved to the device: one backward pass and one optimizer step.
+    `Update` holds the rest of the default update.
     """
 
     @hookimpl
@@ -30,7 +30,7 @@ class Default:
     def prepare_batch(self, batch: Any, device: torch.device) -> Any:
         if device.type != "cpu":
             return deep_to(batch, device, non_blocking=True)
-        # Towards a CPU a non-blocking copy may be read before it is done. Mostly there is nothing to move,
-        # and to ask is cheaper than to move.
+        # A non-blocking copy to a CPU may be read before it is complete. Mostly no tensor has to move, and
+        # checking is cheaper than moving.
         is_there = type(batch) in PLAIN and {*map(type, batch)} == TENSORS and all(map(_is_cpu, batch))
         return batch if is_there else deep_to(batch, device)

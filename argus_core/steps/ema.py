@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, to evaluate and predict with."""
+"""Exponential moving average (EMA) of the weights, for evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ _RULES = {
     ),
 }
 _BUFFERS = ("copy", "average")
-_averaging = lru_cache(maxsize=1)(get_ema_multi_avg_fn)  # to make it takes longer than to call it
+_averaging = lru_cache(maxsize=1)(get_ema_multi_avg_fn)  # making it takes longer than calling it
 _STATISTICS = frozenset(["running_mean", "running_var"])
 
 
 class EMA:
-    """Keeps an average of the weights over updates; validation and prediction use it, training does not.
+    """An exponential moving average of the weights, used in validation and prediction, not in training.
 
     a <- d * a + (1 - d) * w after each update that moved the weights (Polyak and Juditsky 1992,
-    doi:10.1137/0330046), beginning with the weights as they are before the first. Checkpoints keep both sets;
-    the network has its own weights again after each validation or prediction, also a failed one.
+    doi:10.1137/0330046). The average begins as the weights before the first update. Checkpoints keep both
+    sets. After each validation or prediction, also a failed one, the network has its own weights again.
 
     Args:
-        decay: d, from 0 to below 1; the average looks back over about 1 / (1 - d) updates.
+        decay: d, from 0 to below 1; the average spans about 1 / (1 - d) updates.
         warmup: whether d is min(decay, (1 + t) / (10 + t)) at update t, counting from 1, so that early
-            weights are soon forgotten (as in TensorFlow's ``ExponentialMovingAverage``).
-        buffers: ``"copy"`` evaluates with the network's present buffers, running statistics among them, which
-            are averages already; ``"average"`` averages running statistics like weights: the floating-point
-            buffers called ``running_mean`` or ``running_var``, as normalisation layers have them. All other
-            buffers are the present ones in either case.
+            weights soon lose their influence (as in TensorFlow's ``ExponentialMovingAverage``).
+        buffers: ``"copy"`` evaluates with the network's current buffers, including running statistics;
+            ``"average"`` averages running statistics like weights: the floating-point buffers called
+            ``running_mean`` or ``running_var``, as normalisation layers have them. All other buffers are
+            the current ones in both cases.
     """
 
     runs_after = ("channels_last",)
@@ -72,12 +72,12 @@ class EMA:
     def set_up(self, model: AbstractModel) -> None:
         weights = self._averaged(model)
         _check_shapes(weights)
-        # Before the first update the average is the weights, which may have been loaded in the meantime.
+        # Before the first update the average equals the weights, which may have been loaded since set_up.
         averages = self._averages if self._updates else {}
         if averages:
             averages = _fitting(averages, weights, model)
         started = {name: _wide(weight.detach()).clone() for name, weight in weights.items()}
-        for name, average in averages.items():  # into their layout and onto their device
+        for name, average in averages.items():  # the layout and the device of the weights
             started[name].copy_(average)
         self._averages = started
         self._weights = list(weights.values())
@@ -97,7 +97,7 @@ class EMA:
     @hookimpl
     @contextmanager
     def evaluation_context(self) -> Iterator[None]:
-        # The tensors change places with their averages; nothing is copied.
+        # The tensors swap memory with their averages; no value is copied.
         kept = [(weight, weight.data) for weight in self._weights]
         try:
             for (weight, _), average in zip(kept, self._averages.values(), strict=True):
@@ -118,7 +118,7 @@ class EMA:
         self._averages = dict(state["averages"])
 
     def _averaged(self, model: AbstractModel) -> dict[str, Tensor]:
-        """Return what is averaged, by name."""
+        """Return the averaged weights and buffers of the model, by name."""
         network = model.get_nn_module()
         weights = {name: each for name, each in network.named_parameters() if _can_be_averaged(each)}
         # A loss may hold a large frozen network.
@@ -128,7 +128,7 @@ class EMA:
 
 
 def _can_be_averaged(weight: nn.Parameter) -> bool:
-    """Return whether a weight is a number that training moves, or could; a frozen mask may hold infinity."""
+    """Return whether a weight requires grad, or is a finite number: a frozen mask may hold infinity."""
     if is_lazy(weight) or weight.requires_grad:
         return True
     is_number = weight.is_floating_point() or weight.is_complex()
@@ -153,7 +153,7 @@ def _check_shapes(weights: dict[str, Tensor]) -> None:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """Return a tensor in the dtype of its average: below 32 bits small changes would be rounded away."""
+    """Return a tensor in the dtype of its average: in less than 32 bits small changes would round to zero."""
     return tensor.float() if _is_narrow(tensor) else tensor
 
 
@@ -164,13 +164,13 @@ def _is_narrow(tensor: Tensor) -> bool:
 def _fitting(
     averages: dict[str, Tensor], weights: dict[str, Tensor], model: AbstractModel
 ) -> dict[str, Tensor]:
-    """Return the stored averages that are still kept.
+    """Return those of the stored averages that the model still averages.
 
-    The loss may be another one, whose weights begin as they are, and a buffer may have been averaged that is
-    not any more.
+    A new loss's averages begin as its weights. A stored average of a buffer is dropped if the buffer is no
+    longer averaged.
 
     Raises:
-        StateMismatchError: the averages are those of another network.
+        StateMismatchError: the averages belong to another network.
     """
     network = model.get_nn_module()
     copied = dict(chain[tuple[str, Tensor]](network.named_parameters(), network.named_buffers()))

@@ -1,4 +1,4 @@
-"""The drawing of one update: every slot, who sits in it, and from which package."""
+"""The text that `Model.explain` returns: each hook of the update with the strategies that implement it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ a + b      a and b must both agree
 
 
 def explain(model: AbstractModel, composed: Composed) -> str:
-    """Return the update of ``model`` as a drawing, one slot a line, with a legend."""
+    """Return the update of ``model`` as text, one slot per line, with a legend."""
     (window_size,) = composed.implementations("window_size", model)
     size = window_size()
     window = "1 loader batch" if size == 1 else f"{size} loader batches"
@@ -54,7 +54,7 @@ def explain(model: AbstractModel, composed: Composed) -> str:
 
 
 def _declared(composed: Composed) -> Iterator[str]:
-    """Yield what the strategies say about others, so that a later change holds no surprise."""
+    """Yield the conflicts, requirements and orders that the strategies declare about others."""
     for strategy in composed.strategies:
         for trait, reason in strategy.conflicts.items():
             yield f"{strategy.name} does not go with {trait}: {reason}"

@@ -1,4 +1,4 @@
-"""A guard against updates by a loss or gradients that are not finite."""
+"""A check before each update that loss and gradients are finite."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ _ADVICE = "lower the learning rate, clip gradients, or look at the batch"
 
 
 class FiniteGuard:
-    """Refuses an update whose loss or gradients hold nan or inf, so that the weights stay as they were.
+    """A check before each update: where loss or gradients hold nan or inf, the weights do not change.
 
-    With several processes all decide the same: one that is not finite is enough. Under ``amp`` with float16
-    infinite gradients belong to the loss scaler's search for a scale, and the guard looks at the loss alone.
-    It waits for the device once in each update.
+    With several processes all decide alike: one process with nan or inf is enough. Under ``amp`` with float16
+    infinite gradients are part of the loss scaler's search for a scale, so only the loss is checked. The
+    check waits for the device once per update.
 
     Args:
-        policy: ``"raise"`` ends the run with an error before the weights move; ``"skip"`` leaves the update
-            out and reports it (``update_skipped``).
-        max_consecutive: how many updates in a row may be left out, for whatever reason, before it is an error
-            all the same.
+        policy: ``"raise"`` raises an error before the weights change; ``"skip"`` skips the update and
+            reports it (``update_skipped``).
+        max_consecutive: how many updates in a row may be skipped, for any reason; one more raises an error.
     """
 
     def __init__(self, policy: str = "raise", max_consecutive: int = 20) -> None:
@@ -45,7 +44,7 @@ class FiniteGuard:
         self.max_consecutive = max_consecutive
         self._skipped = 0
         self._looks_at_gradients = True
-        self._finite: Tensor | None = None  # whether the gradients were, before anything changed them
+        self._finite: Tensor | None = None  # whether the gradients were, before other strategies
 
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
@@ -53,7 +52,7 @@ class FiniteGuard:
 
     @hookimpl(tryfirst=True)
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
-        # Clipping makes an infinite gradient look like any other.
+        # After clipping, an infinite gradient can no longer be detected.
         self._finite = torch.isfinite(_largest(parameters)) if self._looks_at_gradients else None
 
     @hookimpl
@@ -87,7 +86,7 @@ class FiniteGuard:
 
 
 def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:
-    """Return the largest absolute value of all gradients: unlike a sum of squares it cannot overflow."""
+    """Return the largest absolute value of all gradients, which unlike a sum of squares cannot overflow."""
     gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
     try:
         return nn.utils.get_total_norm(gradients, math.inf)

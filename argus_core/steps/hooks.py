@@ -1,12 +1,12 @@
-"""The slots of one optimizer update, which step strategies implement.
+"""The hooks of one optimizer update ("slots"), which step strategies implement.
 
-`argus explain` prints the drawing with the names of those who sit in each slot.
+`argus explain` prints this drawing with the strategies that implement each slot.
 
 ::
 
     window ─► prepare_batch ─► split_window ─► run_procedure ─► after_update(stepped)
 
-    run_procedure   calls gradients() once (default), twice (sam) or as often as the optimizer asks;
+    run_procedure   calls gradients() once (default), twice (sam) or as often as the optimizer calls it;
                     then transform_gradients ─► allow_update ─► apply_update
     gradients()     zero_grad; for each micro-batch:
                         sync_context⟨forward_context⟨forward_loss⟩⟩ ; weigh ; scale_loss ; backward
@@ -36,7 +36,7 @@ Closure = Callable[[], "torch.Tensor"]
 
 
 class AbstractUpdate(Protocol):
-    """What ``run_procedure`` may call of an update; `argus_core.steps.update.Update` documents each."""
+    """The interface of an update for ``run_procedure``; `argus_core.steps.update.Update` documents it."""
 
     model: AbstractModel
 
@@ -54,18 +54,18 @@ class AbstractUpdate(Protocol):
 
 
 class Composition(enum.Enum):
-    """How the implementations of one slot work together."""
+    """The rule by which the implementations of one slot are combined."""
 
     OWNER = "owner"
-    """Exactly one: the default's, or one strategy's in its place."""
+    """Exactly one is called: the default's, or one strategy's in its place."""
     EACH = "each"
-    """All, one after the other."""
+    """All are called, one after the other."""
     PIPE = "pipe"
-    """All; each gets what the one before it returned."""
+    """All are called; each receives the value that the one before it returned."""
     WRAP = "wrap"
-    """All, as nested context managers."""
+    """All are entered, as nested context managers."""
     VOTE = "vote"
-    """All; one ``False`` decides."""
+    """All are called; one ``False`` decides."""
 
 
 def _slot(composition: Composition) -> Callable[[_Hook], _Hook]:
@@ -77,16 +77,16 @@ def _slot(composition: Composition) -> Callable[[_Hook], _Hook]:
 
 
 def composition_of(slot: str) -> Composition:
-    """Return how the implementations of the slot of that name work together."""
+    """Return the rule by which the implementations of the slot of that name are combined."""
     composition: Composition = getattr(StepHooks, slot).composition
     return composition
 
 
 class StepHooks:
-    """The slots of one optimizer update, in the order in which they are reached.
+    """The slots of one optimizer update, in the order in which they run.
 
-    A strategy implements a slot by a method of that name marked with ``hookimpl``; it may leave out
-    arguments that it does not use. A method of a slot's name without the mark is refused.
+    A strategy implements a slot by a method of that name marked with ``hookimpl``; it may omit arguments
+    that it does not use. A method of a slot's name without the mark is an error.
     """
 
     @_slot(Composition.EACH)
@@ -99,7 +99,7 @@ class StepHooks:
 
     @_slot(Composition.PIPE)
     def prepare_batch(self, batch: Any, device: torch.device) -> Any:
-        """Return a loader batch as the network needs it; the default has moved it to ``device``."""
+        """Return a loader batch in the form that the network takes; it is already on ``device``."""
 
     @_slot(Composition.OWNER)
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
@@ -107,11 +107,11 @@ class StepHooks:
 
     @_slot(Composition.OWNER)
     def micro_batch_weight(self, micro_batch: Any) -> float | torch.Tensor:
-        """Return what a micro-batch counts within its window; by default what its mean loss divides by."""
+        """Return the weight of a micro-batch in its window; by default the divisor of its mean loss."""
 
     @_slot(Composition.WRAP)
     def sync_context(self, last: bool) -> AbstractContextManager[Any]:
-        """Return the context for one micro-batch's forward and backward; gradients meet in the last."""
+        """Return the context for one micro-batch's forward and backward; gradients are synced in the last."""
 
     @_slot(Composition.WRAP)
     def forward_context(self) -> AbstractContextManager[Any]:
@@ -123,7 +123,7 @@ class StepHooks:
 
     @_slot(Composition.PIPE)
     def finish_prediction(self, prediction: Any) -> Any:
-        """Return a network's prediction as ``prediction_transform`` and the user get it; off the graph."""
+        """Return a network's prediction in the form that ``prediction_transform`` takes; it is detached."""
 
     @_slot(Composition.PIPE)
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
@@ -135,11 +135,11 @@ class StepHooks:
 
     @_slot(Composition.OWNER)
     def out_of_memory(self) -> bool:
-        """Return whether to split the window anew and start over; the device's memory is full."""
+        """Return whether to split the window again and start over; called when device memory is full."""
 
     @_slot(Composition.OWNER)
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Undo in the gradients what ``scale_loss`` did; called once for each gradients()."""
+        """Divide the gradients by the factor of ``scale_loss``; called once for each gradients()."""
 
     @_slot(Composition.EACH)
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
@@ -151,23 +151,23 @@ class StepHooks:
 
     @_slot(Composition.OWNER)
     def run_procedure(self, update: AbstractUpdate) -> bool:
-        """Take gradients, move the weights, and return whether they moved."""
+        """Compute gradients, move the weights, and return whether they moved."""
 
     @_slot(Composition.OWNER)
     def apply_update(self, optimizer: torch.optim.Optimizer, closure: Closure | None) -> bool:
         """Move the weights by the gradients and return whether they moved.
 
-        ``closure`` takes fresh gradients and returns the loss, where the procedure offers it, else ``None``.
+        ``closure`` computes the gradients again and returns the loss; ``None`` if the procedure gives none.
         """
 
     @_slot(Composition.EACH)
     def after_update(self, model: AbstractModel, stepped: bool) -> None:
-        """Follow an update; ``stepped`` says whether the weights moved."""
+        """React to an update; ``stepped`` says whether the weights moved."""
 
     @_slot(Composition.EACH)
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep of this strategy, as plain data and tensors; maybe nothing."""
+        """Return this strategy's state for a checkpoint, as plain data and tensors; it may be empty."""
 
     @_slot(Composition.EACH)
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` returned; called before ``set_up``."""
+        """Restore the state that ``state_dict`` returned; called before ``set_up``."""

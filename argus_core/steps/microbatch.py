@@ -1,4 +1,4 @@
-"""Micro-batches: one loader batch goes through the network in parts, to fit the memory."""
+"""Micro-batches: a loader batch goes through the network in parts, so that it fits into memory."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _RULES = {
 
 
 class Microbatch:
-    """Cuts each loader batch into micro-batches whose weighted gradients add up to those of the whole.
+    """Micro-batches: parts of a loader batch whose weighted gradients add up to those of the whole batch.
 
     Args:
-        chunks: into how many nearly equal parts; or
-        size: how many samples to a part.
+        chunks: the number of nearly equal parts; or
+        size: the number of samples in a part.
         halve_on_oom: whether to halve the parts for the rest of the run, and log it, each time the device
-            runs out of memory; the update then begins again. ``chunks=1`` starts with whole batches.
+            runs out of memory; the update then starts over. ``chunks=1`` starts with whole batches.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Microbatch:
             raise ParamsError(f"microbatch takes halve_on_oom True or False, not {halve_on_oom!r}")
         self.halve_on_oom = halve_on_oom
         self._given = (chunks, size)
-        self._largest = 0  # samples of a micro-batch of this window
+        self._largest = 0  # samples in the largest micro-batch of this window
         self._logger = logging.getLogger(__name__)
         self._batch_size: Callable[[Any], int] = batch_size
         self._batch_dim: BatchDim = None
@@ -93,5 +93,5 @@ class Microbatch:
     @hookimpl
     def load_state_dict(self, state: dict[str, Any]) -> None:
         check_fits(state, _RULES)
-        if self.halve_on_oom and state["given"] == self._given:  # else other parts have been chosen since
+        if self.halve_on_oom and state["given"] == self._given:  # else the options have changed since
             self.chunks, self.size = state["chunks"], state["size"]

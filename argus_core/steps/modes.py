@@ -1,4 +1,4 @@
-"""Which modules stay in evaluation mode while a model trains."""
+"""Training and evaluation mode of a model's modules, some of which stay in evaluation mode."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Modes"]
 
 
 class Modes:
-    """Puts network and loss of a model in training or evaluation mode, and each submodule back in its own.
+    """Training and evaluation mode of a model's network and loss, with the mode of each submodule restored.
 
-    Training gives a module the mode that it had when training was left. What a network's own ``train`` puts
-    in evaluation mode is left to it, each time anew.
+    `train` restores the mode that a submodule had when training last ended. Submodules that a network's own
+    ``train()`` puts in evaluation mode follow that method each time.
 
     Args:
-        model: built; what its network and loss have put in evaluation mode stays there.
+        model: built; submodules that its network and loss have put in evaluation mode stay in it.
     """
 
     def __init__(self, model: AbstractModel) -> None:
@@ -30,7 +30,7 @@ class Modes:
             self.train(model)
 
     def train(self, model: AbstractModel) -> None:
-        """Put a model in training mode, but for what stays in evaluation mode."""
+        """Put a model in training mode, except for the submodules that stay in evaluation mode."""
         if model.nn_module.training:
             if not self._decides:
                 return
@@ -50,18 +50,18 @@ class Modes:
         _set(model, False)
 
     def state(self, model: AbstractModel) -> dict[str, list[str]]:
-        """Return the modules whose mode in training differs from that of the module they are in, by slot."""
+        """Return, by slot, the submodules whose mode in training differs from their parent module's."""
         if model.nn_module.training:
             self._note(model)
         asleep = set(map(id, self._asleep))
         return {slot: [*_turns(root, asleep)] for slot, root in module_parts(model)}
 
     def load_state(self, model: AbstractModel, state: Mapping[str, Sequence[str]]) -> None:
-        """Restore what `state` returned; names of modules that are not there have no effect."""
+        """Restore the modes that `state` returned; names of missing modules have no effect."""
         if model.nn_module.training:
             self._note(model)
         if not (self._asleep or self._decided or any(state.values())):
-            return  # as of most networks: none of it sleeps, before and after
+            return  # most networks: all submodules train, before and after
         for slot, root in module_parts(model):
             if slot in state:
                 own = set(map(id, root.modules()))

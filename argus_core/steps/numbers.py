@@ -1,4 +1,4 @@
-"""Which numbers parameters of strategies may be, whatever a configuration has written for them."""
+"""Checks of numeric parameters of step strategies, which may come from a configuration file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["is_count", "is_number"]
 
 
 def is_count(value: object) -> bool:
-    """Return whether a value is a whole number from 1 on that a computer can count to; ``True`` is none."""
+    """Return whether a value is an integer from 1 to what fits into 64 bits, and not a boolean."""
     return type(value) is int and 1 <= value <= sys.maxsize
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a real number, perhaps infinite; nan and booleans are none."""
+    """Return whether a value is a real number, possibly infinite, and neither nan nor a boolean."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:

@@ -1,4 +1,4 @@
-"""What goes into a step and what comes out of it."""
+"""The input of a training step, a window of batches, and its output: prediction, target and loss."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from argus_core.tensors.batch import deep_cat, deep_detach
 __all__ = ["Part", "PartLoss", "PastOutput", "StepOutput", "Window"]
 
 Part = tuple[Any, Any]
-"""What came of a micro-batch: its prediction before prediction_transform, and its target."""
+"""A micro-batch's prediction before prediction_transform, and its target."""
 
 PartLoss = tuple["torch.Tensor | float", "torch.Tensor | float"]
-"""The loss of a micro-batch (detached), and what it counts in the window's."""
+"""A micro-batch's loss (detached), and its weight in the window's loss."""
 
 
 class Window(tuple[Any, ...]):
-    """Several loader batches that make one update together."""
+    """The loader batches of one update."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class PastOutput:
-    """What a checkpoint knows of the last update before it.
+    """The part of the last update's output that a checkpoint keeps.
 
     Attributes:
         stepped: whether the weights moved.
@@ -40,28 +40,28 @@ class PastOutput:
 
 
 class StepOutput(Mapping[str, Any]):
-    """What a step returns: ``prediction``, ``target`` and ``loss``.
+    """The output of a step: ``prediction``, ``target`` and ``loss``.
 
     ``prediction`` (after prediction_transform, detached) and ``target`` are on the processing device;
-    ``loss`` is a float. Each is made when it is read first, and reading ``loss`` waits for the device. Parts
-    that cannot be joined, such as sequences padded to several lengths, come as a list. A run lets go of
-    predictions and targets that nothing in it reads.
+    ``loss`` is a float. Each is computed at its first read, and reading ``loss`` waits for the device. Parts
+    that cannot be joined, such as sequences padded to several lengths, form a list. A run discards
+    predictions and targets that neither metrics nor callbacks read.
 
     Args:
-        model: transforms the prediction.
+        model: its prediction_transform applies.
         parts: for each micro-batch its prediction before prediction_transform, and its target.
         loss_tensor: see below.
         samples: see below.
         stepped: see below.
         is_sum: see below.
-        part_losses: for each micro-batch its loss and what that counts, where there are several.
+        part_losses: for each of several micro-batches its loss and weight.
 
     Attributes:
         loss_tensor: the loss of the whole window, 0-d, detached, on the processing device.
-        samples: what the loss counts in an epoch's mean: the step's samples, or whatever else it is the mean
-            over (class weights, targets that are not ignored).
+        samples: the weight of the loss in an epoch's mean: the step's samples, or another divisor of the
+            loss (class weights, targets that are not ignored).
         stepped: whether the weights moved.
-        is_sum: whether the loss is a sum over the samples and not their mean.
+        is_sum: whether the loss is the sum over the samples rather than their mean.
     """
 
     __slots__ = (
@@ -114,14 +114,14 @@ class StepOutput(Mapping[str, Any]):
 
     @property
     def mean_loss(self) -> float:
-        """The loss as runs report it: of one that sums, the mean over the samples."""
+        """The loss that runs report: the mean over the samples, also of a loss that sums."""
         loss: float = self["loss"]
         if not self.is_sum:
             return loss
         return loss / float(self.samples) if self.samples else math.nan
 
     def by_part(self) -> Sequence[StepOutput]:
-        """Return an output for each micro-batch, whose predictions need not have one shape."""
+        """Return an output for each micro-batch; shapes of predictions may differ."""
         parts = self._parts
         if parts is not None and len(parts) == 1:
             return (self,)
@@ -140,7 +140,7 @@ class StepOutput(Mapping[str, Any]):
         ]
 
     def let_go(self) -> None:
-        """Forget predictions and targets, which nothing is going to read."""
+        """Discard predictions and targets, which neither metrics nor callbacks will read."""
         self._parts = None
         self._values = {}
 
@@ -154,7 +154,7 @@ class StepOutput(Mapping[str, Any]):
         return self._parts
 
     def _whole(self, place: int) -> Any:
-        """Return what stands in that place of the parts, off the graph, as one."""
+        """Return the predictions (place 0) or targets (place 1) of all parts, detached and joined."""
         parts = self._kept() if self._parts is None else self._parts
         if len(parts) == 1:
             return deep_detach(parts[0][place])

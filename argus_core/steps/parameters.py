@@ -1,4 +1,4 @@
-"""What a model can train: the parameters of its network and of its loss, by name."""
+"""The parameters of a model by name: those of its network and of its loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from argus_core.abstract_model import AbstractModel
 __all__ = ["PREFIX", "loss_parameters", "module_parts", "named_parameters"]
 
 PREFIX = "loss."
-"""What the names of a loss's parameters begin with."""
+"""The prefix of the names of a loss's parameters."""
 
 
 def module_parts(model: AbstractModel) -> Iterator[tuple[str, nn.Module]]:
@@ -22,9 +22,9 @@ def module_parts(model: AbstractModel) -> Iterator[tuple[str, nn.Module]]:
 
 
 def loss_parameters(model: AbstractModel) -> dict[str, nn.Parameter]:
-    """Return the parameters that the loss has and the network has not, as ``loss.<name>``.
+    """Return the parameters of the loss that are not the network's, as ``loss.<name>``.
 
-    A name that a parameter of the network has already gets the prefix once more.
+    Where a parameter of the network has that name, the prefix is repeated.
     """
     if not isinstance(model.loss, nn.Module):
         return {}

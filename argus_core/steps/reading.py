@@ -1,4 +1,4 @@
-"""Who reads the predictions of a run: its metrics, part by part, and callbacks that are told of updates."""
+"""The readers of a run's predictions: metrics, and callbacks called after each update."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBERS = {int, float}
 
 
 class Reader(Protocol):
-    """What reads the outputs of steps: a metric."""
+    """A reader of the outputs of steps: a metric."""
 
     def update(self, step_output: Mapping[str, Any], /) -> None: ...
 
@@ -26,17 +26,17 @@ class Reader(Protocol):
 
 
 class Reading:
-    """Gives a phase's metrics what they read, so that predictions are kept no longer than for that.
+    """The reading of step outputs by a phase's metrics; predictions are kept until metrics have read them.
 
-    Where an update has several micro-batches and only metrics read predictions, they take them in while the
-    update is made. An update that comes to nothing is taken back from them.
+    Where an update has several micro-batches and only metrics read predictions, metrics read each part during
+    the update. If the update is then skipped, their state from before it is restored.
 
     Args:
         metrics: of the phase.
         is_kept: see below.
 
     Attributes:
-        is_kept: whether predictions and targets stay in the step output, for whatever reads them later.
+        is_kept: whether predictions and targets stay in the step output, for later readers.
         reads: whether some metric reads them.
     """
 
@@ -49,10 +49,10 @@ class Reading:
         self._before: list[dict[str, Any]] | None = None
 
     def begin(self) -> Sequence[Callable[[Any], object]]:
-        """Return what the output of each update that is made goes through, in the epoch that begins.
+        """Return the function that the output of each update passes through in the epoch that begins.
 
-        Metrics count it, and it lets go of what nothing else reads. That is settled here once, and not in
-        every update.
+        It updates the metrics, and discards predictions and targets without other readers. Which of the two
+        it must do is decided once per epoch, not in every update.
         """
         through: list[Callable[[Any], object]] = [*self._of_updates]
         if self.reads:
@@ -62,34 +62,34 @@ class Reading:
         return through
 
     def needs_parts(self) -> bool:
-        """Return whether the step output needs its parts, since metrics cannot take them in one by one.
+        """Return whether the step output must keep its parts, since metrics cannot read them one by one.
 
-        A metric that declares no state could not forget the parts of an update that comes to nothing.
+        A metric without declared state cannot undo the parts of an update that is then skipped.
         """
         return self.is_kept or (self.reads and not all(metric.state_dict() for metric in self._of_parts))
 
     def take(self, part: StepOutput) -> None:
-        """Let the metrics read one of several parts of the update that is being made."""
+        """Update the metrics with one of several parts of the running update."""
         if self._before is None:
             self._before = [_copied(metric.state_dict()) for metric in self._of_parts]
         for update in self._updates:
             update(part)
 
     def take_back(self) -> None:
-        """Let the metrics forget the parts of an update that was not made."""
+        """Undo the metrics' updates by the parts of a skipped update."""
         if self._before is not None:
             for metric, state in zip(self._of_parts, self._before, strict=True):
                 metric.load_state_dict(state)
             self._before = None
 
     def skip(self, output: Any) -> None:
-        """Count nothing of an update that was not made."""
+        """Exclude a skipped update from the metrics."""
         self.take_back()
         if not self.is_kept:
             output.let_go()
 
     def _count_parts(self, output: Any) -> None:
-        if self._before is not None:  # they have been taken in
+        if self._before is not None:  # the metrics have read the parts
             self._before = None
             return
         for part in output.by_part() if isinstance(output, StepOutput) else (output,):
@@ -98,28 +98,28 @@ class Reading:
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state that no update changes; to copy a number deeply would take longer than to add to it."""
+    """Return a copy that no update changes; a deep copy of a number takes longer than the update itself."""
     return {name: each if type(each) in _NUMBERS else copy.deepcopy(each) for name, each in state.items()}
 
 
 def lets_go(step: _Step) -> _Step:
-    """Mark a step that returns a `StepOutput` which nothing keeps but the run, and that adds no metrics."""
+    """Mark a step whose `StepOutput` only the run keeps, and which adds no metrics."""
     step.let_go = step  # type: ignore[attr-defined]
     step.computes = ()  # type: ignore[attr-defined]
     return step
 
 
 def is_let_go(step: Callable[..., Any]) -> bool:
-    """Return whether nothing but the run keeps what a step returns; one that wraps such a step may."""
+    """Return whether only the run keeps the output of a step; a wrapper of such a step may keep it."""
     return getattr(step, "let_go", None) is getattr(step, "__func__", step)
 
 
 def reads_predictions(callbacks: Iterable[Any]) -> bool:
-    """Return whether some callback may read predictions, as each may whose own class does not deny it."""
+    """Return whether some callback may read predictions: each may unless its own class declares otherwise."""
     return any(map(_reads, callbacks))
 
 
 def _reads(callback: Any) -> bool:
-    # A subclass of a callback that reads none may well read some.
+    # A subclass of a callback that reads no predictions may read some.
     said = (getattr(callback, "__dict__", {}), vars(type(callback)))
     return bool(callback.reads_predictions) if any("reads_predictions" in each for each in said) else True

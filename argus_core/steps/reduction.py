@@ -1,4 +1,4 @@
-"""How a loss joins its samples, so that parts of a window add up to the whole."""
+"""The reduction of losses: divisors of means, and the weights that make micro-batches add up to a window."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = [
     "weigh",
 ]
 
-# Their mean is over the weights of the targets' classes, and ignored targets have none.
+# Their mean divides by the weights of the targets' classes; ignored targets have no weight.
 _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
     getattr(nn, name)
     for name in ("CrossEntropyLoss", "NLLLoss", "LinearCrossEntropyLoss")
     if hasattr(nn, name)
 )
 
-# Their mean is over the elements of the target, however many a sample has; so is that of a class derived
-# from one of them that computes as it does.
+# Their mean divides by the number of elements of the target; so does that of a class derived from one of
+# them with the same forward.
 _OF_ELEMENTS: frozenset[Any] = frozenset(
     kind.forward
     for kind in (
@@ -58,29 +58,29 @@ _OF_ELEMENTS: frozenset[Any] = frozenset(
     )
 )
 
-# To ask a module for a method that it has not takes as long as a small kernel, in every update.
+# Looking up a missing method of a module takes as long as a small kernel, in every update.
 _TORCHS: frozenset[type] = frozenset(
     kind for kind in vars(nn.modules.loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
 )
 
 _second, _layout = itemgetter(1), attrgetter("dtype", "ndim", "is_cpu")
 _PLAIN, _TWO, _TENSORS = {tuple, list}, {2}, {Tensor}
-_LISTABLE = {(torch.int64, 1, True)}  # the layout of classes, one to a sample, on a CPU
-_FEW = 64  # so many targets are counted as a list in a fraction of the time of torch's operations
+_LISTABLE = {(torch.int64, 1, True)}  # the layout of class indices, one per sample, on a CPU
+_FEW = 64  # up to so many targets, counting a list takes a fraction of the time of torch's operations
 
 
 def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_size) -> float | Tensor:
-    """Return what ``loss`` divides by when it takes its mean over ``batch``, a pair (input, target).
+    """Return the divisor of the mean that ``loss`` takes over ``batch``, a pair (input, target).
 
-    That is the number of samples, unless the loss says otherwise: torch's cross-entropies divide by the sum
-    of the class weights of the targets that are not ignored, its losses of single elements by the number of
-    those; any loss may have a method ``divisor(target)``. A tensor is 0-d and on the device, so that nothing
-    waits for it; on a CPU, where reading one waits for nothing, it is a number.
+    The default is the number of samples. torch's cross-entropies divide by the sum of the class weights of
+    the targets that are not ignored; its elementwise losses divide by the number of elements. Any loss may
+    define a method ``divisor(target)``. The divisor is a 0-d tensor on the device, so that the caller does
+    not wait for it, or a number on a CPU.
 
     Args:
         loss: of the model, or ``None``.
         batch: on the device.
-        count: returns a batch's number of samples; asked only where that is what the loss divides by.
+        count: returns a batch's number of samples; called only where that is the divisor.
     """
     target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if isinstance(target, Tensor):
@@ -108,21 +108,21 @@ def mean_divisors(
 
 
 def not_ignored(target: Tensor, ignored: int | None) -> Tensor:
-    """Return where targets are other than the index that is ignored."""
-    # torch compares bytes modulo 256, and to it 156 is -100.
+    """Return a mask of the targets that are not the ignored index."""
+    # torch compares bytes modulo 256, so 156 would equal -100.
     if ignored is None or (ignored < 0 and target.dtype in (torch.uint8, torch.bool)):
         return torch.ones_like(target, dtype=torch.bool)
     return target != ignored
 
 
 def exact(weight: Any) -> float | Tensor:
-    """Return what somebody weighs a micro-batch by, numpy's numbers too, as a float or a 0-d tensor.
+    """Return the weight of a micro-batch that user code returned, numpy's too, as a float or 0-d tensor.
 
     A tensor on a CPU becomes a float; another comes in the widest dtype, since torch's integers would divide
     in float32.
 
     Raises:
-        ParamsError: it is no single real number.
+        ParamsError: it is not a single real number.
     """
     if isinstance(weight, Tensor):
         if weight.numel() == 1 and not weight.is_complex():
@@ -139,7 +139,7 @@ def exact(weight: Any) -> float | Tensor:
 
 
 def shares(weights: Sequence[float | Tensor]) -> list[float | Tensor]:
-    """Return what each micro-batch is of its window: a mean adds up by what it divides by."""
+    """Return the share of each micro-batch in its window: its weight over the sum of all weights."""
     total = sum(weights)
     if isinstance(total, Tensor):
         total = total + (total == 0)  # reading it would wait for the device
@@ -155,14 +155,14 @@ def weigh(losses: Tensor, shares: Tensor) -> Tensor:
 
 
 def silence(prediction: Any, share: float | Tensor) -> None:
-    """Let no gradient through to a prediction whose share of the window is nothing.
+    """Stop the gradient of a prediction whose share of the window is 0.
 
-    Backward through a mean over nothing divides by nothing, and a beginning of 0 would come out as nan.
+    Backward through a mean over no targets divides by 0, so that even an initial gradient of 0 becomes nan.
     """
 
     def only_of_a_share(gradient: Tensor | None) -> Tensor | None:
-        # None is for one of several outputs, which the loss does not use. Distributed and ragged tensors do
-        # not take part in a choice by one of another kind.
+        # None is the gradient of an output that the loss does not use. torch.where does not take distributed
+        # or ragged tensors beside ordinary ones.
         if type(gradient) is not Tensor or gradient.is_nested or gradient.layout is not torch.strided:
             return gradient
         there = torch.as_tensor(share, device=gradient.device) != 0
@@ -180,19 +180,19 @@ def joined(losses: Sequence[Tensor | float], shares: Sequence[Any]) -> Tensor:
     """Return the loss of a window from those of its micro-batches.
 
     Args:
-        losses: of the micro-batches; the first is a 0-d tensor, detached, and on a CPU others are numbers.
-        shares: of each in the window; ``None`` where they just add up.
+        losses: of the micro-batches; the first is a 0-d tensor, detached; on a CPU the others are numbers.
+        shares: of each in the window; ``None`` where the losses are summed.
     """
     first = losses[0]
     assert isinstance(first, Tensor)
-    if first.is_complex():  # for which backward finds a beginning in a share, though not in nothing
+    if first.is_complex():  # backward takes a complex share as the initial gradient, but has no default one
         raise ParamsError(
             f"the loss is complex ({first.dtype}), and only a real number can be minimised; return its "
             "real part or its abs() from forward_loss"
         )
-    if first.is_cpu:  # reading waits for nothing there
+    if first.is_cpu:  # where reading a tensor does not wait
         numbers: Iterable[float] = [first.item(), *map(float, losses[1:])]
-        if shares[0] is not None:  # without the mean over no targets, which is nan
+        if shares[0] is not None:  # skips the mean over no targets, which is nan
             numbers = map(mul, map(float, compress(shares, shares)), compress(numbers, shares))
         return first.new_full((), sum(numbers))
     stacked = torch.stack([each for each in losses if isinstance(each, Tensor)])
@@ -203,7 +203,7 @@ def joined(losses: Sequence[Tensor | float], shares: Sequence[Any]) -> Tensor:
 
 
 def check_loss(loss: Any, on_graph: bool) -> None:
-    """Refuse a loss that is not one number or, with ``on_graph``, from which no parameter can learn."""
+    """Raise unless a loss is one number and, with ``on_graph``, requires grad."""
     if not isinstance(loss, Tensor):
         raise ParamsError(f"the loss is a {type(loss).__name__}; return a 0-d tensor from forward_loss")
     if loss.ndim != 0:
@@ -230,7 +230,7 @@ def count_kept(target: Tensor, ignored: int | None) -> int | Tensor:
 
 
 def few_classes(target: Tensor) -> list[int] | None:
-    """Return targets as a list where that is the fastest way to count them: few, and on a CPU."""
+    """Return targets as a list if they are few and on a CPU, where a list is the fastest to count."""
     return target.tolist() if _layout(target) in _LISTABLE and target.numel() <= _FEW else None
 
 
@@ -242,13 +242,13 @@ def _are_pairs(batches: Sequence[Any]) -> bool:
 
 
 def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
-    """Return how many targets of each batch are not ignored, or ``None`` where a list is no way to count."""
+    """Return how many targets of each batch are not ignored, or ``None`` if a list would not be faster."""
     if not _are_pairs(batches):
         return None
     targets = [*map(_second, batches)]
     if {*map(_layout, targets)} != _LISTABLE:
         return None
-    counts = [*map(Tensor.numel, targets)]  # not the samples: a sequence's targets may come as one row
+    counts = [*map(Tensor.numel, targets)]  # not the samples: the targets of a sequence may be one row
     if max(counts) > _FEW:
         return None
     return [*map(sub, counts, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
@@ -259,8 +259,8 @@ def _is_of_elements(loss: Any) -> bool:
 
 
 def _targets(loss: Any, target: Tensor) -> float | Tensor:
-    """Return what a cross-entropy divides by: the weights of classes, or the number of distributions."""
-    if target.is_floating_point():  # the classes' probabilities stand in dimension 1, as in the prediction
+    """Return the divisor of a cross-entropy: the sum of class weights, or the number of distributions."""
+    if target.is_floating_point():  # dimension 1 holds the classes' probabilities, as in the prediction
         return target.numel() // max(target.size(1), 1) if target.ndim > 1 else 1
     return count_kept(target, _ignored(loss)) if loss.weight is None else _class_weights(loss, target)
 
@@ -290,11 +290,11 @@ def _count_targets(loss: Any, target: Any) -> float | Tensor | None:
 
 
 def ask_others(loss: Any, target: Any) -> None:
-    """Return nothing, in the place of one of `DIVISORS`: the loss is none of torch's."""
+    """Return ``None``: the function in place of one of `DIVISORS` for a loss that is not torch's."""
 
 
 DIVISORS: Mapping[type, Callable[[Any, Any], float | Tensor | None]] = {
     **dict.fromkeys(_CLASS_WEIGHTED, _count_targets),
     **{kind: _count_elements for kind in _TORCHS if vars(kind).get("forward") in _OF_ELEMENTS},
 }
-"""By the class of a loss of torch's: what returns what its mean over a target divides by, or ``None``."""
+"""For each of torch's loss classes, the function of loss and target that returns the divisor, or ``None``."""

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: gradients from where the loss is worst nearby."""
+"""Sharpness-aware minimisation (SAM)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from argus_core.steps.sparse import entries
 
 __all__ = ["SAM"]
 
-_TINY = 1e-12  # a gradient of nothing but zeros has no direction
+_TINY = 1e-12  # avoids a division by 0 where all gradients are 0
 
 
 class SAM:
-    """Takes gradients twice: at the weights, and a step of length ``rho`` up the slope from there.
+    """Sharpness-aware minimisation: a second pass, a step of ``rho`` up the slope, gives the gradients.
 
-    w <- w - lr * g(w + rho * g(w) / ||g(w)||): the weights move by the second gradients, from where they
-    were (Foret et al. 2021, arXiv:2010.01412). Both are those of the whole window. Buffers, such as
-    the running statistics of batch normalisation, see the first pass only, and the step output is that of the
-    first pass. An update takes twice the time and memory for one more copy of the weights.
+    w <- w - lr * g(w + rho * g(w) / ||g(w)||): the second gradients move the original weights (Foret et al.
+    2021, arXiv:2010.01412). Both passes cover the whole window. Buffers, such as the running statistics of
+    batch normalisation, and the step output come from the first pass. An update takes twice the time, and
+    memory for one more copy of the weights.
 
     Args:
-        rho: the length of the step up, in the norm of all parameters together.
+        rho: the length of the step up, as the norm over all parameters together.
         adaptive: whether to measure that length relative to each weight's size, so that it does not depend on
-            how a network's weights are scaled (ASAM, Kwon et al. 2021, arXiv:2102.11600); ``rho`` is then
+            the scale of a network's weights (ASAM, Kwon et al. 2021, arXiv:2102.11600); ``rho`` is then
             larger, about 0.5 to 2.
     """
 
@@ -53,7 +53,7 @@ class SAM:
         try:
             self._climb(parameters)
             update.gradients()
-        finally:  # copies: adding and taking away again would leave a rounding error in every update
+        finally:  # copies: adding and subtracting would leave a rounding error in every update
             with torch.no_grad():
                 for tensor, value in zip(kept, values, strict=True):
                     tensor.copy_(value)

@@ -1,4 +1,4 @@
-"""The slots of an update, filled with the bound methods of a model's strategies."""
+"""The slots of an update, filled with the bound methods of a model's step strategies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Slots"]
 _Method = Callable[..., Any]
 _NOTHING = nullcontext()
 
-# Slots that take no part in making an update, or that the default fills.
+# Slots that an `Update` does not call, or that the default strategy always fills.
 _BESIDE_THE_UPDATE = frozenset(
     "set_up window_size prepare_batch evaluation_context finish_prediction state_dict load_state_dict".split()
 )
@@ -24,14 +24,14 @@ _BESIDE_THE_UPDATE = frozenset(
 
 @dataclass(frozen=True)
 class Slots:
-    """Who sits in the slots of `argus_core.steps.hooks.StepHooks`, in order.
+    """The methods to call in each slot of `argus_core.steps.hooks.StepHooks`, in order.
 
-    An owner's slot has one method, or ``None`` where the update itself does what the default does. An empty
-    slot costs an empty loop, never a pluggy call.
+    A slot with one owner holds one method, or ``None`` where `Update` contains the default's code. An empty
+    slot costs an empty loop, not a pluggy call.
 
     Attributes:
         forward_context: returns the context for forward and loss.
-        is_plain: whether no strategy shapes the update.
+        is_plain: whether no strategy changes the update.
     """
 
     prepare_batch: tuple[_Method, ...]
@@ -52,7 +52,7 @@ class Slots:
 
     @classmethod
     def of(cls, composed: Composed, model: AbstractModel) -> Slots:
-        """Return the slots that a model's strategies fill."""
+        """Return the slots filled with the methods of a model's strategies."""
         found = {slot: composed.implementations(slot, model) for slot in SLOTS}
         shaping = any(found[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
         return cls(

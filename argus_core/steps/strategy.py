@@ -1,4 +1,4 @@
-"""A step strategy as it was chosen, what it declares, and whether its methods fit the slots of an update."""
+"""A chosen step strategy: its declarations, and the checks of its methods against the slots of an update."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLOTS: tuple[str, ...] = tuple(name for name in vars(StepHooks) if not name.star
 
 @dataclass(frozen=True)
 class Strategy:
-    """A built step strategy with the name it was chosen by and who provides it (for messages)."""
+    """A built step strategy with the name it was chosen by and its provider (for messages)."""
 
     name: str
     instance: Any
@@ -29,22 +29,22 @@ class Strategy:
 
     @property
     def label(self) -> str:
-        """How messages call it: ``step strategy 'sam' (medseg 2.1)``."""
+        """The strategy's name in messages: ``step strategy 'sam' (medseg 2.1)``."""
         return f"step strategy {self.name!r} ({self.provider})"
 
     @property
     def runs_before(self) -> tuple[str, ...]:
-        """Names of strategies that come after this one wherever both sit in a slot."""
+        """Names of strategies that run after this one in every slot that both implement."""
         return _names(getattr(self.instance, "runs_before", ()))
 
     @property
     def runs_after(self) -> tuple[str, ...]:
-        """Names of strategies that come before this one wherever both sit in a slot."""
+        """Names of strategies that run before this one in every slot that both implement."""
         return _names(getattr(self.instance, "runs_after", ()))
 
     @property
     def conflicts(self) -> Mapping[str, str]:
-        """Traits of other strategies or of the model that this one refuses, each with the reason."""
+        """Traits of other strategies or of the model that this one conflicts with, each with the reason."""
         return dict(getattr(self.instance, "conflicts", {}))
 
     @property
@@ -54,32 +54,32 @@ class Strategy:
 
     @property
     def evaluates_with(self) -> str | None:
-        """The key in its state of the tensors that evaluation uses, by their names in the network's state."""
+        """The key in its state of the tensors that replace the network's, by their names, in evaluation."""
         key: str | None = getattr(self.instance, "evaluates_with", None)
         return key
 
     def traits(self, model: AbstractModel) -> set[str]:
-        """Return what others may conflict with or require: its name, and what it declares."""
+        """Return the traits that others may conflict with or require: its name, and those it declares."""
         declared = getattr(self.instance, "traits", None)
         return {self.name} | (set(declared(model)) if declared is not None else set())
 
     def acts_in(self, slot: str, model: AbstractModel) -> bool:
-        """Return whether it does something in a slot that it implements; ``idle_slots`` names the others."""
+        """Return whether the strategy uses a slot that it implements; ``idle_slots`` names the others."""
         declared = getattr(self.instance, "idle_slots", None)
         return declared is None or slot not in _names(declared(model))
 
 
 def check_hooks(strategy: Strategy) -> None:
-    """Refuse a strategy whose hooks are misspelled, unmarked or take other arguments than their slots give.
+    """Raise where a strategy's hooks are misspelled, unmarked or take arguments that their slots lack.
 
     Raises:
-        BuildError: one is; the message has the right one.
+        BuildError: a hook is wrong; the message contains the right form.
     """
     registered((strategy,))
 
 
 def registered(strategies: Iterable[Strategy]) -> pluggy.PluginManager:
-    """Return a manager of the slots that has the strategies, each of them checked as by `check_hooks`."""
+    """Return a pluggy manager with the strategies registered, each checked as by `check_hooks`."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(StepHooks)
     for strategy in strategies:
@@ -101,7 +101,7 @@ def _register(manager: pluggy.PluginManager, strategy: Strategy) -> None:
 
 
 def _nearly(strategy: Strategy) -> str:
-    """Return which method of a strategy without slots is likely meant as one, or ``""``."""
+    """Return the method of a strategy without slots whose name is close to a slot's, or ``""``."""
     for name, method in vars(type(strategy.instance)).items():
         hint = "" if name.startswith("_") or not inspect.isfunction(method) else near(name, SLOTS)
         if hint:
@@ -110,7 +110,7 @@ def _nearly(strategy: Strategy) -> str:
 
 
 def _check_method(manager: pluggy.PluginManager, strategy: Strategy, name: str) -> bool:
-    """Return whether the strategy's method of that name implements a slot; refuse one that never could."""
+    """Return whether the strategy's method of that name implements a slot; raise if it is misdeclared."""
     options = manager.parse_hookimpl_opts(strategy.instance, name)
     if options is None:
         if name in SLOTS:

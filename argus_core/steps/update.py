@@ -1,8 +1,8 @@
-"""One optimizer update of a window of loader batches, as a procedure strategy sees it.
+"""One optimizer update of a window of loader batches; a strategy's ``run_procedure`` calls its methods.
 
-What the default does in a slot that nobody owns is written out here rather than called, and so is what
-``Model.forward_loss`` does: between two kernels of torch, each Python function that runs costs a
-microsecond or more of cold caches.
+The default strategy's slots and ``Model.forward_loss`` are inlined here where no strategy or subclass
+replaces them: between two kernels of torch, each Python function that runs costs a microsecond or more of
+cold caches.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _PAIR = (tuple, list)
 
 
 class Update(AbstractUpdate):
-    """One update, from prepared batches to moved weights; a procedure strategy calls its methods.
+    """One optimizer update, from prepared batches to moved weights; ``run_procedure`` calls its methods.
 
     Args:
         model: the model that is trained.
-        slots: who sits in which slot.
-        weights: what the loss of a batch counts.
-        usual: the ``forward_loss`` that is written out here where the model does not override it.
-        reading: who reads predictions; without it the output keeps them.
+        slots: the strategies' methods in each slot.
+        weights: returns the weight of a batch's loss.
+        usual: the ``forward_loss`` that is inlined here where the model does not override it.
+        reading: the metrics that read predictions; without it the output keeps them.
 
     Attributes:
         model: the model that is trained.
-        micro_batches: what the window was split into, on the device.
+        micro_batches: the parts of the window, on the device.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Update(AbstractUpdate):
         self._reading = reading
         self._is_sum = weights.is_sum()
         self._prepared: Sequence[Any] = ()
-        self._window_weights: Sequence[Any] = (None,)  # None where it is asked after the loss
+        self._window_weights: Sequence[Any] = (None,)  # None where it is computed after the loss
         self._shares: Sequence[Any] = (
             None,
-        )  # of the micro-batches in the window; None where they just add up
-        # Of the first gradients that are taken:
+        )  # of the micro-batches in the window; None where the losses are summed
+        # Of the first call of gradients():
         self._loss: Tensor | None = None
         self._parts: list[Part] = []
         self._losses: Sequence[Tensor | float] = ()
@@ -95,9 +95,9 @@ class Update(AbstractUpdate):
         return StepOutput(self.model, parts, loss, weight, stepped, is_sum=self._is_sum, part_losses=losses)
 
     def gradients(self) -> Tensor:
-        """Take fresh gradients of the whole window, unscaled, and return its loss (0-d, detached).
+        """Compute the gradients of the whole window, unscaled, and return its loss (0-d, detached).
 
-        A procedure may call it several times in one update; the output is that of the first time.
+        ``run_procedure`` may call it several times in one update; the step output is that of the first call.
         """
         while True:
             try:
@@ -108,7 +108,7 @@ class Update(AbstractUpdate):
                     raise
                 if self._reading is not None:
                     self._reading.take_back()
-            # Only here has the error let go of the graph that filled the memory.
+            # Outside the handler, where the error no longer holds the graph that filled the memory.
             self._cut()
 
     def _take_gradients(self) -> Tensor:
@@ -134,7 +134,7 @@ class Update(AbstractUpdate):
         return loss
 
     def apply(self) -> bool:
-        """Transform the gradients, ask whether the update may happen, and move the weights.
+        """Transform the gradients, check that the update is allowed, and move the weights.
 
         Returns whether they moved.
         """
@@ -146,10 +146,10 @@ class Update(AbstractUpdate):
         return self.step()
 
     def step(self, closure: Closure | None = None) -> bool:
-        """Move the weights by the gradients as they are, and return whether they moved.
+        """Move the weights by the current gradients, and return whether they moved.
 
         Args:
-            closure: takes fresh gradients and returns the loss, for optimizers that ask several times.
+            closure: computes the gradients again and returns the loss, for optimizers that call it.
         """
         optimizer: Any = self.model.optimizer
         if self._slots.apply_update is not None:
@@ -166,9 +166,9 @@ class Update(AbstractUpdate):
             transform(parameters)
 
     def allowed(self, parameters: tuple[nn.Parameter, ...]) -> bool:
-        """Return whether every strategy, in every process, agrees that the update happens.
+        """Return whether every strategy, in every process, allows the update.
 
-        All are asked, also after one has said no: another process may be waiting for the answer of each.
+        Every strategy is called, also after a ``False``: another process may wait for each answer.
         """
         if not self._slots.allow_update:
             return True
@@ -181,18 +181,18 @@ class Update(AbstractUpdate):
         return all_agree(allowed, self.model.device)
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
-        """Return the parameters that the optimizer moves."""
+        """Return the optimizer's parameters."""
         assert self.model.optimizer is not None
         groups = self.model.optimizer.param_groups
         return tuple(chain.from_iterable(group["params"] for group in groups))
 
     def _cut(self) -> None:
-        """Make the micro-batches of the prepared window, without those that have no samples."""
+        """Split the prepared window into micro-batches, without those that have no samples."""
         split = self._slots.split_window
         micro_batches = self._prepared if split is None else [*split(self._prepared)]
         if not micro_batches:
             raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
-        # The mean loss of no samples is nan, and so is its share of nothing.
+        # The mean loss of no samples is nan, and nan times a share of 0 is still nan.
         self.micro_batches = micro_batches = without_empty(micro_batches)
         if len(micro_batches) == 1 or self._is_sum:
             self._window_weights = self._shares = (None,) * len(micro_batches)
@@ -210,10 +210,10 @@ class Update(AbstractUpdate):
     ) -> None:
         """Add the weighted gradients of micro-batches, and their losses to ``losses``.
 
-        What each counts goes to ``counts``, unless it is in ``weights``.
+        A weight that is not in ``weights`` is appended to ``counts``.
 
-        A share is what backward begins with, since the derivative of w L is w times that of L. Each time it
-        is a tensor of its own: a parameter of which the loss holds a view takes it for its gradient, and
+        The share is the initial gradient of backward, since the derivative of w L is w times that of L. It
+        is a new tensor each time: a parameter of which the loss is a view takes it as its gradient, and
         adds to it in place.
         """
         slots = self._slots
@@ -239,7 +239,7 @@ class Update(AbstractUpdate):
                     silence(prediction, share)
                 share = loss.new_full((), share)
             elif share is not None:
-                share = share.to(loss, copy=True)  # somebody may weigh on a CPU what a GPU computes
+                share = share.to(loss, copy=True)  # a weight may be on a CPU and the loss on a GPU
                 silence(prediction, share)
             if needs_weighed:
                 self._pass_back(loss if share is None else weigh(loss, share))
@@ -247,16 +247,16 @@ class Update(AbstractUpdate):
                 loss.backward(share)
             if keep is not None:
                 if type(prediction) is Tensor:
-                    prediction = prediction.detach()  # its graph goes, and the next one takes the memory
+                    prediction = prediction.detach()  # frees the graph's memory for the next one
                 keep((prediction, target), loss.detach(), weight)
-            # A small tensor that stays behind each large one would leave a CPU's memory in pieces.
+            # A small tensor kept after each large one would fragment a CPU's memory.
             losses.append(loss.item() if losses and loss.is_cpu else loss.detach())
             del prediction, loss
 
     def _keeping(self) -> _Keep | None:
-        """Return what takes what came of a micro-batch; ``None`` where nothing reads it."""
+        """Return the function that a micro-batch's output is passed to; ``None`` if there is no reader."""
         reading = self._reading
-        if self._loss is not None:  # these gradients are not the first of the update
+        if self._loss is not None:  # not the first gradients of the update
             return None
         if reading is None or len(self.micro_batches) == 1 or reading.needs_parts():
             return self._keep_part
@@ -279,9 +279,9 @@ class Update(AbstractUpdate):
 
 
 def clear_gradients(optimizer: Any) -> None:
-    """Do what torch's ``zero_grad`` does, without the profiling that takes a fifteenth of a small update."""
+    """Clear gradients as ``zero_grad`` does, without its profiling, a fifteenth of a small update's time."""
     if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad:
-        optimizer.zero_grad()  # the optimizer has its own
+        optimizer.zero_grad()  # the optimizer overrides it
         return
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -289,7 +289,7 @@ def clear_gradients(optimizer: Any) -> None:
 
 
 def _ran_out(error: Exception) -> bool:
-    """Return whether a device has no memory left; a CPU's allocator has no error class of its own."""
+    """Return whether an error means that memory is full; a CPU's allocator has no error class of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 

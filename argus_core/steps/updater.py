@@ -1,7 +1,7 @@
-"""Makes one optimizer update after another, with a model's strategies.
+"""Optimizer updates of a model, one after another, with the model's step strategies.
 
-What ``Model.forward_loss`` does is written out here and in `argus_core.steps.update` rather than called:
-between two kernels of torch, each Python function that runs costs a microsecond or more of cold caches.
+``Model.forward_loss`` is inlined here and in `argus_core.steps.update`: between two kernels of torch, each
+Python function that runs costs a microsecond or more of cold caches.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _PAIR = (tuple, list)
 
 
 class Updater:
-    """Makes updates of one model with its strategies.
+    """The optimizer updates of one model with its step strategies.
 
     Args:
         model: the model that is trained.
         composed: its strategies.
-        usual: the class whose methods are written out here where the model does not override them.
+        usual: the class whose methods are inlined here where the model does not override them.
 
     Attributes:
         model: the model that is trained.
-        slots: who sits in which slot of an update.
-        window_size: how many loader batches make one update.
-        weights: what the loss of a batch counts.
-        evaluation: the contexts in which validation and prediction see the network.
-        finish_prediction: what each prediction goes through before its transform.
+        slots: the strategies' methods in each slot of an update.
+        window_size: the number of loader batches in one update.
+        weights: returns the weight of a batch's loss.
+        evaluation: the contexts around validation and prediction.
+        finish_prediction: the functions applied to each prediction before its transform.
     """
 
     def __init__(self, model: AbstractModel, composed: Composed, usual: type[AbstractModel]) -> None:
@@ -55,10 +55,10 @@ class Updater:
         self.evaluation = Evaluation(composed.implementations("evaluation_context", model))
 
     def run_plain(self, batch: Any) -> StepOutput:
-        """Make an update that no strategy shapes from a loader batch.
+        """Make an update from one loader batch where no strategy changes the update.
 
-        It is what `run` comes to, in one function: the loop that most people write, at its speed. Tests hold
-        the two together.
+        It does what `run` does, in one function: the plain training loop, at its speed. Tests compare the
+        two.
         """
         model = self.model
         batch = self.slots.prepare_batch[0](batch, model.device)
@@ -91,12 +91,12 @@ class Updater:
 
         Args:
             window: of loader batches.
-            reading: who reads predictions; without it the output keeps them.
+            reading: the metrics that read predictions; without it the output keeps them.
         """
         return Update(self.model, self.slots, self.weights, self._usual, reading).make(window)
 
     def prepare(self, batch: Any) -> Any:
-        """Return a loader batch as the network needs it, on the device."""
+        """Return a loader batch in the form that the network takes, on the device."""
         for prepare in self.slots.prepare_batch:
             batch = prepare(batch, self.model.device)
         return batch

@@ -1,4 +1,4 @@
-"""What the losses of batches count: in the mean of a window, and in that of an epoch."""
+"""The weights of batches' losses in the mean of a window and of an epoch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Weights", "method_of"]
 
 
 def method_of(model: AbstractModel, name: str) -> Any:
-    """Return a model's method, also where the model keeps a value of its own under that name.
+    """Return a model's method, also where an attribute of the model has that name.
 
-    A class may have had ``self.batch_size = 32`` before the name meant anything here.
+    A user's class may set ``self.batch_size = 32`` for its own use.
     """
     found = getattr(model, name)
     if callable(found):
@@ -27,15 +27,15 @@ def method_of(model: AbstractModel, name: str) -> Any:
 
 
 class Weights:
-    """Asks what the loss of a batch on the device divides by.
+    """The weights of batches on the device: the divisors of their losses.
 
     Args:
-        model: has the loss, and counts samples.
-        usual: the class whose methods say what is usual.
-        own: what a strategy says instead, if it does.
+        model: its loss and ``batch_size`` give the weights.
+        usual: the class with the default ``loss_weight`` and ``loss_reduction``.
+        own: a strategy's replacement of ``loss_weight``, if any.
 
     Attributes:
-        divisors: the `DIVISORS` that torch's losses have; empty where model or strategy say something else.
+        divisors: the `DIVISORS` of torch's losses; empty where the model or a strategy replaces them.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Weights:
         own: Callable[[Any], float | Tensor] | None = None,
     ) -> None:
         self._model = model
-        # Looked up once: every update asks.
+        # Looked up once: every update uses them.
         self._batch_size: Callable[[Any], int] = method_of(model, "batch_size")
         self._reduction: Callable[[], str] = method_of(model, "loss_reduction")
         loss_weight = method_of(model, "loss_weight")
@@ -54,7 +54,7 @@ class Weights:
         self.divisors = DIVISORS if is_usual else {}
 
     def is_sum(self) -> bool:
-        """Return whether losses just add up."""
+        """Return whether losses are summed rather than averaged."""
         return self._reduction() == "sum"
 
     def of_window(self, micro_batches: Sequence[Any]) -> Sequence[float | Tensor]:
@@ -64,9 +64,9 @@ class Weights:
         return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
 
     def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float | Tensor:
-        """Return the weight of a batch whose loss is known: of a sum, its samples.
+        """Return the weight of a batch whose loss is known; of a summed loss, its number of samples.
 
-        A batch that does not tell its samples, such as a graph, has as many as what came of it.
+        For a batch of unknown size, such as a graph, the prediction or target gives the number of samples.
         """
         try:
             if is_sum:

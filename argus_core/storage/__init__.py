@@ -1,19 +1,19 @@
-"""The file: tensors and a manifest in one safetensors file, written whole or not at all, checked when read.
+"""The file format: tensors and a manifest in one safetensors file, written atomically, checked when read.
 
 ::
 
     8 bytes      length of the header, little-endian
     header       JSON, padded with spaces to a multiple of 8
       __metadata__   argus: the manifest's JSON; argus_crc: its CRC-32; format: "pt"
-      <name>         dtype, shape and place of each tensor, as safetensors has it
-    payload      the tensors' bytes, without holes, those of wide numbers first
+      <name>         dtype, shape and offsets of each tensor, as in safetensors
+    payload      the tensors' bytes, without holes, wide dtypes first
 
-The storage adds to the manifest what safetensors has no place for: ``tensors`` holds each tensor's
-torch dtype, shape, CRC-32 of every 8 MiB and memory format, in the order of the file; ``aliases`` the
-other names of tensors that are stored once. The header follows from the manifest, to the byte, so
-whatever is changed in the file contradicts a checksum or the manifest.
+The storage adds two sections to the manifest. ``tensors`` holds each tensor's torch dtype, shape, CRC-32 of
+every 8 MiB and memory format, in the order of the file. ``aliases`` holds the other names of tensors that
+are stored once. The manifest determines every byte of the header, so a change anywhere in the file
+contradicts a checksum or the manifest.
 
-Headers are read without torch; `write` and the tensors need it.
+Reading a header does not import torch; `write` and reading tensors do.
 """
 
 from __future__ import annotations

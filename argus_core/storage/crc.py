@@ -1,4 +1,4 @@
-"""CRC-32 of bytes that come or go, chunk by chunk."""
+"""CRC-32 checksums of a file's bytes, chunk by chunk, while they are read or written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from argus_core.errors import CorruptCheckpointError
 
 __all__ = ["CHUNK", "ChunkSums", "chunk_count", "fastest", "fill"]
 
-# Bytes under one checksum.
+# Bytes per checksum.
 CHUNK = 8 * 2**20
 
-# Bytes read at a time: they fit into the processor's cache, where the sum finds them.
+# Bytes read at a time: they fit into the processor's cache, so that the checksum is fast.
 _PART = 2**20
 
-# Where files can only be read at their one position, threads take turns.
+# Where the system cannot read at an offset, threads share the file's position.
 _POSITION = threading.Lock()
 
 
@@ -27,19 +27,19 @@ _POSITION = threading.Lock()
 def fastest() -> Callable[[memoryview, int], int]:
     """Return zlib-ng's CRC-32, which takes a tenth of the time, or zlib's where that is not installed."""
     try:
-        from zlib_ng.zlib_ng import crc32  # when it is needed, not by who only builds a model
+        from zlib_ng.zlib_ng import crc32  # imported on first use, not to build a model
     except ImportError:
         return zlib.crc32
     return crc32
 
 
 def chunk_count(size: int) -> int:
-    """Return how many chunks ``size`` bytes make."""
+    """Return the number of chunks in ``size`` bytes."""
     return -(-size // CHUNK)
 
 
 class ChunkSums:
-    """The CRC-32 of each chunk of a stream that comes in parts of any size."""
+    """The CRC-32 of each chunk of a stream, updated with parts of any size."""
 
     def __init__(self) -> None:
         self._done: list[int] = []
@@ -48,7 +48,7 @@ class ChunkSums:
         self._crc32 = fastest()
 
     def add(self, part: memoryview) -> None:
-        """Take the next bytes of the stream."""
+        """Update the checksums with the next bytes of the stream."""
         while part:
             taken = part[: CHUNK - self._size]
             self._sum = self._crc32(taken, self._sum)
@@ -58,7 +58,7 @@ class ChunkSums:
             part = part[len(taken) :]
 
     def finish(self) -> tuple[int, ...]:
-        """Return the sums once the stream has ended."""
+        """Return the checksums after the end of the stream."""
         if self._size:
             self._close_chunk()
         return tuple(self._done)
@@ -69,17 +69,17 @@ class ChunkSums:
 
 
 def fill(file: FileIO, start: int, view: memoryview, what: str, verify: bool = False) -> int:
-    """Read the bytes from ``start`` on into ``view``, and return their CRC-32, or 0.
+    """Read the bytes from ``start`` on into ``view``, and return their CRC-32 (0 without ``verify``).
 
     Args:
-        file: read by several threads at a time.
+        file: may be read by several threads at a time.
         start: bytes from the beginning of the file.
-        view: where the bytes go.
-        what: what they are, for the message.
-        verify: whether to take the sum.
+        view: the buffer to fill.
+        what: the name of the data, for the message.
+        verify: whether to compute the checksum.
 
     Raises:
-        CorruptCheckpointError: the file ends before.
+        CorruptCheckpointError: the file ends before the buffer is full.
     """
     crc, crc32 = 0, fastest()
     while view:

@@ -1,6 +1,6 @@
-"""Plain data as JSON and back, exactly.
+"""Lossless encoding of plain data as JSON, and decoding.
 
-Tags stand for what JSON lacks::
+Tags represent the types that JSON lacks::
 
     {"$tuple": [1, 2]}                  {"$dict": [[key, value], ...]}   keys other than plain strings
     {"$float": "inf"}                   {"$int": "0x1ffffffffffffffff"}  beyond 64 bits
@@ -9,7 +9,7 @@ Tags stand for what JSON lacks::
     {"$scalar": ["float32", 0.5]}       of numpy
     {"$tensor": "params/weight"}        {"$ndarray": "params/mean"}      stored beside the manifest
 
-`decode` knows these tags and no others: nothing that a checkpoint names is imported or constructed.
+`decode` accepts only these tags: it imports and constructs no object that a checkpoint names.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _SMALL = range(-(2**63), 2**64)
 _FLOATS = ("inf", "-inf", "nan")
 _DEVICE = r"[a-z]{1,20}(:[0-9]{1,4})?"
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]+")
-# No longer than the longest integer that is plain data.
+# The hexadecimal length of the longest integer that is plain data.
 _HEXADECIMAL = r"-?0x[0-9a-f]{1,3500}"
 
-# What a tag's payload must be in JSON.
+# The JSON type of each tag's payload.
 _PAYLOADS: dict[str, type] = {
     **dict.fromkeys(("$tuple", "$dict", "$scalar"), list),
     **dict.fromkeys(("$float", "$int", "$bytes", "$path", "$dtype", "$device", "$tensor", "$ndarray"), str),
@@ -46,39 +46,39 @@ _PAYLOADS: dict[str, type] = {
 
 
 def encode(value: object, prefix: str, tensors: dict[str, Tensor], where: str | None = None) -> Any:
-    """Return plain data as JSON-able data.
+    """Return plain data encoded as JSON-compatible data.
 
     Args:
-        value: plain data (see `params.check_plain`).
-        prefix: how the names of its tensors begin: ``"params"`` gives ``"params/loss/weight"``.
-        tensors: gets the tensors and arrays found in the value, by those names.
-        where: what the value is called in messages; the prefix if left out.
+        value: plain data (see `plain_data.check_plain`).
+        prefix: of the names of its tensors: ``"params"`` gives ``"params/loss/weight"``.
+        tensors: receives the tensors and arrays in the value, by those names.
+        where: the value's name in messages; by default the prefix.
 
     Raises:
-        ParamsError: something in the value is not plain data; the message holds the path to it.
+        ParamsError: the value contains other than plain data; the message holds the path to it.
     """
     check_plain(value, prefix if where is None else where)
     return _encode(value, prefix, tensors)
 
 
 def decode(encoded: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the plain data that `encode` was given.
+    """Return the plain data that `encode` encoded.
 
     Args:
-        encoded: what `encode` returned.
-        tensors: the tensors that it names, at least (see `tensor_names`).
+        encoded: the return value of `encode`.
+        tensors: at least the tensors that it names (see `tensor_names`).
 
     Raises:
-        UnsafeCheckpointError: a tag is unknown or holds what it cannot.
+        UnsafeCheckpointError: a tag is unknown or has an invalid payload.
         CorruptCheckpointError: a tensor is missing.
     """
     return _decode(encoded, tensors)
 
 
 def describe(encoded: Any) -> Any:
-    """Return encoded data as something to print or to dump as JSON, without torch or numpy.
+    """Return encoded data in a readable form, to print or to dump as JSON, without torch or numpy.
 
-    Characters that are not printable are escaped, since a checkpoint may come from anywhere.
+    Characters that are not printable are escaped, since a checkpoint may be untrusted.
     """
     if isinstance(encoded, list):
         return [describe(item) for item in encoded]
@@ -90,17 +90,17 @@ def describe(encoded: Any) -> Any:
     if len(encoded) == 1 and type(payload) is _PAYLOADS.get(tag):
         with contextlib.suppress(ValueError, IndexError):
             return _describe_tag(tag, payload)
-    # What decode() would refuse is shown as it is.
+    # Data that decode() would reject is shown unchanged.
     return {one_line(key): describe(item) for key, item in encoded.items()}
 
 
 def tensor_names(encoded: Any) -> list[str]:
-    """Return the names of the tensors and arrays that encoded data refers to, in order."""
+    """Return the names of the tensors and arrays that encoded data references, in order, each once."""
     return list(dict.fromkeys(references(encoded)))
 
 
 def references(encoded: Any) -> Iterator[str]:
-    """Return the name of a tensor or array for every time that encoded data refer to one, in order."""
+    """Return the names of the tensors and arrays that encoded data references, in order, repeats included."""
     if isinstance(encoded, list):
         for item in encoded:
             yield from references(item)
@@ -129,7 +129,7 @@ def _encode_dict(value: dict[Any, Any], name: str, tensors: dict[str, Tensor]) -
     if is_object(value):
         return {key: _encode(item, f"{name}/{_segment(key)}", tensors) for key, item in value.items()}
     keys = [_encode(key, name, tensors) for key in value]
-    # The position stands for the key: 1 and "1" would make one name.
+    # The position represents the key, since 1 and "1" would have the same name.
     items = [_encode(item, f"{name}/{index}", tensors) for index, item in enumerate(value.values())]
     return {"$dict": [list(pair) for pair in zip(keys, items, strict=True)]}
 
@@ -164,14 +164,14 @@ def _array_tensor(array: Any) -> Tensor:
     import numpy
     import torch
 
-    # torch shares the memory of writable arrays in C order and warns about, or refuses, others.
+    # torch shares the memory of writable arrays in C order, and warns or raises for others.
     return torch.from_numpy(numpy.require(array, requirements=["C", "W"]))
 
 
 def _segment(key: str) -> str:
     """Return a dict's key as one segment of a tensor's name; different keys give different segments."""
     quoted = _UNUSUAL.sub(_quote, key)
-    # "", "." and ".." would not do in a path, and nothing else gives a lone "%".
+    # "", "." and ".." are invalid in a path, and no other key becomes a lone "%".
     return quoted if quoted.strip(".") else "%" + "%2E" * len(quoted)
 
 
@@ -279,7 +279,7 @@ def _torch_device(text: str) -> Any:
         device = torch.device(text)
     except RuntimeError as error:
         raise ValueError(text) from error
-    if str(device) != text:  # torch wraps numbers beyond 127
+    if str(device) != text:  # torch wraps indices beyond 127
         raise ValueError(text)
     return device
 

@@ -1,4 +1,7 @@
-"""A tensor's place in a checkpoint, and how each torch dtype is stored. Without torch."""
+"""The entry of a tensor in a checkpoint: its dtype, shape and offsets; the stored form of each dtype.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ _SIZES = {
     **dict.fromkeys(("F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ", "F8_E8M0", "I8", "U8", "BOOL"), 1),
 }
 
-# How each torch dtype is stored: safetensors' dtype, and the shape of one element in it.
-# Those that safetensors lacks are stored as the bytes or numbers they are made of.
+# The stored form of each torch dtype: safetensors' dtype, and the shape of one element in it.
+# A dtype that safetensors lacks is stored as its bytes or numbers.
 STORED_AS: dict[str, tuple[str, tuple[int, ...]]] = {
     "float64": ("F64", ()),
     "float32": ("F32", ()),
@@ -47,10 +50,10 @@ STORED_AS: dict[str, tuple[str, tuple[int, ...]]] = {
     **dict.fromkeys((f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)), ("U8", ())),
 }
 
-# The memory formats that come back, and how many dimensions they take.
+# The memory formats that are restored, and their number of dimensions.
 MEMORY_FORMATS = {"channels_last": 4, "channels_last_3d": 5}
 
-# A backslash, a drive, or a part that is empty or dots.
+# A backslash, a drive, or a component that is empty or consists of dots.
 _PATH = re.compile(r"\\|\A[A-Za-z]:|(?:\A|/)\.{0,2}(?:/|\Z)")
 
 MAX_DIMENSIONS = 64
@@ -59,7 +62,7 @@ _LARGEST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor in the file: what it is and where; offsets in bytes from the start of the payload."""
+    """The description of a stored tensor; offsets are in bytes from the start of the payload."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -69,27 +72,27 @@ class Entry:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Its shape in the stored dtype."""
+        """The shape in the stored dtype."""
         return (*self.shape, *STORED_AS[self.dtype][1])
 
     @functools.cached_property
     def size(self) -> int:
-        """How many bytes it takes."""
+        """The size in bytes."""
         return math.prod(self.stored_shape) * self.alignment
 
     @property
     def form(self) -> str:
-        """Its dtype and shape, as messages have them."""
+        """The dtype and shape as text for messages."""
         return f"{self.dtype}{list(self.shape)}"
 
     @property
     def end(self) -> int:
-        """Where it ends."""
+        """The offset of the end."""
         return self.start + self.size
 
     @property
     def alignment(self) -> int:
-        """What its place must be a multiple of, in bytes."""
+        """The alignment of the start, in bytes."""
         return _SIZES[STORED_AS[self.dtype][0]]
 
 
@@ -98,24 +101,24 @@ def is_shape(shape: list[Any], dtype: str) -> bool:
     if len(shape) > MAX_DIMENSIONS or not all(type(length) is int and length >= 0 for length in shape):
         return False
     code, element = STORED_AS[dtype]
-    # torch multiplies the other lengths even where one is 0.
+    # torch multiplies the other sizes even where one is 0.
     count: int = math.prod(length for length in (*shape, *element) if length)
     return count <= _LARGEST // _SIZES[code]
 
 
 def is_plain(dtype: str) -> bool:
-    """Return whether safetensors itself has a dtype in `STORED_AS`."""
+    """Return whether safetensors has this dtype of `STORED_AS` itself."""
     code, _ = STORED_AS[dtype]
     return dtype == next(name for name, (stored, _) in STORED_AS.items() if stored == code)
 
 
 def name_problem(name: str) -> str | None:
-    """Return why a string cannot name a tensor, as the end of a sentence, or None if it can."""
+    """Return the reason why a string cannot name a tensor, as the end of a sentence, or None."""
     if name == "__metadata__":
         return "is taken by the format"
     if not name.isprintable():
         return "holds characters that do not print"
-    # Tools that unpack a file into a folder make paths of names.
+    # Tools that unpack a file into a folder use names as paths.
     if _PATH.search(name):
         return "could be taken for a path out of a folder"
     return None

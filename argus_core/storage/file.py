@@ -1,4 +1,4 @@
-"""Reading a checkpoint: the header first, without torch; then the tensors that are asked for, checked."""
+"""Reading a checkpoint: the header, without torch, and then requested tensors, verified by checksums."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckpointFile", "check_sha256", "open_file", "read_header", "read_tensors"]
 
-_SHOWN = 3  # checkpoints in a folder that was given for one
+_SHOWN = 3  # checkpoints listed where the path is a folder
 
 
 class CheckpointFile:
     """An open checkpoint; a context manager.
 
-    The header and the tensors come from one file even if another takes its name meanwhile.
+    The header and the tensors come from one file even if another replaces it meanwhile.
 
     Args:
         path: the file.
-        sha256: the whole file's SHA-256 in hexadecimal, if it must be that very file.
+        sha256: the expected SHA-256 of the whole file, in hexadecimal, if it must be checked.
 
     Attributes:
-        header: what the file says before its tensors, checked.
+        header: the parsed and checked header.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it cannot be read; the subclasses say how.
+        CheckpointError: the file is missing, not a checkpoint, or unreadable; see the subclasses.
     """
 
     header: Header
@@ -63,7 +63,7 @@ class CheckpointFile:
 
     @property
     def allocated(self) -> int:
-        """How many bytes of it the disk holds: fewer than the file has, if it has holes or is compressed."""
+        """The bytes that the disk allocates for the file: fewer than its size if sparse or compressed."""
         return allocated(self._file)
 
     def close(self) -> None:
@@ -80,17 +80,17 @@ class CheckpointFile:
         """Return tensors by name, reading only their bytes.
 
         Args:
-            names: which; all if left out. Names of one stored tensor get one tensor.
-            device: where the tensors come to be.
-            verify: whether to check their bytes against their checksums.
-            into: tensors that may take the bytes of stored ones, and are then what is returned for them;
-                those that cannot take them as they are stored are left alone.
+            names: the tensors to read; by default all. Names of one stored tensor share one tensor.
+            device: of the returned tensors.
+            verify: whether to check the bytes against their checksums.
+            into: tensors to read into, which are then returned; those of another form than the stored
+                tensor are not used.
 
         Raises:
-            CheckpointError: there is no tensor of such a name.
-            CorruptCheckpointError: a tensor's bytes are not those that were written.
+            CheckpointError: the file has no tensor of a name.
+            CorruptCheckpointError: a tensor's bytes differ from its checksums.
         """
-        from argus_core.storage.reader import read as read_payload  # needs torch
+        from argus_core.storage.reader import read as read_payload  # imports torch
 
         known = {**self.header.aliases, **{name: name for name in self.header.entries}}
         with self._blamed():
@@ -100,7 +100,7 @@ class CheckpointFile:
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
-        """Put the path before what is wrong."""
+        """Prefix the messages of errors with the path."""
         try:
             yield
         except CheckpointError as error:
@@ -110,7 +110,7 @@ class CheckpointFile:
 
 
 def read_header(path: str | os.PathLike[str], sha256: str | None = None) -> Header:
-    """Return what a checkpoint says before its tensors, without torch; see `CheckpointFile`."""
+    """Return the header of a checkpoint, without torch; see `CheckpointFile`."""
     with CheckpointFile(path, sha256) as file:
         return file.header
 
@@ -122,10 +122,10 @@ def read_tensors(
     device: torch.device | str = "cpu",
     verify: bool = True,
 ) -> dict[str, Tensor]:
-    """Return tensors of the checkpoint that ``header`` was read from; see `CheckpointFile.read`.
+    """Read tensors of the checkpoint that ``header`` was read from; see `CheckpointFile.read`.
 
     Raises:
-        CheckpointError: the file at ``path`` is another one by now.
+        CheckpointError: the file at ``path`` has been replaced since.
     """
     with CheckpointFile(path) as file:
         if file.header != header:
@@ -134,16 +134,16 @@ def read_tensors(
 
 
 def check_sha256(path: str | os.PathLike[str], expected: str, file: FileIO | None = None) -> None:
-    """Check the digest of a whole file of any format.
+    """Check the SHA-256 of a whole file of any format.
 
     Args:
         path: its path.
         expected: the digest in hexadecimal.
-        file: itself at its beginning, if it is open already; what is at the path may be another one by now.
+        file: the open file at its beginning, if any; the path may lead to another one by now.
 
     Raises:
-        CorruptCheckpointError: it is another file.
-        CheckpointError: there is none, or ``expected`` is no digest.
+        CorruptCheckpointError: the digest differs.
+        CheckpointError: the file is missing, or ``expected`` is not a digest.
     """
     with open_file(Path(path)) if file is None else nullcontext(file) as opened:
         try:
@@ -153,10 +153,10 @@ def check_sha256(path: str | os.PathLike[str], expected: str, file: FileIO | Non
 
 
 def open_file(path: Path) -> FileIO:
-    """Open an ordinary file for reading.
+    """Open a regular file for reading.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: the file is missing, or cannot be read.
     """
     try:
         # Before it is opened: opening a pipe waits for its other end.
@@ -176,7 +176,7 @@ def open_file(path: Path) -> FileIO:
 
 
 def _checkpoints_in(folder: Path) -> list[str]:
-    """Return a few of the checkpoints in a folder, or in that of a run."""
+    """Return a few of the checkpoints in a folder or run directory."""
     try:
         found = sorted([*folder.glob("*.safetensors"), *folder.glob("checkpoints/*.safetensors")])
     except OSError:
@@ -187,7 +187,7 @@ def _checkpoints_in(folder: Path) -> list[str]:
 
 def _near_files(path: Path) -> str:
     try:
-        # A link that leads nowhere is in the list itself.
+        # A broken link is in the list itself.
         return near(path.name, [name for name in os.listdir(path.parent) if name != path.name])
     except OSError:
         return ""
@@ -234,7 +234,7 @@ def _first_bytes(file: FileIO, count: int) -> bytes:
 
 
 def _refuse_others(start: bytes) -> None:
-    """Refuse a file that is clearly something else. An argus checkpoint has a brace after 8 bytes."""
+    """Raise for a file of another known format; an argus checkpoint has a brace after 8 bytes."""
     what = None
     if start[8:9] != b"{":
         if start.startswith(b"PK\x03\x04"):

@@ -1,7 +1,7 @@
-"""The header of a checkpoint: bytes made of a manifest, and a manifest got from bytes.
+"""The header of a checkpoint file: rendering it from a manifest, and parsing and checking it.
 
-Nothing in a header is believed before its checksum; then everything in it is compared with what the
-manifest says it must be. Without torch.
+A header's checksum is verified before its contents are used; then all of it is compared with the bytes that
+the manifest determines. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["Header", "check_length", "parse", "place", "read", "render", "render
 
 _ALIGNMENT = 8
 
-# Bytes beyond which a header of others is not even looked at: it takes a dozen times as much in memory.
+# The most bytes of a foreign header that are parsed: parsing takes a dozen times as much memory.
 _FOREIGN = 2**20
 
-# Entries of the table that are written, or compared, at a time.
+# Entries of the table that are rendered or compared at a time.
 _AT_ONCE = 1024
 
 _HEX = re.compile(r"[0-9a-f]{8}")
@@ -37,13 +37,13 @@ _HEX = re.compile(r"[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class Header:
-    """All that a checkpoint says before its payload.
+    """The parsed header of a checkpoint: everything before its payload.
 
     Attributes:
-        manifest: in the present schema.
+        manifest: in the current schema.
         entries: the stored tensors by name, in the order of the file.
         aliases: other names of stored tensors.
-        payload_start: where the payload begins in the file, in bytes.
+        payload_start: the offset of the payload in the file, in bytes.
     """
 
     manifest: dict[str, Any]
@@ -53,12 +53,12 @@ class Header:
 
     @functools.cached_property
     def file_size(self) -> int:
-        """How many bytes the whole file takes."""
+        """The size of the whole file, in bytes."""
         return self.payload_start + sum(entry.size for entry in self.entries.values())
 
 
 def place(entries: dict[str, Entry]) -> dict[str, Entry]:
-    """Return entries one after the other without holes."""
+    """Return entries with their offsets set, one after the other without holes."""
     placed: dict[str, Entry] = {}
     start = 0
     for name, entry in entries.items():
@@ -71,7 +71,7 @@ def render(manifest: dict[str, Any], entries: dict[str, Entry], aliases: dict[st
     """Return the file's first bytes, up to the payload.
 
     Raises:
-        ParamsError: the manifest is not JSON-able, or too big.
+        ParamsError: the manifest is too big, or holds values that JSON does not have.
     """
     tensors = {name: _as_json(entry) for name, entry in entries.items()}
     payload = sum(entry.size for entry in entries.values())
@@ -90,18 +90,18 @@ def parse(data: bytes, payload: int = 0) -> Header:
 
 
 def read(file: BinaryIO | io.FileIO, size: int, payload: int) -> Header:
-    """Return the header in a file's first bytes, up to the payload, if all of it holds.
+    """Read and check the header in a file's first bytes, up to the payload.
 
     Args:
         file: at its beginning.
-        size: of the header, its length among it.
-        payload: how many bytes follow it on the disk; the fewer, the less may stand in it.
+        size: of the header in bytes, including its length field.
+        payload: the number of bytes after it on the disk, which limits the size of the manifest.
 
     Raises:
-        CheckpointError: it is not the header of an argus checkpoint.
-        CorruptCheckpointError: it is not what was written.
-        UnsafeCheckpointError: it is what argus_core never writes.
-        NewerCheckpointError: a newer argus_core wrote it.
+        CheckpointError: the file is not an argus checkpoint.
+        CorruptCheckpointError: the header is damaged.
+        UnsafeCheckpointError: argus_core never writes such a header.
+        NewerCheckpointError: a newer argus_core wrote the file.
     """
     check_length(size - 8, payload)
     source = HeaderBytes(file, size)
@@ -119,12 +119,12 @@ def read(file: BinaryIO | io.FileIO, size: int, payload: int) -> Header:
 
 
 def check_length(length: int, payload: int) -> None:
-    """Check that a header takes no more bytes than any that argus_core writes beside so many of tensors.
+    """Check that a header is no longer than argus_core writes for ``payload`` bytes of tensors.
 
     Raises:
-        UnsafeCheckpointError: it does.
+        UnsafeCheckpointError: the header is longer.
     """
-    # A manifest takes a little more as a JSON string, and the table of its tensors is no longer.
+    # As a JSON string a manifest is a little longer, and the table of tensors is at most as long.
     most = most_bytes(payload) * 5 // 2
     if length > most:
         raise UnsafeCheckpointError(
@@ -142,12 +142,12 @@ def _padded(parts: list[bytes]) -> bytes:
 
 
 def _after(crc: bytes) -> bytes:
-    """Return what follows the manifest in the header, up to the table of tensors."""
+    """Return the bytes between the manifest and the table of tensors in the header."""
     return AFTER + crc + b'","format":"pt"}'
 
 
 def _table(entries: dict[str, Entry]) -> Iterator[bytes]:
-    """Yield the table of tensors as safetensors has it, up to the padding."""
+    """Yield the table of tensors in safetensors' form, up to the padding."""
     items = iter(entries.items())
     while some := {name: _as_safetensors(entry) for name, entry in islice(items, _AT_ONCE)}:
         yield b"," + canonical(some)[1:-1]
@@ -155,7 +155,7 @@ def _table(entries: dict[str, Entry]) -> Iterator[bytes]:
 
 
 def _manifest(source: HeaderBytes, payload: int) -> tuple[bytes, dict[str, Any]]:
-    """Return the manifest's checksum and the manifest, whose text is gone then."""
+    """Return the manifest's checksum and the parsed manifest, without keeping its text in memory."""
     text = take_text(source, payload)
     manifest = loads(text, payload, source.left)
     after = source.take(len(AFTER) + 8)
@@ -164,7 +164,7 @@ def _manifest(source: HeaderBytes, payload: int) -> tuple[bytes, dict[str, Any]]
 
 
 def _is_rest(source: HeaderBytes, parts: Iterable[bytes]) -> bool:
-    """Return whether these bytes, and the padding that they need, are all that is left."""
+    """Return whether the source's remaining bytes are these parts and their padding."""
     if not all(source.take(len(part)) == part for part in parts):
         return False
     expected = -source.taken % _ALIGNMENT
@@ -181,7 +181,7 @@ def _refuse_without_manifest(data: bytes) -> NoReturn:
 
 
 def _is_foreign(data: bytes) -> bool:
-    # A single damaged bit cannot hit both keys.
+    # A single damaged bit cannot change both keys.
     if b'"argus":' in data or b'"argus_crc":' in data or len(data) > _FOREIGN:
         return False
     try:

@@ -1,7 +1,7 @@
 """The manifest: the plain-data part of a checkpoint, as canonical JSON with a schema number.
 
-Canonical means that one value has one text: no spaces, ASCII, no NaN, numbers as Python prints them,
-and keys in the order of the writer, since the order of a dict is part of its value.
+Canonical means that each value has exactly one text: no spaces, ASCII, no NaN, numbers as Python prints
+them, and keys in the order of the writer, since the order of a dict is part of its value.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ __all__ = [
     "tensor_names",
 ]
 
-# The schema that this argus_core writes. A new one needs a migration from the one before it, and a
-# checkpoint of the old schema in the tests.
+# The schema that this version writes. A new schema needs a migration from its predecessor, and a checkpoint
+# of the old schema in the tests.
 SCHEMA = 1
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
-# From each older schema to the one after it; pure functions.
+# Pure functions from each older schema to the next one.
 MIGRATIONS: dict[int, Migration] = {}
 
 MAX_LEVELS = 64
 _MIB = 2**20
-# A list takes 2 bytes of JSON and 64 of memory: without a limit a small file could fill the memory. What is
-# counted are commas and brackets, colons twice and braces six times, so that each takes up to 80 bytes, and
-# so much text as takes that; a tensor makes about 32. The more the file holds, the more the memory may.
+# A list takes 2 bytes of JSON and 64 of memory, so without a limit a small file could fill the memory. The
+# count adds commas and brackets, colons twice and braces six times, so that each count takes up to 80 bytes,
+# and text by the same measure; a tensor counts about 32. The limit grows with the payload.
 MAX_VALUES = 2**19 + 2**15
 _TEXT_PER_VALUE = 32
-_BESIDE_PER_VALUE = 8 / 3  # a tensor takes about 75 bytes in the table beside the manifest
+_BESIDE_PER_VALUE = 8 / 3  # a tensor takes about 75 bytes in the header's table
 _PAYLOAD_PER_VALUE = 64
-# From so many on, it is the tensors that take the room.
+# From this number on, tensors dominate the size of the manifest.
 _MANY_TENSORS = 2**13
-# Items of a long list or dict whose text is made at a time.
+# Items of a long list or dict that are serialized at a time.
 _AT_ONCE = 1024
-# Characters from which a text is not made a second time only to be compared.
+# Characters from which a text is compared in parts instead of as a second long text.
 _LONG = 2**20
 
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
@@ -70,12 +70,12 @@ def dumps(manifest: dict[str, Any], payload: int = 0, beside: int = 0) -> bytes:
     """Return a manifest as canonical JSON.
 
     Args:
-        manifest: JSON-able data.
-        payload: how many bytes of tensors it describes.
-        beside: how many bytes the header holds besides it.
+        manifest: JSON-compatible data.
+        payload: the bytes of tensors that it describes.
+        beside: the bytes of the header without the manifest.
 
     Raises:
-        ParamsError: it holds something that is not JSON-able (`encode` it first), or it is too big.
+        ParamsError: it holds a value that JSON does not have (`encode` it first), or it is too big.
     """
     _check_json(manifest, "manifest", MAX_LEVELS)
     text = _canonical(manifest)
@@ -95,18 +95,18 @@ def _remedy(manifest: dict[str, Any]) -> str:
 
 
 def loads(data: str | bytes, payload: int = 0, beside: int = 0) -> dict[str, Any]:
-    """Return the manifest in canonical JSON, of whatever schema (see `migrate`).
+    """Parse a manifest of any schema from canonical JSON; see `migrate`.
 
     Args:
         data: the JSON.
-        payload: how many bytes of tensors it describes.
-        beside: how many bytes the header holds besides it.
+        payload: the bytes of tensors that it describes.
+        beside: the bytes of the header without the manifest.
 
     Raises:
         UnsafeCheckpointError: it is too big or too deep.
         CorruptCheckpointError: it is not the canonical JSON of an object.
     """
-    text = data if isinstance(data, str) else data.decode("latin-1")  # what is not ASCII is not canonical
+    text = data if isinstance(data, str) else data.decode("latin-1")  # non-ASCII text is not canonical
     if why := _excess(text, payload, beside):
         raise UnsafeCheckpointError(f"the manifest {why}; argus_core does not write such files")
     manifest = _strict_json(text)
@@ -118,12 +118,12 @@ def loads(data: str | bytes, payload: int = 0, beside: int = 0) -> dict[str, Any
 
 
 def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest in the present schema.
+    """Return a manifest migrated to the current schema.
 
     Raises:
         NewerCheckpointError: its schema is newer than `SCHEMA`.
-        CorruptCheckpointError: it has no schema number that was ever in use.
-        UnsafeCheckpointError: it lacks what every manifest of its schema has.
+        CorruptCheckpointError: its schema number was never in use.
+        UnsafeCheckpointError: it lacks a key of its schema.
     """
     schema = manifest.get("schema")
     if type(schema) is not int or schema < 1:
@@ -147,7 +147,7 @@ def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def canonical(value: Any) -> bytes:
-    """Return the one text of JSON-able data."""
+    """Return the canonical JSON text of data."""
     return _canonical(value).encode("ascii")
 
 
@@ -162,12 +162,12 @@ def _writer(manifest: dict[str, Any]) -> str:
 
 
 def most_bytes(payload: int) -> int:
-    """Return how many bytes a manifest may take beside so many bytes of tensors."""
+    """Return the most bytes that a manifest may take beside ``payload`` bytes of tensors."""
     return min(16 * _MIB + payload // 16, 256 * _MIB)
 
 
 def excess_length(length: int, payload: int) -> str | None:
-    """Return what is wrong with a manifest of ``length`` bytes, as the end of a sentence, or None."""
+    """Return the problem with a manifest of ``length`` bytes, as the end of a sentence, or None."""
     most = most_bytes(payload)
     if length > most:
         return f"takes {length:,} bytes, and {most:,} is the most beside {payload:,} bytes of tensors"
@@ -186,7 +186,7 @@ def _excess(text: str, payload: int, beside: int) -> str | None:
 
 
 def _strict_json(text: str) -> Any:
-    """Return what canonical JSON says."""
+    """Parse canonical JSON, and raise for any other text."""
     try:
         value = json.loads(text, parse_int=_short_int, parse_constant=_no_constant)
         _check_levels(value)
@@ -200,7 +200,7 @@ def _strict_json(text: str) -> Any:
 
 
 def _is_text_of(value: Any, text: str) -> bool:
-    """Return whether ``text`` is the canonical JSON of ``value``, without a second long text."""
+    """Return whether ``text`` is the canonical JSON of ``value``, without building a second long text."""
     if len(text) < _LONG:
         return text == _canonical(value)
     place = 0
@@ -212,7 +212,7 @@ def _is_text_of(value: Any, text: str) -> bool:
 
 
 def _parts(value: Any) -> Iterator[str]:
-    """Yield canonical JSON in parts: of long lists and dicts some items at a time."""
+    """Yield canonical JSON in parts: some items of long lists and dicts at a time."""
     if isinstance(value, dict) and len(value) <= _AT_ONCE:
         yield "{"
         for number, (key, item) in enumerate(value.items()):
@@ -231,7 +231,7 @@ def _parts(value: Any) -> Iterator[str]:
 
 
 def _difference(text: str) -> str:
-    """Return what is not as it was written, if that is not too much to look for."""
+    """Return the problem with a text that is not canonical; a long text is not searched for it."""
     if len(text) < _LONG:
         json.loads(text, object_pairs_hook=_unique, parse_int=_short_int)
     return "not as it was written"
@@ -244,7 +244,7 @@ def _check_json(value: Any, where: str, levels: int) -> None:
         for key, item in value.items() if type(value) is dict else enumerate(value):
             if type(value) is dict and type(key) is not str:
                 raise ParamsError(f"{where} has the key {key!r}, not a string; encode() it first")
-            if type(item) not in _JSON_ATOMS:  # of which there are many
+            if type(item) not in _JSON_ATOMS:  # which are numerous
                 _check_json(item, f"{where}[{key!r}]", levels - 1)
     elif type(value) not in _JSON_ATOMS:
         raise ParamsError(
@@ -255,7 +255,7 @@ def _check_json(value: Any, where: str, levels: int) -> None:
 def _check_levels(value: Any) -> None:
     level = [value] if type(value) in _CONTAINERS else []
     for _ in range(MAX_LEVELS):
-        # Only containers: numbers and strings may be many times as many.
+        # Only containers: numbers and strings may be far more numerous.
         level = [
             item
             for container in level

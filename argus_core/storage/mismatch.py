@@ -1,4 +1,4 @@
-"""What is said when stored state does not fit, by whomever it is taken back."""
+"""The error for stored state that does not fit the object it is loaded into."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["fitting"]
 
 @contextmanager
 def fitting(what: str, advice: str, stored: str = "state") -> Iterator[None]:
-    """Turn whatever is raised while stored state is taken back into a sentence.
+    """Convert any exception in the block, which loads stored state, to a `StateMismatchError`.
 
-    Plugins, torch and a user's own classes may expect anything of what a file holds, and so raise anything.
+    Plugins, torch and users' classes may raise exceptions of any type for the contents of a file.
 
     Args:
-        what: whose state it is.
+        what: the owner of the state.
         advice: the next action.
-        stored: what kind of state it is.
+        stored: the kind of state.
 
     Raises:
-        StateMismatchError: it did not fit; our own errors stay as they are.
+        StateMismatchError: the block raised an exception; an `ArgusError` is raised unchanged.
     """
     try:
         yield

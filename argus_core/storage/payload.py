@@ -1,4 +1,4 @@
-"""Tensors as bytes, and bytes as tensors."""
+"""Conversion of tensors to stored bytes and back."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from argus_core.storage.plain_data import unstorable
 
 __all__ = ["entry_of", "outline", "pieces", "restore", "room", "stored_once", "view"]
 
-# Integers of each width: every dtype of that width can be seen as one, and all devices can copy them.
+# Integer dtypes by width: a tensor of any dtype can be viewed as one, and all devices can copy them.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def stored_once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors to store by name, wide numbers first, and other names of the same tensors.
+    """Return the tensors to store by name, wide dtypes first, and the aliases of tensors with several names.
 
     Raises:
-        ParamsError: a tensor, or its name, is not one that can be stored.
+        ParamsError: a tensor or its name cannot be stored.
     """
     _check_byte_order()
     first: dict[tuple[object, ...], str] = {}
@@ -39,20 +39,20 @@ def stored_once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
             kept[name] = plain
         else:
             aliases[name] = owner
-    # So each lies at a multiple of its width, and can be used where it is by who maps the file.
+    # So each offset is a multiple of the dtype's width, and a program can map the file and use it in place.
     in_order = sorted(kept, key=lambda name: (-entry_of(kept[name]).alignment, name))
     return {name: kept[name] for name in in_order}, aliases
 
 
 def entry_of(tensor: Tensor) -> Entry:
-    """Return a tensor's entry, still without a place and checksums."""
+    """Return a tensor's entry, without offset and checksums."""
     return Entry(_dtype_name(tensor), tuple(tensor.shape), _memory_format(tensor))
 
 
 def pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """Return the numbers of a tensor as contiguous CPU tensors, one after the other.
+    """Yield the values of a tensor as contiguous CPU tensors, one after the other.
 
-    Those of a contiguous CPU tensor share its memory; anything else is copied, about 8 MiB at a time.
+    Pieces of a contiguous CPU tensor share its memory; other tensors are copied, about 8 MiB at a time.
     """
     tensor = _as_integers(tensor)
     if tensor.is_contiguous():
@@ -68,7 +68,7 @@ def pieces(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def view(tensor: Tensor) -> memoryview:
-    """Return the bytes of a contiguous CPU tensor, which they keep alive."""
+    """Return a view of the bytes of a contiguous CPU tensor; the view keeps the tensor alive."""
     if tensor.nbytes == 0:
         return memoryview(b"")
     memory = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr())
@@ -77,7 +77,7 @@ def view(tensor: Tensor) -> memoryview:
 
 
 def room(entry: Entry, offered: Tensor | None) -> Tensor:
-    """Return a CPU tensor for an entry's bytes: the offered one, if it has their form, or a new one."""
+    """Return a CPU tensor to read an entry into: the offered one if it has the entry's form, or a new one."""
     _check_byte_order()
     tensor = offered if offered is not None and _takes(offered, entry) else _empty(entry)
     linux.prefer_large_pages(tensor.data_ptr(), tensor.nbytes)
@@ -97,7 +97,7 @@ def _takes(tensor: Tensor, entry: Entry) -> bool:
 
 
 def _empty(entry: Entry) -> Tensor:
-    # Explicitly: a caller may have chosen another device, or meta, for what it builds.
+    # Explicitly: the caller may have set another default device, such as meta.
     return torch.empty(entry.shape, dtype=_dtype(entry), device="cpu")
 
 
@@ -109,12 +109,12 @@ def _dtype(entry: Entry) -> torch.dtype:
 
 
 def outline(entry: Entry) -> Tensor:
-    """Return a CPU tensor of zeros, of an entry's dtype and shape, that has one number in memory."""
+    """Return a CPU tensor of zeros, of an entry's dtype and shape, with one number in memory."""
     return torch.zeros((), dtype=_dtype(entry), device="cpu").expand(entry.shape)
 
 
 def restore(tensor: Tensor, entry: Entry, device: torch.device | str) -> Tensor:
-    """Return a tensor that was read as it was stored: in its memory format, on ``device``."""
+    """Return a tensor that was read, converted to its memory format and moved to ``device``."""
     if entry.memory_format:
         ordered = torch.empty_like(tensor, memory_format=getattr(torch, entry.memory_format))
         _as_integers(ordered).copy_(_as_integers(tensor))
@@ -128,7 +128,7 @@ def _check_byte_order() -> None:
 
 
 def _plain(name: str, tensor: Tensor) -> Tensor:
-    """Return a tensor without its gradient and subclass, if it can be stored under that name."""
+    """Return a tensor without gradient and subclass, after a check that it can be stored under that name."""
     if problem := name_problem(name):
         raise ParamsError(f"{name!r} cannot name a tensor in a checkpoint: it {problem}; rename it")
     if why := unstorable(tensor):
@@ -140,12 +140,12 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
         )
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         raise _without_memory(name, tensor)
-    # These would be seen as numbers that are not yet conjugated or negated.
+    # A view of these as bytes would lack their pending conjugation or negation.
     return tensor.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
 
 
 def _identity(name: str, tensor: Tensor) -> tuple[object, ...]:
-    """Return what two names of one tensor have in common."""
+    """Return a key that is equal for two names of one tensor."""
     if tensor.numel() == 0:
         return (name,)
     try:
@@ -166,7 +166,7 @@ def _dtype_name(tensor: Tensor) -> str:
 
 
 def _memory_format(tensor: Tensor) -> str | None:
-    """Return the memory format that a tensor's strides follow, if it is not the ordinary one."""
+    """Return the memory format of a tensor's strides, or ``None`` if it is contiguous."""
     for name, dimensions in MEMORY_FORMATS.items():
         if tensor.dim() == dimensions and tensor.numel():
             batch, channels, *lengths = tensor.shape
@@ -182,7 +182,7 @@ def _strides(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _as_integers(tensor: Tensor) -> Tensor:
-    # Integers are copied bit by bit, which floats need not be (NaN), and by every device.
+    # Every device copies integers bit by bit; floats may change (NaN).
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     return tensor.view(_INTEGERS[tensor.element_size()])

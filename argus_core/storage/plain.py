@@ -1,4 +1,4 @@
-"""Plain safetensors files, for other programs: tensors, and no manifest."""
+"""Writing plain safetensors files for other programs: tensors without a manifest."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["write_plain"]
 
 
 def write_plain(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors into a file that is either whole at ``path``, or not there at all.
+    """Write tensors to ``path`` atomically: the file is complete, or was not written.
 
-    Each name has bytes of its own, since the format has no other way for tensors of several names. Nothing
-    is copied but some MiB at a time.
+    A tensor with several names is written once per name, since the format has no aliases. Copies take some
+    MiB at a time.
 
     Raises:
-        ParamsError: the format has no such tensor, or no such name.
-        CheckpointError: the system refused to write; what was at ``path`` is untouched.
+        ParamsError: the format does not have a tensor's dtype or a name.
+        CheckpointError: writing failed; an existing file at ``path`` is unchanged.
     """
     kept, aliases = payload.stored_once(tensors)
     named = kept | {alias: kept[owner] for alias, owner in aliases.items()}

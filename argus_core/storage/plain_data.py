@@ -1,8 +1,7 @@
-"""Plain data: the values that parameters and checkpoints may hold.
+"""Plain data: the types of values that parameters and checkpoints may hold.
 
-Types are compared exactly, subclasses are refused: a value that is stored must come back as what it
-was. torch and numpy are looked up among the modules already imported; a value of theirs cannot exist
-otherwise.
+Types are compared exactly and subclasses are rejected, so that a stored value is restored with its type.
+torch and numpy are looked up among the imported modules; a value of theirs cannot exist otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from argus_core.errors import ParamsError
 
 __all__ = ["MAX_LEVELS", "NUMBERS", "check_plain", "is_object", "plain_type", "unstorable"]
 
-# A manifest holds 64 levels (see manifest.py); the rest is for where in it the value stands.
+# A manifest holds 64 levels (see manifest.py); the others are those around the value.
 MAX_LEVELS = 56
 
 _PLAIN_TYPES: dict[type, str] = {
@@ -35,10 +34,10 @@ _PLAIN_TYPES: dict[type, str] = {
     pathlib.WindowsPath: "path",
 }
 
-# Characters. The place of each value in a dict, and the name of each tensor, has the key.
+# Characters. The path of each value in a dict, and the name of each tensor, contains the key.
 _LONGEST_KEY = 1000
 
-# Python prints no longer integers, and messages are made of what they are about.
+# Python does not print longer integers, and messages contain the value.
 _MOST_BITS = 14_000
 
 _KEYS = frozenset({"none", "bool", "int", "float", "str"})
@@ -54,32 +53,32 @@ _PLAIN = (
 
 
 def check_plain(value: object, where: str = "params") -> None:
-    """Check that a value, and all that it holds, is plain data.
+    """Check that a value and all of its contents are plain data.
 
     Args:
-        value: what is checked.
-        where: what the value is called in messages.
+        value: to check.
+        where: the value's name in messages.
 
     Raises:
-        ParamsError: something in it is not; the message holds the path to it.
+        ParamsError: the value contains other than plain data; the message holds the path to it.
     """
     _check(value, where, MAX_LEVELS)
 
 
 def plain_type(value: object) -> str | None:
-    """Return which sort of plain data a value is (its contents aside), or None if it is none."""
+    """Return the kind of plain data that a value is, without a check of its contents, or None."""
     if type(value) is int and value.bit_length() > _MOST_BITS:
         return None
     return _PLAIN_TYPES.get(type(value)) or _torch_type(value) or _numpy_type(value)
 
 
 def is_object(value: dict[Any, Any]) -> bool:
-    """Return whether a dict can stand in JSON as it is: strings for keys, none taken for a tag."""
+    """Return whether a dict can be a JSON object: all keys are strings, and none is a tag."""
     return all(type(key) is str and not key.startswith("$") for key in value)
 
 
 def unstorable(tensor: Any) -> str | None:
-    """Return why a tensor cannot be stored, as the end of a sentence, or None if it can."""
+    """Return the reason why a tensor cannot be stored, as the end of a sentence, or None."""
     if hasattr(tensor, "materialize"):
         return "is not initialised yet; run a batch through the model first"
     if tensor.is_nested or str(tensor.layout) != "torch.strided":
@@ -128,7 +127,7 @@ def _check(value: object, where: str, levels: int) -> None:
 
 
 def _levels(value: object) -> int:
-    """Return how many JSON levels a value takes by itself once it is encoded."""
+    """Return the number of JSON levels that a value itself takes once it is encoded."""
     if type(value) is dict:
         return 1 if is_object(value) else 3
     return 2 if type(value) is tuple else int(type(value) is list)
@@ -159,8 +158,8 @@ def _check_key(key: object, where: str, levels: int) -> None:
 
 
 def _registration(factory: Any, where: str, what: str = "it") -> str:
-    """Return how a class or a function becomes something that can be chosen by name at ``where``."""
-    from argus_core.registry.part import KIND_OF_PART  # whoever reads a file's header needs no registry
+    """Return advice on registering a class or function so that it can be chosen by name at ``where``."""
+    from argus_core.registry.part import KIND_OF_PART  # lazy: reading a file's header needs no registry
 
     slot = next(
         (slot for slot in KIND_OF_PART if where in (f"params[{slot!r}]", f"params[{slot!r}][0]")), None
@@ -173,7 +172,7 @@ def _registration(factory: Any, where: str, what: str = "it") -> str:
 
 
 def _description(value: object, where: str) -> str:
-    """Return what the value at ``where`` is and what to do instead."""
+    """Return a description of the value at ``where``, and the next action."""
     if isinstance(value, type):
         return f"the class {value.__qualname__}; {_registration(value, where)}"
     name = type(value).__name__

@@ -1,4 +1,4 @@
-"""Reading the payload: straight into the tensors, on several threads, with checksums."""
+"""Reading the payload: directly into tensors, on several threads, with checksums."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from argus_core.storage.threads import Threads
 __all__ = ["read"]
 
 _THREADS = min(4, os.cpu_count() or 1)
-# Bytes below which handing a tensor over takes longer than reading it.
+# Bytes below which submitting a read to a thread takes longer than the read.
 _SMALL = 2**18
-# Bytes that may be under way at a time: they take memory beside that of another device.
+# Bytes that may be in flight at a time, in host memory beside that of another device.
 _MOST_WAITING = 8 * CHUNK
 
 
@@ -36,24 +36,24 @@ def read(
     verify: bool,
     into: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Return stored tensors by name.
+    """Read stored tensors, and return them by name.
 
     Args:
-        file: where the header was read from.
+        file: the open checkpoint.
         header: the file's.
-        names: which; those of stored tensors, not of aliases.
-        device: where the tensors come to be.
+        names: of stored tensors, without aliases.
+        device: of the returned tensors.
         verify: whether to compare checksums.
-        into: CPU tensors by name that are filled, where they can be, in place of new ones.
+        into: CPU tensors by name to fill in place of new ones, where their form allows it.
 
     Raises:
-        CorruptCheckpointError: a tensor's bytes are not those that were written.
+        CorruptCheckpointError: a tensor's bytes differ from its checksums.
     """
     if not names:
         return {}
     with Threads(_THREADS, "argus-read") as threads:
         wanted = [(name, entry) for name, entry in header.entries.items() if name in names]
-        # The longest first, so that no thread begins with one when the others have come to the end.
+        # The longest first, so that no thread starts a long one when the others are finished.
         wanted.sort(key=lambda each: each[1].size < CHUNK)
         readings = (_Reading(name, entry, _room(name, entry, into.get(name))) for name, entry in wanted)
         started = (_start(reading, file, header.payload_start, verify, threads) for reading in readings)
@@ -62,7 +62,7 @@ def read(
 
 @dataclass
 class _Reading:
-    """A tensor whose bytes are being read, and the checksums of its chunks or what will know them."""
+    """A tensor that is being read, with the checksums of its chunks or their futures."""
 
     name: str
     entry: Entry
@@ -70,7 +70,7 @@ class _Reading:
     sums: list[int | Future[int]] = field(default_factory=list)
 
     def finish(self, device: torch.device | str, verify: bool) -> Tensor:
-        """Return the tensor on ``device`` once it has been read."""
+        """Wait for the read, check it, and return the tensor on ``device``."""
         for index, found in enumerate(self.sums):
             crc = found if isinstance(found, int) else found.result()
             if verify and crc != self.entry.crcs[index]:
@@ -90,7 +90,7 @@ def _start(reading: _Reading, file: FileIO, payload_start: int, verify: bool, th
 
 
 def _room(name: str, entry: Entry, into: Tensor | None) -> Tensor:
-    """Return a tensor to read into. A file with holes in it can be far larger than the disk."""
+    """Return a tensor to read into; raise where memory is too small, as for a large sparse file."""
     try:
         return payload.room(entry, into)
     except RuntimeError as error:
@@ -101,7 +101,7 @@ def _room(name: str, entry: Entry, into: Tensor | None) -> Tensor:
 
 
 def _later(readings: Iterable[_Reading]) -> Iterator[_Reading]:
-    """Return readings in order, each after some more have been started."""
+    """Yield readings in order, each after later ones have been started."""
     waiting: deque[_Reading] = deque()
     size = 0
     for reading in readings:

@@ -1,4 +1,4 @@
-"""A file that takes another's place once it is whole, so that a crash leaves one or the other."""
+"""Atomic replacement of files: after a crash either the old or the complete new file exists."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ except ImportError:  # pragma: no cover - Windows
 
 __all__ = ["replacement", "sweep"]
 
-# No write takes this long without touching its file.
+# No writer leaves its file unchanged for this long.
 _ABANDONED_AFTER = 3600.0  # seconds
 
 # .NAME.PROCESS-RANDOM.tmp
 _TEMPORARY = re.compile(r"\.(.+)\.(?:([0-9]{1,9})-)?[0-9a-f]+\.tmp", re.DOTALL)
 
-# What file systems, of networks above all, say that have no fsync for folders.
+# The errors of file systems, mostly network ones, without fsync for folders.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 
-_told: set[Path] = set()  # which folders could not be flushed
+_told: set[Path] = set()  # folders that could not be flushed and were reported
 
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or save elsewhere"),
@@ -47,17 +47,17 @@ _ADVICE = {
 
 @contextmanager
 def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Iterator[BinaryIO]:
-    """Return an empty file that becomes ``path`` when the block ends, and vanishes if it raises.
+    """Yield an empty file that replaces ``path`` when the block ends, and is removed if it raises.
 
-    The file is on the disk when the block has ended; folders on the way are made; an existing file's
-    permissions are kept; a symbolic link keeps pointing where it does.
+    The file is flushed to the disk at the end of the block. Missing parent folders are made, an existing
+    file's permissions are kept, and a symbolic link keeps its target.
 
     Args:
         path: the file.
-        what: it is, for messages.
+        what: the kind of file, for messages.
 
     Raises:
-        CheckpointError: the system refused something; the file that was at ``path`` is as it was.
+        CheckpointError: a system call failed; an existing file at ``path`` is unchanged.
     """
     target = _target(path)
     try:
@@ -76,7 +76,7 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
     for folder in (target.parent, *new_folders):
         try:
             _sync_folder(folder)
-        except OSError as error:  # the file is in its place, and whole: not worth ending a run for
+        except OSError as error:  # the file is complete and in place: no reason to end a run
             _warn_once(folder, error)
 
 
@@ -89,7 +89,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 def _make_folder(target: Path) -> list[Path]:
-    """Make the target's folder, and return the folders that hold a new one."""
+    """Make the target's folder, and return the parents of newly made folders."""
     if os.path.isdir(target):
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if os.path.exists(target) and not os.path.isfile(target):
@@ -113,9 +113,9 @@ def _temporary(target: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 
 def _keep_permissions(temporary: str, target: Path) -> None:
-    """Give a new file the permissions of the one that it is to replace, if there is one and they differ.
+    """Copy the permissions of the file to replace, if any, to the new file, where they differ.
 
-    Where all files of a file system have the same, there may be no way to set them.
+    A file system with the same permissions for all files may not allow to set them.
     """
     with suppress(FileNotFoundError):
         permissions = stat.S_IMODE(os.stat(target).st_mode) & 0o777
@@ -124,14 +124,14 @@ def _keep_permissions(temporary: str, target: Path) -> None:
 
 
 def _locked_file(target: Path) -> tuple[str, int]:
-    """Return a new file beside the target and its descriptor, locked."""
+    """Return a new, locked file beside the target, and its descriptor."""
     while True:
         name = f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
         temporary = os.path.join(target.parent, name)
-        # 0o666 less the umask, as open() has it; tempfile would give 0o600.
+        # 0o666 less the umask, as by open(); tempfile would give 0o600.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(temporary, flags, 0o666)
-        # A writer elsewhere may have found it before it was locked, and swept it.
+        # Another writer may have removed it by sweep() before it was locked.
         if _lock(descriptor) is not False and os.path.exists(temporary):
             return temporary, descriptor
         os.close(descriptor)
@@ -140,15 +140,15 @@ def _locked_file(target: Path) -> tuple[str, int]:
 
 
 def _forget(target: Path) -> None:
-    """Drop the old file from the system's cache, where it would stay beside the new one to the end."""
+    """Drop the old file from the system's page cache, where it would stay beside the new one."""
     if hasattr(os, "posix_fadvise"):
-        # An advice only: there may be no file, or none that may be read.
+        # Advice only: the file may be missing or unreadable.
         with suppress(OSError), open(target, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # pragma: no cover - Windows opens no folders
+    if os.name == "nt":  # pragma: no cover - Windows cannot open folders
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -175,13 +175,13 @@ def _warn_once(folder: Path, error: OSError) -> None:
 
 
 def sweep(folder: Path, is_target: Callable[[str], bool], by_process: bool = True) -> None:
-    """Remove temporary files that writers left behind in a folder when they were killed.
+    """Remove temporary files of killed writers from a folder.
 
     Args:
-        folder: it need not exist.
-        is_target: returns whether a name is of a file whose writers are meant.
-        by_process: whether, where there are no locks, a writer whose process does not run here was killed; it
-            may run elsewhere.
+        folder: may be missing.
+        is_target: returns whether temporary files of the target of that name are removed.
+        by_process: on systems without locks, whether a writer whose process does not run on this machine
+            counts as killed; it may run on another machine.
     """
     try:
         with os.scandir(folder) as files:
@@ -193,20 +193,20 @@ def sweep(folder: Path, is_target: Callable[[str], bool], by_process: bool = Tru
     except (PermissionError, FileNotFoundError):  # a folder that may be written and not read
         return
     for path, writer in found:
-        # Another writer may sweep it at the same time, or own it.
+        # Another writer may remove it at the same time, or own it.
         with suppress(OSError):
             if _is_abandoned(path, writer, by_process):
                 os.unlink(path)
 
 
 def _is_abandoned(path: str, writer: str | None, by_process: bool) -> bool:
-    # No writer leaves a link or a device, which somebody else may have put there, and may act when opened.
+    # Writers make no links or devices; another program's device may have side effects on opening.
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return False
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        # A writer in another container, whose process is not seen here, still holds its lock; and where each
-        # process of a container has the number 1, the number says nothing.
+        # A writer in another container, whose process is not visible here, still holds its lock. A process
+        # number from a container proves nothing, since it may always be 1.
         is_locked = _lock(descriptor)
         if is_locked is False or (is_locked and writer is not None):
             return bool(is_locked)
@@ -217,9 +217,9 @@ def _is_abandoned(path: str, writer: str | None, by_process: bool) -> bool:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock a file until it is closed; return False if somebody else has, ``None`` where there are no locks.
+    """Lock a file until it is closed; return False if another process holds the lock.
 
-    There, process and age decide.
+    Returns ``None`` where the file system has no locks; the writer's process and the file's age decide then.
     """
     if fcntl is None:  # pragma: no cover - Windows
         return None
@@ -233,7 +233,7 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def _is_running(process: int) -> bool:
-    if os.name == "nt":  # pragma: no cover - there, signal 0 is no question
+    if os.name == "nt":  # pragma: no cover - on Windows signal 0 is CTRL_C_EVENT
         return True
     try:
         os.kill(process, 0)

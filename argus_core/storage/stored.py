@@ -1,4 +1,4 @@
-"""State that comes from a file: each value is checked before anything uses it."""
+"""Checks of state from a file: rules for the values of its keys, applied before the state is used."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MOST = 2**53  # of a count: however far a run goes on from there, what it count
 
 @dataclass(frozen=True)
 class Rule:
-    """The values that one key of a stored state may have.
+    """The rule for the values of one key of a stored state.
 
     Attributes:
-        holds: returns whether a value, of whatever type, is one of them.
-        expected: the end of "it must be", for messages.
+        holds: returns whether a value, of any type, is allowed.
+        expected: the continuation of "it must be" in messages.
         optional: whether the key may be missing.
     """
 
@@ -42,7 +42,7 @@ class Rule:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a float, perhaps nan or infinite, or an integer of 64 bits."""
+    """Return whether a value is a float, nan and inf included, or an integer of 64 bits."""
     return type(value) is float or (type(value) is int and value in _INT64)
 
 
@@ -60,10 +60,10 @@ def check_state(what: str, state: Mapping[str, Any], rules: Mapping[str, Rule], 
     """Check a stored state against the rules for its keys.
 
     Args:
-        what: whose state it is, for messages.
-        state: as a file has it, which may be of anyone's making.
+        what: the owner of the state, for messages.
+        state: from a file, untrusted.
         rules: by key.
-        closed: whether other keys are refused.
+        closed: whether other keys are an error.
 
     Raises:
         UnsafeCheckpointError: argus_core does not write such a state.
@@ -77,10 +77,10 @@ def check_state(what: str, state: Mapping[str, Any], rules: Mapping[str, Rule], 
 
 
 def check_fits(state: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Check the stored state of a part whose caller says, by `fitting`, whose it is and what to do.
+    """Check a stored state inside `fitting`, which adds the owner and the next action to the message.
 
     Raises:
-        ValueError: it is not the part's.
+        ValueError: a value or a key breaks the rules.
     """
     problem = _problem(state, rules, closed=True)
     if problem is not None:
@@ -90,8 +90,8 @@ def check_fits(state: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
 def check_callback_state(callback: Any, state: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     """Check the state of a callback against the rules for its keys.
 
-    A class declares ``state_rules`` beside the ``state_dict`` that they are for. A subclass that overrides
-    ``state_dict`` without rules of its own may have added keys, so others than those of the rules are taken.
+    A class declares ``state_rules`` beside its ``state_dict``. A subclass that overrides only ``state_dict``
+    may have added keys, so other keys are accepted then.
 
     Raises:
         UnsafeCheckpointError: argus_core does not write such a state.

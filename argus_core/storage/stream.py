@@ -1,4 +1,4 @@
-"""Bytes on their way to the disk."""
+"""Buffered, threaded writing of a file with checksums."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from argus_core.storage.threads import Threads
 
 __all__ = ["Stream"]
 
-# Bytes. A block fits into the processor's cache, where the sum and the system find it.
+# Bytes. A block fits into the processor's cache, so that checksum and system call are fast.
 _BLOCK = 2**20
 _BLOCKS = 4
 _BEGUN_AT_ONCE = 2**23
 
 
 class Stream:
-    """Writes a file from its beginning, in whole blocks at multiples of their length; a context manager.
+    """Sequential writing of a file in aligned blocks; a context manager.
 
-    Anything else makes the system assemble its pages, which takes half as long again. One block is filled
-    and summed while others are written, and what has been written begins to go to the disk meanwhile,
-    rather than all of it at the end. That all has arrived is for the owner of the file to ensure.
+    Unaligned writes take half as long again. One block is filled and its checksum computed while others are
+    written. Writing to the disk starts early, not at the end; the caller must still call `os.fsync`.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -47,7 +46,7 @@ class Stream:
             self._writer.stop(discard=True)
 
     def put(self, data: memoryview | bytes, sums: ChunkSums | None = None) -> None:
-        """Write bytes that are copied at once, and sum what was copied."""
+        """Copy bytes into the current block to be written, and add the copy to ``sums``."""
         view = memoryview(data)
         while view:
             part = self._block[self._used : self._used + len(view)]
@@ -60,14 +59,14 @@ class Stream:
                 self._send_block()
 
     def _send_block(self) -> None:
-        """Let the block be written, and take another."""
+        """Submit the current block for writing, and take another."""
         self._writing.append((self._writer.submit(self._write, self._block[: self._used]), self._block))
         full = len(self._writing) == _BLOCKS
         self._block = self._written_block() if full else memoryview(bytearray(_BLOCK))
         self._used = 0
 
     def _written_block(self) -> memoryview:
-        """Return the block that has been waited for longest, once it is written."""
+        """Wait for the oldest submitted block to be written, and return it."""
         done, block = self._writing.popleft()
         done.result()
         return block

@@ -1,6 +1,6 @@
-"""The text of a manifest in the header of a file: escaped once more, since there it is a JSON string.
+"""The manifest's text as an escaped JSON string in a file's header, and its streaming reader.
 
-It is read block by block, so that a header takes no more memory than the text in it.
+The text is read block by block, so that reading takes no more memory than the text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from argus_core.storage.manifest import excess_length, most_bytes
 
 __all__ = ["AFTER", "BEFORE", "HeaderBytes", "checksum", "escaped", "take_text"]
 
-# What stands before and after the manifest: inside of it, no quotation mark follows a comma unescaped.
+# The bytes around the manifest. Inside it, every quotation mark is escaped, so the end is unique.
 BEFORE = b'{"__metadata__":{"argus":"'
 AFTER = b'","argus_crc":"'
 
@@ -23,11 +23,11 @@ _BLOCK = 2**20
 
 
 class HeaderBytes:
-    """The bytes of a header, taken one after the other.
+    """A sequential reader of the bytes of a header.
 
     Args:
-        file: where they begin.
-        size: how many there are.
+        file: at the beginning of the header.
+        size: of the header in bytes.
     """
 
     def __init__(self, file: BinaryIO | FileIO, size: int) -> None:
@@ -35,7 +35,7 @@ class HeaderBytes:
         self.taken, self.left = 0, size
 
     def take(self, count: int) -> bytes:
-        """Return the next bytes, fewer than ``count`` only at the end."""
+        """Return the next ``count`` bytes; fewer only at the end."""
         data = self._file.read(min(count, self.left))
         if len(data) < min(count, self.left):
             raise CorruptCheckpointError(
@@ -45,7 +45,7 @@ class HeaderBytes:
         return data
 
     def give_back(self, data: bytes) -> None:
-        """Take back the last bytes that were taken."""
+        """Return the last bytes to the reader, so that `take` yields them again."""
         self._file.seek(-len(data), 1)
         self._move(-len(data))
 
@@ -55,25 +55,25 @@ class HeaderBytes:
 
 
 def escaped(text: bytes) -> bytes:
-    """Return canonical JSON as it stands in a JSON string: it is ASCII without control characters."""
+    """Return canonical JSON, which is ASCII without control characters, escaped for a JSON string."""
     return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
 def checksum(crc: int) -> bytes:
-    """Return a CRC-32 as it is written."""
+    """Return a CRC-32 in its written form."""
     return f"{crc:08x}".encode("ascii")
 
 
 def take_text(source: HeaderBytes, payload: int) -> str:
-    """Return the manifest's text, and leave the source at what follows it.
+    """Read the manifest's text, and leave the source at the bytes after it.
 
     Args:
         source: at the text's beginning.
-        payload: how many bytes of tensors follow the header; the fewer, the shorter it must be.
+        payload: the bytes of tensors after the header, which limit the length of the text.
 
     Raises:
-        CorruptCheckpointError: it does not end, or is not what was written.
-        UnsafeCheckpointError: it is longer than any that argus_core writes.
+        CorruptCheckpointError: the text has no end, or is damaged.
+        UnsafeCheckpointError: it is longer than argus_core ever writes.
     """
     parts: list[str] = []
     most = most_bytes(payload)
@@ -106,7 +106,7 @@ def _escaped_blocks(source: HeaderBytes) -> Iterator[bytes]:
             source.give_back(pending[end:])
             yield pending[:end]
             return
-        # Neither what follows nor an escape is cut.
+        # The cut splits neither the end mark nor an escape.
         cut = max(0, len(pending) - len(AFTER))
         cut -= (cut - len(pending[:cut].rstrip(b"\\"))) % 2
         yield pending[:cut]

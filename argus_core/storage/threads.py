@@ -1,4 +1,4 @@
-"""Threads that take work where the system has them; else the caller does the work."""
+"""A thread pool that falls back to the calling thread where no thread can be started."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ Value = TypeVar("Value")
 
 
 class Threads:
-    """Do work in threads, or at once where none can be started: a limit is reached, or the interpreter ends.
+    """A thread pool; where no thread can be started, `submit` runs the work itself.
 
-    The interpreter ends for a thread that trains once the main thread has come to its end.
+    That is so at a limit of the system, and at interpreter shutdown, which begins when the main thread ends
+    although another thread may still train.
 
     Args:
-        most: how many.
-        name: their names begin with it.
+        most: the maximum number of threads.
+        name: the prefix of their names.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -31,12 +32,12 @@ class Threads:
         self.stop()
 
     def submit(self, function: Callable[..., Value], *args: object) -> Future[Value]:
-        """Return what will be the value of ``function(*args)``."""
+        """Return a future of ``function(*args)``."""
         if self._pool is not None:
             try:
                 return self._pool.submit(function, *args)
             except RuntimeError:
-                self._pool.shutdown()  # what was begun before is done before
+                self._pool.shutdown()  # earlier work finishes first
                 self._pool = None
         done: Future[Value] = Future()
         try:
@@ -46,6 +47,6 @@ class Threads:
         return done
 
     def stop(self, discard: bool = False) -> None:
-        """Wait for the work that has begun, and do that which has not, unless it is discarded."""
+        """Wait for all submitted work; with ``discard``, cancel work that has not started."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=discard)

@@ -1,4 +1,4 @@
-"""Writing a checkpoint: a stream of the tensors, summed as they pass."""
+"""Writing a checkpoint: header and tensors, with checksums computed on the way."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["copied", "write"]
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
-    """Write a checkpoint that is either whole at ``path``, and on the disk, or not there at all.
+    """Write a checkpoint to ``path`` atomically, flushed to the disk.
 
     Args:
-        path: the file; its folder is made, and a file that is there is replaced.
-        tensors: what to store, by name, on any device; names of one and the same tensor share one copy.
-        manifest: JSON-able data (see `manifest.encode`); the storage adds ``schema``, ``tensors`` and
+        path: the file; its folder is made, and an existing file is replaced.
+        tensors: by name, on any device; several names of one tensor share one copy.
+        manifest: JSON-compatible data (see `encoding.encode`); the storage adds ``schema``, ``tensors`` and
             ``aliases``.
 
     Raises:
-        ParamsError: a tensor, a name or the manifest is not one that can be stored.
-        CheckpointError: the system refused to write; what was at ``path`` is untouched.
+        ParamsError: a tensor, a name or the manifest cannot be stored.
+        CheckpointError: writing failed; an existing file at ``path`` is unchanged.
     """
     manifest = {"schema": SCHEMA, **manifest}
     kept, aliases = payload.stored_once(tensors)
@@ -48,10 +48,10 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies in main memory, that nothing else changes; what is one tensor stays one.
+    """Return copies of tensors in host memory; names of one tensor share one copy.
 
     Raises:
-        ParamsError: a tensor, or its name, is not one that can be stored.
+        ParamsError: a tensor or its name cannot be stored.
     """
     kept, aliases = payload.stored_once(tensors)
     copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in kept.items()}
@@ -59,12 +59,12 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _blank(entry: Entry) -> Entry:
-    # As long as the header with the real sums, which are known only once the tensors are written.
+    # A placeholder of the length of the real header, whose checksums are known once the tensors are written.
     return replace(entry, crcs=(0,) * chunk_count(entry.size))
 
 
 def _check_readable(data: bytes, payload: int) -> None:
-    """Refuse to write what could not be read."""
+    """Raise for a header that could not be read back."""
     try:
         header.parse(data, payload)
     except CheckpointError as error:
@@ -75,6 +75,6 @@ def _put_tensor(stream: Stream, tensor: Tensor) -> tuple[int, ...]:
     """Write a tensor's bytes, and return the checksums of its chunks."""
     sums = ChunkSums()
     for piece in payload.pieces(tensor):
-        # Summed is what is written, even if another thread goes on training.
+        # The checksum covers the written copy, even if another thread continues to train.
         stream.put(payload.view(piece), sums)
     return sums.finish()

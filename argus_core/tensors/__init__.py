@@ -1,1 +1,1 @@
-"""Tensors: batches and their sizes, devices, random numbers, processes."""
+"""Functions on tensors: batches and their sizes, devices, random number generators, processes."""

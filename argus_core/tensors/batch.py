@@ -1,4 +1,4 @@
-"""Batches: any nesting of tuples, namedtuples, lists and dicts around tensors."""
+"""Functions on batches: tensors in any nesting of tuples, namedtuples, lists and dicts."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ __all__ = [
     "is_flat",
 ]
 
-# The usual batch is a tuple or list of tensors. What looks at it in every update does so by functions that
-# run over it in C: between two kernels of torch, bytecode is what costs.
+# The usual batch is a tuple or list of tensors. Checks that run in every update loop over it in C: between
+# two kernels of torch, bytecode takes the time.
 PLAIN = {tuple, list}
 TENSORS = {Tensor}
 _form, _DENSE = attrgetter("layout", "is_nested"), {(torch.strided, False)}
 
 
 def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return ``value`` with ``.to(*args, **kwargs)`` applied to everything in it that has ``to``.
+    """Return ``value`` with ``.to(*args, **kwargs)`` applied to each object in it that has ``to``.
 
-    Tuples, namedtuples, lists and dicts keep their type; other values come back as they are.
+    Tuples, namedtuples, lists and dicts keep their type; other values are returned unchanged.
 
     >>> deep_to({"x": (torch.ones(2), "name")}, torch.float64)
     {'x': (tensor([1., 1.], dtype=torch.float64), 'name')}
@@ -54,7 +54,7 @@ def deep_to(value: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def deep_detach(value: Any) -> Any:
-    """Return ``value`` with every tensor cut off from the graph; containers keep their type."""
+    """Return ``value`` with every tensor detached; containers keep their type."""
     if isinstance(value, Tensor):
         return value.detach() if value.requires_grad else value
     if _has(value, "detach"):
@@ -74,16 +74,16 @@ def deep_map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def deep_chunk(value: Any, chunks: int, dim: BatchDim = 0) -> list[Any]:
-    """Return ``value`` in at most ``chunks`` nearly equal parts, as `torch.chunk` cuts.
+    """Return ``value`` in at most ``chunks`` nearly equal parts, as `torch.chunk` does.
 
     Args:
         value: a batch.
         chunks: at least 1.
-        dim: where the samples are: 0 for the first dimension of tensors or the entries of lists of samples;
-            another dimension of all tensors, or one for each entry of the batch.
+        dim: the dimension of the samples: 0 for the first dimension of tensors or the entries of lists of
+            samples; another dimension of all tensors, or one for each entry of the batch.
 
     Raises:
-        ArgusError: ``chunks`` is below 1, or it cannot be told how many samples ``value`` has.
+        ArgusError: ``chunks`` is below 1, or the number of samples in ``value`` is unknown.
     """
     if chunks < 1:
         raise ArgusError(f"cannot cut a batch into {chunks} chunks; give at least 1")
@@ -98,17 +98,17 @@ def deep_chunk(value: Any, chunks: int, dim: BatchDim = 0) -> list[Any]:
 def deep_split(value: Any, size: int, dim: BatchDim = None, samples: int | None = None) -> list[Any]:
     """Return ``value`` in parts of ``size`` samples; the last may be smaller.
 
-    Tensors, arrays and lists of one entry per sample are cut; whatever else there is goes into every part.
-    An empty batch is one part.
+    Tensors, arrays and lists of one entry per sample are split; any other value goes into every part. An
+    empty batch is one part.
 
     Args:
         value: a batch.
-        size: samples of a part.
-        dim: where the samples are, if that is declared.
-        samples: how many there are, if that is known.
+        size: the number of samples in a part.
+        dim: the declared dimension of the samples, if any.
+        samples: the number of samples in ``value``, if known.
 
     Raises:
-        ArgusError: it cannot be told how many samples ``value`` has, or something in it has others.
+        ArgusError: the number of samples in ``value`` is unknown, or differs between its entries.
     """
     parts = _cut_tensors(value, methodcaller("unsafe_split", size)) if dim is None else None
     if parts is not None:
@@ -117,16 +117,16 @@ def deep_split(value: Any, size: int, dim: BatchDim = None, samples: int | None 
 
 
 def is_flat(value: Any) -> bool:
-    """Return whether ``value`` is a tuple or a list of nothing but tensors."""
+    """Return whether ``value`` is a tuple or a list that holds only tensors."""
     return type(value) in PLAIN and {*map(type, value)} == TENSORS
 
 
 def deep_cat(values: Sequence[Any]) -> Any:
-    """Return the parts of one batch put together again along their first dimension.
+    """Return the parts of one batch concatenated along their first dimension.
 
-    0-d tensors are stacked. Lists of one entry per sample (labels, texts, dicts of boxes) follow each
-    other. What every part has the very same, such as ``None``, stays one. Tensors whose other dimensions
-    differ, and packed sequences, cannot be put together: then the list of parts comes back.
+    0-d tensors are stacked. Lists of one entry per sample (labels, texts, dicts of boxes) are concatenated.
+    An object that all parts share, such as ``None``, is returned once. Tensors whose other dimensions
+    differ, and packed sequences, cannot be concatenated: then the list of parts is returned.
     """
     first = values[0]
     if len(values) == 1:
@@ -150,7 +150,7 @@ def _has_entry_per_sample(parts: Sequence[Any]) -> bool:
     """Return whether these lists or tuples have one entry per sample, rather than one tensor per output."""
     first = parts[0]
     dicts = all(isinstance(entry, Mapping) for entry in first)
-    if isinstance(first, tuple):  # several outputs have keys of their own
+    if isinstance(first, tuple):  # dicts of several outputs have different keys
         dicts = dicts and len({tuple(entry) for entry in first}) == 1
     return dicts or first_tensor(first) is None or len(set(map(len, parts))) > 1
 
@@ -164,12 +164,12 @@ def _cat_tensors(tensors: Sequence[Tensor]) -> Any:
 
 
 def _cut_tensors(value: Any, cut: Callable[[Tensor], Any]) -> list[Any] | None:
-    """Return the parts of the usual batch, or ``None`` if it is another or its sizes are none or several.
+    """Return the parts of a tuple or list of tensors of one size, or ``None`` for any other batch.
 
     Args:
         value: the batch.
-        cut: returns a tensor's parts. What `torch.split` returns may not be changed in place by what requires
-            grad, so it is to be ``unsafe_split`` or ``unsafe_chunk``.
+        cut: returns a tensor's parts, by ``unsafe_split`` or ``unsafe_chunk``: autograd does not allow
+            in-place changes of the parts that `torch.split` returns.
     """
     if type(value) not in PLAIN:
         return None
@@ -203,7 +203,7 @@ def _rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
 def _like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> Mapping[Any, Any]:
     if type(value) is dict or not isinstance(value, MutableMapping):
         return changed
-    copied = copy.copy(value)  # keeps the class and what it carries, a defaultdict's factory for one
+    copied = copy.copy(value)  # keeps the class and its attributes, such as a defaultdict's factory
     for key, item in changed.items():
         copied[key] = item
     return copied
@@ -217,7 +217,7 @@ def _slice(
     batch: Any,
     declared: bool | None = None,
 ) -> Any:
-    """Return the samples ``part`` of something in a batch of ``samples``."""
+    """Return the samples ``part`` of a value in a batch of ``samples`` samples."""
     declared = dim is not None if declared is None else declared
     if declared and dim is None:
         return value

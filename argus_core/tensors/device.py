@@ -1,4 +1,4 @@
-"""Devices: from what a user writes to `torch.device` objects that exist here."""
+"""Resolution of a user's device specification to `torch.device` objects of this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ALWAYS_THERE = ("cpu", "meta")
 
 
 def resolve_devices(device: Any) -> list[torch.device]:
-    """Return the devices that ``device`` means, the output device first.
+    """Return the devices that ``device`` specifies, the output device first.
 
     Args:
         device: ``"auto"`` (cuda, else xpu, else mps, else cpu), a device string, a `torch.device`,
@@ -26,7 +26,7 @@ def resolve_devices(device: Any) -> list[torch.device]:
 
     Raises:
         SpecError: it is not a device, or an empty list.
-        BuildError: this machine does not have it.
+        BuildError: this machine does not have the device.
     """
     if isinstance(device, list | tuple):
         if not device:
@@ -39,12 +39,12 @@ def resolve_devices(device: Any) -> list[torch.device]:
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """Return the dtype to add up many small numbers in: float64, float32 on mps, which has no float64."""
+    """Return the dtype for sums of many small numbers: float64, or float32 on mps, which lacks float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _resolve_one(device: Any) -> torch.device:
-    if isinstance(device, str) and device == "auto":  # comparing an array gives no truth value
+    if isinstance(device, str) and device == "auto":  # comparing an array does not give one truth value
         return next((torch.device(kind) for kind in _PREFERENCE if _count(kind)), torch.device("cpu"))
     try:
         resolved = torch.device(device)
@@ -66,13 +66,13 @@ def _resolve_one(device: Any) -> torch.device:
 
 
 def _is_wrapped(device: Any, resolved: torch.device) -> bool:
-    """Return whether torch has made another number of a device's: 256 is 0 to it, and 255 is -1."""
+    """Return whether torch has wrapped the index of a device: it makes 0 of 256, and -1 of 255."""
     number = device.partition(":")[2] if isinstance(device, str) else device if type(device) is int else ""
     return number != "" and int(number) != resolved.index
 
 
 def _check_data_parallel(devices: list[torch.device]) -> None:
-    indices = {device.index or 0 for device in devices}  # 'cuda' is 'cuda:0'
+    indices = {device.index or 0 for device in devices}  # 'cuda' means 'cuda:0'
     if any(device.type != "cuda" for device in devices) or len(indices) < len(devices):
         raise BuildError(
             f"a list of devices means torch.nn.DataParallel, which needs different CUDA devices, not "

@@ -1,4 +1,4 @@
-"""The dimension of the samples in the tensors of a batch, where a model declares it."""
+"""``batch_dim``: a model's declaration of the dimension of the samples in the tensors of a batch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["ENTRIES", "BatchDim", "check_batch_dim", "dim_of", "place_of"]
 BatchDim = Any
 """The dimension of the samples: one for all tensors, or a list or dict like the batch, one for each entry.
 
-``"entries"`` within declares a list of samples, such as images of several sizes; ``"entries"`` alone, that
-the batch itself is one. A ``None`` within says that an entry belongs to every sample; ``None`` alone, that
-nothing is declared."""
+As an entry, ``"entries"`` declares a list of samples, such as images of several sizes, and ``None`` an entry
+that belongs to every sample. As the whole declaration, ``"entries"`` means that the batch is a list of
+samples, and ``None`` that nothing is declared."""
 
 ENTRIES = "entries"
 
 
 def check_batch_dim(dim: Any, where: str = "batch_dim") -> BatchDim:
-    """Return a declared `BatchDim`.
+    """Return a declared `BatchDim` after a check of its form.
 
     Raises:
         ParamsError: it has another form.
@@ -41,10 +41,10 @@ def check_batch_dim(dim: Any, where: str = "batch_dim") -> BatchDim:
 
 
 def dim_of(dim: BatchDim, key: Any, entries: int) -> BatchDim:
-    """Return what is declared for an entry of a batch: of a mapping by key, of a list by its place.
+    """Return the declaration for an entry of a batch: by key in a mapping, by position in a list.
 
     Raises:
-        ParamsError: the declaration does not have the form of the batch.
+        ParamsError: the form of the declaration differs from that of the batch.
     """
     if isinstance(dim, Mapping):
         if key not in dim:
@@ -64,11 +64,11 @@ def dim_of(dim: BatchDim, key: Any, entries: int) -> BatchDim:
 
 
 def place_of(dim: BatchDim, tensor: Tensor) -> int:
-    """Return the dimension of a tensor that the samples are in."""
+    """Return the dimension of a tensor that holds the samples."""
     if dim is None:
         return 0
     if not isinstance(dim, int):
         raise ParamsError(
             f"batch_dim declares {dim!r} for a tensor of shape {tuple(tensor.shape)}; declare one dimension"
         )
-    return min(dim, tensor.ndim - 1)  # one number for each sample stands in a tensor of one dimension
+    return min(dim, tensor.ndim - 1)  # a tensor of one number per sample has one dimension

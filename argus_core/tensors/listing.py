@@ -1,4 +1,4 @@
-"""What a list or tuple in a batch is by what it holds: inputs and targets, or an entry for each sample."""
+"""The kind of a list or tuple in a batch: inputs and targets, or one entry for each sample."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SCALARS = (str, bytes, Number, PurePath, type(None))
 
 
 def kind_of(value: list[Any] | tuple[Any, ...], is_top: bool) -> str:
-    """Return what a list or tuple is by what it holds.
+    """Return the kind of a list or tuple, from its entries.
 
-    ``"structure"``: its entries are inputs, targets and so on. ``"samples"``: it has an entry for each
-    sample. ``"either"``: its tensors do not say. ``"plain"``: it holds no tensors. A batch itself is a
-    structure, but for lists of dicts or of tuples.
+    ``"structure"``: its entries are inputs, targets and so on. ``"samples"``: it has one entry for each
+    sample. ``"either"``: its tensors allow both. ``"plain"``: it holds no tensors. A batch itself is a
+    structure, except for lists of dicts or of tuples.
     """
     if is_namedtuple(value):
         return "structure"
@@ -63,27 +63,27 @@ def first_tensor(value: Any, least_ndim: int = 0) -> Tensor | PackedSequence | N
 
 
 def is_namedtuple(value: Any) -> bool:
-    """Return whether a value is a tuple whose entries have names: a structure, not a list of samples."""
+    """Return whether a value is a namedtuple, which is a structure and not a list of samples."""
     return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def is_array(value: Any) -> bool:
-    """Return whether a value is an array of another library, such as numpy's, that can be cut into rows."""
+    """Return whether a value is an array of another library, such as numpy's, that can be split into rows."""
     ndim = getattr(value, "ndim", None)
     return type(ndim) is int and ndim > 0 and hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
 def _are_rows(lists: Sequence[Sequence[Any]]) -> bool:
-    """Return whether each list has a form of entries of its own: ``[(image, image), (dict, dict)]``."""
+    """Return whether the kinds of entries differ between lists only: ``[(image, image), (dict, dict)]``."""
     forms = [{*map(_form, each)} for each in lists]
     return {*map(len, forms)} == {1} and len(set.union(*forms)) > 1
 
 
 def _are_columns(tuples: Sequence[tuple[Any, ...]]) -> bool:
-    """Return whether each tuple has an image and a dict, or others of unlike kinds, as the samples of a list.
+    """Return whether each tuple is one sample, with entries of different kinds such as an image and a dict.
 
-    In ``[(inputs, lengths), (outputs, lengths)]``, which differ by dimensions alone, each tensor may hold all
-    samples; a list of one tuple has no such reading.
+    In ``[(inputs, lengths), (outputs, lengths)]``, where only dimensions differ, each tensor may hold all
+    samples; a list of one tuple cannot be read this way.
     """
     shown = [[_form(entry)[: 2 if len(tuples) == 1 else 1] for entry in each] for each in tuples]
     return all(each == shown[0] for each in shown) and any(form != shown[0][0] for form in shown[0])
@@ -96,5 +96,5 @@ def _form(value: Any) -> tuple[Any, ...]:
 
 
 def _has_scalar(values: Iterable[Any]) -> bool:
-    """Return whether something is of a single sample: default_collate makes tensors of numbers."""
+    """Return whether a value belongs to a single sample: default_collate turns numbers into tensors."""
     return any(isinstance(each, SCALARS) or (isinstance(each, Tensor) and not each.ndim) for each in values)

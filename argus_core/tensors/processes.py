@@ -1,4 +1,4 @@
-"""What the processes of one run decide together, and what they tell each other."""
+"""Collective operations of a run's processes: votes, and gathering of data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from argus_core.storage.encoding import decode, encode
 
 __all__ = ["all_agree", "gather", "is_first", "process_count"]
 
-_LENGTH = 8  # bytes, in front of the JSON
+_LENGTH = 8  # bytes, before the JSON
 _IS_AVAILABLE = distributed.is_available()  # in this build of torch
 
 
@@ -23,16 +23,16 @@ def process_count() -> int:
 
 
 def is_first() -> bool:
-    """Return whether this is the process that writes what one of them writes for all."""
+    """Return whether this process has rank 0, which writes the files of all processes."""
     return not _is_initialized() or distributed.get_rank() == 0
 
 
 def all_agree(vote: bool | Tensor, device: torch.device) -> bool:
-    """Return whether every process of the run votes yes; each must ask.
+    """Return whether every process of the run votes yes; each process must call this.
 
     Args:
-        vote: of this process, a bool or a 0-d bool tensor, which is waited for.
-        device: where the processes' votes meet.
+        vote: of this process, a bool or a 0-d bool tensor; reading a tensor waits for the device.
+        device: of the collective operation.
     """
     if not _is_initialized():
         return bool(vote)
@@ -42,13 +42,13 @@ def all_agree(vote: bool | Tensor, device: torch.device) -> bool:
 
 
 def gather(value: Any, device: torch.device) -> list[Any]:
-    """Return what every process of the run gave, in the order of their ranks; each must ask.
+    """Return the values of all processes of the run, in the order of their ranks; each must call this.
 
-    However much it is, and of whatever shapes, it takes two messages: how long it is, and what it is.
+    A value of any size and shapes takes two messages: its length and its bytes.
 
     Args:
         value: of this process, plain data with tensors.
-        device: where the messages meet, and where the tensors come back.
+        device: of the collective operation, and of the returned tensors.
     """
     if process_count() == 1:
         return [value]
@@ -68,7 +68,7 @@ def gather(value: Any, device: torch.device) -> list[Any]:
 def _pack(value: Any) -> bytearray:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(encode(value, "value", tensors)).encode()
-    # Copies, since several may share memory, as the parts of one batch do.
+    # Copies, since several tensors may share memory, as the parts of one batch do.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     return bytearray(len(text).to_bytes(_LENGTH, "little") + text + save(copies))
 

@@ -1,4 +1,4 @@
-"""Random numbers: the state of every generator that a run draws from, and numbers that follow from a key."""
+"""Random number generators: saving, restoring and seeding the state of every generator of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "set_random_state",
 ]
 
-# Of the numbers that are drawn to see whether they differ: more than a generator keeps.
+# Numbers that are drawn to check that they differ: more than the state of a generator holds.
 _DRAWN = 1_300
 
 
@@ -47,13 +47,13 @@ def random_state() -> dict[str, Any]:
 
 
 def check_random_state(state: dict[str, Any]) -> None:
-    """Check that a state from a file is one that `set_random_state` takes and that numbers come from.
+    """Check a state from a file before `set_random_state` uses it.
 
-    numpy reads memory of others', or ends the process, where the position in its numbers is not one; and some
-    distributions draw without end from a generator that gives one number for ever.
+    With an invalid position in its state, numpy reads out of bounds or crashes the process. From a generator
+    that always returns one number, some distributions draw for ever.
 
     Raises:
-        StateMismatchError: it is no such state.
+        StateMismatchError: the state does not have that form.
     """
     with fitting("the generators of random numbers", "resume from another checkpoint"):
         python, of_numpy, of_torch = random.Random(), numpy.random.RandomState(), torch.Generator()
@@ -70,10 +70,10 @@ def check_random_state(state: dict[str, Any]) -> None:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Set what `random_state` returned; CUDA devices that it does not know stay as they are.
+    """Restore the state that `random_state` returned; CUDA devices that it lacks do not change.
 
     Raises:
-        StateMismatchError: it is no such state.
+        StateMismatchError: the state does not have that form.
     """
     with fitting("the generators of random numbers", "resume from another checkpoint"):
         random.setstate(_python_state(state["python"]))
@@ -105,19 +105,19 @@ def is_seed(value: object) -> bool:
 
 
 def key_seed(*key: Any) -> int:
-    """Return a seed of 63 bits that follows from the key, and from nothing else."""
+    """Return a seed of 63 bits that depends on the key only."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def seed_all(seed: int) -> None:
-    """Seed the generators of Python, numpy and the CPU's of torch; devices go on as they are."""
+    """Seed the generators of Python, numpy and torch's CPU generator; those of devices do not change."""
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
 
 
 class Generators:
-    """The state that all generators had when this was made, as they have it, for this process only."""
+    """A snapshot of all generators' state, in their own form, for use in this process only."""
 
     def __init__(self) -> None:
         self._python = random.getstate()
@@ -125,12 +125,12 @@ class Generators:
         self._torch = _torch_states()
 
     def torch_was_used(self) -> bool:
-        """Return whether somebody has drawn from torch's generators since, or seeded them."""
+        """Return whether the state of torch's generators has changed since the snapshot."""
         now = _torch_states()
         return len(now) != len(self._torch) or not all(map(torch.equal, now, self._torch))
 
     def restore(self) -> None:
-        """Put all generators back to where they were."""
+        """Restore the state of all generators."""
         random.setstate(self._python)
         numpy.random.set_state(self._numpy)
         cpu, *devices = self._torch
@@ -146,7 +146,7 @@ def _torch_states() -> list[torch.Tensor]:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Leave the generators of Python, numpy and the CPU's of torch as they were before."""
+    """Restore the generators of Python, numpy and torch's CPU generator when the block ends."""
     states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -157,15 +157,15 @@ def kept_random_state() -> Iterator[None]:
 
 
 def is_generator(value: object) -> bool:
-    """Return whether a value is a generator of random numbers of Python, numpy or torch."""
-    # numpy loads its generators when they are asked for, which takes 2 MB: only a run does.
+    """Return whether a value is a random number generator of Python, numpy or torch."""
+    # numpy imports its generators on first access, which takes 2 MB: only a run needs them.
     numpys = numpy.random.Generator, numpy.random.RandomState
     return isinstance(value, (torch.Generator, random.Random, *numpys))
 
 
 @contextmanager
 def seeded(generator: Any, seed: int) -> Iterator[None]:
-    """Seed a generator of random numbers, and put its state back afterwards."""
+    """Seed a random number generator, and restore its state when the block ends."""
     put_back: Callable[[Any], Any]
     if isinstance(generator, torch.Generator):
         state: Any = generator.get_state()

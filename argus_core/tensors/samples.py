@@ -1,4 +1,4 @@
-"""How many samples a batch holds: read off its tensors where they agree, and never guessed."""
+"""The number of samples in a batch, from the sizes of its tensors; an ambiguous batch is an error."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ __all__ = [
 
 _PLAIN = {tuple, list}
 _SHOWN = 4
-_NDIM_OF_IMAGE = 3  # which must never be cut into its channels
+_NDIM_OF_IMAGE = 3  # which must never be split into its channels
 _first, _first_size = itemgetter(0), methodcaller("size", 0)
 
 
 class UnknownSizeError(ParamsError):
-    """A batch holds nothing that tells how many samples it has."""
+    """The number of samples in a batch cannot be determined from its contents."""
 
 
 def batch_size(batch: Any, dim: BatchDim = None) -> int:
-    """Return the number of samples that a batch holds.
+    """Return the number of samples in a batch.
 
-    Its tensors have one size along the batch's dimension; 0-d tensors do not count. A list or tuple within
+    Its tensors have one size along the batch dimension; 0-d tensors do not count. A list or tuple within
     the batch may instead hold one entry for each sample, such as images of several sizes, or dicts of boxes;
-    a batch that is a list of dicts does too. A packed sequence has as many as its first time step.
+    so does a batch that is a list of dicts. A packed sequence has as many samples as its first time step.
 
     Args:
         batch: any nesting of tuples, lists and mappings.
-        dim: where the samples are, if that is declared; see `BatchDim`.
+        dim: the declared dimension of the samples, if any; see `BatchDim`.
 
     Raises:
-        UnknownSizeError: nothing in the batch tells it.
-        ParamsError: what is in the batch disagrees, or may be read in two ways.
+        UnknownSizeError: no tensor or list in the batch determines it.
+        ParamsError: the sizes differ, or the batch is ambiguous.
     """
     if dim is None and type(batch) in _PLAIN:
         sizes = lengths(batch)
@@ -61,7 +61,7 @@ def batch_size(batch: Any, dim: BatchDim = None) -> int:
     if sizes_read is None:
         if len(hints) == 1:
             return hints.pop()
-        if isinstance(batch, (Tensor, *SCALARS)):  # a seed for data that forward_loss makes
+        if isinstance(batch, (Tensor, *SCALARS)):  # a seed of data that forward_loss generates
             return 1
         raise UnknownSizeError(
             f"a batch is {_described(batch)}, which does not tell how many samples it has; override "
@@ -75,7 +75,7 @@ def batch_size(batch: Any, dim: BatchDim = None) -> int:
 
 
 def lengths(tensors: Iterable[Any]) -> list[int] | None:
-    """Return the sizes along the first dimension, or ``None`` if something is no tensor or has none."""
+    """Return the sizes along the first dimension, or ``None`` if a value is 0-d or not a tensor."""
     if {*map(type, tensors)} != {Tensor}:
         return None
     try:
@@ -85,7 +85,7 @@ def lengths(tensors: Iterable[Any]) -> list[int] | None:
 
 
 def without_empty(batches: Sequence[Any]) -> Sequence[Any]:
-    """Return the batches that have samples, by their first tensors; if none has, the first batch."""
+    """Return the batches whose first tensor has samples; if there is none, the first batch."""
     if {*map(type, batches)} <= _PLAIN and all(batches):
         firsts = [*map(_first, batches)]
         if {*map(type, firsts)} == {Tensor} and 0 not in map(Tensor.numel, firsts):
@@ -94,21 +94,21 @@ def without_empty(batches: Sequence[Any]) -> Sequence[Any]:
 
 
 def is_itself_a_list(batch: Any, samples: int) -> bool:
-    """Return whether a batch of so many samples surely is a list of them."""
+    """Return whether a batch of so many samples is certainly a list of samples."""
     return isinstance(batch, list) and len(batch) == samples > 0 and kind_of(batch, is_top=True) == "samples"
 
 
 def is_list_of_samples(value: Any, samples: int, batch: Any) -> bool:
-    """Return whether a list or tuple holds an entry for each of so many samples.
+    """Return whether a list or tuple holds one entry for each of ``samples`` samples.
 
     Args:
-        value: a batch or something in it.
+        value: a batch or a value in it.
         samples: of the batch.
-        batch: what is cut, which mostly has inputs and targets for entries. Where one of these is a list of
-            dicts, a list of images has an entry for each sample, too.
+        batch: the whole batch, whose entries mostly are inputs and targets. Where one of these is a list of
+            dicts, a list of images also has one entry for each sample.
 
     Raises:
-        ParamsError: its tensors may as well be several inputs of so many samples.
+        ParamsError: its tensors may equally be several inputs of so many samples.
     """
     if len(value) != samples or samples == 0:
         return False
@@ -143,12 +143,12 @@ def _is_empty(batch: Any) -> bool:
 
 
 def _read(value: Any, hints: set[int], is_top: bool = False) -> set[int] | None:
-    """Return the numbers of samples that a value may have; ``None`` if nothing in it tells.
+    """Return the possible numbers of samples of a value; ``None`` if they cannot be determined.
 
     Args:
-        value: a batch or something in it.
-        hints: gets the lengths of lists without tensors, and of arrays, which need not be of samples.
-        is_top: whether it is the batch itself.
+        value: a batch or a value in it.
+        hints: receives the lengths of lists without tensors, and of arrays, which may not hold samples.
+        is_top: whether the value is the batch itself.
     """
     if isinstance(value, Tensor):
         return {int(value.size(0))} if value.ndim else None
@@ -217,7 +217,7 @@ def _disagreement(batch: Any, dim: BatchDim, sizes: set[int]) -> ParamsError:
 
 
 def _described(value: Any) -> str:
-    """Return the form of a batch in a few words."""
+    """Return a short description of a batch's structure."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Training takes one process: several would train unrelated models, and write them to the same files."""
+"""The check that training runs in one process: several would train unrelated models into the same files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def check_single_process(what: str) -> None:
     """Check that this is the only process of a run.
 
     Args:
-        what: would train, for the message.
+        what: the subject of the message, which would train.
 
     Raises:
-        ConfigError: torchrun or the like has started several, or they have met in a process group.
+        ConfigError: a launcher such as torchrun has started several, or a process group has several.
     """
     count = max(_started(), _met())
     if count > 1:
@@ -28,13 +28,13 @@ def check_single_process(what: str) -> None:
 
 
 def _started() -> int:
-    """Return how many processes there are by the environment, as torchrun sets it."""
+    """Return the number of processes that the environment declares, as torchrun sets it."""
     text = os.environ.get("WORLD_SIZE", "")
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def _met() -> int:
-    distributed = sys.modules.get("torch.distributed")  # who has not imported it has met nobody
+    distributed = sys.modules.get("torch.distributed")  # without the import there is no process group
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return 1
     return int(distributed.get_world_size())

@@ -1,6 +1,7 @@
-"""Arrays of numbers in files of any origin, read within the memory that their values take.
+"""Readers of numeric arrays in untrusted files, with memory bounded by the size of the values.
 
-What a file claims is compared with what it has before memory is taken for it, and nothing in a file is run.
+The sizes that a file claims are compared with its real size before memory is allocated, and no code in a
+file runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a file claims to hold: checked against the file, then read in blocks into one tensor."""
+"""Claims: the shapes and dtypes that a file declares, checked against its size, then read in blocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "usual_dtype",
 ]
 
-# A file may expand to so many bytes however small it is.
+# Bytes that the arrays of even the smallest file may take.
 _FREE = 64 * 2**20
 _BLOCK = 2**20
 _LONGEST = 2**63 - 1
@@ -32,25 +32,25 @@ _SHOWN = 5
 
 
 class Unsuitable(ValueError):
-    """A file of arrays that cannot be used; the message is the end of a sentence with the next action."""
+    """A file of arrays cannot be used; the message ends a sentence and includes the next action."""
 
 
 class Source(Protocol):
-    """What bytes are read from."""
+    """A source of bytes."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        """Put bytes into ``buffer`` and return how many."""
+        """Read bytes into ``buffer`` and return their number."""
 
 
 class Claim(NamedTuple):
-    """An array as a file claims it.
+    """The shape and dtype that a file declares for an array.
 
     Attributes:
         shape: of the array.
         itemsize: bytes of one number in the file.
-        dtype: of the tensor to be made.
-        convert: turns a block of the file's bytes into a flat tensor.
-        columns_first: whether the first index is the one that runs fastest.
+        dtype: of the tensor to build.
+        convert: converts a block of the file's bytes to a flat tensor.
+        columns_first: whether the first index varies fastest (Fortran order).
     """
 
     shape: tuple[int, ...]
@@ -61,15 +61,15 @@ class Claim(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many bytes of the file it takes."""
+        """The size of the array in the file, in bytes."""
         return math.prod(self.shape) * self.itemsize
 
 
 def parts_of(names: Iterable[str]) -> dict[str, str]:
-    """Return which array, by its name in the file, is the input and which the targets.
+    """Return the part of each array, ``"input"`` or ``"target"``, by the array's name in the file.
 
     Raises:
-        Unsuitable: the names do not say so.
+        Unsuitable: the names do not determine the parts.
     """
     known = list(names)
     if len(known) == 1:
@@ -82,10 +82,10 @@ def parts_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def check_shape(shape: object) -> tuple[int, ...]:
-    """Return a shape that a tensor can have.
+    """Return a shape after a check that a tensor can have it.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: no tensor can have it.
     """
     if not isinstance(shape, list | tuple) or len(shape) > _MOST_DIMENSIONS:
         raise ValueError("the shape of an array is impossible")
@@ -95,7 +95,7 @@ def check_shape(shape: object) -> tuple[int, ...]:
 
 
 def usual_dtype(part: str, dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype that the numbers of a part, ``"input"`` or ``"target"``, are used in."""
+    """Return the dtype of the tensor for a part, ``"input"`` or ``"target"``, with numbers of ``dtype``."""
     if dtype.is_floating_point:
         return torch.get_default_dtype()
     whole = part == "target" and dtype is not torch.bool and not dtype.is_complex
@@ -103,7 +103,7 @@ def usual_dtype(part: str, dtype: torch.dtype) -> torch.dtype:
 
 
 def check_sizes(claims: Iterable[Claim], file: FileIO) -> None:
-    """Check that arrays take no more memory than a file of this size may ask for.
+    """Check that arrays take no more memory than the limit for a file of this size.
 
     Raises:
         Unsuitable: they take more.
@@ -118,16 +118,16 @@ def check_sizes(claims: Iterable[Claim], file: FileIO) -> None:
 
 
 def read_claim(source: Source, claim: Claim) -> Tensor:
-    """Return the array that a file claims; what is read beside it is one block.
+    """Read the array of a claim; this takes the memory of the array and of one block.
 
     Raises:
-        ValueError: the file ends before the array does.
-        Unsuitable: this machine does not have the memory.
+        ValueError: the file ends before the array.
+        Unsuitable: this machine lacks the memory.
     """
     count = math.prod(claim.shape)
     try:
         flat = torch.empty(count, dtype=claim.dtype)
-    except RuntimeError as error:  # torch's, where there is no memory
+    except RuntimeError as error:  # torch raises it where memory is full
         raise Unsuitable(
             f"takes {count * claim.dtype.itemsize:,} bytes of memory, and there are fewer; give fewer samples"
         ) from error

@@ -1,4 +1,4 @@
-"""numpy's files: .npy, one array, and .npz, an archive of them."""
+"""Readers of numpy's files: .npy, one array, and .npz, an archive of arrays."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from argus_core.storage.plain_data import NUMBERS
 
 __all__ = ["numpy", "read_npy", "read_npz"]
 
-_MOST_HEADER = 10_000  # what numpy itself reads of a file that is not trusted
+_MOST_HEADER = 10_000  # numpy's own limit for untrusted files
 _MOST_DIRECTORY = 2**20  # bytes, of some 10,000 members
 _ENCRYPTED = 1
 _NUMBERS = NUMBERS | {"complex64", "complex128"}
 
 
 def numpy() -> Any:
-    """Return numpy, which argus_core does without.
+    """Return the module numpy, an optional dependency.
 
     Raises:
-        ArgusError: it is not installed.
+        ArgusError: numpy is not installed.
     """
     try:
         return importlib.import_module("numpy")
@@ -45,10 +45,10 @@ def numpy() -> Any:
 
 
 def read_npy(file: FileIO) -> dict[str, Tensor]:
-    """Return the one array in an .npy file as the input.
+    """Return the array in an .npy file as the input.
 
     Raises:
-        ValueError: it is damaged, or of other things than numbers.
+        ValueError: the file is damaged, or holds other values than numbers.
     """
     claim, source = _claim(file, "input")
     left = os.fstat(file.fileno()).st_size - source.start
@@ -59,10 +59,10 @@ def read_npy(file: FileIO) -> dict[str, Tensor]:
 
 
 def read_npz(file: FileIO) -> dict[str, Tensor]:
-    """Return the arrays ``input`` and ``target`` of an .npz file, or the only one; no other is looked at.
+    """Return the arrays ``input`` and ``target`` of an .npz file, or its only array; others are not read.
 
     Raises:
-        ValueError: it is damaged, or of other things than numbers.
+        ValueError: the file is damaged, or holds other values than numbers.
     """
     if directory_size(file) > _MOST_DIRECTORY:
         raise ValueError(f"its table of contents takes more than {_MOST_DIRECTORY:,} bytes")
@@ -80,7 +80,7 @@ def read_npz(file: FileIO) -> dict[str, Tensor]:
 
 
 class _Rest:
-    """A stream after its header, of which some more has been read already."""
+    """The rest of a stream after a header, including bytes that were read with the header."""
 
     def __init__(self, stream: FileIO | zipfile.ZipExtFile, begun: io.BytesIO) -> None:
         self.stream = stream
@@ -97,14 +97,14 @@ def _claim(stream: FileIO | zipfile.ZipExtFile, part: str) -> tuple[Claim, _Rest
         dtype, shape, columns_first = _header(begun)
     except ArgusError:
         raise
-    except Exception as error:  # whatever numpy, which hands the text to Python's parser, stumbles over
+    except Exception as error:  # of any type: numpy passes the text to Python's parser
         raise ValueError(f"its header is not one of .npy: {error}") from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never read")
     if dtype.name not in _NUMBERS:
         raise ValueError(f"it holds {str(dtype)[:40]}, which are not numbers")
     native = dtype.newbyteorder("=")
-    # Of a byte other than 0 and 1 torch would make a boolean that is neither.
+    # torch would turn a byte other than 0 and 1 into an invalid boolean.
     stored = dtype if dtype.kind != "b" else numpy().dtype("uint8")
     final = usual_dtype(part, getattr(torch, dtype.name))
 
@@ -117,7 +117,7 @@ def _claim(stream: FileIO | zipfile.ZipExtFile, part: str) -> tuple[Claim, _Rest
 
 
 def _header(begun: io.BytesIO) -> tuple[Any, Any, bool]:
-    """Return the dtype, the shape and whether columns come first."""
+    """Return the dtype, the shape and whether the order is Fortran's."""
     npy = numpy().lib.format
     version = npy.read_magic(begun)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
@@ -159,5 +159,5 @@ def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> zipfile.ZipExt
 def _member_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, claim: Claim) -> Tensor:
     with _opened(archive, member) as stream:
         tensor = read_claim(_claim(stream, "input")[1], claim)
-        stream.read(1)  # at its end the archive's checksum is compared
+        stream.read(1)  # reading the end compares the archive's checksum
     return tensor

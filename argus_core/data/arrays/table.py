@@ -1,4 +1,4 @@
-"""Tables in .csv files: a sample on each line, read line by line."""
+"""A reader of .csv tables, one sample per line."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _TARGET = "target"
 
 
 def read_csv(file: FileIO) -> dict[str, Tensor]:
-    """Return the columns of numbers as the input, and the one that a header calls ``target`` as the targets.
+    """Return the numeric columns as the input, and the column ``target`` of a header as the targets.
 
     Raises:
-        ValueError: it holds something else; the message has the line.
+        ValueError: the file has other contents; the message names the line.
     """
     with io.TextIOWrapper(io.BufferedReader(file), encoding="utf-8-sig", newline="") as text:
         return _read(_rows(text))
@@ -57,7 +57,7 @@ def _read(rows: Iterator[tuple[int, list[str]]]) -> dict[str, Tensor]:
 
 
 class _Targets:
-    """A column that holds whole numbers as long as all of them are."""
+    """The target column, kept as integers while all of its values are integers."""
 
     def __init__(self) -> None:
         self.numbers = array("d")
@@ -83,7 +83,7 @@ class _Targets:
 
 
 def _rows(text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not empty with their lines, counted from 1."""
+    """Yield each non-empty row with its line number, counted from 1."""
     unread = 0
 
     def lines() -> Iterator[str]:

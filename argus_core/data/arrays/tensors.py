@@ -1,4 +1,4 @@
-"""Tensors in .safetensors files of any origin."""
+"""A reader of tensors in untrusted .safetensors files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["read_safetensors"]
 _MOST_HEADER = 2**20  # bytes; parsed, it takes a dozen times as much
 _METADATA = "__metadata__"
 
-# torch's dtype for each of safetensors'; of several that are stored alike, the first.
+# torch's dtype for each of safetensors'; the first of several with one stored form.
 _DTYPES = {code: name for name, (code, element) in reversed(STORED_AS.items()) if not element}
 
 
 def read_safetensors(file: FileIO) -> dict[str, Tensor]:
-    """Return the tensors ``input`` and ``target``, or the only one.
+    """Return the tensors ``input`` and ``target``, or the only tensor.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8) or b"", "little")
@@ -72,13 +72,13 @@ def _claim(entry: Any, part: str) -> Claim:
 
 
 def _conversion(dtype: torch.dtype) -> Callable[[memoryview], Tensor]:
-    # Of a byte other than 0 and 1 torch would make a boolean that is neither.
+    # torch would turn a byte other than 0 and 1 into an invalid boolean.
     stored = torch.uint8 if dtype is torch.bool else dtype
     return lambda block: torch.frombuffer(block, dtype=stored)
 
 
 def _check_places(claims: dict[str, Claim], starts: dict[str, int], payload: int) -> None:
-    """Check that the arrays fill the file, one after the other and without holes."""
+    """Check that the arrays are contiguous and fill the file."""
     end = 0
     for part in sorted(claims, key=lambda part: (starts[part], claims[part].size)):
         if starts[part] != end:
