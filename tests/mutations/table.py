@@ -298,8 +298,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Prediction runs in the precision of training.",
             "model/model.py",
-            "            with updater.slots.forward_context():\n                prediction = self",
-            "            if True:\n                prediction = self",
+            "                with updater.slots.forward_context():\n                    prediction = self",
+            "                if True:\n                    prediction = self",
             _SAME_PRECISION,
         ),
         Mutation(
