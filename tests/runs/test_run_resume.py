@@ -180,6 +180,14 @@ def test_a_run_goes_on_from_one_of_its_checkpoints(folder: Path) -> None:
     assert resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=4"]).metrics["val_loss"] > 0
 
 
+def test_a_run_goes_on_from_a_checkpoint_that_is_named_from_its_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = train(read_config(small_config(folder))).directory
+    monkeypatch.chdir(directory.checkpoints)
+    assert resume(Path("last.safetensors"), ["num_epochs=4"]).directory.root == directory.root
+
+
 def test_a_checkpoint_of_another_run_among_its_own_is_not_resumed(folder: Path) -> None:
     small_config(folder)
     for name, epochs in (("run", 3), ("other", 5)):
