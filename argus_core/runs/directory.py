@@ -313,12 +313,11 @@ class RunDirectory:
         self._remove_replaced()
         if is_back:
             left = [file.name for folder in (self.root, self.checkpoints) for file in folder.glob(".?*.old")]
-            but = (
-                f", but for {left[0]} and other files of that kind, whose list came with a copy; rename them"
-            )
+            rest = "and other files of that kind, whose list came with a copy; rename them"
+            but = f", but for {left[0]} {rest}" if left else ""
             warnings.warn(
                 f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "
-                f"earlier run is back{but if left else ''}",
+                f"earlier run is back{but}",
                 ArgusWarning,
                 stacklevel=4,
             )
