@@ -100,7 +100,7 @@ class Checkpoint(Callback):
             self._last_step, self.has_kept = 0, False
         self._not_finite.clear()
         self._resumed = False
-        self._due, self._saved_step = 0, -1
+        self._due, self._saved_step = 0, state.global_step if state.engine.is_resumed else -1
         self._layout = Layout(state.model)
         state.model.is_finite(optimizer_state=False)  # notes which buffers are not
         sweep_unfinished(self.dir_path, self._format.folders, self._format.matches)
@@ -190,6 +190,7 @@ class Checkpoint(Callback):
             shown(path),
         )
         state.model.save(path)
+        self._saved_step = state.global_step
         self._not_finite.add(name)
         if self.max_saves is not None:
             self._not_finite.delete_old(self.max_saves, state.logger)
@@ -227,7 +228,8 @@ class Checkpoint(Callback):
                 than in ``dir_path``, for example.
         """
         check_callback_state(self, state_dict, self.state_rules())
-        self._files.names = list(state_dict["saved"])  # `start` looks whether they are the run's
+        # Another callback may have had this one's name before, and `start` looks which files are the run's.
+        self._files.names = [name for name in state_dict["saved"] if self._format.matches(name)]
         self.has_kept = bool(self._files.names)
         self._last_step = state_dict["last_step"]
         self._resumed = True

@@ -10,7 +10,7 @@ from argus_core.callbacks.monitor import Monitor
 from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
-from argus_core.storage.stored import BEST, COUNT, MONITOR, Rule, check_callback_state
+from argus_core.storage.stored import COUNT, Rule, check_callback_state
 
 __all__ = ["EarlyStopping"]
 
@@ -25,7 +25,7 @@ class EarlyStopping(Callback):
     """
 
     name = "early_stopping"
-    state_rules: ClassVar[Mapping[str, Rule]] = {"monitor": MONITOR, "best": BEST, "waited": COUNT}
+    state_rules: ClassVar[Mapping[str, Rule]] = {**Monitor.state_rules, "waited": COUNT}
     reads_predictions = False
     computes = ()
     exact_types = True
@@ -42,7 +42,8 @@ class EarlyStopping(Callback):
         """Begin anew, except after `load_state_dict`."""
         self.monitor.start(state)
         if not self._resumed:
-            self.monitor.best, self.waited = None, 0
+            self.monitor.forget()
+            self.waited = 0
         elif self.waited >= self.patience:
             self._stop(state, "; to continue, resume with a larger patience or without early_stopping")
         self._resumed = False
@@ -69,7 +70,7 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and how many epochs have passed since."""
-        return {"monitor": self.monitor.metric, "best": self.monitor.best, "waited": self.waited}
+        return {**self.monitor.state_dict(), "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, for the next run.
@@ -78,6 +79,6 @@ class EarlyStopping(Callback):
             UnsafeCheckpointError: argus_core does not write such a state.
         """
         check_callback_state(self, state_dict, self.state_rules)
-        if state_dict["monitor"] == self.monitor.metric:  # the best of another metric is no measure
-            self.monitor.best, self.waited = state_dict["best"], state_dict["waited"]
-            self._resumed = True
+        self.monitor.load_state_dict(state_dict)
+        if state_dict["monitor"] == self.monitor.metric:
+            self.waited, self._resumed = state_dict["waited"], True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, ClassVar, Literal
 
 from argus_core.callbacks.state import State
 from argus_core.errors import BuildError, ParamsError, near
+from argus_core.storage.stored import BEST, BEST_EPOCH, MONITOR, Rule
 
 __all__ = ["Monitor", "check_monitor", "monitored_value"]
 
@@ -25,7 +26,10 @@ class Monitor:
 
     Attributes:
         best: the best value so far, or ``None``.
+        epoch: that it is of, counting from 0.
     """
+
+    state_rules: ClassVar[Mapping[str, Rule]] = {"monitor": MONITOR, "best": BEST, "best_epoch": BEST_EPOCH}
 
     def __init__(self, callback: str, metric: str, better: str = "auto") -> None:
         if not isinstance(metric, str) or not metric:
@@ -38,7 +42,22 @@ class Monitor:
         self.metric = metric
         self.better = better
         self.best: float | None = None
+        self.epoch: int | None = None
         self._direction: str | None = None if better == "auto" else better
+
+    def forget(self) -> None:
+        """Begin without a best value."""
+        self.best = self.epoch = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the metric, its best value and the epoch that this is of."""
+        return {"monitor": self.metric, "best": self.best, "best_epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; the best of another metric is no measure."""
+        self.forget()
+        if state_dict.get("monitor", self.metric) == self.metric:
+            self.best, self.epoch = state_dict["best"], state_dict.get("best_epoch")
 
     def start(self, state: State) -> None:
         """Find out which way is better, and whether the metric will be computed.
@@ -70,7 +89,7 @@ class Monitor:
         value = monitored_value(self.callback, self.metric, state)
         if not math.isfinite(value) or (self.best is not None and not self._is_better(value, self.best)):
             return False
-        self.best = value
+        self.best, self.epoch = value, state.epoch
         return True
 
     def _is_better(self, value: float, best: float) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 from argus_core.callbacks.checkpoints import Checkpoint
 from argus_core.callbacks.monitor import Monitor, monitored_value
 from argus_core.callbacks.state import State
+from argus_core.callbacks.written import run_record
 from argus_core.errors import ParamsError
 from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
-from argus_core.storage.stored import BEST, MONITOR, Rule
+from argus_core.storage.stored import BEST, Rule
 
 __all__ = ["MonitorCheckpoint"]
 
@@ -63,8 +64,10 @@ class MonitorCheckpoint(Checkpoint):
     def start(self, state: State) -> None:
         """Check that the metric will be computed, and begin as `Checkpoint` does."""
         self.monitor.start(state)
-        if not self._resumed:
-            self.monitor.best = None
+        if self._resumed:
+            self._judge_kept(state)
+        else:
+            self.monitor.forget()
         self._judged = 0
         super().start(state)
 
@@ -80,29 +83,30 @@ class MonitorCheckpoint(Checkpoint):
         if (state.epoch + 1) % self.every.count:
             return
         self._judged += 1
-        before = self.monitor.best
+        before = self.monitor.best, self.monitor.epoch
         if self.monitor.improved(state):
             self._saved_finite = False
             try:
                 self.save(state)
             except BaseException:
-                self.monitor.best = before  # a run that goes on from here saves again
+                self.monitor.best, self.monitor.epoch = before  # a run that resumes from here saves again
                 raise
-            if not self._saved_finite:
-                self.monitor.best = before  # a good file need not be better than one that is not kept
+            if not self._saved_finite:  # a good file need not be better than one that is not kept
+                self.monitor.best, self.monitor.epoch = before
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and which files were written, oldest first."""
-        return {**super().state_dict(), "monitor": self.monitor.metric, "best": self.monitor.best}
+        return {**super().state_dict(), **self.monitor.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, for the next run; see `Checkpoint.load_state_dict`."""
         super().load_state_dict(state_dict)
-        same = state_dict.get("monitor", self.monitor.metric) == self.monitor.metric
-        self.monitor.best = state_dict["best"] if same else None  # another metric's best is no measure
+        self.monitor.load_state_dict(state_dict)
+        if state_dict["saved"] and not self._files.names:  # it is the state of another callback
+            self.monitor.forget()
 
     def state_rules(self) -> Mapping[str, Rule]:
-        return {**super().state_rules(), "monitor": MONITOR, "best": BEST}
+        return {**super().state_rules(), **self.monitor.state_rules}
 
     def missing_files(self) -> str | None:
         if not self._judged or self._due:
@@ -112,6 +116,32 @@ class MonitorCheckpoint(Checkpoint):
         epochs = "its only epoch" if self._judged == 1 else f"each of the {self._judged} epochs looked at"
         folder, metric = shown(self.dir_path), self.monitor.metric
         return f"{self.name} kept no file in {folder}: {metric} was not finite in {epochs}"
+
+    def _judge_kept(self, state: State) -> None:
+        """Take the best value from the newest file, and none if that is gone.
+
+        The file may be newer than the stored state: of a run that was killed once it had written the file, or
+        that resumes from an earlier checkpoint.
+        """
+        path = (
+            self.dir_path / (self._files.names or [self.file_format])[-1]
+        )  # a name without fields is the format
+        if not path.exists():
+            if self._files.names:
+                self.monitor.forget()
+            return
+        record = run_record(path)
+        if record.get("id") != state.engine.run_id:
+            return
+        value, epoch = record["metrics"].get(self.monitor.metric), record["epoch"]
+        if value is not None and BEST.holds(value):
+            self.monitor.best, self.monitor.epoch = value, epoch
+        if record["global_step"] > state.global_step:
+            state.logger.warning(
+                "%s is of epoch %d, after the checkpoint that the run resumes from; it stays until an epoch "
+                "has a better %s; to start over, remove it and resume again",
+                shown(path), epoch + 1, self.monitor.metric,
+            )  # fmt: skip
 
     def name_fields(self, state: State) -> dict[str, Any]:
         value = monitored_value(self.name, self.monitor.metric, state)

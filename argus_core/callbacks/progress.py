@@ -6,6 +6,8 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from argus_core.callbacks.epoch_report import (
     EpochRecord,
@@ -21,6 +23,7 @@ from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
 from argus_core.files.standard_streams import ending_alone
 from argus_core.hooks import hookimpl
+from argus_core.storage.stored import Rule
 from argus_core.text import one_line, wrapped
 
 __all__ = ["Progress"]
@@ -46,6 +49,7 @@ class Progress(EpochReport):
     """
 
     name = "progress"
+    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, **Monitor.state_rules}
     reads_predictions = False
     computes = ()
     exact_types = True
@@ -60,21 +64,33 @@ class Progress(EpochReport):
         self.monitor = monitor
         self.better = better
         self._records: list[EpochRecord] = []
-        self._best: Monitor | None = None
-        self._best_epoch: int | None = None
+        self._best = Monitor(self.name, "val_loss" if monitor is None else monitor, better)
+        self._resumed = False
         self._bar: _Bar | None = None
         self._next_time = 0.0
         self._pace = _Pace()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the present epoch began with, and the best epoch that the table marks."""
+        return {**super().state_dict(), **self._best.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, for the next run."""
+        super().load_state_dict(state_dict)
+        self._best.metric, self._resumed = state_dict.get("monitor", self._best.metric), True
+        self._best.load_state_dict(state_dict)
+
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
         """Begin the bar on a terminal."""
-        self._records, self._best_epoch = [], None
-        if self.table:
-            loss = "val_loss" if "val" in (state.phase_states or {}) else f"{state.phase}_loss"
-            self._best = Monitor(self.name, self.monitor or loss, self.better)
-            if self.monitor is not None:
-                self._best.start(state)
+        self._records = []
+        loss = "val_loss" if "val" in (state.phase_states or {}) else f"{state.phase}_loss"
+        metric = self.monitor or loss
+        if not self._resumed or metric != self._best.metric:
+            self._best.forget()
+        self._best.metric, self._resumed = metric, False
+        if self.table and self.monitor is not None:
+            self._best.start(state)
         self._pace = _Pace()
         self._pace.begin_run(state)
         # A run that validates may have a bar itself.
@@ -107,10 +123,10 @@ class Progress(EpochReport):
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Print the epoch's line."""
-        if self._best is not None:
+        if self.table:
             self._records.append(record)
-            if self._best.metric in state.metrics and self._best.improved(state):
-                self._best_epoch = state.epoch
+        if self._best.metric in state.metrics:
+            self._best.improved(state)
         with ending_alone(state.logger):
             # With a bar, rich puts it above.
             print(one_line(format_record(record, _width())), flush=True)
@@ -119,15 +135,15 @@ class Progress(EpochReport):
     def complete(self, state: State) -> None:
         """End the bar; print why the run was stopped, and the table, if wanted."""
         self._end_bar(state)
-        records = self._records
+        records, best = self._records, self._best.epoch
         if _is_terminal():
-            records = [each for each in records if each.epoch == self._best_epoch or each is records[-1]]
+            records = [each for each in records if each.epoch == best or each is records[-1]]
         with ending_alone(state.logger):
             if state.stop_reason is not None:
                 reason = state.stop_reason
                 print(wrapped(reason, _width()) if _is_terminal() else one_line(reason), flush=True)
-            if self._best is not None and records:
-                print(epoch_table(records, _width(), self._best_epoch, self._best.metric), flush=True)
+            if records:
+                print(epoch_table(records, _width(), best, self._best.metric), flush=True)
 
     @hookimpl(tryfirst=True)
     def catch_exception(self, state: State) -> None:

@@ -17,7 +17,7 @@ from argus_core.storage import read_header
 from argus_core.storage.replacement import sweep
 from argus_core.storage.stored import COUNT
 
-__all__ = ["WrittenFiles", "run_in", "run_of", "sweep_unfinished", "times_resumed"]
+__all__ = ["WrittenFiles", "run_in", "run_of", "run_record", "sweep_unfinished", "times_resumed"]
 
 _RUN = re.compile(r"[0-9a-f]{32}")
 _Identity = tuple[int, int, int]
@@ -94,12 +94,24 @@ def _matches_in(inner: Path, matches: Callable[[str], bool], name: str) -> bool:
 
 def run_of(path: Path) -> str | None:
     """Return the identifier of the run that wrote a checkpoint; ``None`` for all other files."""
+    return run_in(_manifest(path))
+
+
+def run_record(path: Path) -> dict[str, Any]:
+    """Return what `Checkpoint.save_model` notes of the run in a checkpoint; nothing for all other files."""
+    record = _manifest(path).get("run")
+    if not isinstance(record, dict) or not isinstance(record.get("metrics"), dict):
+        return {}
+    return record if all(COUNT.holds(record.get(key)) for key in ("epoch", "global_step")) else {}
+
+
+def _manifest(path: Path) -> Mapping[str, Any]:
     if _identity(path) is None:
-        return None
+        return {}
     try:
-        return run_in(read_header(path).manifest)
+        return read_header(path).manifest
     except CheckpointError:
-        return None
+        return {}
 
 
 def run_in(manifest: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from argus_core.data.workers import begun, leaving_signals
+from argus_core.errors import ArgusError
 from argus_core.tensors.rng import is_generator, kept_random_state, key_seed, seed_all, seeded
 
 __all__ = [
@@ -72,9 +73,13 @@ class OrderedLoader:
         return self.epoch_batches(0, 0)
 
     def epoch_batches(self, epoch: int, skip: int) -> Iterator[Any]:
-        """Return the batches of an epoch without the first ``skip``, whose samples are not read."""
+        """Return the batches of an epoch without the first ``skip``, whose samples are not read.
+
+        Raises:
+            ArgusError: the loader ends before the sampler does.
+        """
         self._plan.epoch, self._plan.skip = epoch, skip
-        return begun(self._loader)
+        return _whole(begun(self._loader), self._plan.count(epoch) - skip)
 
     def sampler_name(self) -> str:
         """Return the classes of the samplers, for messages."""
@@ -123,6 +128,19 @@ def loader_length(loader: Iterable[Any]) -> int | None:
         return None
 
 
+def _whole(batches: Iterator[Any], count: int) -> Iterator[Any]:
+    """Yield all of ``count`` batches: a dataset's StopIteration would pass for the end of the epoch."""
+    given = 0
+    for batch in batches:
+        given += 1
+        yield batch
+    if given < count:
+        raise ArgusError(
+            f"the loader gave {given} of {count} batches; its dataset or collate_fn raised StopIteration, as "
+            "next() does at the end of an iterator; catch it there, or raise another exception"
+        )
+
+
 def _is_ordinary(loader: Any) -> bool:
     is_mapped = type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
     return is_mapped and loader.batch_sampler is not None and _has_end(loader.batch_sampler)
@@ -161,6 +179,10 @@ class _Plan:
     def knows(self, epoch: int) -> bool:
         """Return whether the order of that epoch is the one drawn last."""
         return self._known is not None and self._known[0] == epoch
+
+    def count(self, epoch: int) -> int:
+        """Return how many batches the epoch has."""
+        return len(self._drawn(epoch))
 
     def fingerprint(self, epoch: int) -> str:
         batches = self._drawn(epoch)

@@ -47,7 +47,7 @@ _HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
 
 Init = Callable[[int], None]
 
-_waits: list[object] = []  # one item while the main thread waits for a worker
+_waits: list[object] = []  # one item while the main thread waits for a loader
 _on: Counter[int] = Counter()  # active runs, by process: a fork has its own
 _shared: dict[int, Any] = {}  # the same number in memory that workers share
 
@@ -61,15 +61,17 @@ def leaving_signals(init: Init | None) -> Init:
 
 def begun(loader: Iterable[Any]) -> Iterator[Any]:
     """Return ``iter(loader)``; a signal that arrives while workers start reaches only the run."""
-    if not isinstance(loader, DataLoader) or loader.num_workers == 0 or not _HAS_MASKS:
+    if not _HAS_MASKS:
         return iter(loader)
+    if not isinstance(loader, DataLoader) or loader.num_workers == 0:
+        return _waited_for(iter(loader))
     _start_servers(loader)
     with _masked(SIGNALS):  # workers inherit the mask, and `_start_worker` lifts it
         return _waited_for(iter(loader))
 
 
 def present_wait() -> object | None:
-    """Return an identifier of the main thread's present wait for a worker's batch, if it is waiting."""
+    """Return an identifier of the main thread's present wait for a loader's batch, if it is waiting."""
     return next(iter(_waits), None)
 
 

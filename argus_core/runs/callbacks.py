@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
 from argus_core.callbacks.names import may_coincide, path_pattern
@@ -18,15 +18,12 @@ from argus_core.registry.file_params import file_params_of
 from argus_core.registry.registry import resolve
 from argus_core.registry.spec import parse_spec
 from argus_core.runs.directory import RunDirectory
-from argus_core.storage.stored import COUNT, Rule, check_callback_state
 from argus_core.training.interruption import Interruption
 
 if TYPE_CHECKING:
     from argus_core.callbacks.state import State
 
 __all__ = ["LastCheckpoint", "Witness", "run_callbacks", "validation_callbacks"]
-
-_EPOCH = Rule(lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None")
 
 
 class Witness(Callback):
@@ -40,7 +37,6 @@ class Witness(Callback):
     """
 
     name = "run"
-    state_rules: ClassVar[Mapping[str, Rule]] = {"best_epoch": _EPOCH}
     reads_predictions = False
     computes = ()
     catches_up = True
@@ -58,8 +54,14 @@ class Witness(Callback):
         params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
         spec = ("monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params})
         self.best = build_component("callback", spec, "callbacks")
+        self.best.name = "best_checkpoint"  # its state is found by it, whatever other callbacks there are
         self.began = False
-        self.best_epoch: int | None = None
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the best checkpoint, counting from 0."""
+        epoch: int | None = self.best.monitor.epoch
+        return epoch
 
     @property
     def best_value(self) -> float | None:
@@ -72,13 +74,6 @@ class Witness(Callback):
         """Begin the run, unless there is nothing to monitor."""
         self.best.monitor.start(state)
         self.begin()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_epoch": self.best_epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        check_callback_state(self, state_dict, self.state_rules)
-        self.best_epoch = state_dict["best_epoch"]
 
     @hookimpl(tryfirst=True)
     def iteration_complete(self, state: State) -> None:
@@ -103,8 +98,6 @@ class Witness(Callback):
             self.directory.change_config(self.config)
 
     def checkpoint_saved(self, state: State) -> None:
-        if state.checkpoint_path == self.directory.best:
-            self.best_epoch = state.epoch
         if state.checkpoint_path == self.directory.last:
             self.directory.settle()
 
@@ -118,12 +111,15 @@ class LastCheckpoint(Checkpoint):
     Args:
         directory: of the run.
         every: how often it is written besides.
+        resumed: the checkpoint that the run resumes from. If it is another, this one stays until the run has
+            moved.
     """
 
+    name = "last_checkpoint"
     reads_predictions = False
     computes = ()
 
-    def __init__(self, directory: RunDirectory, every: str) -> None:
+    def __init__(self, directory: RunDirectory, every: str, resumed: Path | None = None) -> None:
         super().__init__(
             directory.checkpoints,
             every,
@@ -132,6 +128,19 @@ class LastCheckpoint(Checkpoint):
             file_format=directory.last.name,
         )
         self.directory = directory
+        self._keeps = resumed not in (None, directory.last) and directory.last.exists()
+
+    def save(self, state: State) -> None:
+        if not (self._keeps and state.global_step == self._saved_step):
+            self._keeps = False
+            super().save(state)
+
+    @hookimpl(trylast=True)
+    def complete(self, state: State) -> None:
+        """Save the end of the run, whatever the cadence: it may get more epochs."""
+        if state.global_step + state.updates_skipped > 0 and state.global_step != self._saved_step:
+            self.save(state)
+        super().complete(state)
 
     @hookimpl(trylast=True)
     def catch_exception(self, state: State) -> None:
@@ -158,13 +167,14 @@ class LastCheckpoint(Checkpoint):
         )
 
 
-def run_callbacks(witness: Witness, every: str, own: Any) -> list[Any]:
+def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None = None) -> list[Any]:
     """Return the witness and the callbacks that report a run and save it, and among them the user's own.
 
     Args:
         witness: of the run.
         every: how often the last checkpoint is written.
         own: instances, names or specs.
+        resumed: the checkpoint that the run resumes from.
 
     Raises:
         ConfigError: one of them would write over a file of the run.
@@ -185,7 +195,7 @@ def run_callbacks(witness: Witness, every: str, own: Any) -> list[Any]:
         *(report for report in reports if not any(_replaces(each, report) for each in built)),
         *built,
         witness.best,
-        LastCheckpoint(directory, every),
+        LastCheckpoint(directory, every, resumed),
     ]
 
 

@@ -30,7 +30,7 @@ from argus_core.errors import ArgusWarning, ConfigError
 from argus_core.files.confinement import check_file, confined, opener, replacing
 from argus_core.files.made_files import MadeFiles
 from argus_core.files.output_files import writing
-from argus_core.files.working_folder import absolute, beginning_in, working_folder
+from argus_core.files.working_folder import absolute, beginning_in, shown, working_folder
 from argus_core.runs.checkpoints_link import OWNER, check_checkpoints, mark, read_owner
 from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, usable
 from argus_core.runs.lock import RunLock, locked
@@ -77,7 +77,7 @@ class RunDirectory:
         Raises:
             ConfigError: there is no run.
         """
-        directory = cls(path if os.path.isdir(path) else path.parent.parent)
+        directory = cls(path if os.path.isdir(path) else Path(shown(absolute(path).parent.parent)))
         has_run = directory._holds_run() and os.path.exists(directory.config)
         if not directory._replaced.is_there and not has_run:
             raise ConfigError(
@@ -312,9 +312,12 @@ class RunDirectory:
         is_back = self._replaced.put_back()
         self._remove_replaced()
         if is_back:
+            left = [file.name for folder in (self.root, self.checkpoints) for file in folder.glob(".?*.old")]
+            rest = "and other files of that kind, whose list came with a copy; rename them"
+            but = f", but for {left[0]} {rest}" if left else ""
             warnings.warn(
                 f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "
-                "earlier run is back",
+                f"earlier run is back{but}",
                 ArgusWarning,
                 stacklevel=4,
             )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from argus_core.callbacks.callback import Callback
+from argus_core.data.order import ordered
 from argus_core.errors import ArgusError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.spec import parse_specs
@@ -46,7 +47,7 @@ def predict_all(
         return collected.joined(), {name.removeprefix("val_"): value for name, value in values.items()}
     try:
         with model.evaluation():
-            for batch in loader:
+            for batch in ordered(loader, 0):
                 input, target = _split(batch)
                 collected.add(model.predict(input), target)
     except Exception as error:

@@ -232,7 +232,7 @@ def _fit(
             metrics=fit.get("metrics"),
             metrics_on_train=fit["metrics_on_train"],
             callbacks=run_callbacks(
-                witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks]
+                witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks], checkpoint
             ),
             val_callbacks=validation_callbacks(witness.directory, fit.get("val_callbacks")),
             lr_scheduler=fit.get("lr_scheduler"),

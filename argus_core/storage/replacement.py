@@ -190,7 +190,7 @@ def sweep(folder: Path, is_target: Callable[[str], bool], by_process: bool = Tru
                 for file in files
                 if (match := _TEMPORARY.fullmatch(file.name)) and is_target(match[1])
             ]
-    except (PermissionError, FileNotFoundError):  # a folder that may be written and not read
+    except (PermissionError, FileNotFoundError, NotADirectoryError):  # not to be read, or not a folder
         return
     for path, writer in found:
         # Another writer may remove it at the same time, or own it.

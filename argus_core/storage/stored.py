@@ -12,6 +12,7 @@ from argus_core.errors import UnsafeCheckpointError
 
 __all__ = [
     "BEST",
+    "BEST_EPOCH",
     "COUNT",
     "FLAG",
     "MONITOR",
@@ -53,6 +54,9 @@ def _is_best(value: Any) -> bool:
 COUNT = Rule(lambda value: type(value) is int and 0 <= value <= _MOST, "an integer from 0 up")
 FLAG = Rule(lambda value: type(value) is bool, "True or False")
 BEST = Rule(_is_best, "a finite number or None")
+BEST_EPOCH = Rule(
+    lambda value: value is None or COUNT.holds(value), "an integer from 0 up, or None", optional=True
+)
 MONITOR = Rule(lambda value: isinstance(value, str), "the name of a metric", optional=True)
 
 

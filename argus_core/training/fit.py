@@ -99,6 +99,7 @@ def validate(
 ) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
     _check_batched("val", val_loader)
+    val_loader = ordered(val_loader, draw_seed(val_loader))
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
     with (
         listening(),

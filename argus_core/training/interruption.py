@@ -1,6 +1,6 @@
 """SIGINT, SIGTERM, SIGHUP and SIGUSR1: a run ends after the present update, and resumes from there.
 
-A run that goes on waiting for a worker's batch is between two updates, and ends there: the worker may hang.
+A run that goes on waiting for a batch is between two updates, and ends there: its dataset may hang.
 
 A supervisor may signal a process twice, itself and through the process group: signals close to the first are
 the same one. A later one ends the process at once, as does a second Ctrl-C on a terminal.
@@ -27,7 +27,7 @@ from argus_core.data.workers import SIGNALS, needing_workers, present_wait
 __all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
 
 _ONE_SIGNAL = 5.0  # seconds
-_LONGEST_WAIT = 1.0  # seconds, for a worker
+_LONGEST_WAIT = 1.0  # seconds, for a batch
 _ONE_KEY = 0.5  # the same on a terminal, where a supervisor may pass Ctrl-C on too
 
 _received: list[int] = []  # while a run is on, in the main thread

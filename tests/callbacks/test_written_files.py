@@ -307,6 +307,12 @@ def test_files_that_killed_writers_left_unfinished_are_removed_though_their_name
     assert all(path.exists() for path in (*others, held))
 
 
+def test_files_where_sub_folders_may_be_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").touch()
+    fit(1, keep(tmp_path, file_format="step-{epoch}/{step}.safetensors"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.md", "step-0"]
+
+
 @pytest.mark.skipif(fcntl is None, reason="no locks")
 def test_what_killed_writers_left_is_removed_in_sub_folders_but_not_by_a_link(tmp_path: Path) -> None:
     name = ".1.safetensors.1-0123abcd.tmp"

@@ -122,10 +122,15 @@ def test_resume_deletes_no_file_that_a_checkpoint_names(folder: Path) -> None:
     thesis.write_text("years")
     last = folder / "run" / "checkpoints" / "last.safetensors"
     before = last.read_bytes()
-    changed_callback(last, "checkpoint", lambda state: {**state, "saved": ["../../thesis.tex", str(thesis)]})
+    changed_callback(
+        last, "last_checkpoint", lambda state: {**state, "saved": ["../../thesis.tex", str(thesis)]}
+    )
     result = argus("resume", "run", "--set", "num_epochs=3")
     assert result.exit_code == 1
-    assert "last.safetensors: the stored state of callback 'checkpoint' is not as argus_core" in result.stderr
+    assert (
+        "last.safetensors: the stored state of callback 'last_checkpoint' is not as argus_core"
+        in result.stderr
+    )
     assert len(result.stderr.strip().splitlines()) == 1
     last.write_bytes(before)
     assert argus("resume", "run", "--set", "num_epochs=3").exit_code == 0
@@ -135,7 +140,7 @@ def test_resume_deletes_no_file_that_a_checkpoint_names(folder: Path) -> None:
 def test_train_that_keeps_no_checkpoint_ends_with_an_error(folder: Path) -> None:
     result = argus("train", "small.toml", "--set", "optimizer.lr=1e38", "--set", "monitor=val_loss")
     assert result.exit_code == 1
-    assert "error: the run is over and has kept no checkpoint: monitor_checkpoint kept no" in result.stderr
+    assert "error: the run is over and has kept no checkpoint: best_checkpoint kept no" in result.stderr
     assert (folder / "run" / "metrics.jsonl").exists()
 
 

@@ -23,6 +23,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from argus_core import ArgusError
 from argus_core.data.order import OrderedLoader, can_skip, draw_seed, epoch_batches, ordered
 from argus_core.tensors.rng import random_state, set_random_state
 
@@ -271,3 +272,20 @@ def test_a_fingerprint_is_known_once_the_epoch_has_begun() -> None:
     values(loader, 0)
     assert loader.fingerprint(0) == loader.fingerprint(0, draw=True)
     assert loader.fingerprint(1) is None
+
+
+class Stopping(Drawn):
+    """Has a sample that raises StopIteration, as one that reads an iterator beyond its end does."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        return next(iter([])) if index == 5 else super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("skip", [0, 1])
+def test_a_sample_that_raises_stop_iteration_does_not_end_the_epoch_in_silence(
+    workers: int, skip: int
+) -> None:
+    given = epoch_batches(ordered(DataLoader(Stopping(), 2, num_workers=workers), 0), 0, skip)
+    with pytest.raises(ArgusError, match=f"the loader gave {2 - skip} of {5 - skip} batches; its dataset or"):
+        list(given)

@@ -235,7 +235,7 @@ def test_a_worker_init_fn_is_wrapped_once() -> None:
 
 
 class Hanging(Dataset[Any]):
-    """Has a worker wait without end for a sample of the third batch, once it has said so."""
+    """Waits without end for a sample of the third batch, once it has said so."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -244,25 +244,32 @@ class Hanging(Dataset[Any]):
         return SAMPLES
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        if index == 9 and get_worker_info() is not None:
+        if index == 9:
             (self.folder / "hangs").touch()
             time.sleep(10 * SECONDS)
         return torch.full((4,), float(index)), index % 3
 
 
-def train_with_a_hanging_worker(folder: Path, phase: str, method: str, connection: Connection) -> None:
+def train_with_a_hanging_dataset(
+    folder: Path, phase: str, method: str | None, connection: Connection
+) -> None:
     def loaders() -> tuple[Any, ...]:
-        hanging = loader(Hanging(folder), multiprocessing_context=method)
+        hanging: Any = DataLoader(Hanging(folder), batch_size=4)
+        if method is not None:
+            hanging = loader(Hanging(folder), multiprocessing_context=method)
         return (hanging,) if phase == "train" else (loader(Samples()), hanging)
 
     train(folder, loaders)
 
 
-@pytest.mark.parametrize(("phase", "method"), [("train", "fork"), ("train", "spawn"), ("val", "fork")])
-def test_a_signal_ends_a_run_that_waits_for_a_worker_which_hangs(
-    phase: str, method: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("phase", "method"),
+    [("train", "fork"), ("train", "spawn"), ("val", "fork"), ("train", None), ("val", None)],
+)
+def test_a_signal_ends_a_run_that_waits_for_a_dataset_which_hangs(
+    phase: str, method: str | None, tmp_path: Path
 ) -> None:
-    with running(train_with_a_hanging_worker, tmp_path, phase, method) as (process, _):
+    with running(train_with_a_hanging_dataset, tmp_path, phase, method) as (process, _):
         wait_for(tmp_path / "hangs")
         time.sleep(1.0)  # until the batches before it are used up
         assert process.pid is not None

@@ -267,8 +267,8 @@ def test_loss_that_is_never_finite_has_no_best_epoch(folder: Path, caplog: pytes
 def test_run_whose_weights_are_never_finite_is_an_error_and_is_kept(folder: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match="has kept no checkpoint: monitor_checkpoint kept no file .* val_loss was not finite in each of "
-        "the 3 .*; checkpoint kept no file in run/checkpoints: the weights were not finite at each of its 3",
+        match="has kept no checkpoint: best_checkpoint kept no file .* val_loss was not finite in each of "
+        "the 3 .*; last_checkpoint kept no file in run/checkpoints: the weights were not finite at each of",
     ):
         run(folder, "optimizer.lr=1e38", "monitor=val_loss")
     assert len((folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 3

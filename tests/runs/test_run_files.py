@@ -22,6 +22,7 @@ from argus_core import State, cli
 from argus_core.config import read_config
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
 from argus_core.files.confinement import opener
+from argus_core.runs.directory import RunDirectory
 from argus_core.runs.run import resume, train
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these links nor these names")
@@ -86,6 +87,15 @@ def test_files_that_a_failed_run_has_overwritten_are_put_back_whoever_made_them(
     assert contents(folder) == before
     run(WRITERS, VAL_WRITERS, "seed=1", overwrite=True)
     assert not [name for name in contents(folder) if name.endswith((".old", ".overwritten"))]
+
+
+def test_run_that_was_copied_amid_its_replacement_says_which_files_are_not_back(folder: Path) -> None:
+    run(WRITERS)
+    copy = argus_core.on_iteration_complete(lambda state: shutil.copytree("run", "copy", dirs_exist_ok=True))
+    run(WRITERS, overwrite=True, callbacks=[copy])
+    told = r"the earlier run is back, but for \..*\.old and other files of that kind, whose list came"
+    with pytest.warns(ArgusWarning, match=told):
+        RunDirectory(Path("copy")).recover()
 
 
 def test_files_of_a_new_run_are_removed_when_the_earlier_one_is_put_back(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from networks import Net, same_weights
-from small_runs import small_config, small_registry
+from small_runs import contents, small_config, small_registry
 from torch import Tensor
 
 import argus_core
@@ -25,6 +25,7 @@ from argus_core.registry.diagnosis import naming_missing
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.run import resume, train
 from argus_core.storage import read_header
+from argus_core.training.interruption import check_interruption
 from argus_core.training.resumption import find_checkpoint
 
 
@@ -177,6 +178,14 @@ def test_other_data_are_told(folder: Path) -> None:
 def test_a_run_goes_on_from_one_of_its_checkpoints(folder: Path) -> None:
     train(read_config(small_config(folder)))
     assert resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=4"]).metrics["val_loss"] > 0
+
+
+def test_a_run_goes_on_from_a_checkpoint_that_is_named_from_its_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = train(read_config(small_config(folder))).directory
+    monkeypatch.chdir(directory.checkpoints)
+    assert resume(Path("last.safetensors"), ["num_epochs=4"]).directory.root == directory.root
 
 
 def test_a_checkpoint_of_another_run_among_its_own_is_not_resumed(folder: Path) -> None:
@@ -340,6 +349,84 @@ def test_run_that_was_resumed_from_an_earlier_checkpoint_twice_goes_on_from_the_
     assert load_position(find_checkpoint(directory.root, directory.last))["epoch"] == 2
     os.utime(directory.checkpoints / "model-004.safetensors")  # as a copy of the folder may have it
     assert load_position(find_checkpoint(directory.root, directory.last))["epoch"] == 2
+
+
+def test_best_checkpoint_after_the_one_that_a_run_resumes_from_stays_until_it_is_beaten(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep = 'callbacks = [["checkpoint", { optimizer_state = true }]]\nmetrics_on_train = true\n'
+    config = read_config(small_config(folder, keep), ['monitor="train_loss"', "num_epochs=4"])
+    directory = train(config).directory
+    before = load_position(directory.best)
+    assert before["epoch"] == 3
+    with pytest.warns(ArgusWarning, match="has changed"):
+        result = resume(directory.checkpoints / "model-000.safetensors", ["optimizer.lr=5.0", "num_epochs=3"])
+    assert load_position(directory.best) == before
+    assert (result.best_epoch, result.best_value) == (3, before["metrics"]["train_loss"])
+    assert "best.safetensors is of epoch 4, after the checkpoint that the run resumes from" in caplog.text
+
+
+def test_best_checkpoint_that_was_removed_measures_nothing(folder: Path) -> None:
+    directory = train(read_config(small_config(folder))).directory
+    directory.best.unlink()
+    with pytest.warns(ArgusWarning, match="has changed"):
+        result = resume(directory.path, ["optimizer.lr=5.0", "num_epochs=4"])
+    assert (result.best_epoch, load_position(directory.best)["epoch"]) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "callback", ['["checkpoint", {optimizer_state=true}]', '["monitor_checkpoint", {monitor="train_loss"}]']
+)
+def test_files_of_a_callback_that_a_resumed_run_leaves_out_stay(callback: str, folder: Path) -> None:
+    directory = train(read_config(small_config(folder), [f"callbacks=[{callback}]"])).directory
+    files = {*directory.checkpoints.glob("model-*")}
+    assert files
+    resume(directory.path, ["callbacks=[]", "num_epochs=4"])
+    assert {*directory.checkpoints.glob("model-*")} == files
+
+
+def test_callback_that_a_resumed_run_has_more_changes_nothing_of_its_best_checkpoint(folder: Path) -> None:
+    directory = train(read_config(small_config(folder), ["monitor=val_loss"])).directory
+    before = load_position(directory.best)
+    more = 'callbacks=[["monitor_checkpoint", {monitor="val_accuracy"}]]'
+    with pytest.warns(ArgusWarning, match="has changed"):
+        result = resume(directory.path, [more, "optimizer.lr=50.0", "num_epochs=4"])
+    assert load_position(directory.best) == before
+    assert result.best_epoch == before["epoch"]
+
+
+@pytest.mark.parametrize("every", ["10ep", "4up", "60min"])
+def test_end_of_a_run_is_kept_whatever_the_cadence(every: str, folder: Path) -> None:
+    whole = train(read_config(small_config(folder), ["num_epochs=4", 'run_dir="whole"']))
+    directory = train(read_config(Path("small.toml"), [f'checkpoint_every="{every}"'])).directory
+    assert load_position(directory.last)["global_step"] == 6
+    assert resume(directory.path, ["num_epochs=4"]).metrics == whole.metrics
+    assert load_position(directory.last)["global_step"] == 8
+
+
+def test_run_that_resumes_from_an_earlier_checkpoint_and_is_stopped_at_once_has_lost_nothing(
+    folder: Path,
+) -> None:
+    keep = 'callbacks = [["checkpoint", { optimizer_state = true }]]\n'
+    directory = train(read_config(small_config(folder, keep))).directory
+    before = contents(directory.checkpoints)
+    stop = argus_core.on_epoch_start(lambda state: signal.raise_signal(signal.SIGTERM))
+    fail = argus_core.on_iteration_start(lambda state: check_interruption())
+    with pytest.raises(SystemExit):
+        resume(directory.checkpoints / "model-000.safetensors", callbacks=[stop, fail])
+    assert contents(directory.checkpoints) == before
+
+
+def test_table_of_a_resumed_run_marks_no_epoch_that_is_not_the_best(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = train(read_config(small_config(folder), ['monitor="val_loss"'])).directory
+    assert "* best val_loss" in capsys.readouterr().out
+    with pytest.warns(ArgusWarning, match="has changed"):
+        resume(directory.path, ["optimizer.lr=50.0", "num_epochs=4"])
+    shown = capsys.readouterr().out
+    assert "4/4" in shown
+    assert "* best" not in shown
 
 
 @pytest.mark.parametrize("count", [True, -1, 2**70, "9", None])
