@@ -19,7 +19,6 @@ __all__ = ["NO_PINS", "TABLE", "Pins", "line_of", "read_pins"]
 TABLE = "[tool.argus.prefer]"
 
 _LARGEST = 2**20  # bytes of a pyproject.toml
-_MOST_TRIES = 50
 
 
 class Pins(NamedTuple):
@@ -57,18 +56,13 @@ def read_pins(folder: Path | None = None) -> Pins:
 
 
 def line_of(pins: Pins, kind: str, name: str) -> int | None:
-    """Return the line of the file that holds a pin, counted from 1; None where that cannot be told."""
-    if pins.path is None:
-        return None
-    lines = read_ordinary(pins.path, _LARGEST).decode().splitlines()
-    having = [number for number, line in enumerate(lines, 1) if name in line]
-    for number in having[:_MOST_TRIES]:  # TOML that ends here has the pin, and one that ends before has not
-        try:
-            table = _table(_loads("\n".join(lines[:number])))
-        except ValueError:
-            continue
-        if any(key == f"{kind}.{name}" for key, _ in _flat(table)):
+    """Return the line of the table that holds a pin as it is usually written, counted from 1."""
+    lines = read_ordinary(pins.path, _LARGEST).decode().splitlines() if pins.path else []
+    is_below = False
+    for number, line in enumerate(lines, 1):
+        if is_below and line.partition("=")[0].strip().strip("\"'") == f"{kind}.{name}":
             return number
+        is_below = is_below or line.strip() == TABLE
     return None
 
 

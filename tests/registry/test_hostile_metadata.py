@@ -27,7 +27,7 @@ from argus_core.registry.component import BUILTIN
 from argus_core.registry.discovery import Index, scan
 from argus_core.registry.distributions import Installed, Problem, built_in, installed, version_of
 from argus_core.registry.metadata import LARGEST, all_metadata
-from argus_core.registry.pins import Pins, line_of, read_pins
+from argus_core.registry.pins import Pins, read_pins
 from argus_core.registry.registry import Registry
 
 pytestmark = [
@@ -516,12 +516,6 @@ def test_a_folder_that_was_deleted_has_no_pins(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert read_pins() == Pins()
-
-
-def test_the_line_of_a_pin_is_not_looked_for_without_end(fake_distribution: Any) -> None:
-    lines = "".join(f"# focal {index}\n" for index in range(20_000))
-    Path("pyproject.toml").write_text(f'{lines}[tool.argus.prefer]\n"loss.focal" = "medseg"\n')
-    assert line_of(read_pins(), "loss", "focal") is None
 
 
 def test_what_is_installed_is_known_with_pins_that_cannot_be_read(
