@@ -1,4 +1,4 @@
-"""The examination of all that is installed: declarations, requirements, pins, and every component loaded."""
+"""The examination of all that is installed: declarations, pins, and every component loaded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import NamedTuple
 from argus_core.doctor import declarations
 from argus_core.doctor.fault import Fault, split_message
 from argus_core.doctor.isolation import Outcome, Trials
-from argus_core.doctor.requirements import requirements
-from argus_core.doctor.unreadable import forbidden, passed_over, unreadable
+from argus_core.doctor.unreadable import unreadable
 from argus_core.errors import ConfigError
 from argus_core.registry.component import Component
 from argus_core.registry.discovery import Index, read_index, switches_without_effect
@@ -59,22 +58,19 @@ def examine(
     pins, faults = _pins()
     index = read_index(pins, path)
     chosen = [each for each in index.components if not providers or each.provider in providers]
-    allowed = [each for each in chosen if not each.blocked_by]
     search = sys.path if path is None else [*path, *sys.path]
     first = [*unreadable(search)]  # whatever is imported beside these may only fail for them
+    loaded = [] if first else [each for each in chosen if not each.blocked_by]
     notes = [*switches_without_effect(index), *_blocked(chosen, index)]
     if first:
         notes.append("no component was loaded: without all entry points readable, torch cannot be imported")
-    loaded = [] if first else allowed
-    names = dict.fromkeys(each.provider for each in allowed if each.provider)
-    faults += _others(first, [*declarations.declarations(path), *passed_over(path), *forbidden(path)])
-    faults += declarations.copies(path)
+    faults += [*declarations.declarations(path), *declarations.copies(path)]
     faults += [*declarations.ambiguous_names(index.components, index), *declarations.pins(index)]
-    faults += requirements(names, path)
     outcomes = _try(loaded, search, timeout, on_outcome)
     faults += [fault for outcome in outcomes for fault in outcome.faults]
     notes += [note for outcome in outcomes for note in outcome.notes]
-    concerned = [fault for fault in faults if not providers or _concerns(fault, providers)]
+    told = {provider for fault in first for provider in fault.providers}
+    concerned = [each for each in faults if _concerns(each, providers) and told.isdisjoint(_names(each))]
     ordered = (*first, *sorted(concerned, key=lambda fault: fault.providers))
     return Report(ordered, tuple(notes), len({each.provider for each in loaded}), len(loaded))
 
@@ -87,18 +83,12 @@ def _pins() -> tuple[Pins, list[Fault]]:
         return NO_PINS, [Fault("pin", (), "pyproject.toml", problem, fix)]
 
 
-def _others(first: Sequence[Fault], faults: Sequence[Fault]) -> list[Fault]:
-    """Return the faults of other packages than those whose entry points Python cannot read."""
-    told = {_name(origin) for fault in first for origin in fault.providers}
-    return [fault for fault in faults if told.isdisjoint(map(_name, fault.providers))]
-
-
-def _name(origin: str) -> str:
-    return origin.partition(" ")[0]
+def _names(fault: Fault) -> set[str]:
+    return {origin.partition(" ")[0] for origin in fault.providers}
 
 
 def _concerns(fault: Fault, providers: Collection[str]) -> bool:
-    return not fault.providers or any(_name(origin) in providers for origin in fault.providers)
+    return not providers or not fault.providers or not _names(fault).isdisjoint(providers)
 
 
 def _blocked(components: Sequence[Component], index: Index) -> Iterator[str]:

@@ -187,10 +187,10 @@ def test_entry_points_at_which_python_fails_come_first_and_nothing_that_follows_
     report = alone(*names)
     assert report.faults[0] == Fault(
         "unreadable",
-        ("medseg 2.1",),
+        ("medseg",),
         "entry_points.txt",
         f"{UNREADABLE[data][1]}: Python cannot read any package's entry points for it, nor torch be imported",
-        f"reinstall medseg, or correct {file}, and run the doctor again",
+        f"reinstall medseg, or correct {file}",
     )
     assert not of(report._replace(faults=report.faults[1:]), "medseg")
     assert not {"import", "crash", "hang", "entry point"} & {fault.sort for fault in report.faults}
@@ -204,48 +204,6 @@ def test_entry_points_of_a_copy_that_nobody_reads_stand_in_nobodys_way(
     write_entry_points(fake_distribution("medseg", "2.1"), b"[console_scripts]\nmedseg\n")
     fake_distribution("medseg", "2.1")  # before it on the path
     assert alone("medseg").faults == ()
-
-
-def test_entry_points_that_begin_with_a_mark_are_told(
-    alone: Callable[..., Report], fake_distribution: Any
-) -> None:
-    folder = fake_distribution("medseg", "2.1")
-    file = write_entry_points(folder, b"\xef\xbb\xbf[argus_core.loss]\nfocal = json:loads\n")
-    assert alone("medseg").faults == (
-        Fault(
-            "metadata",
-            ("medseg 2.1",),
-            "entry_points.txt",
-            "begins with a byte order mark, so that nothing in its first group is found",
-            f"reinstall medseg, or save {file} as UTF-8 without the mark",
-        ),
-    )
-
-
-@pytest.mark.parametrize(("what", "right"), [("entry_points.txt", "r"), ("medseg-2.1.dist-info", "rX")])
-def test_metadata_that_this_user_may_not_read_are_told(
-    alone: Callable[..., Report],
-    fake_distribution: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    what: str,
-    right: str,
-) -> None:
-    folder = fake_distribution("medseg", "2.1")
-    file = write_entry_points(folder, b"[argus_core.loss]\nfocal = json:loads\n")
-    closed = file if what == file.name else file.parent
-    usual = os.access
-    # The tests may run as root, who may read everything.
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and usual(path, mode))
-    told = [fault for fault in alone("medseg").faults if fault.sort == "metadata"]
-    assert told == [
-        Fault(
-            "metadata",
-            ("medseg",),
-            what,
-            "this user may not read it, so that nothing in it is found",
-            f"install it as this user, or let all read it: chmod -R a+{right} {closed}",
-        )
-    ]
 
 
 def test_nothing_that_a_plugin_starts_is_left(
