@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import sys
@@ -236,7 +235,14 @@ def _follow(target: str) -> Factory:
     module, _, attribute = target.partition(":")
     if not attribute:
         raise ValueError(f"{target!r} is not 'module:attribute'")
-    found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    found, owner = importlib.import_module(module), f"module {module!r}"
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            hint = near(name, [each for each in dir(found) if not each.startswith("_")], 2)
+            raise AttributeError(f"{owner} has no attribute {name!r}{hint}") from error
+        owner = repr(name)
     if not callable(found):
         raise TypeError(f"{target!r} is of type {type(found).__name__}, not a callable")
     factory: Factory = found

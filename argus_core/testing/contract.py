@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from argus_core.doctor.place import raised_at
+from argus_core.doctor.place import failure
 from argus_core.errors import BrokenPluginError
 from argus_core.registry.component import Component, Factory
 from argus_core.registry.factory import call_factory
@@ -110,11 +110,8 @@ class Contract(ABC):
         try:
             self.factory = self.component.load()
         except BrokenPluginError as error:
-            place = raised_at(error.__cause__) if error.__cause__ else ""
-            if not place:
-                raise
-            problem, _, action = str(error).rpartition("; ")
-            raise AssertionError(f"{problem} ({place}); correct that, or {action}") from error
+            problem, action = failure(error)
+            raise AssertionError(f"{problem}; correct that, or {action}") from error
 
     def document_its_parameters(self) -> None:
         missing = [
