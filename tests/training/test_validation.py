@@ -70,7 +70,7 @@ def install(
 
         yield made
     for server in fresh_process._servers:
-        server.stop()
+        server.end()
 
 
 def test_a_package_that_keeps_its_contracts_is_told_in_a_line_for_each_part() -> None:
