@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -106,7 +105,7 @@ def _examples(kind: str, name: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _made(contract: Any, name: str, arguments: Mapping[str, Any]) -> Contract:
-    known = [each for each in inspect.signature(contract.__init__).parameters if each not in ("self", "name")]
+    known = ["params", *contract.options, "reload"]
     for argument in arguments:
         if argument not in known:
             raise ParamsError(

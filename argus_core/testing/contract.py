@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from argus_core.doctor.place import failure
@@ -16,7 +17,7 @@ from argus_core.registry.factory import call_factory
 from argus_core.registry.registry import resolve
 from argus_core.storage.plain_data import check_plain
 
-__all__ = ["Contract", "Result", "expect", "told"]
+__all__ = ["FIRST_CHECKS", "Contract", "Result", "expect", "told"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Result:
     why: str = ""
 
 
+FIRST_CHECKS = (
+    "be_found_by_name",
+    "be_imported",
+    "document_its_parameters",
+    "take_plain_data",
+    "be_built",
+)
+"""What parts of nearly every kind must do before anything else."""
+
+
 class Contract(ABC):
     """Abstract contract of a kind: a subclass lists its checks, methods that raise if they do not hold.
 
@@ -43,16 +54,21 @@ class Contract(ABC):
         name: as the part is registered.
         params: what its factory gets.
         reload: whether other processes must find the part by its name, too.
+        **options: what the checks of its kind take besides, in place of the values in `options`.
     """
 
     kind: ClassVar[str]
     checks: ClassVar[tuple[str, ...]]
     essential: ClassVar[tuple[str, ...]] = ("be_found_by_name", "be_imported", "be_built")
+    options: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
+    def __init__(
+        self, name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True, **options: Any
+    ) -> None:
         self.name = name
         self.params = dict(params or {})
         self.reload = reload
+        self.options = {**self.options, **options}
         self.component: Component
         self.factory: Factory
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,13 +28,8 @@ __all__ = ["CallableContract", "InputContract", "check_reloads"]
 class CallableContract(Contract):
     """Abstract contract of a part that is called with an input, and may be a `torch.nn.Module`."""
 
-    def __init__(
-        self, name: str, params: Mapping[str, Any] | None = None, *, input: Any = None, reload: bool = True
-    ) -> None:
-        super().__init__(name, params, reload=reload)
-        self.given = input
-        self.input: Any = None
-        self.part: Any = None
+    input: Any = None
+    part: Any = None
 
     @abstractmethod
     def call(self, part: Any, input: Any) -> Any:
@@ -121,7 +117,8 @@ class CallableContract(Contract):
 class InputContract(CallableContract):
     """Abstract contract of a part that is called with one input and gives an output."""
 
-    essential = ("be_found_by_name", "be_imported", "be_built", "take_its_input")
+    options = MappingProxyType({"input": None})
+    essential = (*Contract.essential, "take_its_input")
 
     @abstractmethod
     def inputs(self) -> Iterable[Any]:
@@ -137,7 +134,7 @@ class InputContract(CallableContract):
             with predictable(), torch.no_grad():
                 self.part(input)
 
-        self.input = chosen(self.given, self.inputs(), try_it, "input")
+        self.input = chosen(self.options["input"], self.inputs(), try_it, "input")
 
 
 def check_reloads(operation: str, model: Model, args: tuple[Any, ...], expected: Any = None) -> None:

@@ -14,7 +14,7 @@ from argus_core.callbacks import on_event
 from argus_core.callbacks.audience import Audience
 from argus_core.storage.encoding import encode
 from argus_core.testing.comparison import difference
-from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process
 from argus_core.testing.operations import fitted, predictable
 from argus_core.testing.probe import OptimizerProbe, regression_batches
@@ -33,11 +33,7 @@ class CallbackContract(Contract):
 
     kind = "callback"
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "listen_to_events_that_there_are",
         "take_part_in_a_run",
         "keep_its_state",

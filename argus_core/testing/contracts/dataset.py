@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset
 
 from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.testing.comparison import difference, tensors_in
-from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process
 from argus_core.testing.operations import predictable, samples
 
@@ -25,11 +25,7 @@ class DatasetContract(Contract):
 
     kind = "dataset"
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "give_the_same_samples_twice",
         "end_where_it_says",
         "make_batches",

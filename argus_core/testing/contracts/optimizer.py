@@ -11,7 +11,7 @@ from argus_core.checkpoint.restoring import name_optimizer_state
 from argus_core.errors import ConflictError
 from argus_core.steps.parameters import named_parameters
 from argus_core.testing.comparison import difference
-from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 from argus_core.testing.contracts.callables import check_reloads
 from argus_core.testing.operations import predictable, train
 from argus_core.testing.probe import OptimizerProbe, regression_batches
@@ -31,11 +31,7 @@ class OptimizerContract(Contract):
 
     kind = "optimizer"
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "make_the_loss_smaller",
         "have_a_learning_rate",
         "copy_deeply",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from argus_core.errors import ConflictError
@@ -14,7 +14,7 @@ from argus_core.steps.composition import Composed
 from argus_core.steps.strategy import Strategy
 from argus_core.testing.comparison import difference
 from argus_core.testing.composition import check_strategy
-from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 from argus_core.testing.contracts.callables import check_reloads
 from argus_core.testing.operations import predictable, train
 from argus_core.testing.probe import OptimizerProbe, regression_batches
@@ -23,34 +23,17 @@ __all__ = ["StepContract"]
 
 
 class StepContract(Contract):
-    """What a step strategy does: fill slots, compose with every other, and go on exactly from its state.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        size: how many strategies are combined, its own place included; 0 leaves the combinations out.
-        reload: whether other processes must find it.
-    """
+    """What a step strategy does: fill slots, compose with every other, and go on exactly from its state."""
 
     kind = "step"
+    options = MappingProxyType({"size": 2})
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "copy_deeply",
         "compose_with_every_other_strategy",
         "go_on_exactly_from_its_state",
         "go_on_exactly_in_a_fresh_process",
     )
-
-    def __init__(
-        self, name: str, params: Mapping[str, Any] | None = None, *, size: int = 2, reload: bool = True
-    ) -> None:
-        super().__init__(name, params, reload=reload)
-        self.size = size
-        self.refused: dict[str, str] = {}
 
     def be_built(self) -> None:
         self._compose(self.make())
@@ -60,8 +43,8 @@ class StepContract(Contract):
         self._compose(copied)
 
     def compose_with_every_other_strategy(self) -> None:
-        if self.size and self.component.name != "default":  # which takes part in every combination
-            self.refused = check_strategy(self._short_name(), self.params, self.size)
+        if self.options["size"] and self.component.name != "default":  # which takes part in every combination
+            self.refused = check_strategy(self._short_name(), self.params, self.options["size"])
 
     def go_on_exactly_from_its_state(self) -> None:
         with tempfile.TemporaryDirectory() as folder, predictable():
