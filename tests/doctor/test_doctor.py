@@ -293,14 +293,14 @@ def test_strictness_does_not_keep_the_doctor_from_examining(
 
 PINS = [
     ("loss.shared", "good-loss", None),
-    ("loss.good", "absent-of-bad-plugins", "leads to 'absent-of-bad-plugins', which is not installed"),
-    ("loss.good", "bad-rival", "leads to 'bad-rival', which does not provide it in version 1.0"),
     (
-        "loss.god",
-        "good-loss",
-        "leads to 'good-loss', *; did you mean 'good'*",
+        "loss.good",
+        "absent-of-bad-plugins",
+        "*to 'absent-of-bad-plugins', which is not installed",
     ),
-    ("loss.leaving", "bad-exit", "leads to 'bad-exit', which is switched off by ARGUS_DISABLE_PLUGINS"),
+    ("loss.good", "bad-rival", "*to 'bad-rival', which does not provide it in version 1.0"),
+    ("loss.god", "good-loss", "*to 'good-loss', which does not provide it in version 1.0"),
+    ("loss.leaving", "bad-exit", "loss 'leaving' of bad-exit 1.0 is switched off by ARGUS_DISABLE_PLUGINS"),
 ]
 
 
