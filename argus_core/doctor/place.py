@@ -1,14 +1,16 @@
-"""The place of an error: where in a plugin, or in what it is built on, an import fails."""
+"""Places in a plugin's source: where its import fails, and where a class or function is written."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import traceback
+from typing import Any
 
 from argus_core.errors import BrokenPluginError
 from argus_core.registry import component as components
 
-__all__ = ["failure", "raised_at"]
+__all__ = ["failure", "raised_at", "written_at"]
 
 _MACHINERY = (importlib.__file__, components.__file__)
 
@@ -30,3 +32,15 @@ def raised_at(error: BaseException | None) -> str:
         if frame.filename not in _MACHINERY and not frame.filename.startswith("<frozen")
     ]
     return places[-1] if places else ""
+
+
+def written_at(factory: Any) -> str | None:
+    """Return file and line of a class or function, if it is in Python."""
+    seen: list[object] = []
+    while factory not in seen:  # inspect.unwrap leaves classes as they are from Python 3.13 on
+        seen.append(factory)
+        factory = getattr(factory, "__dict__", {}).get("__wrapped__", factory)
+    try:
+        return f"{inspect.getsourcefile(factory)}:{inspect.getsourcelines(factory)[1]}"
+    except (TypeError, OSError):
+        return None

@@ -7,14 +7,13 @@ that knows what was being done when it ends.
 from __future__ import annotations
 
 import faulthandler
-import inspect
 import json
 import os
 from collections.abc import Iterator
 
 from argus_core.doctor.declarations import correct_entry_point
 from argus_core.doctor.implementations import misspelled_hooks
-from argus_core.doctor.place import failure, raised_at
+from argus_core.doctor.place import failure, raised_at, written_at
 from argus_core.doctor.process import own_streams, serve
 from argus_core.errors import BrokenPluginError
 from argus_core.registry.component import Component, Factory
@@ -61,7 +60,7 @@ def try_component(component: Component) -> Iterator[Finding | None]:
     yield None
     try:
         for problem in misspelled_hooks(component, factory):
-            fix = f"correct {_place(factory) or component.target}, or upgrade {component.provider}"
+            fix = f"correct {written_at(factory) or component.target}, or upgrade {component.provider}"
             yield {"sort": "hook", "problem": problem, "fix": fix}
     except LookupError as error:
         yield {"sort": "", "problem": f"its hooks are checked when it is built: {error}", "fix": ""}
@@ -92,10 +91,3 @@ def _before(component: Component) -> str:
     """Return what is told of a broken component before the reason: the same reason may break hundreds."""
     part = f"{component.kind} {component.name!r} of {component.origin}"
     return f"{part} cannot be loaded from {component.target!r}: "
-
-
-def _place(factory: Factory) -> str | None:
-    try:
-        return f"{inspect.getsourcefile(factory)}:{inspect.getsourcelines(factory)[1]}"
-    except (TypeError, OSError):
-        return None

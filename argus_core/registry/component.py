@@ -15,6 +15,7 @@ from argus_core.registry.torch_versions import ADDED_IN
 
 __all__ = [
     "BUILTIN",
+    "HANDED_OVER",
     "KINDS",
     "Component",
     "Factory",
@@ -41,6 +42,8 @@ KINDS: tuple[str, ...] = (
     "command",
     "config",
 )
+HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
+"""How many arguments a model hands to the factories of a kind, before the parameters of a spec."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from argus_core.doctor.place import failure
 from argus_core.errors import BrokenPluginError
-from argus_core.registry.component import Component, Factory
+from argus_core.registry.component import HANDED_OVER, Component, Factory
 from argus_core.registry.factory import call_factory
 from argus_core.registry.registry import resolve
 from argus_core.storage.plain_data import check_plain
@@ -154,10 +154,6 @@ class Contract(ABC):
         """Return the part, built once more."""
         return call_factory(self.label, self.factory, args, self.params)
 
-    def handed_over(self) -> int:
-        """Return how many arguments the model hands to the factory before the parameters."""
-        return 0
-
     def _chosen(self) -> tuple[str, ...]:
         """Return the checks to make: without another process, those that need none."""
         return tuple(check for check in self.checks if self.reload or not check.endswith("fresh_process"))
@@ -168,7 +164,7 @@ class Contract(ABC):
         except (TypeError, ValueError):  # compiled code may have no signature
             return []
         named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-        return [each.name for each in named[self.handed_over() :]]
+        return [each.name for each in named[HANDED_OVER.get(self.kind, 0) :]]
 
     def _documentation(self) -> str:
         described: list[object] = [self.factory, *getattr(self.factory, "__mro__", ())[:-1]]

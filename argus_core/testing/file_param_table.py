@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from argus_core.registry.component import KINDS, Component
+from argus_core.registry.component import HANDED_OVER, KINDS, Component
 from argus_core.registry.file_params import FileParam, file_params_of
 from argus_core.registry.registry import components
 
@@ -25,7 +25,6 @@ WRITE = "ARGUS_WRITE_TABLES"
 
 _LEFT_OUT = ("command", "model", "parallel")  # they take options of a command line, parts, and nothing
 _IN_CHECKPOINTS = ("nn_module", "loss", "optimizer", "transform", "step")
-_HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}  # by the caller, before the parameters of a spec
 _PLAIN_WORDS = frozenset(
     "Collection Iterable List None NoneType Number Optional Sequence Size Tensor Tuple Union abc bool "
     "builtins class collections dtype float int list modules nn numbers torch tuple typing".split()
@@ -133,7 +132,7 @@ def _row(
 
 
 def _parameters(kind: str, factory: Any) -> dict[str, inspect.Parameter]:
-    parameters = list(inspect.signature(factory).parameters.values())[_HANDED_OVER.get(kind, 0) :]
+    parameters = list(inspect.signature(factory).parameters.values())[HANDED_OVER.get(kind, 0) :]
     return {
         ("**" if each.kind is each.VAR_KEYWORD else "") + each.name: each
         for each in parameters

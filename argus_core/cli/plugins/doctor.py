@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json, echo_status
 from argus_core.cli.table import print_table
 from argus_core.errors import near
@@ -46,7 +47,7 @@ _DEFAULT = click.core.ParameterSource.DEFAULT
     metavar="SECONDS",
     help="How long a component may take to import.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 @click.pass_context
 def command(
     ctx: click.Context, checkpoint: Path | None, providers: tuple[str, ...], timeout: int, as_json: bool

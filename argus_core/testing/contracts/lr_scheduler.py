@@ -63,9 +63,6 @@ class SchedulerContract(Contract):
             found = in_fresh_process("fit", file, regression_batches(), Path(folder), self._options(_EPOCHS))
         self._compare(found, "resumed in a fresh process")
 
-    def handed_over(self) -> int:
-        return 1
-
     def _options(self, num_epochs: int) -> dict[str, Any]:
         return {"num_epochs": num_epochs, "lr_scheduler": self.spec, "seed": 0}
 

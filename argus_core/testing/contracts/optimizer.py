@@ -107,9 +107,6 @@ class OptimizerContract(Contract):
         with predictable():
             check_reloads("train", self._trained(2), (self._batches(),))
 
-    def handed_over(self) -> int:
-        return 1
-
     def _batches(self) -> list[Any]:
         return regression_batches()
 
