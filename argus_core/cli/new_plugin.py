@@ -54,8 +54,7 @@ def command(name: str, kinds: tuple[str, ...], directory: Path, license: str, as
     if made.repository is not None:
         echo(
             f"in the repository {made.repository}: its CI reads workflows from .github at its top alone, so "
-            "move "
-            "tests.yml there"
+            "move tests.yml there"
         )
     echo("next:")
     # The brackets need the quotes in some shells, whatever the folder is called.

@@ -59,10 +59,9 @@ class CallableContract(Contract):
                 loose = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
                 expect(
                     not loose,
-                    f"{'.'.join(filter(None, (path, *loose[:1])))} is a plain tensor, which neither moves "
-                    "to a "
-                    "device nor is saved; use self.register_buffer (persistent=False if it follows from the "
-                    "parameters)",
+                    f"{'.'.join(filter(None, (path, *loose[:1])))} is a plain tensor, which neither moves to "
+                    "a device nor is saved; use self.register_buffer (persistent=False if it follows from "
+                    "the parameters)",
                 )
 
     def give_the_same_output_twice(self) -> None:
@@ -109,8 +108,7 @@ class CallableContract(Contract):
         expect(
             problem is None,
             f"with the same state_dict in a second one {problem}; keep all that it computes with in "
-            "parameters "
-            "and buffers, or make it from its parameters",
+            "parameters and buffers, or make it from its parameters",
         )
 
 

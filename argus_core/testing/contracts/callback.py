@@ -80,8 +80,7 @@ class CallbackContract(Contract):
         expect(
             problem is None,
             f"in a run that goes on {problem}; take back in load_state_dict() what state_dict() returned, "
-            "and let "
-            "start() leave it alone",
+            "and let start() leave it alone",
         )
 
     def copy_deeply(self) -> None:
@@ -122,8 +121,7 @@ class CallbackContract(Contract):
         expect(
             problem is None,
             f"{how}, {problem} from a run without a stop; return from state_dict() all that it acts by, and "
-            "take "
-            "it back in load_state_dict()",
+            "take it back in load_state_dict()",
         )
 
 

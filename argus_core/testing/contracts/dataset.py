@@ -62,9 +62,8 @@ class DatasetContract(Contract):
             return
         except Exception as error:
             raise AssertionError(
-                f"it has {length} samples, and asked for one more it raised {type(error).__name__}: "
-                f"{error}; raise "
-                "IndexError, by which loops over it end"
+                f"it has {length} samples, and asked for one more it raised {type(error).__name__}: {error}; "
+                "raise IndexError, by which loops over it end"
             ) from error
         raise AssertionError(
             f"it has {length} samples, and gives another at index {length}; raise IndexError, by which "

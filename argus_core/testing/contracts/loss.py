@@ -103,8 +103,7 @@ class LossContract(CallableContract):
         expect(
             is_right,
             "its gradient is not that of finite differences, in float64; compute it with torch's functions "
-            "of "
-            "the prediction, mend its backward(), or say exact_gradient=False",
+            "of the prediction, mend its backward(), or say exact_gradient=False",
         )
 
     def add_up_from_parts_by_its_reduction(self) -> None:

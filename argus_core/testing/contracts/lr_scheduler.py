@@ -77,8 +77,7 @@ class SchedulerContract(Contract):
         expect(
             problem is None,
             f"{how}, {problem} from a run without a stop; keep all that a rate depends on in attributes, "
-            "which "
-            "torch's state_dict() takes along, and compute rates from them alone",
+            "which torch's state_dict() takes along, and compute rates from them alone",
         )
 
 

@@ -97,9 +97,8 @@ class MetricContract(Contract):
             problem = difference(found, self.value, _TOLERANCE, "the value")
             expect(
                 problem is None,
-                f"of batches of {', '.join(map(str, cuts))} samples it is {found} where one batch of "
-                "all gives "
-                f"{self.value}; add up sums and counts in update(), and divide in compute()",
+                f"of batches of {', '.join(map(str, cuts))} samples it is {found} where one batch of all "
+                f"gives {self.value}; add up sums and counts in update(), and divide in compute()",
             )
 
     def begin_anew_after_a_reset(self) -> None:

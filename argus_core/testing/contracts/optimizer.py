@@ -99,8 +99,7 @@ class OptimizerContract(Contract):
         expect(
             problem is None,
             f"trained on from its saved state {problem} from training without a stop; keep all that an "
-            "update "
-            "depends on in self.state[parameter] or in the param_groups, as plain data and tensors",
+            "update depends on in self.state[parameter] or in the param_groups, as plain data and tensors",
         )
 
     def go_on_exactly_in_a_fresh_process(self) -> None:

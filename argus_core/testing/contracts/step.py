@@ -58,8 +58,7 @@ class StepContract(Contract):
         expect(
             problem is None,
             f"trained on from a file {problem} from training without a stop; return from state_dict() all "
-            "that "
-            "an update depends on, and take it back in load_state_dict()",
+            "that an update depends on, and take it back in load_state_dict()",
         )
 
     def go_on_exactly_in_a_fresh_process(self) -> None:
