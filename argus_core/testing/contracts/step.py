@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -12,21 +10,20 @@ from argus_core.errors import ConflictError
 from argus_core.registry.registry import names, resolve
 from argus_core.steps.composition import Composed
 from argus_core.steps.strategy import Strategy
-from argus_core.testing.comparison import difference
 from argus_core.testing.composition import check_strategy
-from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
-from argus_core.testing.contracts.callables import check_reloads
-from argus_core.testing.operations import predictable, train
-from argus_core.testing.probe import OptimizerProbe, regression_batches
+from argus_core.testing.contract import FIRST_CHECKS
+from argus_core.testing.contracts.resuming import UpdateContract
+from argus_core.testing.probe import OptimizerProbe
 
 __all__ = ["StepContract"]
 
 
-class StepContract(Contract):
+class StepContract(UpdateContract):
     """What a step strategy does: fill slots, compose with every other, and go on exactly from its state."""
 
     kind = "step"
     options = MappingProxyType({"size": 2})
+    advice = "return from state_dict() all that an update depends on, and take it back in load_state_dict()"
     checks = (
         *FIRST_CHECKS,
         "copy_deeply",
@@ -46,25 +43,6 @@ class StepContract(Contract):
         if self.options["size"] and self.component.name != "default":  # which takes part in every combination
             self.refused = check_strategy(self._short_name(), self.params, self.options["size"])
 
-    def go_on_exactly_from_its_state(self) -> None:
-        with tempfile.TemporaryDirectory() as folder, predictable():
-            model = self._trained()
-            file = Path(folder, "model.safetensors")
-            model.save(file, optimizer_state=True)
-            resumed, _ = train(file, regression_batches())
-            for batch in regression_batches():
-                model.train_step(batch)
-            problem = difference(resumed, dict(model.get_nn_module().state_dict()), where="the weights")
-        expect(
-            problem is None,
-            f"trained on from a file {problem} from training without a stop; return from state_dict() all "
-            "that an update depends on, and take it back in load_state_dict()",
-        )
-
-    def go_on_exactly_in_a_fresh_process(self) -> None:
-        with predictable():
-            check_reloads("train", self._trained(), (regression_batches(),))
-
     def _short_name(self) -> str:
         """Return the name by which the composition matrix knows it."""
         if self.component.name in names("step") and resolve("step", self.component.name) is self.component:
@@ -74,14 +52,7 @@ class StepContract(Contract):
     def _compose(self, instance: Any) -> None:
         Composed([Strategy(self.name, instance, self.component.origin)])
 
-    def _trained(self) -> OptimizerProbe:
-        with predictable():
-            model = self._model()
-            for batch in regression_batches():
-                model.train_step(batch)
-        return model
-
-    def _model(self) -> OptimizerProbe:
+    def model(self) -> OptimizerProbe:
         params = {"nn_module": "dense", "step": [self.spec], "device": "cpu"}
         try:
             return OptimizerProbe({**params, "optimizer": ("SGD", {"lr": 0.05, "momentum": 0.9})})
