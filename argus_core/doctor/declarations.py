@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from argus_core.doctor.fault import Fault, split_message
+from argus_core.doctor.precedence import by_name
 from argus_core.errors import ArgusError
 from argus_core.registry import diagnosis
 from argus_core.registry.component import KINDS, Component
@@ -152,11 +153,7 @@ def _copies(of_one: Sequence[Metadata]) -> Iterator[Fault]:
 
 def ambiguous_names(components: Iterable[Component], index: Index) -> Iterator[Fault]:
     """Yield the short names that several providers have, with no pin between them."""
-    rivals: dict[tuple[str, str], list[Component]] = {}
-    for component in components:
-        if not component.blocked_by:
-            rivals.setdefault((component.kind, component.name), []).append(component)
-    for (kind, name), unsorted in rivals.items():
+    for (kind, name), unsorted in by_name(components).items():
         having = sorted(unsorted, key=lambda each: each.origin)
         if len(having) > 1 and (kind, name) not in index.pins.providers:
             _, fix = split_message(str(diagnosis.ambiguous(having)))
