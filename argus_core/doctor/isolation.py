@@ -8,14 +8,12 @@ import re
 import signal
 import subprocess
 import sysconfig
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from argus_core.doctor.fault import Fault
 from argus_core.doctor.process import Isolated
 from argus_core.registry.component import Component
-from argus_core.registry.diagnosis import quoted
 
 __all__ = ["Outcome", "Trials"]
 
@@ -31,16 +29,6 @@ class Outcome(NamedTuple):
     component: Component
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-class _End(NamedTuple):
-    """How a process ended before it was done: with which component, after its import or not, and why."""
-
-    number: int
-    imported: bool
-    sort: str
-    problem: str
-    place: str
 
 
 class Trials:
@@ -68,79 +56,62 @@ class Trials:
     def of(self, components: Sequence[Component]) -> Iterator[Outcome]:
         """Yield the outcome of each component of one provider.
 
-        They share a process until one hangs or crashes; each one after that has a process of its own.
+        They share a process until one hangs or crashes; those of other modules than its own share another.
         """
-        batches = deque([list(components)] if components else [])
-        lost: dict[str, _End] = {}  # modules whose import does not come to an end
-        while batches and not self._is_over:
-            batch = batches.popleft()
-            module = batch[0].target.partition(":")[0]
-            if module in lost:
-                yield _lost(batch[0], lost[module])
-                continue
-            if sum(each.sort == "hang" for each in lost.values()) >= _MOST_HANGING:
-                reason = (
-                    f"was not loaded, since {_MOST_HANGING} modules of its provider do not come to an end"
-                )
-                yield from (_outcome(each, [{"sort": "", "problem": reason, "fix": ""}]) for each in batch)
-                continue
-            for each in self._run(batch):
-                if isinstance(each, Outcome):
-                    yield each
-                    continue
-                yield _lost(batch[each.number], each)
-                if not each.imported:
-                    lost[batch[each.number].target.partition(":")[0]] = each
-                batches.extendleft([component] for component in reversed(batch[each.number + 1 :]))
-
-    def _run(self, batch: Sequence[Component]) -> Iterator[Outcome | _End]:
-        asked = [[each.kind, each.name, each.provider, each.version, each.target] for each in batch]
-        order = json.dumps({"components": asked, "timeout": self._timeout}).encode()
-        done, imported = 0, False
-        with Isolated(_CODE, self._path) as program:
-            self._running.add(program)
-            try:
-                for message in program.answers(order, self._timeout):
-                    findings = json.loads(message)
-                    imported = findings is None
-                    if findings is not None:
-                        yield _outcome(batch[done], findings)
-                        done += 1
-                    if done == len(batch):
+        rest, hanging = [*components], 0
+        while rest and not self._is_over:
+            if hanging == _MOST_HANGING:
+                why = f"was not loaded, since {hanging} modules of its provider do not come to an end"
+                yield from (_outcome(each, "", why) for each in rest)
+                return
+            with Isolated(_CODE, self._path) as program:
+                self._running.add(program)
+                try:
+                    for outcome in self._outcomes(program, rest):
+                        yield outcome
+                        rest = rest[1:]
+                    if not rest:
                         return
-                yield _End(done, imported, "crash", _how_it_ended(program), _last_place(program))
-            except TimeoutError:
-                problem = f"is not {'looked at' if imported else 'imported'} within {self._timeout:g} s"
-                yield _End(done, imported, "hang", problem, _last_place(program))
-            finally:
-                self._running.discard(program)
+                    told = "crash", _how_it_ended(program)
+                except TimeoutError:
+                    told = "hang", f"is not imported within {self._timeout:g} s"
+                    hanging += 1
+                finally:
+                    self._running.discard(program)
+                place = _last_place(program)
+            lost = [each for each in rest if _module(each) == _module(rest[0])]
+            yield from (_lost(each, *told, place) for each in lost)
+            rest = [each for each in rest if each not in lost]
+
+    def _outcomes(self, program: Isolated, components: Sequence[Component]) -> Iterator[Outcome]:
+        asked = [[each.kind, each.name, each.provider, each.version, each.target] for each in components]
+        order = json.dumps({"components": asked, "timeout": self._timeout}).encode()
+        for component, message in zip(components, program.answers(order, self._timeout), strict=False):
+            found = [_outcome(component, **each) for each in json.loads(message)]
+            faults = [fault for each in found for fault in each.faults]
+            yield Outcome(component, tuple(faults), tuple(note for each in found for note in each.notes))
 
 
-def _outcome(component: Component, findings: Sequence[dict[str, str]]) -> Outcome:
+def _module(component: Component) -> str:
+    return component.target.partition(":")[0]
+
+
+def _outcome(component: Component, sort: str, problem: str, fix: str = "") -> Outcome:
     subject = f"{component.kind} {component.name!r}"
-    faults = [
-        Fault(each["sort"], (component.origin,), subject, each["problem"], each["fix"])
-        for each in findings
-        if each["sort"]
-    ]
-    notes = [f"{subject} of {component.origin}: {each['problem']}" for each in findings if not each["sort"]]
-    return Outcome(component, tuple(faults), tuple(notes))
+    if not sort:
+        return Outcome(component, notes=(f"{subject} of {component.origin}: {problem}",))
+    return Outcome(component, (Fault(sort, (component.origin,), subject, problem, fix),))
 
 
-def _lost(component: Component, end: _End) -> Outcome:
-    module, provider = component.target.partition(":")[0], component.provider
-    where = f" (at {end.place})" if end.place else ""
-    if end.sort == "hang":
-        fix = (
-            f"wait for nothing at import in {end.place or module}, upgrade {provider}, or switch it off by "
-            f"ARGUS_DISABLE_PLUGINS={provider}; if it is only slow, allow more by --timeout"
-        )
-    else:
-        fix = (
-            f"see more by python -X faulthandler -c {quoted(f'import {module}')}, upgrade or reinstall "
-            f"{provider} and what it is built on, or switch it off by ARGUS_DISABLE_PLUGINS={provider}"
-        )
-    return _outcome(component, [{"sort": end.sort, "problem": end.problem + where, "fix": fix}])
+def _lost(component: Component, sort: str, problem: str, place: str) -> Outcome:
+    provider = component.provider
+    fix = f"upgrade or reinstall {provider} and what it is built on"
+    if sort == "hang":
+        fix = f"wait for nothing at import in {place or _module(component)}, upgrade {provider}"
+    fix += f", or switch it off by ARGUS_DISABLE_PLUGINS={provider}"
+    if sort == "hang":
+        fix += "; if it is only slow, allow more by --timeout"
+    return _outcome(component, sort, problem + (f" (at {place})" if place else ""), fix)
 
 
 def _how_it_ended(program: Isolated) -> str:
@@ -148,17 +119,9 @@ def _how_it_ended(program: Isolated) -> str:
         status = program.process.wait(_LAST_PATIENCE)
     except subprocess.TimeoutExpired:
         return "closes the files of its process when it is imported"
-    if status >= 0:
-        said = program.complaints().strip().splitlines()[-1:]
-        return ": ".join(
-            [f"ends the process with status {status} when it is imported", *map(str.strip, said)]
-        )
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
-    return f"crashes the process when it is imported: {name}{hint}"
+    how = f"status {status}" if status >= 0 else f"signal {-status}, {signal.strsignal(-status)},"
+    said = program.complaints().strip().splitlines()[-1:] if status >= 0 else []
+    return ": ".join([f"ends the process with {how} when it is imported", *map(str.strip, said)])
 
 
 def _last_place(program: Isolated) -> str:

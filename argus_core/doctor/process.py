@@ -18,13 +18,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-__all__ = ["Isolated", "end_group", "own_streams", "read_message", "received", "serve", "write_message"]
+__all__ = ["Isolated", "answers", "end_group", "own_streams", "serve", "write_message"]
 
 # Until it is told not to, Python looks for modules in the current folder, where a stranger's may lie; from
 # Python 3.13 on before the code runs.
 _SAFE = ["-P"] if sys.version_info >= (3, 11) else []
-_PATIENCE = 0.1  # seconds between two looks at whether a process is still there
-_LAST_PATIENCE = 2.0  # and for the messages of one that is gone
 _SIZE = 8  # bytes before each message, which tell its own
 
 
@@ -64,12 +62,9 @@ class Isolated:
             with contextlib.suppress(OSError):
                 stream.close()
 
-    def answers(self, order: bytes | None, timeout: float, in_all: bool = False) -> Iterator[bytes]:
-        """Send an order, if there is one, and yield what comes back; see `received`."""
-        if order is not None:
-            # By a thread: a process that does not come to reading it would hold this one up.
-            threading.Thread(target=_try_to_write, args=(self._orders, order), daemon=True).start()
-        yield from received(self._answers, timeout, in_all, lambda: self.process.poll() is not None)
+    def answers(self, order: bytes, timeout: float, in_all: bool = False) -> Iterator[bytes]:
+        """Send an order, unless it is empty, and yield what comes back; see `answers`."""
+        return answers(order, self._orders, self._answers, timeout, in_all)
 
     def complaints(self) -> str:
         """Return the end of what it wrote to standard error."""
@@ -78,40 +73,38 @@ class Isolated:
         return self._errors.read().decode(errors="replace")
 
 
-def received(
-    stream: IO[bytes], timeout: float, in_all: bool = False, is_gone: Callable[[], bool] = lambda: False
+def answers(
+    order: bytes, there: IO[bytes], back: IO[bytes], timeout: float, in_all: bool = False
 ) -> Iterator[bytes]:
-    """Yield messages until the stream ends, or the process at its other end.
+    """Yield the answers to an order until they end.
 
     Args:
-        stream: where they come from; it is closed at its end.
-        timeout: the most seconds between two messages.
+        order: what is sent, if it is not empty.
+        there: where to.
+        back: where answers come from; it is closed at its end.
+        timeout: the most seconds before each answer.
         in_all: the most seconds for all of them instead.
-        is_gone: whether that process has ended: one that a plugin has started may hold the stream open.
 
     Raises:
         TimeoutError: none came in time.
     """
     messages: queue.Queue[bytes | None] = queue.Queue()
-    threading.Thread(target=_keep_reading, args=(stream, messages), daemon=True).start()
+    # By a thread: a process that reads nothing and sends nothing would hold this one up.
+    threading.Thread(target=_converse, args=(order, there, back, messages), daemon=True).start()
     deadline = time.monotonic() + timeout
     while True:
-        gone = is_gone()  # looked at before the queue: what it has sent is there by then
         try:
-            message = messages.get(timeout=_LAST_PATIENCE if gone else _PATIENCE)
+            message = messages.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            message = None if gone else b""
+            raise TimeoutError from None
         if message is None:
             return
-        if message:
-            yield message
-            if not in_all:
-                deadline = time.monotonic() + timeout
-        if time.monotonic() > deadline:
-            raise TimeoutError
+        yield message
+        if not in_all:
+            deadline = time.monotonic() + timeout
 
 
-def read_message(stream: IO[bytes]) -> bytes | None:
+def _read_message(stream: IO[bytes]) -> bytes | None:
     """Return the next message of a stream, None at its end."""
     size = int.from_bytes(stream.read(_SIZE), "big")
     return stream.read(size) or None
@@ -139,7 +132,7 @@ def own_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 def serve(answer: Callable[[bytes], Iterator[bytes]], orders: IO[bytes], answers: IO[bytes]) -> NoReturn:
     """Answer the one order that comes, and end; at once where the process that gave it ends."""
-    order = read_message(orders)
+    order = _read_message(orders)
     threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
     for message in answer(order) if order else ():
         write_message(answers, message)
@@ -153,13 +146,10 @@ def _end_with(orders: IO[bytes]) -> None:
     os._exit(1)
 
 
-def _keep_reading(stream: IO[bytes], messages: queue.Queue[bytes | None]) -> None:
-    with contextlib.suppress(OSError), stream:  # of a connection that is gone
-        while (message := read_message(stream)) is not None:
+def _converse(order: bytes, there: IO[bytes], back: IO[bytes], messages: queue.Queue[bytes | None]) -> None:
+    with contextlib.suppress(OSError, ValueError), back:  # of a process that is gone
+        if order:
+            write_message(there, order)  # and no end: that tells the process that this one is gone
+        while (message := _read_message(back)) is not None:
             messages.put(message)
     messages.put(None)
-
-
-def _try_to_write(stream: IO[bytes], message: bytes) -> None:
-    with contextlib.suppress(ValueError, OSError):  # closed meanwhile, or nobody reads
-        write_message(stream, message)  # and no end: that tells the process that this one is gone

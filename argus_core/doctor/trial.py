@@ -1,7 +1,6 @@
 """Trial: loads components in the process that it runs in, and tells what it finds. `isolation` starts it.
 
-It sends ``null`` when a component is loaded and the list of what was found when it is done; whoever reads
-that knows what was being done when it ends.
+It sends what was found of each component as soon as that is done: what it was about when it ends is the next.
 """
 
 from __future__ import annotations
@@ -40,24 +39,18 @@ def _answer(order: bytes) -> Iterator[bytes]:
     for kind, name, provider, version, target in asked["components"]:
         # A little before the reader loses its patience: it finds on standard error where this one hangs.
         faulthandler.dump_traceback_later(asked["timeout"] * 0.9)
-        found: list[Finding] = []
-        for finding in try_component(Component.declared(kind, name, (provider, version), target)):
-            if finding is None:
-                yield b"null"
-            else:
-                found.append(finding)
+        found = [*try_component(Component.declared(kind, name, (provider, version), target))]
         faulthandler.cancel_dump_traceback_later()
         yield json.dumps(found).encode()
 
 
-def try_component(component: Component) -> Iterator[Finding | None]:
-    """Load one component; yield what is wrong with it, and None once it is loaded."""
+def try_component(component: Component) -> Iterator[Finding]:
+    """Load one component, and yield what is wrong with it."""
     try:
         factory = _load(component)
     except BrokenPluginError as error:
         yield _failure(component, error)
         return
-    yield None
     try:
         for problem in misspelled_hooks(component, factory):
             fix = f"correct {written_at(factory) or component.target}, or upgrade {component.provider}"

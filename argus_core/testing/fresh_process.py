@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from argus_core.doctor.process import Isolated, end_group, received, write_message
+from argus_core.doctor.process import Isolated, answers, end_group
 
 __all__ = ["SERVER", "in_fresh_process", "stream_from_fresh_process"]
 
@@ -80,7 +80,7 @@ class _Server(Isolated):
         self.socket = self.folder / "socket"
         # It runs in an empty folder: what it finds is what is installed.
         super().__init__(_PROGRAM, [str(self.socket)], self.folder)
-        if next(self.answers(None, _PATIENCE), None) is None:  # it says when it listens
+        if next(self.answers(b"", _PATIENCE), None) is None:  # it says when it listens
             reason = self.complaints().strip()[-1000:]
             self.end()
             raise AssertionError(f"no fresh process can be started: {reason}; mend this environment")
@@ -110,8 +110,7 @@ def _from_fork(request: bytes, time_limit: float) -> Iterator[bytes]:
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect(_address())
         stream: Any = channel.makefile("rwb")
-        write_message(stream, request)
-        messages = received(stream, time_limit, in_all=True)
+        messages = answers(request, stream, stream, time_limit, in_all=True)
         fork = int(next(messages, b"0"))  # its number comes first
         try:
             yield from messages

@@ -9,7 +9,7 @@ import pytest
 from conftest import HAS_TORCH
 from installed_plugins import FOLDER, is_like, plugins
 
-from argus_core.doctor.trial import Finding, try_component
+from argus_core.doctor.trial import try_component
 from argus_core.registry.component import Component
 from argus_core.registry.torch_versions import ADDED_IN
 
@@ -23,10 +23,6 @@ EXPECTED = [
     for expected in pyproject.get("tool", {}).get("expected", [])
     if expected["sort"] in TRIED and (HAS_TORCH or "strateg" not in name)
 ]
-
-
-def findings(component: Component) -> list[Finding]:
-    return [each for each in try_component(component) if each is not None]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +39,7 @@ def test_fault_is_found_by_a_trial(
     short = quoted.strip("'")
     project = plugins()[name]["project"]
     target = project["entry-points"][f"argus_core.{kind}"][short]
-    (finding,) = findings(Component.declared(kind, short, (name, project["version"]), target))
+    (finding,) = try_component(Component.declared(kind, short, (name, project["version"]), target))
     assert finding["sort"] == expected["sort"]
     assert is_like(finding["problem"], expected["problem"])
     assert is_like(finding["fix"], expected["fix"])
@@ -52,16 +48,10 @@ def test_fault_is_found_by_a_trial(
 def test_error_in_what_a_plugin_is_built_on_is_told_with_its_place(fake_distribution: Any) -> None:
     modules = {"medseg": "import older\nclass Focal: ...", "older": "raise RuntimeError('made for others')"}
     fake_distribution("medseg", modules=modules)
-    (finding,) = findings(Component.declared("loss", "focal", ("medseg", "1.0"), "medseg:Focal"))
+    (finding,) = try_component(Component.declared("loss", "focal", ("medseg", "1.0"), "medseg:Focal"))
     assert "RuntimeError: made for others (" in finding["problem"]
     assert finding["problem"].endswith("older/__init__.py:1)")
     assert finding["fix"] == "upgrade or reinstall medseg"
-
-
-def test_import_is_told_before_the_rest(fake_distribution: Any) -> None:
-    fake_distribution("medseg", modules={"medseg": "class Focal: ..."})
-    component = Component.declared("loss", "focal", ("medseg", "1.0"), "medseg:Focal")
-    assert [*try_component(component)] == [None]
 
 
 def test_class_that_torch_does_not_have_yet_is_a_note(
@@ -70,7 +60,7 @@ def test_class_that_torch_does_not_have_yet_is_a_note(
     fake_distribution("medseg", modules={"medseg": ""})
     monkeypatch.setitem(ADDED_IN, "medseg:New", "99.0")
     component = Component.declared("loss", "New", ("argus-torch", "1.0"), "medseg:New")
-    (finding,) = findings(component)
+    (finding,) = try_component(component)
     assert (finding["sort"], finding["fix"]) == ("", "")
     assert finding["problem"].startswith("loss 'New' needs torch>=99.0 (installed: ")
 
@@ -98,5 +88,5 @@ def test_hooks_that_are_seen_on_an_instance_only_are_a_note(
 ) -> None:
     fake_distribution("medseg", modules={"medseg": source})
     component = Component.declared("callback", "built", ("medseg", "1.0"), "medseg:build")
-    (finding,) = findings(component)
+    (finding,) = try_component(component)
     assert finding == {"sort": "", "problem": f"its hooks are checked when it is built: {reason}", "fix": ""}
