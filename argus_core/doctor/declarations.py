@@ -43,8 +43,16 @@ def declarations(path: Sequence[str] | None = None) -> Iterator[Fault]:
 def misspelled_groups(provider: str | None = None, path: Sequence[str] | None = None) -> Iterator[Fault]:
     """Yield the groups, of one distribution or of all, that nothing reads and that are nearly one of ours."""
     for item in installed("", path):
-        if isinstance(item, Installed) and provider in (None, item.name):
-            yield from _misspelled_groups(item)
+        if isinstance(item, Problem) or provider not in (None, item.name):
+            continue
+        groups = dict.fromkeys(entry.group for entry in item.entries)
+        for group in islice(groups, _MOST_GROUPS):
+            meant = None if group.startswith(GROUP) else _meant_group(group)
+            if meant:
+                origin = f"{item.name} {item.version}"
+                fix = correct_entry_point(item.name, f'write it as [project.entry-points."{meant}"]')
+                problem = f"nothing reads it; did you mean {meant!r}?"
+                yield Fault("group", (origin,), f"entry point group {group!r}", problem, fix)
 
 
 def correct_entry_point(provider: str, change: str) -> str:
@@ -80,17 +88,6 @@ def _change(entry: Entry) -> str:
     if meant:
         return f"write its group as {meant!r}"
     return f"put it into a group {GROUP}<kind>, <kind> being one of {', '.join(KINDS)},"
-
-
-def _misspelled_groups(distribution: Installed) -> Iterator[Fault]:
-    groups = dict.fromkeys(entry.group for entry in distribution.entries)
-    for group in islice(groups, _MOST_GROUPS):
-        meant = None if group.startswith(GROUP) else _meant_group(group)
-        if meant:
-            origin = f"{distribution.name} {distribution.version}"
-            fix = correct_entry_point(distribution.name, f'write it as [project.entry-points."{meant}"]')
-            problem = f"nothing reads it; did you mean {meant!r}?"
-            yield Fault("group", (origin,), f"entry point group {group!r}", problem, fix)
 
 
 def _meant_group(group: str) -> str | None:

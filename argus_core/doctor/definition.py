@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,26 +49,18 @@ def find_definition(target: str) -> Place | None:
 
 def _find_source(module: str) -> Path | None:
     """Return the source file of a module, found without importing it or the packages it is in."""
-    spec = _find_spec(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    return Path(spec.origin)
-
-
-def _find_spec(module: str) -> ModuleSpec | None:
-    root, *rest = module.split(".")
+    path, *rest = module.split(".")
     try:
         # Of a name without dots this imports nothing; of any other, the packages that the module is in.
-        spec = importlib.util.find_spec(root)
+        spec = importlib.util.find_spec(path)
     except (ImportError, AttributeError, ValueError):
         return None
-    path = root
     for part in rest:
         if spec is None or spec.submodule_search_locations is None:
             return None
         path += f".{part}"
         spec = PathFinder.find_spec(path, list(spec.submodule_search_locations))
-    return spec
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 def _bound(node: ast.AST) -> str | None:

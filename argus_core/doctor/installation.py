@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from argus_core.doctor import declarations
 from argus_core.doctor.fault import Fault, split_message
-from argus_core.doctor.isolation import Outcome, Trials
+from argus_core.doctor.isolation import Trials
 from argus_core.doctor.unreadable import unreadable
 from argus_core.errors import ConfigError
 from argus_core.registry.component import Component
@@ -43,7 +43,7 @@ def examine(
     providers: Collection[str] = (),
     timeout: float = 60.0,
     path: Sequence[str] | None = None,
-    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    on_loaded: Callable[[Component], None] = lambda component: None,
 ) -> Report:
     """Return what is wrong with the plugins that are installed, and with the project's pins.
 
@@ -53,7 +53,7 @@ def examine(
         providers: the normalised names of those to look at, beside the project's pins; all if there are none.
         timeout: how many seconds one component may take to be imported.
         path: where to look for them, ``sys.path`` by default.
-        on_outcome: called with each component that has been loaded, by whichever thread did it.
+        on_loaded: called with each component that has been loaded, by whichever thread did it.
     """
     pins, faults = _pins()
     index = read_index(pins, path)
@@ -66,9 +66,9 @@ def examine(
         notes.append("no component was loaded: without all entry points readable, torch cannot be imported")
     faults += [*declarations.declarations(path), *declarations.copies(path)]
     faults += [*declarations.ambiguous_names(index.components, index), *declarations.pins(index)]
-    outcomes = _try(loaded, search, timeout, on_outcome)
-    faults += [fault for outcome in outcomes for fault in outcome.faults]
-    notes += [note for outcome in outcomes for note in outcome.notes]
+    found = _try(loaded, Trials(search, timeout, on_loaded))
+    faults += [each for each in found if each.sort]
+    notes += [f"{each.subject} of {each.providers[0]}: {each.problem}" for each in found if not each.sort]
     told = {provider for fault in first for provider in fault.providers}
     concerned = [each for each in faults if _concerns(each, providers) and told.isdisjoint(_names(each))]
     ordered = (*first, *sorted(concerned, key=lambda fault: fault.providers))
@@ -97,22 +97,9 @@ def _blocked(components: Sequence[Component], index: Index) -> Iterator[str]:
         yield f"{origin} is switched off by {variable}; {len([*theirs])} of its components were not loaded"
 
 
-def _try(
-    components: Sequence[Component],
-    path: Sequence[str],
-    timeout: float,
-    on_outcome: Callable[[Outcome], None],
-) -> list[Outcome]:
+def _try(components: Sequence[Component], trials: Trials) -> list[Fault]:
     """Load components, one provider after the other in each of a few threads."""
     by_provider = [[*theirs] for _, theirs in groupby(components, key=lambda each: each.provider)]
-
-    def try_provider(theirs: list[Component]) -> list[Outcome]:
-        outcomes = []
-        for outcome in trials.of(theirs):
-            on_outcome(outcome)
-            outcomes.append(outcome)
-        return outcomes
-
     threads = max(1, min(_MOST_PROCESSES, os.cpu_count() or 1, len(by_provider)))
-    with ThreadPoolExecutor(threads) as pool, Trials(path, timeout) as trials:
-        return [outcome for outcomes in pool.map(try_provider, by_provider) for outcome in outcomes]
+    with ThreadPoolExecutor(threads) as pool, trials:
+        return [*chain.from_iterable(pool.map(lambda theirs: [*trials.of(theirs)], by_provider))]

@@ -8,27 +8,18 @@ import re
 import signal
 import subprocess
 import sysconfig
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 from argus_core.doctor.fault import Fault
 from argus_core.doctor.process import Isolated
 from argus_core.registry.component import Component
 
-__all__ = ["Outcome", "Trials"]
+__all__ = ["Trials"]
 
 _CODE = "import sys; sys.path[:] = sys.argv[1:]; from argus_core.doctor.trial import main; main()"
 _MOST_HANGING = 3  # modules of one provider; each is waited for as long as the time limit
 _LAST_PATIENCE = 2.0  # seconds for the status of a process that has closed its files
 _FRAME = re.compile(r'^  File "(.+?)", line (\d+)', re.MULTILINE)
-
-
-class Outcome(NamedTuple):
-    """What a trial of one component found: at most one of these is not empty, and a note is no fault."""
-
-    component: Component
-    faults: tuple[Fault, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 class Trials:
@@ -37,11 +28,15 @@ class Trials:
     Args:
         path: where the processes look for modules, as ``sys.path``.
         timeout: the seconds that a component may take.
+        on_loaded: called with each component that has been loaded, by whichever thread did it.
     """
 
-    def __init__(self, path: Sequence[str], timeout: float) -> None:
+    def __init__(
+        self, path: Sequence[str], timeout: float, on_loaded: Callable[[Component], None] = lambda _: None
+    ) -> None:
         self._path = [os.fsdecode(each) for each in path]
         self._timeout = timeout
+        self._on_loaded = on_loaded
         self._running: set[Isolated] = set()
         self._is_over = False
 
@@ -53,8 +48,8 @@ class Trials:
         for program in tuple(self._running):
             program.end()
 
-    def of(self, components: Sequence[Component]) -> Iterator[Outcome]:
-        """Yield the outcome of each component of one provider.
+    def of(self, components: Sequence[Component]) -> Iterator[Fault]:
+        """Yield what is wrong with the components of one provider; what has no sort is a note.
 
         They share a process until one hangs or crashes; those of other modules than its own share another.
         """
@@ -62,13 +57,15 @@ class Trials:
         while rest and not self._is_over:
             if hanging == _MOST_HANGING:
                 why = f"was not loaded, since {hanging} modules of its provider do not come to an end"
-                yield from (_outcome(each, "", why) for each in rest)
+                yield from (_fault(each, "", why) for each in rest)
                 return
             with Isolated(_CODE, self._path) as program:
                 self._running.add(program)
                 try:
-                    for outcome in self._outcomes(program, rest):
-                        yield outcome
+                    answers = program.answers(_order(rest, self._timeout), self._timeout)
+                    for component, message in zip(rest, answers, strict=False):
+                        yield from (_fault(component, **each) for each in json.loads(message))
+                        self._on_loaded(component)
                         rest = rest[1:]
                     if not rest:
                         return
@@ -83,27 +80,21 @@ class Trials:
             yield from (_lost(each, *told, place) for each in lost)
             rest = [each for each in rest if each not in lost]
 
-    def _outcomes(self, program: Isolated, components: Sequence[Component]) -> Iterator[Outcome]:
-        asked = [[each.kind, each.name, each.provider, each.version, each.target] for each in components]
-        order = json.dumps({"components": asked, "timeout": self._timeout}).encode()
-        for component, message in zip(components, program.answers(order, self._timeout), strict=False):
-            found = [_outcome(component, **each) for each in json.loads(message)]
-            faults = [fault for each in found for fault in each.faults]
-            yield Outcome(component, tuple(faults), tuple(note for each in found for note in each.notes))
+
+def _order(components: Sequence[Component], timeout: float) -> bytes:
+    asked = [[each.kind, each.name, each.provider, each.version, each.target] for each in components]
+    return json.dumps({"components": asked, "timeout": timeout}).encode()
 
 
 def _module(component: Component) -> str:
     return component.target.partition(":")[0]
 
 
-def _outcome(component: Component, sort: str, problem: str, fix: str = "") -> Outcome:
-    subject = f"{component.kind} {component.name!r}"
-    if not sort:
-        return Outcome(component, notes=(f"{subject} of {component.origin}: {problem}",))
-    return Outcome(component, (Fault(sort, (component.origin,), subject, problem, fix),))
+def _fault(component: Component, sort: str, problem: str, fix: str = "") -> Fault:
+    return Fault(sort, (component.origin,), f"{component.kind} {component.name!r}", problem, fix)
 
 
-def _lost(component: Component, sort: str, problem: str, place: str) -> Outcome:
+def _lost(component: Component, sort: str, problem: str, place: str) -> Fault:
     provider = component.provider
     fix = f"upgrade or reinstall {provider} and what it is built on"
     if sort == "hang":
@@ -111,7 +102,7 @@ def _lost(component: Component, sort: str, problem: str, place: str) -> Outcome:
     fix += f", or switch it off by ARGUS_DISABLE_PLUGINS={provider}"
     if sort == "hang":
         fix += "; if it is only slow, allow more by --timeout"
-    return _outcome(component, sort, problem + (f" (at {place})" if place else ""), fix)
+    return _fault(component, sort, problem + (f" (at {place})" if place else ""), fix)
 
 
 def _how_it_ended(program: Isolated) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,16 +12,12 @@ from argus_core.cli.examples import examples
 from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json, echo_status
 from argus_core.cli.table import print_table
+from argus_core.doctor.fault import Fault
 from argus_core.errors import near
+from argus_core.registry.component import Component
 from argus_core.registry.discovery import read_index
 from argus_core.registry.metadata import all_metadata, normalised
 from argus_core.registry.pins import NO_PINS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from argus_core.doctor.fault import Fault
-    from argus_core.doctor.isolation import Outcome
 
 __all__ = ["command"]
 
@@ -83,7 +79,7 @@ def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
     # Here for its imports: whoever asks for help needs no subprocess, no email and no threads.
     from argus_core.doctor.installation import Report, examine
 
-    report: Report = examine(providers, timeout, on_outcome=_show_progress)
+    report: Report = examine(providers, timeout, on_loaded=_show_progress)
     echo_status()
     if as_json:
         record = {**report._asdict(), "faults": [fault._asdict() for fault in report.faults]}
@@ -113,9 +109,9 @@ def _listed(subjects: list[str]) -> str:
     return ", ".join(subjects[:_SHOWN]) + more
 
 
-def _show_progress(outcome: Outcome) -> None:
+def _show_progress(component: Component) -> None:
     # Importing what plugins are built on can take a while.
-    echo_status(f"{outcome.component.qualified_name!r} was loaded")
+    echo_status(f"{component.qualified_name!r} was loaded")
 
 
 def _examine_checkpoint(path: Path, as_json: bool) -> bool:
