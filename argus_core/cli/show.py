@@ -128,14 +128,11 @@ def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
     }
 
 
-class _Text:
-    """Prints as the text that it has, without quotes."""
+class _Text(str):
+    """Prints as the text that it is, without quotes."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def _text(value: Any, form: Callable[[Any], str]) -> Any:

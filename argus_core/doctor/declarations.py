@@ -160,7 +160,9 @@ def ambiguous_names(components: Iterable[Component], index: Index) -> Iterator[F
 
 
 def pins(index: Index) -> Iterator[Fault]:
-    """Yield the pins that lead nowhere, the first of them where they are many."""
+    """Yield why pins cannot be read, or those that lead nowhere, the first of them where they are many."""
+    if index.pins.fault:
+        yield Fault("pin", (), "pyproject.toml", *split_message(index.pins.fault))
     registry, told = Registry(index), 0
     for kind, name in index.pins.providers:
         try:

@@ -10,13 +10,11 @@ from itertools import chain, groupby
 from typing import NamedTuple
 
 from argus_core.doctor import declarations
-from argus_core.doctor.fault import Fault, split_message
+from argus_core.doctor.fault import Fault
 from argus_core.doctor.isolation import Trials
 from argus_core.doctor.unreadable import unreadable
-from argus_core.errors import ConfigError
 from argus_core.registry.component import Component
 from argus_core.registry.discovery import Index, read_index, switches_without_effect
-from argus_core.registry.pins import NO_PINS, Pins, read_pins
 
 __all__ = ["Report", "examine"]
 
@@ -55,8 +53,7 @@ def examine(
         path: where to look for them, ``sys.path`` by default.
         on_loaded: called with each component that has been loaded, by whichever thread did it.
     """
-    pins, faults = _pins()
-    index = read_index(pins, path)
+    index = read_index(path)
     chosen = [each for each in index.components if not providers or each.provider in providers]
     search = sys.path if path is None else [*path, *sys.path]
     first = [*unreadable(search)]  # whatever is imported beside these may only fail for them
@@ -64,7 +61,7 @@ def examine(
     notes = [*switches_without_effect(index), *_blocked(chosen, index)]
     if first:
         notes.append("no component was loaded: without all entry points readable, torch cannot be imported")
-    faults += [*declarations.declarations(path), *declarations.copies(path)]
+    faults = [*declarations.declarations(path), *declarations.copies(path)]
     faults += [*declarations.ambiguous_names(index.components, index), *declarations.pins(index)]
     found = _try(loaded, Trials(search, timeout, on_loaded))
     faults += [each for each in found if each.sort]
@@ -73,14 +70,6 @@ def examine(
     concerned = [each for each in faults if _concerns(each, providers) and told.isdisjoint(_names(each))]
     ordered = (*first, *sorted(concerned, key=lambda fault: fault.providers))
     return Report(ordered, tuple(notes), len({each.provider for each in loaded}), len(loaded))
-
-
-def _pins() -> tuple[Pins, list[Fault]]:
-    try:
-        return read_pins(), []
-    except ConfigError as error:
-        problem, fix = split_message(str(error))
-        return NO_PINS, [Fault("pin", (), "pyproject.toml", problem, fix)]
 
 
 def _names(fault: Fault) -> set[str]:

@@ -96,12 +96,11 @@ def _fault(component: Component, sort: str, problem: str, fix: str = "") -> Faul
 
 def _lost(component: Component, sort: str, problem: str, place: str) -> Fault:
     provider = component.provider
-    fix = f"upgrade or reinstall {provider} and what it is built on"
+    off = f"switch it off by ARGUS_DISABLE_PLUGINS={provider}"
+    fix = f"upgrade or reinstall {provider} and what it is built on, or {off}"
     if sort == "hang":
-        fix = f"wait for nothing at import in {place or _module(component)}, upgrade {provider}"
-    fix += f", or switch it off by ARGUS_DISABLE_PLUGINS={provider}"
-    if sort == "hang":
-        fix += "; if it is only slow, allow more by --timeout"
+        begin = f"wait for nothing at import in {place or _module(component)}"
+        fix = f"{begin}, upgrade {provider}, or {off}; if it is only slow, allow more by --timeout"
     return _fault(component, sort, problem + (f" (at {place})" if place else ""), fix)
 
 

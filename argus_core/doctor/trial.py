@@ -15,8 +15,7 @@ from argus_core.doctor.implementations import misspelled_hooks
 from argus_core.doctor.place import failure, raised_at, written_at
 from argus_core.doctor.process import own_streams, serve
 from argus_core.errors import BrokenPluginError
-from argus_core.registry.component import Component, Factory
-from argus_core.registry.torch_versions import ADDED_IN
+from argus_core.registry.component import ADDED_IN, Component
 
 __all__ = ["main", "try_component"]
 
@@ -47,9 +46,13 @@ def _answer(order: bytes) -> Iterator[bytes]:
 def try_component(component: Component) -> Iterator[Finding]:
     """Load one component, and yield what is wrong with it."""
     try:
-        factory = _load(component)
+        factory = component.load()
     except BrokenPluginError as error:
         yield _failure(component, error)
+        return
+    except KeyboardInterrupt as error:  # of its module: nobody is at the keyboard
+        problem = f"cannot be imported: KeyboardInterrupt ({raised_at(error)})"
+        yield {"sort": "import", "problem": problem, "fix": f"upgrade or reinstall {component.provider}"}
         return
     try:
         for problem in misspelled_hooks(component, factory):
@@ -57,14 +60,6 @@ def try_component(component: Component) -> Iterator[Finding]:
             yield {"sort": "hook", "problem": problem, "fix": fix}
     except LookupError as error:
         yield {"sort": "", "problem": f"its hooks are checked when it is built: {error}", "fix": ""}
-
-
-def _load(component: Component) -> Factory:
-    try:
-        return component.load()
-    except KeyboardInterrupt as error:  # of its module: nobody is at the keyboard
-        action = f"upgrade or reinstall {component.provider}"
-        raise BrokenPluginError(f"{_before(component)}KeyboardInterrupt; {action}") from error
 
 
 def _failure(component: Component, broken: BrokenPluginError) -> Finding:
@@ -76,11 +71,6 @@ def _failure(component: Component, broken: BrokenPluginError) -> Finding:
         change = f'correct {component.name} = "{component.target}"'
         fix = correct_entry_point(str(component.provider), change)
         return {"sort": "entry point", "problem": str(cause), "fix": fix}
-    problem = f"cannot be imported: {problem.removeprefix(_before(component))}"
-    return {"sort": "import", "problem": problem, "fix": fix}
-
-
-def _before(component: Component) -> str:
-    """Return what is told of a broken component before the reason: the same reason may break hundreds."""
-    part = f"{component.kind} {component.name!r} of {component.origin}"
-    return f"{part} cannot be loaded from {component.target!r}: "
+    part = f"{component.kind} {component.name!r} of {component.origin}"  # the same reason may break hundreds
+    reason = problem.removeprefix(f"{part} cannot be loaded from {component.target!r}: ")
+    return {"sort": "import", "problem": f"cannot be imported: {reason}", "fix": fix}

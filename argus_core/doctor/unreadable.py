@@ -49,10 +49,7 @@ def _where_python_fails(file: Path) -> str:
 def _place(data: bytes, error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"line {data[: error.start].count(bytes([10])) + 1} is not UTF-8"
-    is_in_group = False
-    for number, raw in enumerate(data.decode().splitlines(), 1):
-        line = raw.strip()
-        is_in_group = is_in_group or (line.startswith("[") and line.endswith("]"))
-        if is_in_group and line and line[0] not in "[#" and "=" not in line:
+    for number, line in enumerate(map(str.strip, data.decode().splitlines()), 1):
+        if line and line[0] not in "[#" and "=" not in line:
             return f"line {number}, {shown(line)}, is no 'name = value'"
     return f"{type(error).__name__}: {error}"

@@ -11,9 +11,9 @@ from typing import Any
 
 from argus_core.errors import BlockedPluginError, BrokenPluginError, SpecError, UnknownNameError, near
 from argus_core.registry.distributions import BUILTIN, version_of
-from argus_core.registry.torch_versions import ADDED_IN
 
 __all__ = [
+    "ADDED_IN",
     "BUILTIN",
     "HANDED_OVER",
     "KINDS",
@@ -42,6 +42,8 @@ KINDS: tuple[str, ...] = (
     "command",
     "config",
 )
+ADDED_IN = {"torch.nn:LinearCrossEntropyLoss": "2.13"}
+"""The first torch that has a declared class of torch's; classes left out are in the oldest torch allowed."""
 HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
 """How many arguments a model hands to the factories of a kind, before the parameters of a spec."""
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from argus_core.errors import ConfigError, near
 from argus_core.files.ordinary_files import read_ordinary
@@ -69,8 +69,10 @@ def line_of(pins: Pins, kind: str, name: str) -> int | None:
 def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
     if b"argus" not in content or b"prefer" not in content:
         return  # most projects have no pins: they need not even be parsed
+    from argus_core.files.toml import parse  # not at start-up, where milliseconds count
+
     try:
-        pinned = [*_flat(_table(_loads(content.decode())))]
+        pinned = [*_flat(_table(parse(content.decode())))]
     except ValueError as error:  # of the TOML, and of its UTF-8
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
     for key, provider in pinned:
@@ -109,13 +111,6 @@ def _table(document: object) -> object:
     for key in ("tool", "argus", "prefer"):
         document = document.get(key, {}) if isinstance(document, dict) else document
     return document
-
-
-def _loads(text: str) -> dict[str, Any]:
-    # Imported here because hardly any project has pins, and start-up is counted in milliseconds.
-    from argus_core.files.toml import parse
-
-    return parse(text)
 
 
 def _flat(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:

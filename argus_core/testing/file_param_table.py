@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from argus_core.registry.component import HANDED_OVER, KINDS, Component
-from argus_core.registry.file_params import FileParam, file_params_of
+from argus_core.registry.file_params import file_params_of
 from argus_core.registry.registry import components
 
 __all__ = ["WRITE", "check_file_param_table", "file_param_table"]
@@ -105,7 +105,9 @@ def _rows(
     plain: dict[str, list[str]] = {}
     for name in dict.fromkeys([*parameters, *declared]):
         if name in declared:
-            yield _declared(component, name, declared[name])
+            rule = declared[name]
+            configuration = "anything" if rule.in_configuration else rule.allowed()
+            yield _row(component, (name,), rule.allowed(), configuration, rule.does)
             continue
         entry = next((key for key in (f"{component.name}.{name}", name) if key in reviewed), None)
         if entry is not None:
@@ -117,11 +119,6 @@ def _rows(
             unknown.append(f"{component.kind} {component.name}: {name} ({parameters[name]})")
     for what, names in plain.items():
         yield _row(component, tuple(names), "anything", "anything", what)
-
-
-def _declared(component: Component, name: str, rule: FileParam) -> _Row:
-    configuration = "anything" if rule.in_configuration else rule.allowed()
-    return _row(component, (name,), rule.allowed(), configuration, rule.does)
 
 
 def _row(

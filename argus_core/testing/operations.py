@@ -31,7 +31,6 @@ __all__ = [
     "fitted",
     "predict",
     "predictable",
-    "samples",
     "seeded_samples",
     "train",
     "validate",

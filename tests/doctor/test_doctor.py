@@ -22,7 +22,6 @@ from argus_core.doctor.installation import Report, examine
 from argus_core.doctor.isolation import Trials
 from argus_core.registry.component import Component
 from argus_core.registry.discovery import read_index
-from argus_core.registry.pins import read_pins
 
 pytestmark = pytest.mark.torchfree
 
@@ -317,7 +316,7 @@ def test_pin_that_leads_nowhere_is_a_fault(
     monkeypatch.setenv("ARGUS_DISABLE_PLUGINS", "bad-exit")
     path = Path("pyproject.toml").absolute()
     path.write_text(f'[tool.argus.prefer]\n"{name}" = "{provider}"\n', "utf-8")
-    found = [*pins(read_index(read_pins()))]
+    found = [*pins(read_index())]
     assert [fault.subject for fault in found] == ([f"pin of loss {name[5:]!r} in {path}"] if problem else [])
     assert all(is_like(fault.problem, problem or "") and fault.fix for fault in found)
 

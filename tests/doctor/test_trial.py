@@ -10,8 +10,7 @@ from conftest import HAS_TORCH
 from installed_plugins import FOLDER, is_like, plugins
 
 from argus_core.doctor.trial import try_component
-from argus_core.registry.component import Component
-from argus_core.registry.torch_versions import ADDED_IN
+from argus_core.registry.component import ADDED_IN, Component
 
 pytestmark = pytest.mark.torchfree
 

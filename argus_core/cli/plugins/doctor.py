@@ -17,7 +17,6 @@ from argus_core.errors import near
 from argus_core.registry.component import Component
 from argus_core.registry.discovery import read_index
 from argus_core.registry.metadata import all_metadata, normalised
-from argus_core.registry.pins import NO_PINS
 
 __all__ = ["command"]
 
@@ -69,7 +68,7 @@ def _known(ctx: click.Context, providers: tuple[str, ...]) -> set[str]:
     installed = {metadata.key for metadata in all_metadata()} if chosen else set()
     for provider in chosen:
         if provider not in installed:
-            plugins = {component.provider for component in read_index(NO_PINS).components}
+            plugins = {component.provider for component in read_index().components}
             hint = near(provider, filter(None, plugins))
             ctx.fail(f"the package {provider!r} is not installed{hint or ' (see: argus plugins list)'}")
     return chosen

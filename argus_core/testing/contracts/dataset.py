@@ -13,7 +13,7 @@ from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.testing.comparison import difference, tensors_in
 from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process
-from argus_core.testing.operations import predictable, samples
+from argus_core.testing.operations import predictable, seeded_samples
 
 __all__ = ["DatasetContract"]
 
@@ -39,11 +39,9 @@ class DatasetContract(Contract):
         self.is_iterable = isinstance(self.dataset, IterableDataset)
 
     def give_the_same_samples_twice(self) -> None:
-        with predictable():
-            self.samples = samples(self.spec, _COUNT)
+        self.samples = seeded_samples(self.spec, _COUNT)
         expect(bool(self.samples[1]), "it has no samples; choose other parameters or data")
-        with predictable():
-            again = samples(self.spec, _COUNT)
+        again = seeded_samples(self.spec, _COUNT)
         problem = difference(again, self.samples, where="what it gives")
         expect(
             problem is None,
@@ -109,15 +107,12 @@ class DatasetContract(Contract):
         )
 
     def _compare(self, dataset: Any, what: str, action: str) -> None:
-        with predictable():
-            if self.is_iterable:
-                found = list(itertools.islice(dataset, _COUNT))
-            else:
-                found = [dataset[index] for index in range(min(_COUNT, len(dataset)))]
-        with predictable():
-            if self.is_iterable:
-                expected = list(itertools.islice(self.dataset, _COUNT))
-            else:
-                expected = [self.dataset[index] for index in range(len(found))]
+        found, expected = self._first(dataset), self._first(self.dataset)
         problem = difference(found, expected, where="what it gives")
         expect(problem is None, f"{what}, {problem}; {action}")
+
+    def _first(self, dataset: Any) -> list[Any]:
+        with predictable():
+            if self.is_iterable:
+                return list(itertools.islice(dataset, _COUNT))
+            return [dataset[index] for index in range(min(_COUNT, len(dataset)))]
