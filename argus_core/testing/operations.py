@@ -31,6 +31,7 @@ __all__ = [
     "fitted",
     "predict",
     "predictable",
+    "samples",
     "seeded_samples",
     "train",
     "validate",
