@@ -51,7 +51,7 @@ class UpdateContract(Contract):
             problem = difference(resumed, dict(model.get_nn_module().state_dict()), where="the weights")
         expect(
             problem is None,
-            f"trained on from a file {problem} from training without a stop; {self.advice}",
+            f"trained on from its saved state {problem} from training without a stop; {self.advice}",
         )
 
     def go_on_exactly_in_a_fresh_process(self) -> None:
