@@ -36,7 +36,7 @@ class Isolated:
     """
 
     def __init__(self, code: str, arguments: Iterable[str] = (), folder: Path | None = None) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, *_SAFE, "-c", code, *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
@@ -50,17 +50,17 @@ class Isolated:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+        self._errors.close()
 
     def end(self) -> None:
-        """End it, whatever it is about."""
+        """End it, whatever it is about; another thread may still ask for its complaints."""
         if hasattr(os, "killpg"):
             end_group(self.process.pid)
         else:
             self.process.kill()
         self.process.wait()
-        for stream in (self._orders, self._errors):
-            with contextlib.suppress(OSError):
-                stream.close()
+        with contextlib.suppress(OSError):
+            self._orders.close()
 
     def answers(self, order: bytes, timeout: float, in_all: bool = False) -> Iterator[bytes]:
         """Send an order, unless it is empty, and yield what comes back; see `answers`."""
@@ -147,7 +147,8 @@ def _end_with(orders: IO[bytes]) -> None:
 
 
 def _converse(order: bytes, there: IO[bytes], back: IO[bytes], messages: queue.Queue[bytes | None]) -> None:
-    with contextlib.suppress(OSError, ValueError), back:  # of a process that is gone
+    # Of a process that is gone, or of one that tells a size of its own.
+    with contextlib.suppress(OSError, ValueError, OverflowError, MemoryError), back:
         if order:
             write_message(there, order)  # and no end: that tells the process that this one is gone
         while (message := _read_message(back)) is not None:

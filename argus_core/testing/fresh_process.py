@@ -89,6 +89,7 @@ class _Server(Isolated):
         """End it, unless another process has started it: a fork of that one is not the owner."""
         if self.owner == os.getpid():
             super().end()
+            self._errors.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
