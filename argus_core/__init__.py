@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.callbacks.state import State as State
     from argus_core.errors import AmbiguousNameError as AmbiguousNameError
     from argus_core.errors import ArgusError as ArgusError
+    from argus_core.errors import ArgusWarning as ArgusWarning
     from argus_core.errors import BlockedPluginError as BlockedPluginError
     from argus_core.errors import BrokenPluginError as BrokenPluginError
     from argus_core.errors import BuildError as BuildError
@@ -59,9 +60,9 @@ _EXPORTS = {
     ),
     "callbacks.state": "State",
     "errors": (
-        "AmbiguousNameError ArgusError BlockedPluginError BrokenPluginError BuildError CheckpointError "
-        "ConfigError ConflictError CorruptCheckpointError MissingPluginError NewerCheckpointError "
-        "ParamsError SpecError StateMismatchError UnknownNameError UnsafeCheckpointError"
+        "AmbiguousNameError ArgusError ArgusWarning BlockedPluginError BrokenPluginError BuildError "
+        "CheckpointError ConfigError ConflictError CorruptCheckpointError MissingPluginError "
+        "NewerCheckpointError ParamsError SpecError StateMismatchError UnknownNameError UnsafeCheckpointError"
     ),
     "hooks": "hookimpl",
     "metrics.metric": "Metric",

@@ -14,7 +14,13 @@ author = "the argus_core authors"
 copyright = author
 version = release = str(version_of(BUILTIN))
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_build", "changelog.d"]
 
 html_theme = "furo"
@@ -23,6 +29,7 @@ html_title = f"{project} {release}"
 copybutton_prompt_text = "$ "  # what is copied from a console is its commands
 copybutton_only_copy_prompt_lines = True
 
+myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 4
 
 # In docstrings `name` is a link where there is something of that name, and plain text elsewhere.

@@ -15,7 +15,7 @@ import pytest
 from test_import_order import READING_ORDER
 
 import argus_core
-from argus_core import errors
+from argus_core import authors, errors, testing
 from argus_core.callbacks.hooks import RunHooks
 from argus_core.cli import main
 from argus_core.config import SECTIONS
@@ -167,6 +167,19 @@ def test_warning_is_documented(name: str) -> None:
 @pytest.mark.parametrize("name", argus_core.__all__)
 def test_public_name_is_documented(name: str) -> None:
     assert re.search(rf"\bargus_core\.{name}\b", text_of("reference/api.md"))
+
+
+@pytest.mark.parametrize("name", authors.__all__)
+def test_name_for_authors_is_documented(name: str) -> None:
+    assert re.search(rf"\bargus_core\.authors\.{name}\b", text_of("reference/authors.md"))
+    value = getattr(authors, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert inspect.getdoc(value)
+
+
+@pytest.mark.parametrize("name", testing.__all__)
+def test_name_for_tests_is_documented(name: str) -> None:
+    assert re.search(rf"\bargus_core\.testing\.{name}\b", text_of("reference/testing.md"))
 
 
 @pytest.mark.parametrize("component", BUILTINS, ids=lambda component: component.name)

@@ -16,7 +16,7 @@ EXPORTED = """
     StepOutput hookimpl on_start on_complete on_epoch_start on_epoch_complete on_iteration_start
     on_iteration_complete on_catch_exception on_event deep_to deep_detach deep_chunk initial_values_wanted
     ArgusError UnknownNameError AmbiguousNameError BrokenPluginError BlockedPluginError MissingPluginError
-    SpecError ParamsError BuildError ConflictError ConfigError
+    SpecError ParamsError BuildError ConflictError ConfigError ArgusWarning
     CheckpointError CorruptCheckpointError UnsafeCheckpointError NewerCheckpointError StateMismatchError
 """.split()
 

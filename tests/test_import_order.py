@@ -36,6 +36,7 @@ READING_ORDER = (
     "runs",
     "testing",
     "cli",
+    "authors",
 )
 
 

@@ -29,8 +29,13 @@ def is_cadence(value: object) -> bool:
     return _parsed(value) is not None
 
 
-def parse_cadence(callback: str, value: object) -> Cadence:
-    """Return what ``"2ep"``, ``"500up"`` or ``"10min"`` means.
+def parse_cadence(callback: str, value: object, argument: str = "every") -> Cadence:
+    """Return the cadence that ``"2ep"``, ``"500up"`` or ``"10min"`` means.
+
+    Args:
+        callback: its name, for messages.
+        value: as the callback got it.
+        argument: the name of its parameter.
 
     Raises:
         ParamsError: it means nothing.
@@ -38,8 +43,8 @@ def parse_cadence(callback: str, value: object) -> Cadence:
     cadence = _parsed(value)
     if cadence is None:
         raise ParamsError(
-            f"{callback} has every={value!r}; give epochs, updates or minutes, such as '2ep', '500up' or "
-            "'10min'"
+            f"{callback} has {argument}={value!r}; give epochs, updates or minutes, such as '2ep', '500up' "
+            "or '10min'"
         )
     return cadence
 

@@ -47,6 +47,9 @@ class Callback:
     catches_up: bool = False  # iteration_complete needs neither batch nor output: see "Resume a run"
     # Whether it may read predictions or targets of a step output; a subclass says False for itself.
     reads_predictions: bool = True
+    # The names of the values that it puts into state.metrics: ("val_f1",), or () for none. With None it
+    # does not say. A subclass says it for itself.
+    computes: Collection[str] | None = None
 
     @property
     def name(self) -> str:

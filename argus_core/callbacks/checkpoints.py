@@ -13,10 +13,10 @@ from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.epoch_report import plain_metrics
 from argus_core.callbacks.layout import Layout
 from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
-from argus_core.callbacks.output_files import check_writable, make_folder, place_to_write
 from argus_core.callbacks.state import State
 from argus_core.callbacks.written import WrittenFiles, run_of, sweep_unfinished
 from argus_core.errors import ArgusError, ParamsError
+from argus_core.files.output_files import check_writable, make_folder, place_to_write
 from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 from argus_core.registry.file_params import WRITES, FileParam
@@ -44,6 +44,8 @@ class Checkpoint(Callback):
 
     name = "checkpoint"
     reads_predictions = False
+    computes = ()
+    exact_types = True
     # The names of file_format lie in dir_path: see `FileFormat`.
     file_params: ClassVar = {"dir_path": WRITES, "file_format": FileParam(WRITES.does, in_configuration=True)}
     run_paths: ClassVar = {"dir_path": "checkpoints"}

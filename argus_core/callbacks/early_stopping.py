@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import Monitor
 from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
-from argus_core.storage.stored import BEST, COUNT, MONITOR, check_callback_state
+from argus_core.storage.stored import BEST, COUNT, MONITOR, Rule, check_callback_state
 
 __all__ = ["EarlyStopping"]
-
-_RULES = {"monitor": MONITOR, "best": BEST, "waited": COUNT}
 
 
 class EarlyStopping(Callback):
@@ -26,7 +25,10 @@ class EarlyStopping(Callback):
     """
 
     name = "early_stopping"
+    state_rules: ClassVar[Mapping[str, Rule]] = {"monitor": MONITOR, "best": BEST, "waited": COUNT}
     reads_predictions = False
+    computes = ()
+    exact_types = True
 
     def __init__(self, monitor: str = "val_loss", patience: int = 1, better: str = "auto") -> None:
         if type(patience) is not int or patience < 1:
@@ -75,7 +77,7 @@ class EarlyStopping(Callback):
         Raises:
             UnsafeCheckpointError: argus_core does not write such a state.
         """
-        check_callback_state(self, state_dict, _RULES)
+        check_callback_state(self, state_dict, self.state_rules)
         if state_dict["monitor"] == self.monitor.metric:  # the best of another metric is no measure
             self.monitor.best, self.waited = state_dict["best"], state_dict["waited"]
             self._resumed = True

@@ -16,10 +16,10 @@ from argus_core.callbacks.appending import count_lines, lines_of
 from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, format_record, rates
 from argus_core.callbacks.log import LineFormatter
 from argus_core.callbacks.log_file import LogFile
-from argus_core.callbacks.output_files import make_folder, place_to_write, writing
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.files.confinement import opener, replacing
+from argus_core.files.output_files import make_folder, place_to_write, writing
 from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 from argus_core.registry.file_params import WRITES
@@ -41,6 +41,8 @@ class LoggingToFile(EpochReport):
 
     name = "logging_to_file"
     reads_predictions = False
+    computes = ()
+    exact_types = True
     file_params: ClassVar = {"file_path": WRITES}
     run_paths: ClassVar = {"file_path": "log.txt"}
 
@@ -106,6 +108,8 @@ class LoggingToCSV(EpochReport):
     name = "logging_to_csv"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
     reads_predictions = False
+    computes = ()
+    exact_types = True
     file_params: ClassVar = {"file_path": WRITES}
     run_paths: ClassVar = {"file_path": "metrics.csv"}
 
@@ -213,6 +217,8 @@ class MetricsJSONL(EpochReport):
     name = "metrics_jsonl"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT}
     reads_predictions = False
+    computes = ()
+    exact_types = True
     file_params: ClassVar = {"file_path": WRITES}
     run_paths: ClassVar = {"file_path": "metrics.jsonl"}
 

@@ -69,6 +69,7 @@ class LRSchedule(Callback):
 
     catches_up = True
     reads_predictions = False
+    computes = ()
 
     def __init__(
         self,

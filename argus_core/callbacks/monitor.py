@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from argus_core.callbacks.callback import FunctionCallback
 from argus_core.callbacks.state import State
 from argus_core.errors import BuildError, ParamsError, near
 
@@ -82,12 +81,12 @@ def check_monitor(callback: str, metric: str, state: State) -> None:
     """Check when a run starts that somebody may compute ``metric``.
 
     Raises:
-        BuildError: no metric of the run has that name, and no code but argus_core's own could add it.
+        BuildError: no metric of the run has that name, and all callbacks and steps declare what they compute.
     """
-    planned = _planned(state)
+    declared = _declared(state)
     computed = _computes(state, metric) or metric in state.metrics
-    if not computed and _is_all_known(state):
-        raise _nobody_computes(callback, metric, planned, state)
+    if not computed and declared is not None and metric not in declared:
+        raise _nobody_computes(callback, metric, [*_planned(state), *declared], state)
 
 
 def monitored_value(callback: str, metric: str, state: State) -> float:
@@ -131,17 +130,24 @@ def _direction(name: str, state: State) -> str | None:
     return better or ("min" if name.endswith("loss") else None)
 
 
-def _is_all_known(state: State) -> bool:
-    """Return whether nobody but argus_core itself can write to the run's metrics."""
+def _declared(state: State) -> list[str] | None:
+    """Return the values that steps and callbacks put into the run's metrics; ``None`` if one does not say."""
     engines = [phase_state.engine for phase_state in _phases(state).values()]
-    steps = [engine.step for engine in engines]
-    callbacks = [callback for engine in engines for callback in engine.callbacks]
-    writers = [*steps, *(_function(callback) for callback in callbacks)]
-    return all(str(getattr(writer, "__module__", "")).startswith("argus_core.") for writer in writers)
+    said = [_said(writer) for engine in engines for writer in (engine.step, *engine.callbacks)]
+    known = [values for values in said if values is not None]
+    return [name for values in known for name in values] if len(known) == len(said) else None
 
 
-def _function(callback: Any) -> Any:
-    return callback.function if isinstance(callback, FunctionCallback) else type(callback)
+def _said(writer: Any) -> Collection[str] | None:
+    """Return what a callback or a step says itself that it computes, not what it is derived from or wraps."""
+    own = (getattr(writer, "__dict__", {}), vars(type(writer)))
+    if hasattr(writer, "__wrapped__") or not any("computes" in each for each in own):
+        return None
+    values: Collection[str] | None = writer.computes
+    if isinstance(values, str):
+        name = getattr(writer, "name", type(writer).__name__)
+        raise BuildError(f"computes of {name} is {values!r}; it must be a tuple of names: ({values!r},)")
+    return values
 
 
 def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state: State) -> BuildError:

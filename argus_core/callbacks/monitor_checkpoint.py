@@ -35,6 +35,8 @@ class MonitorCheckpoint(Checkpoint):
 
     name = "monitor_checkpoint"
     reads_predictions = False
+    computes = ()
+    exact_types = True
 
     def __init__(
         self,

@@ -47,6 +47,8 @@ class Progress(EpochReport):
 
     name = "progress"
     reads_predictions = False
+    computes = ()
+    exact_types = True
 
     def __init__(
         self, table: bool = False, interval: float = 0.25, monitor: str | None = None, better: str = "auto"

@@ -11,9 +11,15 @@ from torch import Tensor
 from argus_core.callbacks.written import run_in
 from argus_core.checkpoint.abstract_saved import AbstractSaved
 from argus_core.checkpoint.forms import form_of
-from argus_core.checkpoint.restoring import number_optimizer_state
+from argus_core.checkpoint.optimizer_state import number_optimizer_state
 from argus_core.checkpoint.saving import PREFIXES
-from argus_core.checkpoint.sections import check_sections, check_state, has_names, is_named_state, malformed
+from argus_core.checkpoint.sections import (
+    check_legacy_state,
+    check_sections,
+    has_names,
+    is_named_state,
+    malformed,
+)
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.files.ordinary_files import MOST_COMPRESSED
 from argus_core.registry.part import KIND_OF_PART
@@ -190,7 +196,7 @@ class SavedState(AbstractSaved):
     """
 
     def __init__(self, state: Mapping[str, Any]) -> None:
-        check_state(state)
+        check_legacy_state(state)
         self._state = state
         self.model = {
             "as": state["model_name"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import LBFGS
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.checkpoint.abstract_saved import AbstractSaved
@@ -20,6 +20,7 @@ from argus_core.checkpoint.forms import (
     form_of,
     numbered,
 )
+from argus_core.checkpoint.optimizer_state import parameter_names, parameters_of, renumbered
 from argus_core.checkpoint.rehearsal import rehearse
 from argus_core.errors import StateMismatchError
 from argus_core.steps.parameters import PREFIX, loss_parameters, named_parameters
@@ -30,8 +31,6 @@ __all__ = [
     "load_module",
     "load_module_state",
     "load_saved",
-    "name_optimizer_state",
-    "number_optimizer_state",
     "put_module_state",
     "saved_optimizer",
 ]
@@ -150,31 +149,6 @@ def _load_extra_state(model: AbstractModel, state: Mapping[str, Any]) -> None:
         model.load_extra_state(state)
 
 
-def name_optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the optimizer's state dict with each parameter's name in the place of its number.
-
-    A parameter that is not among ``parameters`` is called ``#<number>``.
-    """
-    numbered = optimizer.state_dict()
-    names = _names(optimizer, parameters)
-    groups = [
-        {**group, "params": [names[number] for number in group["params"]]}
-        for group in numbered["param_groups"]
-    ]
-    state = {names[number]: dict(slots) for number, slots in numbered["state"].items()}
-    return {"state": state, "param_groups": groups}
-
-
-def number_optimizer_state(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state dict as torch has it: with parameters numbered in the order of their groups."""
-    names = [name for group in named["param_groups"] for name in group["params"]]
-    number = {name: index for index, name in enumerate(names)}
-    groups = [
-        {**group, "params": [number[name] for name in group["params"]]} for group in named["param_groups"]
-    ]
-    return {"state": {number[name]: slots for name, slots in named["state"].items()}, "param_groups": groups}
-
-
 def _fitted(
     model: AbstractModel, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> Mapping[str, Any]:
@@ -191,15 +165,15 @@ def _fitted(
     """
     optimizer = model.optimizer
     stored, names = _with_loss(model, numbered(optimizer, state), names, same_loss)
-    built = _names(optimizer, named_parameters(model))
+    built = parameter_names(optimizer, named_parameters(model))
     if names is not None and names != built:
         _check_names(names, built)
         number = {name: each for each, name in enumerate(names)}
-        stored = _renumber(stored, [number[name] for name in built])
+        stored = renumbered(stored, [number[name] for name in built])
     check_groups(optimizer, stored["param_groups"])
     check_slots(
         optimizer,
-        dict(zip(built, _parameters(optimizer), strict=True)),
+        dict(zip(built, parameters_of(optimizer), strict=True)),
         {built[number]: each for number, each in stored["state"].items() if number < len(built)},
     )
     return stored
@@ -254,7 +228,7 @@ def _with_loss(
     of_loss = loss_parameters(model).keys()
     if not of_loss and not any(name.startswith(PREFIX) for name in names or ()):
         return state, names
-    built = _names(optimizer, named_parameters(model))
+    built = parameter_names(optimizer, named_parameters(model))
     if names is None:  # of pytorch-argus, which trains the network alone
         others = [name for name in built if name not in of_loss]
         count = sum(len(group["params"]) for group in state["param_groups"])
@@ -294,19 +268,3 @@ def _without_loss(model: AbstractModel, step_state: Mapping[str, Any]) -> dict[s
             kept = {name: each for name, each in averages.items() if name not in names}
             left[step] = {**left[step], key: kept}
     return left
-
-
-def _renumber(state: Mapping[str, Any], old_numbers: list[int]) -> dict[str, Any]:
-    """Return ``state`` with its slots under new numbers; the groups stay as long as they were."""
-    slots = state["state"]
-    moved = {new: slots[old] for new, old in enumerate(old_numbers) if old in slots}
-    return {"state": moved, "param_groups": state["param_groups"]}
-
-
-def _names(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> list[str]:
-    known = {id(parameter): name for name, parameter in parameters.items()}
-    return [known.get(id(each), f"#{number}") for number, each in enumerate(_parameters(optimizer))]
-
-
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.checkpoint.restoring import name_optimizer_state
+from argus_core.checkpoint.optimizer_state import name_optimizer_state
 from argus_core.errors import ArgusWarning, ParamsError
 from argus_core.registry import registry
 from argus_core.registry.distributions import own_version

@@ -9,7 +9,7 @@ from typing import Any
 from argus_core.checkpoint.records import records_of
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
 
-__all__ = ["check_sections", "check_state", "has_names", "is_named_state", "malformed"]
+__all__ = ["check_legacy_state", "check_sections", "has_names", "is_named_state", "malformed"]
 
 
 def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
@@ -65,7 +65,7 @@ def is_named_state(optimizer: Mapping[str, Any]) -> bool:
     )
 
 
-def check_state(state: Any) -> None:
+def check_legacy_state(state: Any) -> None:
     """Refuse what has not the form of a pytorch-argus checkpoint, read from a file or made by the user."""
     forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
     wrong = [key for key, form in forms.items() if not isinstance(_get(state, key), form)]

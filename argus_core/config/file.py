@@ -19,6 +19,7 @@ from argus_core.errors import ConfigError, near
 from argus_core.files.ordinary_files import read_ordinary
 from argus_core.files.toml import MOST_BYTES, parse
 from argus_core.registry.file_params import Source
+from argus_core.registry.spec import Spec, parse_specs
 
 __all__ = [
     "Config",
@@ -56,6 +57,21 @@ class Config:
     def params(self) -> dict[str, Any]:
         """What the model is built with."""
         return {key: value for key, value in self.model.items() if key != "name"}
+
+    @property
+    def is_plain(self) -> bool:
+        """True for a plain `Model`, whose parts the configuration alone chooses."""
+        return plain_model({"model": dict(self.model)})
+
+    def specs(self, *sections: str) -> Iterator[tuple[str, str, Spec]]:
+        """Yield kind, place (``[fit] metrics``) and spec of each component that these sections choose."""
+        for section in sections:
+            values = getattr(self, section)
+            for key, known in SECTIONS[section].items():
+                if known.kind and key in values:
+                    place = f"[{section}] {key}"
+                    for spec in parse_specs(known.kind, values[key], place):
+                        yield known.kind, place, spec
 
     def source(self, section: str, *keys: str) -> Source | None:
         """Return the file that the parameters in keys of a section come from, ``None`` for the caller."""

@@ -94,6 +94,7 @@ class Accuracy(_ShareMetric):
     """
 
     name = "accuracy"
+    exact_types = True
 
     def __init__(
         self, threshold: float = 0.5, name: str | None = None, ignore_index: int | None = _IGNORED
@@ -133,6 +134,7 @@ class TopKAccuracy(_ShareMetric):
     """
 
     name = "top_k_accuracy"
+    exact_types = True
 
     def __init__(self, k: int = 5, name: str | None = None, ignore_index: int | None = _IGNORED) -> None:
         super().__init__(name)

@@ -46,6 +46,7 @@ class Metric(ABC):
     better: Literal["max", "min"] | None = "max"
     several: bool = False
     reads_predictions: bool = True
+    exact_types = True  # of `__init__` here
     states: ClassVar[Mapping[str, Reduction]] = {}
 
     def __init__(self, name: str | None = None) -> None:

@@ -18,7 +18,7 @@ from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.steps.parameters import named_parameters
-from argus_core.steps.update import Update
+from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
 
 __all__ = ["Assembly", "unchanged"]
@@ -58,7 +58,7 @@ class Assembly(AbstractModel):
     parts: dict[str, Part | None]
     device: torch.device
     _devices: list[torch.device]
-    _update: Update | None  # made of the parts where they are; anew after they have moved
+    _updater: Updater | None  # made of the parts where they are; anew after they have moved
 
     # Choosing and building.
 
@@ -165,7 +165,7 @@ class Assembly(AbstractModel):
             self.loss.to(self.device)
         if isinstance(self.optimizer, Optimizer):
             self.optimizer.load_state_dict(self.optimizer.state_dict())  # moves its state to the parameters
-        self._update = None
+        self._updater = None
 
     # Inside.
 

@@ -13,13 +13,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from argus_core.callbacks.output_files import checked_path
 from argus_core.checkpoint.abstract_saved import AbstractSaved
 from argus_core.checkpoint.contents import SavedFile, SavedState
 from argus_core.checkpoint.legacy import is_legacy, read_legacy
 from argus_core.checkpoint.restoring import Numbered, load_saved, saved_optimizer
 from argus_core.checkpoint.saving import PREFIXES
 from argus_core.errors import ArgusError, BuildError, SpecError
+from argus_core.files.output_files import checked_path
 from argus_core.model.assembly import Assembly
 from argus_core.model.choice import given_by_class
 from argus_core.model.model import Model
@@ -230,7 +230,8 @@ def _load_states(
                 "and the optimizer's, or None for it"
             )
         network = changed[0]
-        optimizer = functools.partial(tuple, (changed[1], None))
+        if model.optimizer is not None:
+            optimizer = functools.partial(tuple, (changed[1], None))
     slots = [] if network_is_loaded else ["nn_module"]
     slots += [slot for slot in ("loss", "prediction_transform") if _is_kept(slot, changes)]
     takes_extra = changes.get("optimizer", AS_SAVED) is not None

@@ -17,7 +17,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from argus_core.callbacks.output_files import checked_path
 from argus_core.checkpoint import saving as checkpoint
 from argus_core.checkpoint.finiteness import Finiteness
 from argus_core.errors import (
@@ -28,24 +27,22 @@ from argus_core.errors import (
     SpecError,
     StateMismatchError,
 )
+from argus_core.files.output_files import checked_path
 from argus_core.model.assembly import Assembly, unchanged
 from argus_core.model.choice import build_strategies, check_params
 from argus_core.registry import registry
 from argus_core.registry.file_params import check_file_params
 from argus_core.registry.part import load_all
 from argus_core.steps.composition import Composed
-from argus_core.steps.explanation import explain
 from argus_core.steps.modes import Modes
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.reading import lets_go
 from argus_core.steps.reduction import check_loss, mean_divisor
-from argus_core.steps.update import Update
+from argus_core.steps.updater import Updater
 from argus_core.steps.weights import method_of
 from argus_core.storage import write
 from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
-from argus_core.training import fit as training
-from argus_core.training.exception_note import noting_predictions
 
 __all__ = ["Model"]
 
@@ -100,7 +97,7 @@ class Model(Assembly):
         self._check_overrides()
         with self._limited("step", "step"):
             self._composed = Composed(build_strategies(self.step_parts))
-        self._update: Update | None = None
+        self._updater: Updater | None = None
         self._finiteness = Finiteness()
         for slot in self.build_order:
             self.build_slot(slot)
@@ -163,7 +160,9 @@ class Model(Assembly):
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
-        return training.fit(
+        from argus_core.training.fit import fit  # predicting needs none of it
+
+        return fit(
             self,
             train_loader,
             val_loader,
@@ -183,7 +182,9 @@ class Model(Assembly):
         """Return ``val_loss`` and the value of every metric over ``val_loader``."""
         if type(self).val_step is Model.val_step:
             self._check_ready("validate", "loss")
-        return training.validate(self, val_loader, metrics=metrics, callbacks=callbacks)
+        from argus_core.training.fit import validate
+
+        return validate(self, val_loader, metrics=metrics, callbacks=callbacks)
 
     @lets_go
     def train_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
@@ -191,33 +192,33 @@ class Model(Assembly):
 
         Returns ``prediction`` and ``target`` on the device and ``loss``, a float.
         """
-        update = self._update or self._compile()
+        updater = self._updater or self._compile()
         if self.optimizer is None:
             self._check_ready("train", "loss", "optimizer")
-        if update.evaluation.held is not None:  # a callback trains while others evaluate
-            with update.evaluation.left():
+        if updater.evaluation.held is not None:  # a callback trains while others evaluate
+            with updater.evaluation.left():
                 return self.train_step(batch, state)
         if not self.nn_module.training:
             self.train()
         if type(batch) is not Window:
-            if update.is_plain:
-                return update.run_plain(batch)
+            if updater.slots.is_plain:
+                return updater.run_plain(batch)
             batch = (batch,)
-        return update.run(batch, getattr(getattr(state, "engine", None), "reading", None))
+        return updater.run(batch, getattr(getattr(state, "engine", None), "reading", None))
 
     @lets_go
     def val_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
         """Return prediction, target and loss of a loader batch, in evaluation mode, without gradients."""
-        update = self._update or self._compile()
+        updater = self._updater or self._compile()
         if self.nn_module.training:
             self.eval()
-        with torch.no_grad(), update.evaluation.going_on():
-            prepared = update.prepare(batch)
-            with update.forward_context():
+        with torch.no_grad(), updater.evaluation.going_on():
+            prepared = updater.prepare(batch)
+            with updater.slots.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
-        is_sum = update.weights.is_sum()
-        weight = update.weights.of_batch(prepared, prediction, target, is_sum)
+        is_sum = updater.weights.is_sum()
+        weight = updater.weights.of_batch(prepared, prediction, target, is_sum)
         return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)
 
     def forward_loss(self, batch: Any) -> tuple[Any, Any, torch.Tensor]:
@@ -275,18 +276,24 @@ class Model(Assembly):
                 "predict takes the input of one batch, not a DataLoader; call it for each batch, as in "
                 "[model.predict(batch[0]) for batch in loader]"
             )
-        update = self._update or self._compile()
+        updater = self._updater or self._compile()
         if self.nn_module.training:
             self.eval()
-        with noting_predictions(self, input), torch.no_grad(), self.evaluation():
-            input = update.prepare(input)
-            with update.forward_context():
-                prediction = self.nn_module(input)
-            return self.transform_prediction(prediction)
+        try:
+            with torch.no_grad(), self.evaluation():
+                prepared = updater.prepare(input)
+                with updater.slots.forward_context():
+                    prediction = self.nn_module(prepared)
+                return self.transform_prediction(prediction)
+        except Exception as error:
+            from argus_core.training.exception_note import note_prediction  # few predictions fail
+
+            note_prediction(error, self, input)
+            raise
 
     def transform_prediction(self, prediction: Any) -> Any:
         """Return a network's prediction after prediction_transform, off the graph."""
-        finish_prediction = (self._update or self._compile()).finish_prediction
+        finish_prediction = (self._updater or self._compile()).finish_prediction
         if not finish_prediction and self.prediction_transform is unchanged:
             return prediction
         with torch.no_grad():
@@ -296,11 +303,11 @@ class Model(Assembly):
 
     def evaluation(self) -> AbstractContextManager[None]:
         """Return the context that step strategies put around a whole validation or prediction."""
-        return (self._update or self._compile()).evaluation.going_on()
+        return (self._updater or self._compile()).evaluation.going_on()
 
     def training(self) -> AbstractContextManager[None]:
         """Return the context in which the model is as it is trained, within an `evaluation` too."""
-        return self._update.evaluation.left() if self._update else nullcontext()
+        return self._updater.evaluation.left() if self._updater else nullcontext()
 
     # State.
 
@@ -388,6 +395,8 @@ class Model(Assembly):
 
     def explain(self) -> str:
         """Return a drawing of one optimizer update: every slot, who sits in it and from which package."""
+        from argus_core.steps.explanation import explain  # few runs draw their update
+
         return explain(self, self._composed)
 
     def traits(self) -> set[str]:
@@ -447,7 +456,7 @@ class Model(Assembly):
 
     def window_size(self) -> int:
         """Return how many loader batches make one update."""
-        return (self._update or self._compile()).window_size
+        return (self._updater or self._compile()).window_size
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         """Return a copy as it is trained, whatever is going on with this one."""
@@ -459,10 +468,10 @@ class Model(Assembly):
 
     # Inside.
 
-    def _compile(self) -> Update:
+    def _compile(self) -> Updater:
         self._composed.check(self)  # the device may be another one now
-        self._update = Update(self, self._composed, Model)
-        return self._update
+        self._updater = Updater(self, self._composed, Model)
+        return self._updater
 
     def _check_sources(self) -> None:
         """Refuse what a file must not set before anything is built."""
@@ -524,5 +533,5 @@ def _register(cls: type[Model], name: str) -> None:
                 f"{error}; the name now means {cls.__module__}:{cls.__qualname__}, "
                 f'and class {cls.__name__}(Model, name="...") gives it another',
                 ArgusWarning,
-                stacklevel=3,
+                stacklevel=4,  # past `ABCMeta.__new__`
             )

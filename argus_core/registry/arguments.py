@@ -78,8 +78,18 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def _is_exact(factory: Callable[..., Any]) -> bool:
-    """Return whether annotations leave nothing out; those of others may say int where a pair does as well."""
-    return str(getattr(factory, "__module__", "")).partition(".")[0] in ("torch", "argus_core")
+    """Return whether annotations leave nothing out; those of others may say int where a pair does as well.
+
+    torch's are exact, and those of a function that declares ``exact_types``, or of a class that declares it
+    beside its own ``__init__``.
+    """
+    kinds = inspect.getmro(factory) if isinstance(factory, type) else ()
+    owner = next((kind for kind in kinds if "__init__" in vars(kind)), factory)
+    return _is_torchs(factory) or bool(getattr(owner, "__dict__", {}).get("exact_types"))
+
+
+def _is_torchs(factory: Callable[..., Any]) -> bool:
+    return str(getattr(factory, "__module__", "")).partition(".")[0] == "torch"
 
 
 def _accepted(parameter: inspect.Parameter, is_exact: bool) -> frozenset[Any] | None:
@@ -175,7 +185,7 @@ def _dtype(factory: Callable[..., Any], name: str, default: Any) -> Any:
     if isinstance(default, torch.Tensor):
         return default.dtype
     owners: list[Any] = [factory, *(inspect.getmro(factory) if isinstance(factory, type) else ())]
-    is_torchs = any(_is_exact(owner) and name in _parameters(owner) for owner in owners)
+    is_torchs = any(_is_torchs(owner) and name in _parameters(owner) for owner in owners)
     return torch.get_default_dtype() if is_torchs else None
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
 from argus_core.callbacks.names import may_coincide, path_pattern
@@ -40,7 +40,9 @@ class Witness(Callback):
     """
 
     name = "run"
+    state_rules: ClassVar[Mapping[str, Rule]] = {"best_epoch": _EPOCH}
     reads_predictions = False
+    computes = ()
     catches_up = True
 
     def __init__(
@@ -75,7 +77,7 @@ class Witness(Callback):
         return {"best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        check_callback_state(self, state_dict, {"best_epoch": _EPOCH})
+        check_callback_state(self, state_dict, self.state_rules)
         self.best_epoch = state_dict["best_epoch"]
 
     @hookimpl(tryfirst=True)
@@ -117,6 +119,9 @@ class LastCheckpoint(Checkpoint):
         directory: of the run.
         every: how often it is written besides.
     """
+
+    reads_predictions = False
+    computes = ()
 
     def __init__(self, directory: RunDirectory, every: str) -> None:
         super().__init__(

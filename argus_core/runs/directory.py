@@ -26,10 +26,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from argus_core.callbacks.output_files import writing
 from argus_core.errors import ArgusWarning, ConfigError
 from argus_core.files.confinement import check_file, confined, opener, replacing
 from argus_core.files.made_files import MadeFiles
+from argus_core.files.output_files import writing
 from argus_core.files.working_folder import absolute, beginning_in, working_folder
 from argus_core.runs.checkpoints_link import OWNER, check_checkpoints, mark, read_owner
 from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, usable

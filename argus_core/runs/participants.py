@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from argus_core.config import SECTIONS, Config
+from argus_core.config import Config
 from argus_core.model.model import Model
 from argus_core.registry.component import BUILTIN, Component
 from argus_core.registry.distributions import version_of
 from argus_core.registry.registry import resolve
-from argus_core.registry.spec import Spec, parse_specs
 
 __all__ = ["components_in", "versions"]
 
@@ -34,11 +33,7 @@ def versions(model: Model, config: Config) -> dict[str, Any]:
 def components_in(config: Config) -> Iterator[Component]:
     """Yield the components that a configuration names outside the model's parts."""
     yield resolve("model", config.model["name"])
-    for section, values in (("data", config.data), ("fit", config.fit)):
-        for key, known in SECTIONS[section].items():
-            if known.kind and key in values:
-                specs: list[Spec] = parse_specs(known.kind, values[key], f"[{section}] {key}")
-                yield from (resolve(known.kind, spec.name) for spec in specs)
+    yield from (resolve(kind, spec.name) for kind, _, spec in config.specs("data", "fit"))
 
 
 def _components_of(model: Model) -> Iterator[Component]:

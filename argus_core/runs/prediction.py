@@ -12,7 +12,7 @@ from argus_core.callbacks.callback import Callback
 from argus_core.errors import ArgusError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.spec import parse_specs
-from argus_core.training.exception_note import noting_predictions
+from argus_core.training.exception_note import note_prediction
 
 if TYPE_CHECKING:
     from argus_core.callbacks.state import State
@@ -44,10 +44,14 @@ def predict_all(
     if metrics:
         values = model.validate(loader, metrics, [collected])
         return collected.joined(), {name.removeprefix("val_"): value for name, value in values.items()}
-    with noting_predictions(model), model.evaluation():
-        for batch in loader:
-            input, target = _split(batch)
-            collected.add(model.predict(input), target)
+    try:
+        with model.evaluation():
+            for batch in loader:
+                input, target = _split(batch)
+                collected.add(model.predict(input), target)
+    except Exception as error:
+        note_prediction(error, model)
+        raise
     return collected.joined(), {}
 
 

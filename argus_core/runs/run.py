@@ -42,7 +42,7 @@ Loader = DataLoader[Any]
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
         directory: where everything is.

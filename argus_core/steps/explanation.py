@@ -33,9 +33,16 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
     ("evaluation_context", "└─ around validation and prediction ⟨⟩"),
 )
 
+_LEGEND = """
+—          no strategy adds anything
+default    what a plain training loop does
+a ─► b     a runs first, then b
+a + b      a and b must both agree
+⟨ ... ⟩    a context manager is open around what the brackets enclose"""
+
 
 def explain(model: AbstractModel, composed: Composed) -> str:
-    """Return the update of ``model`` as a drawing, one slot a line."""
+    """Return the update of ``model`` as a drawing, one slot a line, with a legend."""
     (window_size,) = composed.implementations("window_size", model)
     size = window_size()
     window = "1 loader batch" if size == 1 else f"{size} loader batches"
@@ -43,7 +50,7 @@ def explain(model: AbstractModel, composed: Composed) -> str:
     width = max(len(text) for text, _ in rows) + 2
     head = "one optimizer update of " + _title(model)
     drawn = [f"{text:<{width}}{members}".rstrip() for text, members in rows]
-    return "\n".join([head, *drawn, *_declared(composed)])
+    return "\n".join([head, *drawn, *_declared(composed), _LEGEND])
 
 
 def _declared(composed: Composed) -> Iterator[str]:

@@ -12,6 +12,8 @@ __all__ = ["Reader", "Reading", "is_let_go", "lets_go", "reads_predictions"]
 
 _Step = TypeVar("_Step", bound=Callable[..., Any])
 
+_NUMBERS = {int, float}
+
 
 class Reader(Protocol):
     """What reads the outputs of steps: a metric."""
@@ -69,7 +71,7 @@ class Reading:
     def take(self, part: StepOutput) -> None:
         """Let the metrics read one of several parts of the update that is being made."""
         if self._before is None:
-            self._before = [copy.deepcopy(metric.state_dict()) for metric in self._of_parts]
+            self._before = [_copied(metric.state_dict()) for metric in self._of_parts]
         for update in self._updates:
             update(part)
 
@@ -95,9 +97,15 @@ class Reading:
                 update(part)
 
 
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state that no update changes; to copy a number deeply would take longer than to add to it."""
+    return {name: each if type(each) in _NUMBERS else copy.deepcopy(each) for name, each in state.items()}
+
+
 def lets_go(step: _Step) -> _Step:
-    """Mark a step that returns a `StepOutput` which nothing keeps but the run."""
+    """Mark a step that returns a `StepOutput` which nothing keeps but the run, and that adds no metrics."""
     step.let_go = step  # type: ignore[attr-defined]
+    step.computes = ()  # type: ignore[attr-defined]
     return step
 
 

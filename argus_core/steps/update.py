@@ -1,16 +1,14 @@
-"""One optimizer update, compiled from a model's strategies to tuples of bound methods.
+"""One optimizer update of a window of loader batches, as a procedure strategy sees it.
 
-The slots are `argus_core.steps.hooks.StepHooks`. An empty slot costs an empty loop, never a pluggy call. What
-the default does in a slot that nobody owns is written out here rather than called, and so is what
-`Model.forward_loss` does: between two kernels of torch, each Python function that runs costs a microsecond
-or more of cold caches.
+What the default does in a slot that nobody owns is written out here rather than called, and so is what
+``Model.forward_loss`` does: between two kernels of torch, each Python function that runs costs a
+microsecond or more of cold caches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -19,158 +17,82 @@ from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError
-from argus_core.steps.composition import SLOTS, Composed
-from argus_core.steps.contexts import Evaluation, nested
-from argus_core.steps.hooks import Closure
+from argus_core.steps.contexts import nested
+from argus_core.steps.hooks import AbstractUpdate, Closure
 from argus_core.steps.output import Part, StepOutput
 from argus_core.steps.reading import Reading
-from argus_core.steps.reduction import ask_others, check_loss, joined, shares, silence, weigh
+from argus_core.steps.reduction import check_loss, joined, shares, silence, weigh
+from argus_core.steps.slots import Slots
 from argus_core.steps.weights import Weights
 from argus_core.tensors.processes import all_agree
 from argus_core.tensors.samples import without_empty
 
-__all__ = ["Update"]
-
+__all__ = ["Update", "clear_gradients"]
 
 _Keep = Callable[[Part, Tensor, "float | Tensor"], object]
 
 _PAIR = (tuple, list)
-_NOTHING = nullcontext()
-
-# Slots that take no part in making an update, or that the default fills.
-_BESIDE_THE_UPDATE = frozenset(
-    "set_up window_size prepare_batch evaluation_context finish_prediction state_dict load_state_dict".split()
-)
 
 
-class Update:
-    """Runs one optimizer update after another; a procedure strategy calls its methods.
+class Update(AbstractUpdate):
+    """One update, from prepared batches to moved weights; a procedure strategy calls its methods.
 
     Args:
         model: the model that is trained.
-        composed: its strategies.
-        usual: the class whose methods are written out here where the model does not override them.
+        slots: who sits in which slot.
+        weights: what the loss of a batch counts.
+        usual: the ``forward_loss`` that is written out here where the model does not override it.
+        reading: who reads predictions; without it the output keeps them.
 
     Attributes:
         model: the model that is trained.
-        window_size: how many loader batches make one update.
-        weights: what the loss of a batch counts.
-        evaluation: the contexts in which validation and prediction see the network.
-        finish_prediction: what each prediction goes through before its transform.
-        micro_batches: what the current window was split into, on the device.
-        is_plain: whether no strategy shapes the update.
+        micro_batches: what the window was split into, on the device.
     """
 
-    def __init__(self, model: AbstractModel, composed: Composed, usual: type[AbstractModel]) -> None:
+    def __init__(
+        self, model: AbstractModel, slots: Slots, weights: Weights, usual: Any, reading: Reading | None
+    ) -> None:
         self.model = model
-        self._usual = usual.forward_loss
-        slots = {slot: composed.implementations(slot, model) for slot in SLOTS}
-        for set_up in slots["set_up"]:
-            set_up(model)
-        self.window_size: int = slots["window_size"][0]()
         self.micro_batches: Sequence[Any] = ()
-        self._prepare = slots["prepare_batch"]
-        self._split = _owner(slots["split_window"])
-        self._out_of_memory = _owner(slots["out_of_memory"])
-        self.weights = Weights(model, usual, _owner(slots["micro_batch_weight"]))
-        self._sync = slots["sync_context"]
-        self._forward = slots["forward_context"]
-        self._forward_context = self._forward[0] if len(self._forward) == 1 else self.forward_context
-        self._needs_weighed_loss = bool(slots["scale_loss"] or slots["backward"])
-        self._scale = slots["scale_loss"]
-        self._backward = _owner(slots["backward"])
-        self._unscale = _owner(slots["unscale"])
-        self._transform = slots["transform_gradients"]
-        self._votes = slots["allow_update"]
-        self._procedure = _owner(slots["run_procedure"])
-        self._apply = _owner(slots["apply_update"])
-        self._after = slots["after_update"]
-        self._weights: Sequence[Any] = ()  # of the micro-batches; None where they are asked after the loss
-        self._shares: Sequence[Any] = ()  # of the micro-batches in the window; None where they just add up
-        self._is_sum = False
-        self._reading: Reading | None = None
-        self._parts: list[Part] = []  # of the first gradients that are taken, as are losses and counts
-        self._losses: Sequence[Tensor | float] = ()
-        self._counts: Sequence[Tensor | float] = ()  # of the micro-batches' losses
-        self._loss: Tensor | None = None
-        self._prepared: Sequence[Any] = ()
-        self.finish_prediction = slots["finish_prediction"]
-        self.evaluation = Evaluation(slots["evaluation_context"])
-        shaping = (slots[slot] for slot in SLOTS if slot not in _BESIDE_THE_UPDATE)
-        self.is_plain = not any(shaping) and len(self._prepare) == 1
-
-    def run_plain(self, batch: Any) -> StepOutput:
-        """Make an update that no strategy shapes from a loader batch.
-
-        It is what `run` comes to, in one function: the loop that most people write, at its speed. Tests hold
-        the two together.
-        """
-        model = self.model
-        batch = self._prepare[0](batch, model.device)
-        _clear_gradients(model.optimizer)
-        forward_loss, criterion = model.forward_loss, model.loss
-        weight: float | Tensor | None = None
-        if (
-            criterion is not None
-            and getattr(forward_loss, "__func__", None) is self._usual
-            and isinstance(batch, _PAIR)
-            and len(batch) == 2
-        ):
-            input, target = batch
-            prediction = model.nn_module(input)
-            loss = criterion(prediction, target)
-            weight = self.weights.divisors.get(type(criterion), ask_others)(criterion, target)
-        else:
-            prediction, target, loss = forward_loss(batch)
-        if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
-            check_loss(loss, on_graph=True)
-        is_sum = weight is None and self.weights.is_sum()
-        if weight is None:
-            weight = self.weights.of_batch(batch, prediction, target, is_sum)
-        loss.backward()
-        model.optimizer.step()
-        return StepOutput(model, ((prediction, target),), loss.detach(), weight, True, is_sum=is_sum)
-
-    def run(self, window: Sequence[Any], reading: Reading | None = None) -> StepOutput:
-        """Make one update from a window of loader batches and return its output.
-
-        Args:
-            window: of loader batches.
-            reading: who reads predictions; without it the output keeps them.
-        """
+        self._slots = slots
+        self._weights = weights
+        self._usual = usual
         self._reading = reading
+        self._is_sum = weights.is_sum()
+        self._prepared: Sequence[Any] = ()
+        self._window_weights: Sequence[Any] = (None,)  # None where it is asked after the loss
+        self._shares: Sequence[Any] = (
+            None,
+        )  # of the micro-batches in the window; None where they just add up
+        # Of the first gradients that are taken:
+        self._loss: Tensor | None = None
+        self._parts: list[Part] = []
+        self._losses: Sequence[Tensor | float] = ()
+        self._counts: Sequence[Tensor | float] = ()
+
+    def make(self, window: Sequence[Any]) -> StepOutput:
+        """Make the update from a window of loader batches, once, and return its output."""
+        slots = self._slots
         prepared: Iterable[Any] = window
-        for prepare in self._prepare:
+        for prepare in slots.prepare_batch:
             prepared = map(prepare, prepared, repeat(self.model.device))
-        self._prepared = [*prepared]
-        self._is_sum = self.weights.is_sum()
-        if self._split is None and len(self._prepared) == 1:
-            self.micro_batches, self._weights, self._shares = self._prepared, (None,), (None,)
-        else:
+        self.micro_batches = self._prepared = [*prepared]
+        if slots.split_window is not None or len(self._prepared) > 1:
             self._cut()
-        self._loss = None
-        if self._procedure is None:
+        if slots.run_procedure is None:
             self.gradients()
             stepped = self.apply()
         else:
-            stepped = _checked_stepped(self._procedure(self), "run_procedure")
+            stepped = _checked_stepped(slots.run_procedure(self), "run_procedure")
         loss = self._loss
         if loss is None:
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
-        for follow in self._after:
+        for follow in slots.after_update:
             follow(self.model, stepped)
         parts, counts = self._parts, self._counts
         weight = counts[0] if len(counts) == 1 else sum(counts)
         losses = [*zip(self._losses, counts, strict=True)] if len(parts) > 1 else ()
-        # The next window needs their memory.
-        self._parts, self._losses, self._loss, self.micro_batches, self._prepared = [], (), None, (), ()
         return StepOutput(self.model, parts, loss, weight, stepped, is_sum=self._is_sum, part_losses=losses)
-
-    def prepare(self, batch: Any) -> Any:
-        """Return a loader batch as the network needs it, on the device."""
-        for prepare in self._prepare:
-            batch = prepare(batch, self.model.device)
-        return batch
 
     def gradients(self) -> Tensor:
         """Take fresh gradients of the whole window, unscaled, and return its loss (0-d, detached).
@@ -181,7 +103,8 @@ class Update:
             try:
                 return self._take_gradients()
             except Exception as error:
-                if self._out_of_memory is None or not _ran_out(error) or not self._out_of_memory():
+                make_room = self._slots.out_of_memory
+                if make_room is None or not _ran_out(error) or not make_room():
                     raise
                 if self._reading is not None:
                     self._reading.take_back()
@@ -190,21 +113,22 @@ class Update:
 
     def _take_gradients(self) -> Tensor:
         optimizer = self.model.optimizer
-        _clear_gradients(optimizer)
-        micro_batches, shares_of, weights = self.micro_batches, self._shares, self._weights
+        clear_gradients(optimizer)
+        micro_batches, shares_of, weights = self.micro_batches, self._shares, self._window_weights
         self._parts = [] if self._loss is None else self._parts
         losses: list[Tensor | float] = []
         counts: list[Tensor | float] = []
-        if self._sync:
+        sync = self._slots.sync_context
+        if sync:
             for index, micro_batch in enumerate(micro_batches):
-                with nested(self._sync, index == len(micro_batches) - 1):
+                with nested(sync, index == len(micro_batches) - 1):
                     self._accumulate((micro_batch,), (shares_of[index],), (weights[index],), losses, counts)
         else:
             self._accumulate(micro_batches, shares_of, weights, losses, counts)
         loss = losses[0] if len(losses) == 1 else joined(losses, shares_of)
         assert isinstance(loss, Tensor)
-        if self._unscale is not None:
-            self._unscale(optimizer)
+        if self._slots.unscale is not None:
+            self._slots.unscale(optimizer)
         if self._loss is None:
             self._losses, self._loss, self._counts = losses, loss, counts or weights
         return loss
@@ -214,7 +138,7 @@ class Update:
 
         Returns whether they moved.
         """
-        if self._transform or self._votes:
+        if self._slots.transform_gradients or self._slots.allow_update:
             parameters = self.parameters()
             self.transform_gradients(parameters)
             if not self.allowed(parameters):
@@ -228,8 +152,8 @@ class Update:
             closure: takes fresh gradients and returns the loss, for optimizers that ask several times.
         """
         optimizer: Any = self.model.optimizer
-        if self._apply is not None:
-            return _checked_stepped(self._apply(optimizer, closure), "apply_update")
+        if self._slots.apply_update is not None:
+            return _checked_stepped(self._slots.apply_update(optimizer, closure), "apply_update")
         if closure is None:  # not every optimizer's step takes one
             optimizer.step()
         else:
@@ -238,7 +162,7 @@ class Update:
 
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
         """Let the strategies change the gradients of ``parameters`` in place."""
-        for transform in self._transform:
+        for transform in self._slots.transform_gradients:
             transform(parameters)
 
     def allowed(self, parameters: tuple[nn.Parameter, ...]) -> bool:
@@ -246,10 +170,10 @@ class Update:
 
         All are asked, also after one has said no: another process may be waiting for the answer of each.
         """
-        if not self._votes:
+        if not self._slots.allow_update:
             return True
         allowed = True
-        for vote in self._votes:
+        for vote in self._slots.allow_update:
             answer = vote(self._loss, parameters)
             if answer is None:  # a forgotten return would stop the training silently
                 raise BuildError("a step strategy's allow_update returned None; return whether to update")
@@ -258,29 +182,23 @@ class Update:
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """Return the parameters that the optimizer moves."""
-        optimizer = self.model.optimizer
-        assert optimizer is not None
-        groups = optimizer.param_groups
-        if len(groups) == 1:
-            return tuple(groups[0]["params"])
-        return tuple(parameter for group in groups for parameter in group["params"])
-
-    def forward_context(self) -> AbstractContextManager[Any]:
-        """Return the context for forward and loss."""
-        return nested(self._forward) if self._forward else _NOTHING
+        assert self.model.optimizer is not None
+        groups = self.model.optimizer.param_groups
+        return tuple(chain.from_iterable(group["params"] for group in groups))
 
     def _cut(self) -> None:
         """Make the micro-batches of the prepared window, without those that have no samples."""
-        micro_batches = self._prepared if self._split is None else [*self._split(self._prepared)]
+        split = self._slots.split_window
+        micro_batches = self._prepared if split is None else [*split(self._prepared)]
         if not micro_batches:
             raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
         # The mean loss of no samples is nan, and so is its share of nothing.
         self.micro_batches = micro_batches = without_empty(micro_batches)
         if len(micro_batches) == 1 or self._is_sum:
-            self._weights = self._shares = (None,) * len(micro_batches)
+            self._window_weights = self._shares = (None,) * len(micro_batches)
             return
-        self._weights = self.weights.of_window(micro_batches)
-        self._shares = shares(self._weights)
+        self._window_weights = self._weights.of_window(micro_batches)
+        self._shares = shares(self._window_weights)
 
     def _accumulate(
         self,
@@ -298,7 +216,8 @@ class Update:
         is a tensor of its own: a parameter of which the loss holds a view takes it for its gradient, and
         adds to it in place.
         """
-        forward_context, needs_weighed = self._forward_context, self._needs_weighed_loss
+        slots = self._slots
+        forward_context, needs_weighed = slots.forward_context, bool(slots.scale_loss or slots.backward)
         forward_loss, network, criterion = self.model.forward_loss, self.model.nn_module, self.model.loss
         is_usual = criterion is not None and getattr(forward_loss, "__func__", None) is self._usual
         keep, is_asked = self._keeping(), self._loss is None and weights[0] is None
@@ -313,7 +232,7 @@ class Update:
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
             if is_asked:
-                weight = self.weights.of_batch(micro_batch, prediction, target, self._is_sum)
+                weight = self._weights.of_batch(micro_batch, prediction, target, self._is_sum)
                 counts.append(weight)
             if type(share) is float:
                 if not share:
@@ -351,20 +270,15 @@ class Update:
         self._reading.take(StepOutput(self.model, (part,), loss, weight, True, is_sum=self._is_sum))
 
     def _pass_back(self, loss: Tensor) -> None:
-        for scale in self._scale:
+        for scale in self._slots.scale_loss:
             loss = scale(loss)
-        if self._backward is None:
+        if self._slots.backward is None:
             loss.backward()  # type: ignore[no-untyped-call]
         else:
-            self._backward(loss)
+            self._slots.backward(loss)
 
 
-def _owner(implementations: Sequence[Any]) -> Any:
-    """Return the strategy's implementation of a slot, or ``None`` where the default is written out here."""
-    return implementations[0] if implementations else None
-
-
-def _clear_gradients(optimizer: Any) -> None:
+def clear_gradients(optimizer: Any) -> None:
     """Do what torch's ``zero_grad`` does, without the profiling that takes a fifteenth of a small update."""
     if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad:
         optimizer.zero_grad()  # the optimizer has its own

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 import time
 import warnings
@@ -127,7 +126,7 @@ def _keep_permissions(temporary: str, target: Path) -> None:
 def _locked_file(target: Path) -> tuple[str, int]:
     """Return a new file beside the target and its descriptor, locked."""
     while True:
-        name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        name = f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
         temporary = os.path.join(target.parent, name)
         # 0o666 less the umask, as open() has it; tempfile would give 0o600.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

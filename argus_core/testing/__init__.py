@@ -23,11 +23,13 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.testing.composition import check_strategy as check_strategy
     from argus_core.testing.composition import compositions as compositions
     from argus_core.testing.composition import examples as examples
+    from argus_core.testing.file_param_table import check_file_param_table as check_file_param_table
     from argus_core.testing.parts import ComponentUnderTest as ComponentUnderTest
 
 _MODULE_OF = {
     "ComponentUnderTest": "parts",
     "check_component": "checking",
+    "check_file_param_table": "file_param_table",
     **dict.fromkeys(
         ("Example", "check_composition", "check_strategy", "compositions", "examples"), "composition"
     ),

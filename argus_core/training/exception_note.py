@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from argus_core.tensors.listing import first_tensor
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["add_note", "noting_predictions"]
+__all__ = ["add_note", "note_prediction"]
 
 _SHOWN = 6  # items of a batch
 _ITS_STATE = " (if its state is from a checkpoint, that may not fit it: load with optimizer=None)"
@@ -58,27 +57,23 @@ def add_note(error: BaseException, state: State) -> None:
     _note(error, note, action)
 
 
-@contextmanager
-def noting_predictions(model: AbstractModel, input: Any = _UNKNOWN) -> Iterator[None]:
-    """Say in a note on what is raised inside which part of ``model`` raised it.
+def note_prediction(error: Exception, model: AbstractModel, input: Any = _UNKNOWN) -> None:
+    """Say in a note on ``error`` which part of ``model`` raised it in a prediction.
 
     Args:
-        model: predicts inside.
+        error: that was raised.
+        model: that predicts.
         input: of one batch, where it is known.
 
     Raises:
         ParamsError: the input holds no tensor, nor anything that moves to a device as tensors do.
     """
-    try:
-        yield
-    except Exception as error:
-        if _takes_note(error):
-            place, action = _raised_by(error, model) or ("while predicting", "")
-            if input is not _UNKNOWN and not place.startswith("by the prediction transform"):
-                _check_input(input, error)
-            shape = "" if input is _UNKNOWN else f", from the input {_shape(input)}"
-            _note(error, f"raised {place}{shape}", action)
-        raise
+    if _takes_note(error):
+        place, action = _raised_by(error, model) or ("while predicting", "")
+        if input is not _UNKNOWN and not place.startswith("by the prediction transform"):
+            _check_input(input, error)
+        shape = "" if input is _UNKNOWN else f", from the input {_shape(input)}"
+        _note(error, f"raised {place}{shape}", action)
 
 
 def _check_input(input: Any, error: Exception) -> None:

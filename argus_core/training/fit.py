@@ -167,6 +167,7 @@ class _Validation(Callback):
     """Validates at the end of each epoch, before any other callback sees the metrics."""
 
     reads_predictions = False
+    computes = ()
 
     def __init__(
         self, model: AbstractModel, loader: Iterable[Any], metrics: list[Metric], callbacks: Any
@@ -204,6 +205,7 @@ class _Relay(Callback):
     """Tells the training run's callbacks of each batch of its validation."""
 
     reads_predictions = False
+    computes = ()
 
     @hookimpl(trylast=True)
     def iteration_complete(self, state: State) -> None:

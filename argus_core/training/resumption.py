@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.callbacks.output_files import checked_path
 from argus_core.callbacks.written import run_in, times_resumed
 from argus_core.checkpoint.contents import SavedFile
 from argus_core.checkpoint.restoring import load_saved, saved_optimizer
 from argus_core.checkpoint.saving import PREFIXES
 from argus_core.data.order import OrderedLoader, can_skip, loader_length
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
+from argus_core.files.output_files import checked_path
 from argus_core.steps.parameters import loss_parameters
 from argus_core.storage import CheckpointFile, read_header
 from argus_core.training.changes import OptimizerDrift, ScheduleDrift, param_differences, version_differences

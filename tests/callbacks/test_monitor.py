@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,6 +82,62 @@ def test_missing_metric_is_told_after_the_first_epoch_where_a_step_of_ones_own_c
     with small_model() as model:
         own = Own({key: model.params[key] for key in ("nn_module", "loss", "optimizer", "device")})
     own.fit(batches(), num_epochs=2, callbacks=[EarlyStopping("grad_norm", better="min")])
+
+
+class Gap(Callback):
+    """Says what it computes."""
+
+    computes: Any = ("gap",)
+
+    def epoch_complete(self, state: Any) -> None:
+        state.metrics["gap"] = 1.0
+
+
+@on_epoch_complete
+def add_gap(state: Any) -> None:
+    state.metrics["gap"] = 1.0
+
+
+add_gap.computes = ("gap",)
+
+
+@pytest.mark.parametrize("declared", [Gap(), add_gap], ids=["class", "function"])
+def test_declared_value_of_a_callback_is_monitored_and_a_slip_is_told_at_the_start(
+    declared: Any, model: Model
+) -> None:
+    model.fit(batches(), callbacks=[declared, EarlyStopping("gap", better="min")])
+    counter = Count()
+    counter.computes = ()
+    with pytest.raises(BuildError, match=r"did you mean 'gap'\? \(computed: train_loss, gap; add"):
+        model.fit(batches(), callbacks=[declared, EarlyStopping("gapp", better="min"), counter])
+    assert counter.updates == 0
+
+
+def test_subclass_says_for_itself_what_it_computes(model: Model) -> None:
+    class Unsaid(EarlyStopping):
+        def epoch_start(self, state: Any) -> None:
+            state.metrics["dice"] = 1.0
+
+    model.fit(batches(), callbacks=[Unsaid("dice", better="max")])
+
+
+def test_step_that_wraps_the_models_own_may_compute_anything(model: Model) -> None:
+    step = model.train_step
+
+    @functools.wraps(step)
+    def traced(batch: Any, state: Any) -> Any:
+        state.metrics["grad_norm"] = 1.0
+        return step(batch, state)
+
+    model.train_step = traced  # type: ignore[method-assign]
+    model.fit(batches(), callbacks=[EarlyStopping("grad_norm", better="min")])
+
+
+def test_declared_values_are_several_names(model: Model) -> None:
+    gap = Gap()
+    gap.computes = "gap"
+    with pytest.raises(BuildError, match=r"computes of Gap is 'gap'; it must be .*: \('gap',\)"):
+        model.fit(batches(), callbacks=[gap, EarlyStopping("gap", better="min")])
 
 
 class PerClass(Accuracy):

@@ -21,6 +21,7 @@ from argus_core.callbacks.lr_schedule import build_schedules
 from argus_core.registry.factory import build_many
 from argus_core.runs.callbacks import Witness
 from argus_core.runs.directory import RunDirectory
+from argus_core.storage.stored import COUNT
 from argus_core.tensors.rng import check_random_state, random_state
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -117,6 +118,20 @@ def test_a_subclass_with_a_state_of_its_own_may_add_keys() -> None:
     counting.load_state_dict({"saved": [], "last_step": 0, "count": 3})
     assert counting.count == 3
     Plain().load_state_dict({"lr": None, "skipped_before": 0, "more": 1})
+
+
+def test_a_subclass_that_declares_the_rules_of_its_state_is_held_to_them() -> None:
+    class Counting(Checkpoint):
+        def state_dict(self) -> dict[str, Any]:
+            return {**super().state_dict(), "count": 0}
+
+        def state_rules(self) -> Any:
+            return {**super().state_rules(), "count": COUNT}
+
+    state = Counting("a").state_dict()
+    Counting("a").load_state_dict(state)
+    refused(Counting("a"), {**state, "count": -1}, "'count' is -1; it must be", UnsafeCheckpointError)
+    refused(Counting("a"), {**state, "more": 1}, "'more' is unknown", UnsafeCheckpointError)
 
 
 @pytest.mark.parametrize("value", [-1, "x", 1.5, True, HUGE, [0]])

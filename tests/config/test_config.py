@@ -23,6 +23,7 @@ from argus_core.config import (
     resolved_toml,
 )
 from argus_core.errors import ConfigError
+from argus_core.registry.spec import Spec
 
 pytestmark = pytest.mark.torchfree
 
@@ -527,3 +528,21 @@ def test_parameters_of_a_list_of_the_models_own_are_set_whole(tmp_path: Path) ->
 def test_template_is_no_matter_of_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--set template=digits: a template is chosen by the file alone"):
         read(tmp_path, MODEL + DATA, "template=digits")
+
+
+def test_components_that_sections_choose_come_with_their_kinds_and_places(tmp_path: Path) -> None:
+    metrics = '[fit]\nmetrics = ["accuracy", ["top_k_accuracy", { k = 2 }]]\n'
+    config = read(tmp_path, MODEL + DATA + metrics)
+    assert list(config.specs("data", "fit")) == [
+        ("dataset", "[data] train", Spec("digits", {"split": "train"})),
+        ("metric", "[fit] metrics", Spec("accuracy")),
+        ("metric", "[fit] metrics", Spec("top_k_accuracy", {"k": 2})),
+    ]
+    assert [kind for kind, _, _ in config.specs("model")] == ["nn_module", "loss", "optimizer"]
+
+
+@pytest.mark.parametrize(("name", "is_plain"), [("Model", True), ("argus-torch/Model", True), ("Own", False)])
+def test_configuration_alone_chooses_the_parts_of_a_plain_model(
+    name: str, is_plain: bool, tmp_path: Path
+) -> None:
+    assert read(tmp_path, f'{MODEL}name = "{name}"\n{DATA}').is_plain == is_plain

@@ -255,6 +255,15 @@ def test_state_dicts_can_be_changed(path: Path) -> None:
     assert not loaded.optimizer.state
 
 
+def test_an_optimizer_state_for_no_optimizer_has_no_effect(path: Path) -> None:
+    model = trained()
+    model.save(path, optimizer_state=True)
+    state = model.optimizer.state_dict()
+    loaded = load_model(path, optimizer=None, change_state_dict_func=lambda network, _: (network, state))
+    assert loaded.optimizer is None
+    assert same_weights(loaded, model)
+
+
 def test_a_state_load_func_replaces_our_reading(tmp_path: Path) -> None:
     model = trained()
     torch.save({"any": model.nn_module.state_dict()}, tmp_path / "own.bin")

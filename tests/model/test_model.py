@@ -43,8 +43,9 @@ def test_two_subclasses_of_one_name_warn_and_the_newest_has_it() -> None:
         )
 
     define("medseg")
-    with pytest.warns(ArgusWarning, match=r"taken by medseg:Segmenter.*now means otherseg:Segmenter"):
+    with pytest.warns(ArgusWarning, match=r"taken by medseg:Segmenter.*now means otherseg:Segmenter") as told:
         other = define("otherseg")
+    assert [each.filename for each in told] == [__file__]
     assert argus_core.resolve("model", "Segmenter").load() is other
     define("otherseg")  # the same again, as a notebook cell that runs twice, is quiet
 

@@ -47,7 +47,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "It is so, too, where no strategy shapes the update.",
-            "steps/update.py",
+            "steps/updater.py",
             '            and getattr(forward_loss, "__func__", None) is self._usual\n',
             "",
             "steps/test_update.py::test_a_forward_loss_put_on_a_model_that_has_been_trained_counts",
@@ -83,16 +83,17 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A single batch left at the end of an epoch is not divided by the window's size.",
             "steps/update.py",
-            "self._prepared, (None,), (None,)",
-            "self._prepared, (None,), (1 / self.window_size,)",
+            "        self.micro_batches = self._prepared = [*prepared]\n",
+            "        self.micro_batches = self._prepared = [*prepared]\n"
+            "        self._shares = (1 / self.model.window_size(),)\n",
             "steps/test_full_batch.py::test_a_batch_left_alone_counts_whole_where_strategies_shape_the_update",
         ),
         Mutation(
             "Several batches left at the end of an epoch share among themselves.",
             "steps/update.py",
-            "self._shares = shares(self._weights)",
-            "divisor = max(1, self.window_size / len(self._weights))\n"
-            "        self._shares = [each / divisor for each in shares(self._weights)]",
+            "self._shares = shares(self._window_weights)",
+            "divisor = max(1, self.model.window_size() / len(self._window_weights))\n"
+            "        self._shares = [each / divisor for each in shares(self._window_weights)]",
             "steps/test_full_batch.py::test_a_window_longer_than_the_epoch_is_the_epoch",
         ),
         Mutation(
@@ -161,8 +162,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "A strategy may weigh micro-batches by something else, such as tokens.",
-            "steps/update.py",
-            'Weights(model, usual, _owner(slots["micro_batch_weight"]))',
+            "steps/updater.py",
+            "Weights(model, usual, self.slots.micro_batch_weight)",
             "Weights(model, usual)",
             "steps/test_slots.py::test_another_weight_makes_a_mean_over_tokens_exact",
         ),
@@ -183,14 +184,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are cleared before they are taken.",
             "steps/update.py",
-            "        _clear_gradients(optimizer)\n        micro_batches",
+            "        clear_gradients(optimizer)\n        micro_batches",
             "        micro_batches",
             _BY_HAND,
         ),
         Mutation(
             "Gradients are cleared where no strategy shapes the update, too.",
-            "steps/update.py",
-            "        _clear_gradients(model.optimizer)\n",
+            "steps/updater.py",
+            "        clear_gradients(model.optimizer)\n",
             "",
             "steps/test_update.py::test_the_plain_form_of_an_update_equals_the_composed_one_to_the_bit",
         ),
@@ -251,8 +252,9 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are unscaled before they are clipped.",
             "steps/update.py",
-            "        if self._unscale is not None:\n",
-            "        self.transform_gradients(self.parameters())\n        if self._unscale is not None:\n",
+            "        if self._slots.unscale is not None:\n",
+            "        self.transform_gradients(self.parameters())\n"
+            "        if self._slots.unscale is not None:\n",
             _SCALER_BY_HAND,
         ),
     ),
@@ -289,14 +291,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Validation runs in the precision of training.",
             "model/model.py",
-            "            with update.forward_context():\n                prediction, target, loss",
+            "            with updater.slots.forward_context():\n                prediction, target, loss",
             "            if True:\n                prediction, target, loss",
             _SAME_PRECISION,
         ),
         Mutation(
             "Prediction runs in the precision of training.",
             "model/model.py",
-            "            with update.forward_context():\n                prediction = self",
+            "            with updater.slots.forward_context():\n                prediction = self",
             "            if True:\n                prediction = self",
             _SAME_PRECISION,
         ),
@@ -319,7 +321,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Gradients are unscaled.",
             "steps/update.py",
-            "            self._unscale(optimizer)\n",
+            "            self._slots.unscale(optimizer)\n",
             "            pass\n",
             "steps/test_amp.py::test_strategies_see_gradients_after_unscaling",
         ),
@@ -327,8 +329,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "Gradients are unscaled once, not with each micro-batch.",
             "steps/update.py",
             "            if keep is not None:\n",
-            "            if self._unscale is not None and micro_batch is not micro_batches[-1]:\n"
-            "                self._unscale(self.model.optimizer)\n"
+            "            if self._slots.unscale is not None and micro_batch is not micro_batches[-1]:\n"
+            "                self._slots.unscale(self.model.optimizer)\n"
             "            if keep is not None:\n",
             "steps/test_amp.py::test_a_cut_window_is_scaled_as_a_whole",
         ),
@@ -659,7 +661,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Validation uses the average.",
             "model/model.py",
-            "with torch.no_grad(), update.evaluation.going_on():",
+            "with torch.no_grad(), updater.evaluation.going_on():",
             "with torch.no_grad():",
             "steps/test_ema.py::test_validation_prediction_and_a_single_val_step_use_the_average",
         ),
@@ -769,7 +771,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "The loss that is reported is not scaled.",
             "steps/update.py",
             "                self._pass_back(",
-            "                for scale in self._scale:\n"
+            "                for scale in self._slots.scale_loss:\n"
             "                    loss = scale(loss)\n"
             "                self._pass_back(",
             "steps/test_amp.py::test_the_reported_loss_is_not_scaled",
@@ -840,8 +842,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Validation takes no gradients.",
             "model/model.py",
-            "with torch.no_grad(), update.evaluation.going_on():",
-            "with update.evaluation.going_on():",
+            "with torch.no_grad(), updater.evaluation.going_on():",
+            "with updater.evaluation.going_on():",
             "model/test_model.py::test_val_step_builds_no_graph",
         ),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import argus_core
 from argus_core import ParamsError, load_model
 from argus_core.registry.arguments import arguments_for
+from argus_core.registry.factory import call_factory
 from argus_core.registry.registry import components
 
 
@@ -98,6 +100,48 @@ def test_default_of_a_part_of_torch_tells_its_type(monkeypatch: pytest.MonkeyPat
             arguments_for("loss 'x'", plain, {name: value})
     left = {"padding": "same", "text": 3, "more": "no"}
     assert arguments_for("loss 'x'", plain, left) == left
+
+
+class Exact:
+    exact_types = True
+
+    def __init__(self, rate: float = 1.0, switch=False) -> None:  # type: ignore[no-untyped-def]
+        self.rate = rate
+
+
+@pytest.mark.parametrize(("name", "value"), [("rate", True), ("rate", [1.0]), ("switch", "no")])
+def test_annotations_and_defaults_hold_where_a_class_says_that_they_are_exact(name: str, value: Any) -> None:
+    class Inherits(Exact):
+        """Has the same signature."""
+
+    class Other(Exact):
+        def __init__(self, rate: float = 1.0, switch=False) -> None:  # type: ignore[no-untyped-def]
+            self.rate = rate
+
+    for kind in (Exact, Inherits):
+        with pytest.raises(ParamsError, match=f"loss 'x': {name} is "):
+            arguments_for("loss 'x'", kind, {name: value})
+    assert arguments_for("loss 'x'", Other, {name: value}) == {name: value}
+
+
+BUILTIN = [
+    component
+    for component in components()
+    if component.provider == "argus-torch" and component.target.startswith("argus_core.")
+]
+
+
+@pytest.mark.parametrize("component", BUILTIN, ids=lambda component: component.name)
+def test_built_in_part_takes_no_list_for_a_number_or_a_flag(component: argus_core.Component) -> None:
+    factory = component.load()
+    needed: dict[str, Any] = {"dir_path": "a", "file_path": "a", "steps": 2, "chunks": 2}
+    needed |= {"max_norm": 1.0, "clip_value": 1.0}
+    parameters = inspect.signature(factory, eval_str=True).parameters
+    for name, parameter in parameters.items():
+        if parameter.annotation in (int, float, bool):
+            params = {each: value for each, value in needed.items() if each in parameters} | {name: [1]}
+            with pytest.raises(ParamsError, match=name):
+                call_factory(f"{component.kind} {component.name!r}", factory, (), params)
 
 
 def test_part_of_torch_takes_no_boolean_for_a_number() -> None:

@@ -47,6 +47,18 @@ def lines(result: Result) -> list[dict[str, Any]]:
     return [{key: value for key, value in record.items() if key != "time"} for record in records]
 
 
+def test_predictions_that_nothing_reads_are_not_kept(folder: Path) -> None:
+    kept: list[list[str]] = []
+
+    @argus_core.on_epoch_complete
+    def note(state: State) -> None:
+        kept.append(list(state.step_output))
+
+    note.reads_predictions = False
+    train(read_config(small_config(folder)), callbacks=[note])
+    assert kept[0] == ["loss"]
+
+
 def test_run_directory_holds_the_whole_run(folder: Path) -> None:
     run(folder)
     names = {path.relative_to(folder / "run").as_posix() for path in (folder / "run").rglob("*")}

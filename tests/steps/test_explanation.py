@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,4 +102,11 @@ def test_what_a_strategy_needs_stands_below_the_drawing() -> None:
     class Needy(Veto):
         requires = {"optimizer:SGD": "it counts on momentum"}
 
-    assert build(given(Needy([]))).explain().endswith("own_needy needs optimizer:SGD: it counts on momentum")
+    assert "\nown_needy needs optimizer:SGD: it counts on momentum\n" in build(given(Needy([]))).explain()
+
+
+def test_every_sign_of_the_drawing_is_in_its_legend() -> None:
+    drawing, legend = build(given(Record()), "ema", given(Veto([]))).explain().split("\n\n")
+    signs = set(re.findall(r"─►|[⟨⟩]|—|(?<= )\+(?= )|\bdefault\b", drawing))
+    assert signs == {"─►", "⟨", "⟩", "—", "+", "default"}
+    assert all(sign in legend for sign in signs)

@@ -47,8 +47,8 @@ def test_the_plain_form_of_an_update_equals_the_composed_one_to_the_bit() -> Non
         assert outputs[0].samples == outputs[1].samples
         assert torch.equal(outputs[0]["prediction"], outputs[1]["prediction"])
     assert same_weights(plain, composed)
-    assert plain._update.is_plain
-    assert not composed._update.is_plain
+    assert plain._updater.slots.is_plain
+    assert not composed._updater.slots.is_plain
 
 
 def test_an_update_goes_through_its_slots_in_the_documented_order() -> None:

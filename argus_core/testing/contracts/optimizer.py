@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from argus_core.checkpoint.restoring import name_optimizer_state
+from argus_core.checkpoint.optimizer_state import name_optimizer_state
 from argus_core.errors import ConflictError
 from argus_core.steps.parameters import named_parameters
 from argus_core.testing.comparison import difference

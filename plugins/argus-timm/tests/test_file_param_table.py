@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from argus_core.testing.file_param_table import check_file_param_table
+from argus_core.testing import check_file_param_table
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "file-parameters.md"
 

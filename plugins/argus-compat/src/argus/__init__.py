@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argus_core.registry.distributions import version_of
+from importlib import metadata
 
 __all__ = [
     "Model",
@@ -20,8 +20,11 @@ __all__ = [
 __version__ = "1.1.0"
 """The version of pytorch-argus whose interface this is; ``argus list`` and pip show the package's own."""
 
-_other = version_of("pytorch-argus")
-if _other is not None:
+try:
+    _other = metadata.version("pytorch-argus")
+except metadata.PackageNotFoundError:
+    pass
+else:
     raise ImportError(
         f"pytorch-argus {_other} is installed beside argus-compat, and both bring an import package named "
         "argus, whose files may be mixed by now; keep one of them. To run on argus_core: "

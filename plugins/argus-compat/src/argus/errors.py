@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from argus_core.errors import (
+from argus_core import (
     ArgusError,
     BuildError,
     CheckpointError,

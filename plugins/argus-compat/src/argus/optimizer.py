@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from argus_core.registry.component import BUILTIN
-from argus_core.registry.registry import components
+from argus_core.authors import components
 
 __all__ = ["get_pytorch_optimizers", "pytorch_optimizers"]
 
 
 def get_pytorch_optimizers() -> dict[str, Any]:
     """Return torch's optimizer classes by their names, as the registry has them."""
-    return {each.name: each.load() for each in components("optimizer") if each.provider == BUILTIN}
+    return {each.name: each.load() for each in components("optimizer") if each.provider == "argus-torch"}
 
 
 pytorch_optimizers = get_pytorch_optimizers()

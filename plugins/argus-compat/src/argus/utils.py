@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 
+import argus_core
 from argus.types import Devices
-from argus_core.tensors import batch
-from argus_core.tensors.batch import deep_map
+from argus_core.authors import deep_map
 
 __all__ = [
     "AverageMeter",
@@ -83,12 +83,12 @@ class AverageMeter:
 
 def deep_to(input: Any, *args: Any, **kwargs: Any) -> Any:
     """Return ``input`` with ``.to(*args, **kwargs)`` applied to everything in it that has ``to``."""
-    return batch.deep_to(input, *args, **kwargs)
+    return argus_core.deep_to(input, *args, **kwargs)
 
 
 def deep_detach(input: Any) -> Any:
     """Return ``input`` with every tensor cut off from the graph."""
-    return batch.deep_detach(input)
+    return argus_core.deep_detach(input)
 
 
 def deep_chunk(input: Any, chunks: int, dim: int = 0) -> list[Any]:

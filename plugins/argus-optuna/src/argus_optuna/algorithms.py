@@ -10,9 +10,8 @@ from typing import Any
 
 import optuna
 
-from argus_core.errors import ParamsError, UnknownNameError, near
-from argus_core.registry.factory import call_factory
-from argus_core.registry.spec import Spec
+from argus_core import ParamsError, UnknownNameError
+from argus_core.authors import Spec, call_factory, near
 
 __all__ = ["GRID", "PRUNERS", "SAMPLERS", "build_pruner", "build_sampler"]
 

@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from argus_core.cli.examples import examples
-from argus_core.cli.output import echo, echo_json
-from argus_core.cli.table import print_table
-from argus_core.cli.torch_command import TorchCommand
-from argus_core.config import read_config
+from argus_core.authors import TorchCommand, echo, echo_json, examples, print_table, read_config
 
 if TYPE_CHECKING:
     from argus_optuna.result import SweepResult, TrialRecord

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import sqlalchemy.exc
 
-from argus_core.errors import ArgusError, ConfigError
+from argus_core import ArgusError, ConfigError
 
 __all__ = ["UNREADABLE", "connect", "disconnect", "sentences"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from argus_core.config import SECTIONS
-from argus_core.errors import ConfigError, near
+from argus_core import ConfigError
+from argus_core.authors import SECTIONS, near
 from argus_optuna.toml_text import toml_text
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from argus_core.errors import ConfigError
-from argus_core.files.ordinary_files import open_ordinary
+from argus_core import ConfigError
+from argus_core.authors import open_ordinary
 
 __all__ = ["check_folder"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from argus_core.errors import ArgusError
+from argus_core import ArgusError
 
 __all__ = ["Lock"]
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from argus_core import Callback
-from argus_core.callbacks.monitor import check_monitor, monitored_value
+from argus_core.authors import check_monitor, monitored_value
 
 if TYPE_CHECKING:
     import optuna
@@ -38,6 +38,7 @@ class Pruning(Callback):
     """
 
     reads_predictions = False
+    computes = ()
 
     def __init__(self, trial: optuna.Trial, monitor: str) -> None:
         self.trial = trial

@@ -11,24 +11,27 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from argus_core import Callback, State
-from argus_core.config import Config
-from argus_core.errors import (
+from argus_core import (
     ArgusError,
     ArgusWarning,
+    Callback,
     CheckpointError,
     ConfigError,
     CorruptCheckpointError,
-    near,
+    State,
 )
-from argus_core.files.working_folder import beginning_in, working_folder
-from argus_core.registry.component import BUILTIN
-from argus_core.registry.spec import parse_specs
-from argus_core.runs.directory import RunDirectory
-from argus_core.runs.run import Result, resume, train
-from argus_core.tensors.single_process import check_single_process
-from argus_core.training.fit import build_metrics
-from argus_core.training.interruption import check_interruption, listening
+from argus_core.authors import (
+    Config,
+    Result,
+    RunDirectory,
+    build_metrics,
+    check_interruption,
+    near,
+    parse_specs,
+    resume,
+    run_series,
+    train,
+)
 from argus_optuna.pruning import Pruning
 from argus_optuna.result import SweepResult, TrialRecord
 from argus_optuna.settings import read_settings
@@ -69,31 +72,40 @@ def sweep(
         ArgusError: the first three trials have failed, or all that there are; or something that has changed
             keeps an interrupted trial from going on.
     """
-    check_single_process("argus sweep")
-    given = {"trials": trials, "timeout": timeout, "study_dir": None if study_dir is None else str(study_dir)}
-    options = [f"sweep.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    variants = Variants(Path(config), [*changes, *options])
-    base = variants.config()
-    settings = read_settings(base, str(config))
-    variants.check(settings.space)
-    study = Study(settings, _better(base), variants.identity(settings.space))
+    with run_series("argus sweep"):
+        given = {
+            "trials": trials,
+            "timeout": timeout,
+            "study_dir": None if study_dir is None else str(study_dir),
+        }
+        options = [f"sweep.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+        variants = Variants(Path(config), [*changes, *options])
+        base = variants.config()
+        settings = read_settings(base, str(config))
+        variants.check(settings.space)
+        study = Study(settings, _better(base), variants.identity(settings.space))
+        try:
+            return _search(study, variants, on_trial)
+        finally:
+            study.close()
+
+
+def _search(study: Study, variants: Variants, on_trial: Report | None) -> SweepResult:
+    """Run trials until the study has enough, or its time is over; return the study as it stands."""
+    settings = study.settings
     end = None if settings.timeout is None else time.monotonic() + settings.timeout
-    try:
-        with beginning_in(working_folder()), listening():
-            while end is None or time.monotonic() < end:
-                check_interruption()
-                claim = study.claim(settings.trials)
-                if claim is None:
-                    break
-                record = _Run(study, variants, claim).record()
-                if on_trial is not None:
-                    on_trial(record)
-                _check_failures(study.result(), _MOST_FAILURES)
-            result = study.result()
-        _check_failures(result, len(result.trials))
-        return result
-    finally:
-        study.close()
+    while end is None or time.monotonic() < end:
+        check_interruption()
+        claim = study.claim(settings.trials)
+        if claim is None:
+            break
+        record = _Run(study, variants, claim).record()
+        if on_trial is not None:
+            on_trial(record)
+        _check_failures(study.result(), _MOST_FAILURES)
+    result = study.result()
+    _check_failures(result, len(result.trials))
+    return result
 
 
 class _Blocked(ArgusError):
@@ -144,7 +156,7 @@ class _Run:
 
     def _run(self, config: Config, pruning: Pruning) -> Result:
         named = {spec.name for spec in parse_specs("callback", config.fit.get("callbacks", []), "callbacks")}
-        progress = [] if named & {"progress", f"{BUILTIN}/progress"} else [("progress", {"table": False})]
+        progress = [] if named & {"progress", "argus-torch/progress"} else [("progress", {"table": False})]
         if self.claim.begun and self._has_checkpoint():
             witness = _Witness()
             where = f"model.device={json.dumps(config.model['device'])}"  # this sweep's, not that of the run
@@ -193,6 +205,7 @@ class _Witness(Callback):
     """Sees whether a run went on from its checkpoint: what fails before that is no failure of the trial."""
 
     reads_predictions = False
+    computes = ()
 
     def __init__(self) -> None:
         self.went_on = False

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from argus_core.config import Config
-from argus_core.errors import ConfigError, near
-from argus_core.files.ordinary_files import as_path
-from argus_core.registry.spec import Spec, parse_spec
+from argus_core import ConfigError, ParamsError
+from argus_core.authors import Config, Spec, checked_path, near, parse_spec
 from argus_optuna.space import Space, read_space
 
 __all__ = ["COMMAND", "Settings", "read_settings"]
@@ -105,6 +103,6 @@ def _folder(value: Any, where: str) -> Path:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{where} study_dir is {value!r}; give a folder, such as 'runs/digits-sweep'")
     try:
-        return as_path(value)
-    except ValueError as error:
-        raise ConfigError(f"{where} study_dir is {value!r}, which {error}") from error
+        return checked_path(where, "study_dir", value)
+    except ParamsError as error:
+        raise ConfigError(str(error)) from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from argus_core.errors import ConfigError, near
+from argus_core import ConfigError
+from argus_core.authors import near
 from argus_optuna.dimension import SHAPES, Choices, Dimension, Range, read_dimension
 from argus_optuna.toml_text import toml_text
 

@@ -25,11 +25,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from argus_core.errors import ArgusError, ConfigError
-from argus_core.files.confinement import confined
-from argus_core.files.working_folder import absolute
-from argus_core.runs.directory import RunDirectory
-from argus_core.storage.replacement import replacement
+from argus_core import ArgusError, ConfigError
+from argus_core.authors import RunDirectory, confined, place_to_write, replacement
 from argus_optuna.algorithms import GRID, build_pruner, build_sampler
 from argus_optuna.database import UNREADABLE, connect, disconnect, sentences
 from argus_optuna.folder import check_folder
@@ -88,7 +85,9 @@ class Study:
         self.settings = settings
         self.better = better
         self.path = settings.study_dir
-        self._root = absolute(self.path)  # a trial's network may change the folder
+        self._root = place_to_write(
+            "argus sweep", "study_dir", self.path
+        )  # a trial's network may change the folder
         record = {"monitor": settings.monitor, "space": settings.space.described(), "config": dict(config)}
         build_sampler(
             settings.sampler, settings.seed, 0

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from argus_core.config import SECTIONS, Config, complete_config, read_document
-from argus_core.errors import ArgusError, ConfigError
-from argus_core.registry.factory import check_params
-from argus_core.registry.registry import resolve
-from argus_core.registry.spec import Spec, parse_specs
-from argus_core.runs.run import build_model
+from argus_core import ArgusError, ConfigError, resolve
+from argus_core.authors import (
+    SECTIONS,
+    Config,
+    Spec,
+    build_model,
+    check_params,
+    complete_config,
+    read_document,
+)
 from argus_optuna.space import Space
 from argus_optuna.toml_text import toml_text
 
@@ -70,8 +74,9 @@ class Variants:
 
     def _try(self, changes: Sequence[str], build: bool) -> None:
         config = self.config(changes)
-        for kind, spec, where in _specs(config):
-            _check_spec(kind, spec, where)
+        own = ("model",) if config.is_plain else ()  # a class may fix its parts
+        for kind, place, spec in config.specs(*own, "data", "fit"):
+            _check_spec(kind, spec, place)
         if build:
             build_model(config)
 
@@ -115,18 +120,6 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{key}.{name}", item) for name, item in value[1].items())
         else:
             yield key, value
-
-
-def _specs(config: Config) -> Iterator[tuple[str, Spec, str]]:
-    plain = config.model["name"] in ("Model", "argus-torch/Model")
-    for section, values in (("model", config.model), ("data", config.data), ("fit", config.fit)):
-        if section == "model" and not plain:
-            continue  # the class may fix its parts
-        for key, known in SECTIONS[section].items():
-            if known.kind and key in values:
-                where = f"[{section}] {key}"
-                for spec in parse_specs(known.kind, values[key], where):
-                    yield known.kind, spec, where
 
 
 def _check_spec(kind: str, spec: Spec, where: str) -> None:

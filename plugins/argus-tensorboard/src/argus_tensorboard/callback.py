@@ -11,10 +11,16 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as session_summaries
 
 from argus_core import BuildError, Callback, ParamsError, State, hookimpl
-from argus_core.callbacks.epoch_report import plain_metrics, update_loss
-from argus_core.callbacks.output_files import make_folder, making_files, place_to_write, writing
-from argus_core.registry.file_params import WRITES
-from argus_core.tensors.processes import is_first
+from argus_core.authors import (
+    WRITES,
+    is_first,
+    make_folder,
+    making_files,
+    place_to_write,
+    plain_metrics,
+    update_loss,
+    writing,
+)
 from argus_tensorboard.due import Due
 from argus_tensorboard.graph import add_graph
 from argus_tensorboard.histograms import add_histograms
@@ -43,6 +49,7 @@ class TensorBoard(Callback):
     """
 
     name = "tensorboard"
+    computes = ()
     file_params: ClassVar = {"log_dir": WRITES}
     run_paths: ClassVar = {"log_dir": "tensorboard"}
     checked_with: ClassVar[Mapping[str, Any]] = {"params": {"log_dir": "events"}}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from argus_core import ParamsError, State
-from argus_core.callbacks.cadence import Cadence, is_cadence, parse_cadence
+from argus_core import State
+from argus_core.authors import parse_cadence
 
 __all__ = ["Due"]
 
@@ -19,7 +19,7 @@ class Due:
     """
 
     def __init__(self, argument: str, every: str | None) -> None:
-        self._cadence = _parsed(argument, every)
+        self._cadence = None if every is None else parse_cadence("tensorboard", every, argument)
         self._last_step = 0
         self._last_time = 0.0
 
@@ -47,14 +47,3 @@ class Due:
         """Return whether it is time after this epoch."""
         cadence = self._cadence
         return cadence is not None and cadence.unit == "ep" and (state.epoch + 1) % cadence.count == 0
-
-
-def _parsed(argument: str, every: str | None) -> Cadence | None:
-    if every is None:
-        return None
-    if not is_cadence(every):
-        raise ParamsError(
-            f"tensorboard has {argument}={every!r}; give epochs, updates or minutes, such as '2ep', '500up' "
-            "or '10min', or None for never"
-        )
-    return parse_cadence("tensorboard", every)

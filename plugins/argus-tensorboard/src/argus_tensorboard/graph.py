@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from argus_core import deep_to
-from argus_core.steps.output import Window
+from argus_core.authors import Window
 
 __all__ = ["add_graph"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from argus_core.steps.output import Window
+from argus_core.authors import Window
 
 __all__ = ["add_samples", "inputs_of"]
 

@@ -11,7 +11,7 @@ import timm
 from torch import nn
 
 from argus_core import BuildError, ParamsError, initial_values_wanted
-from argus_core.errors import near
+from argus_core.authors import near
 from argus_timm.names import check_model_name
 
 __all__ = ["create"]

@@ -7,7 +7,7 @@ from typing import Any
 import timm
 
 from argus_core import ParamsError
-from argus_core.errors import near
+from argus_core.authors import near
 
 __all__ = ["check_model_name"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import timm
 from timm.data import create_transform, resolve_data_config
 
-from argus_core.registry.file_params import FileParam
+from argus_core.authors import FileParam
 from argus_timm.names import check_model_name
 
 __all__ = ["timm_transform"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from argus_core.registry.file_params import FUNCTION, OBJECT, READS, FileParam
+from argus_core.authors import FUNCTION, OBJECT, READS, FileParam
 
 __all__ = ["FILE_PARAMS"]
 

@@ -12,7 +12,7 @@ import torchmetrics
 from torchmetrics.functional import audio
 
 from argus_core import ParamsError
-from argus_core.errors import near
+from argus_core.authors import near
 
 __all__ = ["suited"]
 

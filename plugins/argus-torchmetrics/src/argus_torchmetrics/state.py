@@ -9,7 +9,7 @@ import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from argus_core.storage.stored import COUNT, Rule, check_state
+from argus_core.authors import COUNT, Rule, check_state
 
 __all__ = ["get_state", "merge", "set_state"]
 

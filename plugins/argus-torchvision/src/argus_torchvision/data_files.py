@@ -10,7 +10,7 @@ from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from argus_core import BuildError
-from argus_core.files.ordinary_files import open_ordinary
+from argus_core.authors import open_ordinary
 
 __all__ = ["KMNIST", "MNIST", "FashionMNIST", "check_sizes", "images_in", "read_image"]
 

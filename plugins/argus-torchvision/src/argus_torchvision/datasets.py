@@ -19,8 +19,7 @@ from typing import Any
 from torchvision import datasets
 
 from argus_core import BuildError, ParamsError
-from argus_core.callbacks.output_files import checked_path
-from argus_core.registry.file_params import READS, FileParam
+from argus_core.authors import READS, FileParam, checked_path
 from argus_torchvision.data_files import KMNIST, MNIST, FashionMNIST, check_sizes, images_in, read_image
 from argus_torchvision.pipelines import build_pipeline
 

@@ -16,7 +16,7 @@ from torch import nn
 from torchvision import models
 
 from argus_core import ParamsError
-from argus_core.errors import near
+from argus_core.authors import near
 from argus_torchvision.weights import Construction, Pretrained, choose_weights, enums_of
 
 __all__ = ["network"]

@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from argus_core import BuildError, ParamsError
-from argus_core.registry.factory import build_component
-from argus_core.steps.reduction import mean_divisor
+from argus_core.authors import build_component, mean_divisor
 
 __all__ = ["AuxiliaryLoss", "MainOutput"]
 

@@ -10,8 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from argus_core import SpecError
-from argus_core.registry.factory import build_component
-from argus_core.registry.spec import parse_specs
+from argus_core.authors import build_component, parse_specs
 
 __all__ = ["Pipeline", "build_pipeline", "build_transforms"]
 

@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from argus_core import ParamsError
-from argus_core.errors import near
+from argus_core.authors import near
 from argus_torchvision.pipelines import build_transforms
 
 __all__ = ["LEFT_OUT", "transform"]

@@ -19,13 +19,13 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torchvision.models import WeightsEnum
 
 from argus_core import BuildError, ParamsError, initial_values_wanted
-from argus_core.errors import near
+from argus_core.authors import near
 
 __all__ = ["Construction", "Pretrained", "choose_weights", "enums_of"]
 
 _PARAMETERS = ("weights", "weights_backbone")
 
-_log = logging.getLogger("argus_core.runs.run")
+_log = logging.getLogger(__name__)
 
 
 def enums_of(builder: Callable[..., nn.Module], quantized: bool) -> dict[str, type[Any]]:

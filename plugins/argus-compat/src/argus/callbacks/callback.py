@@ -9,7 +9,7 @@ import argus_core
 from argus.engine.engine import Engine, EventEnum, Events
 from argus.errors import CallbackTypeError
 from argus.utils import inheritors
-from argus_core.registry.factory import build_many
+from argus_core.authors import build_many
 
 __all__ = [
     "Callback",

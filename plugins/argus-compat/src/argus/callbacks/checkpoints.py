@@ -10,9 +10,8 @@ from argus import types
 from argus.callbacks.callback import Callback
 from argus.errors import MonitorError, also
 from argus.metrics.metric import init_better, known_better
-from argus_core import callbacks
-from argus_core.callbacks.monitor import Monitor, monitored_value
-from argus_core.callbacks.output_files import make_folder
+from argus_core import authors
+from argus_core.authors import Monitor, make_folder, monitored_value
 
 if TYPE_CHECKING:
     import argus_core
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "MonitorCheckpoint"]
 
 
-class Checkpoint(callbacks.Checkpoint, Callback):
+class Checkpoint(authors.Checkpoint, Callback):
     """Saves the model every ``period`` epochs.
 
     Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from argus.callbacks.callback import Callback
 from argus.errors import also
 from argus.metrics.metric import init_better, known_better
-from argus_core import callbacks
+from argus_core import authors
 
 if TYPE_CHECKING:
     import argus_core
@@ -28,7 +28,7 @@ class EarlyStopping(Callback):
         self.monitor = monitor
         self.patience = patience
         self.better, self.better_comp, self._worst = known_better(better, monitor)
-        self._stopping = callbacks.EarlyStopping(monitor, max(patience, 1), self.better)
+        self._stopping = authors.EarlyStopping(monitor, max(patience, 1), self.better)
 
     @property
     def wait(self) -> int:
@@ -44,7 +44,7 @@ class EarlyStopping(Callback):
     def start(self, state: argus_core.State) -> None:
         """Begin anew."""
         self.better, self.better_comp, self._worst = init_better(self.better, self.monitor)
-        self._stopping = callbacks.EarlyStopping(self.monitor, max(self.patience, 1), self.better)
+        self._stopping = authors.EarlyStopping(self.monitor, max(self.patience, 1), self.better)
         with also(ValueError):
             self._stopping.start(state)
 

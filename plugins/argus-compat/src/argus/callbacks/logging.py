@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from argus import types
 from argus.callbacks.callback import Callback, on_epoch_complete
 from argus.errors import also
-from argus_core import callbacks
-from argus_core.callbacks.epoch_report import EpochRecord
-from argus_core.callbacks.log import LineFormatter
-from argus_core.callbacks.output_files import make_folder, place_to_write, writing
-from argus_core.errors import ArgusError
-from argus_core.files.confinement import check_file, note_made, opener
+from argus_core import ArgusError, authors
+from argus_core.authors import EpochRecord, LineFormatter, make_folder, opener, place_to_write, writing
 
 if TYPE_CHECKING:
     import argus_core
@@ -65,9 +62,7 @@ class LoggingToFile(Callback):
             path = place_to_write("LoggingToFile", "file_path", self.file_path)
         _check_folder("LoggingToFile", path, self.create_dir)
         with writing("LoggingToFile", path):
-            check_file(path)
-            note_made(path)
-            self.file_handler = logging.FileHandler(path, "a" if self.append else "w", encoding="utf-8")
+            self.file_handler = _FileHandler(path, "a" if self.append else "w", encoding="utf-8")
         self.file_handler.setFormatter(self.formatter)
         state.logger.addHandler(self.file_handler)
 
@@ -83,7 +78,7 @@ class LoggingToFile(Callback):
         self.complete(state)
 
 
-class LoggingToCSV(callbacks.LoggingToCSV, Callback):
+class LoggingToCSV(authors.LoggingToCSV, Callback):
     """Writes a CSV file with a row for each epoch: time, epoch, lr and all metrics.
 
     Args:
@@ -149,6 +144,17 @@ class LoggingToCSV(callbacks.LoggingToCSV, Callback):
     def catch_exception(self, state: argus_core.State) -> None:
         """Close the file, in which each row is already."""
         self._close()
+
+
+class _FileHandler(logging.FileHandler):
+    """Opens its file as a file of the run."""
+
+    def _open(self) -> TextIOWrapper:
+        file = open(  # noqa: SIM115
+            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener
+        )
+        assert isinstance(file, TextIOWrapper)
+        return file
 
 
 def _check_folder(callback: str, path: Path, create: bool) -> None:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer, lr_scheduler
 from argus.callbacks.callback import Callback
 from argus.errors import also
 from argus.metrics.metric import check_better, init_better
-from argus_core.callbacks.monitor import monitored_value
+from argus_core.authors import monitored_value
 
 if TYPE_CHECKING:
     import argus_core

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from argus_core.authors import Accuracy
+
 import argus_core
 from argus.errors import also
 from argus.metrics.metric import Metric
-from argus_core.metrics import Accuracy
 
 __all__ = ["CategoricalAccuracy"]
 
 
-class CategoricalAccuracy(Accuracy, Metric):
+class CategoricalAccuracy(Accuracy, Metric, registered=False):
     """argus_core's ``accuracy``: the share of targets that have the highest prediction."""
 
     name = "accuracy"

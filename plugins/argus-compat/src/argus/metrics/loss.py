@@ -12,7 +12,7 @@ from argus.utils import AverageMeter
 __all__ = ["Loss"]
 
 
-class Loss(Metric):
+class Loss(Metric, registered=False):
     """The mean of the steps' losses, each counting the same however many samples it has.
 
     argus_core's own ``loss`` weights each by its samples, which differs where the last batch is smaller.

@@ -9,26 +9,23 @@ from math import inf
 from typing import Any, Literal
 
 import torch
+from argus_core.authors import build_many
 
 import argus_core
 from argus.callbacks.callback import Callback
 from argus.engine.engine import Engine, Events
 from argus.errors import BetterError, CallbackTypeError, MetricNotFoundError, also
-from argus_core.errors import ArgusError, ArgusWarning, SpecError, UnknownNameError
-from argus_core.registry import registry
-from argus_core.registry.component import check_name
-from argus_core.registry.factory import build_many
+from argus_core import ArgusError, ArgusWarning, SpecError, UnknownNameError
 
 __all__ = ["Metric", "attach_metrics", "check_better", "init_better", "known_better"]
-
-_OURS = "argus."
 
 
 class Metric(argus_core.Metric, Callback):
     """Abstract metric: a subclass has ``name`` and ``better``, and overrides reset, update and compute.
 
     It is a callback, too: its handlers may be overridden to put several values into ``state.metrics``. A
-    subclass is registered in process by its name, so that ``metrics=["its_name"]`` finds it.
+    subclass is registered in process by its name, so that ``metrics=["its_name"]`` finds it, unless it says
+    ``registered=False``.
 
     Attributes:
         name: ``"f1"`` becomes ``train_f1`` and ``val_f1`` among a run's metrics.
@@ -38,9 +35,9 @@ class Metric(argus_core.Metric, Callback):
     name: str = ""
     better: Literal["max", "min"] = "min"
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.name and not cls.__module__.startswith(_OURS):
+        if cls.name and registered:
             _register(cls)
 
     def reset(self) -> None:
@@ -131,7 +128,7 @@ def _direction(monitor: str) -> str:
         return "min"
     _, _, name = monitor.partition("_")
     try:
-        metric = registry.resolve("metric", name).load()
+        metric = argus_core.resolve("metric", name).load()
     except (UnknownNameError, SpecError) as error:
         raise MetricNotFoundError(
             f"nobody knows which way {monitor!r} gets better; define or import its metric, or give "
@@ -154,14 +151,13 @@ def _compute(state: argus_core.State, metric: argus_core.Metric) -> None:
 def _register(cls: type[Metric]) -> None:
     """Register a metric class by its name; where two share one the newest has it."""
     try:
-        check_name("metric", cls.name)
-    except SpecError:  # a name with spaces cannot be looked up; instances of the class work all the same
-        return
-    try:
-        before = registry.resolve("metric", cls.name).target
+        before = argus_core.resolve("metric", cls.name).target
     except ArgusError:  # nothing here has the name, or several plugins have
         before = ""
-    registry.register("metric", cls.name, cls, override=bool(before))
+    try:
+        argus_core.register("metric", cls.name, cls, override=bool(before))
+    except SpecError:  # a name with spaces cannot be looked up; instances of the class work all the same
+        return
     if before:
         warnings.warn(
             f"metric {cls.name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one of "

@@ -28,13 +28,8 @@ from argus.model.choice import (
 )
 from argus.types import AttrMeta, Devices, InputDevices
 from argus.utils import Identity, check_pickleble, device_to_str
-from argus_core.callbacks.log import LineFormatter
-from argus_core.errors import ArgusError, BuildError, ParamsError, SpecError
-from argus_core.registry.component import BUILTIN
-from argus_core.registry.part import KIND_OF_PART, Part
-from argus_core.registry.registry import resolve
-from argus_core.steps.update import Update
-from argus_core.steps.weights import Weights
+from argus_core import ArgusError, BuildError, ParamsError, SpecError, resolve
+from argus_core.authors import KIND_OF_PART, LineFormatter, Part, Weights
 
 __all__ = [
     "ATTRS_BUILD_ORDER",
@@ -193,10 +188,10 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         module: nn.Module = self.nn_module
         return module.module if isinstance(module, DataParallel | DistributedDataParallel) else module
 
-    def _compile(self) -> Update:
-        update = super()._compile()
-        update.weights = _Batches(self)
-        return update
+    def _compile(self) -> Any:
+        updater = super()._compile()
+        updater.weights = _Batches(self)
+        return updater
 
     def train_ready(self) -> bool:
         """Return whether all parts are there."""
@@ -226,7 +221,7 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         if value is None and slot != "nn_module":
             return None
         if getattr(type(self), slot) is None and slot == "prediction_transform" and value == {}:
-            component = resolve("transform", f"{BUILTIN}/Identity")  # what it comes to, by a name
+            component = resolve("transform", "argus-torch/Identity")  # what it comes to, by a name
             return Part("transform", "Identity", {}, component, Identity)
         try:
             return choose_part(slot, self._meta(slot), value, self._resolve)

@@ -7,17 +7,12 @@ from typing import Any
 
 import torch
 
-import argus_core
 from argus.loss import pytorch_losses
 from argus.optimizer import pytorch_optimizers
 from argus.types import AttrMeta, Devices, InputDevices
 from argus.utils import Identity
-from argus_core.errors import BuildError, SpecError
-from argus_core.model.choice import choose
-from argus_core.registry.part import KIND_OF_PART, Part
-from argus_core.registry.registry import resolve
-from argus_core.registry.spec import parse_spec
-from argus_core.tensors.device import resolve_devices
+from argus_core import BuildError, Component, SpecError, resolve
+from argus_core.authors import KIND_OF_PART, Part, choose, parse_spec, resolve_devices
 
 __all__ = [
     "DEFAULT_ATTRIBUTE_VALUES",
@@ -100,7 +95,7 @@ def _cast(kind: str, value: Any) -> Any:
     return value
 
 
-def choose_part(slot: str, meta: Any, value: Any, lookup: Callable[[str, str], argus_core.Component]) -> Part:
+def choose_part(slot: str, meta: Any, value: Any, lookup: Callable[[str, str], Component]) -> Part:
     """Return the part that params choose of what the class offers for a slot."""
     # The registry has torch's losses and optimizers, and the plugins' besides.
     is_open = meta is DEFAULT_ATTRIBUTE_VALUES[slot] and not (slot == "prediction_transform" and value == {})

@@ -12,10 +12,8 @@ from argus import types
 from argus.errors import CheckpointNotFoundError, ModelNotFoundError, also
 from argus.model.build import cast_device
 from argus.utils import Default, default, device_to_str, identity
-from argus_core.checkpoint.contents import SavedState
-from argus_core.checkpoint.legacy import is_legacy, read_legacy
-from argus_core.errors import SpecError, UnknownNameError
-from argus_core.registry.registry import resolve
+from argus_core import SpecError, UnknownNameError, resolve
+from argus_core.authors import check_legacy_state, is_legacy, read_legacy
 
 if TYPE_CHECKING:
     from argus.model.model import Model
@@ -88,12 +86,11 @@ def load_model(
     if state_load_func is default_state_load_func and not is_legacy(path):
         return _load_ours(path, name, change_params_func, change_state_dict_func, {**changes, **kwargs})
     state = state_load_func(file_path)
-    saved = SavedState(state)
-    name = saved.model["as"] if name is None else name
+    check_legacy_state(state)
+    name = state["model_name"] if name is None else name
     _check_class(name, path)
-    params = change_params_func({**saved.params(), **changes, **kwargs})
-    optimizer_state, _ = saved.optimizer_state()
-    states = change_state_dict_func(saved.module_state("nn_module"), optimizer_state)
+    params = change_params_func({**state["params"], **changes, **kwargs})
+    states = change_state_dict_func(dict(state["nn_state_dict"]), state.get("optimizer_state_dict"))
     if not isinstance(states, tuple | list) or len(states) != 2:
         raise SpecError(
             f"change_state_dict_func returned {reprlib.repr(states)}; return the network's state dict and "

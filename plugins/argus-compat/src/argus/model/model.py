@@ -17,12 +17,8 @@ from argus.errors import LearningRateError, also
 from argus.metrics.loss import Loss
 from argus.metrics.metric import attach_metrics
 from argus.model.build import BuildModel
-from argus_core.errors import ArgusError, ArgusWarning, SpecError
-from argus_core.registry import registry
-from argus_core.registry.factory import build_many
-from argus_core.storage import write
-from argus_core.storage.replacement import replacement
-from argus_core.tensors.batch import deep_map
+from argus_core import ArgusError, ArgusWarning, SpecError, resolve
+from argus_core.authors import build_many, deep_map, replacement
 
 __all__ = ["Model"]
 
@@ -44,7 +40,7 @@ class Model(BuildModel, name="argus.Model"):
                 f"model {name!r} was {before} and is {cls.__module__}:{cls.__qualname__} now; give one of "
                 "them another name",
                 ArgusWarning,
-                stacklevel=2,
+                stacklevel=3,  # past `ABCMeta.__new__`
             )
 
     def fit(  # type: ignore[override]
@@ -138,7 +134,7 @@ class Model(BuildModel, name="argus.Model"):
         optimizer_state: bool = False,
         run: Mapping[str, Any] | None = None,
         progress: Mapping[str, Any] | None = None,
-        write: Callable[..., None] = write,
+        write: Callable[..., None] | None = None,
     ) -> None:
         """Write the model to a file, whole or not at all, to be loaded with `load_model`; log which.
 
@@ -149,7 +145,8 @@ class Model(BuildModel, name="argus.Model"):
             run, progress, write: of a checkpoint of argus_core only; see `argus_core.Model.save`.
         """
         if Path(file_path).suffix.lower() == ".safetensors":
-            super().save(file_path, optimizer_state, run, progress, write)
+            given = {} if write is None else {"write": write}
+            super().save(file_path, optimizer_state, run, progress, **given)
         else:
             state = self._state(optimizer_state)
             with replacement(file_path) as file:
@@ -172,7 +169,7 @@ class Model(BuildModel, name="argus.Model"):
 def _target(name: str) -> str:
     """Return which class a model's name means, or ``""``."""
     try:
-        return registry.resolve("model", name).target
+        return resolve("model", name).target
     except ArgusError:  # nothing here has the name, or several plugins have
         return ""
 

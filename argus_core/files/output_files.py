@@ -1,4 +1,4 @@
-"""Files that callbacks write: where to, and what is said when they cannot."""
+"""Files that a user names: where they lie, and what is said when they cannot be written."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""Makes one optimizer update after another, with a model's strategies.
+
+What ``Model.forward_loss`` does is written out here and in `argus_core.steps.update` rather than called:
+between two kernels of torch, each Python function that runs costs a microsecond or more of cold caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from argus_core.abstract_model import AbstractModel
+from argus_core.steps.composition import Composed
+from argus_core.steps.contexts import Evaluation
+from argus_core.steps.output import StepOutput
+from argus_core.steps.reading import Reading
+from argus_core.steps.reduction import ask_others, check_loss
+from argus_core.steps.slots import Slots
+from argus_core.steps.update import Update, clear_gradients
+from argus_core.steps.weights import Weights
+
+__all__ = ["Updater"]
+
+_PAIR = (tuple, list)
+
+
+class Updater:
+    """Makes updates of one model with its strategies.
+
+    Args:
+        model: the model that is trained.
+        composed: its strategies.
+        usual: the class whose methods are written out here where the model does not override them.
+
+    Attributes:
+        model: the model that is trained.
+        slots: who sits in which slot of an update.
+        window_size: how many loader batches make one update.
+        weights: what the loss of a batch counts.
+        evaluation: the contexts in which validation and prediction see the network.
+        finish_prediction: what each prediction goes through before its transform.
+    """
+
+    def __init__(self, model: AbstractModel, composed: Composed, usual: type[AbstractModel]) -> None:
+        self.model = model
+        self._usual = usual.forward_loss
+        for set_up in composed.implementations("set_up", model):
+            set_up(model)
+        self.slots = Slots.of(composed, model)
+        self.window_size: int = composed.implementations("window_size", model)[0]()
+        self.weights = Weights(model, usual, self.slots.micro_batch_weight)
+        self.finish_prediction = composed.implementations("finish_prediction", model)
+        self.evaluation = Evaluation(composed.implementations("evaluation_context", model))
+
+    def run_plain(self, batch: Any) -> StepOutput:
+        """Make an update that no strategy shapes from a loader batch.
+
+        It is what `run` comes to, in one function: the loop that most people write, at its speed. Tests hold
+        the two together.
+        """
+        model = self.model
+        batch = self.slots.prepare_batch[0](batch, model.device)
+        clear_gradients(model.optimizer)
+        forward_loss, criterion = model.forward_loss, model.loss
+        weight: float | Tensor | None = None
+        if (
+            criterion is not None
+            and getattr(forward_loss, "__func__", None) is self._usual
+            and isinstance(batch, _PAIR)
+            and len(batch) == 2
+        ):
+            input, target = batch
+            prediction = model.nn_module(input)
+            loss = criterion(prediction, target)
+            weight = self.weights.divisors.get(type(criterion), ask_others)(criterion, target)
+        else:
+            prediction, target, loss = forward_loss(batch)
+        if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
+            check_loss(loss, on_graph=True)
+        is_sum = weight is None and self.weights.is_sum()
+        if weight is None:
+            weight = self.weights.of_batch(batch, prediction, target, is_sum)
+        loss.backward()
+        model.optimizer.step()
+        return StepOutput(model, ((prediction, target),), loss.detach(), weight, True, is_sum=is_sum)
+
+    def run(self, window: Sequence[Any], reading: Reading | None = None) -> StepOutput:
+        """Make one update from a window of loader batches and return its output.
+
+        Args:
+            window: of loader batches.
+            reading: who reads predictions; without it the output keeps them.
+        """
+        return Update(self.model, self.slots, self.weights, self._usual, reading).make(window)
+
+    def prepare(self, batch: Any) -> Any:
+        """Return a loader batch as the network needs it, on the device."""
+        for prepare in self.slots.prepare_batch:
+            batch = prepare(batch, self.model.device)
+        return batch
