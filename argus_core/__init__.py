@@ -53,59 +53,28 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.tensors.batch import deep_to as deep_to
     from argus_core.training.engine import Engine as Engine
 
-_EXPORTS: dict[str, tuple[str, ...]] = {
-    "tensors.batch": (
-        "deep_chunk",
-        "deep_detach",
-        "deep_to",
-    ),
-    "registry.factory": ("initial_values_wanted",),
+_EXPORTS = {
     "callbacks": (
-        "Callback",
-        "on_catch_exception",
-        "on_complete",
-        "on_epoch_complete",
-        "on_epoch_start",
-        "on_event",
-        "on_iteration_complete",
-        "on_iteration_start",
-        "on_start",
+        "Callback on_catch_exception on_complete on_epoch_complete on_epoch_start on_event "
+        "on_iteration_complete on_iteration_start on_start"
     ),
-    "model.loading": ("load_model",),
-    "training.engine": ("Engine",),
-    "callbacks.state": ("State",),
-    "steps.output": ("StepOutput",),
+    "callbacks.state": "State",
     "errors": (
-        "AmbiguousNameError",
-        "ArgusError",
-        "ArgusWarning",
-        "BlockedPluginError",
-        "BrokenPluginError",
-        "BuildError",
-        "CheckpointError",
-        "ConfigError",
-        "ConflictError",
-        "CorruptCheckpointError",
-        "MissingPluginError",
-        "NewerCheckpointError",
-        "ParamsError",
-        "SpecError",
-        "StateMismatchError",
-        "UnknownNameError",
-        "UnsafeCheckpointError",
+        "AmbiguousNameError ArgusError ArgusWarning BlockedPluginError BrokenPluginError BuildError "
+        "CheckpointError ConfigError ConflictError CorruptCheckpointError MissingPluginError "
+        "NewerCheckpointError ParamsError SpecError StateMismatchError UnknownNameError UnsafeCheckpointError"
     ),
-    "hooks": ("hookimpl",),
-    "metrics.metric": ("Metric",),
-    "model.model": ("Model",),
-    "registry.registry": (
-        "Component",
-        "isolated_registry",
-        "names",
-        "register",
-        "resolve",
-    ),
+    "hooks": "hookimpl",
+    "metrics.metric": "Metric",
+    "model.loading": "load_model",
+    "model.model": "Model",
+    "registry.factory": "initial_values_wanted",
+    "registry.registry": "Component isolated_registry names register resolve",
+    "steps.output": "StepOutput",
+    "tensors.batch": "deep_chunk deep_detach deep_to",
+    "training.engine": "Engine",
 }
-_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = sorted(_MODULE_OF)
 

@@ -263,7 +263,7 @@ def test_each_kind_has_a_page_on_publishing_with_a_part_its_entry_point_its_chec
     group = f'[project.entry-points."argus_core.{kind}"]\n{name[1]} = "medseg.'
     assert group in entry_point
     assert f":{name[2]}" in entry_point
-    assert f'check_{kind}("{name[1]}"' in check
+    assert f'check_component("{kind}", "{name[1]}"' in check
     assert f"```output\n{'step strategy' if kind == 'step' else kind} '" in mistakes
     assert "| mistake | what comes of it | instead |" in mistakes
 

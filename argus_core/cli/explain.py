@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo_text
 from argus_core.cli.torch_command import TorchCommand
 
@@ -22,9 +23,7 @@ __all__ = ["command"]
     ),
 )
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
-)
+@CHANGES
 def command(config: Path, changes: tuple[str, ...]) -> None:
     """Draw one optimizer update of CONFIG.
 

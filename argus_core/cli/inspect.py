@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json
 from argus_core.storage import Header, read_header
 from argus_core.storage.manifest import describe
@@ -25,7 +26,7 @@ __all__ = ["command"]
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def command(file: Path, as_json: bool) -> None:
     """Print what the checkpoint FILE holds.
 

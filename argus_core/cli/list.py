@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json
 from argus_core.cli.table import print_table
 from argus_core.registry.component import KINDS, Component
@@ -15,7 +16,7 @@ __all__ = ["command", "outline"]
 
 @click.command("list", epilog=examples("argus list", "argus list nn_module", "argus list dataset --json"))
 @click.argument("kind", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def command(kind: str | None, as_json: bool) -> None:
     """List the components of one KIND, or of all.
 

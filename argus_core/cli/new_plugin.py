@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json
 
 __all__ = ["command"]
@@ -28,7 +29,7 @@ __all__ = ["command"]
               help="Where to make its folder (default: here).")  # fmt: skip
 @click.option("--license", metavar="NAME", default="MIT",
               help="MIT (default), BSD-3-Clause, or none for a package that stays private.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def command(name: str, kinds: tuple[str, ...], directory: Path, license: str, as_json: bool) -> None:
     """Make the folder NAME with a package of that name.
 
@@ -53,8 +54,7 @@ def command(name: str, kinds: tuple[str, ...], directory: Path, license: str, as
     if made.repository is not None:
         echo(
             f"in the repository {made.repository}: its CI reads workflows from .github at its top alone, so "
-            "move "
-            "tests.yml there"
+            "move tests.yml there"
         )
     echo("next:")
     # The brackets need the quotes in some shells, whatever the folder is called.

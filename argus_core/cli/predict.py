@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ArgusError
 from argus_core.runs.outputs import check_output
-
-if TYPE_CHECKING:
-    from torch.utils.data import Dataset
 
 __all__ = ["command"]
 
@@ -88,7 +85,7 @@ def _parameters(params: tuple[str, ...]) -> dict[str, Any]:
     return values
 
 
-def _dataset(data: str, params: dict[str, Any], needs_targets: bool) -> Dataset[Any]:
+def _dataset(data: str, params: dict[str, Any], needs_targets: bool) -> Any:
     from argus_core.data.datasets import build_dataset
     from argus_core.data.files import is_data_file, read_dataset
 

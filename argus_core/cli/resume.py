@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import CHANGES
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.cli.train import report, saying_how_to_go_on
 from argus_core.tensors.single_process import check_single_process
@@ -24,9 +25,7 @@ __all__ = ["command"]
     ),
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
-)
+@CHANGES
 def command(run: Path, changes: tuple[str, ...]) -> None:
     """Go on with RUN, a run directory or one of its checkpoints, as if it had never stopped.
 

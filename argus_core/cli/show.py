@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -13,18 +13,18 @@ import tomli_w
 
 from argus_core.cli.examples import examples
 from argus_core.cli.list import outline
+from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json, echo_text
 from argus_core.cli.torch_command import TorchCommand
+from argus_core.doctor.place import written_at
 from argus_core.doctor.precedence import kinds_of
-from argus_core.errors import ArgusError, BrokenPluginError
-from argus_core.registry.component import Component
+from argus_core.errors import BrokenPluginError
+from argus_core.registry.component import HANDED_OVER, Component
+from argus_core.registry.factory import in_a_sentence
 from argus_core.registry.registry import resolve
 from argus_core.text import one_line
 
 __all__ = ["command"]
-
-# What the model hands to the factory of a kind before the parameters of a spec.
-_HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
 
 # Characters of a documentation, and of a default or a type, that are shown.
 _MOST_TEXT = 2**16
@@ -37,7 +37,7 @@ _MOST_VALUE = 1000
     epilog=examples("argus show AdamW", "argus show step accumulate --json"),
 )
 @click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def command(names: tuple[str, ...], as_json: bool) -> None:
     """Show all about one component.
 
@@ -47,9 +47,12 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     """
     kind, name = _kind_and_name(names)
     component = resolve(kind, name)
-    with _looking_at(component):
+    label = f"{kind} {component.name!r} of {component.origin} cannot be shown"
+    action = f"upgrade or reinstall {component.provider}"
+    # What the package's own code prints is no output of ours.
+    with redirect_stdout(sys.stderr), in_a_sentence(BrokenPluginError, lambda: label, action):
         factory = component.load()
-        parameters = _parameters(factory, _HANDED_OVER.get(kind, 0))
+        parameters = _parameters(factory, HANDED_OVER.get(kind, 0))
         record = _record(component, factory, parameters)
     if kind == "config" and not any(parameter["required"] for parameter in record["parameters"]):
         from argus_core.config import build_template
@@ -67,25 +70,6 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         echo_text(f"\n{tomli_w.dumps(record['configuration'])}")
 
 
-@contextmanager
-def _looking_at(component: Component) -> Iterator[None]:
-    """Say in a sentence what a package's own code raises inside; what it prints is no output of ours.
-
-    Raises:
-        BrokenPluginError: it raised something.
-    """
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except ArgusError:
-        raise
-    except (Exception, SystemExit) as error:  # a plugin never ends the program
-        raise BrokenPluginError(
-            f"{component.kind} {component.name!r} of {component.origin} cannot be shown: "
-            f"{type(error).__name__}: {error}; upgrade or reinstall {component.provider}"
-        ) from error
-
-
 def _record(
     component: Component, factory: Callable[..., Any], parameters: list[inspect.Parameter]
 ) -> dict[str, Any]:
@@ -95,7 +79,7 @@ def _record(
     return {
         **outline(component),
         "target": component.target,
-        "defined": _place(factory),
+        "defined": written_at(factory),
         "parameters": [_parameter(parameter) for parameter in parameters],
         "documentation": documentation,
     }
@@ -144,14 +128,11 @@ def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
     }
 
 
-class _Text:
-    """Prints as the text that it has, without quotes."""
+class _Text(str):
+    """Prints as the text that it is, without quotes."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def _text(value: Any, form: Callable[[Any], str]) -> Any:
@@ -167,16 +148,3 @@ def _text(value: Any, form: Callable[[Any], str]) -> Any:
 
 def _type(annotation: Any) -> str:
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-
-
-def _place(factory: Callable[..., Any]) -> str | None:
-    """Return file and line of a definition, if it is in Python."""
-    seen: list[object] = []
-    while factory not in seen:  # inspect.unwrap leaves classes as they are from Python 3.13 on
-        seen.append(factory)
-        factory = getattr(factory, "__dict__", {}).get("__wrapped__", factory)
-    try:
-        file = inspect.getsourcefile(factory)
-        return f"{file}:{inspect.getsourcelines(factory)[1]}"
-    except (TypeError, OSError):
-        return None

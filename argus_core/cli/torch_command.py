@@ -30,8 +30,7 @@ def check_entry_points() -> None:
     from argus_core.errors import BrokenPluginError  # asking for help needs none of these
 
     for fault in unreadable():
-        fix = fault.fix.removesuffix(", and run the doctor again")
-        raise BrokenPluginError(f"{fault.subject} of {fault.providers[0]}: {fault.problem}; {fix}")
+        raise BrokenPluginError(f"{fault.subject} of {fault.providers[0]}: {fault.problem}; {fault.fix}")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ConfigError
@@ -35,9 +36,7 @@ __all__ = ["command", "report", "saying_how_to_go_on"]
     ),
 )
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
-)
+@CHANGES
 @click.option("--run-dir", metavar="DIR", help="Where to keep the run; by default what CONFIG says.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, ...; by default what CONFIG says.")
 @click.option(

@@ -10,20 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from argus_core.doctor.fault import Fault, split_message
-from argus_core.errors import near
+from argus_core.doctor.precedence import by_name
+from argus_core.errors import ArgusError
 from argus_core.registry import diagnosis
 from argus_core.registry.component import KINDS, Component
 from argus_core.registry.discovery import GROUP, REMOVED, Index, left_out
 from argus_core.registry.distributions import BUILTIN, Installed, Problem, built_in, installed, version_of
 from argus_core.registry.metadata import Entry, Metadata, MetadataError, all_metadata
-from argus_core.registry.pins import Pins
+from argus_core.registry.registry import Registry
 
 __all__ = ["ambiguous_names", "copies", "correct_entry_point", "declarations", "misspelled_groups", "pins"]
 
 _GROUPS = (*(GROUP + kind for kind in KINDS), REMOVED)
-_WITHOUT_DOT = {re.sub(r"[^a-z0-9]+", "_", each): each for each in _GROUPS}
+_OURS = re.compile(r"argus_?(cor|core|torch)?(?:_|$)")
 _ALIKE = 0.75
-_FAR = 0.5
 _MOST_TOLD = 100  # entry points of one package
 _MOST_PINS = 20
 _MOST_GROUPS = 1000
@@ -43,8 +43,16 @@ def declarations(path: Sequence[str] | None = None) -> Iterator[Fault]:
 def misspelled_groups(provider: str | None = None, path: Sequence[str] | None = None) -> Iterator[Fault]:
     """Yield the groups, of one distribution or of all, that nothing reads and that are nearly one of ours."""
     for item in installed("", path):
-        if isinstance(item, Installed) and provider in (None, item.name):
-            yield from _misspelled_groups(item)
+        if isinstance(item, Problem) or provider not in (None, item.name):
+            continue
+        groups = dict.fromkeys(entry.group for entry in item.entries)
+        for group in islice(groups, _MOST_GROUPS):
+            meant = None if group.startswith(GROUP) else _meant_group(group)
+            if meant:
+                origin = f"{item.name} {item.version}"
+                fix = correct_entry_point(item.name, f'write it as [project.entry-points."{meant}"]')
+                problem = f"nothing reads it; did you mean {meant!r}?"
+                yield Fault("group", (origin,), f"entry point group {group!r}", problem, fix)
 
 
 def correct_entry_point(provider: str, change: str) -> str:
@@ -82,40 +90,15 @@ def _change(entry: Entry) -> str:
     return f"put it into a group {GROUP}<kind>, <kind> being one of {', '.join(KINDS)},"
 
 
-def _misspelled_groups(distribution: Installed) -> Iterator[Fault]:
-    groups = dict.fromkeys(entry.group for entry in distribution.entries)
-    for group in islice(groups, _MOST_GROUPS):
-        meant = None if group.startswith(GROUP) else _meant_group(group)
-        if meant:
-            origin = f"{distribution.name} {distribution.version}"
-            fix = correct_entry_point(distribution.name, f'write it as [project.entry-points."{meant}"]')
-            problem = f"nothing reads it; did you mean {meant!r}?"
-            yield Fault("group", (origin,), f"entry point group {group!r}", problem, fix)
-
-
 def _meant_group(group: str) -> str | None:
     """Return the group that a name is nearly, or None where it is likely another project's."""
     plain = re.sub(r"[^a-z0-9]+", "_", group.casefold())
-    if "argus" not in plain and _likeness(plain[: len(GROUP)]) < _FAR:
-        return None  # told at little cost: there may be as many as there are packages
-    if plain in ("argus_core", "arguscore", "argus_torch"):
-        return f"{GROUP}<kind>"
-    head, _, tail = re.sub(r"[.:/]+", ".", group.casefold()).rpartition(".")
-    plain_head = re.sub(r"[^a-z0-9]+", "_", head)
-    if (
-        plain_head in ("argus", "argus_torch")
-        or difflib.SequenceMatcher(None, plain_head, "argus_core").ratio() >= _ALIKE
-    ):
-        kinds = difflib.get_close_matches(tail, (*KINDS, "removed"), n=1, cutoff=_ALIKE)
-        if kinds:
-            return GROUP + kinds[0]
-    close = difflib.get_close_matches(plain, _WITHOUT_DOT, n=1, cutoff=0.9)
-    return _WITHOUT_DOT[close[0]] if close else None
-
-
-def _likeness(text: str) -> float:
-    """Return how many letters text and the beginning of our groups have in common, from 0 to 1."""
-    return difflib.SequenceMatcher(None, text, "argus_core").quick_ratio()
+    beginning = _OURS.match(plain)
+    if beginning is None:
+        return None
+    kind = plain[beginning.end() :]
+    near_kinds = difflib.get_close_matches(kind, (*KINDS, "removed"), n=1, cutoff=_ALIKE)
+    return GROUP + near_kinds[0] if near_kinds else f"{GROUP}<kind>" if not kind and beginning[1] else None
 
 
 def _subject(entry: Entry) -> str:
@@ -167,11 +150,7 @@ def _copies(of_one: Sequence[Metadata]) -> Iterator[Fault]:
 
 def ambiguous_names(components: Iterable[Component], index: Index) -> Iterator[Fault]:
     """Yield the short names that several providers have, with no pin between them."""
-    rivals: dict[tuple[str, str], list[Component]] = {}
-    for component in components:
-        if not component.blocked_by:
-            rivals.setdefault((component.kind, component.name), []).append(component)
-    for (kind, name), unsorted in rivals.items():
+    for (kind, name), unsorted in by_name(components).items():
         having = sorted(unsorted, key=lambda each: each.origin)
         if len(having) > 1 and (kind, name) not in index.pins.providers:
             _, fix = split_message(str(diagnosis.ambiguous(having)))
@@ -181,40 +160,18 @@ def ambiguous_names(components: Iterable[Component], index: Index) -> Iterator[F
 
 
 def pins(index: Index) -> Iterator[Fault]:
-    """Yield the pins that lead nowhere, the first of them where they are many."""
-    declared: dict[tuple[str, str], list[Component]] = {}
-    names: dict[str, set[str]] = {}
-    for each in index.components:
-        declared.setdefault((each.kind, each.name), []).append(each)
-        names.setdefault(each.kind, set()).add(each.name)
-    wrong = 0
-    for key, provider in index.pins.providers.items():
-        having = declared.get(key, [])
-        pinned = next((each for each in having if each.provider == provider), None)
-        if pinned is not None and not pinned.blocked_by:
-            continue
-        wrong += 1
-        if wrong <= _MOST_PINS:
-            yield _wrong_pin(key, index.pins, pinned, having, sorted(names.get(key[0], ())))
-    if wrong > _MOST_PINS:
-        subject = f"{wrong - _MOST_PINS:,} more pins in {index.pins.path}"
-        yield Fault("pin", (), subject, "lead nowhere too", "correct those that are told")
-
-
-def _wrong_pin(
-    key: tuple[str, str],
-    pins: Pins,
-    pinned: Component | None,
-    having: Sequence[Component],
-    known: Sequence[str],
-) -> Fault:
-    kind, name = key
-    provider = pins.providers[key]
-    subject = f"pin of {kind} {name!r} in {pins.path}"
-    if pinned is not None:
-        problem = f"leads to {provider!r}, which is switched off by {pinned.blocked_by}"
-        return Fault("pin", (), subject, problem, f"remove the pin, or change {pinned.blocked_by}")
-    message = str(diagnosis.wrong_pin(kind, name, pins, having))
-    problem, fix = split_message(message.rpartition(", which ")[2])
-    hint = "" if having else near(name, known)
-    return Fault("pin", (), subject, f"leads to {provider!r}, which {problem}{hint}", fix)
+    """Yield why pins cannot be read, or those that lead nowhere, the first of them where they are many."""
+    if index.pins.fault:
+        yield Fault("pin", (), "pyproject.toml", *split_message(index.pins.fault))
+    registry, told = Registry(index), 0
+    for kind, name in index.pins.providers:
+        try:
+            registry.find(kind, name)
+        except ArgusError as error:
+            subject = f"pin of {kind} {name!r} in {index.pins.path}"
+            yield Fault("pin", (), subject, *split_message(str(error)))
+            told += 1
+        if told == _MOST_PINS:
+            fix = "correct those that are told, and run the doctor again"
+            yield Fault("pin", (), f"other pins in {index.pins.path}", "have not been looked at", fix)
+            return

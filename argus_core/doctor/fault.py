@@ -10,7 +10,6 @@ SORTS: dict[str, str] = {
     "unreadable": "Python cannot read a package's entry points, and so nobody's; nothing is loaded",
     "metadata": "the metadata of a package cannot be read",
     "copies": "a package is installed in several versions, or another one calls itself argus-torch",
-    "requirement": "a package lacks one that it requires, or has it in a wrong version",
     "group": "the name of a group of entry points is nearly one of argus_core",
     "declaration": "an entry point is left out: its kind or name cannot be",
     "ambiguous": "several packages have a name, and none is pinned",

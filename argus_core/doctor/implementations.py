@@ -17,16 +17,12 @@ from argus_core.steps.hooks import StepHooks
 
 __all__ = ["misspelled_hooks"]
 
-_SLOTS: dict[str, list[str]] = {
+_SLOTS = {
     name: list(inspect.signature(slot).parameters)[1:]
     for name, slot in vars(StepHooks).items()
     if not name.startswith("_")
 }
 _ALIKE = 0.8
-
-
-class _Untold(LookupError):
-    """It cannot be told before the component is built."""
 
 
 def misspelled_hooks(component: Component, factory: Factory) -> Iterator[str]:
@@ -39,42 +35,43 @@ def misspelled_hooks(component: Component, factory: Factory) -> Iterator[str]:
     if check is None:
         return
     if not isinstance(factory, type):
-        raise _Untold("it is built by a function")
+        raise LookupError("it is built by a function")
     try:
         bare: Any = object.__new__(factory)
-        check(component, bare)
-        yield from _unmarked(bare) if component.kind == "step" else ()
+        listens = check(component, bare)
     except BuildError as error:
         yield str(error)
-    except _Untold:
-        raise
+        return
     except Exception as error:
         raise LookupError(f"an instance without its __init__ raises {type(error).__name__}") from error
+    if not listens:
+        raise LookupError("its class has no method named after an event")
+    yield from _unmarked(factory) if component.kind == "step" else ()
 
 
-def _check_strategy(component: Component, bare: Any) -> None:
+def _check_strategy(component: Component, bare: Any) -> bool:
     from argus_core.steps.strategy import Strategy, check_hooks  # imports torch
 
     check_hooks(Strategy(component.name, bare, component.origin))
+    return True
 
 
-def _check_callback(component: Component, bare: Any) -> None:
+def _check_callback(component: Component, bare: Any) -> bool:
     from argus_core.callbacks.audience import Audience
 
-    if not any(Audience([bare]).handlers.values()):
-        raise _Untold("its class has no method named after an event")
+    return any(Audience([bare]).handlers.values())
 
 
-def _unmarked(strategy: Any) -> Iterator[str]:
+def _unmarked(strategy: type) -> Iterator[str]:
     """Yield the methods that are surely meant as a slot: nearly its name, and arguments of its only."""
-    for name in dir(type(strategy)):
-        method = inspect.getattr_static(type(strategy), name)
+    for name in dir(strategy):
+        method = inspect.getattr_static(strategy, name)
         if name.startswith("_") or name in _SLOTS or not inspect.isfunction(method):
             continue
         near = difflib.get_close_matches(name, _SLOTS, n=1, cutoff=_ALIKE)
         if near and not hasattr(method, f"{PROJECT}_impl") and _arguments(method) == _SLOTS[near[0]]:
             yield (
-                f"step strategy {type(strategy).__name__} has a method {name!r}, which is no slot; "
+                f"step strategy {strategy.__name__} has a method {name!r}, which is no slot; "
                 f"did you mean {near[0]!r}, marked with hookimpl?"
             )
 

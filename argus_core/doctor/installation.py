@@ -1,4 +1,4 @@
-"""The examination of all that is installed: declarations, requirements, pins, and every component loaded."""
+"""The examination of all that is installed: declarations, pins, and every component loaded."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from argus_core.doctor import declarations
-from argus_core.doctor.fault import Fault, split_message
-from argus_core.doctor.isolation import Outcome, Trials
-from argus_core.doctor.requirements import requirements
-from argus_core.doctor.unreadable import forbidden, passed_over, unreadable
-from argus_core.errors import ConfigError
+from argus_core.doctor.fault import Fault
+from argus_core.doctor.isolation import Trials
+from argus_core.doctor.unreadable import unreadable
 from argus_core.registry.component import Component
 from argus_core.registry.discovery import Index, read_index, switches_without_effect
-from argus_core.registry.pins import NO_PINS, Pins, read_pins
 
 __all__ = ["Report", "examine"]
 
@@ -44,7 +41,7 @@ def examine(
     providers: Collection[str] = (),
     timeout: float = 60.0,
     path: Sequence[str] | None = None,
-    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    on_loaded: Callable[[Component], None] = lambda component: None,
 ) -> Report:
     """Return what is wrong with the plugins that are installed, and with the project's pins.
 
@@ -54,51 +51,33 @@ def examine(
         providers: the normalised names of those to look at, beside the project's pins; all if there are none.
         timeout: how many seconds one component may take to be imported.
         path: where to look for them, ``sys.path`` by default.
-        on_outcome: called with each component that has been loaded, by whichever thread did it.
+        on_loaded: called with each component that has been loaded, by whichever thread did it.
     """
-    pins, faults = _pins()
-    index = read_index(pins, path)
+    index = read_index(path)
     chosen = [each for each in index.components if not providers or each.provider in providers]
-    allowed = [each for each in chosen if not each.blocked_by]
     search = sys.path if path is None else [*path, *sys.path]
     first = [*unreadable(search)]  # whatever is imported beside these may only fail for them
+    loaded = [] if first else [each for each in chosen if not each.blocked_by]
     notes = [*switches_without_effect(index), *_blocked(chosen, index)]
     if first:
         notes.append("no component was loaded: without all entry points readable, torch cannot be imported")
-    loaded = [] if first else allowed
-    names = dict.fromkeys(each.provider for each in allowed if each.provider)
-    faults += _others(first, [*declarations.declarations(path), *passed_over(path), *forbidden(path)])
-    faults += declarations.copies(path)
+    faults = [*declarations.declarations(path), *declarations.copies(path)]
     faults += [*declarations.ambiguous_names(index.components, index), *declarations.pins(index)]
-    faults += requirements(names, path)
-    outcomes = _try(loaded, search, timeout, on_outcome)
-    faults += [fault for outcome in outcomes for fault in outcome.faults]
-    notes += [note for outcome in outcomes for note in outcome.notes]
-    concerned = [fault for fault in faults if not providers or _concerns(fault, providers)]
+    found = _try(loaded, Trials(search, timeout, on_loaded))
+    faults += [each for each in found if each.sort]
+    notes += [f"{each.subject} of {each.providers[0]}: {each.problem}" for each in found if not each.sort]
+    told = {provider for fault in first for provider in fault.providers}
+    concerned = [each for each in faults if _concerns(each, providers) and told.isdisjoint(_names(each))]
     ordered = (*first, *sorted(concerned, key=lambda fault: fault.providers))
     return Report(ordered, tuple(notes), len({each.provider for each in loaded}), len(loaded))
 
 
-def _pins() -> tuple[Pins, list[Fault]]:
-    try:
-        return read_pins(), []
-    except ConfigError as error:
-        problem, fix = split_message(str(error))
-        return NO_PINS, [Fault("pin", (), "pyproject.toml", problem, fix)]
-
-
-def _others(first: Sequence[Fault], faults: Sequence[Fault]) -> list[Fault]:
-    """Return the faults of other packages than those whose entry points Python cannot read."""
-    told = {_name(origin) for fault in first for origin in fault.providers}
-    return [fault for fault in faults if told.isdisjoint(map(_name, fault.providers))]
-
-
-def _name(origin: str) -> str:
-    return origin.partition(" ")[0]
+def _names(fault: Fault) -> set[str]:
+    return {origin.partition(" ")[0] for origin in fault.providers}
 
 
 def _concerns(fault: Fault, providers: Collection[str]) -> bool:
-    return not fault.providers or any(_name(origin) in providers for origin in fault.providers)
+    return not providers or not fault.providers or not _names(fault).isdisjoint(providers)
 
 
 def _blocked(components: Sequence[Component], index: Index) -> Iterator[str]:
@@ -107,22 +86,9 @@ def _blocked(components: Sequence[Component], index: Index) -> Iterator[str]:
         yield f"{origin} is switched off by {variable}; {len([*theirs])} of its components were not loaded"
 
 
-def _try(
-    components: Sequence[Component],
-    path: Sequence[str],
-    timeout: float,
-    on_outcome: Callable[[Outcome], None],
-) -> list[Outcome]:
+def _try(components: Sequence[Component], trials: Trials) -> list[Fault]:
     """Load components, one provider after the other in each of a few threads."""
     by_provider = [[*theirs] for _, theirs in groupby(components, key=lambda each: each.provider)]
-
-    def try_provider(theirs: list[Component]) -> list[Outcome]:
-        outcomes = []
-        for outcome in trials.of(theirs):
-            on_outcome(outcome)
-            outcomes.append(outcome)
-        return outcomes
-
     threads = max(1, min(_MOST_PROCESSES, os.cpu_count() or 1, len(by_provider)))
-    with ThreadPoolExecutor(threads) as pool, Trials(path, timeout) as trials:
-        return [outcome for outcomes in pool.map(try_provider, by_provider) for outcome in outcomes]
+    with ThreadPoolExecutor(threads) as pool, trials:
+        return [*chain.from_iterable(pool.map(lambda theirs: [*trials.of(theirs)], by_provider))]

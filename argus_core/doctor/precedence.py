@@ -14,7 +14,7 @@ from argus_core.registry.component import BUILTIN, KINDS, Component
 from argus_core.registry.pins import Pins, line_of
 from argus_core.registry.registry import active
 
-__all__ = ["Candidate", "Verdict", "candidates", "kinds_of", "verdict"]
+__all__ = ["Candidate", "Verdict", "by_name", "candidates", "kinds_of", "verdict"]
 
 _MOST_TOLD = 3
 
@@ -40,7 +40,7 @@ def candidates() -> list[Candidate]:
     """Return every component by provider, those of this process first, whether it has its name or not."""
     registry = active()
     components = registry.components()
-    rivals = _by_name(components)
+    rivals = by_name(components)
     found = [Candidate(each, _obstacle(each, rivals, registry.index.pins)) for each in components]
     return sorted(found, key=lambda candidate: candidate.component.provider or "")
 
@@ -76,7 +76,7 @@ def verdict(kind: str, name: str) -> Verdict:
         reason = str(error)
     short = name.rpartition("/")[2]
     same = [each for each in registry.components(kind) if each.name == short]
-    rivals = _by_name(same)
+    rivals = by_name(same)
     if winner is None or "/" not in name:
         losers = [Candidate(each, _obstacle(each, rivals, registry.index.pins)) for each in same]
     else:
@@ -100,7 +100,7 @@ def _rule(winner: Component, name: str) -> str:
     return "the one provider that has it"
 
 
-def _by_name(components: Iterable[Component]) -> dict[tuple[str, str], list[Component]]:
+def by_name(components: Iterable[Component]) -> dict[tuple[str, str], list[Component]]:
     """Return those that are not switched off, by kind and name; what is of this process comes first."""
     rivals: dict[tuple[str, str], list[Component]] = {}
     for component in components:

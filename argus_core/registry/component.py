@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import sys
@@ -12,10 +11,11 @@ from typing import Any
 
 from argus_core.errors import BlockedPluginError, BrokenPluginError, SpecError, UnknownNameError, near
 from argus_core.registry.distributions import BUILTIN, version_of
-from argus_core.registry.torch_versions import ADDED_IN
 
 __all__ = [
+    "ADDED_IN",
     "BUILTIN",
+    "HANDED_OVER",
     "KINDS",
     "Component",
     "Factory",
@@ -42,6 +42,10 @@ KINDS: tuple[str, ...] = (
     "command",
     "config",
 )
+ADDED_IN = {"torch.nn:LinearCrossEntropyLoss": "2.13"}
+"""The first torch that has a declared class of torch's; classes left out are in the oldest torch allowed."""
+HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
+"""How many arguments a model hands to the factories of a kind, before the parameters of a spec."""
 
 
 @dataclass
@@ -236,7 +240,14 @@ def _follow(target: str) -> Factory:
     module, _, attribute = target.partition(":")
     if not attribute:
         raise ValueError(f"{target!r} is not 'module:attribute'")
-    found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    found, owner = importlib.import_module(module), f"module {module!r}"
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            hint = near(name, [each for each in dir(found) if not each.startswith("_")], 2)
+            raise AttributeError(f"{owner} has no attribute {name!r}{hint}") from error
+        owner = repr(name)
     if not callable(found):
         raise TypeError(f"{target!r} is of type {type(found).__name__}, not a callable")
     factory: Factory = found

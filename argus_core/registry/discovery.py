@@ -61,11 +61,7 @@ def scan(path: Sequence[str] | None = None) -> Index:
     Raises:
         BrokenPluginError: a declaration is wrong, and ``ARGUS_STRICT_PLUGINS`` is set.
     """
-    try:
-        pins = read_pins()
-    except ConfigError as error:  # raised by the registry when a name is looked up
-        pins = Pins(fault=str(error))
-    index = read_index(pins, path)
+    index = read_index(path)
     if index.problems and is_strict():
         raise BrokenPluginError(
             f"{index.problems[0]}; upgrade or uninstall it, or unset ARGUS_STRICT_PLUGINS"
@@ -73,8 +69,12 @@ def scan(path: Sequence[str] | None = None) -> Index:
     return index
 
 
-def read_index(pins: Pins, path: Sequence[str] | None = None) -> Index:
-    """Return the index of what is declared on ``path``, with those pins and whatever is wrong with it."""
+def read_index(path: Sequence[str] | None = None) -> Index:
+    """Return the index of what is declared on ``path``, with the project's pins, whatever is wrong."""
+    try:
+        pins = read_pins()
+    except ConfigError as error:  # raised by the registry when a name is looked up
+        pins = Pins(fault=str(error))
     return _index(installed(GROUP, path), pins)
 
 

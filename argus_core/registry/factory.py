@@ -14,7 +14,7 @@ from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.registry.arguments import arguments_for, signature_of
 from argus_core.registry.file_params import declared
 from argus_core.registry.registry import resolve
-from argus_core.registry.spec import parse_spec
+from argus_core.registry.spec import is_spec, parse_spec
 
 __all__ = [
     "build_component",
@@ -22,6 +22,7 @@ __all__ = [
     "call_factory",
     "check_params",
     "described",
+    "in_a_sentence",
     "initial_values",
     "initial_values_wanted",
     "name_of",
@@ -54,7 +55,7 @@ def build_many(kind: str, values: Any, where: str) -> list[Any]:
     """Return components from one or several specs; instances among them are taken as they are."""
     if values is None:
         return []
-    if not isinstance(values, list | tuple) or _is_spec(values):
+    if not isinstance(values, list | tuple) or is_spec(values):
         values = [values]
     return [
         build_component(kind, value, f"{where}[{index}]") if isinstance(value, str | tuple | list) else value
@@ -94,16 +95,24 @@ def call_factory(
     args = tuple(args)
     signature = check_params(label, factory, args, params)
     arguments = arguments_for(label, factory, params, signature)
+    with (
+        in_a_sentence(
+            BuildError, lambda: f"{label} cannot be built from {_shown(params)}", "check its parameters"
+        ),
+        declared(label, factory, params),
+    ):
+        return factory(*args, **arguments)
+
+
+@contextmanager
+def in_a_sentence(failure: type[ArgusError], problem: Callable[[], str], action: str) -> Iterator[None]:
+    """Raise ``failure`` for what a plugin's own code raises inside: a plugin never ends the program."""
     try:
-        with declared(label, factory, params):
-            return factory(*args, **arguments)
+        yield
     except ArgusError:
         raise
-    except (Exception, SystemExit) as error:  # a plugin never ends the program
-        raise BuildError(
-            f"{label} cannot be built from {_shown(params)}: "
-            f"{type(error).__name__}: {error}; check its parameters"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise failure(f"{problem()}: {type(error).__name__}: {error}; {action}") from error
 
 
 def check_params(
@@ -136,10 +145,6 @@ def _without_types(signature: inspect.Signature) -> inspect.Signature:
     empty = inspect.Signature.empty
     parameters = [parameter.replace(annotation=empty) for parameter in signature.parameters.values()]
     return signature.replace(parameters=parameters, return_annotation=empty)
-
-
-def _is_spec(value: Any) -> bool:
-    return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Mapping)
 
 
 def name_of(factory: Callable[..., Any]) -> str:

@@ -7,13 +7,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from argus_core.files.ordinary_files import read_beginning, read_ordinary
 from argus_core.text import shown
-
-if TYPE_CHECKING:
-    from argus_core.registry.metadata_archive import Archive
 
 __all__ = [
     "LARGEST",
@@ -51,51 +48,8 @@ class Entry(NamedTuple):
     value: str
 
 
-class _Source(Protocol):
-    def read(self, filename: str) -> bytes | None: ...
-
-
-class _Folder:
-    """A folder of metadata, read as importlib.metadata does and without importing that."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def read(self, filename: str) -> bytes | None:
-        return read_metadata_file(f"{self.path}/{filename}")
-
-    def read_lines(self, filename: str) -> str:
-        """Return the whole lines at the beginning of a file, where what is looked for stands as a rule."""
-        data = read_metadata_file(f"{self.path}/{filename}", _ENOUGH) or b""
-        return data[: data.rfind(b"\n") + 1].decode(errors="replace")
-
-
-class _Guarded:
-    """What a packager's finder has found, or an archive holds: reading it may raise anything."""
-
-    def __init__(self, read: Callable[[str], bytes | None]) -> None:
-        self._read = read
-
-    def read(self, filename: str) -> bytes | None:
-        try:
-            data = self._read(filename)
-        except MetadataError:
-            raise
-        except Exception as error:  # such as of an archive that is damaged, encrypted or too new
-            raise MetadataError(f"{filename} cannot be read: {_one_line(error)}") from error
-        if data is not None and len(data) > LARGEST:
-            raise MetadataError(f"{filename} is larger than {LARGEST // 2**10:,} KiB")
-        return data
-
-
-class _Unreadable:
-    """A place on the path of which nothing is read, and why."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    def read(self, filename: str) -> bytes | None:
-        raise MetadataError(self._reason)
+_Read = Callable[[str], bytes | None]
+"""Returns the content of a file of one distribution, None where there is none."""
 
 
 class Metadata:
@@ -106,10 +60,11 @@ class Metadata:
         key: the name that tells copies apart, read off the folder's name.
     """
 
-    def __init__(self, origin: str, source: _Source, key: str) -> None:
+    def __init__(self, origin: str, read: _Read, key: str, *, is_folder: bool = False) -> None:
         self.origin = origin
         self.key = key
-        self._source = source
+        self._read = read
+        self._is_folder = is_folder
 
     @property
     def header(self) -> tuple[str, str]:
@@ -118,8 +73,11 @@ class Metadata:
         Raises:
             MetadataError: they cannot be read, or are none.
         """
-        beginning = self._source.read_lines("METADATA") if isinstance(self._source, _Folder) else ""
-        found = _name_and_version(beginning) or _name_and_version(self.core)
+        beginning = b""
+        if self._is_folder:  # whole lines at the beginning, where they stand as a rule
+            beginning = read_metadata_file(f"{self.origin}/METADATA", _ENOUGH) or b""
+        lines = beginning[: beginning.rfind(b"\n") + 1].decode(errors="replace")
+        found = _name_and_version(lines) or _name_and_version(self.core)
         if found is None:
             raise MetadataError("METADATA lacks its Name or Version")
         return found
@@ -136,7 +94,7 @@ class Metadata:
             MetadataError: it is not an ordinary file, too large, or not UTF-8.
         """
         try:
-            return (self._source.read(filename) or b"").decode()
+            return (self._read(filename) or b"").decode()
         except UnicodeDecodeError as error:
             raise MetadataError(f"{filename} is not UTF-8 at byte {error.start}") from error
 
@@ -191,7 +149,8 @@ def all_metadata(path: Sequence[str] | None = None) -> Iterator[Metadata]:
         for name in names:
             if _is_metadata(name, folder):
                 origin = os.path.join(folder, name)
-                yield _metadata(origin, name, _Folder(origin))
+                read = partial(_in_folder, origin)
+                yield _named(Metadata(origin, read, _key(name), is_folder=True))
     if path is None:
         for finder in sys.meta_path:  # a packager's own
             if hasattr(finder, "find_distributions") and not _is_of_importlib(finder):
@@ -215,18 +174,14 @@ def _in_archive(path: str) -> Iterator[Metadata]:
         archive = Archive(path)
     except ValueError as error:
         if os.path.isfile(path):
-            yield Metadata(path, _Unreadable(f"{path} {error}"), os.path.basename(path))
+            yield Metadata(path, partial(_unreadable, f"{path} {error}"), os.path.basename(path))
         return
     except Exception:  # damaged, or not an archive: Python passes over it too
         return
     for name in archive.folders():
         if _is_metadata(name, path):
-            source = _Guarded(partial(_member, archive, name))
-            yield _metadata(os.path.join(path, name), name, source)
-
-
-def _member(archive: Archive, folder: str, filename: str) -> bytes | None:
-    return archive.beginning(f"{folder}/{filename}", LARGEST + 1)
+            read = partial(_guarded, partial(archive.beginning, folder=name, count=LARGEST + 1))
+            yield _named(Metadata(os.path.join(path, name), read, _key(name)))
 
 
 def _is_metadata(name: str, folder: str) -> bool:
@@ -237,14 +192,39 @@ def _is_metadata(name: str, folder: str) -> bool:
     return lowered == "egg-info" and folder.lower().endswith(".egg")
 
 
-def _metadata(origin: str, name: str, source: _Source) -> Metadata:
-    found = Metadata(origin, source, normalised(name.rpartition(".")[0].partition("-")[0]))
-    if not found.key:  # of an egg, whose metadata are in a folder without its name
+def _key(name: str) -> str:
+    return normalised(name.rpartition(".")[0].partition("-")[0])
+
+
+def _named(found: Metadata) -> Metadata:
+    """Return metadata with a key, those of an egg too, which are in a folder without its name."""
+    if not found.key:
         try:
             found.key = found.header[0]
         except MetadataError:
-            found.key = os.path.basename(origin)
+            found.key = os.path.basename(found.origin)
     return found
+
+
+def _in_folder(folder: str, filename: str) -> bytes | None:
+    return read_metadata_file(f"{folder}/{filename}")
+
+
+def _unreadable(reason: str, filename: str) -> bytes | None:
+    raise MetadataError(reason)
+
+
+def _guarded(read: _Read, filename: str) -> bytes | None:
+    """Read what a packager's finder has found, or an archive holds, which may raise anything."""
+    try:
+        data = read(filename)
+    except MetadataError:
+        raise
+    except Exception as error:  # such as of an archive that is damaged, encrypted or too new
+        raise MetadataError(f"{filename} cannot be read: {_one_line(error)}") from error
+    if data is not None and len(data) > LARGEST:
+        raise MetadataError(f"{filename} is larger than {LARGEST // 2**10:,} KiB")
+    return data
 
 
 def _is_of_importlib(finder: object) -> bool:
@@ -260,7 +240,7 @@ def _foreign(distributions: Iterable[Any]) -> Iterator[Metadata]:
             key = normalised(distribution._normalized_name)
         except Exception:  # it has no name, or none that can be read: reading it for its use says why
             key = os.path.basename(origin)
-        yield Metadata(origin, _Guarded(partial(_file_of, distribution)), key)
+        yield Metadata(origin, partial(_guarded, partial(_file_of, distribution)), key)
 
 
 def _file_of(distribution: Any, filename: str) -> bytes | None:

@@ -46,13 +46,13 @@ class Archive(zipfile.ZipFile):
         """Yield the names of the folders at its top."""
         yield from dict.fromkeys(name.partition("/")[0] for name in self.NameToInfo)
 
-    def beginning(self, name: str, count: int) -> bytes | None:
-        """Return the first bytes of a member; None where there is none.
+    def beginning(self, name: str, folder: str, count: int) -> bytes | None:
+        """Return the first bytes of a file in a folder; None where there is none.
 
         Raises:
             ValueError: it is encrypted, or compressed in a way that Python does not import from.
         """
-        info = self.NameToInfo.get(name)
+        info = self.NameToInfo.get(f"{folder}/{name}")
         if info is None:
             return None
         if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:

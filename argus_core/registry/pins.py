@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from argus_core.errors import ConfigError, near
 from argus_core.files.ordinary_files import read_ordinary
@@ -19,7 +19,6 @@ __all__ = ["NO_PINS", "TABLE", "Pins", "line_of", "read_pins"]
 TABLE = "[tool.argus.prefer]"
 
 _LARGEST = 2**20  # bytes of a pyproject.toml
-_MOST_TRIES = 50
 
 
 class Pins(NamedTuple):
@@ -57,26 +56,23 @@ def read_pins(folder: Path | None = None) -> Pins:
 
 
 def line_of(pins: Pins, kind: str, name: str) -> int | None:
-    """Return the line of the file that holds a pin, counted from 1; None where that cannot be told."""
-    if pins.path is None:
-        return None
-    lines = read_ordinary(pins.path, _LARGEST).decode().splitlines()
-    having = [number for number, line in enumerate(lines, 1) if name in line]
-    for number in having[:_MOST_TRIES]:  # TOML that ends here has the pin, and one that ends before has not
-        try:
-            table = _table(_loads("\n".join(lines[:number])))
-        except ValueError:
-            continue
-        if any(key == f"{kind}.{name}" for key, _ in _flat(table)):
+    """Return the line of the table that holds a pin as it is usually written, counted from 1."""
+    lines = read_ordinary(pins.path, _LARGEST).decode().splitlines() if pins.path else []
+    is_below = False
+    for number, line in enumerate(lines, 1):
+        if is_below and line.partition("=")[0].strip().strip("\"'") == f"{kind}.{name}":
             return number
+        is_below = is_below or line.strip() == TABLE
     return None
 
 
 def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
     if b"argus" not in content or b"prefer" not in content:
         return  # most projects have no pins: they need not even be parsed
+    from argus_core.files.toml import parse  # not at start-up, where milliseconds count
+
     try:
-        pinned = [*_flat(_table(_loads(content.decode())))]
+        pinned = [*_flat(_table(parse(content.decode())))]
     except ValueError as error:  # of the TOML, and of its UTF-8
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
     for key, provider in pinned:
@@ -115,13 +111,6 @@ def _table(document: object) -> object:
     for key in ("tool", "argus", "prefer"):
         document = document.get(key, {}) if isinstance(document, dict) else document
     return document
-
-
-def _loads(text: str) -> dict[str, Any]:
-    # Imported here because hardly any project has pins, and start-up is counted in milliseconds.
-    from argus_core.files.toml import parse
-
-    return parse(text)
 
 
 def _flat(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:

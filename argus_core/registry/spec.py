@@ -9,7 +9,7 @@ from typing import Any
 
 from argus_core.errors import SpecError
 
-__all__ = ["Spec", "parse_spec", "parse_specs"]
+__all__ = ["Spec", "is_spec", "parse_spec", "parse_specs"]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,13 @@ def parse_specs(kind: str, value: object, where: str = "") -> list[Spec]:
         SpecError: ``value``, or one of its items, has another shape.
     """
     where = where or f"params[{kind!r}]"
-    if not isinstance(value, list | tuple) or _is_spec(value):
+    if not isinstance(value, list | tuple) or is_spec(value):
         return [parse_spec(kind, value, where)]
     return [parse_spec(kind, item, f"{where}[{position}]") for position, item in enumerate(value)]
 
 
-def _is_spec(value: list[Any] | tuple[Any, ...]) -> bool:
+def is_spec(value: list[Any] | tuple[Any, ...]) -> bool:
+    """Return whether a list writes one spec, a name and parameters, and not several."""
     return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Mapping)
 
 

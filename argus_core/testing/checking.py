@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,22 +12,7 @@ from argus_core.registry.registry import resolve
 from argus_core.testing.contract import Contract, Result
 from argus_core.testing.probe import register_probes
 
-__all__ = [
-    "check_callback",
-    "check_component",
-    "check_config",
-    "check_dataset",
-    "check_loss",
-    "check_lr_scheduler",
-    "check_metric",
-    "check_model",
-    "check_nn_module",
-    "check_optimizer",
-    "check_step",
-    "check_transform",
-    "contracts_of",
-    "part_results",
-]
+__all__ = ["check_component", "contracts_of", "part_results"]
 
 _CONTRACTS = {
     "nn_module": "NetworkContract",
@@ -99,145 +83,6 @@ def part_results(kind: str, name: str) -> Iterator[Result]:
             yield Result(title, result.state, result.why)
 
 
-def check_nn_module(
-    name: str, params: Mapping[str, Any] | None = None, *, input: Any = None, reload: bool = True
-) -> None:
-    """Check a network; see `check_component`.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        input: a batch, a function that returns one, or a shape, ``(4, 3, 32, 32)``, for random numbers.
-        reload: False for what is registered in this process alone.
-    """
-    _check("nn_module", name, params, input=input, reload=reload)
-
-
-def check_loss(
-    name: str,
-    params: Mapping[str, Any] | None = None,
-    *,
-    batch: Any = None,
-    separable: bool = True,
-    exact_gradient: bool = True,
-    reload: bool = True,
-) -> None:
-    """Check a loss; see `check_component`.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        batch: what it is called with, ``(prediction, target)``, or a function that returns that.
-        separable: False for a loss of the batch as a whole, such as a contrastive one, which does not add up
-            from the parts of a batch.
-        exact_gradient: False for a loss whose gradient is not its slope, on purpose: a straight-through one.
-        reload: False for what is registered in this process alone.
-    """
-    options = {"separable": separable, "exact_gradient": exact_gradient, "reload": reload}
-    _check("loss", name, params, batch=batch, **options)
-
-
-def check_optimizer(name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
-    """Check an optimizer; see `check_component`."""
-    _check("optimizer", name, params, reload=reload)
-
-
-def check_transform(
-    name: str, params: Mapping[str, Any] | None = None, *, input: Any = None, reload: bool = True
-) -> None:
-    """Check a transform of predictions; see `check_component`.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        input: a batch of predictions, a function that returns one, or the shape of one.
-        reload: False for what is registered in this process alone.
-    """
-    _check("transform", name, params, input=input, reload=reload)
-
-
-def check_step(
-    name: str, params: Mapping[str, Any] | None = None, *, size: int = 2, reload: bool = True
-) -> None:
-    """Check a step strategy, its combinations with all others included; see `check_component`.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        size: how many strategies are combined, its own place included; see `check_strategy`.
-        reload: False for what is registered in this process alone.
-    """
-    _check("step", name, params, size=size, reload=reload)
-
-
-def check_metric(
-    name: str,
-    params: Mapping[str, Any] | None = None,
-    *,
-    batch: Any = None,
-    waits: bool = False,
-    reload: bool = True,
-) -> None:
-    """Check a metric; see `check_component`.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        batch: prediction and target of 17 samples or more, or a function that returns both.
-        waits: True for a metric whose ``update`` may wait for the device.
-        reload: False for what is registered in this process alone.
-    """
-    _check("metric", name, params, batch=batch, waits=waits, reload=reload)
-
-
-def check_callback(name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
-    """Check a callback, in an empty folder; see `check_component`."""
-    _check("callback", name, params, reload=reload)
-
-
-def check_lr_scheduler(name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
-    """Check a scheduler; see `check_component`. ``params`` may hold ``interval`` and ``monitor``."""
-    _check("lr_scheduler", name, params, reload=reload)
-
-
-def check_dataset(name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
-    """Check a dataset; see `check_component`."""
-    _check("dataset", name, params, reload=reload)
-
-
-def check_model(
-    name: str, params: Mapping[str, Any] | None = None, *, batch: Any = None, reload: bool = True
-) -> None:
-    """Check a model class; see `check_component`.
-
-    Args:
-        name: as it is registered.
-        params: of the model.
-        batch: what ``train_step`` takes.
-        reload: False for what is registered in this process alone.
-    """
-    _check("model", name, params, batch=batch, reload=reload)
-
-
-def check_config(
-    name: str, params: Mapping[str, Any] | None = None, *, complete: bool = True, reload: bool = True
-) -> None:
-    """Check a configuration template; see `check_component`.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        complete: False for one that leaves required keys to the file that starts from it.
-        reload: False for what is registered in this process alone.
-    """
-    _check("config", name, params, complete=complete, reload=reload)
-
-
-def _check(kind: str, name: str, params: Mapping[str, Any] | None, **options: Any) -> None:
-    given = {key: value for key, value in options.items() if value is not None}
-    check_component(kind, name, params, **given)
-
-
 def _examples(kind: str, name: str) -> Sequence[Mapping[str, Any]]:
     """Return what the part's author says that it is to be checked with, at least one empty example."""
     try:
@@ -254,13 +99,13 @@ def _examples(kind: str, name: str) -> Sequence[Mapping[str, Any]]:
         if not isinstance(example, Mapping):
             raise ParamsError(
                 f"{_ATTRIBUTE} of {kind} {name!r} is {declared!r}; write a dict of arguments of "
-                f"check_{kind}, or a list of such dicts"
+                "check_component, or a list of such dicts"
             )
     return examples
 
 
 def _made(contract: Any, name: str, arguments: Mapping[str, Any]) -> Contract:
-    known = [each for each in inspect.signature(contract.__init__).parameters if each not in ("self", "name")]
+    known = ["params", *contract.options, "reload"]
     for argument in arguments:
         if argument not in known:
             raise ParamsError(

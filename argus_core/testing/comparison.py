@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from argus_core.model.memory import tensors_in
 
 __all__ = ["difference", "tensors_in"]
 
@@ -39,18 +41,6 @@ def difference(found: Any, expected: Any, tolerance: float = 0.0, where: str = "
     return next(
         (text for one, other, name in pairs if (text := difference(one, other, tolerance, name))), None
     )
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested data."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors_in(item)
 
 
 def _is_same(found: Any, expected: Any) -> bool:

@@ -7,16 +7,17 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
-from argus_core.doctor.place import raised_at
+from argus_core.doctor.place import failure
 from argus_core.errors import BrokenPluginError
-from argus_core.registry.component import Component, Factory
+from argus_core.registry.component import HANDED_OVER, Component, Factory
 from argus_core.registry.factory import call_factory
 from argus_core.registry.registry import resolve
 from argus_core.storage.plain_data import check_plain
 
-__all__ = ["Contract", "Result", "expect", "told"]
+__all__ = ["FIRST_CHECKS", "Contract", "Result", "expect", "told"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Result:
     why: str = ""
 
 
+FIRST_CHECKS = (
+    "be_found_by_name",
+    "be_imported",
+    "document_its_parameters",
+    "take_plain_data",
+    "be_built",
+)
+"""What parts of nearly every kind must do before anything else."""
+
+
 class Contract(ABC):
     """Abstract contract of a kind: a subclass lists its checks, methods that raise if they do not hold.
 
@@ -43,16 +54,21 @@ class Contract(ABC):
         name: as the part is registered.
         params: what its factory gets.
         reload: whether other processes must find the part by its name, too.
+        **options: what the checks of its kind take besides, in place of the values in `options`.
     """
 
     kind: ClassVar[str]
     checks: ClassVar[tuple[str, ...]]
     essential: ClassVar[tuple[str, ...]] = ("be_found_by_name", "be_imported", "be_built")
+    options: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True) -> None:
+    def __init__(
+        self, name: str, params: Mapping[str, Any] | None = None, *, reload: bool = True, **options: Any
+    ) -> None:
         self.name = name
         self.params = dict(params or {})
         self.reload = reload
+        self.options = {**self.options, **options}
         self.component: Component
         self.factory: Factory
 
@@ -110,11 +126,8 @@ class Contract(ABC):
         try:
             self.factory = self.component.load()
         except BrokenPluginError as error:
-            place = raised_at(error.__cause__) if error.__cause__ else ""
-            if not place:
-                raise
-            problem, _, action = str(error).rpartition("; ")
-            raise AssertionError(f"{problem} ({place}); correct that, or {action}") from error
+            problem, action = failure(error)
+            raise AssertionError(f"{problem}; correct that, or {action}") from error
 
     def document_its_parameters(self) -> None:
         missing = [
@@ -141,10 +154,6 @@ class Contract(ABC):
         """Return the part, built once more."""
         return call_factory(self.label, self.factory, args, self.params)
 
-    def handed_over(self) -> int:
-        """Return how many arguments the model hands to the factory before the parameters."""
-        return 0
-
     def _chosen(self) -> tuple[str, ...]:
         """Return the checks to make: without another process, those that need none."""
         return tuple(check for check in self.checks if self.reload or not check.endswith("fresh_process"))
@@ -155,7 +164,7 @@ class Contract(ABC):
         except (TypeError, ValueError):  # compiled code may have no signature
             return []
         named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-        return [each.name for each in named[self.handed_over() :]]
+        return [each.name for each in named[HANDED_OVER.get(self.kind, 0) :]]
 
     def _documentation(self) -> str:
         described: list[object] = [self.factory, *getattr(self.factory, "__mro__", ())[:-1]]

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from argus_core.registry.component import KINDS, Component
-from argus_core.registry.file_params import FileParam, file_params_of
+from argus_core.registry.component import HANDED_OVER, KINDS, Component
+from argus_core.registry.file_params import file_params_of
 from argus_core.registry.registry import components
 
 __all__ = ["WRITE", "check_file_param_table", "file_param_table"]
@@ -25,7 +25,6 @@ WRITE = "ARGUS_WRITE_TABLES"
 
 _LEFT_OUT = ("command", "model", "parallel")  # they take options of a command line, parts, and nothing
 _IN_CHECKPOINTS = ("nn_module", "loss", "optimizer", "transform", "step")
-_HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}  # by the caller, before the parameters of a spec
 _PLAIN_WORDS = frozenset(
     "Collection Iterable List None NoneType Number Optional Sequence Size Tensor Tuple Union abc bool "
     "builtins class collections dtype float int list modules nn numbers torch tuple typing".split()
@@ -106,7 +105,9 @@ def _rows(
     plain: dict[str, list[str]] = {}
     for name in dict.fromkeys([*parameters, *declared]):
         if name in declared:
-            yield _declared(component, name, declared[name])
+            rule = declared[name]
+            configuration = "anything" if rule.in_configuration else rule.allowed()
+            yield _row(component, (name,), rule.allowed(), configuration, rule.does)
             continue
         entry = next((key for key in (f"{component.name}.{name}", name) if key in reviewed), None)
         if entry is not None:
@@ -120,11 +121,6 @@ def _rows(
         yield _row(component, tuple(names), "anything", "anything", what)
 
 
-def _declared(component: Component, name: str, rule: FileParam) -> _Row:
-    configuration = "anything" if rule.in_configuration else rule.allowed()
-    return _row(component, (name,), rule.allowed(), configuration, rule.does)
-
-
 def _row(
     component: Component, names: tuple[str, ...], checkpoint: str, configuration: str, what: str
 ) -> _Row:
@@ -133,7 +129,7 @@ def _row(
 
 
 def _parameters(kind: str, factory: Any) -> dict[str, inspect.Parameter]:
-    parameters = list(inspect.signature(factory).parameters.values())[_HANDED_OVER.get(kind, 0) :]
+    parameters = list(inspect.signature(factory).parameters.values())[HANDED_OVER.get(kind, 0) :]
     return {
         ("**" if each.kind is each.VAR_KEYWORD else "") + each.name: each
         for each in parameters

@@ -11,23 +11,21 @@ import os
 import pickle
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SERVER", "in_fresh_process", "receive", "send", "stream_from_fresh_process"]
+from argus_core.doctor.process import Isolated, answers, end_group
+
+__all__ = ["SERVER", "in_fresh_process", "stream_from_fresh_process"]
 
 SERVER = "ARGUS_TESTING_SERVER"
 """The environment variable with a server's socket: requests of a server's own forks go there."""
 
 _CAN_FORK = hasattr(os, "fork") and hasattr(socket, "AF_UNIX")
-_PROGRAM = [sys.executable, "-m", "argus_core.testing.server"]
+_PROGRAM = "import sys; from argus_core.testing.server import main; main(sys.argv[1:])"
 _PATIENCE = 300.0  # seconds
-_LENGTH = 8  # bytes, before each message
 
 
 def in_fresh_process(operation: str, *args: Any, time_limit: float = _PATIENCE) -> Any:
@@ -48,69 +46,51 @@ def in_fresh_process(operation: str, *args: Any, time_limit: float = _PATIENCE) 
 def stream_from_fresh_process(operation: str, *args: Any, time_limit: float = _PATIENCE) -> Iterator[Any]:
     """Yield what an operation yields there, each as soon as it comes; see `in_fresh_process`."""
     try:
-        request = pickle.dumps((operation, args, time_limit))
+        request = pickle.dumps((operation, args))
     except Exception as error:
         raise AssertionError(
             f"what it is checked with cannot be sent to another process ({error}); use plain data and "
             "tensors, or give reload=False"
         ) from error
-    begun = time.monotonic()
-    for message in _answers(request, time_limit) if _CAN_FORK else _answers_of_a_program(request, time_limit):
-        sort, value = pickle.loads(message)
-        if sort == "end":
-            return
-        if sort == "error":
-            raise AssertionError(f"in a process that imports only argus_core, {value}")
-        yield value
-    if time.monotonic() - begun >= time_limit:
+    try:
+        for message in (_from_fork if _CAN_FORK else _from_program)(request, time_limit):
+            sort, value = pickle.loads(message)
+            if sort == "end":
+                return
+            if sort == "error":
+                raise AssertionError(f"in a process that imports only argus_core, {value}")
+            yield value
+    except TimeoutError:
         raise AssertionError(
             f"it did not end within {time_limit:g} seconds; look for a loop without end, or for what waits "
             "for a network, for input or for a lock"
-        )
+        ) from None
     raise AssertionError(
         "its process ended without an answer; look for os._exit, a crash in compiled code or too little "
         "memory"
     )
 
 
-def send(channel: socket.socket, message: bytes) -> None:
-    """Send one message."""
-    channel.sendall(len(message).to_bytes(_LENGTH, "big") + message)
-
-
-def receive(channel: socket.socket) -> bytes | None:
-    """Return the next message, or ``None`` when there are no more."""
-    length = _read(channel, _LENGTH)
-    return None if length is None else _read(channel, int.from_bytes(length, "big"))
-
-
-class _Server:
+class _Server(Isolated):
     """A program that runs as long as this process has use for it."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.folder = Path(tempfile.mkdtemp(prefix="argus-"))  # none but this user can look into it
         self.socket = self.folder / "socket"
-        log = self.folder / "log"
         # It runs in an empty folder: what it finds is what is installed.
-        with log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [*_PROGRAM, str(self.socket)],
-                cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-            )  # fmt: skip
-        assert self.process.stdout is not None
-        if not self.process.stdout.readline():  # one line once it listens
-            reason = log.read_text("utf-8", errors="replace").strip()[-1000:]
-            self.stop()
+        super().__init__(_PROGRAM, [str(self.socket)], self.folder)
+        if next(self.answers(b"", _PATIENCE), None) is None:  # it says when it listens
+            reason = self.complaints().strip()[-1000:]
+            self.end()
             raise AssertionError(f"no fresh process can be started: {reason}; mend this environment")
 
-    def stop(self) -> None:
-        """End it, as it ends with its standard input."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
-        self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def end(self) -> None:
+        """End it, unless another process has started it: a fork of that one is not the owner."""
+        if self.owner == os.getpid():
+            super().end()
+            self._errors.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 _servers: list[_Server] = []
@@ -123,43 +103,27 @@ def _address() -> str:
         return given
     if not _servers or _servers[-1].owner != os.getpid() or _servers[-1].process.poll() is not None:
         _servers[:] = [_Server()]
-        atexit.register(_stop, _servers[-1])
+        atexit.register(_servers[-1].end)
     return str(_servers[-1].socket)
 
 
-def _stop(server: _Server) -> None:
-    if server.owner == os.getpid():  # a fork of the owner is not
-        server.stop()
-
-
-def _answers(request: bytes, time_limit: float) -> Iterator[bytes]:
+def _from_fork(request: bytes, time_limit: float) -> Iterator[bytes]:
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect(_address())
-        send(channel, request)
-        while (message := receive(channel)) is not None:  # the other side keeps to the time limit
-            yield message
-
-
-def _answers_of_a_program(request: bytes, time_limit: float) -> Iterator[bytes]:
-    with tempfile.TemporaryDirectory(prefix="argus-") as folder:
+        stream: Any = channel.makefile("rwb")
+        messages = answers(request, stream, stream, time_limit, in_all=True)
+        fork = int(next(messages, b"0"))  # its number comes first
         try:
-            done = subprocess.run(
-                _PROGRAM, input=request, cwd=folder, stdout=subprocess.PIPE, timeout=time_limit, check=False
-            )
-            output = done.stdout
-        except subprocess.TimeoutExpired as error:
-            output = error.stdout or b""
-    while len(output) >= _LENGTH:
-        length = int.from_bytes(output[:_LENGTH], "big")
-        yield output[_LENGTH : _LENGTH + length]
-        output = output[_LENGTH + length :]
+            yield from messages
+        finally:
+            channel.shutdown(socket.SHUT_RDWR)
+            if fork:
+                end_group(fork)
 
 
-def _read(channel: socket.socket, count: int) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < count:
-        received = channel.recv(min(count - len(parts), 1 << 20))
-        if not received:
-            return None
-        parts += received
-    return bytes(parts)
+def _from_program(request: bytes, time_limit: float) -> Iterator[bytes]:
+    with (
+        tempfile.TemporaryDirectory(prefix="argus-") as folder,
+        Isolated(_PROGRAM, folder=Path(folder)) as one,
+    ):
+        yield from one.answers(request, time_limit, in_all=True)

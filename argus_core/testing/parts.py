@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from argus_core.doctor.declarations import misspelled_groups
 from argus_core.errors import ConfigError, UnknownNameError
+from argus_core.files.toml import parse
 from argus_core.registry.component import Component, Factory
 from argus_core.registry.distributions import version_of
 from argus_core.registry.factory import call_factory
 from argus_core.registry.metadata import normalised
 from argus_core.registry.registry import active
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["ComponentUnderTest", "distribution_of", "parts_of", "wrong_declarations"]
 
@@ -103,8 +98,8 @@ def distribution_of(file: Path) -> str:
         pyproject = folder / "pyproject.toml"
         if pyproject.is_file():
             try:
-                name = tomllib.loads(pyproject.read_text("utf-8")).get("project", {}).get("name")
-            except tomllib.TOMLDecodeError as error:
+                name = parse(pyproject.read_text("utf-8")).get("project", {}).get("name")
+            except ValueError as error:
                 raise ConfigError(f"{pyproject} cannot be read: {error}; mend it") from error
             if name:
                 return str(name)

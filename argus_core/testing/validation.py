@@ -72,8 +72,7 @@ def validate(
     if not chosen:
         raise UnknownNameError(
             f"{provider} {version} has no part of kind {' or '.join(kinds)}; leave --kind out, or give one "
-            "of "
-            f"{', '.join(dict.fromkeys(part.kind for part in parts))}"
+            f"of {', '.join(dict.fromkeys(part.kind for part in parts))}"
         )
     problems = wrong_declarations(provider, version)
     return provider, version, problems, (_report(part, time_limit) for part in chosen)

@@ -237,7 +237,7 @@ def doctor(fake_distribution: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 BAD = (
     "badseg 1.0\n"
-    "  loss 'bad_of_this_test': module 'badseg' has no 'Focal'\n"
+    "  loss 'bad_of_this_test': module 'badseg' has no attribute 'Focal'\n"
     '    fix: correct bad_of_this_test = "badseg:Focal" in the pyproject.toml of badseg and install it '
     "again; if it is not yours, upgrade or uninstall badseg\n"
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from argus_core.doctor.definition import find_definition, find_source
+from argus_core.doctor.definition import find_definition
 
 pytestmark = pytest.mark.torchfree
 
@@ -49,41 +49,26 @@ def test_a_definition_is_found_in_its_module(defined: Any, attribute: str, line:
 
 
 @pytest.mark.parametrize(
-    ("source", "target"),
+    ("source", "attribute"),
     [
-        ("from medseg.nets import UNet", "medseg.api:UNet"),
-        ("from ..nets import UNet as Net", "medseg.api:Net"),
-        ("from ...medseg.nets import UNet", "medseg.api:UNet"),
-        ("from .. import nets", "medseg.api:nets.UNet"),
-        ("import medseg.nets", "medseg.api:medseg.nets.UNet"),
-        ("import medseg.nets as n", "medseg.api:n.UNet"),
-        ("from os import *\nfrom ..nets import *", "medseg.api:UNet"),
-        ("try:\n    from absent import UNet\nfinally: ...\nfrom ..nets import UNet", "medseg.api:UNet"),
+        ("from medseg.nets import UNet", "UNet"),
+        ("from ..nets import UNet as Net", "Net"),
+        ("import medseg.nets as n", "n.UNet"),
+        ("try:\n    from absent import UNet\nfinally: ...", "UNet"),
+        ("if 1:\n    class UNet: ...", "UNet"),
     ],
 )
-def test_a_re_export_is_followed(defined: Any, source: str, target: str) -> None:
-    assert defined(target, medseg__api=source) == "medseg/nets/__init__.py:6"
-
-
-def test_what_cannot_be_followed_is_where_it_is_imported(defined: Any) -> None:
-    assert defined("medseg.api:UNet", medseg__api="\nfrom compiled import UNet") == "medseg/api/__init__.py:2"
-
-
-def test_the_last_of_several_definitions_counts(defined: Any) -> None:
-    source = "if 1:\n    class A: ...\nelse:\n    class A: ..."
-    assert defined("medseg.api:A", medseg__api=source) == "medseg/api/__init__.py:4"
-
-
-def test_a_fallback_counts_if_there_is_nothing_else(defined: Any) -> None:
-    source = "try:\n    import torch\nexcept ImportError:\n    class A: ..."
-    assert defined("medseg.api:A", medseg__api=source) == "medseg/api/__init__.py:4"
+def test_what_a_module_imports_is_found_where_it_imports_it(
+    defined: Any, source: str, attribute: str
+) -> None:
+    line = 1 + source.count("\n    ")
+    assert defined(f"medseg.api:{attribute}", medseg__api=source) == f"medseg/api/__init__.py:{line}"
 
 
 @pytest.mark.parametrize(
     "target",
     [
         "medseg.nets:Absent",
-        "medseg.nets:Outer.Absent",
         "medseg.absent:UNet",
         "medseg.absent.more:UNet",
         "absent_of_this_test:UNet",
@@ -104,17 +89,6 @@ def test_what_is_not_in_source_is_not_found(defined: Any, target: str) -> None:
 @pytest.mark.parametrize("source", ["def", "\0", "(" * 9999, "from .api import *", "from . import A"])
 def test_source_that_leads_nowhere_is_no_error(defined: Any, source: str) -> None:
     assert defined("medseg.api:A", medseg__api=source) in (None, "medseg/api/__init__.py:1")
-
-
-def test_modules_that_import_all_of_each_other_end(defined: Any) -> None:
-    star = "from medseg.one import *\nfrom medseg.two import *\nfrom medseg.three import *"
-    assert defined("medseg.one:A", medseg__one=star, medseg__two=star, medseg__three=star) is None
-
-
-def test_a_source_is_found_by_its_module(fake_distribution: Any) -> None:
-    folder = fake_distribution("medseg", modules={"medseg.nets": "1 / 0"})
-    assert find_source("medseg.nets") == folder / "medseg/nets/__init__.py"
-    assert find_source("sys") is None
 
 
 def test_source_that_is_too_large_is_not_parsed(fake_distribution: Any) -> None:

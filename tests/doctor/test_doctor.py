@@ -22,7 +22,6 @@ from argus_core.doctor.installation import Report, examine
 from argus_core.doctor.isolation import Trials
 from argus_core.registry.component import Component
 from argus_core.registry.discovery import read_index
-from argus_core.registry.pins import read_pins
 
 pytestmark = pytest.mark.torchfree
 
@@ -187,10 +186,10 @@ def test_entry_points_at_which_python_fails_come_first_and_nothing_that_follows_
     report = alone(*names)
     assert report.faults[0] == Fault(
         "unreadable",
-        ("medseg 2.1",),
+        ("medseg",),
         "entry_points.txt",
         f"{UNREADABLE[data][1]}: Python cannot read any package's entry points for it, nor torch be imported",
-        f"reinstall medseg, or correct {file}, and run the doctor again",
+        f"reinstall medseg, or correct {file}",
     )
     assert not of(report._replace(faults=report.faults[1:]), "medseg")
     assert not {"import", "crash", "hang", "entry point"} & {fault.sort for fault in report.faults}
@@ -204,48 +203,6 @@ def test_entry_points_of_a_copy_that_nobody_reads_stand_in_nobodys_way(
     write_entry_points(fake_distribution("medseg", "2.1"), b"[console_scripts]\nmedseg\n")
     fake_distribution("medseg", "2.1")  # before it on the path
     assert alone("medseg").faults == ()
-
-
-def test_entry_points_that_begin_with_a_mark_are_told(
-    alone: Callable[..., Report], fake_distribution: Any
-) -> None:
-    folder = fake_distribution("medseg", "2.1")
-    file = write_entry_points(folder, b"\xef\xbb\xbf[argus_core.loss]\nfocal = json:loads\n")
-    assert alone("medseg").faults == (
-        Fault(
-            "metadata",
-            ("medseg 2.1",),
-            "entry_points.txt",
-            "begins with a byte order mark, so that nothing in its first group is found",
-            f"reinstall medseg, or save {file} as UTF-8 without the mark",
-        ),
-    )
-
-
-@pytest.mark.parametrize(("what", "right"), [("entry_points.txt", "r"), ("medseg-2.1.dist-info", "rX")])
-def test_metadata_that_this_user_may_not_read_are_told(
-    alone: Callable[..., Report],
-    fake_distribution: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    what: str,
-    right: str,
-) -> None:
-    folder = fake_distribution("medseg", "2.1")
-    file = write_entry_points(folder, b"[argus_core.loss]\nfocal = json:loads\n")
-    closed = file if what == file.name else file.parent
-    usual = os.access
-    # The tests may run as root, who may read everything.
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and usual(path, mode))
-    told = [fault for fault in alone("medseg").faults if fault.sort == "metadata"]
-    assert told == [
-        Fault(
-            "metadata",
-            ("medseg",),
-            what,
-            "this user may not read it, so that nothing in it is found",
-            f"install it as this user, or let all read it: chmod -R a+{right} {closed}",
-        )
-    ]
 
 
 def test_nothing_that_a_plugin_starts_is_left(
@@ -335,14 +292,14 @@ def test_strictness_does_not_keep_the_doctor_from_examining(
 
 PINS = [
     ("loss.shared", "good-loss", None),
-    ("loss.good", "absent-of-bad-plugins", "leads to 'absent-of-bad-plugins', which is not installed"),
-    ("loss.good", "bad-rival", "leads to 'bad-rival', which does not provide it in version 1.0"),
     (
-        "loss.god",
-        "good-loss",
-        "leads to 'good-loss', *; did you mean 'good'*",
+        "loss.good",
+        "absent-of-bad-plugins",
+        "*to 'absent-of-bad-plugins', which is not installed",
     ),
-    ("loss.leaving", "bad-exit", "leads to 'bad-exit', which is switched off by ARGUS_DISABLE_PLUGINS"),
+    ("loss.good", "bad-rival", "*to 'bad-rival', which does not provide it in version 1.0"),
+    ("loss.god", "good-loss", "*to 'good-loss', which does not provide it in version 1.0"),
+    ("loss.leaving", "bad-exit", "loss 'leaving' of bad-exit 1.0 is switched off by ARGUS_DISABLE_PLUGINS"),
 ]
 
 
@@ -359,7 +316,7 @@ def test_pin_that_leads_nowhere_is_a_fault(
     monkeypatch.setenv("ARGUS_DISABLE_PLUGINS", "bad-exit")
     path = Path("pyproject.toml").absolute()
     path.write_text(f'[tool.argus.prefer]\n"{name}" = "{provider}"\n', "utf-8")
-    found = [*pins(read_index(read_pins()))]
+    found = [*pins(read_index())]
     assert [fault.subject for fault in found] == ([f"pin of loss {name[5:]!r} in {path}"] if problem else [])
     assert all(is_like(fault.problem, problem or "") and fault.fix for fault in found)
 

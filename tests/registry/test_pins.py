@@ -110,8 +110,8 @@ def test_a_table_that_is_none_is_refused(project: Path) -> None:
 LINES = [
     ('[tool.argus.prefer]\n# loss.focal\n"loss.focal" = "medseg"\n', 3),
     ('[tool.argus.prefer]\n"loss.dice" = "other"\nloss.focal = "medseg" # loss.focal\n', 3),
-    ('[tool.argus.prefer.loss]\nfocal = "medseg"\n', 2),
-    ('[tool]\nargus.prefer = { "loss.focal" = "medseg" }\n', 2),
+    ('[tool.argus.prefer.loss]\nfocal = "medseg"\n', None),
+    ('[tool]\nargus.prefer = { "loss.focal" = "medseg" }\n', None),
     ('[tool.x]\na = """\n"loss.focal" = "no"\n"""\n[tool.argus.prefer]\n"loss.focal" = "medseg"\n', 6),
     ('[tool.argus.prefer]\n"loss.f\\u006Fcal" = "medseg"\n', None),
 ]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from argus_core.registry.torch_versions import ADDED_IN
+from argus_core.registry.component import ADDED_IN
 
 LEFT_OUT = {
     "loss": {

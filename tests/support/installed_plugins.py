@@ -54,9 +54,6 @@ def _metadata(project: dict[str, Any], version: str | None) -> Iterator[str]:
     yield f"Name: {project['name']}"
     if version:
         yield f"Version: {version}"
-    if "requires-python" in project:
-        yield f"Requires-Python: {project['requires-python']}"
-    yield from (f"Requires-Dist: {requirement}" for requirement in project.get("dependencies", ()))
     yield ""
 
 

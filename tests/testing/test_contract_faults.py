@@ -544,7 +544,7 @@ def test_a_callback_that_acts_by_what_it_forgets_is_found_out() -> None:
             self.epochs += 1
             state.model.set_lr(0.05 / 2**self.epochs)
 
-    refused("callback", Halving, r"go on exactly from its state: resumed after two epochs, the weights")
+    refused("callback", Halving, r"go on exactly from its state: resumed after two epochs, the rates")
 
 
 def test_a_callback_that_is_a_function_keeps_the_contract() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import argus_core
-from argus_core import testing
 from argus_core.errors import ParamsError
 from argus_core.registry.component import BUILTIN, KINDS
 from argus_core.registry.registry import components
@@ -98,37 +96,6 @@ def test_checks_leave_threads_random_numbers_and_the_folder_alone() -> None:
     check_component("transform", "Identity")
     assert torch.equal(torch.get_rng_state(), before[1])
     assert (torch.get_num_threads(), random.getstate(), Path.cwd()) == (before[0], before[2], before[3])
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("nn_module", "cnn"),
-        ("loss", "MSELoss"),
-        ("optimizer", "SGD"),
-        ("transform", "Identity"),
-        ("step", "default"),
-        ("metric", "mse"),
-        ("callback", "logging_to_file"),
-        ("lr_scheduler", "ConstantLR"),
-        ("dataset", "wine"),
-        ("config", "digits"),
-    ],
-)
-def test_each_kind_has_a_function_of_its_own(kind: str, name: str) -> None:
-    getattr(testing, f"check_{kind}")(name)
-    with pytest.raises(AssertionError, match=f"{kind} 'nobody' must be found by name: "):
-        getattr(testing, f"check_{kind}")("nobody")
-
-
-@pytest.mark.parametrize("kind", [*CHECKED, "model"])
-def test_the_function_of_a_kind_takes_what_its_contract_takes(kind: str) -> None:
-    (contract,) = contracts_of(kind, "nobody")
-    expected = list(inspect.signature(type(contract).__init__).parameters.values())[1:]
-    found = list(inspect.signature(getattr(testing, f"check_{kind}")).parameters.values())
-    assert [(each.name, each.default, each.kind) for each in found] == [
-        (each.name, each.default, each.kind) for each in expected
-    ]
 
 
 def test_parts_of_a_kind_without_contract_are_not_failures() -> None:

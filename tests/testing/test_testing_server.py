@@ -61,7 +61,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(fresh_process, "_servers", [])
         yield folder
         for server in fresh_process._servers:
-            server.stop()
+            server.end()
 
 
 def test_a_process_has_imported_no_plugin(faulty: Path) -> None:
@@ -143,8 +143,12 @@ def test_a_program_that_takes_too_long_is_told(without_forks: None) -> None:
 OWNER = """
 import os, signal, sys
 from argus_core.testing import fresh_process
-waits = "import sys; print('listening', flush=True); sys.stdin.read()"
-fresh_process._PROGRAM = [sys.executable, "-c", waits]
+fresh_process._PROGRAM = (
+    "from argus_core.doctor.process import own_streams, write_message\\n"
+    "orders, answers = own_streams()\\n"
+    "write_message(answers, b'listening')\\n"
+    "orders.read()"
+)
 fresh_process._address()
 print(fresh_process._servers[0].process.pid, fresh_process._servers[0].folder, flush=True)
 """
@@ -194,6 +198,6 @@ def test_a_fork_leaves_the_server_of_its_parent_alone() -> None:
 def test_a_server_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SERVER, raising=False)
     monkeypatch.setattr(fresh_process, "_servers", [])
-    monkeypatch.setattr(fresh_process, "_PROGRAM", [sys.executable, "-c", "raise SystemExit('no torch')"])
+    monkeypatch.setattr(fresh_process, "_PROGRAM", "raise SystemExit('no torch')")
     with pytest.raises(AssertionError, match="no fresh process can be started: no torch"):
         in_fresh_process("seeded_samples", "digits", 1)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json, echo_status
 from argus_core.cli.table import print_table
+from argus_core.doctor.fault import Fault
 from argus_core.errors import near
+from argus_core.registry.component import Component
 from argus_core.registry.discovery import read_index
 from argus_core.registry.metadata import all_metadata, normalised
-from argus_core.registry.pins import NO_PINS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from argus_core.doctor.fault import Fault
-    from argus_core.doctor.isolation import Outcome
 
 __all__ = ["command"]
 
@@ -46,7 +42,7 @@ _DEFAULT = click.core.ParameterSource.DEFAULT
     metavar="SECONDS",
     help="How long a component may take to import.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 @click.pass_context
 def command(
     ctx: click.Context, checkpoint: Path | None, providers: tuple[str, ...], timeout: int, as_json: bool
@@ -72,7 +68,7 @@ def _known(ctx: click.Context, providers: tuple[str, ...]) -> set[str]:
     installed = {metadata.key for metadata in all_metadata()} if chosen else set()
     for provider in chosen:
         if provider not in installed:
-            plugins = {component.provider for component in read_index(NO_PINS).components}
+            plugins = {component.provider for component in read_index().components}
             hint = near(provider, filter(None, plugins))
             ctx.fail(f"the package {provider!r} is not installed{hint or ' (see: argus plugins list)'}")
     return chosen
@@ -82,7 +78,7 @@ def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
     # Here for its imports: whoever asks for help needs no subprocess, no email and no threads.
     from argus_core.doctor.installation import Report, examine
 
-    report: Report = examine(providers, timeout, on_outcome=_show_progress)
+    report: Report = examine(providers, timeout, on_loaded=_show_progress)
     echo_status()
     if as_json:
         record = {**report._asdict(), "faults": [fault._asdict() for fault in report.faults]}
@@ -112,9 +108,9 @@ def _listed(subjects: list[str]) -> str:
     return ", ".join(subjects[:_SHOWN]) + more
 
 
-def _show_progress(outcome: Outcome) -> None:
+def _show_progress(component: Component) -> None:
     # Importing what plugins are built on can take a while.
-    echo_status(f"{outcome.component.qualified_name!r} was loaded")
+    echo_status(f"{component.qualified_name!r} was loaded")
 
 
 def _examine_checkpoint(path: Path, as_json: bool) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json
 from argus_core.cli.torch_command import TorchCommand
 
@@ -28,7 +29,7 @@ __all__ = ["command"]
 )
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=300.0, metavar="SECONDS",
               help="How long one part may take (default: 300).")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 @click.pass_context
 def command(
     ctx: click.Context, package: str, kinds: tuple[str, ...], time_limit: float, as_json: bool

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
+from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json
 from argus_core.doctor.definition import find_definition
 from argus_core.doctor.precedence import Verdict, kinds_of, verdict
@@ -24,7 +25,7 @@ _MOST_TOLD = 100  # losers; each definition is looked for in source, which takes
     ),
 )
 @click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 @click.pass_context
 def command(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Show which provider has NAME, and why.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,13 +28,8 @@ __all__ = ["CallableContract", "InputContract", "check_reloads"]
 class CallableContract(Contract):
     """Abstract contract of a part that is called with an input, and may be a `torch.nn.Module`."""
 
-    def __init__(
-        self, name: str, params: Mapping[str, Any] | None = None, *, input: Any = None, reload: bool = True
-    ) -> None:
-        super().__init__(name, params, reload=reload)
-        self.given = input
-        self.input: Any = None
-        self.part: Any = None
+    input: Any = None
+    part: Any = None
 
     @abstractmethod
     def call(self, part: Any, input: Any) -> Any:
@@ -63,10 +59,9 @@ class CallableContract(Contract):
                 loose = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
                 expect(
                     not loose,
-                    f"{'.'.join(filter(None, (path, *loose[:1])))} is a plain tensor, which neither moves "
-                    "to a "
-                    "device nor is saved; use self.register_buffer (persistent=False if it follows from the "
-                    "parameters)",
+                    f"{'.'.join(filter(None, (path, *loose[:1])))} is a plain tensor, which neither moves to "
+                    "a device nor is saved; use self.register_buffer (persistent=False if it follows from "
+                    "the parameters)",
                 )
 
     def give_the_same_output_twice(self) -> None:
@@ -113,15 +108,15 @@ class CallableContract(Contract):
         expect(
             problem is None,
             f"with the same state_dict in a second one {problem}; keep all that it computes with in "
-            "parameters "
-            "and buffers, or make it from its parameters",
+            "parameters and buffers, or make it from its parameters",
         )
 
 
 class InputContract(CallableContract):
     """Abstract contract of a part that is called with one input and gives an output."""
 
-    essential = ("be_found_by_name", "be_imported", "be_built", "take_its_input")
+    options = MappingProxyType({"input": None})
+    essential = (*Contract.essential, "take_its_input")
 
     @abstractmethod
     def inputs(self) -> Iterable[Any]:
@@ -137,7 +132,7 @@ class InputContract(CallableContract):
             with predictable(), torch.no_grad():
                 self.part(input)
 
-        self.input = chosen(self.given, self.inputs(), try_it, "input")
+        self.input = chosen(self.options["input"], self.inputs(), try_it, "input")
 
 
 def check_reloads(operation: str, model: Model, args: tuple[Any, ...], expected: Any = None) -> None:

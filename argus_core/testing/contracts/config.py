@@ -6,8 +6,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from argus_core.config import SECTIONS, build_template, complete_config, resolved_toml
@@ -15,7 +16,7 @@ from argus_core.config.template import read_layers
 from argus_core.registry.registry import resolve
 from argus_core.registry.spec import parse_specs
 from argus_core.testing.comparison import difference
-from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 
 __all__ = ["ConfigContract"]
 
@@ -33,40 +34,19 @@ _PATIENCE = 300.0  # seconds
 
 
 class ConfigContract(Contract):
-    """What a template does: say the same each time, what a configuration may say, without torch.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        complete: whether it trains as it is; False for one that leaves required keys to the file.
-        reload: whether other processes must find it.
-    """
+    """What a template does: say the same each time, what a configuration may say, without torch."""
 
     kind = "config"
+    options = MappingProxyType({"complete": True})
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "say_the_same_again",
         "say_what_is_known",
         "choose_parts_that_are_installed",
         "leave_the_run_directory_to_the_file",
         "be_read_without_torch_in_a_fresh_process",
     )
-    essential = ("be_found_by_name", "be_imported", "be_built", "say_what_is_known")
-
-    def __init__(
-        self,
-        name: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        complete: bool = True,
-        reload: bool = True,
-    ) -> None:
-        super().__init__(name, params, reload=reload)
-        self.complete = complete
+    essential = (*Contract.essential, "say_what_is_known")
 
     @property
     def document(self) -> dict[str, Any]:
@@ -83,7 +63,7 @@ class ConfigContract(Contract):
 
     def say_what_is_known(self) -> None:
         self.sections = read_layers(self.document, "a file")
-        if self.complete:
+        if self.options["complete"]:
             config = complete_config(self.document, Path("a-file.toml"))
             resolved_toml(config)
 

@@ -11,9 +11,9 @@ from torch.utils.data import IterableDataset
 
 from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.testing.comparison import difference, tensors_in
-from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process
-from argus_core.testing.operations import predictable, samples
+from argus_core.testing.operations import predictable, seeded_samples
 
 __all__ = ["DatasetContract"]
 
@@ -25,11 +25,7 @@ class DatasetContract(Contract):
 
     kind = "dataset"
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "give_the_same_samples_twice",
         "end_where_it_says",
         "make_batches",
@@ -43,11 +39,9 @@ class DatasetContract(Contract):
         self.is_iterable = isinstance(self.dataset, IterableDataset)
 
     def give_the_same_samples_twice(self) -> None:
-        with predictable():
-            self.samples = samples(self.spec, _COUNT)
+        self.samples = seeded_samples(self.spec, _COUNT)
         expect(bool(self.samples[1]), "it has no samples; choose other parameters or data")
-        with predictable():
-            again = samples(self.spec, _COUNT)
+        again = seeded_samples(self.spec, _COUNT)
         problem = difference(again, self.samples, where="what it gives")
         expect(
             problem is None,
@@ -66,9 +60,8 @@ class DatasetContract(Contract):
             return
         except Exception as error:
             raise AssertionError(
-                f"it has {length} samples, and asked for one more it raised {type(error).__name__}: "
-                f"{error}; raise "
-                "IndexError, by which loops over it end"
+                f"it has {length} samples, and asked for one more it raised {type(error).__name__}: {error}; "
+                "raise IndexError, by which loops over it end"
             ) from error
         raise AssertionError(
             f"it has {length} samples, and gives another at index {length}; raise IndexError, by which "
@@ -114,15 +107,12 @@ class DatasetContract(Contract):
         )
 
     def _compare(self, dataset: Any, what: str, action: str) -> None:
-        with predictable():
-            if self.is_iterable:
-                found = list(itertools.islice(dataset, _COUNT))
-            else:
-                found = [dataset[index] for index in range(min(_COUNT, len(dataset)))]
-        with predictable():
-            if self.is_iterable:
-                expected = list(itertools.islice(self.dataset, _COUNT))
-            else:
-                expected = [self.dataset[index] for index in range(len(found))]
+        found, expected = self._first(dataset), self._first(self.dataset)
         problem = difference(found, expected, where="what it gives")
         expect(problem is None, f"{what}, {problem}; {action}")
+
+    def _first(self, dataset: Any) -> list[Any]:
+        with predictable():
+            if self.is_iterable:
+                return list(itertools.islice(dataset, _COUNT))
+            return [dataset[index] for index in range(min(_COUNT, len(dataset)))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from argus_core.steps.reduction import mean_divisor
 from argus_core.tensors.batch import batch_size, deep_cat, deep_map, deep_split
 from argus_core.testing.comparison import tensors_in
-from argus_core.testing.contract import expect
+from argus_core.testing.contract import FIRST_CHECKS, expect
 from argus_core.testing.contracts.callables import CallableContract, check_reloads
 from argus_core.testing.operations import predictable
 from argus_core.testing.probe import LossProbe
@@ -24,24 +24,12 @@ _TOLERANCE = 1e-5
 
 
 class LossContract(CallableContract):
-    """What a loss does: return one number whose gradient is right, and which adds up from parts of a batch.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        batch: what it is called with: prediction, target and whatever else it takes.
-        separable: False for a loss of the batch as a whole, which does not add up.
-        exact_gradient: False for a loss whose gradient is not its slope, on purpose.
-        reload: whether other processes must find it.
-    """
+    """What a loss does: return one number whose gradient is right, and that adds up from parts of a batch."""
 
     kind = "loss"
+    options = MappingProxyType({"batch": None, "separable": True, "exact_gradient": True})
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "register_its_tensors",
         "take_its_batch",
         "return_one_number",
@@ -54,21 +42,7 @@ class LossContract(CallableContract):
         "make_an_update",
         "load_in_a_fresh_process",
     )
-    essential = ("be_found_by_name", "be_imported", "be_built", "take_its_batch", "return_one_number")
-
-    def __init__(
-        self,
-        name: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        batch: Any = None,
-        separable: bool = True,
-        exact_gradient: bool = True,
-        reload: bool = True,
-    ) -> None:
-        super().__init__(name, params, input=batch, reload=reload)
-        self.separable = separable
-        self.exact_gradient = exact_gradient
+    essential = (*CallableContract.essential, "take_its_batch", "return_one_number")
 
     def call(self, part: Any, input: Any) -> Any:
         return part(*input)
@@ -79,7 +53,7 @@ class LossContract(CallableContract):
             if isinstance(found, Tensor) and found.is_floating_point() and not found.isfinite().all():
                 raise ValueError(f"it gives {found}")
 
-        self.input = chosen(self.given, pairs(), try_it, "batch")
+        self.input = chosen(self.options["batch"], pairs(), try_it, "batch")
 
     def return_one_number(self) -> None:
         found = self.output(self.part)
@@ -114,7 +88,7 @@ class LossContract(CallableContract):
         )
 
     def have_the_gradient_of_finite_differences(self) -> None:
-        if not self.exact_gradient:
+        if not self.options["exact_gradient"]:
             return
         prediction, *others = deep_map(copy.deepcopy(tuple(self.input)), _doubled)
         loss = copy.deepcopy(self.part)
@@ -129,8 +103,7 @@ class LossContract(CallableContract):
         expect(
             is_right,
             "its gradient is not that of finite differences, in float64; compute it with torch's functions "
-            "of "
-            "the prediction, mend its backward(), or say exact_gradient=False",
+            "of the prediction, mend its backward(), or say exact_gradient=False",
         )
 
     def add_up_from_parts_by_its_reduction(self) -> None:
@@ -139,7 +112,7 @@ class LossContract(CallableContract):
             isinstance(reduction, str),
             lambda: f"its reduction is {reduction!r}; let the attribute say 'mean' or 'sum', whichever it is",
         )
-        if not self.separable:
+        if not self.options["separable"]:
             return
         parts = _cut(self.input)
         with torch.no_grad():

@@ -6,6 +6,7 @@ import copy
 import functools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from argus_core.metrics import Metric
 from argus_core.testing.comparison import difference
-from argus_core.testing.contract import Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 from argus_core.testing.contracts.callables import check_reloads
 from argus_core.testing.operations import predictable
 from argus_core.testing.probe import PredictionProbe
@@ -35,23 +36,12 @@ StepOutput = dict[str, Any]
 
 
 class MetricContract(Contract):
-    """What a metric does: give one value, however the samples are cut into batches and spread over processes.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        batch: prediction and target, of many samples.
-        waits: True for a metric whose ``update`` may wait for the device, which others must not.
-        reload: whether other processes must find it.
-    """
+    """What a metric does: give one value, however samples are cut into batches and spread over processes."""
 
     kind = "metric"
+    options = MappingProxyType({"batch": None, "waits": False})
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "declare_its_states",
         "take_its_batch",
         "give_a_number",
@@ -63,20 +53,7 @@ class MetricContract(Contract):
         "be_computed_in_a_validation",
         "be_computed_in_a_fresh_process",
     )
-    essential = ("be_found_by_name", "be_imported", "be_built", "declare_its_states", "take_its_batch")
-
-    def __init__(
-        self,
-        name: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        batch: Any = None,
-        waits: bool = False,
-        reload: bool = True,
-    ) -> None:
-        super().__init__(name, params, reload=reload)
-        self.given = batch
-        self.waits = waits
+    essential = (*Contract.essential, "declare_its_states", "take_its_batch")
 
     def be_built(self) -> None:
         metric = self.make()
@@ -104,7 +81,7 @@ class MetricContract(Contract):
         def try_it(batch: Any) -> None:
             self._value([_output(*batch)])
 
-        self.batch = chosen(self.given, pairs(_SAMPLES), try_it, "batch")
+        self.batch = chosen(self.options["batch"], pairs(_SAMPLES), try_it, "batch")
         self.value = self._value([self._whole()])
 
     def give_a_number(self) -> None:
@@ -120,9 +97,8 @@ class MetricContract(Contract):
             problem = difference(found, self.value, _TOLERANCE, "the value")
             expect(
                 problem is None,
-                f"of batches of {', '.join(map(str, cuts))} samples it is {found} where one batch of "
-                "all gives "
-                f"{self.value}; add up sums and counts in update(), and divide in compute()",
+                f"of batches of {', '.join(map(str, cuts))} samples it is {found} where one batch of all "
+                f"gives {self.value}; add up sums and counts in update(), and divide in compute()",
             )
 
     def begin_anew_after_a_reset(self) -> None:
@@ -151,7 +127,7 @@ class MetricContract(Contract):
         )
 
     def update_without_waiting_for_the_device(self) -> None:
-        if self.waits:
+        if self.options["waits"]:
             return
         metric = self.make()
         metric.reset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from argus_core.model.model import Model
@@ -15,16 +15,10 @@ __all__ = ["ModelContract"]
 
 
 class ModelContract(Contract):
-    """What a model class does: train, and do the same once it is saved and loaded by its name.
-
-    Args:
-        name: as it is registered.
-        params: of the model.
-        batch: what ``train_step`` takes, and ``val_step`` too; the first of a pair goes to ``predict``.
-        reload: whether other processes must find it.
-    """
+    """What a model class does: train, and do the same once it is saved and loaded by its name."""
 
     kind = "model"
+    options = MappingProxyType({"batch": None})
     checks = (
         "be_found_by_name",
         "be_imported",
@@ -33,13 +27,7 @@ class ModelContract(Contract):
         "make_an_update",
         "load_in_a_fresh_process",
     )
-    essential = ("be_found_by_name", "be_imported", "be_built", "make_an_update")
-
-    def __init__(
-        self, name: str, params: Mapping[str, Any] | None = None, *, batch: Any = None, reload: bool = True
-    ) -> None:
-        super().__init__(name, params, reload=reload)
-        self.given = batch
+    essential = (*Contract.essential, "make_an_update")
 
     def be_built(self) -> None:
         expect(
@@ -55,10 +43,10 @@ class ModelContract(Contract):
 
     def make_an_update(self) -> None:
         expect(
-            self.given is not None,
+            self.options["batch"] is not None,
             "it is checked with a batch; give batch=..., or declare it in checked_with",
         )
-        self.batch = made(self.given)
+        self.batch = made(self.options["batch"])
         with predictable():
             output = self.model.train_step(self.batch)
         missing = {"prediction", "target", "loss"} - set(output)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from argus_core.testing.contract import expect
+from argus_core.testing.contract import FIRST_CHECKS, expect
 from argus_core.testing.contracts.callables import InputContract, check_reloads
 from argus_core.testing.operations import predictable
 from argus_core.testing.probe import NetworkProbe
@@ -22,11 +22,7 @@ class NetworkContract(InputContract):
 
     kind = "nn_module"
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "register_its_tensors",
         "take_its_input",
         "give_the_same_output_twice",

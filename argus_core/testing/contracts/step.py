@@ -3,54 +3,34 @@
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from argus_core.errors import ConflictError
 from argus_core.registry.registry import names, resolve
 from argus_core.steps.composition import Composed
 from argus_core.steps.strategy import Strategy
-from argus_core.testing.comparison import difference
 from argus_core.testing.composition import check_strategy
-from argus_core.testing.contract import Contract, expect
-from argus_core.testing.contracts.callables import check_reloads
-from argus_core.testing.operations import predictable, train
-from argus_core.testing.probe import OptimizerProbe, regression_batches
+from argus_core.testing.contract import FIRST_CHECKS
+from argus_core.testing.contracts.resuming import UpdateContract
+from argus_core.testing.probe import OptimizerProbe
 
 __all__ = ["StepContract"]
 
 
-class StepContract(Contract):
-    """What a step strategy does: fill slots, compose with every other, and go on exactly from its state.
-
-    Args:
-        name: as it is registered.
-        params: what its factory gets.
-        size: how many strategies are combined, its own place included; 0 leaves the combinations out.
-        reload: whether other processes must find it.
-    """
+class StepContract(UpdateContract):
+    """What a step strategy does: fill slots, compose with every other, and go on exactly from its state."""
 
     kind = "step"
+    options = MappingProxyType({"size": 2})
+    advice = "return from state_dict() all that an update depends on, and take it back in load_state_dict()"
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "copy_deeply",
         "compose_with_every_other_strategy",
         "go_on_exactly_from_its_state",
         "go_on_exactly_in_a_fresh_process",
     )
-
-    def __init__(
-        self, name: str, params: Mapping[str, Any] | None = None, *, size: int = 2, reload: bool = True
-    ) -> None:
-        super().__init__(name, params, reload=reload)
-        self.size = size
-        self.refused: dict[str, str] = {}
 
     def be_built(self) -> None:
         self._compose(self.make())
@@ -60,28 +40,8 @@ class StepContract(Contract):
         self._compose(copied)
 
     def compose_with_every_other_strategy(self) -> None:
-        if self.size and self.component.name != "default":  # which takes part in every combination
-            self.refused = check_strategy(self._short_name(), self.params, self.size)
-
-    def go_on_exactly_from_its_state(self) -> None:
-        with tempfile.TemporaryDirectory() as folder, predictable():
-            model = self._trained()
-            file = Path(folder, "model.safetensors")
-            model.save(file, optimizer_state=True)
-            resumed, _ = train(file, regression_batches())
-            for batch in regression_batches():
-                model.train_step(batch)
-            problem = difference(resumed, dict(model.get_nn_module().state_dict()), where="the weights")
-        expect(
-            problem is None,
-            f"trained on from a file {problem} from training without a stop; return from state_dict() all "
-            "that "
-            "an update depends on, and take it back in load_state_dict()",
-        )
-
-    def go_on_exactly_in_a_fresh_process(self) -> None:
-        with predictable():
-            check_reloads("train", self._trained(), (regression_batches(),))
+        if self.options["size"] and self.component.name != "default":  # which takes part in every combination
+            self.refused = check_strategy(self._short_name(), self.params, self.options["size"])
 
     def _short_name(self) -> str:
         """Return the name by which the composition matrix knows it."""
@@ -92,14 +52,7 @@ class StepContract(Contract):
     def _compose(self, instance: Any) -> None:
         Composed([Strategy(self.name, instance, self.component.origin)])
 
-    def _trained(self) -> OptimizerProbe:
-        with predictable():
-            model = self._model()
-            for batch in regression_batches():
-                model.train_step(batch)
-        return model
-
-    def _model(self) -> OptimizerProbe:
+    def model(self) -> OptimizerProbe:
         params = {"nn_module": "dense", "step": [self.spec], "device": "cpu"}
         try:
             return OptimizerProbe({**params, "optimizer": ("SGD", {"lr": 0.05, "momentum": 0.9})})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from argus_core.testing.contract import FIRST_CHECKS
 from argus_core.testing.contracts.callables import InputContract, check_reloads
 from argus_core.testing.operations import predictable
 from argus_core.testing.probe import PredictionProbe
@@ -18,11 +19,7 @@ class TransformContract(InputContract):
 
     kind = "transform"
     checks = (
-        "be_found_by_name",
-        "be_imported",
-        "document_its_parameters",
-        "take_plain_data",
-        "be_built",
+        *FIRST_CHECKS,
         "register_its_tensors",
         "take_its_input",
         "give_the_same_output_twice",
