@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from processes import running
 
@@ -74,11 +74,11 @@ def _run(
         os.dup2(stream.fileno(), number)
         stream.close()
     sys.argv = ["-c", *args]
-    status: Any = 0
+    status = 0
     try:
         exec(compile(code, "<program>", "exec"), {"__name__": "__main__"})
     except SystemExit as end:
-        status = end.code or 0
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         status = 1
