@@ -40,6 +40,12 @@ def run_program(
         finalized: end as the interpreter does after a program, with all that it flushes and reports then. It
             takes a second; otherwise the process ends when the program does.
     """
+    if not hasattr(os, "fork"):
+        return subprocess.run(
+            [sys.executable, "-c", code, *args],
+            cwd=folder, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        )  # fmt: skip
     with ExitStack() as stack:
         files: list[IO[bytes]] = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
         given = [stdout, stderr]
