@@ -25,8 +25,9 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `tox run -e faults` ask for many more trials of each fault."""
+    """Let `tox run -e faults` ask for many more trials of each fault, and `tox run -e matrix` for more."""
     parser.addoption("--long-faults", action="store_true", help="make the long versions of the fault tests")
+    parser.addoption("--long-matrix", action="store_true", help="combine up to four step strategies")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from programs import run_program
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -97,11 +96,16 @@ def load_script(name: str) -> Any:
     return module
 
 
+RUN = """
+import runpy, sys, warnings
+warnings.simplefilter("error")
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_script_runs_as_it_stands_and_ends_with_pictures(script: str, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / script], capture_output=True, text=True, check=False
-    )
+    done = run_program(RUN, str(EXAMPLES / script), folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert all("@@" in line or "%%" in line or "##" in line for line in done.stdout.splitlines()[-5:-2])
     assert (folder / "runs" / script).with_suffix(".safetensors").exists()

@@ -15,20 +15,26 @@ from argus_core.doctor.process import own_streams, serve, write_message
 from argus_core.testing.contract import told
 from argus_core.testing.fresh_process import SERVER
 
-__all__ = ["main"]
+__all__ = ["listen", "main"]
 
 
 def main(arguments: list[str]) -> None:
     """Listen at a socket until standard input ends, or answer the one request that comes there."""
     orders, answers = own_streams()
     if arguments:
-        _listen(arguments[0], orders, answers)
+        listen(arguments[0], orders, answers)
     else:
         serve(_answer, orders, answers)
 
 
-def _listen(path: str, orders: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer each request in a fork, which ends after it."""
+def listen(path: str, orders: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer each request in a fork, which ends after it.
+
+    Args:
+        path: of the socket.
+        orders: ends when nobody needs the server any more.
+        answers: is told that the server listens, and closed.
+    """
     _operations()  # imports torch, here and never again
     importlib.import_module("torch._dynamo")  # which an optimizer would import in its first step
     os.environ[SERVER] = path  # what a request asks of fresh processes comes here

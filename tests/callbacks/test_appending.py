@@ -17,7 +17,7 @@ from argus_core.callbacks import LoggingToCSV, LoggingToFile, MetricsJSONL
 from argus_core.errors import ArgusError
 
 READERS = [LoggingToCSV, MetricsJSONL]
-MANY = 300_000
+MANY = 100_000
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_lines_are_counted_in_no_memory(
     lines = path.read_text().splitlines()
     has_header = reader is LoggingToCSV
     assert len(lines) == (MANY if kept is None else kept + has_header) + 1
-    assert peak < 8 * 2**20
+    assert peak < 2**20, peak
 
 
 def test_line_without_end_is_refused_where_it_is_to_be_a_row(model: Model, tmp_path: Path) -> None:

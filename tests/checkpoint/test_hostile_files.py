@@ -6,19 +6,18 @@ import pickle
 import re
 import zlib
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from crafted import crafted, payload_start
 from hostile_archives import ARCHIVES, MARKER, Gadget
 from hostile_checkpoints import CHECKPOINTS, manifest
+from loaded_alone import Outcome, load_one, register_net
 from networks import batches, make_model
 from processes import sent_by
 
 import argus_core
-from argus_core import load_model
 from argus_core.errors import CheckpointError
 from argus_core.storage.manifest import MAX_VALUES
 
@@ -31,49 +30,13 @@ MOST = 64 * 2**20
 ENOUGH = 4 * 2**30
 
 
-class Refusal(NamedTuple):
-    """What happened when a file was loaded.
-
-    Attributes:
-        error: the class of what it raised.
-        message: what it said.
-        growth: how many bytes of memory the process had more meanwhile, at most.
-    """
-
-    error: type[object]
-    message: str
-    growth: int
-
-
-def load_one(path: Path, sound: list[Path], connection: Connection) -> None:
-    """Load a file, in a process of its own, and send what came of it."""
-    import resource
-
-    from networks import Net
-
-    def peak() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-    with argus_core.isolated_registry(builtins=True) as registry:
-        registry.register("nn_module", "net", Net)
-        for other in sound:  # torch and Python come to rest
-            load_model(other)
-        resource.setrlimit(resource.RLIMIT_AS, (ENOUGH, ENOUGH))
-        before, error = peak(), None
-        try:
-            load_model(path)
-        except BaseException as caught:
-            error = caught
-    connection.send(Refusal(type(error), str(error)[:2000], peak() - before))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hostile")
 
 
 @pytest.fixture(scope="module")
-def refusals(folder: Path) -> dict[str, Refusal]:
+def refusals(folder: Path) -> dict[str, Outcome]:
     """Return how each hostile file was refused."""
     sound = [folder / "sound.safetensors", folder / "sound.pth"]
     save_sound(*sound)
@@ -81,9 +44,14 @@ def refusals(folder: Path) -> dict[str, Refusal]:
     for name, case in CASES.items():
         path = folder / f"hostile.{'pth' if name.startswith('archive') else 'safetensors'}"
         case.make(sound[0], path)
-        [refusals[name]] = sent_by(load_one, path, sound)
+        refusals[name] = loaded(path, sound)
         path.unlink()
     return refusals
+
+
+def loaded(path: Path, sound: list[Path]) -> Outcome:
+    [outcome] = sent_by(load_one, path, sound, register_net, ENOUGH)
+    return outcome
 
 
 def save_sound(checkpoint: Path, archive: Path) -> None:
@@ -105,7 +73,7 @@ def save_sound(checkpoint: Path, archive: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_hostile_file_is_refused_with_a_reason(refusals: dict[str, Refusal], name: str) -> None:
+def test_hostile_file_is_refused_with_a_reason(refusals: dict[str, Outcome], name: str) -> None:
     refusal = refusals[name]
     assert refusal.error is CASES[name].error
     assert issubclass(refusal.error, CheckpointError)
@@ -113,7 +81,7 @@ def test_hostile_file_is_refused_with_a_reason(refusals: dict[str, Refusal], nam
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_hostile_file_takes_little_memory(refusals: dict[str, Refusal], name: str) -> None:
+def test_hostile_file_takes_little_memory(refusals: dict[str, Outcome], name: str) -> None:
     assert refusals[name].growth < MOST
 
 
@@ -129,7 +97,7 @@ def test_gadget_would_run_if_it_were_unpickled() -> None:
 
 
 def test_largest_growth_is_known(
-    refusals: dict[str, Refusal], record_property: Callable[[str, object], None]
+    refusals: dict[str, Outcome], record_property: Callable[[str, object], None]
 ) -> None:
     name, refusal = max(refusals.items(), key=lambda item: item[1].growth)
     assert refusal.growth > 0
@@ -160,7 +128,7 @@ def test_parameters_at_the_limits_of_a_manifest_take_little_memory(folder: Path,
     manifest(lambda manifest: manifest["params"]["nn_module"]["$tuple"][1].update(x=NOTES[note]))(
         sound[0], path
     )
-    [refusal] = sent_by(load_one, path, sound)
+    refusal = loaded(path, sound)
     assert "does not take these parameters" in refusal.message
     assert refusal.growth < MOST
 
@@ -185,7 +153,7 @@ def test_the_memory_of_a_manifest_stays_in_proportion_to_the_file(
         note = {f"{index:07x}": f"{index:07x}" for index in range(count)}
     path = folder / "large.safetensors"
     path.write_bytes(with_many_bytes(sound[0].read_bytes(), note, payload, "a" * name))
-    [refusal] = sent_by(load_one, path, sound)
+    refusal = loaded(path, sound)
     assert "the manifest's 'params' is not as argus_core writes it" in refusal.message
     size = path.stat().st_size
     assert refusal.growth < MOST + 6 * (size - payload) + payload
@@ -218,7 +186,7 @@ def test_manifest_at_its_limits_takes_little_memory(
         save_sound(*sound)
     path = folder / "large.safetensors"
     manifest(lambda manifest: manifest.update(note=NOTES[note], params=None))(sound[0], path)
-    [refusal] = sent_by(load_one, path, sound)
+    refusal = loaded(path, sound)
     assert "the manifest's 'params' is not as argus_core writes it" in refusal.message
     assert refusal.growth < MOST
     record_property(f"a manifest of {note} at its limits", f"{refusal.growth / 2**20:.0f} MiB more memory")

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from programs import run_program
 from rewritten import changed_callback
 from safetensors.torch import load_file
 from small_runs import broken_points, points, small_config, small_registry
@@ -413,7 +414,7 @@ def installed_argus(folder: Path, *args: str) -> list[str]:
 
 def test_example_trains_and_predicts_in_another_process_with_the_same_accuracy(folder: Path) -> None:
     example = str(ROOT / "examples" / "digits.toml")
-    lines = installed_argus(folder, "train", example, "--set", "num_epochs=2", "--device", "cpu")
+    lines = installed_argus(folder, "train", example, "--set", "num_epochs=1", "--device", "cpu")
     best = re.fullmatch(r"best val_accuracy: (\S+) \(epoch \d\)", lines[-1])
     assert best is not None
     checkpoint = "runs/digits/checkpoints/best.safetensors"
@@ -453,11 +454,7 @@ def signalled(
 ) -> subprocess.CompletedProcess[str]:
     """Call the command in a process in whose run, at its second epoch, a signal comes."""
     callbacks = f'callbacks=[["signal", {{number = {int(number)}, when = "{when}"}}]]'
-    return subprocess.run(
-        [sys.executable, "-c", RUN, command, *args, "--set", callbacks],
-        cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")},
-    )  # fmt: skip
+    return run_program(RUN, command, *args, "--set", callbacks, folder=folder)
 
 
 @pytest.mark.parametrize(

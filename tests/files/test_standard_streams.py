@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from programs import run_program
 from small_runs import small_config
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")
@@ -63,6 +66,14 @@ def full_disk() -> int:
     return os.open("/dev/full", os.O_WRONLY)
 
 
+def trained(folder: Path, stdout: int, stderr: int | None = None, callbacks: str = "talkative") -> Any:
+    """Return how the command ended that trains."""
+    options = ("small.toml", "--set", f"callbacks={callbacks}")
+    return run_program(
+        COMMAND, "train", *options, folder=folder, stdout=stdout, stderr=stderr, finalized=True
+    )
+
+
 def outcome(
     folder: Path, code: str, *args: str, stdout: int, stderr: int = subprocess.PIPE
 ) -> tuple[int, bytes]:
@@ -77,17 +88,15 @@ def outcome(
 def test_command_trains_on_when_its_output_is_closed(tmp_path: Path, output: object) -> None:
     small_config(tmp_path)
     writer = output()  # type: ignore[operator]
-    done = outcome(tmp_path, COMMAND, "train", "small.toml", "--set", "callbacks=talkative", stdout=writer)
-    assert (done[0], done[1].replace(b"y", b"").strip()) == (0, b"")
+    done = trained(tmp_path, writer)
+    assert (done.returncode, done.stderr.replace("y", "").strip()) == (0, "")
     assert len((tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 3
 
 
 def test_command_ends_as_it_would_have_when_both_streams_are_closed(tmp_path: Path) -> None:
     small_config(tmp_path)
     streams = {"stdout": closed_pipe(), "stderr": closed_pipe()}
-    assert (
-        outcome(tmp_path, COMMAND, "train", "small.toml", "--set", "callbacks=talkative", **streams)[0] == 0
-    )
+    assert trained(tmp_path, **streams).returncode == 0
     assert outcome(tmp_path, WITHOUT_TORCH, "train", "small.toml", **streams)[0] == 1  # holds a run
     assert outcome(tmp_path, WITHOUT_TORCH, "trian", **streams)[0] == 2
 
@@ -102,11 +111,11 @@ def test_command_ends_as_it_would_have_when_its_streams_were_closed_before_it(tm
 
 def test_output_to_a_full_disk_is_an_error_and_the_run_is_whole(tmp_path: Path) -> None:
     small_config(tmp_path)
-    done = outcome(tmp_path, COMMAND, "train", "small.toml", stdout=full_disk())
-    reason = b"error: the output cannot be written: No space left on device; write it elsewhere\n"
-    assert done == (1, reason)
+    done = trained(tmp_path, full_disk(), callbacks="[]")
+    reason = "error: the output cannot be written: No space left on device; write it elsewhere\n"
+    assert (done.returncode, done.stderr) == (1, reason)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 3
-    assert outcome(tmp_path, WITHOUT_TORCH, "list", "metric", stdout=full_disk()) == (1, reason)
+    assert outcome(tmp_path, WITHOUT_TORCH, "list", "metric", stdout=full_disk()) == (1, reason.encode())
 
 
 @pytest.mark.parametrize("args", [("--help",), ("list",), ("list", "--json")])
@@ -119,16 +128,19 @@ def test_command_that_lists_has_nothing_to_say_to_a_closed_output(
 @pytest.mark.parametrize("output", [closed_pipe, full_disk])
 def test_script_trains_on_when_its_output_is_closed(tmp_path: Path, output: object) -> None:
     small_config(tmp_path)
-    assert outcome(tmp_path, SCRIPT, stdout=output()) == (0, b"")  # type: ignore[operator]
+    done = run_program(SCRIPT, folder=tmp_path, stdout=output(), finalized=True)  # type: ignore[operator]
+    assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "done").exists()
     assert "standard output cannot be written: " in (tmp_path / "log.txt").read_text("utf-8")
 
 
 def test_what_is_read_is_complete(tmp_path: Path) -> None:
     small_config(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, "train", "small.toml", "--set", "callbacks=talkative"],
-        cwd=tmp_path, capture_output=True, env=ENVIRONMENT, check=True,
-    )  # fmt: skip
-    assert done.stdout.count(b"x") >= 300_000
-    assert done.stdout.rstrip().splitlines()[-1].startswith(b"best val_accuracy: ")
+    reader, writer = os.pipe()
+    with ThreadPoolExecutor() as pool, open(reader) as pipe:
+        read = pool.submit(pipe.read)
+        assert trained(tmp_path, writer).returncode == 0
+        os.close(writer)
+        printed = read.result()
+    assert printed.count("x") >= 300_000
+    assert printed.rstrip().splitlines()[-1].startswith("best val_accuracy: ")

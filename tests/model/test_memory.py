@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from loaded_alone import load_one
 from networks import Net, make_model
 from processes import sent_by
 from torch import Tensor, nn
@@ -192,32 +192,6 @@ CASES: dict[str, tuple[str, Any, Any]] = {
 }
 
 
-class Outcome(NamedTuple):
-    """What came of loading a file: the error, and how many bytes the process had more at most."""
-
-    error: type[BaseException]
-    message: str
-    growth: int
-
-
-def load_one(sound: Path, path: Path, connection: Connection) -> None:
-    import resource
-
-    def peak() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        load_model(sound)
-        resource.setrlimit(resource.RLIMIT_AS, (ENOUGH, ENOUGH))
-        before, error = peak(), None
-        try:
-            load_model(path)
-        except BaseException as caught:
-            error = caught
-        connection.send(Outcome(type(error), str(error)[:1000], peak() - before))
-
-
 def rewritten(path: Path, slot: str, value: Any, to: Path) -> Path:
     """Write a checkpoint again with another choice of a part, all checksums right."""
     from argus_core.storage.encoding import encode
@@ -243,7 +217,7 @@ def test_a_part_larger_than_the_file_is_refused_before_its_memory_is_taken(name:
     sound = tmp_path / "sound.safetensors"
     make_model(**{slot: small}).save(sound)
     path = rewritten(sound, slot, large, tmp_path / "large.safetensors")
-    [outcome] = sent_by(load_one, sound, path)
+    [outcome] = sent_by(load_one, path, [sound], register_all, ENOUGH)
     assert outcome.error is UnsafeCheckpointError, outcome
     assert "large.safetensors: " in outcome.message
     assert f"pass {slot}=(name, {{params}}) to load_model" in outcome.message

@@ -6,14 +6,13 @@ import errno
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from networks import Net
+from programs import run_program
 from small_runs import broken_points, contents, points
 from torch import Tensor
 
@@ -235,10 +234,7 @@ def test_files_of_callbacks_are_put_back_after_a_kill(folder: Path) -> None:
         "--set",
         WRITERS.replace('["logging', '["kill", "logging', 1),
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, *args], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = run_program(KILLED, *args, folder=folder)
     assert done.returncode == -9, done.stderr
     assert (folder / "run" / ".metrics.csv.old").exists()
     with pytest.warns(ArgusWarning, match="the earlier run is back"):

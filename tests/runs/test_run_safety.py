@@ -20,6 +20,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from processes import sent_by
+from programs import run_program
 from small_runs import contents, small_registry
 from torch.utils.data import TensorDataset
 
@@ -424,11 +425,7 @@ main(sys.argv[2:])
 
 def process(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process, which dies at an event if the callback ``kill`` is chosen."""
-    return subprocess.run(
-        [sys.executable, "-c", KILLED, *args],
-        cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    return run_program(KILLED, *args, folder=folder)
 
 
 @pytest.fixture

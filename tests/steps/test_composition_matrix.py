@@ -1,4 +1,4 @@
-"""Every combination of up to four step strategies equals the loop by hand, or is refused with its reason."""
+"""Every combination of step strategies equals the loop by hand, or is refused with its reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ def labels(subset: tuple[Example, ...]) -> str:
     return "+".join(each.label for each in subset) or "default"
 
 
-@pytest.mark.parametrize("subset", compositions(EXAMPLES), ids=labels)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Combine up to three strategies, or four with ``--long-matrix``."""
+    if "subset" in metafunc.fixturenames:
+        size = 4 if metafunc.config.getoption("long_matrix") else 3
+        metafunc.parametrize("subset", compositions(EXAMPLES, size), ids=labels)
+
+
 def test_combination_equals_the_loop_by_hand_or_is_refused(subset: tuple[Example, ...]) -> None:
     present = {each.label for each in subset}
     expected = [reason for pair, reason in REFUSED.items() if present.issuperset(pair)]

@@ -6,6 +6,7 @@ A fork of the process that runs the tests would share its threads' locks, and co
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 __all__ = ["running", "sent_by"]
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 # The last is what torch imports at the first step of an optimizer.
 _CONTEXT.set_forkserver_preload(
     ["pytest", "argus_core.model.loading", "argus_core.storage.writer", "torch._dynamo"]

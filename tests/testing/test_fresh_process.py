@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import run_program
 
 import argus_core
 from argus_core.registry import discovery
 from argus_core.registry.registry import isolated_registry
 
 CODE = """
-import warnings
+import sys, warnings
 import argus_core
+assert not {"argus_example", "argus_sklearn"} & sys.modules.keys()
 warnings.simplefilter("error")
 path = "model.safetensors"
 {code}
@@ -107,12 +109,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(code: str, folder: Path, *path: Path) -> subprocess.CompletedProcess[str]:
-    script = "".join(f"import sys; sys.path.insert(0, {str(each)!r})\n" for each in path) + CODE.replace(
-        "{code}", code
+    more = "".join(f"import sys; sys.path.insert(0, {str(each)!r})\n" for each in path)
+    return run_program(more + CODE.replace("{code}", code), folder=folder)
+
+
+def test_load_model_in_a_program_that_imports_argus_core_alone(folder: Path) -> None:
+    code = CODE.replace("{code}", CASES["as saved"])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
-    return subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False
-    )
+    assert (done.returncode, done.stdout) == (0, "as promised\n"), done.stderr
 
 
 @pytest.mark.parametrize("code", CASES.values(), ids=CASES)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from testing_servers import server_with
 
 from argus_core.cli import main
 from argus_core.registry import discovery
 from argus_core.registry.registry import isolated_registry
-from argus_core.testing import fresh_process
 
 GOOD = '''
 import torch
@@ -57,20 +57,17 @@ def argus(*arguments: str) -> Result:
 
 @pytest.fixture
 def install(
-    fake_distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    fake_distribution: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., None]]:
-    """Install distributions where this process and new servers find them."""
-    monkeypatch.setattr(fresh_process, "_servers", [])
-    with isolated_registry() as registry:
+    """Install a distribution where this process and a new server find it."""
+    with isolated_registry() as registry, ExitStack() as stack:
 
         def made(name: str, **options: Any) -> None:
             folder = fake_distribution(name, **options)
-            monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+            stack.enter_context(server_with(folder, tmp_path_factory.mktemp("server")))
             registry.update(discovery.scan())
 
         yield made
-    for server in fresh_process._servers:
-        server.end()
 
 
 def test_a_package_that_keeps_its_contracts_is_told_in_a_line_for_each_part() -> None:
@@ -135,9 +132,9 @@ def test_a_part_that_hangs_is_told_and_the_next_is_checked(install: Callable[...
     targets = {"a_hanging": "hanging:Loss", "half": "half_losses:Half"}
     hanging = "import time\nwhile True:\n    time.sleep(0.1)\n"
     install("half", entry_points={"loss": targets}, modules={"hanging": hanging, "half_losses": GOOD})
-    result = argus("half", "--time-limit", "8")
+    result = argus("half", "--time-limit", "5")
     assert result.exit_code == 1
-    assert "it must come to an end: it did not end within 8 seconds" in result.output
+    assert "it must come to an end: it did not end within 5 seconds" in result.output
     assert "loss half: 16 checks hold" in result.output
 
 
