@@ -13,8 +13,7 @@ pytestmark = pytest.mark.torchfree
 INSTEAD = {
     r"\b(?:go|goes|going|gone|went) on\b": "resume, continue, keep",
     r"\b(?:go|goes|going|gone|went) over (?:it|the|to)\b": "override, move",
-    r"\b(?:take|takes|taken|took|taking)(?: it| them)? back\b": "restore, undo",
-    r"\b(?:put|puts|putting)(?: it| them)? back\b": "restore",
+    r"\b(?:take|takes|taken|took|taking|put|puts|putting)(?: \w+){0,3} back\b": "restore, undo",
     r"\b(?:leave|leaves|left|leaving) aside\b": "skip",
     r"\b(?:write|writes|writing|written) over\b": "overwrite",
     r"\banew\b": "again, start over",
