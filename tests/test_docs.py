@@ -265,7 +265,7 @@ def test_each_kind_has_a_page_on_publishing_with_a_part_its_entry_point_its_chec
     assert f":{name[2]}" in entry_point
     assert f'check_component("{kind}", "{name[1]}"' in check
     assert f"```output\n{'step strategy' if kind == 'step' else kind} '" in mistakes
-    assert "| mistake | what comes of it | instead |" in mistakes
+    assert "| mistake | result | instead |" in mistakes
 
 
 def test_kinds_are_listed_where_publishing_is_explained_and_where_words_are() -> None:

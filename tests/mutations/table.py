@@ -46,35 +46,35 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_update.py::test_a_forward_loss_put_on_a_model_that_has_been_trained_counts",
         ),
         Mutation(
-            "It is so, too, where no strategy shapes the update.",
+            "The same holds if no strategy shapes the update.",
             "steps/updater.py",
             '            and getattr(forward_loss, "__func__", None) is self._usual\n',
             "",
             "steps/test_update.py::test_a_forward_loss_put_on_a_model_that_has_been_trained_counts",
         ),
         Mutation(
-            "Each micro-batch counts by its samples, not as one of so many.",
+            "Each micro-batch is weighted by its samples, not equally.",
             "steps/reduction.py",
             "total = sum(weights)\n",
             "weights = [1 for _ in weights]\n    total = sum(weights)\n",
             _BY_HAND,
         ),
         Mutation(
-            "What a micro-batch counts is what its backward begins with.",
+            "The backward of a micro-batch starts from the micro-batch's share.",
             "steps/update.py",
             "loss.backward(share)",
             "loss.backward()",
             _BY_HAND,
         ),
         Mutation(
-            "The loss of a window counts its micro-batches likewise.",
+            "The loss of a window weights its micro-batches in the same way.",
             "steps/reduction.py",
             "map(mul, map(float, compress(shares, shares)), compress(numbers, shares))",
             "[number / len(losses) for number in numbers]",
             _BY_HAND,
         ),
         Mutation(
-            "A share stays what it is, also where a parameter takes backward's beginning for its gradient.",
+            "A share does not change, even if a gradient is the tensor that backward starts from.",
             "steps/update.py",
             "share.to(loss, copy=True)",
             "share.to(loss)",
@@ -89,7 +89,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_full_batch.py::test_a_batch_left_alone_counts_whole_where_strategies_shape_the_update",
         ),
         Mutation(
-            "Several batches left at the end of an epoch share among themselves.",
+            "Several batches left at the end of an epoch are averaged over their own samples.",
             "steps/update.py",
             "self._shares = shares(self._window_weights)",
             "divisor = max(1, self.model.window_size() / len(self._window_weights))\n"
@@ -118,14 +118,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_reduction.py::test_class_weights_and_ignored_targets_add_up",
         ),
         Mutation(
-            "Ignored targets count nothing.",
+            "Ignored targets have no weight.",
             "steps/reduction.py",
             "    return target != ignored",
             "    return torch.ones_like(target, dtype=torch.bool)",
             "steps/test_reduction.py::test_class_weights_and_ignored_targets_add_up",
         ),
         Mutation(
-            "Ignored targets count nothing where they are few, either.",
+            "A few ignored targets have no weight, either.",
             "steps/reduction.py",
             '[*map(sub, counts, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]',
             "counts",
@@ -139,7 +139,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_reduction.py::test_targets_are_counted_where_they_are_more_than_the_samples",
         ),
         Mutation(
-            "A micro-batch of nothing but ignored targets, whose mean is nan, adds nothing.",
+            "A micro-batch that has only ignored targets, whose mean is nan, adds nothing.",
             "steps/reduction.py",
             "compress(numbers, shares)",
             "numbers",
@@ -147,14 +147,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "test_a_micro_batch_with_nothing_but_ignored_targets_leaves_the_reported_loss_alone",
         ),
         Mutation(
-            "Such a micro-batch gives no gradient, also where that of its mean is nan.",
+            "Such a micro-batch gives no gradient, even if the gradient of its mean is nan.",
             "steps/reduction.py",
             "torch.where(there, gradient, torch.zeros_like(gradient))",
             "gradient",
             "steps/test_reduction.py::test_gradients_stay_finite_where_a_micro_batch_counts_nothing",
         ),
         Mutation(
-            "A loss may say what its mean divides by.",
+            "A loss may declare the divisor of its mean.",
             "steps/reduction.py",
             'callable(getattr(loss, "divisor", None)):',
             "False:",
@@ -189,21 +189,21 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             _BY_HAND,
         ),
         Mutation(
-            "Gradients are cleared where no strategy shapes the update, too.",
+            "Gradients are also cleared if no strategy shapes the update.",
             "steps/updater.py",
             "        clear_gradients(model.optimizer)\n",
             "",
             "steps/test_update.py::test_the_plain_form_of_an_update_equals_the_composed_one_to_the_bit",
         ),
         Mutation(
-            "Processes exchange gradients with the last micro-batch alone.",
+            "Processes exchange gradients only in the last micro-batch.",
             "steps/update.py",
             "index == len(micro_batches) - 1):",
             "True):",
             "steps/test_update.py::test_gradients_meet_in_the_last_micro_batch_alone",
         ),
         Mutation(
-            "Forward is inside the context that puts the exchange off.",
+            "Forward runs inside the context that delays the exchange.",
             "steps/update.py",
             "index == len(micro_batches) - 1):\n                    self",
             "index == len(micro_batches) - 1):\n                    pass\n                self",
@@ -235,14 +235,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
     ),
     "Clipping": (
         Mutation(
-            "The norm that is clipped is that of the whole window, not of each micro-batch.",
+            "The clipped norm is that of the whole window, not of each micro-batch.",
             "steps/update.py",
             "            if keep is not None:\n",
             "            self.transform_gradients(self.parameters())\n            if keep is not None:\n",
             _BY_HAND,
         ),
         Mutation(
-            "The norm that is clipped is that of all parameters together.",
+            "The clipped norm is that of all parameters together.",
             "steps/clip_grad_norm.py",
             "            torch.nn.utils.clip_grad_norm_(chosen, self.max_norm, self.norm_type)",
             "            for each in chosen:\n"
@@ -282,7 +282,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_amp.py::test_the_default_backward_runs_out_of_autocast",
         ),
         Mutation(
-            "Autocast within autocast finds its way out.",
+            "Autocast inside autocast restores the outer state.",
             "steps/amp.py",
             "if around and around == (",
             "if True or around == (",
@@ -365,7 +365,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_amp.py::test_an_overflow_skips_the_update_and_the_next_ones_recover",
         ),
         Mutation(
-            "Whether the optimizer's step was called is no sign: a fused one's is called all the same.",
+            "A called step is not a sign of an update: a fused optimizer's step is always called.",
             "steps/amp.py",
             "            self._scaler.step(optimizer)\n"
             "        self._update_scale()\n"
@@ -437,14 +437,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
         ),
         Mutation(
-            "Strategies are told that the weights did not move.",
+            "Strategies receive that the weights did not move.",
             "steps/update.py",
             "follow(self.model, stepped)",
             "follow(self.model, True)",
             "steps/test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
         ),
         Mutation(
-            "Every vote is asked, also after one has said no.",
+            "Every strategy votes, also after a vote against the update.",
             "steps/update.py",
             "            allowed = bool(answer) and allowed\n",
             "            allowed = bool(answer) and allowed\n"
@@ -452,7 +452,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_slots.py::test_every_vote_is_asked_since_other_processes_may_wait_for_it",
         ),
         Mutation(
-            "A vote of one process counts in all.",
+            "A vote of one process counts in all processes.",
             "steps/update.py",
             "return all_agree(allowed, self.model.device)",
             "return allowed",
@@ -472,7 +472,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
     ),
     "Updates that are not finite": (
         Mutation(
-            "Whether an update happens is decided before the weights move.",
+            "The decision for or against an update comes before the weights move.",
             "steps/update.py",
             "            if not self.allowed(parameters):\n"
             "                return False\n"
@@ -483,21 +483,21 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_finite_guard.py::test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_move",
         ),
         Mutation(
-            "The loss is looked at.",
+            "The loss is checked.",
             "steps/finite_guard.py",
             "vote = torch.isfinite(loss)",
             "vote = torch.ones_like(loss, dtype=torch.bool)",
             "steps/test_finite_guard.py::test_a_loss_that_is_not_finite_is_seen_though_the_gradients_are",
         ),
         Mutation(
-            "The gradients are looked at.",
+            "The gradients are checked.",
             "steps/finite_guard.py",
             "if self._looks_at_gradients else None",
             "if False else None",
             "steps/test_finite_guard.py::test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is",
         ),
         Mutation(
-            "They are looked at before clipping, which makes an infinite one look like any other.",
+            "Gradients are checked before clipping, which makes an infinite one look like any other.",
             "steps/finite_guard.py",
             "@hookimpl(tryfirst=True)",
             "@hookimpl(trylast=True)",
@@ -518,14 +518,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_finite_guard.py::test_under_float16_infinite_gradients_are_the_scalers",
         ),
         Mutation(
-            "All processes decide as one.",
+            "All processes make the same decision.",
             "steps/finite_guard.py",
             "all_agree(vote if self._finite is None else vote & self._finite, loss.device)",
             "bool(vote if self._finite is None else vote & self._finite)",
             "steps/test_finite_guard.py::test_processes_decide_as_one",
         ),
         Mutation(
-            "One process that says no is enough.",
+            "One process is enough to skip the update.",
             "tensors/processes.py",
             "distributed.ReduceOp.MIN",
             "distributed.ReduceOp.MAX",
@@ -539,14 +539,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_finite_guard.py::test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_move",
         ),
         Mutation(
-            "At most so many in a row are skipped.",
+            "The number of updates skipped in a row is limited.",
             "steps/finite_guard.py",
             "if self._skipped > self.max_consecutive:",
             "if False:",
             "steps/test_finite_guard.py::test_too_many_skipped_in_a_row_are_an_error",
         ),
         Mutation(
-            "An update that happens begins the count anew.",
+            "An applied update resets that count.",
             "steps/finite_guard.py",
             "self._skipped = 0 if stepped else self._skipped + 1",
             "self._skipped += not stepped",
@@ -564,7 +564,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_closure.py::test_it_equals_the_loop_by_hand",
         ),
         Mutation(
-            "Each evaluation takes fresh gradients at the present weights.",
+            "Each evaluation takes new gradients at the current weights.",
             "steps/closure.py",
             "losses.pop() if losses else self._take(update)",
             "losses[0]",
@@ -578,7 +578,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_closure.py::test_it_equals_the_loop_by_hand",
         ),
         Mutation(
-            "The first evaluation is not made twice.",
+            "The first evaluation is not repeated.",
             "steps/closure.py",
             "losses.pop() if losses else self._take(update)",
             "self._take(update)",
@@ -606,7 +606,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_closure.py::test_bfloat16_goes_with_it_and_float16_is_refused_with_the_reason",
         ),
         Mutation(
-            "An optimizer that needs a closure is refused where nobody hands it one.",
+            "An optimizer that needs a closure is refused if no strategy passes one.",
             "steps/composition.py",
             'if "needs_closure" in traits[_MODEL] and not',
             "if False and not",
@@ -636,14 +636,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_sam.py::test_running_statistics_see_the_first_pass_only",
         ),
         Mutation(
-            "An error in the second pass puts the weights back.",
+            "An error in the second pass restores the weights.",
             "steps/sam.py",
             "        finally:  # copies",
             "        except ZeroDivisionError:\n            raise\n        else:  # copies",
             "steps/test_sam.py::test_an_error_in_the_second_pass_puts_the_weights_back",
         ),
         Mutation(
-            "A gradient of nothing but zeros is no nan.",
+            "A gradient of zeros does not become nan.",
             "steps/sam.py",
             "_TINY = 1e-12",
             "_TINY = 0.0",
@@ -666,7 +666,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_ema.py::test_validation_prediction_and_a_single_val_step_use_the_average",
         ),
         Mutation(
-            "The weights are put back when an evaluation fails.",
+            "The weights are restored when an evaluation fails.",
             "steps/ema.py",
             "        finally:\n",
             "        except ZeroDivisionError:\n            raise\n        else:\n",
@@ -680,21 +680,21 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_ema.py::test_half_precision_weights_are_averaged_in_float32",
         ),
         Mutation(
-            "No buffer but running statistics is averaged.",
+            "Running statistics are the only buffers that are averaged.",
             "steps/ema.py",
             'return name.rpartition(".")[2] in _STATISTICS and buffer.is_floating_point()',
             "return buffer.is_floating_point()",
             "steps/test_ema.py::test_only_running_statistics_are_averaged_and_all_other_buffers_are_the_present_ones",
         ),
         Mutation(
-            "A checkpoint has both sets.",
+            "A checkpoint holds the weights and their average.",
             "steps/ema.py",
             '"averages": dict(self._averages)} if self._updates else {}',
             '"averages": dict(self._averages)} if False else {}',
             "steps/test_ema.py::test_both_sets_are_saved_and_loaded",
         ),
         Mutation(
-            "A checkpoint written within a validation has the trained weights, too.",
+            "A checkpoint saved during a validation also holds the trained weights.",
             "steps/contexts.py",
             "        held = self.held\n",
             "        held = None\n",
@@ -768,7 +768,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             _BY_HAND,
         ),
         Mutation(
-            "The loss that is reported is not scaled.",
+            "The reported loss is not scaled.",
             "steps/update.py",
             "                self._pass_back(",
             "                for scale in self._slots.scale_loss:\n"
@@ -777,21 +777,21 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_amp.py::test_the_reported_loss_is_not_scaled",
         ),
         Mutation(
-            "The loss of an epoch is the mean over what its loss divides by.",
+            "The loss of an epoch is weighted by the divisors of its windows.",
             "steps/update.py",
             "else sum(counts)",
             "else 1",
             "steps/test_update.py::test_the_logged_loss_is_the_mean_over_samples",
         ),
         Mutation(
-            "A skipped update is in no loss and no metric of its epoch.",
+            "A skipped update does not count in the loss and the metrics of its epoch.",
             "training/engine.py",
             'if getattr(output, "stepped", True):',
             "if True:",
             "steps/test_epoch_loss.py::test_skipped_updates_are_left_out_of_losses_and_metrics_and_counted_apart",
         ),
         Mutation(
-            "Metrics forget the parts of an update that was not made.",
+            "Metrics drop the parts of an update that was not applied.",
             "steps/reading.py",
             "                metric.load_state_dict(state)",
             "                metric.state_dict()",
@@ -833,14 +833,14 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/test_amp.py::test_predictions_are_in_float32",
         ),
         Mutation(
-            "Predictions are off the graph.",
+            "Predictions are detached from the graph.",
             "steps/output.py",
             "return deep_detach(parts[0][place])",
             "return parts[0][place]",
             "steps/test_update.py::test_nothing_of_the_output_is_on_the_graph",
         ),
         Mutation(
-            "Validation takes no gradients.",
+            "Validation computes no gradients.",
             "model/model.py",
             "with torch.no_grad(), updater.evaluation.going_on():",
             "with updater.evaluation.going_on():",
