@@ -90,7 +90,7 @@ def test_code_that_is_shown_to_authors_imports_from_the_surface_alone(path: Path
     ("source", "taken"),
     [
         ("import argus_core\nargus_core.Model", []),
-        ("from argus_core.authors import near\nfrom argus_core.testing import check_loss", []),
+        ("from argus_core.authors import near\nfrom argus_core.testing import check_component", []),
         ("from argus_core import authors\nauthors.near", []),
         ("from argus_core import authors\nauthors.absolute", ["argus_core.authors.absolute"]),
         ("import argus_core.authors as kit\nkit.absolute", ["argus_core.authors.absolute"]),
