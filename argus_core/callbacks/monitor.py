@@ -57,7 +57,7 @@ class Monitor:
         """Restore what `state_dict` returned; the best of another metric is no measure."""
         self.forget()
         if state_dict.get("monitor", self.metric) == self.metric:
-            self.best, self.epoch = state_dict["best"], state_dict.get("best_epoch")
+            self.best, self.epoch = state_dict.get("best"), state_dict.get("best_epoch")
 
     def start(self, state: State) -> None:
         """Find out which way is better, and whether the metric will be computed.

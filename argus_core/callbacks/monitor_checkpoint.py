@@ -64,10 +64,10 @@ class MonitorCheckpoint(Checkpoint):
     def start(self, state: State) -> None:
         """Check that the metric will be computed, and begin as `Checkpoint` does."""
         self.monitor.start(state)
-        if self._resumed:
-            self._judge_kept(state)
-        else:
+        if not self._resumed:
             self.monitor.forget()
+        if self._resumed or state.engine.is_resumed:  # a run of an earlier version had this state elsewhere
+            self._judge_kept(state)
         self._judged = 0
         super().start(state)
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from argus_core.callbacks.epoch_report import (
@@ -23,7 +24,7 @@ from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
 from argus_core.files.standard_streams import ending_alone
 from argus_core.hooks import hookimpl
-from argus_core.storage.stored import Rule
+from argus_core.storage.stored import BEST, Rule
 from argus_core.text import one_line, wrapped
 
 __all__ = ["Progress"]
@@ -49,7 +50,11 @@ class Progress(EpochReport):
     """
 
     name = "progress"
-    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, **Monitor.state_rules}
+    state_rules: ClassVar[Mapping[str, Rule]] = {
+        **EpochReport.state_rules,
+        **Monitor.state_rules,
+        "best": replace(BEST, optional=True),  # a run of an earlier version has none
+    }
     reads_predictions = False
     computes = ()
     exact_types = True

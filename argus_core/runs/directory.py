@@ -1,17 +1,7 @@
-"""The folder of a run, and what it may and may not hold.
+"""A folder that holds one run: who may write there, and what becomes of the run that was there.
 
-::
-
-    config.toml       the resolved configuration; trains as it is
-    versions.json     of everything that took part
-    metrics.jsonl     the metrics of each epoch
-    log.txt
-    test.json         the best checkpoint's metrics on the test data, if there are any
-    checkpoints/      best.safetensors and last.safetensors
-    .made             the list of what only this run has made here, if there is something
-
-While a run is on there is ``.lock`` as well. `argus_core.runs.replaced` says what an overwritten run is
-called until the new one has a checkpoint.
+`argus_core.runs.run_files` names the files. While a run is on there is ``.lock`` as well.
+`argus_core.runs.replaced` says what an overwritten run is called until the new one has a checkpoint.
 """
 
 from __future__ import annotations
@@ -27,46 +17,33 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.errors import ArgusWarning, ConfigError
-from argus_core.files.confinement import check_file, confined, opener, replacing
+from argus_core.files.confinement import check_file, confined, replacing
 from argus_core.files.made_files import MadeFiles
-from argus_core.files.output_files import writing
 from argus_core.files.working_folder import absolute, beginning_in, shown, working_folder
 from argus_core.runs.checkpoints_link import OWNER, check_checkpoints, mark, read_owner
 from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, usable
 from argus_core.runs.lock import RunLock, locked
 from argus_core.runs.replaced import ReplacedRun
-from argus_core.text import strict_json
+from argus_core.runs.run_files import RunFiles
 
 __all__ = ["RunDirectory"]
 
-_LONGEST = 2**20  # bytes of versions.json
 
-
-class RunDirectory:
+class RunDirectory(RunFiles):
     """A folder that holds one run.
 
     Args:
         path: it need not exist.
 
-    Attributes:
-        path: as it is given, for messages.
-        root: the same from the root; where the process works may change.
+    Its attributes are those of `RunFiles`.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.root = root = absolute(path)
-        self.config = root / "config.toml"
-        self.versions = root / "versions.json"
-        self.metrics = root / "metrics.jsonl"
-        self.log = root / "log.txt"
-        self.test = root / "test.json"
-        self.checkpoints = root / "checkpoints"
-        self.best = self.checkpoints / "best.safetensors"
-        self.last = self.checkpoints / "last.safetensors"
-        self._made = MadeFiles(root, self.checkpoints, (*self._files(), self.checkpoints / OWNER))
+        super().__init__(path)
+        root = self.root
+        self._made = MadeFiles(root, self.checkpoints, (*self.files(), self.checkpoints / OWNER))
         overwritten = MadeFiles(root, self.checkpoints, (), ".overwritten")
-        self._replaced = ReplacedRun(root, self._files(), self._made, overwritten, first=self.last)
+        self._replaced = ReplacedRun(root, self.files(), self._made, overwritten, first=self.last)
         self._is_begun = self._replaces = self._has_warned = False
         self._lock: RunLock | None = None
 
@@ -78,7 +55,7 @@ class RunDirectory:
             ConfigError: there is no run.
         """
         directory = cls(path if os.path.isdir(path) else Path(shown(absolute(path).parent.parent)))
-        has_run = directory._holds_run() and os.path.exists(directory.config)
+        has_run = directory.holds_run() and os.path.exists(directory.config)
         if not directory._replaced.is_there and not has_run:
             raise ConfigError(
                 f"{path} is of no run; give a run directory, which has a config.toml and a versions.json, "
@@ -92,13 +69,9 @@ class RunDirectory:
         owner = read_owner(checkpoints)
         return cls(Path(owner)) if owner else None
 
-    def shown(self, file: Path) -> Path:
-        """Return the path of one of the run's files as that of the run is given."""
-        return self.path / file.relative_to(self.root)
-
     def owns(self, file: Path) -> bool:
         """Return whether a file is of the run that is here, or a checkpoint beside its own."""
-        if not self._holds_run():
+        if not self.holds_run():
             return False
         path = os.path.abspath(file)
         folders = os.path.realpath(os.path.dirname(path)), os.path.dirname(os.path.realpath(path))
@@ -109,7 +82,7 @@ class RunDirectory:
             made = self._made.files()
         return any(
             path == os.path.abspath(own) or (own.exists() and file.exists() and own.samefile(file))
-            for own in (*self._files(), *made)
+            for own in (*self.files(), *made)
         )
 
     def check_inside(self, file: Path) -> None:
@@ -118,7 +91,7 @@ class RunDirectory:
         Raises:
             ConfigError: one does.
         """
-        if self._holds_run():
+        if self.holds_run():
             with confined(self.path, self.checkpoints):
                 check_file(file)
 
@@ -143,12 +116,12 @@ class RunDirectory:
                 make_run_folder(self.root, str(self.path))
                 with locked(self.root) as self._lock:
                     with self._usable():
-                        check_checkpoints(self.checkpoints, self._holds_run())
+                        check_checkpoints(self.checkpoints, self.holds_run())
                         for file in self._replaced.places:
                             check_file(file)
                         self._recover()
                         self._sweep()
-                        for file in self._files():
+                        for file in self.files():
                             check_file(file)
                     yield
         finally:
@@ -185,8 +158,8 @@ class RunDirectory:
         check_run_folder(self.root, str(self.path))
         if self._replaced.is_there:
             return  # what is here is known when it has been put back
-        found = [file.name for file in self._files() if os.path.lexists(file)]
-        if found and not self._holds_run():
+        found = [file.name for file in self.files() if os.path.lexists(file)]
+        if found and not self.holds_run():
             raise ConfigError(f"{self.path} holds {found[0]!r}, which is of no run; {OTHER}")
         if found and not overwrite:
             raise ConfigError(f"{self.path} already holds a run; {OTHER}, or replace it with --overwrite")
@@ -197,7 +170,7 @@ class RunDirectory:
         Raises:
             ArgusError: it cannot be written.
         """
-        self._is_begun, self._replaces = True, self._holds_run()
+        self._is_begun, self._replaces = True, self.holds_run()
         with self._usable():
             if self._replaces:
                 self._replaced.set_aside()
@@ -238,30 +211,6 @@ class RunDirectory:
             )
         return ""
 
-    @property
-    def providers(self) -> Mapping[str, Any]:
-        """The versions of what took part in the run, as far as its files say so."""
-        providers = self._read_versions().get("providers")
-        return providers if isinstance(providers, dict) else {}
-
-    def change_config(self, config: str) -> None:
-        """Put another configuration in the place of the run's, in one step.
-
-        Raises:
-            ArgusError: it cannot be written.
-        """
-        with writing("resume", self.config), replacing(self.config) as file:
-            file.write(config)
-
-    def write_test(self, values: Mapping[str, float]) -> None:
-        """Write the metrics on the test data.
-
-        Raises:
-            ArgusError: they cannot be written.
-        """
-        with writing("train", self.test), replacing(self.test) as file:
-            file.write(json.dumps(strict_json(values), indent=2, allow_nan=False) + "\n")
-
     def _usable(self) -> AbstractContextManager[None]:
         return usable(str(self.path))
 
@@ -276,30 +225,7 @@ class RunDirectory:
 
     def own_files(self) -> list[Path]:
         """Return what nothing but the run itself may write here."""
-        return [*self._files(), *self._replaced.places, self.root / ".lock"]
-
-    def _files(self) -> list[Path]:
-        """Return what a run writes here, that which marks the folder as a run's last."""
-        checkpoints = [
-            file
-            for best in (self.best, self.last)
-            for file in (best, best.with_stem(f"{best.stem}-not-finite"))
-        ]
-        return [*checkpoints, self.test, self.log, self.metrics, self.config, self.versions]
-
-    def _holds_run(self) -> bool:
-        return "argus-torch" in self._read_versions()
-
-    def _read_versions(self) -> dict[str, Any]:
-        try:
-            with (
-                confined(self.root),  # which waits for no pipe
-                open(self.versions, encoding="utf-8", opener=opener) as file,
-            ):
-                versions = json.loads(file.read(_LONGEST))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return versions if isinstance(versions, dict) else {}
+        return [*self.files(), *self._replaced.places, self.root / ".lock"]
 
     def _sweep(self) -> None:
         """Remove what killed processes were still writing: while the lock is held, nobody else is."""

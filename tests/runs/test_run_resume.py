@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from networks import Net, same_weights
+from rewritten import changed_progress
 from small_runs import contents, small_config, small_registry
 from torch import Tensor
 
@@ -372,6 +373,27 @@ def test_best_checkpoint_that_was_removed_measures_nothing(folder: Path) -> None
     with pytest.warns(ArgusWarning, match="has changed"):
         result = resume(directory.path, ["optimizer.lr=5.0", "num_epochs=4"])
     assert (result.best_epoch, load_position(directory.best)["epoch"]) == (3, 3)
+
+
+def as_an_earlier_version_had_it(progress: dict[str, Any]) -> dict[str, Any]:
+    """Return the position of a run whose own callbacks had other names and less state."""
+    states = dict(progress["callback"])
+    best = states.pop("best_checkpoint")
+    epoch = best.pop("best_epoch")
+    states |= {"monitor_checkpoint": best, "checkpoint": states.pop("last_checkpoint")}
+    states |= {"run": {"best_epoch": epoch}}
+    states["progress"] = {key: states["progress"][key] for key in ("lr", "skipped_before")}
+    return {**progress, "callback": states}
+
+
+def test_run_of_an_earlier_version_keeps_its_best_checkpoint(folder: Path) -> None:
+    directory = train(read_config(small_config(folder), ["monitor=val_loss"])).directory
+    changed_progress(directory.last, as_an_earlier_version_had_it)
+    before = load_position(directory.best)
+    with pytest.warns(ArgusWarning, match="has changed"):
+        result = resume(directory.path, ["optimizer.lr=50.0", "num_epochs=4"])
+    assert load_position(directory.best) == before
+    assert result.best_epoch == before["epoch"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""The files of a run, and what they say.
+
+::
+
+    config.toml       the resolved configuration; trains as it is
+    versions.json     of everything that took part
+    metrics.jsonl     the metrics of each epoch
+    log.txt
+    test.json         the best checkpoint's metrics on the test data, if there are any
+    checkpoints/      best.safetensors and last.safetensors
+    .made             the list of what only this run has made here, if there is something
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from argus_core.files.confinement import confined, opener, replacing
+from argus_core.files.output_files import writing
+from argus_core.files.working_folder import absolute
+from argus_core.text import strict_json
+
+__all__ = ["RunFiles"]
+
+_LONGEST = 2**20  # bytes of versions.json
+
+
+class RunFiles:
+    """The files that a run writes in its folder, whether they exist or not.
+
+    Args:
+        path: of the folder.
+
+    Attributes:
+        path: as it is given, for messages.
+        root: the same from the root; where the process works may change.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = root = absolute(path)
+        self.config = root / "config.toml"
+        self.versions = root / "versions.json"
+        self.metrics = root / "metrics.jsonl"
+        self.log = root / "log.txt"
+        self.test = root / "test.json"
+        self.checkpoints = root / "checkpoints"
+        self.best = self.checkpoints / "best.safetensors"
+        self.last = self.checkpoints / "last.safetensors"
+
+    def shown(self, file: Path) -> Path:
+        """Return the path of one of the run's files as that of the run is given."""
+        return self.path / file.relative_to(self.root)
+
+    def files(self) -> list[Path]:
+        """Return what a run writes here, that which marks the folder as a run's last."""
+        checkpoints = [
+            file
+            for best in (self.best, self.last)
+            for file in (best, best.with_stem(f"{best.stem}-not-finite"))
+        ]
+        return [*checkpoints, self.test, self.log, self.metrics, self.config, self.versions]
+
+    def holds_run(self) -> bool:
+        """Return whether the folder holds a run, as its ``versions.json`` says."""
+        return "argus-torch" in self._read_versions()
+
+    @property
+    def providers(self) -> Mapping[str, Any]:
+        """The versions of what took part in the run, as far as its files say so."""
+        providers = self._read_versions().get("providers")
+        return providers if isinstance(providers, dict) else {}
+
+    def change_config(self, config: str) -> None:
+        """Put another configuration in the place of the run's, in one step.
+
+        Raises:
+            ArgusError: it cannot be written.
+        """
+        with writing("resume", self.config), replacing(self.config) as file:
+            file.write(config)
+
+    def write_test(self, values: Mapping[str, float]) -> None:
+        """Write the metrics on the test data.
+
+        Raises:
+            ArgusError: they cannot be written.
+        """
+        with writing("train", self.test), replacing(self.test) as file:
+            file.write(json.dumps(strict_json(values), indent=2, allow_nan=False) + "\n")
+
+    def _read_versions(self) -> dict[str, Any]:
+        try:
+            with (
+                confined(self.root),  # which waits for no pipe
+                open(self.versions, encoding="utf-8", opener=opener) as file,
+            ):
+                versions = json.loads(file.read(_LONGEST))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return versions if isinstance(versions, dict) else {}
