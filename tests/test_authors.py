@@ -15,8 +15,6 @@ from test_import_order import MODULES
 import argus_core
 from argus_core import authors, testing
 
-pytestmark = pytest.mark.torchfree
-
 ROOT = Path(__file__).parent.parent
 PLUGINS = sorted((ROOT / "plugins").glob("argus-*"))
 TEMPLATES = sorted((ROOT / "argus_core/scaffold/templates").rglob("*.py.tmpl"))
@@ -72,6 +70,7 @@ def _is_ours(module: str) -> bool:
     return module.partition(".")[0] == "argus_core"
 
 
+@pytest.mark.torchfree
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
 def test_plugin_takes_from_the_surface_alone(plugin: Path) -> None:
     files = sorted((plugin / "src").rglob("*.py"))
@@ -80,12 +79,14 @@ def test_plugin_takes_from_the_surface_alone(plugin: Path) -> None:
     assert {file: names for file, names in taken.items() if names} == {}
 
 
+@pytest.mark.torchfree
 @pytest.mark.parametrize("path", [*TEMPLATES, *PAGES], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_code_that_is_shown_to_authors_imports_from_the_surface_alone(path: Path) -> None:
     found = re.findall(r"^\s*(?:from|import) (argus_core[\w.]*)", path.read_text("utf-8"), re.MULTILINE)
     assert set(found) <= set(SURFACE)
 
 
+@pytest.mark.torchfree
 @pytest.mark.parametrize(
     ("source", "taken"),
     [
@@ -113,11 +114,13 @@ def test_name_for_authors_is_there(name: str) -> None:
     assert name in dir(authors)
 
 
+@pytest.mark.torchfree
 def test_name_that_is_not_for_authors_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'argus_core.authors' has no attribute 'absolute'"):
         authors.absolute  # noqa: B018
 
 
+@pytest.mark.torchfree
 def test_import_costs_nothing_and_what_needs_no_torch_imports_none() -> None:
     code = (
         "import sys, argus_core.authors as authors\n"
@@ -134,6 +137,7 @@ SOURCES = [
 ]
 
 
+@pytest.mark.torchfree
 def test_nothing_depends_on_what_modules_are_called() -> None:
     # A class of a plugin's counts as much as one of this package: both declare what they do.
     by_name = re.compile(r"""__module__.*["']argus|startswith\(\(?["']argus""")
