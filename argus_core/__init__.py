@@ -80,6 +80,8 @@ __all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("callbacks", "metrics"):  # whose classes are to derive from: argus_core.metrics.Accuracy
+        return importlib.import_module(f"argus_core.{name}")
     try:
         module = _MODULE_OF[name]
     except KeyError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -65,3 +67,8 @@ def test_module_lists_what_it_makes_public(name: str) -> None:
     assert len(listed) == len(set(listed))
     assert all(hasattr(module, public) for public in listed)
     assert _defined_in(module) <= set(listed)
+
+
+def test_public_packages_are_attributes_before_they_are_imported() -> None:
+    code = "import argus_core; argus_core.callbacks.Checkpoint; argus_core.metrics.Accuracy"
+    subprocess.run([sys.executable, "-c", code], check=True)

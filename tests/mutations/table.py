@@ -76,8 +76,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A share does not change, even if a gradient is the tensor that backward starts from.",
             "steps/update.py",
-            "share.to(loss, copy=True)",
-            "share.to(loss)",
+            "                share = loss.new_full((), share)\n",
+            "                share = vars(self).setdefault(share, loss.new_full((), share))\n",
             "steps/test_reduction.py::test_a_parameter_of_which_the_loss_holds_a_view_changes_no_share",
         ),
         Mutation(

@@ -16,6 +16,7 @@ from torch.nn import functional
 import argus_core
 from argus_core import Model, StepOutput, hookimpl, on_epoch_complete
 from argus_core.callbacks.epoch_report import update_loss
+from argus_core.metrics import Loss, MeanMetric
 from argus_core.steps.reduction import mean_divisor
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -408,7 +409,7 @@ def test_skipped_updates_are_left_out_of_losses_and_metrics_and_counted_apart(st
     assert records == [1]
 
 
-class _Squares(argus_core.metrics.MeanMetric):
+class _Squares(MeanMetric):
     name = "squares"
 
     def update(self, step_output: Any) -> None:
@@ -447,7 +448,7 @@ def test_a_step_output_of_ones_own_may_say_what_its_loss_counts() -> None:
     outputs = [
         StepOutput(make_model(), (), torch.tensor(loss), count, True) for loss, count in ((1.0, 3), (5.0, 1))
     ]
-    metric = argus_core.metrics.Loss()
+    metric = Loss()
     for output in outputs:
         metric.update(output)
     assert metric.compute() == 2.0
