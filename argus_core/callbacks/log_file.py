@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from argus_core.files.working_folder import shown
 
-__all__ = ["LogFile"]
+__all__ = ["LogFile", "attach"]
 
 
 if TYPE_CHECKING:
@@ -56,3 +57,36 @@ class LogFile(_Handler):
             self._logger.warning(
                 "%s cannot be written: %s; the run goes on without it", shown(self._path), reason
             )
+
+
+class _Forward(logging.Handler):
+    """Passes records on to the handlers of a logger's parent."""
+
+    def __init__(self, level: int, parent: logging.Logger) -> None:
+        super().__init__(level)
+        self.parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.parent.callHandlers(record)
+
+
+def attach(handler: logging.Handler, logger: logging.Logger, undo: ExitStack) -> None:
+    """Give ``handler`` a logger's records from INFO up; other handlers get the records that they got before.
+
+    Args:
+        handler: of the file.
+        logger: of the run.
+        undo: detaches the handler when it is closed.
+    """
+    if logger.propagate and logger.parent is not None:
+        # The logger's level would open the parent's handlers, such as a terminal, to INFO records as well.
+        forward = _Forward(logger.getEffectiveLevel(), logger.parent)
+        logger.addHandler(forward)
+        undo.callback(logger.removeHandler, forward)
+        undo.callback(setattr, logger, "propagate", True)
+        logger.propagate = False
+    if not logger.isEnabledFor(logging.INFO):
+        undo.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    undo.callback(logger.removeHandler, handler)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from argus_core.callbacks.appending import count_lines, lines_of
 from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, format_record, rates
 from argus_core.callbacks.log import LineFormatter
-from argus_core.callbacks.log_file import LogFile
+from argus_core.callbacks.log_file import LogFile, attach
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.files.confinement import opener, replacing
@@ -66,7 +66,7 @@ class LoggingToFile(EpochReport):
         self._handler.setFormatter(LineFormatter(_LINE))
         self._undo.callback(setattr, self, "_handler", logging.NullHandler())
         self._undo.callback(self._handler.close)
-        _attach(self._handler, state.logger, self._undo)
+        attach(self._handler, state.logger, self._undo)
         self._say(state, logging.INFO, f"{state.phase} starts, epochs: {state.engine.num_epochs}")
 
     def report(self, record: EpochRecord, state: State) -> None:
@@ -266,33 +266,6 @@ class MetricsJSONL(EpochReport):
         ):
             file.write(escape_json(line) + "\n")
         self._lines += 1
-
-
-class _Forward(logging.Handler):
-    """Passes records on to the handlers of a logger's parent."""
-
-    def __init__(self, level: int, parent: logging.Logger) -> None:
-        super().__init__(level)
-        self.parent = parent
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.parent.callHandlers(record)
-
-
-def _attach(handler: logging.Handler, logger: logging.Logger, undo: ExitStack) -> None:
-    """Let ``handler`` have the records from INFO up, and everybody else those that they had before."""
-    if logger.propagate and logger.parent is not None:
-        # The logger's level would open the parent's handlers, such as a terminal, to INFO records as well.
-        forward = _Forward(logger.getEffectiveLevel(), logger.parent)
-        logger.addHandler(forward)
-        undo.callback(logger.removeHandler, forward)
-        undo.callback(setattr, logger, "propagate", True)
-        logger.propagate = False
-    if not logger.isEnabledFor(logging.INFO):
-        undo.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    undo.callback(logger.removeHandler, handler)
 
 
 def _is_resumed(state: State) -> bool:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LRSchedule", "build_schedules", "check_steps"]
 
-_INTERVALS = ("epoch", "update")
-
 # Options that may change in the middle of a schedule: the next rate follows from the present one and from
 # them. Any other option bends the whole curve, of which a run that goes on has had a part. Attributes that
 # are called otherwise than their option are beside it.
@@ -264,7 +262,7 @@ def check_steps(engine: AbstractEngine, batches: int | None, num_epochs: int) ->
 def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:
     interval = params.pop("interval", "epoch")
     monitor = params.pop("monitor", None)
-    if interval not in _INTERVALS:
+    if interval not in ("epoch", "update"):
         raise SpecError(f"lr_scheduler {name!r} has interval {interval!r}; give 'epoch' or 'update'")
     if not isinstance(monitor, str | None):
         raise SpecError(

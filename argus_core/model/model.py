@@ -1,4 +1,7 @@
-"""`Model`: a network, loss, optimizer, device and prediction transform, for training and prediction."""
+"""`Model`: a network, loss, optimizer, device and prediction transform, for training and prediction.
+
+The module is long because it is one class, which users read and override as a whole.
+"""
 
 from __future__ import annotations
 

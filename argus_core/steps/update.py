@@ -182,9 +182,8 @@ class Update(AbstractUpdate):
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """Return the optimizer's parameters."""
-        assert self.model.optimizer is not None
-        groups = self.model.optimizer.param_groups
-        return tuple(chain.from_iterable(group["params"] for group in groups))
+        optimizer: Any = self.model.optimizer
+        return tuple(chain.from_iterable(group["params"] for group in optimizer.param_groups))
 
     def _cut(self) -> None:
         """Split the prepared window into micro-batches, without those that have no samples."""

@@ -61,8 +61,7 @@ def fit(
         seed_everything(seed)
     order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
     train_loader = ordered(train_loader, order_seed)
-    if val_loader is not None:
-        val_loader = ordered(val_loader, order_seed)
+    val_loader = None if val_loader is None else ordered(val_loader, order_seed)
     chosen = build_metrics(metrics)
     validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
     engine = Engine(
