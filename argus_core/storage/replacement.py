@@ -69,8 +69,9 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
             yield file
             file.flush()
             os.fsync(file.fileno())
-            file.close()
-            os.replace(temporary, target)
+            if fcntl is None:  # pragma: no cover - Windows, where an open file cannot be renamed
+                file.close()
+            os.replace(temporary, target)  # still locked: sweep() removes a file that is not
     except OSError as error:
         raise _refusal(path, target, what, error) from error
     for folder in (target.parent, *new_folders):
@@ -195,25 +196,34 @@ def sweep(folder: Path, is_target: Callable[[str], bool], by_process: bool = Tru
     for path, writer in found:
         # Another writer may remove it at the same time, or own it.
         with suppress(OSError):
-            if _is_abandoned(path, writer, by_process):
-                os.unlink(path)
+            # Writers make no links or devices; another program's device may have side effects on opening.
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                # Locked until it is removed: its writer may have made it a moment ago, and locks it next.
+                with _locked(path) as locked:
+                    if _is_abandoned(path, writer, locked, by_process):
+                        os.unlink(path)
 
 
-def _is_abandoned(path: str, writer: str | None, by_process: bool) -> bool:
-    # Writers make no links or devices; another program's device may have side effects on opening.
-    if not stat.S_ISREG(os.lstat(path).st_mode):
-        return False
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+@contextmanager
+def _locked(path: str) -> Iterator[bool | None]:
+    """Lock an existing file for the block, and yield what ``_lock`` returned."""
+    if fcntl is None:  # pragma: no cover - Windows, where an open file cannot be removed
+        yield None
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        # A writer in another container, whose process is not visible here, still holds its lock. A process
-        # number from a container proves nothing, since it may always be 1.
-        is_locked = _lock(descriptor)
-        if is_locked is False or (is_locked and writer is not None):
-            return bool(is_locked)
-        old = time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_AFTER
-        return old or (by_process and writer is not None and not _is_running(int(writer)))
+        yield _lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_abandoned(path: str, writer: str | None, locked: bool | None, by_process: bool) -> bool:
+    # A writer in another container, whose process is not visible here, still holds its lock. A process
+    # number from a container proves nothing, since it may always be 1.
+    if locked is False or (locked and writer is not None):
+        return bool(locked)
+    old = time.time() - os.lstat(path).st_mtime > _ABANDONED_AFTER
+    return old or (by_process and writer is not None and not _is_running(int(writer)))
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -22,7 +22,7 @@ from processes import running, sent_by
 
 from argus_core.errors import ArgusWarning, CheckpointError
 from argus_core.storage import CheckpointFile, linux, write
-from argus_core.storage.replacement import replacement
+from argus_core.storage.replacement import replacement, sweep
 
 resource = pytest.importorskip("resource", reason="the system has no resource limits")
 fcntl = pytest.importorskip("fcntl", reason="the system has no file locks")
@@ -377,6 +377,37 @@ def test_file_that_a_writer_elsewhere_swept_before_it_was_held_is_made_anew(
 
     monkeypatch.setattr(fcntl, "flock", sweep_first)
     write(path, {"a": torch.ones(3)}, {"run": "old"})
+    assert_old(path)
+
+
+def test_file_of_a_killed_writer_is_locked_until_it_is_removed(
+    path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = leave(path, f".{path.name}.{dead}-0123abcd.tmp")
+    unlink, removed = os.unlink, []
+
+    def lock_first(name: str) -> None:
+        with open(name, "rb+") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unlink(name)
+        removed.append(name)
+
+    monkeypatch.setattr(os, "unlink", lock_first)
+    write(path, {}, {})
+    assert removed == [str(left)]
+
+
+def test_file_is_locked_until_it_is_in_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, swept = os.replace, []
+
+    def sweep_first(source: str, target: Path) -> None:
+        sweep(path.parent, path.name.__eq__)
+        swept.append(not os.path.exists(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", sweep_first)
+    write(path, {"a": torch.ones(3)}, {"run": "old"})
+    assert swept == [False]
     assert_old(path)
 
 
