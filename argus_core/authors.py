@@ -25,9 +25,8 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports on first
     from argus_core.callbacks.monitor import Monitor as Monitor
     from argus_core.callbacks.monitor import check_monitor as check_monitor
     from argus_core.callbacks.monitor import monitored_value as monitored_value
-    from argus_core.checkpoint.legacy import is_legacy as is_legacy
-    from argus_core.checkpoint.legacy import read_legacy as read_legacy
-    from argus_core.checkpoint.sections import check_legacy_state as check_legacy_state
+    from argus_core.checkpoint.formats import open_checkpoint as open_checkpoint
+    from argus_core.checkpoint.legacy import check_legacy_state as check_legacy_state
     from argus_core.cli import main as main
     from argus_core.cli.examples import examples as examples
     from argus_core.cli.output import echo as echo
@@ -174,11 +173,8 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "read_config",
         "read_document",
     ),
-    "checkpoint.legacy": (
-        "is_legacy",
-        "read_legacy",
-    ),
-    "checkpoint.sections": ("check_legacy_state",),
+    "checkpoint.formats": ("open_checkpoint",),
+    "checkpoint.legacy": ("check_legacy_state",),
     "training.fit": ("build_metrics",),
     "training.interruption": ("check_interruption",),
     "model.choice": ("choose",),

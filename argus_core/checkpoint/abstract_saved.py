@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["AbstractSaved"]
+from argus_core.checkpoint.records import Record
+
+__all__ = ["AbstractSaved", "Numbered"]
+
+Numbered = tuple[Mapping[str, Any] | None, list[str] | None]
+"""An optimizer's state dict with numbered parameters, and their names by number; None where unknown."""
 
 
 class AbstractSaved(ABC):
-    """Abstract contents of a checkpoint in any format; tensors are read on request."""
+    """Abstract contents of a checkpoint in any format; a context manager. Tensors are read on request.
 
-    model: Mapping[str, Any]
+    Attributes:
+        model: the record of the model's class.
+        components: the record of each part, or None if it was omitted; under ``step`` a list of records.
+        legacy_state: the contents in the form of pytorch-argus, if that is the file's format.
+    """
+
+    model: Record
     components: Mapping[str, Any]
+    legacy_state: Mapping[str, Any] | None = None
+
+    @classmethod
+    @abstractmethod
+    def is_format_of(cls, path: Path) -> bool:
+        """Return whether the file, which may be missing, has this format."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path, verify: bool, sha256: str | None) -> AbstractSaved:
+        """Open a file of this format; see `argus_core.checkpoint.formats.open_checkpoint`."""
+
+    def __enter__(self) -> AbstractSaved:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 - a format that reads everything at once has nothing to close
+        """Close the file."""
 
     @abstractmethod
     def params(self) -> dict[str, Any]:
@@ -26,39 +58,42 @@ class AbstractSaved(ABC):
         """Return the real size of the file, or of the network's state, in bytes; a file may claim more."""
 
     @abstractmethod
-    def module_state(
-        self,
-        slot: str,
-        into: Mapping[str, Tensor] | None = None,
-        check: Callable[[Mapping[str, str]], None] | None = None,
-    ) -> dict[str, Any]:
-        """Return the state dict of a part; empty if the part has no state.
+    def forms(self, part: str) -> dict[str, str]:
+        """Return the form (see `module_state.form_of`) of each value in a part's state dict, by name."""
+
+    @abstractmethod
+    def read(self, part: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+        """Return the state dict of a part whose forms fit a built module; empty if the part has no state.
 
         Args:
-            slot: the part's.
+            part: the name of the part.
             into: tensors to read values of the same name and form into; they are returned then.
-            check: called with the forms of all values (see `forms.form_of`) before they are read; may raise.
         """
+
+    @abstractmethod
+    def module_state(self, part: str) -> dict[str, Any]:
+        """Return the state dict of a part as `read`, where no module has been built to compare it with."""
 
     @abstractmethod
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the state of each step strategy among ``names`` that has state, by name."""
 
     @abstractmethod
-    def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
-    ) -> tuple[dict[str, Any] | None, list[str] | None]:
-        """Return the optimizer's numbered state dict, if any, and the parameters' names by number.
-
-        Args:
-            check: called with both before the tensors are read, with tensors of the same shapes that take no
-                memory in their place; may raise.
-        """
+    def optimizer_outline(self) -> Numbered:
+        """Return the optimizer's state with tensors of the same shapes that take no memory in their place."""
 
     @abstractmethod
+    def optimizer_state(self) -> Numbered:
+        """Return the optimizer's state, if any."""
+
+    def evaluated(self) -> dict[str, dict[str, Tensor]]:
+        """Return the tensors that replace the network's in evaluation: by strategy, then by name."""
+        return {}
+
     def extra_state(self) -> dict[str, Any]:
         """Return the model class's own state beside its parts; empty if it has none."""
+        return {}
 
-    @abstractmethod
     def modes(self) -> Mapping[str, list[str]]:
-        """Return, by slot, the submodules that stay in evaluation mode; see `Model.module_modes`."""
+        """Return, by part, the submodules that stay in evaluation mode; see `Model.module_modes`."""
+        return {}

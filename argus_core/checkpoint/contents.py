@@ -1,25 +1,20 @@
-"""The contents of a checkpoint: of our file format, and of a state dict in the form of pytorch-argus."""
+"""The contents of a checkpoint in our file format."""
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from argus_core.callbacks.written import run_in
-from argus_core.checkpoint.abstract_saved import AbstractSaved
-from argus_core.checkpoint.forms import form_of
-from argus_core.checkpoint.optimizer_state import number_optimizer_state
-from argus_core.checkpoint.saving import PREFIXES
-from argus_core.checkpoint.sections import (
-    check_legacy_state,
-    check_sections,
-    has_names,
-    is_named_state,
-    malformed,
-)
+from argus_core.checkpoint.abstract_saved import AbstractSaved, Numbered
+from argus_core.checkpoint.module_state import form_of
+from argus_core.checkpoint.optimizer_state import members, number_optimizer_state
+from argus_core.checkpoint.records import records_of
+from argus_core.checkpoint.sections import PREFIXES, check_sections, has_names, is_named_state, malformed
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.files.ordinary_files import MOST_COMPRESSED
 from argus_core.registry.part import KIND_OF_PART
@@ -27,7 +22,7 @@ from argus_core.storage import CheckpointFile, Entry
 from argus_core.storage.encoding import decode, references, tensor_names
 from argus_core.storage.payload import outline
 
-__all__ = ["SavedFile", "SavedState"]
+__all__ = ["SavedFile"]
 
 # A loaded optimizer copies each tensor, also one that is stored once under two names. No other part does.
 _MOST_COPIED = 2
@@ -39,50 +34,69 @@ _CHOICES = (str, tuple, list, dict, type(None))
 
 
 class SavedFile(AbstractSaved):
-    """The contents of a checkpoint in our file format; tensors are read on request."""
+    """The contents of a checkpoint in our file format; tensors are read on request.
 
-    def __init__(self, file: CheckpointFile, verify: bool) -> None:
-        self._file = file
+    Args:
+        path: the file.
+        verify: whether to compare every byte that is read with its checksum.
+        sha256: the expected SHA-256 of the whole file, in hexadecimal, if it must be checked.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, unsafe, newer, or not a checkpoint of argus_core.
+    """
+
+    def __init__(self, path: Path, verify: bool = True, sha256: str | None = None) -> None:
+        self._path = path
         self._verify = verify
-        self._manifest = file.header.manifest
-        check_sections(self._manifest, file.path)
+        self._file = CheckpointFile(path, sha256)
+        self._header = self._file.header
+        self._manifest = self._header.manifest
+        try:
+            check_sections(self._manifest, path)
+            records_of(self._manifest, path)
+        except BaseException:
+            self.close()
+            raise
         self.model = self._manifest["model"]
         self.components = self._manifest["components"]
 
+    @classmethod
+    def is_format_of(cls, path: Path) -> bool:
+        return True  # the storage's errors name the formats that it knows
+
+    @classmethod
+    def open(cls, path: Path, verify: bool, sha256: str | None) -> SavedFile:
+        return cls(path, verify, sha256)
+
+    def __enter__(self) -> SavedFile:
+        return self
+
+    def close(self) -> None:
+        self._file.close()
+
     def size(self) -> int:
-        return min(self._file.header.file_size, MOST_COMPRESSED * self._file.allocated)
+        return min(self._header.file_size, MOST_COMPRESSED * self._file.allocated)
 
     def params(self) -> dict[str, Any]:
         params = self._decode_dict("params", self._manifest["params"])
         # Parts' choices are compared before they are parsed, and an array has no truth value.
-        if not all(isinstance(params.get(slot), _CHOICES) for slot in (*KIND_OF_PART, "step")):
-            raise malformed(self._file.path, "params")
+        if not all(isinstance(params.get(part), _CHOICES) for part in (*KIND_OF_PART, "step")):
+            raise malformed(self._path, "params")
         return params
 
-    def module_state(
-        self,
-        slot: str,
-        into: Mapping[str, Tensor] | None = None,
-        check: Callable[[Mapping[str, str]], None] | None = None,
-    ) -> dict[str, Any]:
-        prefix = PREFIXES[slot] + "/"
-        header = self._file.header
-        names = {
-            name.removeprefix(prefix): name
-            for name in (*header.entries, *header.aliases)
-            if name.startswith(prefix)
-        }
-        others = self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[slot], {}))
-        if not has_names(others):
-            raise malformed(self._file.path, "extra")
-        if check is None:
-            self._check_size(names.values())
-        else:
-            forms = {name: self._entry(full).form for name, full in names.items()}
-            check(forms | {name: form_of(value) for name, value in others.items()})
-        places = {prefix + name: tensor for name, tensor in (into or {}).items()}
+    def forms(self, part: str) -> dict[str, str]:
+        forms = {name: self._entry(stored).form for name, stored in self._names(part).items()}
+        return forms | {name: form_of(value) for name, value in self._others(part).items()}
+
+    def read(self, part: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+        names = self._names(part)
+        places = {names[name]: tensor for name, tensor in (into or {}).items() if name in names}
         stored = self._file.read(names.values(), verify=self._verify, into=places)
-        return {name: stored[full] for name, full in names.items()} | others
+        return {name: stored[full] for name, full in names.items()} | self._others(part)
+
+    def module_state(self, part: str) -> dict[str, Any]:
+        self._check_size(self._names(part).values())
+        return self.read(part)
 
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         stored = self._manifest.get("step_state", {})
@@ -95,36 +109,30 @@ class SavedFile(AbstractSaved):
         found = {name: state[keys[name]] for name, state in states.items() if keys[name] in state}
         for named in found.values():
             if not isinstance(named, dict) or not all(isinstance(each, Tensor) for each in named.values()):
-                raise malformed(self._file.path, "step_state")
+                raise malformed(self._path, "step_state")
         return found
 
-    def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
-    ) -> tuple[dict[str, Any] | None, list[str] | None]:
+    def optimizer_outline(self) -> Numbered:
+        return self._optimizer(self._outlines)
+
+    def optimizer_state(self) -> Numbered:
+        return self._optimizer(self._read)
+
+    def _optimizer(self, read: Callable[[list[str]], Mapping[str, Tensor]]) -> Numbered:
         encoded = self._manifest.get("optimizer")
         if encoded is None:
             return None, None
-        header = self._file.header
         referred = [*references(encoded)]
-        if self._copied(referred) > _MOST_COPIED * (header.file_size - header.payload_start):
-            raise malformed(self._file.path, "optimizer")
-        names = [*dict.fromkeys(referred)]
-        if check is not None:
-            check(*self._numbered(decode(encoded, self._outlines(names))))
-        return self._numbered(decode(encoded, self._read(names)))
+        if self._copied(referred) > _MOST_COPIED * (self._header.file_size - self._header.payload_start):
+            raise malformed(self._path, "optimizer")
+        named = decode(encoded, read([*dict.fromkeys(referred)]))
+        if not is_named_state(named):
+            raise malformed(self._path, "optimizer")
+        return number_optimizer_state(named), members(named["param_groups"])
 
     def trained(self) -> list[str]:
         """Return the names of the saved optimizer's parameters without reading its tensors."""
-        encoded = self._manifest.get("optimizer")
-        if encoded is None:
-            return []
-        return self._numbered(decode(encoded, self._outlines(tensor_names(encoded))))[1]
-
-    def _numbered(self, named: Any) -> tuple[dict[str, Any], list[str]]:
-        if not is_named_state(named):
-            raise malformed(self._file.path, "optimizer")
-        names = [name for group in named["param_groups"] for name in group["params"]]
-        return number_optimizer_state(named), names
+        return self.optimizer_outline()[1] or []
 
     @property
     def versions(self) -> Mapping[str, Any]:
@@ -148,20 +156,30 @@ class SavedFile(AbstractSaved):
         modes: Mapping[str, list[str]] = self._manifest.get("modes", {})
         return modes
 
+    def _names(self, part: str) -> dict[str, str]:
+        """Return the names of a part's tensors in the file, by their names in its state dict."""
+        prefix = PREFIXES[part] + "/"
+        stored = (*self._header.entries, *self._header.aliases)
+        return {name.removeprefix(prefix): name for name in stored if name.startswith(prefix)}
+
+    def _others(self, part: str) -> dict[str, Any]:
+        """Return the values of a part's state dict that are not tensors."""
+        others = self._decode_dict("extra", self._manifest["extra"].get(PREFIXES[part], {}))
+        if not has_names(others):
+            raise malformed(self._path, "extra")
+        return others
+
     def _copied(self, names: Iterable[str]) -> int:
         """Return the total bytes of these tensors, each counted as often as it is named."""
-        header = self._file.header
-        owners = (header.aliases.get(name, name) for name in names)
-        return sum(header.entries[name].size for name in owners if name in header.entries)
+        entries = self._header.entries
+        owners = (self._header.aliases.get(name, name) for name in names)
+        return sum(entries[name].size for name in owners if name in entries)
 
     def _decode_dict(self, section: str, encoded: Any) -> dict[str, Any]:
-        decoded = self._decode(encoded)
+        decoded = decode(encoded, self._read(tensor_names(encoded)))
         if not isinstance(decoded, dict):
-            raise malformed(self._file.path, section)
+            raise malformed(self._path, section)
         return decoded
-
-    def _decode(self, encoded: Any) -> Any:
-        return decode(encoded, self._read(tensor_names(encoded)))
 
     def _read(self, names: list[str]) -> dict[str, Any]:
         self._check_size(names)
@@ -169,73 +187,19 @@ class SavedFile(AbstractSaved):
 
     def _check_size(self, names: Iterable[str]) -> None:
         """Raise where tensors claim far more bytes than the disk holds: a sparse file can claim any size."""
-        owners = {self._file.header.aliases.get(name, name) for name in names}
-        size = sum(entry.size for name, entry in self._file.header.entries.items() if name in owners)
+        owners = {self._header.aliases.get(name, name) for name in names}
+        size = sum(entry.size for name, entry in self._header.entries.items() if name in owners)
         if size > _MOST_UNCOMPARED + MOST_COMPRESSED * self._file.allocated:
             raise UnsafeCheckpointError(
-                f"{self._file.path}: {len(owners)} tensors, {reprlib.repr(min(owners))} among them, claim "
+                f"{self._path}: {len(owners)} tensors, {reprlib.repr(min(owners))} among them, claim "
                 f"{size:,} bytes, and the disk holds {self._file.allocated:,} of the file; do not trust it, "
                 "or copy it without holes if you do (cp --sparse=never)"
             )
 
     def _entry(self, name: str) -> Entry:
-        header = self._file.header
-        return header.entries[header.aliases.get(name, name)]
+        return self._header.entries[self._header.aliases.get(name, name)]
 
     def _outlines(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Return tensors of the stored shapes, each with one number in memory."""
-        known = {*self._file.header.entries, *self._file.header.aliases}
+        known = {*self._header.entries, *self._header.aliases}
         return {name: outline(self._entry(name)) for name in names if name in known}
-
-
-class SavedState(AbstractSaved):
-    """The contents of a checkpoint in the form of pytorch-argus, in memory.
-
-    Raises:
-        CheckpointError: it has another form.
-    """
-
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        check_legacy_state(state)
-        self._state = state
-        self.model = {
-            "as": state["model_name"],
-            "name": None,
-            "provider": None,
-            "version": None,
-            "entry_point": None,
-        }
-        self.components = {}
-
-    def size(self) -> int:
-        tensors = [value for value in self._state["nn_state_dict"].values() if isinstance(value, Tensor)]
-        storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
-        return sum(storage.nbytes() for storage in storages.values())
-
-    def params(self) -> dict[str, Any]:
-        return dict(self._state["params"])
-
-    def module_state(
-        self,
-        slot: str,
-        into: Mapping[str, Tensor] | None = None,
-        check: Callable[[Mapping[str, str]], None] | None = None,
-    ) -> dict[str, Any]:
-        state = dict(self._state["nn_state_dict"]) if slot == "nn_module" else {}
-        if check is not None:
-            check({name: form_of(value) for name, value in state.items()})
-        return state
-
-    def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        return {}
-
-    def optimizer_state(
-        self, check: Callable[[dict[str, Any], list[str] | None], object] | None = None
-    ) -> tuple[dict[str, Any] | None, list[str] | None]:
-        return self._state.get("optimizer_state_dict"), None
-
-    def extra_state(self) -> dict[str, Any]:
-        return {}
-
-    def modes(self) -> Mapping[str, list[str]]:
-        return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from argus_core.abstract_model import AbstractModel
 from argus_core.steps.parameters import module_parts, named_parameters
 from argus_core.steps.sparse import entries
+from argus_core.tensors.listing import tensors_in
 
 __all__ = ["Finiteness"]
 
@@ -26,7 +26,7 @@ class Finiteness:
         """Return whether the model's numbers contain neither nan nor inf; waits for the device."""
         counting = [*named_parameters(model).values(), *_averages(model)]
         if optimizer_state and model.optimizer is not None:
-            counting += _tensors(model.optimizer.state.values())
+            counting += tensors_in(model.optimizer.state)
         is_finite = _are_finite(counting)
         for name, buffer in _buffers(model):
             now = _are_finite([buffer])
@@ -51,16 +51,6 @@ def _buffers(model: AbstractModel) -> Iterator[tuple[str, Tensor]]:
         for name, value in module.state_dict().items():
             if name not in parameters and isinstance(value, Tensor):
                 yield f"{part}/{name}", value
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from _tensors(value.values())
-    elif not isinstance(value, str) and isinstance(value, Iterable):
-        for item in value:
-            yield from _tensors(item)
 
 
 def _are_finite(tensors: Iterable[Tensor]) -> bool:

@@ -1,8 +1,9 @@
-"""A reader of pytorch-argus checkpoints (``.pth``) that runs no code from the file."""
+"""Checkpoints of pytorch-argus (``.pth``): their contents, and a reader that runs no code from the file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,11 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from argus_core.checkpoint.abstract_saved import AbstractSaved, Numbered
+from argus_core.checkpoint.module_state import form_of
+from argus_core.checkpoint.records import record_of
+from argus_core.checkpoint.sections import has_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
 from argus_core.files.archive import check_archive
 from argus_core.storage.file import check_sha256, open_file
 
-__all__ = ["is_legacy", "read_legacy"]
+__all__ = ["SavedState", "check_legacy_state", "read_legacy"]
 
 _KEYS = ("model_name", "params", "nn_state_dict")
 # Levels of nested containers, and values in all of them; shared values count each time, as when copied.
@@ -26,19 +31,79 @@ _BESIDE = 128 * 2**20
 _ROOM = 2**16
 
 
-def is_legacy(file_path: Path) -> bool:
-    """Return whether the file is an archive or a pickle as `torch.save` writes them."""
-    try:
-        if not file_path.is_file():  # opening a pipe waits for its other end
+class SavedState(AbstractSaved):
+    """The contents of a checkpoint in the form of pytorch-argus, in memory.
+
+    Raises:
+        CheckpointError: it has another form.
+    """
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        check_legacy_state(state)
+        self.legacy_state = self._state = state
+        self.model = record_of(state["model_name"], None)
+        self.components = {}
+
+    @classmethod
+    def is_format_of(cls, path: Path) -> bool:
+        """Return whether the file is an archive or a pickle as `torch.save` writes them."""
+        try:
+            if not path.is_file():  # opening a pipe waits for its other end
+                return False
+            with path.open("rb") as file:
+                start = file.read(9)
+        except (OSError, ValueError):  # for a name that no file can have
             return False
-        with file_path.open("rb") as file:
-            start = file.read(9)
-    except (OSError, ValueError):  # for a name that no file can have
-        return False
-    # A safetensors file begins with the header's length, any 8 bytes, and a brace.
-    if start[8:] == b"{":
-        return False
-    return start[:2] == b"PK" or (start[:1] == b"\x80" and file_path.suffix in (".pth", ".pt"))
+        # A safetensors file begins with the header's length, any 8 bytes, and a brace.
+        if start[8:] == b"{":
+            return False
+        return start[:2] == b"PK" or (start[:1] == b"\x80" and path.suffix in (".pth", ".pt"))
+
+    @classmethod
+    def open(cls, path: Path, verify: bool, sha256: str | None) -> SavedState:
+        return cls(read_legacy(path, sha256))
+
+    def size(self) -> int:
+        tensors = [value for value in self._state["nn_state_dict"].values() if isinstance(value, Tensor)]
+        storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
+        return sum(storage.nbytes() for storage in storages.values())
+
+    def params(self) -> dict[str, Any]:
+        return dict(self._state["params"])
+
+    def forms(self, part: str) -> dict[str, str]:
+        return {name: form_of(value) for name, value in self.module_state(part).items()}
+
+    def read(self, part: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+        return self.module_state(part)
+
+    def module_state(self, part: str) -> dict[str, Any]:
+        return dict(self._state["nn_state_dict"]) if part == "nn_module" else {}
+
+    def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        return {}
+
+    def optimizer_outline(self) -> Numbered:
+        return self.optimizer_state()
+
+    def optimizer_state(self) -> Numbered:
+        return self._state.get("optimizer_state_dict"), None
+
+
+def check_legacy_state(state: Any) -> None:
+    """Raise for a state, from a file or from the user, without the form of a pytorch-argus checkpoint."""
+    state = state if isinstance(state, Mapping) else {}
+    forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
+    wrong = [key for key, form in forms.items() if not isinstance(state.get(key), form)]
+    if "nn_state_dict" not in wrong and not has_names(state["nn_state_dict"]):
+        wrong.append("nn_state_dict")
+    if not isinstance(state.get("optimizer_state_dict"), Mapping | None):
+        wrong.append("optimizer_state_dict")
+    if wrong:
+        raise CheckpointError(
+            f"the saved state has no valid {', '.join(wrong)}; it takes model_name (a string), params, "
+            "nn_state_dict (with strings for keys) and perhaps optimizer_state_dict (dicts)"
+        )
 
 
 def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:

@@ -1,43 +1,63 @@
-"""Records: a checkpoint's entries about the model's components, and the installed components they match.
+"""Records: a component in a manifest, written and read, and the installed component that it matches.
 
 Names are looked up among the installed plugins, never imported; nothing here needs torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from argus_core.checkpoint.sections import malformed
 from argus_core.registry import registry
 from argus_core.registry.component import BUILTIN, Component
 from argus_core.registry.diagnosis import Missing
 from argus_core.registry.part import KIND_OF_PART
 
-__all__ = ["Record", "drift", "find", "missing", "origin_of", "records_of"]
+__all__ = ["Record", "drift", "find", "missing", "origin_of", "record_of", "records_of"]
 
 Record = Mapping[str, Any]
-"""``as``, a string; ``name``, ``provider``, ``version`` and ``entry_point``, which may be None."""
+"""A component in a manifest.
+
+``as`` is the name by which it was chosen. ``name`` (qualified), ``provider``, ``version`` and ``entry_point``
+(for messages only) may be None.
+"""
+
+_FIELDS = ("as", "name", "provider", "version", "entry_point")
 
 # Characters. The search for similar names takes time and memory that grow with the name.
 _LONGEST_NAME = 1000
 
 
-def records_of(manifest: Mapping[str, Any]) -> list[tuple[str, Record]] | None:
+def record_of(name: str, component: Component | None, factory: Callable[..., Any] | None = None) -> Record:
+    """Return the record of a component that was chosen by a name; of a factory that is not registered."""
+    if component is not None:
+        origin = component.provider, component.version, component.target
+        return dict(zip(_FIELDS, (name, component.qualified_name, *origin), strict=True))
+    target = None
+    if factory is not None:
+        target = f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
+    return dict(zip(_FIELDS, (name, None, None, None, target), strict=True))
+
+
+def records_of(manifest: Mapping[str, Any], path: Path) -> list[tuple[str, Record]]:
     """Return the kind and record of the model and of each of its parts, including step strategies.
 
-    Returns None where the manifest is not in the form that argus_core writes.
+    Raises:
+        UnsafeCheckpointError: the manifest of the file at ``path`` is not as argus_core writes it.
     """
     model, components = manifest.get("model"), manifest.get("components")
-    if not isinstance(components, dict):
-        return None
-    steps = components.get("step", [])
-    parts = [
-        (KIND_OF_PART[part], components[part]) for part in KIND_OF_PART if components.get(part) is not None
+    if not isinstance(components, dict) or not isinstance(components.get("step", []), list):
+        raise malformed(path, "components")
+    found: list[tuple[str, Any]] = [("model", model)]
+    found += [
+        (kind, components[part]) for part, kind in KIND_OF_PART.items() if components.get(part) is not None
     ]
-    if not isinstance(steps, list):
-        return None
-    found = [("model", model), *parts, *(("step", step) for step in steps)]
-    return found if all(_is_record(record) for _, record in found) else None
+    found += [("step", step) for step in components.get("step", [])]
+    if not all(_is_record(record) for _, record in found):
+        raise malformed(path, "components")
+    return found
 
 
 def find(kind: str, record: Record) -> Component | None:
@@ -70,10 +90,9 @@ def origin_of(provider: str | None, version: str | None) -> str:
 
 
 def _is_record(record: Any) -> bool:
-    fields = ("as", "name", "provider", "version", "entry_point")
     return (
         isinstance(record, dict)
         and isinstance(record.get("as"), str)
-        and all(field in record and isinstance(record[field], str | None) for field in fields)
-        and max(len(record[field] or "") for field in fields) <= _LONGEST_NAME
+        and all(field in record and isinstance(record[field], str | None) for field in _FIELDS)
+        and max(len(record[field] or "") for field in _FIELDS) <= _LONGEST_NAME
     )

@@ -1,7 +1,7 @@
 """A trial update of an optimizer with a stored state, on small parameters, before the state is loaded.
 
-torch's own optimizers load a state that lacks a slot, or whose slots have other forms, and fail at the first
-update. Other optimizers are not checked.
+torch's own optimizers load a state that lacks an entry, or whose entries have other forms, and fail at the
+first update. Other optimizers are not checked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import LBFGS, Optimizer, SparseAdam
 
-from argus_core.checkpoint.forms import flat_length, is_of_torch
+from argus_core.checkpoint.optimizer_state import flat_length, is_of_torch
 from argus_core.errors import StateMismatchError
 
 __all__ = ["rehearse"]
@@ -24,7 +24,7 @@ _LENGTH = 2
 _OPTIONS = {"foreach": None, "fused": None, "capturable": False, "max_iter": 1}
 
 Member = tuple[Tensor, Any]
-"""A small parameter and its slots."""
+"""A small parameter and its entries."""
 
 
 def rehearse(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ def rehearse(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
 
     Args:
         optimizer: the built optimizer.
-        state: as `forms.numbered` returns it, of the shapes that `forms.check_slots` lets pass.
+        state: as `numbered` returns it, of the shapes that `check_entries` lets pass.
 
     Raises:
         StateMismatchError: the update fails.
@@ -44,7 +44,7 @@ def rehearse(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         return
     try:
         _update(optimizer, *_reduced(optimizer, state))
-    except Exception as error:  # of any type: torch uses slots and options unchecked
+    except Exception as error:  # of any type: torch uses entries and options unchecked
         reason = " ".join(str(error).split())
         if isinstance(error, KeyError):
             reason = f"it lacks {error.args[0]!r}"
@@ -58,8 +58,8 @@ def _update(optimizer: Optimizer, groups: list[list[Member]], options: list[dict
     kind: Any = type(optimizer)
     rehearsed = kind([{"params": [parameter for parameter, _ in members]} for members in groups])
     everything = [member for members in groups for member in members]
-    slots = {number: values for number, (_, values) in enumerate(everything) if values is not None}
-    rehearsed.load_state_dict({"state": slots, "param_groups": options})
+    entries = {number: values for number, (_, values) in enumerate(everything) if values is not None}
+    rehearsed.load_state_dict({"state": entries, "param_groups": options})
     for parameter, _ in everything:
         gradient = torch.ones_like(parameter)
         parameter.grad = gradient.to_sparse(1) if kind is SparseAdam else gradient
@@ -69,7 +69,7 @@ def _update(optimizer: Optimizer, groups: list[list[Member]], options: list[dict
 def _reduced(
     optimizer: Optimizer, state: Mapping[str, Any]
 ) -> tuple[list[list[Member]], list[dict[str, Any]]]:
-    """Return small parameters with their slots, by group, and the options of the groups."""
+    """Return small parameters with their entries, by group, and the options of the groups."""
     groups: list[list[Member]] = []
     options: list[dict[str, Any]] = []
     for group, stored in zip(optimizer.param_groups, state["param_groups"], strict=True):

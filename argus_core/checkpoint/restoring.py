@@ -1,9 +1,8 @@
-"""Restoring the state of networks and optimizers, matched by the names of their parameters."""
+"""Restoring the state of a model's parts from a checkpoint, matched by the names of their parameters."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,133 +10,85 @@ from torch import Tensor, nn
 from torch.optim import LBFGS
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.checkpoint.abstract_saved import AbstractSaved
-from argus_core.checkpoint.forms import (
-    ADVICE,
+from argus_core.checkpoint.abstract_saved import AbstractSaved, Numbered
+from argus_core.checkpoint.module_state import load_module, load_module_state
+from argus_core.checkpoint.optimizer_state import (
+    check_entries,
     check_groups,
-    check_module_forms,
-    check_slots,
-    form_of,
     numbered,
+    parameter_names,
+    parameters_of,
+    renumbered,
 )
-from argus_core.checkpoint.optimizer_state import parameter_names, parameters_of, renumbered
 from argus_core.checkpoint.rehearsal import rehearse
 from argus_core.errors import StateMismatchError
 from argus_core.steps.parameters import PREFIX, loss_parameters, named_parameters
 from argus_core.storage.mismatch import fitting
 
-__all__ = [
-    "Numbered",
-    "load_module",
-    "load_module_state",
-    "load_saved",
-    "put_module_state",
-    "saved_optimizer",
-]
+__all__ = ["Changed", "load_saved"]
 
-Numbered = tuple[Mapping[str, Any] | None, list[str] | None]
-"""An optimizer's state dict with numbered parameters, and their names by number; None where unknown."""
+Changed = tuple[Mapping[str, Any], Any]
+"""The network's and the optimizer's state dict that replace the saved ones."""
 
 _SHOWN = 5
-
-
-def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
-    """Load ``state`` into ``module``, completely or not at all.
-
-    Raises:
-        StateMismatchError: names, shapes or dtypes differ; the message lists them.
-    """
-    check_module_forms(module, {name: form_of(value) for name, value in state.items()}, what)
-    put_module_state(module, state, what)
-
-
-def load_module(saved: AbstractSaved, slot: str, module: nn.Module, what: str) -> None:
-    """Load the saved state of a part into ``module``, which messages call ``what``.
-
-    Raises:
-        StateMismatchError: the state does not fit; none of its tensors has been read.
-    """
-    state = saved.module_state(slot, check=lambda forms: check_module_forms(module, forms, what))
-    put_module_state(module, state, what)
-
-
-def put_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
-    """Load a state of checked form into ``module``."""
-    with fitting(what, ADVICE):  # an error of a hook, or of set_extra_state
-        module.load_state_dict(_with_versions(state, module.state_dict()))
-
-
-def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a state with the version number of each built submodule.
-
-    Without a version a module may treat the state as one of its first release, or reject it.
-    """
-    if hasattr(state, "_metadata"):
-        return state
-    versioned = OrderedDict(state)
-    versioned._metadata = getattr(built, "_metadata", None)  # type: ignore[attr-defined]
-    return versioned
 
 
 def load_saved(
     model: AbstractModel,
     saved: AbstractSaved,
     *,
-    modules: Iterable[str],
-    network: Mapping[str, Any] | None = None,
-    optimizer: Callable[[], Numbered] | None = None,
+    parts: Iterable[str],
+    optimizer: bool = True,
     extra: bool = True,
+    changed: Changed | None = None,
 ) -> bool:
     """Load saved state into the parts of a model.
 
     Args:
         model: built, with any initial values.
         saved: the contents of the checkpoint.
-        modules: the parts whose module state is loaded: those that are still the saved components.
-        network: the network's state dict, if it replaces the saved one.
-        optimizer: returns its numbered state dict and the parameters' names; called once the network fits.
+        parts: those whose module state is loaded, since they are still the saved components.
+        optimizer: whether to load the optimizer's state.
         extra: whether to load the model class's own state.
+        changed: replaces the saved state of the network and the optimizer.
 
     Returns whether an optimizer state was loaded.
 
     Raises:
         StateMismatchError: a state does not fit its built part; the message names the part.
     """
-    modules = tuple(modules)
-    for slot in modules:
-        module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
+    parts = tuple(parts)
+    for name in parts:
+        module = model.get_nn_module() if name == "nn_module" else getattr(model, name)
         if isinstance(module, nn.Module):
-            changed = network if slot == "nn_module" else None
-            part = model.parts[slot]
-            title = slot if part is None else f"{slot} {part.name!r}"
-            if changed is None:
-                load_module(saved, slot, module, title)
+            part = model.parts[name]
+            title = name if part is None else f"{name} {part.name!r}"
+            if changed is None or name != "nn_module":
+                load_module(saved, name, module, title)
             else:
-                load_module_state(module, changed, title)
-    kept = {"nn_module", *modules}
-    model.load_module_modes({slot: names for slot, names in saved.modes().items() if slot in kept})
+                load_module_state(module, changed[0], title)
+    model.load_module_modes(
+        {part: names for part, names in saved.modes().items() if part in ("nn_module", *parts)}
+    )
     step_state = saved.step_state(part.component.name for part in model.step_parts if part.component)
-    model.load_step_state(step_state if "loss" in modules else _without_loss(model, step_state))
-    state, names = (None, None) if optimizer is None else optimizer()
-    if state is not None:
-        _load_optimizer_state(model, state, names, "loss" in modules)
+    same_loss = "loss" in parts
+    model.load_step_state(step_state if same_loss else _without_loss(model, step_state))
+    state = None
+    if optimizer:
+        state, names = (changed[1], None) if changed else _saved_optimizer(model, saved, same_loss)
+        if state is not None:
+            _load_optimizer_state(model, state, names, same_loss)
     if extra:
         _load_extra_state(model, saved.extra_state())
     return state is not None
 
 
-def saved_optimizer(model: AbstractModel, saved: AbstractSaved, same_loss: bool) -> Numbered:
-    """Return the saved optimizer's numbered state, and names by number, checked before it is read.
-
-    Args:
-        model: built with an optimizer.
-        saved: the contents of the checkpoint.
-        same_loss: whether the model's loss is the saved component.
-
-    Raises:
-        StateMismatchError: it does not fit the model's optimizer.
-    """
-    return saved.optimizer_state(lambda state, names: _fitted(model, state, names, same_loss))
+def _saved_optimizer(model: AbstractModel, saved: AbstractSaved, same_loss: bool) -> Numbered:
+    """Return the saved optimizer's state, once its shapes fit the model's optimizer."""
+    state, names = saved.optimizer_outline()
+    if state is not None:
+        _fitted(model, state, names, same_loss)
+    return saved.optimizer_state()
 
 
 def _load_extra_state(model: AbstractModel, state: Mapping[str, Any]) -> None:
@@ -171,7 +122,7 @@ def _fitted(
         number = {name: each for each, name in enumerate(names)}
         stored = renumbered(stored, [number[name] for name in built])
     check_groups(optimizer, stored["param_groups"])
-    check_slots(
+    check_entries(
         optimizer,
         dict(zip(built, parameters_of(optimizer), strict=True)),
         {built[number]: each for number, each in stored["state"].items() if number < len(built)},
@@ -251,12 +202,12 @@ def _with_loss(
         members = [built[each] for each in group["params"]]
         stored = next((group_of[name] for name in members if name not in of_loss), group)
         groups.append({**stored, "params": group["params"]})
-    slots = {
+    entries = {
         each: fresh["state"].get(each) if name in of_loss else state["state"].get(number[name])
         for each, name in enumerate(built)
     }
-    slots = {each: value for each, value in slots.items() if value is not None}
-    return {"state": slots, "param_groups": groups}, built
+    entries = {each: value for each, value in entries.items() if value is not None}
+    return {"state": entries, "param_groups": groups}, built
 
 
 def _without_loss(model: AbstractModel, step_state: Mapping[str, Any]) -> dict[str, Any]:

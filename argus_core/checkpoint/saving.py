@@ -19,6 +19,8 @@ from torch import nn
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.checkpoint.optimizer_state import name_optimizer_state
+from argus_core.checkpoint.records import Record, record_of
+from argus_core.checkpoint.sections import PREFIXES
 from argus_core.errors import ArgusWarning, ParamsError
 from argus_core.registry import registry
 from argus_core.registry.distributions import own_version
@@ -29,13 +31,10 @@ from argus_core.storage import write
 from argus_core.storage.encoding import encode
 from argus_core.storage.manifest import SCHEMA
 
-__all__ = ["PREFIXES", "Write", "save_model"]
+__all__ = ["Write", "save_model"]
 
 Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
 """A function that writes tensors and a manifest to a file."""
-
-PREFIXES = {"nn_module": "nn", "loss": "loss", "prediction_transform": "transform"}
-"""The prefix of the tensors of each stateful part in the file."""
 
 _TAKEN = {*PREFIXES.values(), "optimizer", "optimizer_groups", "params", "run", "extra", "extra_state", "rng"}
 _TAKEN |= {"callback", "running", "step"}
@@ -52,6 +51,7 @@ def save_model(
 ) -> None:
     """Write ``model`` to ``file_path``; see `Model.save`."""
     _warn_unregistered(model)
+    cls = type(model)
     tensors: dict[str, torch.Tensor] = {}
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
@@ -61,15 +61,15 @@ def save_model(
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
-        "model": _model_record(model),
+        "model": record_of(cls.__name__, registry.component_of("model", cls), cls),
         "params": encode(model.params, "params", tensors),
-        "components": {slot: _record(part) for slot, part in model.parts.items()}
+        "components": {name: part and _record(part) for name, part in model.parts.items()}
         | {"step": [_record(part) for part in model.step_parts]},
         "run": encode(dict(run or {}), "run", tensors),
         "extra": {},
     }
-    for slot, prefix in PREFIXES.items():
-        module = model.get_nn_module() if slot == "nn_module" else getattr(model, slot)
+    for part, prefix in PREFIXES.items():
+        module = model.get_nn_module() if part == "nn_module" else getattr(model, part)
         if isinstance(module, nn.Module):
             _put_state(module.state_dict(), prefix, tensors, manifest["extra"])
     if optimizer_state and model.optimizer is not None:
@@ -119,38 +119,17 @@ def _put_state(
         extra[prefix] = encode(others, f"extra/{prefix}", tensors)
 
 
-def _model_record(model: AbstractModel) -> dict[str, Any]:
-    component = registry.component_of("model", type(model))
-    return _component_record(component, type(model).__name__, type(model))
-
-
-def _record(part: Part | None) -> dict[str, Any] | None:
-    return None if part is None else _component_record(part.component, part.name, part.factory)
-
-
-def _component_record(
-    component: registry.Component | None, name: str, factory: Callable[..., Any]
-) -> dict[str, Any]:
-    """Return the record of a component: name, provider and version; the entry point is for messages only."""
-    if component is None:
-        target = f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
-        return {"as": name, "name": None, "provider": None, "version": None, "entry_point": target}
-    return {
-        "as": name,
-        "name": component.qualified_name,
-        "provider": component.provider,
-        "version": component.version,
-        "entry_point": component.target,
-    }
+def _record(part: Part) -> Record:
+    return record_of(part.name, part.component, part.factory)
 
 
 def _warn_unregistered(model: AbstractModel) -> None:
     unregistered = {
-        slot: part for slot, part in model.parts.items() if part is not None and part.component is None
+        name: part for name, part in model.parts.items() if part is not None and part.component is None
     }
     if unregistered and not model.warned_unregistered:
         model.warned_unregistered = True
-        listed = ", ".join(f"{slot} {part.name!r}" for slot, part in unregistered.items())
+        listed = ", ".join(f"{name} {part.name!r}" for name, part in unregistered.items())
         part = next(iter(unregistered.values()))
         warnings.warn(
             f"{listed} will not load by name elsewhere, because no registered component built it; register "

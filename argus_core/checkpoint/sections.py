@@ -1,32 +1,64 @@
-"""Checks of the sections of a manifest, and of a state of pytorch-argus."""
+"""The sections of a manifest, and the check that a file's are as argus_core writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from argus_core.checkpoint.records import records_of
-from argus_core.errors import CheckpointError, UnsafeCheckpointError
+from argus_core.errors import UnsafeCheckpointError
 
-__all__ = ["check_legacy_state", "check_sections", "has_names", "is_named_state", "malformed"]
+__all__ = ["PREFIXES", "SECTIONS", "check_sections", "has_names", "is_named_state", "malformed"]
+
+PREFIXES = {"nn_module": "nn", "loss": "loss", "prediction_transform": "transform"}
+"""The prefix of the tensors of each stateful part in the file."""
+
+
+class Section(NamedTuple):
+    """The form of a section: the type of its JSON, that of each value in it, and whether each file has it."""
+
+    form: Any = object
+    values: Any = object
+    always: bool = False
+
+    def fits(self, section: Any) -> bool:
+        return isinstance(section, self.form) and (
+            self.values is object or all(isinstance(value, self.values) for value in section.values())
+        )
+
+
+SECTIONS: Mapping[str, Section] = {
+    "schema": Section(int, always=True),
+    "created": Section(),
+    "versions": Section(),
+    "model": Section(dict, always=True),
+    "params": Section(dict, always=True),
+    "components": Section(dict, always=True),
+    "run": Section(),
+    "extra": Section(dict, always=True),
+    "optimizer": Section(dict | None),
+    "extra_state": Section(),
+    "modes": Section(dict, list),
+    "step_state": Section(dict),
+    "evaluated": Section(dict, str),
+    "progress": Section(),
+}
+"""The sections that `saving` writes and `contents` reads; the storage adds ``tensors`` and ``aliases``.
+
+docs/reference/checkpoint-format.md tells what each one holds. Sections without a form, and the contents of
+the others, are checked when they are read.
+"""
 
 
 def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
     """Raise for a manifest with right checksums whose contents are not in the form that argus_core writes."""
-    sections = {"model": dict, "params": dict, "components": dict, "extra": dict}
-    for section, sort in sections.items():
-        if not isinstance(manifest.get(section), sort):
-            raise malformed(path, section)
-    if records_of(manifest) is None:
-        raise malformed(path, "components")
-    if not isinstance(manifest.get("step_state", {}), dict):
-        raise malformed(path, "step_state")
-    if not _are_keys(manifest.get("evaluated", {})):
-        raise malformed(path, "evaluated")
-    if not _is_modes(manifest.get("modes", {})):
+    for name, section in SECTIONS.items():
+        if not section.fits(manifest[name]) if name in manifest else section.always:
+            raise malformed(path, name)
+    modes, optimizer = manifest.get("modes", {}), manifest.get("optimizer")
+    if not all(isinstance(name, str) for names in modes.values() for name in names):
         raise malformed(path, "modes")
-    if manifest.get("optimizer") is not None and not _is_optimizer(manifest["optimizer"]):
+    if optimizer is not None and optimizer.keys() != {"state", "param_groups"}:
         raise malformed(path, "optimizer")
 
 
@@ -34,20 +66,6 @@ def malformed(path: Path, section: str) -> UnsafeCheckpointError:
     """Return the error for a section that is not in the form that argus_core writes."""
     return UnsafeCheckpointError(
         f"{path}: the manifest's {section!r} is not as argus_core writes it; do not trust this file"
-    )
-
-
-def _are_keys(evaluated: Any) -> bool:
-    return isinstance(evaluated, dict) and all(isinstance(key, str) for key in evaluated.values())
-
-
-def _is_optimizer(optimizer: Any) -> bool:
-    return isinstance(optimizer, dict) and set(optimizer) == {"state", "param_groups"}
-
-
-def _is_modes(modes: Any) -> bool:
-    return isinstance(modes, dict) and all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in modes.values()
     )
 
 
@@ -61,29 +79,10 @@ def is_named_state(optimizer: Mapping[str, Any]) -> bool:
         return False
     known = {name for names in lists for name in names}
     return isinstance(state, dict) and all(
-        name in known and isinstance(slots, dict) for name, slots in state.items()
+        name in known and isinstance(entries, dict) for name, entries in state.items()
     )
-
-
-def check_legacy_state(state: Any) -> None:
-    """Raise for a state, from a file or from the user, without the form of a pytorch-argus checkpoint."""
-    forms = {"model_name": str, "params": Mapping, "nn_state_dict": Mapping}
-    wrong = [key for key, form in forms.items() if not isinstance(_get(state, key), form)]
-    if "nn_state_dict" not in wrong and not has_names(state["nn_state_dict"]):
-        wrong.append("nn_state_dict")
-    if not isinstance(_get(state, "optimizer_state_dict"), Mapping | None):
-        wrong.append("optimizer_state_dict")
-    if wrong:
-        raise CheckpointError(
-            f"the saved state has no valid {', '.join(wrong)}; it takes model_name (a string), params, "
-            "nn_state_dict (with strings for keys) and perhaps optimizer_state_dict (dicts)"
-        )
 
 
 def has_names(state: Mapping[Any, Any]) -> bool:
     """Return whether all keys of a network's state are strings."""
     return all(isinstance(name, str) for name in state)
-
-
-def _get(state: Any, key: str) -> Any:
-    return state.get(key) if isinstance(state, Mapping) else None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from argus_core.checkpoint.records import Record, drift, find, missing, origin_of, records_of
 from argus_core.doctor.fault import split_message
-from argus_core.errors import ArgusError, UnsafeCheckpointError
+from argus_core.errors import ArgusError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.diagnosis import missing_action, missing_message, pip_install, requirement
 from argus_core.registry.distributions import versions_of
@@ -66,11 +66,7 @@ def examine_checkpoint(path: Path) -> CheckpointReport:
         CheckpointError: the file cannot be read, or is not what argus_core wrote.
     """
     manifest = read_header(path).manifest
-    records = records_of(manifest)
-    if records is None:
-        raise UnsafeCheckpointError(
-            f"{path}: the manifest's 'components' is not as argus_core writes it; do not trust this file"
-        )
+    records = records_of(manifest, path)
     here = versions_of({record["provider"] or "" for _, record in records} | {BUILTIN, "torch"})
     needs = [_need(kind, record, here) for kind, record in records]
     lacking = [missing(*each) for each, need in zip(records, needs, strict=True) if need.state == "missing"]

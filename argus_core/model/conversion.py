@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from argus_core.checkpoint.contents import SavedFile, SavedState
-from argus_core.checkpoint.legacy import is_legacy, read_legacy
+from argus_core.checkpoint.formats import open_checkpoint
 from argus_core.errors import (
     ArgusError,
     CheckpointError,
@@ -25,7 +24,6 @@ from argus_core.model.model import Model
 from argus_core.model.restoration import Allowance
 from argus_core.registry import registry
 from argus_core.registry.part import KIND_OF_PART
-from argus_core.storage import CheckpointFile
 from argus_core.storage.plain import write_plain
 from argus_core.storage.replacement import replacement
 from argus_core.text import shown
@@ -67,10 +65,10 @@ def convert(
         SpecError: a part has parameters and no name.
         CheckpointError: the file is not from pytorch-argus, damaged, unsafe, or does not fit the model.
     """
-    if not is_legacy(source):
-        _refuse(source)
-    state = read_legacy(source)
-    params = SavedState(state).params()
+    with open_checkpoint(source) as saved:
+        if saved.legacy_state is None:
+            raise CheckpointError(f"{source} is a checkpoint of argus_core already; load it with load_model")
+        state, params = saved.legacy_state, saved.params()
     cls = _model_class(source, state["model_name"] if model_name is None else model_name)
     left_out = [str(key) for key in params if cls is Model and key not in _KNOWN]
 
@@ -116,11 +114,6 @@ def export(source: Path, target: Path, weights: str | None = None) -> tuple[int,
     return sum(isinstance(value, Tensor) for value in state.values()), strategy
 
 
-def _refuse(source: Path) -> None:
-    with CheckpointFile(source):  # raises the error for a file of neither format
-        raise CheckpointError(f"{source} is a checkpoint of argus_core already; load it with load_model")
-
-
 def _model_class(source: Path, name: str) -> Any:
     try:
         return registry.resolve("model", name).load()
@@ -151,14 +144,9 @@ def _named(params: dict[str, Any], names: Mapping[str, str], cls: Any) -> dict[s
 
 def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], str | None, float]:
     """Return a network's state dict, the strategy whose average it is, and its allowed bytes."""
-    if is_legacy(source):
-        old = SavedState(read_legacy(source))
-        size, state, averages = old.size(), old.module_state("nn_module"), {}
-    else:
-        with CheckpointFile(source) as file:
-            ours = SavedFile(file, verify=True)
-            size, state = ours.size(), ours.module_state("nn_module")
-            averages = {} if weights == TRAINED else ours.evaluated()
+    with open_checkpoint(source) as saved:
+        size, state = saved.size(), saved.module_state("nn_module")
+        averages = {} if weights == TRAINED else saved.evaluated()
     most = Allowance(source, size).most("nn_module")
     if not averages and weights == AVERAGE:
         raise ArgusError(

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.checkpoint.abstract_saved import AbstractSaved
-from argus_core.checkpoint.contents import SavedFile, SavedState
-from argus_core.checkpoint.legacy import is_legacy, read_legacy
-from argus_core.checkpoint.restoring import Numbered, load_saved, saved_optimizer
-from argus_core.checkpoint.saving import PREFIXES
+from argus_core.checkpoint.formats import open_checkpoint
+from argus_core.checkpoint.legacy import SavedState
+from argus_core.checkpoint.restoring import Changed, load_saved
+from argus_core.checkpoint.sections import PREFIXES
 from argus_core.errors import ArgusError, BuildError, SpecError
 from argus_core.files.output_files import checked_path
 from argus_core.model.assembly import Assembly
@@ -28,7 +28,7 @@ from argus_core.model.restoration import Allowance, leaves_network_alone, restor
 from argus_core.registry.file_params import Source, taken_from
 from argus_core.registry.part import KIND_OF_PART
 from argus_core.registry.spec import parse_spec, parse_specs
-from argus_core.storage import CheckpointFile, check_sha256
+from argus_core.storage import check_sha256
 from argus_core.tensors.device import resolve_devices
 from argus_core.training.changes import OptimizerDrift
 
@@ -103,18 +103,18 @@ def load_model(
         params["device"] = device
     path = checked_path("load_model", "file_path", file_path)
     source = Source(str(path), is_checkpoint=True, given=_given(changes))
-    if state_load_func is not None or is_legacy(path):
-        if state_load_func is None:
-            state: Mapping[str, Any] = read_legacy(path, sha256)
-        else:
-            if sha256 is not None:
-                check_sha256(path, sha256)
-            state = state_load_func(path)
-        saved: AbstractSaved = SavedState(state)
+    with _opened(path, state_load_func, verify, sha256) as saved:
         return _load(saved, source, changes, params, model_name, change_params_func, change_state_dict_func)
-    with CheckpointFile(path, sha256=sha256) as file:
-        saved = SavedFile(file, verify)
-        return _load(saved, source, changes, params, model_name, change_params_func, change_state_dict_func)
+
+
+def _opened(
+    path: Path, state_load_func: Callable[[Path], Mapping[str, Any]] | None, verify: bool, sha256: str | None
+) -> AbstractSaved:
+    if state_load_func is None:
+        return open_checkpoint(path, verify, sha256)
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    return SavedState(state_load_func(path))
 
 
 def _check_callables(**functions: Any) -> None:
@@ -216,28 +216,35 @@ def _load_states(
     network_is_loaded: bool,
 ) -> None:
     """Load the saved state into the parts that are still the saved components."""
-    network: Mapping[str, Any] | None = None
-    optimizer: Callable[[], Numbered] | None = None
-    keeps_optimizer = model.optimizer is not None and _is_kept("optimizer", changes)
-    if keeps_optimizer:
-        optimizer = functools.partial(saved_optimizer, model, saved, same_loss=_is_kept("loss", changes))
-        options = OptimizerDrift(saved.params(), model, asked=changes.get("optimizer", ()))
+    is_same = model.optimizer is not None and _is_kept("optimizer", changes)
+    options = OptimizerDrift(saved.params(), model, changes.get("optimizer", ())) if is_same else None
+    changed = None
     if change_state_dict_func is not None:
-        state = saved.optimizer_state()[0] if keeps_optimizer else None
-        changed = change_state_dict_func(saved.module_state("nn_module"), state)
-        if not isinstance(changed, tuple | list) or len(changed) != 2 or not isinstance(changed[0], Mapping):
-            raise SpecError(
-                f"change_state_dict_func returned {reprlib.repr(changed)}; return the network's state dict "
-                "and the optimizer's, or None for it"
-            )
-        network = changed[0]
-        if model.optimizer is not None:
-            optimizer = functools.partial(tuple, (changed[1], None))
-    slots = [] if network_is_loaded else ["nn_module"]
-    slots += [slot for slot in ("loss", "prediction_transform") if _is_kept(slot, changes)]
-    takes_extra = changes.get("optimizer", AS_SAVED) is not None
-    if load_saved(model, saved, modules=slots, network=network, optimizer=optimizer, extra=takes_extra):
+        changed = _changed_states(change_state_dict_func, saved, with_optimizer=is_same)
+    parts = [] if network_is_loaded else ["nn_module"]
+    parts += [part for part in ("loss", "prediction_transform") if _is_kept(part, changes)]
+    has_state = load_saved(
+        model,
+        saved,
+        parts=parts,
+        optimizer=is_same or (changed is not None and model.optimizer is not None),
+        extra=changes.get("optimizer", AS_SAVED) is not None,
+        changed=changed,
+    )
+    if has_state and options is not None:
         options.apply(model.optimizer, schedules=[])
+
+
+def _changed_states(change: Callable[..., Any], saved: AbstractSaved, with_optimizer: bool) -> Changed:
+    """Return the states of network and optimizer that ``change_state_dict_func`` makes of the saved ones."""
+    state = saved.optimizer_state()[0] if with_optimizer else None
+    changed = change(saved.module_state("nn_module"), state)
+    if not isinstance(changed, tuple | list) or len(changed) != 2 or not isinstance(changed[0], Mapping):
+        raise SpecError(
+            f"change_state_dict_func returned {reprlib.repr(changed)}; return the network's state dict "
+            "and the optimizer's, or None for it"
+        )
+    return changed[0], changed[1]
 
 
 def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Limit", "NoRoom", "Room", "tensors_in"]
+from argus_core.tensors.listing import tensors_in
+
+__all__ = ["Limit", "NoRoom", "Room"]
 
 _SIZED = frozenset(("empty", "full", "ones", "rand", "randn", "zeros"))
 # The result has as many rows, and as many columns, as the argument has entries.
@@ -127,17 +129,6 @@ def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
 def _size(tensor: Tensor) -> int:
     """Return a tensor's bytes; the tensors that a sparse one consists of have been counted before."""
     return tensor.nbytes if tensor.layout is torch.strided else 0
-
-
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """Yield the tensors in arguments or results, nested at any depth in lists."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, Mapping):
-        yield from tensors_in([*values.values()])
 
 
 Estimate = Callable[[Any, Any, Any, float], float]

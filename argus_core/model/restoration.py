@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from argus_core.checkpoint.abstract_saved import AbstractSaved
-from argus_core.checkpoint.forms import check_module_forms
-from argus_core.checkpoint.restoring import put_module_state
+from argus_core.checkpoint.module_state import check_module_forms, put_module_state
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.model.memory import Limit, NoRoom
 from argus_core.model.model import Model
@@ -114,9 +113,8 @@ def restore_network(saved: AbstractSaved, allowance: Allowance, build: Callable[
 
 
 def _put_state(saved: AbstractSaved, network: nn.Module, places: Mapping[str, Tensor], what: str) -> None:
-    state = saved.module_state(
-        "nn_module", _unshared(places), lambda forms: check_module_forms(network, forms, what)
-    )
+    check_module_forms(network, saved.forms("nn_module"), what)
+    state = saved.read("nn_module", _unshared(places))
     read_in_place = places.keys() == state.keys() and all(state[name] is places[name] for name in places)
     if not read_in_place or _has_hooks(network):
         put_module_state(network, state, what)

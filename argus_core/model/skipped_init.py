@@ -25,7 +25,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from argus_core.model.memory import NoRoom, Room, tensors_in
+from argus_core.model.memory import NoRoom, Room
+from argus_core.tensors.listing import tensors_in
 from argus_core.tensors.rng import Generators
 
 __all__ = ["LeftOut", "build_without"]

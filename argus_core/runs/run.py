@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from argus_core.checkpoint.saving import PREFIXES
+from argus_core.checkpoint.sections import PREFIXES
 from argus_core.config import Config, config_differences, read_config, resolved_toml
 from argus_core.config.changes import with_params
 from argus_core.data.datasets import build_dataset, make_loader

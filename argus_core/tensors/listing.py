@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
 from pathlib import PurePath
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["SCALARS", "first_tensor", "is_array", "is_namedtuple", "kind_of"]
+__all__ = ["SCALARS", "first_tensor", "is_array", "is_namedtuple", "kind_of", "tensors_in"]
 
 SCALARS = (str, bytes, Number, PurePath, type(None))
+
+_LISTS = (list, tuple, set, deque)
 
 
 def kind_of(value: list[Any] | tuple[Any, ...], is_top: bool) -> str:
@@ -60,6 +63,17 @@ def first_tensor(value: Any, least_ndim: int = 0) -> Tensor | PackedSequence | N
         if tensor is not None:
             return tensor
     return None
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a value: nested at any depth in lists, tuples, sets and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, _LISTS):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, Mapping):
+        yield from tensors_in([*value.values()])
 
 
 def is_namedtuple(value: Any) -> bool:

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from argus_core.model.memory import tensors_in
-
-__all__ = ["difference", "tensors_in"]
+__all__ = ["difference"]
 
 
 def difference(found: Any, expected: Any, tolerance: float = 0.0, where: str = "it") -> str | None:

@@ -16,12 +16,11 @@ import torch
 
 from argus_core.callbacks import on_iteration_complete
 from argus_core.callbacks.state import State
-from argus_core.checkpoint.contents import SavedFile
+from argus_core.checkpoint.formats import open_checkpoint
 from argus_core.data.datasets import build_dataset
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
 from argus_core.registry.part import KIND_OF_PART
-from argus_core.storage import CheckpointFile
 from argus_core.testing import probe as probe  # registers the models that files name
 
 __all__ = [
@@ -120,8 +119,8 @@ def fitted(model: Model, batches: Sequence[Any], **options: Any) -> Any:
 
 def _loaded(file: Path) -> Model:
     """Return the model in a file that a check wrote; its parameters are those of the check's author."""
-    with CheckpointFile(file) as opened:
-        params = SavedFile(opened, verify=True).params()
+    with open_checkpoint(file) as saved:
+        params = saved.params()
     own = {slot: value[1] for slot, value in params.items() if slot in KIND_OF_PART and _has_params(value)}
     return load_model(file, device="cpu", **own, **({"step": params["step"]} if params.get("step") else {}))
 

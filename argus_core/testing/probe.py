@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from argus_core.model.model import Model
 from argus_core.registry.registry import register
-from argus_core.testing.comparison import tensors_in
+from argus_core.tensors.listing import tensors_in
 
 __all__ = [
     "Dense",

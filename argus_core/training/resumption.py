@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -13,13 +12,13 @@ from typing import Any
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.written import run_in, times_resumed
 from argus_core.checkpoint.contents import SavedFile
-from argus_core.checkpoint.restoring import load_saved, saved_optimizer
-from argus_core.checkpoint.saving import PREFIXES
+from argus_core.checkpoint.restoring import load_saved
+from argus_core.checkpoint.sections import PREFIXES
 from argus_core.data.order import OrderedLoader, can_skip, loader_length
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
 from argus_core.files.output_files import checked_path
 from argus_core.steps.parameters import loss_parameters
-from argus_core.storage import CheckpointFile, read_header
+from argus_core.storage import read_header
 from argus_core.training.changes import OptimizerDrift, ScheduleDrift, param_differences, version_differences
 from argus_core.training.engine import Engine
 from argus_core.training.position import is_progress, restore
@@ -99,8 +98,7 @@ class Resumption:
 
     def __init__(self, path: str | Path) -> None:
         self.path = find_checkpoint(path)
-        with CheckpointFile(self.path) as file:
-            saved = SavedFile(file, verify=True)
+        with SavedFile(self.path) as saved:
             progress, self._run_id = saved.progress(), saved.run_id()
         self._times_resumed = 1 + _times_resumed(self.path, self._run_id)
         if progress is None:
@@ -130,8 +128,7 @@ class Resumption:
             StateMismatchError: the state does not fit what was built.
             UnsafeCheckpointError: argus_core does not write such a state.
         """
-        with CheckpointFile(self.path) as file:
-            saved = SavedFile(file, verify=True)
+        with SavedFile(self.path) as saved:
             self._check_window(engine, loader)
             schedules = ScheduleDrift(engine, self.progress["callback"])
             options = OptimizerDrift(saved.params(), model) if model.optimizer is not None else None
@@ -281,8 +278,7 @@ def _times_resumed(path: Path, run: str | None) -> int:
 
 def _load_state(model: AbstractModel, saved: SavedFile) -> None:
     _check_same_optimizer(model, saved)
-    optimizer = functools.partial(saved_optimizer, model, saved, same_loss=True)
-    if model.optimizer is None or not load_saved(model, saved, modules=PREFIXES, optimizer=optimizer):
+    if model.optimizer is None or not load_saved(model, saved, parts=PREFIXES):
         raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from networks import Net, batches
+from rewritten import rewrite
 
 from argus_core import Model, ParamsError, StateMismatchError, UnsafeCheckpointError, load_model, register
-from argus_core.storage import CheckpointFile, write
+from argus_core.storage import CheckpointFile
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 
@@ -55,15 +56,6 @@ def model(net_registry: None) -> Counting:
     return model
 
 
-def rewrite(path: Path, value: Any) -> None:
-    """Write the checkpoint again with another extra state in its manifest, all checksums right."""
-    with CheckpointFile(path) as file:
-        tensors, manifest = file.read(), dict(file.header.manifest)
-    for key in ("tensors", "aliases"):
-        manifest.pop(key)
-    write(path, tensors, {**manifest, "extra_state": value})
-
-
 def test_extra_state_comes_back_as_it_was(path: Path, model: Counting) -> None:
     model.save(path, optimizer_state=True)
     loaded = load_model(path)
@@ -88,7 +80,7 @@ def test_extra_state_is_kept_only_with_the_optimizers(path: Path, model: Countin
 
 def test_extra_state_is_not_read_without_the_optimizer(path: Path, model: Counting) -> None:
     model.save(path, optimizer_state=True)
-    rewrite(path, "not even a state")
+    rewrite(path, lambda manifest: manifest.update(extra_state="not even a state"))
     loaded = load_model(path, optimizer=None)
     assert isinstance(loaded, Counting)
     assert loaded.updates == {}
@@ -120,7 +112,7 @@ def test_a_class_that_takes_no_extra_state_refuses_it(path: Path, model: Countin
 
 def test_extra_state_that_does_not_fit_is_named(path: Path, model: Counting) -> None:
     model.save(path, optimizer_state=True)
-    rewrite(path, {"updates": {}})
+    rewrite(path, lambda manifest: manifest.update(extra_state={"updates": {}}))
     with pytest.raises(
         StateMismatchError,
         match=r"^the stored extra state does not fit Counting: KeyError: 'total'; build it with the "
@@ -144,7 +136,7 @@ def test_a_class_may_say_itself_what_does_not_fit(
 @pytest.mark.parametrize("value", [5, None, [], {"$tuple": []}])
 def test_extra_state_in_a_form_that_nobody_writes_is_refused(path: Path, model: Counting, value: Any) -> None:
     model.save(path, optimizer_state=True)
-    rewrite(path, value)
+    rewrite(path, lambda manifest: manifest.update(extra_state=value))
     with pytest.raises(UnsafeCheckpointError, match=r"the manifest's 'extra_state' is not as argus_core"):
         load_model(path)
 
@@ -170,6 +162,9 @@ def test_extra_state_that_is_not_plain_is_refused_at_save_with_its_place(path: P
 def test_extra_state_that_does_not_fit_is_named_when_a_run_goes_on(tmp_path: Path, model: Counting) -> None:
     checkpoint = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
     model.fit(batches(), callbacks=[checkpoint])
-    rewrite(tmp_path / "model-000.safetensors", {"updates": {}})
+    rewrite(
+        tmp_path / "model-000.safetensors",
+        lambda manifest: manifest.update(extra_state={"updates": {}}),
+    )
     with pytest.raises(StateMismatchError, match="does not fit Counting: KeyError: 'total'; build it with"):
         model.fit(batches(), num_epochs=2, resume=tmp_path)

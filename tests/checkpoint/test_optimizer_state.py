@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import argus_core
 from argus_core import Model, load_model
-from argus_core.checkpoint.forms import check_slots
+from argus_core.checkpoint.optimizer_state import check_entries
 from argus_core.errors import StateMismatchError
 from argus_core.storage import CheckpointFile
 
@@ -347,6 +347,6 @@ def test_slot_that_a_fused_update_would_read_beyond_its_end_is_refused(
     weight = nn.Parameter(torch.ones(3, 2))
     built = getattr(torch.optim, optimizer)([weight], lr=0.1, **options)
     slot = {"Adam": "exp_avg", "SGD": "momentum_buffer", "Adagrad": "sum"}[optimizer]
-    check_slots(built, {"weight": weight}, {"weight": {slot: torch.zeros(3, 2), "step": torch.ones(())}})
+    check_entries(built, {"weight": weight}, {"weight": {slot: torch.zeros(3, 2), "step": torch.ones(())}})
     with pytest.raises(StateMismatchError, match=f"'{slot}' of 'weight' is float32.*; load"):
-        check_slots(built, {"weight": weight}, {"weight": {slot: torch.zeros(shape)}})
+        check_entries(built, {"weight": weight}, {"weight": {slot: torch.zeros(shape)}})

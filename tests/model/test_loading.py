@@ -10,6 +10,7 @@ import numpy
 import pytest
 import torch
 from networks import Net, batches, make_model, same_weights
+from rewritten import rewrite
 from torch import nn
 
 import argus_core
@@ -26,7 +27,7 @@ from argus_core import (
     load_model,
 )
 from argus_core.errors import ProviderDriftWarning
-from argus_core.storage import CheckpointFile, write
+from argus_core.storage import CheckpointFile
 
 PARAMS: dict[str, Any] = {
     "nn_module": ("net", {"classes": 3}),
@@ -68,16 +69,6 @@ def trained(**params: Any) -> Model:
     model = Model(PARAMS | params)
     model.fit(batches(), num_epochs=2)
     return model
-
-
-def rewrite(path: Path, change: Any) -> None:
-    """Write the checkpoint again with its manifest changed, all checksums right."""
-    with CheckpointFile(path) as file:
-        tensors, manifest = file.read(), dict(file.header.manifest)
-    for key in ("tensors", "aliases"):
-        manifest.pop(key, None)
-    change(manifest)
-    write(path, tensors, manifest)
 
 
 def test_a_model_comes_back_as_it_was_saved(path: Path) -> None:
@@ -253,6 +244,23 @@ def test_state_dicts_can_be_changed(path: Path) -> None:
     assert not loaded.nn_module.out.weight.any()
     assert seen[0]["param_groups"][0]["params"] == [0, 1, 2, 3]
     assert not loaded.optimizer.state
+
+
+def test_changed_state_dicts_are_loaded_into_an_optimizer_that_the_caller_chose(path: Path) -> None:
+    trained().save(path, optimizer_state=True)
+    other = Model(PARAMS | {"optimizer": ("SGD", {"lr": 0.5, "momentum": 0.9})})
+    other.fit(batches(), num_epochs=1)
+    state = other.optimizer.state_dict()
+    loaded = load_model(
+        path,
+        optimizer=("SGD", {"lr": 0.5, "momentum": 0.9}),
+        change_state_dict_func=lambda network, optimizer: (network, state),
+    )
+    assert loaded.get_lr() == 0.5
+    assert torch.equal(
+        loaded.optimizer.state[loaded.nn_module.out.bias]["momentum_buffer"],
+        other.optimizer.state[other.nn_module.out.bias]["momentum_buffer"],
+    )
 
 
 def test_an_optimizer_state_for_no_optimizer_has_no_effect(path: Path) -> None:

@@ -110,13 +110,15 @@ def test_reading_a_changed_manifest_raises_errors_of_a_checkpoint_alone(
 ) -> None:
     path.write_bytes(fuzzed(sound, data))
     try:
+        with SavedFile(path) as saved:
+            saved.params()
+            for part in ("nn_module", "loss", "prediction_transform"):
+                saved.forms(part)
+                saved.module_state(part)
+            saved.optimizer_outline()
+            saved.optimizer_state()
         with CheckpointFile(path) as file:
             describe(file.header.manifest)
-            saved = SavedFile(file, verify=True)
-            saved.params()
-            for slot in ("nn_module", "loss", "prediction_transform"):
-                saved.module_state(slot)
-            saved.optimizer_state()
             run = file.header.manifest.get("run")
             decode(run, file.read(tensor_names(run)))
     except CheckpointError:

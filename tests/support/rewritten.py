@@ -9,14 +9,20 @@ from typing import Any
 from argus_core.storage import CheckpointFile, write
 
 
-def changed_progress(path: Path, change: Callable[[dict[str, Any]], Any], **sections: Any) -> Path:
-    """Change what a checkpoint says of its run's progress, and whole sections of its manifest."""
+def rewrite(path: Path, change: Callable[[dict[str, Any]], Any], to: Path | None = None) -> Path:
+    """Write a checkpoint again with its manifest changed, in place or to another file."""
     with CheckpointFile(path) as file:
         tensors, manifest = file.read(), dict(file.header.manifest)
     for key in ("tensors", "aliases"):
         manifest.pop(key)
-    write(path, tensors, {**manifest, "progress": change(manifest["progress"]), **sections})
-    return path
+    change(manifest)
+    write(to or path, tensors, manifest)
+    return to or path
+
+
+def changed_progress(path: Path, change: Callable[[dict[str, Any]], Any], **sections: Any) -> Path:
+    """Change what a checkpoint says of its run's progress, and whole sections of its manifest."""
+    return rewrite(path, lambda manifest: manifest.update(progress=change(manifest["progress"]), **sections))
 
 
 def changed_callback(path: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from argus_core.checkpoint.restoring import load_module_state
+from argus_core.checkpoint.module_state import load_module_state
 from argus_core.errors import ArgusError
 from argus_core.model.model import Model
 from argus_core.testing.comparison import difference

@@ -10,7 +10,8 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from argus_core.data.datasets import build_dataset, make_loader
-from argus_core.testing.comparison import difference, tensors_in
+from argus_core.tensors.listing import tensors_in
+from argus_core.testing.comparison import difference
 from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 from argus_core.testing.fresh_process import in_fresh_process
 from argus_core.testing.operations import predictable, seeded_samples

@@ -221,3 +221,15 @@ def test_the_fixed_model_of_pytorch_argus_trains_on() -> None:
     model.train_step((torch.randn(4, 1, 8, 8), torch.arange(4) % 3))
     assert weights(model) != before
     assert {float(slots["step"]) for slots in model.optimizer.state.values()} == {5.0}
+
+
+def test_the_default_loading_function_refuses_a_checkpoint_of_argus_core(
+    model_class: type[argus.Model], tmp_path: Path
+) -> None:
+    model = trained(model_class)
+    with pytest.warns(argus_core.ArgusWarning, match="will not load by name"):
+        model.save(tmp_path / "model.safetensors")
+    load = argus.model.load.default_state_load_func
+    with pytest.raises(CheckpointError, match="is a checkpoint of argus_core; load it with load_model"):
+        load(tmp_path / "model.safetensors")
+    assert load(GOLDEN / "model.pth")["model_name"] == "FirstModel"

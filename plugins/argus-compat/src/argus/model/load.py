@@ -12,8 +12,8 @@ from argus import types
 from argus.errors import CheckpointNotFoundError, ModelNotFoundError, also
 from argus.model.build import cast_device
 from argus.utils import Default, default, device_to_str, identity
-from argus_core import SpecError, UnknownNameError, resolve
-from argus_core.authors import check_legacy_state, is_legacy, read_legacy
+from argus_core import CheckpointError, SpecError, UnknownNameError, resolve
+from argus_core.authors import check_legacy_state, open_checkpoint
 
 if TYPE_CHECKING:
     from argus.model.model import Model
@@ -26,7 +26,17 @@ Part = Default | dict[str, Any] | tuple[str, dict[str, Any]] | str | None
 
 def default_state_load_func(file_path: types.Path) -> dict[str, Any]:
     """Return what a file of pytorch-argus holds; nothing in it is run or imported."""
-    return read_legacy(Path(file_path))
+    state = _legacy_state(Path(file_path))
+    if state is None:
+        raise CheckpointError(
+            f"{file_path} is a checkpoint of argus_core; load it with load_model, without state_load_func"
+        )
+    return dict(state)
+
+
+def _legacy_state(path: Path) -> State | None:
+    with open_checkpoint(path) as saved:
+        return saved.legacy_state
 
 
 def default_change_state_dict_func(
@@ -83,9 +93,10 @@ def load_model(
     path = Path(file_path)
     if not path.is_file() and state_load_func is default_state_load_func:
         raise CheckpointNotFoundError(f"there is no file {str(file_path)!r}; give the path of a saved model")
-    if state_load_func is default_state_load_func and not is_legacy(path):
+    is_default = state_load_func is default_state_load_func
+    state = _legacy_state(path) if is_default else state_load_func(file_path)
+    if is_default and state is None:
         return _load_ours(path, name, change_params_func, change_state_dict_func, {**changes, **kwargs})
-    state = state_load_func(file_path)
     check_legacy_state(state)
     name = state["model_name"] if name is None else name
     _check_class(name, path)
