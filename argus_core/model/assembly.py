@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
+from argus_core.model.build_options import USUAL, BuildOptions
 from argus_core.model.choice import choose, choose_steps
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
@@ -22,6 +22,8 @@ from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
 
 __all__ = ["Assembly", "unchanged"]
+
+Made = TypeVar("Made", bound="Assembly")
 
 
 def unchanged(prediction: Any) -> Any:
@@ -45,35 +47,30 @@ class Assembly(AbstractModel):
     build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
     """The order of building; the device comes before the optimizer, which holds the moved parameters."""
 
-    # The components that load_model has looked up, so that later registrations do not replace them.
-    bindings: Mapping[tuple[str, str], registry.Component] = MappingProxyType({})
-    # load_model's function to build the network: called with build_nn_module and the part.
-    restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
-    # load_model's limit of the memory of a part: called with the part's slot and label.
-    allowance: Callable[[str, str], AbstractContextManager[None]] | None = None
-    # Parts whose initial values are overwritten, or not used, once the model is built.
-    overwritten: frozenset[str] = frozenset()
-
     params: dict[str, Any]
     parts: dict[str, Part | None]
     device: torch.device
     _devices: list[torch.device]
     _updater: Updater | None  # of the parts on their device; built again after a move
+    _build_options = USUAL
+
+    def __new__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:
+        model: Made = super().__new__(cls)
+        options = BuildOptions.take()
+        if options is not USUAL:
+            vars(model)["_build_options"] = options
+        return model
 
     # Choosing and building.
 
     def choose_parts(self) -> dict[str, Part | None]:
         """Return the parts that ``self.params`` choose from the class's offers; ``None`` if omitted."""
+        params = self.params
         parts = {
-            slot: choose(
-                kind,
-                slot,
-                getattr(type(self), slot),
-                slot in self.params,
-                self.params.get(slot),
-                self._resolve,
+            part: choose(
+                kind, part, getattr(type(self), part), part in params, params.get(part), self._resolve
             )
-            for slot, kind in KIND_OF_PART.items()
+            for part, kind in KIND_OF_PART.items()
         }
         if parts["nn_module"] is None:
             raise SpecError("params['nn_module'] is missing; name a network: argus list nn_module")
@@ -83,26 +80,26 @@ class Assembly(AbstractModel):
         """Return the step strategies that ``self.params`` or the class choose."""
         return choose_steps(type(self).step, self.params, self._resolve)
 
-    def build_slot(self, slot: str) -> None:
-        """Build the part of a ``slot`` of `build_order`, and set the attribute of that name."""
-        if slot == "device":
+    def set_part(self, part: str) -> None:
+        """Build a ``part`` of `build_order`, and set the attribute of that name."""
+        if part == "device":
             self.set_device(self.params.get("device", "auto"))
             return
-        part = self.parts[slot]
-        built = None
-        if part is not None:
+        chosen, built = self.parts[part], None
+        if chosen is not None:
             # Set for each part: a part may itself build a whole model, whose values are not overwritten.
-            with initial_values(wanted=slot not in self.overwritten), self._limited(slot, part.label):
-                built = self.build_part(slot, part)
-            _check_built(part, slot, built)
-        setattr(self, slot, built)
+            wanted = part not in self._build_options.overwritten
+            with initial_values(wanted=wanted), self._limited(part, chosen.label):
+                built = self.build_part(part, chosen)
+            _check_built(part, chosen, built)
+        setattr(self, part, built)
 
-    def build_part(self, slot: str, part: Part) -> Any:
-        """Build a part by the method for ``slot``."""
-        build = getattr(self, f"build_{slot}")
-        if slot == "nn_module" and self.restore_network is not None:
-            return self.restore_network(build, part)
-        return build(part.factory, dict(part.params))
+    def build_part(self, part: str, chosen: Part) -> Any:
+        """Return a built part; ``build_loss`` builds the part ``loss``."""
+        build, restore = getattr(self, f"build_{part}"), self._build_options.restore_network
+        if part == "nn_module" and restore is not None:
+            return restore(build, chosen)
+        return build(chosen.factory, dict(chosen.params))
 
     def build_nn_module(self, factory: Callable[..., nn.Module], params: Mapping[str, Any]) -> nn.Module:
         """Return the network."""
@@ -169,30 +166,31 @@ class Assembly(AbstractModel):
 
     # Inside.
 
-    def _limited(self, slot: str, label: str) -> AbstractContextManager[None]:
+    def _limited(self, part: str, label: str) -> AbstractContextManager[None]:
         """Return the context that limits a part's memory; a restored network has its own limit."""
-        if self.allowance is None or (slot == "nn_module" and self.restore_network is not None):
+        options = self._build_options
+        if options.limit is None or (part == "nn_module" and options.restore_network is not None):
             return nullcontext()
-        return self.allowance(slot, label)
+        return options.limit(part, label)
 
     def _resolve(self, kind: str, name: str) -> registry.Component:
-        return self.bindings.get((kind, name)) or registry.resolve(kind, name)
+        return self._build_options.bindings.get((kind, name)) or registry.resolve(kind, name)
 
     def _call(
-        self, slot: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
+        self, part: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
     ) -> Any:
-        part = self.parts[slot]
-        assert part is not None
-        return call_factory(part.label, factory, args, params)
+        chosen = self.parts[part]
+        assert chosen is not None
+        return call_factory(chosen.label, factory, args, params)
 
 
-def _check_built(part: Part, slot: str, built: Any) -> None:
+def _check_built(part: str, chosen: Part, built: Any) -> None:
     """Raise for an invalid return value of a factory or of an overridden build method."""
     accepted, is_right = {
         "nn_module": ("a torch.nn.Module", isinstance(built, nn.Module)),
         "optimizer": ("a torch.optim.Optimizer", built is None or hasattr(built, "param_groups")),
-    }.get(slot, ("a callable", built is None or callable(built)))
+    }.get(part, ("a callable", built is None or callable(built)))
     if not is_right:
         raise BuildError(
-            f"{part.label} was built as {built!r}; its factory, or build_{slot}, must return {accepted}"
+            f"{chosen.label} was built as {built!r}; its factory, or build_{part}, must return {accepted}"
         )

@@ -25,36 +25,36 @@ __all__ = [
 Resolve = Callable[[str, str], Component]
 
 
-def choose(kind: str, slot: str, offered: Any, has_value: bool, value: Any, resolve: Resolve) -> Part | None:
-    """Return the part that ``params[slot]`` chooses, given what the model class offers for it.
+def choose(kind: str, part: str, offered: Any, has_value: bool, value: Any, resolve: Resolve) -> Part | None:
+    """Return the part that ``params[part]`` chooses, given what the model class offers for it.
 
     Args:
         kind: the registry's kind.
-        slot: the key in ``params``, such as ``nn_module`` or ``prediction_transform``.
+        part: its name, the key in ``params``, such as ``nn_module`` or ``prediction_transform``.
         offered: the class attribute: ``None`` (any name), a callable (fixed), a dict of callables or
             names (a choice), a name or ``(name, {params})`` (fixed unless ``params`` names another).
-        has_value: whether ``params`` has the slot.
-        value: ``params[slot]``; ``None`` omits the part.
+        has_value: whether ``params`` has that key.
+        value: ``params[part]``; ``None`` omits the part.
 
     Raises:
         SpecError: ``value`` has the wrong shape for ``offered``.
     """
     if has_value and value is None:
         return None
-    where = f"params[{slot!r}]"
+    where = f"params[{part!r}]"
     if offered is None:
         return _named(kind, parse_spec(kind, value, where), resolve) if has_value else None
     if isinstance(offered, Mapping):
         return _from_choices(kind, where, offered, value, resolve)
     if isinstance(offered, str | tuple | list):
-        default = parse_spec(kind, offered, f"class attribute {slot}")
+        default = parse_spec(kind, offered, f"class attribute {part}")
         if value is None or isinstance(value, Mapping):
             return _component_part(kind, default.name, {**default.params, **(value or {})}, resolve)
         return _named(kind, parse_spec(kind, value, where), resolve)
-    _check_offered(f"class attribute {slot}", offered, "a class, a dict of classes or a name")
+    _check_offered(f"class attribute {part}", offered, "a class, a dict of classes or a name")
     if value is not None and not isinstance(value, Mapping):
         raise SpecError(
-            f"{where} is {value!r}, but the model class fixes {slot} to {name_of(offered)}; "
+            f"{where} is {value!r}, but the model class fixes {part} to {name_of(offered)}; "
             "give its parameters as a dict"
         )
     return _fixed_part(kind, name_of(offered), offered, value or {})
@@ -64,10 +64,10 @@ def given_by_class(cls: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, s
     """Yield the parameters that a model class sets itself where ``params`` do not; see `Source.given`."""
     if "step" not in params:
         yield "step", None
-    for slot, kind in KIND_OF_PART.items():
-        offered, value = getattr(cls, slot), params.get(slot)
+    for part, kind in KIND_OF_PART.items():
+        offered, value = getattr(cls, part), params.get(part)
         if isinstance(offered, str | tuple | list) and (value is None or isinstance(value, Mapping)):
-            own = parse_spec(kind, offered, f"class attribute {slot}").params
+            own = parse_spec(kind, offered, f"class attribute {part}").params
             yield from ((kind, name) for name in own if name not in (value or {}))
             if not value:
                 yield kind, None

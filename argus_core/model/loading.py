@@ -21,11 +21,11 @@ from argus_core.checkpoint.sections import PREFIXES
 from argus_core.errors import ArgusError, BuildError, SpecError
 from argus_core.files.output_files import checked_path
 from argus_core.model.assembly import Assembly
-from argus_core.model.choice import given_by_class
+from argus_core.model.build_options import BuildOptions
 from argus_core.model.model import Model
-from argus_core.model.resolution import Names
+from argus_core.model.resolution import Bindings, Names
 from argus_core.model.restoration import Allowance, leaves_network_alone, restore_network
-from argus_core.registry.file_params import Source, taken_from
+from argus_core.registry.file_params import Source
 from argus_core.registry.part import KIND_OF_PART
 from argus_core.registry.spec import parse_spec, parse_specs
 from argus_core.storage import check_sha256
@@ -98,13 +98,24 @@ def load_model(
     )
     parts = {"nn_module": nn_module, "optimizer": optimizer, "loss": loss, "step": step}
     parts["prediction_transform"] = prediction_transform
-    changes = {slot: change for slot, change in parts.items() if change is not AS_SAVED}
+    changes = {part: change for part, change in parts.items() if change is not AS_SAVED}
     if device is not AS_SAVED:
         params["device"] = device
     path = checked_path("load_model", "file_path", file_path)
-    source = Source(str(path), is_checkpoint=True, given=_given(changes))
     with _opened(path, state_load_func, verify, sha256) as saved:
-        return _load(saved, source, changes, params, model_name, change_params_func, change_state_dict_func)
+        values = _changed_params(saved, change_params_func) | params
+        names = Names(saved)
+        cls = names.model_class(model_name)
+        for part, change in changes.items():
+            values[part] = _changed(part, values.get(part), change, saved)
+        bindings = names.bind(cls, values)
+        if "device" not in params:
+            _check_device(cls, values.get("device", "auto"), path)
+        at_once = change_state_dict_func is None and leaves_network_alone(cls)
+        model = _options(path, saved, changes, bindings, at_once).build(cls, values)
+        _load_states(model, saved, changes, change_state_dict_func, at_once)
+    model.eval()
+    return model
 
 
 def _opened(
@@ -126,54 +137,40 @@ def _check_callables(**functions: Any) -> None:
 def _given(changes: Mapping[str, Any]) -> frozenset[tuple[str, str | None]]:
     """Return the parameters that the caller has set, by the kind of their part; ``None`` for a whole part."""
     return frozenset(
-        (KIND_OF_PART.get(slot, slot), parameter)
-        for slot, change in changes.items()
+        (KIND_OF_PART.get(part, part), parameter)
+        for part, change in changes.items()
         for parameter in (change if isinstance(change, Mapping) else (None,))
     )
 
 
-def _load(
-    saved: AbstractSaved,
-    source: Source,
-    changes: Mapping[str, Any],
-    new_params: Mapping[str, Any],
-    model_name: str | None,
-    change_params_func: Callable[[dict[str, Any]], dict[str, Any]] | None,
-    change_state_dict_func: Callable[..., Any] | None,
-) -> Model:
+def _changed_params(
+    saved: AbstractSaved, change: Callable[[dict[str, Any]], dict[str, Any]] | None
+) -> dict[str, Any]:
     params = saved.params()
-    if change_params_func is not None:
-        params = change_params_func(params)
-        if not isinstance(params, Mapping):
-            raise SpecError(f"change_params_func returned {reprlib.repr(params)}; return the params to use")
-    params = {**params, **new_params}
-    names = Names(saved)
-    cls = names.model_class(model_name)
-    for slot, change in changes.items():
-        params[slot] = _changed(slot, params.get(slot), change, saved)
-    bindings = names.bind(cls, params)
-    if "device" not in new_params:
-        _check_device(cls, params.get("device", "auto"), source.path)
-    # The class's own __init__ uses the components that were found here.
-    model = cls.__new__(cls)
-    model.bindings = bindings
-    model.overwritten = frozenset(slot for slot in PREFIXES if slot == "nn_module" or _is_kept(slot, changes))
-    chosen = {slot for slot in (*KIND_OF_PART, "step") if not _is_kept(slot, changes)}
-    allowance = Allowance(source.path, saved.size(), chosen)
-    at_once = change_state_dict_func is None and leaves_network_alone(cls)
-    if at_once:
-        model.restore_network = functools.partial(restore_network, saved, allowance)
-    model.allowance = allowance.keep
-    source = source.with_given(given_by_class(cls, params))
-    with taken_from(source):
-        model.__init__(params)  # type: ignore[misc]
-    model.restore_network = model.allowance = None
-    _load_states(model, saved, changes, change_state_dict_func, at_once)
-    model.eval()
-    return model
+    if change is None:
+        return params
+    params = change(params)
+    if not isinstance(params, Mapping):
+        raise SpecError(f"change_params_func returned {reprlib.repr(params)}; return the params to use")
+    return dict(params)
 
 
-def _check_device(cls: type[Model], device: Any, path: str) -> None:
+def _options(
+    path: Path, saved: AbstractSaved, changes: Mapping[str, Any], bindings: Bindings, at_once: bool
+) -> BuildOptions:
+    """Return the options for a model of a checkpoint; ``at_once`` restores the network when it is built."""
+    chosen = {part for part in (*KIND_OF_PART, "step") if not _is_kept(part, changes)}
+    allowance = Allowance(path, saved.size(), chosen)
+    return BuildOptions(
+        source=Source(str(path), is_checkpoint=True, given=_given(changes)),
+        bindings=bindings,
+        overwritten=frozenset({"nn_module"} | PREFIXES.keys() - chosen),
+        restore_network=functools.partial(restore_network, saved, allowance) if at_once else None,
+        limit=allowance.keep,
+    )
+
+
+def _check_device(cls: type[Model], device: Any, path: Path) -> None:
     """Check that the device of a file exists here, unless the model's class overrides the device.
 
     Raises:
@@ -190,20 +187,20 @@ def _check_device(cls: type[Model], device: Any, path: str) -> None:
         raise BuildError(f"{path}: device is 'meta', on which tensors have no values; {act}")
 
 
-def _changed(slot: str, value: Any, change: Any, saved: AbstractSaved) -> Any:
-    """Return the value of ``params[slot]`` that an argument of `load_model` results in."""
+def _changed(part: str, value: Any, change: Any, saved: AbstractSaved) -> Any:
+    """Return the value of ``params[part]`` that an argument of `load_model` results in."""
     if not isinstance(change, Mapping):
         return change
     if value is None or isinstance(value, Mapping):
-        if value is None and saved.components.get(slot, True) is None:
+        if value is None and saved.components.get(part, True) is None:
             raise SpecError(
-                f"the model was saved without {slot}; give a name or (name, {{params}}), not only params"
+                f"the model was saved without {part}; give a name or (name, {{params}}), not only params"
             )
         return {**(value or {}), **change}
-    specs = parse_specs("step", value, "step") if slot == "step" else [parse_spec(slot, value, slot)]
+    specs = parse_specs("step", value, "step") if part == "step" else [parse_spec(part, value, part)]
     if len(specs) != 1:
         raise SpecError(
-            f"a dict updates the parameters of one component, and {slot} has {len(specs)}; give them all"
+            f"a dict updates the parameters of one component, and {part} has {len(specs)}; give them all"
         )
     return (specs[0].name, {**specs[0].params, **change})
 
@@ -247,5 +244,5 @@ def _changed_states(change: Callable[..., Any], saved: AbstractSaved, with_optim
     return changed[0], changed[1]
 
 
-def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:
-    return isinstance(changes.get(slot, {}), Mapping)
+def _is_kept(part: str, changes: Mapping[str, Any]) -> bool:
+    return isinstance(changes.get(part, {}), Mapping)

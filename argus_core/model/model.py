@@ -10,7 +10,7 @@ import inspect
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.reading import lets_go
 from argus_core.steps.reduction import check_loss, mean_divisor
 from argus_core.steps.updater import Updater
-from argus_core.steps.weights import method_of
+from argus_core.steps.weights import Weights, method_of
 from argus_core.storage import write
 from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
@@ -102,15 +102,15 @@ class Model(Assembly):
             self._composed = Composed(build_strategies(self.step_parts))
         self._updater: Updater | None = None
         self._finiteness = Finiteness()
-        for slot in self.build_order:
-            self.build_slot(slot)
+        for part in self.build_order:
+            self.set_part(part)
         if self.prediction_transform is None:
             self.prediction_transform = unchanged
         self._modes = Modes(self)
         self._composed.check(self)
 
     def __repr__(self) -> str:
-        shown = [f"{slot}={part.shown}" for slot, part in getattr(self, "parts", {}).items() if part]
+        shown = [f"{name}={part.shown}" for name, part in getattr(self, "parts", {}).items() if part]
         steps = [part.shown for part in getattr(self, "step_parts", ())]
         shown += [f"step=[{', '.join(steps)}]"] if steps else []
         shown += [f"device={str(self.get_device())!r}"] if hasattr(self, "_devices") else []
@@ -119,6 +119,16 @@ class Model(Assembly):
     def build_logger(self) -> logging.Logger:
         """Return the logger for the messages of callbacks."""
         return logging.getLogger("argus_core.runs.run")
+
+    def build_weights(self, of_step: Callable[[Any], float | torch.Tensor] | None) -> Weights:
+        """Return the object that weights losses in the means of windows and epochs.
+
+        Override it to weight them in another way than by `loss_weight`.
+
+        Args:
+            of_step: the weight of a micro-batch that a step strategy gives, if any.
+        """
+        return Weights(self, Model, of_step)
 
     def check_params(self, params: Any) -> dict[str, Any]:
         """Return a copy of ``params`` after checks.
@@ -350,7 +360,7 @@ class Model(Assembly):
         self._modes.eval(self)
 
     def module_modes(self) -> dict[str, list[str]]:
-        """Return, by slot, the submodules that stay in evaluation mode in training, for a checkpoint."""
+        """Return, by part, the submodules that stay in evaluation mode in training, for a checkpoint."""
         return self._modes.state(self)
 
     def load_module_modes(self, modes: Mapping[str, Sequence[str]]) -> None:
@@ -494,13 +504,13 @@ class Model(Assembly):
         optimizer: Optimizer = self.optimizer
         return optimizer
 
-    def _missing(self, *slots: str) -> list[str]:
+    def _missing(self, *parts: str) -> list[str]:
         """Return the missing parts; a model with its own ``forward_loss`` needs no loss."""
         own_loss = type(self).forward_loss is not Model.forward_loss
-        return [slot for slot in slots if getattr(self, slot) is None and not (slot == "loss" and own_loss)]
+        return [part for part in parts if getattr(self, part) is None and not (part == "loss" and own_loss)]
 
-    def _check_ready(self, purpose: str, *slots: str) -> None:
-        missing = self._missing(*slots)
+    def _check_ready(self, purpose: str, *parts: str) -> None:
+        missing = self._missing(*parts)
         if missing:
             raise BuildError(
                 f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; "

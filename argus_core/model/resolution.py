@@ -77,19 +77,17 @@ class Names:
     def _records(
         self, cls: type[Model], params: dict[str, Any]
     ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-        for slot, kind in KIND_OF_PART.items():
-            record = self._saved.components.get(slot)
+        for part, kind in KIND_OF_PART.items():
+            record = self._saved.components.get(part)
             if record is None:
                 continue
-            offered, value = getattr(cls, slot), params.get(slot)
-            if offered is None and (isinstance(value, Mapping) or slot not in params):
-                params[slot] = value = (
-                    record["as"],
-                    dict(value or {}),
-                )  # the saved class fixed a part that this class does not fix
+            offered, value = getattr(cls, part), params.get(part)
+            if offered is None and (isinstance(value, Mapping) or part not in params):
+                # The saved class fixed a part that this class does not fix.
+                params[part] = value = (record["as"], dict(value or {}))
             if value is None or isinstance(value, Mapping) or callable(offered):
                 continue
-            name = parse_spec(kind, value, f"params[{slot!r}]").name
+            name = parse_spec(kind, value, f"params[{part!r}]").name
             if name == record["as"] and not (isinstance(offered, Mapping) and name in offered):
                 yield kind, name, record
         steps = {record["as"]: record for record in self._saved.components.get("step", ())}

@@ -33,7 +33,7 @@ _BESIDE = 128 * 2**20
 # The methods of a model class that run between building its network and the end of __init__.
 _AFTER_THE_NETWORK = (
     "__init__ __setattr__ build_device build_loss build_optimizer build_order build_part "
-    "build_prediction_transform build_slot get_nn_module move_to set_device"
+    "build_prediction_transform get_nn_module move_to set_device set_part"
 ).split()
 
 # torch's own modules overwrite all of their state when they load one.
@@ -62,18 +62,18 @@ class Allowance:
         self._size = size
         self._exempt = exempt
 
-    def most(self, slot: str) -> float:
+    def most(self, part: str) -> float:
         """Return the limit for the tensors of a part, in bytes."""
-        return math.inf if slot in self._exempt else _TIMES * self._size + _BESIDE
+        return math.inf if part in self._exempt else _TIMES * self._size + _BESIDE
 
     @contextmanager
-    def keep(self, slot: str, label: str) -> Iterator[None]:
+    def keep(self, part: str, label: str) -> Iterator[None]:
         """Limit the memory of a part that is built inside the context.
 
         Raises:
             UnsafeCheckpointError: the part would exceed the limit; it was stopped before the allocation.
         """
-        most = self.most(slot)
+        most = self.most(part)
         if most == math.inf:
             yield
             return
@@ -84,7 +84,7 @@ class Allowance:
             raise UnsafeCheckpointError(
                 f"{self._path}: {label} would take more than {most:,} bytes to build with the file's "
                 f"parameters, and the file has {self._size:,}; do not trust it, or pass "
-                f"{slot}=(name, {{params}}) to load_model"
+                f"{part}=(name, {{params}}) to load_model"
             ) from error
 
 

@@ -20,7 +20,7 @@ from argus_core.config.changes import with_params
 from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.errors import ArgusWarning, BuildError, ConfigError
 from argus_core.files.working_folder import absolute
-from argus_core.model.choice import given_by_class
+from argus_core.model.build_options import BuildOptions
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
 from argus_core.registry.diagnosis import naming_missing
@@ -77,12 +77,11 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
         raise BuildError(
             f"model {name!r} is {cls!r}, which is no subclass of argus_core.Model; choose another"
         )
-    model: Model = cls.__new__(cls)
-    if not initial_values_wanted:
-        model.overwritten = frozenset(PREFIXES)
-    source = config.source("model", *config.model)
-    with taken_from(source and source.with_given(given_by_class(cls, config.params))):
-        model.__init__(config.params)  # type: ignore[misc]
+    options = BuildOptions(
+        source=config.source("model", *config.model),
+        overwritten=frozenset() if initial_values_wanted else frozenset(PREFIXES),
+    )
+    model: Model = options.build(cls, config.params)
     return model
 
 
@@ -272,9 +271,8 @@ def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dic
 
 def _chosen(config: Config) -> dict[str, Any]:
     """Return the parameters that the run was built with, which its own checkpoint need not be held to."""
-    slots = [slot for slot in PREFIXES if slot in config.model]
-    specs = {slot: config.model[slot] for slot in slots}
+    specs = {part: config.model[part] for part in PREFIXES if part in config.model}
     chosen = {
-        slot: spec if isinstance(spec, Mapping) else with_params(spec)[1] for slot, spec in specs.items()
+        part: spec if isinstance(spec, Mapping) else with_params(spec)[1] for part, spec in specs.items()
     }
     return chosen | {key: config.model[key] for key in ("step",) if key in config.model}

@@ -50,7 +50,7 @@ class Updater:
             set_up(model)
         self.slots = Slots.of(composed, model)
         self.window_size: int = composed.implementations("window_size", model)[0]()
-        self.weights = Weights(model, usual, self.slots.micro_batch_weight)
+        self.weights: Weights = model.build_weights(self.slots.micro_batch_weight)
         self.finish_prediction = composed.implementations("finish_prediction", model)
         self.evaluation = Evaluation(composed.implementations("evaluation_context", model))
 

@@ -161,14 +161,14 @@ def _registration(factory: Any, where: str, what: str = "it") -> str:
     """Return advice on registering a class or function so that it can be chosen by name at ``where``."""
     from argus_core.registry.part import KIND_OF_PART  # lazy: reading a file's header needs no registry
 
-    slot = next(
-        (slot for slot in KIND_OF_PART if where in (f"params[{slot!r}]", f"params[{slot!r}][0]")), None
+    part = next(
+        (part for part in KIND_OF_PART if where in (f"params[{part!r}]", f"params[{part!r}][0]")), None
     )
     name = getattr(factory, "__name__", "")
-    if slot is None or not name.isidentifier():
+    if part is None or not name.isidentifier():
         return f"register {what} and choose it by name"
-    line = f"argus_core.register({KIND_OF_PART[slot]!r}, {name!r}, {factory.__qualname__})"
-    return f"register {what} by {line} and choose it by name: {{{slot!r}: {name!r}}}"
+    line = f"argus_core.register({KIND_OF_PART[part]!r}, {name!r}, {factory.__qualname__})"
+    return f"register {what} by {line} and choose it by name: {{{part!r}: {name!r}}}"
 
 
 def _description(value: object, where: str) -> str:

@@ -259,12 +259,12 @@ def test_a_subclass_says_what_is_built_and_in_which_order() -> None:
 
         build_order = ("nn_module", "device", "optimizer", "loss", "prediction_transform", "teacher")
 
-        def build_slot(self, slot: str) -> None:
-            self.built = [*getattr(self, "built", []), slot]
-            if slot == "teacher":
+        def set_part(self, part: str) -> None:
+            self.built = [*getattr(self, "built", []), part]
+            if part == "teacher":
                 self.teacher = copy.deepcopy(self.nn_module)
             else:
-                super().build_slot(slot)
+                super().set_part(part)
 
     model = Reordered(PARAMS)
     assert tuple(model.built) == Reordered.build_order

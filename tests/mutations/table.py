@@ -163,8 +163,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A strategy may weigh micro-batches by something else, such as tokens.",
             "steps/updater.py",
-            "Weights(model, usual, self.slots.micro_batch_weight)",
-            "Weights(model, usual)",
+            "model.build_weights(self.slots.micro_batch_weight)",
+            "model.build_weights(None)",
             "steps/test_slots.py::test_another_weight_makes_a_mean_over_tokens_exact",
         ),
         Mutation(

@@ -18,6 +18,7 @@ from argus_core import Model, StepOutput, hookimpl, on_epoch_complete
 from argus_core.callbacks.epoch_report import update_loss
 from argus_core.metrics import Loss, MeanMetric
 from argus_core.steps.reduction import mean_divisor
+from argus_core.steps.weights import Weights
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 
@@ -477,3 +478,20 @@ def test_a_value_of_its_own_under_the_name_of_a_method_changes_nothing(name: str
         usual = Model(params).fit(data, data)
         torch.manual_seed(0)
         assert Own(params).fit(data, data) == usual
+
+
+class EveryBatchAlike(Model):
+    """Weights every batch alike, whatever its size, in windows and in epochs."""
+
+    def build_weights(self, of_step: Any) -> Weights:
+        return Weights(self, Model, lambda batch: 1)
+
+
+@pytest.mark.parametrize("steps", [None, ("accumulate", {"steps": 2})])
+def test_a_model_may_replace_the_weights_of_its_batches(steps: Any) -> None:
+    data = [(INPUT[:4], CLASSES[:4]), (INPUT[4:9], CLASSES[4:9])]
+    model = EveryBatchAlike({**make_model().params, **NO_STEP, "step": steps})
+    mean = sum(float(model.val_step(batch)["loss"]) for batch in data) / 2
+    found = model.fit(data, data)
+    assert found["train_loss"] == pytest.approx(mean)
+    assert found["val_loss"] == pytest.approx(mean)

@@ -51,8 +51,8 @@ PREDICT_ATTRS = frozenset({"nn_module", "device", "prediction_transform"})
 
 # What argus_core asks a model for while it runs; pytorch-argus has none of these names.
 _NEEDED = frozenset(
-    "evaluation extra_state forward_loss is_finite load_module_modes load_step_state module_modes move_to "
-    "step_state training traits trainable_parameters transform_prediction".split()
+    "build_weights evaluation extra_state forward_loss is_finite load_module_modes load_step_state "
+    "module_modes move_to step_state training traits trainable_parameters transform_prediction".split()
 )
 _KEPT = frozenset({"parts", "step_parts"})
 
@@ -137,18 +137,18 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         """Return no step strategies: ``train_step`` makes the whole update here."""
         return []
 
-    def build_slot(self, slot: str) -> None:
-        """Build what ``slot`` names and put it into the attribute of that name."""
-        if slot != "device":
-            super().build_slot(slot)
+    def set_part(self, part: str) -> None:
+        """Build a part and put it into the attribute of that name."""
+        if part != "device":
+            super().set_part(part)
             return
-        param = copy.deepcopy(self.params.get(slot, {}))
-        self.move_to(self.build_device(self._meta(slot), param))
+        param = copy.deepcopy(self.params.get(part, {}))
+        self.move_to(self.build_device(self._meta(part), param))
 
-    def build_part(self, slot: str, part: Part) -> Any:
-        """Return the part, built by the method for ``slot`` from what the class offers and params hold."""
-        build = getattr(self, f"build_{slot}")
-        return build(self._meta(slot), copy.deepcopy(self.params.get(slot, {})))
+    def build_part(self, part: str, chosen: Part) -> Any:
+        """Return the part, built by the method for it from what the class offers and params hold."""
+        build = getattr(self, f"build_{part}")
+        return build(self._meta(part), copy.deepcopy(self.params.get(part, {})))
 
     def build_nn_module(self, nn_module_meta: AttrMeta, nn_module_params: Any) -> nn.Module:
         """Return the network."""
@@ -188,10 +188,9 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         module: nn.Module = self.nn_module
         return module.module if isinstance(module, DataParallel | DistributedDataParallel) else module
 
-    def _compile(self) -> Any:
-        updater = super()._compile()
-        updater.weights = _Batches(self)
-        return updater
+    def build_weights(self, of_step: Any) -> Weights:
+        """Return the weights of batches' losses: 1 each."""
+        return _Batches(self)
 
     def train_ready(self) -> bool:
         """Return whether all parts are there."""
