@@ -17,7 +17,7 @@ from argus_core.checkpoint.records import record_of
 from argus_core.checkpoint.sections import has_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
 from argus_core.files.archive import check_archive
-from argus_core.storage.file import check_sha256, open_file
+from argus_core.storage.file import open_file, verify_sha256
 
 __all__ = ["SavedState", "check_legacy_state", "read_legacy"]
 
@@ -124,7 +124,7 @@ def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
     """
     with open_file(file_path) as file:
         if sha256 is not None:
-            check_sha256(file_path, sha256, file)
+            verify_sha256(file_path, sha256, file)
         check_archive(file_path, file)
         size = os.fstat(file.fileno()).st_size
         state = _unpickled(_Measured(file, 2 * size + _ROOM), file_path)

@@ -28,7 +28,7 @@ from argus_core.model.restoration import Allowance, leaves_network_alone, restor
 from argus_core.registry.file_params import Source
 from argus_core.registry.part import KIND_OF_PART
 from argus_core.registry.spec import parse_spec, parse_specs
-from argus_core.storage import check_sha256
+from argus_core.storage import verify_sha256
 from argus_core.tensors.device import resolve_devices
 from argus_core.training.changes import OptimizerDrift
 
@@ -124,7 +124,7 @@ def _opened(
     if state_load_func is None:
         return open_checkpoint(path, verify, sha256)
     if sha256 is not None:
-        check_sha256(path, sha256)
+        verify_sha256(path, sha256)
     return SavedState(state_load_func(path))
 
 

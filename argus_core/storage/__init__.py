@@ -13,6 +13,13 @@ every 8 MiB and memory format, in the order of the file. ``aliases`` holds the o
 are stored once. The manifest determines every byte of the header, so a change anywhere in the file
 contradicts a checksum or the manifest.
 
+Three checksums are compared, each by one function:
+
+- `file.verify_sha256` compares the whole file with the SHA-256 that the caller expects, before anything else.
+- `text.verify_text` compares the manifest with ``argus_crc`` when the file is opened. Then
+  `header.verify_header` compares the rest of the header with what the manifest determines.
+- `crc.verify_chunk` compares each chunk of a tensor with its CRC-32 when it is read with ``verify=True``.
+
 Reading a header does not import torch; `write` and reading tensors do.
 """
 
@@ -21,13 +28,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from argus_core.storage.entry import Entry
-from argus_core.storage.file import CheckpointFile, check_sha256, read_header, read_tensors
+from argus_core.storage.file import CheckpointFile, read_header, read_tensors, verify_sha256
 from argus_core.storage.header import Header
 
 if TYPE_CHECKING:
     from argus_core.storage.writer import write
 
-__all__ = ["CheckpointFile", "Entry", "Header", "check_sha256", "read_header", "read_tensors", "write"]
+__all__ = ["CheckpointFile", "Entry", "Header", "read_header", "read_tensors", "verify_sha256", "write"]
 
 
 def __getattr__(name: str) -> Any:

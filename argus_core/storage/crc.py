@@ -11,7 +11,7 @@ from io import FileIO
 
 from argus_core.errors import CorruptCheckpointError
 
-__all__ = ["CHUNK", "ChunkSums", "chunk_count", "fastest", "fill"]
+__all__ = ["CHUNK", "ChunkSums", "chunk_count", "fastest", "verify_chunk"]
 
 # Bytes per checksum.
 CHUNK = 8 * 2**20
@@ -68,31 +68,34 @@ class ChunkSums:
         self._sum = self._size = 0
 
 
-def fill(file: FileIO, start: int, view: memoryview, what: str, verify: bool = False) -> int:
-    """Read the bytes from ``start`` on into ``view``, and return their CRC-32 (0 without ``verify``).
+def verify_chunk(
+    file: FileIO, start: int, view: memoryview, expected: int | None, tensor: str, place: str
+) -> None:
+    """Read the bytes from ``start`` on into ``view``, and compare them with their CRC-32.
 
     Args:
         file: may be read by several threads at a time.
         start: bytes from the beginning of the file.
         view: the buffer to fill.
-        what: the name of the data, for the message.
-        verify: whether to compute the checksum.
+        expected: the CRC-32; ``None`` skips the comparison.
+        tensor, place: the name of the tensor, and which of its chunks this is, for messages.
 
     Raises:
-        CorruptCheckpointError: the file ends before the buffer is full.
+        CorruptCheckpointError: the checksum differs, or the file ends before the buffer is full.
     """
     crc, crc32 = 0, fastest()
     while view:
         count = _read_at(file, start, view[:_PART])
         if not count:
             raise CorruptCheckpointError(
-                f"the file was cut off in {what} while it was read; use another copy"
+                f"the file was cut off in tensor {tensor!r} while it was read; use another copy"
             )
-        if verify:
+        if expected is not None:
             crc = crc32(view[:count], crc)
         start += count
         view = view[count:]
-    return crc
+    if expected is not None and crc != expected:
+        raise CorruptCheckpointError(f"tensor {tensor!r} is damaged ({place}); use another copy")
 
 
 def _read_at(file: FileIO, start: int, view: memoryview) -> int:

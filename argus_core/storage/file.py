@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, near
 from argus_core.files.ordinary_files import MOST_COMPRESSED, allocated, open_ordinary
-from argus_core.storage.header import Header, check_length, read
+from argus_core.storage.header import Header, check_length, verify_header
+from argus_core.storage.text import cut_off
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["CheckpointFile", "check_sha256", "open_file", "read_header", "read_tensors"]
+__all__ = ["CheckpointFile", "open_file", "read_header", "read_tensors", "verify_sha256"]
 
 _SHOWN = 3  # checkpoints listed where the path is a folder
 
@@ -49,7 +50,7 @@ class CheckpointFile:
         try:
             with self._blamed():
                 if sha256 is not None:
-                    _check_sha256(self._file, sha256)
+                    _verify_sha256(self._file, sha256)
                 self.header = _read_header(self._file)
         except BaseException:
             self.close()
@@ -90,7 +91,7 @@ class CheckpointFile:
             CheckpointError: the file has no tensor of a name.
             CorruptCheckpointError: a tensor's bytes differ from its checksums.
         """
-        from argus_core.storage.reader import read as read_payload  # imports torch
+        from argus_core.storage.reader import read_payload  # imports torch
 
         known = {**self.header.aliases, **{name: name for name in self.header.entries}}
         with self._blamed():
@@ -133,8 +134,8 @@ def read_tensors(
         return file.read(names, device, verify)
 
 
-def check_sha256(path: str | os.PathLike[str], expected: str, file: FileIO | None = None) -> None:
-    """Check the SHA-256 of a whole file of any format.
+def verify_sha256(path: str | os.PathLike[str], expected: str, file: FileIO | None = None) -> None:
+    """Compare a whole file of any format with its SHA-256.
 
     Args:
         path: its path.
@@ -147,7 +148,7 @@ def check_sha256(path: str | os.PathLike[str], expected: str, file: FileIO | Non
     """
     with open_file(Path(path)) if file is None else nullcontext(file) as opened:
         try:
-            _check_sha256(opened, expected)
+            _verify_sha256(opened, expected)
         except CheckpointError as error:
             raise type(error)(f"{path}: {error}") from error
 
@@ -193,7 +194,7 @@ def _near_files(path: Path) -> str:
         return ""
 
 
-def _check_sha256(file: FileIO, expected: str) -> None:
+def _verify_sha256(file: FileIO, expected: str) -> None:
     if not isinstance(expected, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", expected):
         raise CheckpointError(f"sha256={expected!r} is not 64 hexadecimal digits; give what sha256sum prints")
     digest = hashlib.sha256()
@@ -209,7 +210,10 @@ def _check_sha256(file: FileIO, expected: str) -> None:
 
 def _read_header(file: FileIO) -> Header:
     size = os.fstat(file.fileno()).st_size
-    start = _first_bytes(file, min(size, 16))
+    file.seek(0)
+    start = file.read(min(size, 16))
+    if len(start) < min(size, 16):
+        raise cut_off()
     _refuse_others(start)
     length = int.from_bytes(start[:8], "little")
     if len(start) < 8 or length > size - 8:
@@ -219,18 +223,10 @@ def _read_header(file: FileIO) -> Header:
     payload = min(size - 8 - length, MOST_COMPRESSED * max(0, allocated(file) - length))
     check_length(length, payload)
     file.seek(0)
-    header = read(file, 8 + length, payload)
+    header = verify_header(file, 8 + length, payload)
     if header.file_size != size:
         raise CorruptCheckpointError(_size_problem(header, size))
     return header
-
-
-def _first_bytes(file: FileIO, count: int) -> bytes:
-    file.seek(0)
-    data = file.read(count)
-    if len(data) < count:
-        raise CorruptCheckpointError("the file was cut off in the header while it was read; use another copy")
-    return data
 
 
 def _refuse_others(start: bytes) -> None:

@@ -20,9 +20,9 @@ from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeChe
 from argus_core.storage.crc import chunk_count
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 from argus_core.storage.manifest import canonical, dumps, loads, migrate, most_bytes
-from argus_core.storage.text import AFTER, BEFORE, HeaderBytes, checksum, escaped, take_text
+from argus_core.storage.text import AFTER, BEFORE, HeaderBytes, checksum, escaped, verify_text
 
-__all__ = ["Header", "check_length", "parse", "place", "read", "render", "render_plain"]
+__all__ = ["Header", "check_length", "parse", "place", "render", "render_plain", "verify_header"]
 
 _ALIGNMENT = 8
 
@@ -85,12 +85,12 @@ def render_plain(entries: dict[str, Entry]) -> bytes:
 
 
 def parse(data: bytes, payload: int = 0) -> Header:
-    """Return the header in a file's first bytes, up to the payload; see `read`."""
-    return read(io.BytesIO(data), len(data), payload)
+    """Return the header in a file's first bytes, up to the payload; see `verify_header`."""
+    return verify_header(io.BytesIO(data), len(data), payload)
 
 
-def read(file: BinaryIO | io.FileIO, size: int, payload: int) -> Header:
-    """Read and check the header in a file's first bytes, up to the payload.
+def verify_header(file: BinaryIO | io.FileIO, size: int, payload: int) -> Header:
+    """Read the header in a file's first bytes, and compare it with its CRC-32 and its manifest.
 
     Args:
         file: at its beginning.
@@ -156,7 +156,7 @@ def _table(entries: dict[str, Entry]) -> Iterator[bytes]:
 
 def _manifest(source: HeaderBytes, payload: int) -> tuple[bytes, dict[str, Any]]:
     """Return the manifest's checksum and the parsed manifest, without keeping its text in memory."""
-    text = take_text(source, payload)
+    text = verify_text(source, payload)
     manifest = loads(text, payload, source.left)
     after = source.take(len(AFTER) + 8)
     source.give_back(after)
@@ -242,7 +242,7 @@ def _unsafe(name: str, problem: str) -> UnsafeCheckpointError:
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    sums = [_hex(value) for value in entry.crcs]
+    sums = [f"{value:08x}" for value in entry.crcs]
     described: dict[str, Any] = {"dtype": entry.dtype, "shape": list(entry.shape), "crc": sums}
     return described | ({"memory_format": entry.memory_format} if entry.memory_format else {})
 
@@ -250,7 +250,3 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 def _as_safetensors(entry: Entry) -> dict[str, Any]:
     code, _ = STORED_AS[entry.dtype]
     return {"dtype": code, "shape": list(entry.stored_shape), "data_offsets": [entry.start, entry.end]}
-
-
-def _hex(value: int) -> str:
-    return f"{value:08x}"

@@ -12,14 +12,14 @@ from io import FileIO
 import torch
 from torch import Tensor
 
-from argus_core.errors import CheckpointError, CorruptCheckpointError
+from argus_core.errors import CheckpointError
 from argus_core.storage import payload
-from argus_core.storage.crc import CHUNK, fill
+from argus_core.storage.crc import CHUNK, verify_chunk
 from argus_core.storage.entry import Entry
 from argus_core.storage.header import Header
 from argus_core.storage.threads import Threads
 
-__all__ = ["read"]
+__all__ = ["read_payload"]
 
 _THREADS = min(4, os.cpu_count() or 1)
 # Bytes below which submitting a read to a thread takes longer than the read.
@@ -28,7 +28,7 @@ _SMALL = 2**18
 _MOST_WAITING = 8 * CHUNK
 
 
-def read(
+def read_payload(
     file: FileIO,
     header: Header,
     names: set[str],
@@ -57,35 +57,36 @@ def read(
         wanted.sort(key=lambda each: each[1].size < CHUNK)
         readings = (_Reading(name, entry, _room(name, entry, into.get(name))) for name, entry in wanted)
         started = (_start(reading, file, header.payload_start, verify, threads) for reading in readings)
-        return {reading.name: reading.finish(device, verify) for reading in _later(started)}
+        return {reading.name: reading.finish(device) for reading in _later(started)}
 
 
 @dataclass
 class _Reading:
-    """A tensor that is being read, with the checksums of its chunks or their futures."""
+    """A tensor that is being read, with the futures of its chunks."""
 
     name: str
     entry: Entry
     tensor: Tensor
-    sums: list[int | Future[int]] = field(default_factory=list)
+    chunks: list[Future[None]] = field(default_factory=list)
 
-    def finish(self, device: torch.device | str, verify: bool) -> Tensor:
-        """Wait for the read, check it, and return the tensor on ``device``."""
-        for index, found in enumerate(self.sums):
-            crc = found if isinstance(found, int) else found.result()
-            if verify and crc != self.entry.crcs[index]:
-                place = f"chunk {index + 1} of {len(self.sums)}"
-                raise CorruptCheckpointError(f"tensor {self.name!r} is damaged ({place}); use another copy")
+    def finish(self, device: torch.device | str) -> Tensor:
+        """Wait for the read, and return the tensor on ``device``."""
+        for chunk in self.chunks:
+            chunk.result()
         return payload.restore(self.tensor, self.entry, device)
 
 
 def _start(reading: _Reading, file: FileIO, payload_start: int, verify: bool, threads: Threads) -> _Reading:
-    view = payload.view(reading.tensor)
-    what = f"tensor {reading.name!r}"
-    for offset in range(0, len(view), CHUNK):
+    view, entry = payload.view(reading.tensor), reading.entry
+    for number, offset in enumerate(range(0, len(view), CHUNK)):
         chunk = view[offset : offset + CHUNK]
-        task = (file, payload_start + reading.entry.start + offset, chunk, what, verify)
-        reading.sums.append(fill(*task) if len(chunk) < _SMALL else threads.submit(fill, *task))
+        expected = entry.crcs[number] if verify else None
+        place = f"chunk {number + 1} of {len(entry.crcs)}"
+        task = (file, payload_start + entry.start + offset, chunk, expected, reading.name, place)
+        if len(chunk) < _SMALL:
+            verify_chunk(*task)
+        else:
+            reading.chunks.append(threads.submit(verify_chunk, *task))
     return reading
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from argus_core.errors import CorruptCheckpointError, UnsafeCheckpointError
 from argus_core.storage.manifest import excess_length, most_bytes
 
-__all__ = ["AFTER", "BEFORE", "HeaderBytes", "checksum", "escaped", "take_text"]
+__all__ = ["AFTER", "BEFORE", "HeaderBytes", "checksum", "cut_off", "escaped", "verify_text"]
 
 # The bytes around the manifest. Inside it, every quotation mark is escaped, so the end is unique.
 BEFORE = b'{"__metadata__":{"argus":"'
@@ -38,9 +38,7 @@ class HeaderBytes:
         """Return the next ``count`` bytes; fewer only at the end."""
         data = self._file.read(min(count, self.left))
         if len(data) < min(count, self.left):
-            raise CorruptCheckpointError(
-                "the file was cut off in the header while it was read; use another copy"
-            )
+            raise cut_off()
         self._move(len(data))
         return data
 
@@ -59,13 +57,18 @@ def escaped(text: bytes) -> bytes:
     return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
+def cut_off() -> CorruptCheckpointError:
+    """Return the error for a file that became shorter meanwhile."""
+    return CorruptCheckpointError("the file was cut off in the header while it was read; use another copy")
+
+
 def checksum(crc: int) -> bytes:
     """Return a CRC-32 in its written form."""
     return f"{crc:08x}".encode("ascii")
 
 
-def take_text(source: HeaderBytes, payload: int) -> str:
-    """Read the manifest's text, and leave the source at the bytes after it.
+def verify_text(source: HeaderBytes, payload: int) -> str:
+    """Read the manifest's text, and compare it with its CRC-32; leave the source at the bytes after it.
 
     Args:
         source: at the text's beginning.
