@@ -14,7 +14,7 @@ PREFIXES = {"nn_module": "nn", "loss": "loss", "prediction_transform": "transfor
 """The prefix of the tensors of each stateful part in the file."""
 
 
-class Section(NamedTuple):
+class _Section(NamedTuple):
     """The form of a section: the type of its JSON, that of each value in it, and whether each file has it."""
 
     form: Any = object
@@ -27,21 +27,21 @@ class Section(NamedTuple):
         )
 
 
-SECTIONS: Mapping[str, Section] = {
-    "schema": Section(int, always=True),
-    "created": Section(),
-    "versions": Section(),
-    "model": Section(dict, always=True),
-    "params": Section(dict, always=True),
-    "components": Section(dict, always=True),
-    "run": Section(),
-    "extra": Section(dict, always=True),
-    "optimizer": Section(dict | None),
-    "extra_state": Section(),
-    "modes": Section(dict, list),
-    "step_state": Section(dict),
-    "evaluated": Section(dict, str),
-    "progress": Section(),
+SECTIONS: Mapping[str, _Section] = {
+    "schema": _Section(int, always=True),
+    "created": _Section(),
+    "versions": _Section(),
+    "model": _Section(dict, always=True),
+    "params": _Section(dict, always=True),
+    "components": _Section(dict, always=True),
+    "run": _Section(),
+    "extra": _Section(dict, always=True),
+    "optimizer": _Section(dict | None),
+    "extra_state": _Section(),
+    "modes": _Section(dict, list),
+    "step_state": _Section(dict),
+    "evaluated": _Section(dict, str),
+    "progress": _Section(),
 }
 """The sections that `saving` writes and `contents` reads; the storage adds ``tensors`` and ``aliases``.
 

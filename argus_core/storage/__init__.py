@@ -25,21 +25,6 @@ Reading a header does not import torch; `write` and reading tensors do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from argus_core.lazy import lazy_names
 
-from argus_core.storage.entry import Entry
-from argus_core.storage.file import CheckpointFile, read_header, read_tensors, verify_sha256
-from argus_core.storage.header import Header
-
-if TYPE_CHECKING:
-    from argus_core.storage.writer import write
-
-__all__ = ["CheckpointFile", "Entry", "Header", "read_header", "read_tensors", "verify_sha256", "write"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "write":
-        from argus_core.storage.writer import write
-
-        return write
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_names(__name__)
