@@ -93,11 +93,14 @@ def load_model(
     path = Path(file_path)
     if not path.is_file() and state_load_func is default_state_load_func:
         raise CheckpointNotFoundError(f"there is no file {str(file_path)!r}; give the path of a saved model")
-    is_default = state_load_func is default_state_load_func
-    state = _legacy_state(path) if is_default else state_load_func(file_path)
-    if is_default and state is None:
-        return _load_ours(path, name, change_params_func, change_state_dict_func, {**changes, **kwargs})
-    check_legacy_state(state)
+    if state_load_func is default_state_load_func:
+        found = _legacy_state(path)
+        if found is None:
+            return _load_ours(path, name, change_params_func, change_state_dict_func, {**changes, **kwargs})
+        state = found
+    else:
+        state = state_load_func(file_path)
+        check_legacy_state(state)
     name = state["model_name"] if name is None else name
     _check_class(name, path)
     params = change_params_func({**state["params"], **changes, **kwargs})
