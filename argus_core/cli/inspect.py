@@ -13,7 +13,7 @@ from argus_core.cli.examples import examples
 from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json
 from argus_core.storage import Header, read_header
-from argus_core.storage.manifest import describe
+from argus_core.storage.encoding import describe
 
 __all__ = ["command"]
 

@@ -13,7 +13,7 @@ from argus_core.registry.component import BUILTIN
 from argus_core.registry.diagnosis import missing_action, missing_message, pip_install, requirement
 from argus_core.registry.distributions import versions_of
 from argus_core.storage import read_header
-from argus_core.storage.manifest import describe
+from argus_core.storage.encoding import describe
 
 __all__ = ["CheckpointReport", "Need", "examine_checkpoint"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -12,18 +14,63 @@ from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
-from argus_core.model.build_options import USUAL, BuildOptions
-from argus_core.model.choice import choose, choose_steps
+from argus_core.model.choice import choose, choose_steps, given_by_class
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
+from argus_core.registry.file_params import Source, taken_from
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
 
-__all__ = ["Assembly", "unchanged"]
+__all__ = ["Assembly", "BuildOptions", "unchanged"]
 
 Made = TypeVar("Made", bound="Assembly")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """The options of building a model whose params come from a file.
+
+    Attributes:
+        source: the file, which must not set all params.
+        bindings: the components that load_model has looked up, by kind and name, so that later registrations
+            do not replace them.
+        overwritten: the parts whose initial values are overwritten, or not used, once the model is built.
+        restore_network: builds the network with its saved state; called with build_nn_module and the part.
+        limit: returns the context that limits the memory of a part; called with its name and label.
+    """
+
+    source: Source | None = None
+    bindings: Mapping[tuple[str, str], registry.Component] = field(default_factory=dict)
+    overwritten: frozenset[str] = frozenset()
+    restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
+    limit: Callable[[str, str], AbstractContextManager[None]] | None = None
+
+    def build(self, cls: type[Made], params: Mapping[str, Any]) -> Made:
+        """Return ``cls(params)``, built with these options; models that its parts build have none."""
+        source = self.source and self.source.with_given(given_by_class(cls, params))
+        token = _next.set(self)
+        try:
+            with taken_from(source):
+                model: Made = cls(params)
+        finally:
+            _next.reset(token)
+        vars(model)["_build_options"] = BuildOptions(bindings=self.bindings)  # lets go of the file
+        return model
+
+    @classmethod
+    def take(cls) -> BuildOptions:
+        """Return the options of the model whose instance is being made, once."""
+        options = _next.get()
+        if options is not _USUAL:
+            _next.set(_USUAL)
+        return options
+
+
+_USUAL = BuildOptions()
+
+_next: ContextVar[BuildOptions] = ContextVar("the options of the next model that is made", default=_USUAL)
 
 
 def unchanged(prediction: Any) -> Any:
@@ -52,12 +99,12 @@ class Assembly(AbstractModel):
     device: torch.device
     _devices: list[torch.device]
     _updater: Updater | None  # of the parts on their device; built again after a move
-    _build_options = USUAL
+    _build_options = _USUAL
 
     def __new__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:
         model: Made = super().__new__(cls)
         options = BuildOptions.take()
-        if options is not USUAL:
+        if options is not _USUAL:
             vars(model)["_build_options"] = options
         return model
 

@@ -24,8 +24,8 @@ from argus_core.model.model import Model
 from argus_core.model.restoration import Allowance
 from argus_core.registry import registry
 from argus_core.registry.part import KIND_OF_PART
-from argus_core.storage.plain import write_plain
 from argus_core.storage.replacement import replacement
+from argus_core.storage.writer import write_plain
 from argus_core.text import shown
 
 __all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "convert", "export"]

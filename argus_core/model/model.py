@@ -84,6 +84,7 @@ class Model(Assembly):
 
     batch_dim: BatchDim = None
     warned_unregistered = False
+    _finiteness: Finiteness | None = None
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,7 +102,6 @@ class Model(Assembly):
         with self._limited("step", "step"):
             self._composed = Composed(build_strategies(self.step_parts))
         self._updater: Updater | None = None
-        self._finiteness = Finiteness()
         for part in self.build_order:
             self.set_part(part)
         if self.prediction_transform is None:
@@ -377,6 +377,7 @@ class Model(Assembly):
             optimizer_state: whether to check the optimizer's state, too.
         """
         with self.training():
+            self._finiteness = self._finiteness or Finiteness()
             return self._finiteness.holds(self, optimizer_state)
 
     def train_ready(self) -> bool:

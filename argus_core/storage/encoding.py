@@ -27,9 +27,10 @@ from argus_core.storage.plain_data import NUMBERS, check_plain, is_object, plain
 from argus_core.text import one_line
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-__all__ = ["decode", "describe", "encode", "references", "tensor_names"]
+__all__ = ["decode", "describe", "encode", "references", "tensor_names", "torch_dtype"]
 
 _SMALL = range(-(2**63), 2**64)
 _FLOATS = ("inf", "-inf", "nan")
@@ -45,19 +46,18 @@ _PAYLOADS: dict[str, type] = {
 }
 
 
-def encode(value: object, prefix: str, tensors: dict[str, Tensor], where: str | None = None) -> Any:
+def encode(value: object, prefix: str, tensors: dict[str, Tensor]) -> Any:
     """Return plain data encoded as JSON-compatible data.
 
     Args:
         value: plain data (see `plain_data.check_plain`).
         prefix: of the names of its tensors: ``"params"`` gives ``"params/loss/weight"``.
         tensors: receives the tensors and arrays in the value, by those names.
-        where: the value's name in messages; by default the prefix.
 
     Raises:
         ParamsError: the value contains other than plain data; the message holds the path to it.
     """
-    check_plain(value, prefix if where is None else where)
+    check_plain(value, prefix)
     return _encode(value, prefix, tensors)
 
 
@@ -72,7 +72,19 @@ def decode(encoded: Any, tensors: Mapping[str, Tensor]) -> Any:
         UnsafeCheckpointError: a tag is unknown or has an invalid payload.
         CorruptCheckpointError: a tensor is missing.
     """
-    return _decode(encoded, tensors)
+    if isinstance(encoded, list):
+        return [decode(item, tensors) for item in encoded]
+    if not isinstance(encoded, dict):
+        return encoded
+    if is_object(encoded):
+        return {key: decode(item, tensors) for key, item in encoded.items()}
+    tag, payload = next(iter(encoded.items()))
+    if len(encoded) != 1 or type(payload) is not _PAYLOADS.get(tag):
+        raise _refused(encoded)
+    try:
+        return _decode_tag(tag, payload, tensors)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _refused(encoded) from error
 
 
 def describe(encoded: Any) -> Any:
@@ -179,25 +191,9 @@ def _quote(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
-def _decode(encoded: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(encoded, list):
-        return [_decode(item, tensors) for item in encoded]
-    if not isinstance(encoded, dict):
-        return encoded
-    if is_object(encoded):
-        return {key: _decode(item, tensors) for key, item in encoded.items()}
-    tag, payload = next(iter(encoded.items()))
-    if len(encoded) != 1 or type(payload) is not _PAYLOADS.get(tag):
-        raise _refused(encoded)
-    try:
-        return _decode_tag(tag, payload, tensors)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise _refused(encoded) from error
-
-
 def _decode_tag(tag: str, payload: Any, tensors: Mapping[str, Tensor]) -> Any:
     if tag == "$tuple":
-        return tuple(_decode(payload, tensors))
+        return tuple(decode(payload, tensors))
     if tag == "$dict":
         return _decode_dict(payload, tensors)
     if tag == "$scalar":
@@ -219,14 +215,14 @@ def _decode_text(tag: str, text: str) -> Any:
     if tag == "$path":
         return Path(text)
     if tag == "$dtype":
-        return _torch_dtype(text)
+        return torch_dtype(text)
     if tag == "$device" and re.fullmatch(_DEVICE, text):
         return _torch_device(text)
     raise ValueError(text)
 
 
 def _decode_dict(pairs: list[Any], tensors: Mapping[str, Tensor]) -> dict[Any, Any]:
-    result = {_decode(key, tensors): _decode(item, tensors) for key, item in _checked_pairs(pairs)}
+    result = {decode(key, tensors): decode(item, tensors) for key, item in _checked_pairs(pairs)}
     if len(result) != len(pairs):
         raise ValueError("a key twice")
     return result
@@ -240,7 +236,7 @@ def _checked_pairs(pairs: list[Any]) -> list[Any]:
 
 def _decode_scalar(payload: list[Any], tensors: Mapping[str, Tensor]) -> Any:
     name, encoded = payload
-    number = _decode(encoded, tensors)
+    number = decode(encoded, tensors)
     if name not in NUMBERS or type(number) not in (bool, int, float):
         raise ValueError(name)
     return _numpy().dtype(name).type(number)
@@ -262,7 +258,8 @@ def _get(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
     return tensors[name]
 
 
-def _torch_dtype(name: str) -> Any:
+def torch_dtype(name: str) -> torch.dtype:
+    """Return a dtype of torch by its name."""
     import torch
 
     # Not getattr(torch, name), which imports modules for some names.

@@ -18,21 +18,17 @@ from argus_core.errors import (
     ParamsError,
     UnsafeCheckpointError,
 )
-from argus_core.storage.encoding import decode, describe, encode, tensor_names
+from argus_core.storage.encoding import describe
 
 __all__ = [
     "MIGRATIONS",
     "SCHEMA",
     "canonical",
-    "decode",
-    "describe",
     "dumps",
-    "encode",
     "excess_length",
     "loads",
     "migrate",
     "most_bytes",
-    "tensor_names",
 ]
 
 # The schema that this version writes. A new schema needs a migration from its predecessor, and a checkpoint

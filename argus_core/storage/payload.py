@@ -13,6 +13,7 @@ from torch import Tensor
 from argus_core.errors import CheckpointError, ParamsError
 from argus_core.storage import linux
 from argus_core.storage.crc import CHUNK
+from argus_core.storage.encoding import torch_dtype
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 from argus_core.storage.plain_data import unstorable
 
@@ -98,19 +99,12 @@ def _takes(tensor: Tensor, entry: Entry) -> bool:
 
 def _empty(entry: Entry) -> Tensor:
     # Explicitly: the caller may have set another default device, such as meta.
-    return torch.empty(entry.shape, dtype=_dtype(entry), device="cpu")
-
-
-def _dtype(entry: Entry) -> torch.dtype:
-    dtype = vars(torch).get(entry.dtype)
-    if not isinstance(dtype, torch.dtype):
-        raise CheckpointError(f"torch {torch.__version__} has no dtype {entry.dtype!r}; upgrade torch")
-    return dtype
+    return torch.empty(entry.shape, dtype=torch_dtype(entry.dtype), device="cpu")
 
 
 def outline(entry: Entry) -> Tensor:
     """Return a CPU tensor of zeros, of an entry's dtype and shape, with one number in memory."""
-    return torch.zeros((), dtype=_dtype(entry), device="cpu").expand(entry.shape)
+    return torch.zeros((), dtype=torch_dtype(entry.dtype), device="cpu").expand(entry.shape)
 
 
 def restore(tensor: Tensor, entry: Entry, device: torch.device | str) -> Tensor:

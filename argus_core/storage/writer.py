@@ -1,4 +1,4 @@
-"""Writing a checkpoint: header and tensors, with checksums computed on the way."""
+"""Writing a checkpoint, with checksums computed on the way, or a plain safetensors file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 from argus_core.errors import CheckpointError, ParamsError
 from argus_core.storage import header, linux, payload
 from argus_core.storage.crc import ChunkSums, chunk_count
-from argus_core.storage.entry import Entry
+from argus_core.storage.entry import Entry, is_plain
 from argus_core.storage.manifest import SCHEMA
 from argus_core.storage.replacement import replacement
 from argus_core.storage.threads import Threads
 
-__all__ = ["copied", "write"]
+__all__ = ["copied", "write", "write_plain"]
 
 # Bytes. A block fits into the processor's cache, so that checksum and system call are fast.
 _BLOCK = 2**20
@@ -52,6 +52,30 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
         entries = {name: replace(entry, crcs=sums[name]) for name, entry in entries.items()}
         file.seek(0)
         file.write(header.render(manifest, entries, aliases))
+
+
+def write_plain(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file without a manifest, for other programs, to ``path`` atomically.
+
+    A tensor with several names is written once per name, since the format has no aliases. Copies take some
+    MiB at a time.
+
+    Raises:
+        ParamsError: the format does not have a tensor's dtype or a name.
+        CheckpointError: writing failed; an existing file at ``path`` is unchanged.
+    """
+    kept, aliases = payload.stored_once(tensors)
+    named = kept | {alias: kept[owner] for alias, owner in aliases.items()}
+    forms = {name: payload.entry_of(tensor) for name, tensor in named.items()}
+    for name, form in forms.items():
+        if not is_plain(form.dtype):
+            raise ParamsError(f"tensor {name!r} has dtype {form.dtype}, not one of the format")
+    entries = header.place(dict(sorted(forms.items(), key=lambda item: (-item[1].alignment, item[0]))))
+    with replacement(path, "file") as file:
+        file.write(header.render_plain(entries))
+        for name in entries:
+            for piece in payload.pieces(named[name]):
+                file.write(payload.view(piece))
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

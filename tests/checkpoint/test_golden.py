@@ -16,7 +16,7 @@ from same_tensors import assert_same
 import argus_core
 from argus_core import load_model
 from argus_core.storage import CheckpointFile, manifest
-from argus_core.storage.manifest import decode, tensor_names
+from argus_core.storage.encoding import decode, tensor_names
 
 FOLDER = Path(__file__).parents[1] / "golden"
 # These are files that people have: a change of one is a change of theirs.

@@ -13,7 +13,7 @@ from torch import nn
 
 import argus_core
 from argus_core import Model, UnsafeCheckpointError, load_model
-from argus_core.model.build_options import USUAL, BuildOptions
+from argus_core.model.assembly import BuildOptions
 from argus_core.registry.factory import initial_values_wanted
 from argus_core.registry.file_params import Source
 
@@ -62,7 +62,7 @@ def test_options_are_gone_after_a_failed_build() -> None:
     with pytest.raises(argus_core.UnknownNameError):
         BuildOptions(overwritten=frozenset(["loss"])).build(Model, PARAMS | {"optimizer": "none"})
     assert Model(PARAMS | {"loss": "wanting"}).loss.wanted
-    assert BuildOptions.take() is USUAL
+    assert BuildOptions.take() == BuildOptions()
 
 
 def test_a_class_with_a_new_method_of_its_own_is_loaded(tmp_path: Path) -> None:

@@ -155,14 +155,6 @@ def test_a_batch_may_be_changed_in_training_alone() -> None:
 # Procedures that take gradients several times.
 
 
-def test_the_output_is_that_of_the_first_gradients() -> None:
-    model, batch = build("sam"), batches()[0]
-    before = model.val_step(batch)
-    output = model.train_step(batch)
-    assert output["loss"] == before["loss"]
-    assert torch.equal(output["prediction"], before["prediction"])
-
-
 def test_a_procedure_without_gradients_is_refused() -> None:
     class Idle:
         @hookimpl

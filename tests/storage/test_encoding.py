@@ -107,11 +107,6 @@ def test_what_is_not_plain_is_refused_with_the_path_to_it() -> None:
         encode({"loss": (len,)}, "params", {})
 
 
-def test_the_caller_says_what_the_value_is_called() -> None:
-    with pytest.raises(ParamsError, match=r"^the run is of type set"):
-        encode(set(), "run", {}, where="the run")
-
-
 def test_tensors_are_put_aside_by_names_that_tell_where_they_were(torch: Any) -> None:
     tensors: dict[str, Any] = {}
     value = {"loss": {"weight": torch.arange(3)}, "means": (torch.ones(()), [torch.zeros(2), 0.5])}

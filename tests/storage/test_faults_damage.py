@@ -88,44 +88,46 @@ def patient(tmp_path: Path) -> Patient:
     return Patient(tmp_path / "model.safetensors")
 
 
-def test_flipped_bit_is_refused_by_the_name_of_what_it_hit(
-    patient: Patient, trials: Trials, record_property: Record
+Damage = Callable[[Patient, int, int], tuple[int, bytes | None]]
+
+
+def flipped_bit(patient: Patient, index: int, place: int) -> tuple[int, bytes]:
+    return place, bytes([patient.byte_at(place) ^ 1 << index // 2 % 8])
+
+
+def truncation(patient: Patient, index: int, place: int) -> tuple[int, None]:
+    return place, None
+
+
+def zeroed_tail(patient: Patient, index: int, place: int) -> tuple[int, bytes]:
+    start = min(place, patient.size - 4)  # the last byte of a number may be zero anyway
+    return start, bytes(patient.size - start)
+
+
+def zeroed_page(patient: Patient, index: int, place: int) -> tuple[int, bytes]:
+    start = place - place % PAGE
+    return start, bytes(min(PAGE, patient.size - start))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "counts"),
+    [
+        ("flipped bits", flipped_bit, (200, 2000)),
+        ("truncations", truncation, (100, 500)),
+        ("zeroed tails", zeroed_tail, (100, 500)),
+        ("zeroed pages", zeroed_page, (100, 500)),
+    ],
+)
+def test_damage_is_refused_by_the_name_of_what_it_hit(
+    name: str,
+    damage: Damage,
+    counts: tuple[int, int],
+    patient: Patient,
+    trials: Trials,
+    record_property: Record,
 ) -> None:
-    count = trials(200, 2000)
+    count = trials(*counts)
     for index, place in enumerate(patient.places(count)):
-        patient.refuses(place, bytes([patient.byte_at(place) ^ 1 << index // 2 % 8]))
+        patient.refuses(*damage(patient, index, place))
     assert patient.is_well()
-    record_property(f"flipped bits, {count}: all refused", dict(patient.blamed))
-
-
-def test_truncation_is_refused_by_the_name_of_what_is_missing(
-    patient: Patient, trials: Trials, record_property: Record
-) -> None:
-    count = trials(100, 500)
-    for place in patient.places(count):
-        patient.refuses(place, None)
-    assert patient.is_well()
-    record_property(f"truncations, {count}: all refused", dict(patient.blamed))
-
-
-def test_zeroed_tail_is_refused_by_the_name_of_what_it_hit(
-    patient: Patient, trials: Trials, record_property: Record
-) -> None:
-    count = trials(100, 500)
-    for place in patient.places(count):
-        # The last byte of a number may be zero anyway.
-        start = min(place, patient.size - 4)
-        patient.refuses(start, bytes(patient.size - start))
-    assert patient.is_well()
-    record_property(f"zeroed tails, {count}: all refused", dict(patient.blamed))
-
-
-def test_zeroed_page_is_refused_by_the_name_of_what_it_hit(
-    patient: Patient, trials: Trials, record_property: Record
-) -> None:
-    count = trials(100, 500)
-    for place in patient.places(count):
-        start = place - place % PAGE
-        patient.refuses(start, bytes(min(PAGE, patient.size - start)))
-    assert patient.is_well()
-    record_property(f"zeroed pages, {count}: all refused", dict(patient.blamed))
+    record_property(f"{name}, {count}: all refused", dict(patient.blamed))

@@ -22,7 +22,7 @@ from argus_core import ArgusError, CheckpointError, load_model
 from argus_core.checkpoint.contents import SavedFile
 from argus_core.registry.part import KIND_OF_PART
 from argus_core.storage import CheckpointFile
-from argus_core.storage.manifest import decode, describe, tensor_names
+from argus_core.storage.encoding import decode, describe, tensor_names
 
 ATOMS = [
     *(None, True, False, 0, 1, -1, 2**63, -(2**64), 1.5, 1e308, "", "a", "../../x", "os:system", "a" * 2000),

@@ -18,7 +18,8 @@ from argus_core.errors import (
     UnsafeCheckpointError,
 )
 from argus_core.storage import manifest
-from argus_core.storage.manifest import decode, dumps, encode, loads, migrate
+from argus_core.storage.encoding import decode, encode
+from argus_core.storage.manifest import dumps, loads, migrate
 
 pytestmark = pytest.mark.torchfree
 

@@ -24,8 +24,8 @@ from same_tensors import assert_same
 from argus_core.errors import CheckpointError, CorruptCheckpointError, ParamsError
 from argus_core.storage import CheckpointFile, read_header, read_tensors, write
 from argus_core.storage.crc import CHUNK, ChunkSums, fastest
+from argus_core.storage.encoding import decode, encode
 from argus_core.storage.entry import STORED_AS, name_problem
-from argus_core.storage.manifest import decode, encode
 from argus_core.storage.payload import pieces, view
 
 DTYPES = sorted(STORED_AS)
@@ -535,7 +535,7 @@ def test_header_is_read_without_torch(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from argus_core.storage import read_header\n"
-        "from argus_core.storage.manifest import describe\n"
+        "from argus_core.storage.encoding import describe\n"
         "print(describe(read_header(sys.argv[1]).manifest['params']))\n"
         "assert not {'torch', 'numpy', 'safetensors'} & set(sys.modules)"
     )
