@@ -187,6 +187,16 @@ def small_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 @pytest.fixture
+def strategies_registry() -> Iterator[None]:
+    """Give a test the built-in components, and those of `strategies`."""
+    from strategies import register_all  # needs torch
+
+    with isolated_registry(builtins=True):
+        register_all()
+        yield
+
+
+@pytest.fixture
 def net_registry() -> Iterator[None]:
     """Give a test the built-in components, and `networks.Net` as nn_module ``net``."""
     from networks import Net  # needs torch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from strategies import (
     Veto,
     build,
     given,
-    register_all,
     same_weights,
     weights,
 )
@@ -30,17 +28,12 @@ from argus_core import Model, ParamsError, State, StepOutput, hookimpl
 from argus_core.steps.amp import AMP
 from argus_core.steps.update import Update
 
+pytestmark = pytest.mark.usefixtures("strategies_registry")
+
 SIZES = (7, 3, 8, 1, 5)
 SCALE = 2.0**10  # nothing overflows
 HALF = ("amp", {"dtype": "float16", "init_scale": SCALE})
 HUGE = 2.0**60  # overflows in float16 at once
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 def scale_of(amp: AMP) -> float:

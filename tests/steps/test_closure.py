@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import hand_written
 import pytest
 import torch
 from networks import batches
-from strategies import CLIP, CUT, Parameters, Veto, build, given, register_all, same_weights, weights
+from strategies import CLIP, CUT, Parameters, Veto, build, given, same_weights, weights
 from torch import Tensor, nn
 
-import argus_core
 from argus_core import ConflictError, StepOutput, hookimpl
+
+pytestmark = pytest.mark.usefixtures("strategies_registry")
 
 SIZES = (7, 3, 8, 1, 5)
 COMPOSITIONS: list[Any] = [[], CUT[:1], CUT[1:], [CLIP], [*CUT, CLIP]]
@@ -22,13 +23,6 @@ LBFGS: dict[str, Any] = {
     # It divides by differences of gradients: float32 would not do to compare.
     "nn_module": ("smooth", {"dtype": torch.float64}),
 }
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 def double(sizes: tuple[int, ...] = SIZES) -> list[tuple[Tensor, Tensor]]:

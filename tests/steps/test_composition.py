@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
 import torch
-from strategies import PARAMS, register_all
+from strategies import PARAMS
 from torch import nn
 
 import argus_core
@@ -18,6 +17,8 @@ from argus_core.steps.accumulate import Accumulate
 from argus_core.steps.composition import Composed
 from argus_core.steps.default import Default
 from argus_core.steps.strategy import Strategy
+
+pytestmark = pytest.mark.usefixtures("strategies_registry")
 
 ANY_MODEL: Any = None  # none of the strategies here looks at it
 
@@ -50,13 +51,6 @@ class WindowOfThree:
     @hookimpl
     def window_size(self) -> int:
         return 3
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 def compose(**instances: Any) -> Composed:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from strategies import PARAMS, Parameters, register_all
+from strategies import PARAMS, Parameters
 
 import argus_core
 from argus_core import BuildError, ConflictError, Model, hookimpl
 from argus_core.steps.accumulate import Accumulate
 from argus_core.steps.composition import Composed
 from argus_core.steps.strategy import Strategy
+
+pytestmark = pytest.mark.usefixtures("strategies_registry")
 
 
 class Transforms:
@@ -32,13 +33,6 @@ class OnDevice(Transforms):
 
     def traits(self, model: Model) -> set[str]:
         return {"on_" + model.device.type}
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 def compose(**instances: Any) -> Composed:

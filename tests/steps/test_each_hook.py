@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from networks import batches
-from strategies import CUT, build, given, register_all, same_weights, weights
+from strategies import CUT, build, given, same_weights, weights
 from torch import Tensor, nn
 
 import argus_core
@@ -27,15 +27,10 @@ from argus_core.callbacks.hooks import RunHooks
 from argus_core.steps.hooks import Closure, StepHooks
 from argus_core.steps.update import Update
 
+pytestmark = pytest.mark.usefixtures("strategies_registry")
+
 DATA = batches((6, 6))
 HOOKS = [name for hooks in (RunHooks, StepHooks) for name in vars(hooks) if not name.startswith("_")]
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 def test_every_hook_has_a_test() -> None:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from strategies import CLIP, CUT, PARAMS, Record, Veto, build, given, register_all
+from strategies import CLIP, CUT, PARAMS, Record, Veto, build, given
 
-import argus_core
 from argus_core import Model
 from argus_core.registry.distributions import version_of
 from argus_core.steps.explanation import _LAYOUT
 from argus_core.steps.strategy import SLOTS
 
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
+pytestmark = pytest.mark.usefixtures("strategies_registry")
 
 
 def line(drawing: str, start: str) -> str:

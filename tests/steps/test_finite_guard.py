@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from networks import Batch, batches
-from strategies import CLIP, CUT, Veto, build, given, register_all, same_weights, weights
+from strategies import CLIP, CUT, Veto, build, given, same_weights, weights
 from torch import multiprocessing, nn
 
 import argus_core
 from argus_core import ArgusError, ParamsError, State
 from argus_core.steps.finite_guard import FiniteGuard
 
+pytestmark = pytest.mark.usefixtures("strategies_registry")
+
 SKIP = ("finite_guard", {"policy": "skip"})
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 class Steep(nn.Linear):

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import hand_written
 import pytest
 import torch
 from networks import Batch, batches
-from strategies import CLIP, CUT, build, register_all, same_weights, weights
+from strategies import CLIP, CUT, build, same_weights, weights
 from torch import Tensor, nn
 
 import argus_core
 from argus_core import Model, ParamsError
 from argus_core.steps.sam import SAM
 
+pytestmark = pytest.mark.usefixtures("strategies_registry")
+
 SIZES = (7, 3, 8, 1, 5)
 RHO = 0.5
 COMPOSITIONS: list[Any] = [[], CUT[:1], CUT[1:], [CLIP], [*CUT, CLIP]]
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 def fit_by_hand(

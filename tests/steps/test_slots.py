@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import hand_written
@@ -19,7 +18,6 @@ from strategies import (
     Veto,
     build,
     given,
-    register_all,
     same_weights,
     weights,
 )
@@ -30,15 +28,10 @@ from argus_core import BuildError, Model, State, StepOutput, hookimpl, on_iterat
 from argus_core.steps.output import Window
 from argus_core.steps.update import Update
 
+pytestmark = pytest.mark.usefixtures("strategies_registry")
+
 SIZES = (7, 3, 8, 1, 5)
 COMPOSITIONS: list[Any] = [[], CUT[:1], CUT[1:], [CLIP], [*CUT, CLIP]]
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 # Another computation under every strategy.

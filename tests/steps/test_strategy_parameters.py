@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy
 import pytest
 import torch
 from networks import batches
-from strategies import build, register_all
+from strategies import build
 
-import argus_core
 from argus_core import BuildError, ParamsError
 from argus_core.steps.numbers import is_count, is_number
 
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
+pytestmark = pytest.mark.usefixtures("strategies_registry")
 
 
 HUGE = 10**400

@@ -11,21 +11,16 @@ import hand_written
 import pytest
 import torch
 from networks import batches
-from strategies import CLIP, CUT, PARAMS, Record, build, given, register_all, same_weights, weights
+from strategies import CLIP, CUT, PARAMS, Record, build, given, same_weights, weights
 from torch import Tensor, nn
 
 import argus_core
 from argus_core import ArgusError, BuildError, Metric, Model, ParamsError, StepOutput, hookimpl, register
 from argus_core.steps.output import Window
 
+pytestmark = pytest.mark.usefixtures("strategies_registry")
+
 SIZES = (7, 3, 8, 1, 5)
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with argus_core.isolated_registry(builtins=True):
-        register_all()
-        yield
 
 
 # The order of an update.
