@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -85,17 +86,17 @@ class SavedFile(AbstractSaved):
         return params
 
     def forms(self, part: str) -> dict[str, str]:
-        forms = {name: self._entry(stored).form for name, stored in self._names(part).items()}
+        forms = {name: self._entry(stored).form for name, stored in self._names[part].items()}
         return forms | {name: form_of(value) for name, value in self._others(part).items()}
 
     def read(self, part: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-        names = self._names(part)
+        names = self._names[part]
         places = {names[name]: tensor for name, tensor in (into or {}).items() if name in names}
         stored = self._file.read(names.values(), verify=self._verify, into=places)
         return {name: stored[full] for name, full in names.items()} | self._others(part)
 
     def module_state(self, part: str) -> dict[str, Any]:
-        self._check_size(self._names(part).values())
+        self._check_size(self._names[part].values())
         return self.read(part)
 
     def step_state(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -122,10 +123,7 @@ class SavedFile(AbstractSaved):
         encoded = self._manifest.get("optimizer")
         if encoded is None:
             return None, None
-        referred = [*references(encoded)]
-        if self._copied(referred) > _MOST_COPIED * (self._header.file_size - self._header.payload_start):
-            raise malformed(self._path, "optimizer")
-        named = decode(encoded, read([*dict.fromkeys(referred)]))
+        named = decode(encoded, read(self._optimizer_names))
         if not is_named_state(named):
             raise malformed(self._path, "optimizer")
         return number_optimizer_state(named), members(named["param_groups"])
@@ -156,11 +154,23 @@ class SavedFile(AbstractSaved):
         modes: Mapping[str, list[str]] = self._manifest.get("modes", {})
         return modes
 
-    def _names(self, part: str) -> dict[str, str]:
-        """Return the names of a part's tensors in the file, by their names in its state dict."""
-        prefix = PREFIXES[part] + "/"
-        stored = (*self._header.entries, *self._header.aliases)
-        return {name.removeprefix(prefix): name for name in stored if name.startswith(prefix)}
+    @functools.cached_property
+    def _names(self) -> dict[str, dict[str, str]]:
+        """The names of the parts' tensors in the file: by part, then by their names in its state dict."""
+        of_prefix: dict[str, dict[str, str]] = {prefix: {} for prefix in PREFIXES.values()}
+        for stored in (*self._header.entries, *self._header.aliases):
+            prefix, _, name = stored.partition("/")
+            if prefix in of_prefix:
+                of_prefix[prefix][name] = stored
+        return {part: of_prefix[prefix] for part, prefix in PREFIXES.items()}
+
+    @functools.cached_property
+    def _optimizer_names(self) -> list[str]:
+        """The names of the tensors in the optimizer's state."""
+        referred = [*references(self._manifest["optimizer"])]
+        if self._copied(referred) > _MOST_COPIED * (self._header.file_size - self._header.payload_start):
+            raise malformed(self._path, "optimizer")
+        return [*dict.fromkeys(referred)]
 
     def _others(self, part: str) -> dict[str, Any]:
         """Return the values of a part's state dict that are not tensors."""
