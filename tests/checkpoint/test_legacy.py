@@ -172,7 +172,7 @@ def test_a_pth_can_be_pinned_by_its_digest(tmp_path: Path) -> None:
         load_model(path, sha256="0" * 64)
 
 
-@pytest.mark.parametrize("check", ["check_archive", "check_sha256"])
+@pytest.mark.parametrize("check", ["check_archive", "verify_sha256"])
 def test_what_is_checked_is_what_is_read_even_if_it_is_replaced_meanwhile(
     check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
