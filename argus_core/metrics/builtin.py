@@ -11,6 +11,7 @@ import torch
 
 from argus_core.errors import ParamsError
 from argus_core.metrics.metric import MeanMetric
+from argus_core.steps.output import StepOutput
 from argus_core.steps.reduction import count_kept, few_classes, not_ignored
 from argus_core.tensors.device import widest_float
 from argus_core.tensors.samples import UnknownSizeError, batch_size
@@ -36,15 +37,15 @@ class Loss(MeanMetric):
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Add a step's loss."""
         self.updates += 1
-        loss: Any = getattr(step_output, "loss_tensor", None)
+        loss: Any
         weight: Any
-        if loss is None:  # from a train_step or val_step that the user overrides
-            loss, weight, is_sum = _read(step_output, "loss", self.name), _samples(step_output), False
-        else:
-            weight, is_sum = step_output.samples, step_output.is_sum  # type: ignore[attr-defined]
-            if loss.is_cpu and not isinstance(weight, torch.Tensor):
+        if isinstance(step_output, StepOutput):
+            loss, weight, is_sum = step_output.loss_tensor, step_output.samples, step_output.is_sum
+            if loss.is_cpu and type(weight) is not torch.Tensor:
                 loss = loss.item()
-        if isinstance(loss, torch.Tensor):
+        else:  # from a train_step or val_step that the user overrides
+            loss, weight, is_sum = _read(step_output, "loss", self.name), _samples(step_output), False
+        if type(loss) is not float and isinstance(loss, torch.Tensor):
             self._add_on_device(loss.detach(), weight, is_sum)
         elif weight:  # the mean loss of no samples, or of only ignored targets, is nan
             self.total += loss if is_sum else loss * weight
@@ -204,8 +205,11 @@ class MSE(_ErrorMetric):
 
 def _tensors(step_output: Mapping[str, Any], metric: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return prediction and target of a step output."""
-    prediction = _read(step_output, "prediction", metric)
-    target = _read(step_output, "target", metric)
+    if isinstance(step_output, StepOutput):
+        prediction, target = step_output["prediction"], step_output["target"]
+    else:
+        prediction = _read(step_output, "prediction", metric)
+        target = _read(step_output, "target", metric)
     if not (isinstance(prediction, torch.Tensor) and isinstance(target, torch.Tensor)):
         raise ParamsError(
             f"metric {metric!r} takes tensors, and the step output has a {type(prediction).__name__} for "
