@@ -74,6 +74,14 @@ def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     pages.run(page)
 
 
+def test_code_of_a_page_fits_the_site_without_scrolling() -> None:
+    published = [*pages.pages(), *pages.DOCS.glob("plugins/*.md"), *pages.ROOT.glob("plugins/*/README.md")]
+    block = re.compile(r"^```(?:python|toml|json)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+    code = [(page, found) for page in published for found in block.findall(page.read_text("utf-8"))]
+    assert len(code) > 100
+    assert [(page, line) for page, lines in code for line in lines.splitlines() if len(line) > 110] == []
+
+
 @pytest.mark.parametrize("page", [*PAGES, pages.ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_commands_of_a_page_are_those_of_argus(page: Path) -> None:
     for command in pages.commands(page):
