@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ def _id(page: Path) -> str:
 def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pages.run(page)
+
+
+def test_picture_of_an_update_is_what_its_script_draws() -> None:
+    script = runpy.run_path(str(pages.DOCS / "picture.py"))
+    assert script["FILE"].read_text("utf-8") == script["drawing"](), "run python docs/picture.py"
 
 
 def test_code_of_a_page_fits_the_site_without_scrolling() -> None:
