@@ -84,7 +84,7 @@ def _break_long_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Let a long path or name in a table break behind its signs, so that the table fits a phone."""
     for entry in doctree.findall(nodes.entry):
         for code in [code for code in entry.findall(nodes.literal) if len(code.astext()) > 16]:
-            pieces = re.split(r"(?<=[/_.:,=(])(?=\w)", code.astext())
+            pieces = re.split(r"(?<=[/_.:,=(])(?=\w)(?!py\b)", code.astext())
             breaks = [nodes.raw("", "<wbr>", format="html") for _ in pieces]
             code[:] = [child for pair in zip(map(nodes.Text, pieces), breaks, strict=True) for child in pair]
 

@@ -295,14 +295,35 @@ def _default(parameter: inspect.Parameter) -> Any:
     return "required" if parameter.default is parameter.empty else parameter.default
 
 
-def test_packages_stand_in_their_reading_order() -> None:
-    section = section_of("explanation/architecture.md", "## Packages, in reading order")
-    assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == READING_ORDER
-
-
-def test_paths_in_the_table_of_changes_exist() -> None:
+def test_each_package_has_a_row_in_its_reading_order_with_files_to_edit_and_tests_that_exist() -> None:
     section = section_of("explanation/architecture.md", "## To change X, edit Y, test in Z")
-    paths = re.findall(r"`([\w./-]+(?:/|\.\w+))`", section)
-    assert len(paths) > 50
-    missing = [path for path in paths if path != "tests/" and not (pages.ROOT / path).exists()]
-    assert missing == []
+    rows = re.findall(r"^\| `(\w+)` \| .+? \| (.+?) \| (.+?) \|$", section, re.MULTILINE)
+    assert tuple(package for package, _, _ in rows) == READING_ORDER
+    for package, edit, test in rows:
+        first, *others = re.findall(r"`([\w./-]+)`", edit)
+        assert first in (f"{package}/", f"{package}.py")
+        paths = [
+            f"argus_core/{first}",
+            *(each if "/" in each[:-1] else f"argus_core/{first}{each}" for each in others),
+        ]
+        paths += re.findall(r"`([\w./-]+)`", test)
+        assert [path for path in paths if not (pages.ROOT / path).exists()] == []
+        assert any(path.startswith("tests/") for path in paths)
+
+
+def test_paths_on_the_page_about_the_code_exist() -> None:
+    text = text_of("explanation/architecture.md")
+    paths = set(re.findall(r"`((?:argus_core|tests|docs|plugins|examples)/[\w./-]*)`", text)) - {"tests/"}
+    assert [
+        path for path in sorted(paths) if "PACKAGE" not in path and not (pages.ROOT / path).exists()
+    ] == []
+
+
+def test_functions_are_where_the_page_about_the_code_says() -> None:
+    section = section_of("explanation/architecture.md", "## Where does it happen?")
+    named = re.findall(r"`([\w.]+)`[^`]*? in\s+`(argus_core/[\w/]+\.py)`", section)
+    assert len(named) > 10
+    for name, path in named:
+        source = (pages.ROOT / path).read_text("utf-8")
+        for each in name.split("."):
+            assert re.search(rf"^ *(?:class|def) {each}\b", source, re.MULTILINE), f"no {name} in {path}"
