@@ -46,6 +46,8 @@ default_role = "py:obj"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True  # attributes are a list, as parameters are
 python_use_unqualified_type_names = True
 
 
