@@ -77,8 +77,9 @@ def _formula(translator: Any, node: nodes.math_block) -> None:
 
 
 def _mark_drawings(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Mark what has lines or columns: on a phone it is scrolled, where messages wrap."""
     for block in doctree.findall(nodes.literal_block):
-        if any(line in block.astext() for line in "│├└"):
+        if re.search(r"[│├└]|\S {2,}\S.*\n.*\S {2,}\S", block.astext()):
             block["classes"].append("drawing")
 
 
@@ -88,6 +89,7 @@ def _break_long_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
         for code in [code for code in entry.findall(nodes.literal) if len(code.astext()) > 16]:
             pieces = re.split(r"(?<=[/_.:,=(])(?=\w)(?!py\b)", code.astext())
             breaks = [nodes.raw("", "<wbr>", format="html") for _ in pieces]
+            code["classes"].append("long")
             code[:] = [child for pair in zip(map(nodes.Text, pieces), breaks, strict=True) for child in pair]
 
 
