@@ -52,7 +52,7 @@ python_use_unqualified_type_names = True
 
 
 def setup(app: Sphinx) -> None:
-    """Show formulas in the browser's own MathML, which needs no network, and keep the lines of drawings."""
+    """Show formulas in the browser's own MathML, without network; lay out contents, drawings and code."""
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_formula, None))
     app.connect("doctree-read", _list_once, priority=100)  # before Sphinx collects the contents of a page
     app.connect("doctree-resolved", _mark_drawings)
