@@ -113,6 +113,8 @@ class Accuracy(_ShareMetric):
         else:
             predicted, target = _binary(prediction, target)
             predicted = predicted > self.threshold
+            if target.is_cpu and target.is_floating_point() and not self.updates:
+                self._check_binary(target)
         if predicted.shape != target.shape:
             raise _misfit(self.name, step_output, f"{_CLASSES}, or {_BINARY}")
         classes, ignored = few_classes(target), self.ignore_index
@@ -122,6 +124,16 @@ class Accuracy(_ShareMetric):
         self.updates += 1
         self.total += sum(map(eq, predicted.tolist(), classes))
         self.count += len(classes) - classes.count(ignored)
+
+    def _check_binary(self, target: torch.Tensor) -> None:
+        """Check floating-point targets, once an epoch, and only where reading them waits for nothing."""
+        kept = target[not_ignored(target, self.ignore_index)]
+        others = kept[(kept != 0) & (kept != 1)]
+        if others.numel():
+            raise ParamsError(
+                f"metric {self.name!r} got the target {others[0].item():g}; targets of a binary prediction "
+                "are 0 or 1; choose 'mae' or 'mse' for a regression"
+            )
 
 
 class TopKAccuracy(_ShareMetric):
