@@ -60,8 +60,8 @@ class Callback:
 
     hookspecs: tuple[type, ...] = ()
     run_paths: ClassVar[Mapping[str, str]] = {}  # where in a run directory: for paths that are left out
-    runs_last: bool = False  # after all others, the late ones included: for what keeps the others' state
-    catches_up: bool = False  # iteration_complete needs neither batch nor output: see "Resume a run"
+    # After all others, the late ones included: `checkpoint` has 2, as its files hold the others' state.
+    runs_last: int = False
     # Whether it may read predictions or targets of a step output; a subclass says False for itself.
     reads_predictions: bool = True
     # The names of the values that it puts into state.metrics: ("val_f1",), or () for none. With None it
@@ -78,7 +78,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
 
     def check_events(self, events: Collection[str]) -> None:
         """Check that methods which look like events are events, and can be called.

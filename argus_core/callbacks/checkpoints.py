@@ -49,8 +49,7 @@ class Checkpoint(Callback):
     # The names of file_format lie in dir_path: see `FileFormat`.
     file_params: ClassVar = {"dir_path": WRITES, "file_format": FileParam(WRITES.does, in_configuration=True)}
     run_paths: ClassVar = {"dir_path": "checkpoints"}
-    runs_last = True
-    catches_up = True
+    runs_last = 2
     has_kept = False  # a file, in this run or the one that it resumes
 
     def __init__(
@@ -110,7 +109,7 @@ class Checkpoint(Callback):
     @hookimpl(trylast=True)
     def iteration_complete(self, state: State) -> None:
         """Save if the updates or minutes are due."""
-        if self.every.unit != "ep" and self._is_due(state):
+        if self.every.unit != "ep" and state.exception is None and self._is_due(state):
             self._last_step, self._last_time = state.global_step, time.monotonic()
             self.save(state)
 
@@ -139,8 +138,8 @@ class Checkpoint(Callback):
             self._finish(state)
         except Exception:
             state.logger.exception("could not save the checkpoint that was being written")
-        # What fails before the run has gone on changed nothing that the checkpoint before it has not.
-        if not self.save_after_exception or state.global_step == 0 or not state.engine.has_begun:
+        # A resumed run that fails before its first batch has changed nothing since its checkpoint.
+        if not self.save_after_exception or state.global_step == 0 or state.engine.is_resumed:
             return
         path = self.dir_path / self.exception_name(state)
         try:

@@ -65,7 +65,6 @@ class LRSchedule(Callback):
         options: what the scheduler was built with, where that is known.
     """
 
-    catches_up = True
     reads_predictions = False
     computes = ()
 
@@ -188,7 +187,7 @@ class LRSchedule(Callback):
                 self._step()
 
     def epoch_complete(self, state: State) -> None:
-        if state.engine.stopped_midway:  # a run that goes on from here makes the rest of the epoch first
+        if not state.engine.position.trained:  # a run that resumes makes the rest of the epoch first
             return
         if self.interval == "epoch" and self._stepped:
             if self.monitor is None:
@@ -247,12 +246,12 @@ def check_steps(engine: AbstractEngine, batches: int | None, num_epochs: int) ->
         SpecError: one ends before.
         StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
     """
-    state, is_resumed = engine.state, engine.is_resumed
-    epochs = num_epochs - (state.epoch + engine.epoch_done if is_resumed else 0)
+    state, position, is_resumed = engine.state, engine.position, engine.is_resumed
     for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
-        needed: float = epochs
+        needed = num_epochs - (state.epoch + position.done if is_resumed else 0)
         if schedule.interval == "update":
-            done = engine.updates_done if is_resumed and not engine.epoch_done else 0
+            epochs = num_epochs - (state.epoch + position.trained if is_resumed else 0)
+            done = position.updates_done if is_resumed and not position.trained else 0
             needed = 0 if batches is None else epochs * -(-batches // engine.window_size) - done
         left = steps_left(schedule.scheduler)
         if needed > left:

@@ -39,7 +39,6 @@ class Witness(Callback):
     name = "run"
     reads_predictions = False
     computes = ()
-    catches_up = True
 
     def __init__(
         self,
@@ -159,12 +158,11 @@ class LastCheckpoint(Checkpoint):
 
     def _is_gain(self, state: State) -> bool:
         """Return whether the run has come further than its last checkpoint, and could be resumed."""
-        engine = state.engine
+        position = state.engine.position
         has_moved = state.global_step > 0 and state.global_step != self._saved_step
-        is_over = engine.epoch_done or not self.directory.last.exists()
-        return (
-            engine.has_begun and has_moved and is_over and not engine.is_updating and self.directory.keeps_run
-        )
+        is_over = position.trained or not self.directory.last.exists()
+        is_updating = state.iteration == position.updates_done
+        return has_moved and is_over and not is_updating and self.directory.keeps_run
 
 
 def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None = None) -> list[Any]:

@@ -25,7 +25,7 @@ from argus_core.hooks import hookimpl
 from argus_core.metrics import Loss, Metric
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
-from argus_core.tensors.rng import is_seed, random_state, set_random_state
+from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.engine import Engine
 from argus_core.training.interruption import listening
@@ -178,16 +178,11 @@ class _Validation(Callback):
 
     @hookimpl(tryfirst=True)
     def epoch_complete(self, state: State) -> None:
-        before = random_state()
-        try:
-            state.engine.raise_event("validation_start")
-            with _mode_restored(state.model), state.model.evaluation():
-                self.engine.run(self.loader, state.epoch + 1, state.epoch)
-            state.metrics.update(self.engine.state.metrics)
-            state.engine.raise_event("validation_complete")
-        except BaseException:
-            set_random_state(before)  # a run that goes on validates anew
-            raise
+        state.engine.raise_event("validation_start")
+        with _mode_restored(state.model), state.model.evaluation():
+            self.engine.run(self.loader, state.epoch + 1, state.epoch)
+        state.metrics.update(self.engine.state.metrics)
+        state.engine.raise_event("validation_complete")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.callbacks.state import Position
 from argus_core.callbacks.written import run_in, times_resumed
 from argus_core.checkpoint.contents import SavedFile
 from argus_core.checkpoint.restoring import load_saved, saved_optimizer
@@ -20,9 +21,16 @@ from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError,
 from argus_core.files.output_files import checked_path
 from argus_core.steps.parameters import loss_parameters
 from argus_core.storage import CheckpointFile, read_header
+from argus_core.tensors.rng import check_random_state
 from argus_core.training.changes import OptimizerDrift, ScheduleDrift, param_differences, version_differences
 from argus_core.training.engine import Engine
-from argus_core.training.position import is_progress, restore
+from argus_core.training.position import (
+    is_progress,
+    position_in,
+    restore_callbacks,
+    restore_counters,
+    restore_metrics,
+)
 
 __all__ = ["Resumption", "find_checkpoint"]
 
@@ -114,6 +122,12 @@ class Resumption:
                 "do not trust this file"
             )
         self.progress: dict[str, Any] = progress
+        self.position = position_in(progress)
+
+    @property
+    def _is_midway(self) -> bool:
+        """Whether the checkpoint was written in the middle of an epoch."""
+        return self.position.updates_done > 0 and not self.position.trained
 
     @property
     def seed(self) -> int:
@@ -151,7 +165,10 @@ class Resumption:
             engine.run_id = self._run_id
         engine.times_resumed = self._times_resumed
         try:
-            engine.audience.missed = restore(engine, engine.metrics, self.progress)
+            check_random_state(self.progress["rng"])
+            restore_counters(engine, self.progress, self.position)
+            restore_metrics(engine.metrics, self.progress)
+            restore_callbacks(engine, self.progress)
         except UnsafeCheckpointError as error:
             raise UnsafeCheckpointError(f"{self.path}: {error}") from error
         for schedule in schedules.going_on:
@@ -160,8 +177,8 @@ class Resumption:
         model.logger.info("goes on from %s, after %d updates", self.path, engine.state.global_step)
 
     def _check_window(self, engine: Engine, loader: Iterable[Any]) -> None:
-        counters, before = self.progress["counters"], self.progress["loader"]
-        if counters["epoch_done"] or not counters["updates_in_epoch"]:
+        before = self.progress["loader"]
+        if not self._is_midway:
             return
         if before["window"] != engine.window_size:
             raise StateMismatchError(
@@ -190,7 +207,9 @@ class Resumption:
         try:
             manifest = read_header(file).manifest
             counters = manifest["progress"]["counters"]
-            is_ended = counters["epoch_done"] or not counters["updates_in_epoch"]
+            is_ended = (
+                counters.get("epoch_trained", counters["epoch_done"]) or not counters["updates_in_epoch"]
+            )
             return bool(is_ended) and self._run_id is not None and run_in(manifest) == self._run_id
         except (CheckpointError, KeyError, TypeError):
             return False
@@ -207,21 +226,19 @@ class Resumption:
     ) -> Iterator[str]:
         """Yield what has changed since the checkpoint was written, and what it means."""
         before, counters = self.progress["loader"], self.progress["counters"]
-        is_midway = counters["updates_in_epoch"] and not counters["epoch_done"]
         is_known = self._has_known_order(loader)
         length = loader_length(loader)
         if before["batches"] != length:
             yield (
                 f"an epoch had {before['batches']} batches and has {length}, so samples come in another order"
             )
-        elif not is_known and not is_midway:
+        elif not is_known and not self._is_midway:
             yield (
                 f"the train loader gives another order of batches{_blame(loader)}, so samples come in "
                 "another order from here on"
             )
-        if is_midway and not (can_skip(loader) and is_known):
-            counters["updates_in_epoch"], counters["epoch_begun"] = 0, False
-            self.progress["missed"] = {}
+        if self._is_midway and not (can_skip(loader) and is_known):
+            self.position = Position()
             why = "cannot go on in the middle of an epoch" if is_known else "gives another order of batches"
             yield (
                 f"the train loader ({type(loader).__name__}) {why}{'' if is_known else _blame(loader)}, so "

@@ -33,7 +33,7 @@ from argus_core.errors import ArgusWarning
 from argus_core.metrics import Loss
 from argus_core.storage import CheckpointFile, write
 from argus_core.training.engine import Engine
-from argus_core.training.position import restore
+from argus_core.training.position import restore_metrics
 
 EPOCHS = 2
 UPDATES = 8  # of both epochs: seven batches, two to an update, with a tail of one
@@ -588,7 +588,7 @@ def test_a_stored_metric_changes_nothing_but_its_state(tmp_path: Path) -> None:
     engine = Engine(lambda batch, state: {}, build(), metrics=[loss])
     progress = engine.snapshot()
     progress["running"] = {"loss": {"update": 1}}
-    restore(engine, engine.metrics, progress)
+    restore_metrics(engine.metrics, progress)
     assert callable(loss.update)
 
 
@@ -601,7 +601,7 @@ def test_state_that_a_metric_cannot_take_is_refused_with_its_name(tmp_path: Path
     with pytest.raises(
         StateMismatchError, match="state does not fit metric loss: KeyError: 'median'; leave the metric out"
     ):
-        restore(engine, engine.metrics, engine.snapshot())
+        restore_metrics(engine.metrics, engine.snapshot())
 
 
 def test_the_best_of_another_metric_is_no_measure(tmp_path: Path) -> None:
@@ -617,6 +617,5 @@ def test_the_best_of_another_metric_is_no_measure(tmp_path: Path) -> None:
     states: list[State] = []
     more = [*callbacks("val_loss"), argus_core.on_complete(states.append)]
     build().fit(data, data, num_epochs=3, metrics=["accuracy"], callbacks=more, resume=tmp_path)
-    # The loss falls in each; of the first the callback hears late, as the checkpoint was written before it.
-    assert len(list((tmp_path / "val_loss").iterdir())) == 3
+    assert len(list((tmp_path / "val_loss").iterdir())) == 2  # the loss falls in each epoch
     assert states[0].epoch == 2
