@@ -127,8 +127,8 @@ class LRSchedule(Callback):
             meaning = "which holds from here on" if name in held else _NO_EFFECT
             yield f"{name} of lr_scheduler {self.name!r} was {was!r} and is {now!r}, {meaning}"
 
-    def begin_anew(self, alone: bool) -> None:
-        """Begin from the optimizer's present rates, which a checkpoint has brought.
+    def restart(self, alone: bool) -> None:
+        """Start from the optimizer's present rates, those of a checkpoint.
 
         Args:
             alone: whether no other schedule goes on, which may look at the rates that it began with.

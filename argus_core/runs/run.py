@@ -31,7 +31,7 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.fit import seed_everything
-from argus_core.training.resumption import find_checkpoint
+from argus_core.training.newest import find_checkpoint
 
 __all__ = ["Result", "build_model", "resume", "train"]
 

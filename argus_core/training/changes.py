@@ -122,7 +122,7 @@ class ScheduleDrift:
                 schedule.check_state(self._stored[name])
 
     @property
-    def going_on(self) -> list[LRSchedule]:
+    def continued(self) -> list[LRSchedule]:
         """The schedules that have had a part of their curve."""
         return [schedule for name, schedule in self._now.items() if name in self._stored]
 

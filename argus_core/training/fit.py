@@ -84,7 +84,7 @@ def fit(
     engine.seed = order_seed
     check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
-        resumption.apply(model, engine, train_loader)
+        resumption.restore(model, engine, train_loader)
     check_steps(engine, loader_length(train_loader), num_epochs)
     with listening(), with_workers_that_leave_signals(train_loader, val_loader), model.training():
         model.train()

@@ -1,29 +1,27 @@
-"""Going on with a run from a checkpoint, as if nothing had happened."""
+"""Resuming a run from a checkpoint: everything that is restored, and the changes that are allowed."""
 
 from __future__ import annotations
 
 import functools
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.state import Position
-from argus_core.callbacks.written import run_in, times_resumed
+from argus_core.callbacks.written import run_in
 from argus_core.checkpoint.contents import SavedFile
 from argus_core.checkpoint.restoring import load_saved, saved_optimizer
 from argus_core.checkpoint.saving import PREFIXES
 from argus_core.data.order import OrderedLoader, can_skip, loader_length
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
-from argus_core.files.output_files import checked_path
 from argus_core.steps.parameters import loss_parameters
 from argus_core.storage import CheckpointFile, read_header
 from argus_core.tensors.rng import check_random_state
 from argus_core.training.changes import OptimizerDrift, ScheduleDrift, param_differences, version_differences
 from argus_core.training.engine import Engine
+from argus_core.training.newest import find_checkpoint, most_resumed
 from argus_core.training.position import (
     is_progress,
     position_in,
@@ -32,77 +30,19 @@ from argus_core.training.position import (
     restore_metrics,
 )
 
-__all__ = ["Resumption", "find_checkpoint"]
+__all__ = ["Resumption"]
 
-_UNREADABLE = (CheckpointError, KeyError, TypeError, ValueError)
 _HOLDS = "which holds from here on"
 
 
-def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
-    """Return the checkpoint to go on from: the file itself, or the newest of its run in a folder.
-
-    Args:
-        path: the file or folder.
-        own: a file in the folder; its run is resumed if it can be, and otherwise the one that saved last.
-
-    Raises:
-        ParamsError: it is no path.
-        CheckpointError: there is none.
-    """
-    path = checked_path("fit", "resume", path)
-    if not path.is_dir():
-        return path
-    files = sorted([*path.glob("*.safetensors"), *path.glob("checkpoints/*.safetensors")])
-    found = {file: place for file in files if (place := _place_of(file)) is not None}
-    if not found:
-        raise CheckpointError(
-            f"{path} holds no checkpoint that a run could go on from ({len(files)} checkpoints in all); "
-            "write them by the callback checkpoint with optimizer_state=True"
-        )
-    written = {file: file.stat().st_mtime_ns for file in found}
-    runs = {place.run for place in found.values()}
-    first = own if own is not None and own in found else max(found, key=written.__getitem__)
-    if len(runs) > 1:
-        which = f"{first.name} is of" if first == own else "saved last"
-        warnings.warn(
-            f"{path} holds checkpoints of {len(runs)} runs; the run that {which} is resumed; give a file "
-            "instead of the folder to choose another",
-            ArgusWarning,
-            stacklevel=3,
-        )
-    own_files = [file for file, place in found.items() if place.run == found[first].run]
-    return max(own_files, key=lambda file: (*found[file].order, written[file]))
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a checkpoint stands in its run.
-
-    Attributes:
-        run: its identifier, where the file has one.
-        times_resumed: the run, before the file was written. What a run that was resumed from an earlier
-            checkpoint has saved is newer than what lies further on and was saved before.
-        updates: behind it.
-    """
-
-    run: str | None
-    times_resumed: int
-    updates: int
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """What is greater the newer the checkpoint is."""
-        return self.times_resumed, self.updates
-
-
 class Resumption:
-    """What a checkpoint knows of its run.
+    """The run in a checkpoint, to be restored.
 
     Args:
         path: a checkpoint or a folder with some.
 
     Raises:
-        CheckpointError: it cannot be read, or nothing can go on from it.
+        CheckpointError: it cannot be read, or no run can resume from it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -110,7 +50,7 @@ class Resumption:
         with CheckpointFile(self.path) as file:
             saved = SavedFile(file, verify=True)
             progress, self._run_id = saved.progress(), saved.run_id()
-        self._times_resumed = 1 + _times_resumed(self.path, self._run_id)
+        self._times_resumed = 1 + most_resumed(self.path, self._run_id)
         if progress is None:
             raise CheckpointError(
                 f"{self.path} does not say how far its run was; give one that the callback checkpoint wrote "
@@ -135,13 +75,14 @@ class Resumption:
         seed: int = self.progress["loader"]["seed"]
         return seed
 
-    def apply(self, model: AbstractModel, engine: Engine, loader: Iterable[Any]) -> None:
-        """Put the state of the model and its run where they were.
+    def restore(self, model: AbstractModel, engine: Engine, loader: Iterable[Any]) -> None:
+        """Restore the run: its model, counters, metrics, callbacks and random numbers.
 
-        Warns of everything that is another than it was, and what that means.
+        Learning-rate schedules are callbacks. One warning lists what has changed since the checkpoint was
+        written, and its effect.
 
         Raises:
-            StateMismatchError: the state does not fit what was built.
+            StateMismatchError: the state does not fit the model, a metric or a callback of the run.
             UnsafeCheckpointError: argus_core does not write such a state.
         """
         with CheckpointFile(self.path) as file:
@@ -149,18 +90,12 @@ class Resumption:
             self._check_window(engine, loader)
             schedules = ScheduleDrift(engine, self.progress["callback"])
             options = OptimizerDrift(saved.params(), model) if model.optimizer is not None else None
-            meaning = options.meaning(schedules.going_on) if options else _HOLDS
-            changes = [*self._changes(saved, model, loader, meaning), *schedules]
-            if changes:
-                warnings.warn(
-                    f"the run that goes on from {self.path} has changed: {'; '.join(changes)}",
-                    ArgusWarning,
-                    stacklevel=4,
-                )
-            _load_state(model, saved)
-        ratios = options.apply(model.optimizer, schedules.going_on) if options else []
+            meaning = options.meaning(schedules.continued) if options else _HOLDS
+            self._warn([*self._changes(saved, model, loader, meaning), *schedules])
+            _restore_model(model, saved)
+        ratios = options.apply(model.optimizer, schedules.continued) if options else []
         for schedule in schedules.new:
-            schedule.begin_anew(alone=not schedules.going_on)
+            schedule.restart(alone=not schedules.continued)
         if self._run_id is not None:
             engine.run_id = self._run_id
         engine.times_resumed = self._times_resumed
@@ -171,10 +106,18 @@ class Resumption:
             restore_callbacks(engine, self.progress)
         except UnsafeCheckpointError as error:
             raise UnsafeCheckpointError(f"{self.path}: {error}") from error
-        for schedule in schedules.going_on:
+        for schedule in schedules.continued:
             schedule.scale(ratios)
         engine.resume_at(self.progress["rng"])
-        model.logger.info("goes on from %s, after %d updates", self.path, engine.state.global_step)
+        model.logger.info("resumes from %s, after %d updates", self.path, engine.state.global_step)
+
+    def _warn(self, changes: list[str]) -> None:
+        if changes:
+            warnings.warn(
+                f"the run that resumes from {self.path} has changed: {'; '.join(changes)}",
+                ArgusWarning,
+                stacklevel=5,
+            )
 
     def _check_window(self, engine: Engine, loader: Iterable[Any]) -> None:
         before = self.progress["loader"]
@@ -269,34 +212,7 @@ def _blame(loader: Iterable[Any]) -> str:
     return f" (other data, or {sampler} draws from what neither seed nor epoch decides)"
 
 
-def _place_of(file: Path) -> _Place | None:
-    """Return where a checkpoint stands in its run; ``None`` if no run can resume from it."""
-    try:
-        return _read_place(file)
-    except _UNREADABLE as error:
-        warnings.warn(f"{file} is left aside: {error}", ArgusWarning, stacklevel=4)
-        return None
-
-
-def _read_place(file: Path) -> _Place | None:
-    manifest = read_header(file).manifest
-    progress = manifest.get("progress")
-    if not progress:
-        return None
-    return _Place(run_in(manifest), times_resumed(manifest), int(progress["counters"]["global_step"]))
-
-
-def _times_resumed(path: Path, run: str | None) -> int:
-    """Return how often a run has been resumed, as its checkpoints in the folder of ``path`` say."""
-    counts = [0]
-    for file in path.parent.glob("*.safetensors"):
-        with suppress(*_UNREADABLE):  # what is of no use to the run says nothing about it
-            place = _read_place(file)
-            counts += [place.times_resumed] if place is not None and place.run == run else []
-    return max(counts)
-
-
-def _load_state(model: AbstractModel, saved: SavedFile) -> None:
+def _restore_model(model: AbstractModel, saved: SavedFile) -> None:
     _check_same_optimizer(model, saved)
     optimizer = functools.partial(saved_optimizer, model, saved, same_loss=True)
     if model.optimizer is None or not load_saved(model, saved, modules=PREFIXES, optimizer=optimizer):

@@ -27,7 +27,7 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.run import resume, train
 from argus_core.storage import read_header
 from argus_core.training.interruption import check_interruption
-from argus_core.training.resumption import find_checkpoint
+from argus_core.training.newest import find_checkpoint
 
 
 @pytest.fixture(autouse=True)

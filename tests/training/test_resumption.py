@@ -1,4 +1,4 @@
-"""A run that was killed goes on from its checkpoint as if nothing had happened, to the last bit."""
+"""A run that was killed resumes from its checkpoint as if nothing had happened, to the last bit."""
 
 from __future__ import annotations
 
@@ -368,7 +368,7 @@ def test_what_has_changed_is_told_before_the_run_goes_on(tmp_path: Path, changed
     saved(tmp_path, data)
     torch.manual_seed(0)
     model = Model({**PARAMS, "step": [], **changed})
-    with pytest.warns(ArgusWarning, match=rf"the run that goes on from .* has changed: {message}"):
+    with pytest.warns(ArgusWarning, match=rf"the run that resumes from .* has changed: {message}"):
         model.fit(data, num_epochs=2, resume=tmp_path)
     assert model.get_lr() == changed.get("optimizer", PARAMS["optimizer"])[1]["lr"]
 
@@ -399,7 +399,7 @@ def test_another_type_of_device_is_told(tmp_path: Path) -> None:
         resumed.fit(batches((4, 3, 5, 2)), resume=path)
     (message,) = [str(each.message) for each in told]
     assert message == (
-        f"the run that goes on from {path} has changed: it trained on cuda and trains on cpu, so results "
+        f"the run that resumes from {path} has changed: it trained on cuda and trains on cpu, so results "
         "differ in rounding and random numbers"
     )
     assert same_weights(resumed, whole)
