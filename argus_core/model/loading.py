@@ -237,7 +237,7 @@ def _load_states(
     slots += [slot for slot in ("loss", "prediction_transform") if _is_kept(slot, changes)]
     takes_extra = changes.get("optimizer", AS_SAVED) is not None
     if load_saved(model, saved, modules=slots, network=network, optimizer=optimizer, extra=takes_extra):
-        options.apply(model.optimizer, schedules=[])
+        options.apply(model.optimizer)
 
 
 def _is_kept(slot: str, changes: Mapping[str, Any]) -> bool:

@@ -139,7 +139,7 @@ class StepOutput(Mapping[str, Any]):
             for part, (loss, samples) in zip(parts, losses, strict=True)
         ]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Discard predictions and targets, which neither metrics nor callbacks will read."""
         self._parts = None
         self._values = {}

@@ -31,7 +31,7 @@ from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.metrics.metric import Metric
 from argus_core.metrics.values import epoch_values
 from argus_core.steps.output import Window
-from argus_core.steps.reading import Reading, is_let_go, reads_predictions
+from argus_core.steps.reading import Reading, is_output_released, reads_predictions
 from argus_core.tensors.rng import random_state, set_random_state
 from argus_core.training.exception_note import add_note
 from argus_core.training.interruption import Interruption, check_interruption, interrupting, until_interrupted
@@ -76,15 +76,16 @@ class Engine(AbstractEngine):
         self.num_epochs = 0
         self.num_batches: int | None = None
         self.seed = 0
-        self.run_id = secrets.token_hex(16)  # kept by the run's checkpoints, and by a run that resumes it
-        self.times_resumed = 0  # that run
+        self.run_id = secrets.token_hex(16)  # in all checkpoints of the run, before and after it is resumed
+        self.times_resumed = 0
         self.position = Position()
         self.handlers = handlers_of(self.callbacks)
         # A step of the user's own may keep its output for itself.
-        self.reading = Reading(self.metrics, not is_let_go(step) or reads_predictions(self.callbacks))
-        # Only checkpoints of the optimizer's state hold the position of their run.
-        keeps_positions = any(getattr(each, "optimizer_state", False) for each in self.callbacks)
-        self._keeps_positions = phase == "train" and keeps_positions
+        self.reading = Reading(
+            self.metrics, not is_output_released(step) or reads_predictions(self.callbacks)
+        )
+        keeps_state = any(getattr(each, "optimizer_state", False) for each in self.callbacks)
+        self._keeps_positions = phase == "train" and keeps_state
         self._snapshot: dict[str, Any] | None = None  # that checkpoints hold, if it is not the present one
         self._before_end: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._unheard: Iterator[Handler] = iter(())  # those that are still to handle the newest update
@@ -169,7 +170,7 @@ class Engine(AbstractEngine):
         """Bring the run to a position between two events, and call the callbacks that handle exceptions."""
         state = self.state
         state.exception = error
-        self.reading.take_back()
+        self.reading.undo_parts()
         if state.phase == "train":  # a validation is repeated as a whole
             self._call_all(self._unheard, "iteration_complete")
         if self._before_end is not None:
@@ -220,20 +221,17 @@ class Engine(AbstractEngine):
         self._end_epoch()
 
     def _stopped_midway(self) -> bool:
-        """Return whether the run has stopped in the middle of an epoch.
-
-        A loader without a length has no known middle, and a stop is the end of its epoch.
-        """
+        """Return whether the run has stopped in the middle of an epoch, which some loaders lack."""
         consumed = self.position.updates_done * self.window_size
         return self.state.stopped and self.num_batches is not None and consumed < self.num_batches
 
     def _end_epoch(self) -> None:
         """Raise ``epoch_complete``; if it fails, checkpoints hold the position before it."""
         state, position = self.state, self.position
+        handlers = self.handlers["epoch_complete"]
         if self._keeps_positions:
             self._before_end = copy.deepcopy((self.snapshot(), _options(state.model)))
         position.done = True  # those that write checkpoints are called last
-        handlers = self.handlers["epoch_complete"]
         if position.unheard is not None:
             callbacks = [each for name, each in named(self.callbacks) if name in position.unheard]
             handlers = handlers_of(callbacks)["epoch_complete"]

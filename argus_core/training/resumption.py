@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ from argus_core.callbacks.written import run_in
 from argus_core.checkpoint.contents import SavedFile
 from argus_core.checkpoint.restoring import load_saved, saved_optimizer
 from argus_core.checkpoint.saving import PREFIXES
-from argus_core.data.order import OrderedLoader, can_skip, loader_length
+from argus_core.data.order import loader_length
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
-from argus_core.steps.parameters import loss_parameters
 from argus_core.storage import CheckpointFile, read_header
 from argus_core.tensors.rng import check_random_state
-from argus_core.training.changes import OptimizerDrift, ScheduleDrift, param_differences, version_differences
+from argus_core.training.changes import DataDrift, OptimizerDrift, ScheduleDrift, model_changes
 from argus_core.training.engine import Engine
 from argus_core.training.newest import find_checkpoint, most_resumed
 from argus_core.training.position import (
@@ -31,8 +30,6 @@ from argus_core.training.position import (
 )
 
 __all__ = ["Resumption"]
-
-_HOLDS = "which holds from here on"
 
 
 class Resumption:
@@ -88,14 +85,19 @@ class Resumption:
         with CheckpointFile(self.path) as file:
             saved = SavedFile(file, verify=True)
             self._check_window(engine, loader)
+            data = DataDrift(loader, self.progress, self._is_midway)
             schedules = ScheduleDrift(engine, self.progress["callback"])
-            options = OptimizerDrift(saved.params(), model) if model.optimizer is not None else None
-            meaning = options.meaning(schedules.continued) if options else _HOLDS
-            self._warn([*self._changes(saved, model, loader, meaning), *schedules])
+            changes = model_changes(saved, self.progress["device"], model, schedules)
+            self._warn([*data, *changes, *schedules])
+            has_new_options = model.optimizer is not None and not schedules.continued
+            options = OptimizerDrift(saved.params(), model) if has_new_options else None
             _restore_model(model, saved)
-        ratios = options.apply(model.optimizer, schedules.continued) if options else []
+        if options is not None:
+            options.apply(model.optimizer)
         for schedule in schedules.new:
             schedule.restart(alone=not schedules.continued)
+        if data.starts_over:
+            self.position = Position()
         if self._run_id is not None:
             engine.run_id = self._run_id
         engine.times_resumed = self._times_resumed
@@ -106,8 +108,6 @@ class Resumption:
             restore_callbacks(engine, self.progress)
         except UnsafeCheckpointError as error:
             raise UnsafeCheckpointError(f"{self.path}: {error}") from error
-        for schedule in schedules.continued:
-            schedule.scale(ratios)
         engine.resume_at(self.progress["rng"])
         model.logger.info("resumes from %s, after %d updates", self.path, engine.state.global_step)
 
@@ -156,60 +156,6 @@ class Resumption:
             return bool(is_ended) and self._run_id is not None and run_in(manifest) == self._run_id
         except (CheckpointError, KeyError, TypeError):
             return False
-
-    def _has_known_order(self, loader: Iterable[Any]) -> bool:
-        """Return whether the epoch's batches come in the order that they came in, as far as that is known."""
-        before = self.progress["loader"].get("order")
-        if before is None or not isinstance(loader, OrderedLoader):
-            return True
-        return bool(loader.fingerprint(self.progress["counters"]["epoch"], draw=True) == before)
-
-    def _changes(
-        self, saved: SavedFile, model: AbstractModel, loader: Iterable[Any], optimizer_meaning: str
-    ) -> Iterator[str]:
-        """Yield what has changed since the checkpoint was written, and what it means."""
-        before, counters = self.progress["loader"], self.progress["counters"]
-        is_known = self._has_known_order(loader)
-        length = loader_length(loader)
-        if before["batches"] != length:
-            yield (
-                f"an epoch had {before['batches']} batches and has {length}, so samples come in another order"
-            )
-        elif not is_known and not self._is_midway:
-            yield (
-                f"the train loader gives another order of batches{_blame(loader)}, so samples come in "
-                "another order from here on"
-            )
-        if self._is_midway and not (can_skip(loader) and is_known):
-            self.position = Position()
-            why = "cannot go on in the middle of an epoch" if is_known else "gives another order of batches"
-            yield (
-                f"the train loader ({type(loader).__name__}) {why}{'' if is_known else _blame(loader)}, so "
-                f"epoch {counters['epoch'] + 1} starts over with the weights of its middle"
-            )
-        if self.progress["device"] != model.device.type:
-            yield (
-                f"it trained on {self.progress['device']} and trains on {model.device.type}, so results "
-                "differ in rounding and random numbers"
-            )
-        for name, was, now in param_differences(saved.params(), model.params):
-            meaning = optimizer_meaning if name == "optimizer" else _HOLDS
-            if name == "loss" and loss_parameters(model):
-                meaning = "which begins with the parameters that the loss before it had"
-            yield f"params[{name!r}] was {was!r} and is {now!r}, {meaning}"
-        trained = saved.trained()
-        new = [name for name, each in loss_parameters(model).items() if each.requires_grad]
-        if trained and not {*new} <= {*trained}:
-            shown = ", ".join(name for name in new if name not in trained)
-            yield f"the loss's parameters ({shown}) were not trained before and are from here on"
-        for name, was, now in version_differences(saved.versions):
-            yield f"{name} was {was} and is {now}, so results may differ in rounding"
-
-
-def _blame(loader: Iterable[Any]) -> str:
-    """Return what may have given another order, for a sentence that says so."""
-    sampler = loader.sampler_name() if isinstance(loader, OrderedLoader) else ""
-    return f" (other data, or {sampler} draws from what neither seed nor epoch decides)"
 
 
 def _restore_model(model: AbstractModel, saved: SavedFile) -> None:

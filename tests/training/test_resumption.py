@@ -294,7 +294,7 @@ def test_a_loader_that_cannot_skip_begins_its_epoch_anew_and_says_so(tmp_path: P
     seen: list[Any] = []
     keep = on_iteration_complete(lambda state: seen.append(state.iteration))
     with pytest.warns(
-        ArgusWarning, match=r"train loader \(DataLoader\) cannot go on in the middle of an epoch, so"
+        ArgusWarning, match=r"train loader \(DataLoader\) cannot continue in the middle of an epoch, so"
     ):
         build().fit(DataLoader(Stream(), batch_size=None), resume=tmp_path, callbacks=[keep])
     assert seen == [0, 1, 2, 3]
