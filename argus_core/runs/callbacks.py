@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
 from argus_core.callbacks.names import may_coincide, path_pattern
+from argus_core.callbacks.written import check_no_link
 from argus_core.errors import CheckpointError, ConfigError
 from argus_core.files.working_folder import absolute, shown
 from argus_core.hooks import hookimpl
@@ -149,7 +150,7 @@ class LastCheckpoint(Checkpoint):
         if isinstance(state.exception, Interruption | CheckpointError) or not self._is_gain(state):
             return
         try:
-            self._check_no_link(last)
+            check_no_link(self.name, last)
             if state.model.is_finite(optimizer_state=True):
                 self.save_model(state, last)
                 state.logger.warning("saved %s after %s; the run resumes from there", shown(last), kind)

@@ -47,7 +47,8 @@ class OptimizerDrift:
         if not asked or _name(was) != _name(now):
             return
         # Only the class knows how params become options: a group may have a multiple of the rate.
-        for fresh, (old, new) in zip(self._groups, _built_groups(model, before), strict=False):
+        olds, news = _groups(model, before), _groups(model, model.params)
+        for fresh, old, new in zip(self._groups, olds, news, strict=False):  # else the state is refused
             changed = {*_differing(old, new), *asked} & new.keys()
             fresh.update({name: new[name] for name in new if name in changed})
             self._was |= {name: old.get(name) for name in fresh}
@@ -160,7 +161,11 @@ def model_changes(
             f"it trained on {device} and trains on {model.device.type}, so results differ in rounding and "
             "random numbers"
         )
-    for name, was, new in _param_differences(saved.params(), model.params):
+    before = saved.params()
+    for name in dict.fromkeys([*before, *model.params]):
+        was, new = before.get(name), model.params.get(name)
+        if name == "device" or repr(was) == repr(new):
+            continue
         meaning = "which holds from here on"
         if name == "optimizer" and schedules.continued:
             names = ", ".join(repr(schedule.name) for schedule in schedules.continued)
@@ -181,13 +186,6 @@ def model_changes(
             yield f"{name} was {saved.versions[name]} and is {version}, so results may differ in rounding"
 
 
-def _param_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, old and new value of the params that have changed, but for the device."""
-    for name in dict.fromkeys([*before, *now]):
-        if name != "device" and repr(before.get(name)) != repr(now.get(name)):
-            yield name, before.get(name), now.get(name)
-
-
 def _name(spec: Any) -> str | None:
     """Return the short name in a spec, if it has one."""
     name = next(iter(spec), None) if isinstance(spec, tuple | list) else spec
@@ -202,15 +200,6 @@ def _options(spec: Any) -> Mapping[str, Any]:
 
 def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     return (name for name in {**was, **now} if repr(was.get(name)) != repr(now.get(name)))
-
-
-def _built_groups(
-    model: AbstractModel, before: Mapping[str, Any]
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield each parameter group's options by the params of before, and by those of now."""
-    return zip(
-        _groups(model, before), _groups(model, model.params), strict=False
-    )  # else the state is refused
 
 
 def _groups(model: AbstractModel, params: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from argus_core.callbacks.written import run_in, times_resumed
 from argus_core.errors import ArgusWarning, CheckpointError
@@ -50,7 +50,7 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
             stacklevel=3,
         )
     own_files = [file for file, place in found.items() if place.run == found[first].run]
-    return max(own_files, key=lambda file: (*found[file].order, written[file]))
+    return max(own_files, key=lambda file: (*found[file][1:], written[file]))
 
 
 def most_resumed(path: Path, run: str | None) -> int:
@@ -63,25 +63,15 @@ def most_resumed(path: Path, run: str | None) -> int:
     return max(counts)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """The place of a checkpoint in its run.
+class _Place(NamedTuple):
+    """The place of a checkpoint in its run, whose identifier is ``run``.
 
-    Attributes:
-        run: its identifier, where the file has one.
-        times_resumed: the run, before the file was written. Checkpoints of a run that was resumed from an
-            earlier one are newer than those further on that were saved before.
-        updates: done before the file was written.
+    A checkpoint that was written after the run was resumed more often is newer, even with fewer updates.
     """
 
     run: str | None
     times_resumed: int
     updates: int
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """A key that is greater the newer the checkpoint is."""
-        return self.times_resumed, self.updates
 
 
 def _place_of(file: Path) -> _Place | None:
