@@ -160,9 +160,9 @@ class LastCheckpoint(Checkpoint):
     def _is_gain(self, state: State) -> bool:
         """Return whether the run has come further than its last checkpoint, and could be resumed."""
         position = state.engine.position
-        has_moved = state.global_step > 0 and state.global_step != self._saved_step
+        has_moved = not state.engine.is_resumed and state.global_step not in (0, self._saved_step)
         is_over = position.trained or not self.directory.last.exists()
-        is_updating = state.iteration == position.updates_done
+        is_updating = position.begun and state.iteration == position.updates_done
         return has_moved and is_over and not is_updating and self.directory.keeps_run
 
 

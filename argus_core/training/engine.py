@@ -198,12 +198,12 @@ class Engine(AbstractEngine):
     def _run_epoch(self, loader: Iterable[Any]) -> None:
         """Run an epoch, or the rest of one that an earlier process has begun."""
         state, position = self.state, self.position
-        state.iteration = position.updates_done - 1
         if not position.begun:
             for metric in self.metrics:
                 metric.reset()
             self.raise_event("epoch_start")
             position.begun = True
+        state.iteration = position.updates_done - 1
         if not position.trained:
             self._run_iterations(loader)
             if state.iteration < 0:

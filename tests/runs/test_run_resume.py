@@ -274,6 +274,20 @@ def test_an_exception_between_updates_loses_nothing_of_the_run(
     assert history(Path("failed")) == history(whole.directory.path)
 
 
+def test_a_start_that_fails_leaves_the_last_checkpoint_as_it_is(folder: Path) -> None:
+    directory = train(read_config(small_config(folder))).directory
+    before = directory.last.read_bytes()
+
+    class Failing(argus_core.Callback):
+        @argus_core.hookimpl(tryfirst=True)
+        def start(self, state: State) -> None:
+            raise RuntimeError("it does not fit")
+
+    with pytest.raises(RuntimeError, match="it does not fit"):
+        resume(directory.path, ["num_epochs=4"], callbacks=[Failing()])
+    assert directory.last.read_bytes() == before
+
+
 def test_an_exception_in_the_middle_of_a_later_epoch_leaves_the_checkpoint_of_the_epoch_before(
     folder: Path,
 ) -> None:
