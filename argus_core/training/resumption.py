@@ -59,12 +59,12 @@ class Resumption:
                 "do not trust this file"
             )
         self.progress: dict[str, Any] = progress
-        self.position = position_in(progress)
+        self._position = position_in(progress)
 
     @property
     def _is_midway(self) -> bool:
         """Whether the checkpoint was written in the middle of an epoch."""
-        return self.position.updates_done > 0 and not self.position.trained
+        return self._position.updates_done > 0 and not self._position.trained
 
     @property
     def seed(self) -> int:
@@ -82,33 +82,26 @@ class Resumption:
             StateMismatchError: the state does not fit the model, a metric or a callback of the run.
             UnsafeCheckpointError: argus_core does not write such a state.
         """
+        progress = self.progress
         with CheckpointFile(self.path) as file:
             saved = SavedFile(file, verify=True)
             self._check_window(engine, loader)
-            data = DataDrift(loader, self.progress, self._is_midway)
-            schedules = ScheduleDrift(engine, self.progress["callback"])
-            changes = model_changes(saved, self.progress["device"], model, schedules)
+            data = DataDrift(loader, progress, self._is_midway)
+            schedules = ScheduleDrift(engine, progress["callback"])
+            changes = model_changes(saved, progress["device"], model, schedules)
             self._warn([*data, *changes, *schedules])
-            has_new_options = model.optimizer is not None and not schedules.continued
-            options = OptimizerDrift(saved.params(), model) if has_new_options else None
-            _restore_model(model, saved)
-        if options is not None:
-            options.apply(model.optimizer)
+            _restore_model(model, saved, takes_options=not schedules.continued)
         for schedule in schedules.new:
             schedule.restart(alone=not schedules.continued)
-        if data.starts_over:
-            self.position = Position()
-        if self._run_id is not None:
-            engine.run_id = self._run_id
-        engine.times_resumed = self._times_resumed
+        engine.run_id, engine.times_resumed = self._run_id or engine.run_id, self._times_resumed
         try:
-            check_random_state(self.progress["rng"])
-            restore_counters(engine, self.progress, self.position)
-            restore_metrics(engine.metrics, self.progress)
-            restore_callbacks(engine, self.progress)
+            check_random_state(progress["rng"])
+            restore_counters(engine, progress, Position() if data.starts_over else self._position)
+            restore_metrics(engine.metrics, progress)
+            restore_callbacks(engine, progress)  # learning-rate schedules among them
         except UnsafeCheckpointError as error:
             raise UnsafeCheckpointError(f"{self.path}: {error}") from error
-        engine.resume_at(self.progress["rng"])
+        engine.resume_at(progress["rng"])
         model.logger.info("resumes from %s, after %d updates", self.path, engine.state.global_step)
 
     def _warn(self, changes: list[str]) -> None:
@@ -158,11 +151,24 @@ class Resumption:
             return False
 
 
-def _restore_model(model: AbstractModel, saved: SavedFile) -> None:
+def _restore_model(model: AbstractModel, saved: SavedFile, takes_options: bool) -> None:
+    """Restore the state of all parts of a model.
+
+    Args:
+        model: built from its params.
+        saved: holds the state.
+        takes_options: whether options of the optimizer that have changed since then are set.
+    """
+    has_optimizer = model.optimizer is not None
+    options = OptimizerDrift(saved.params(), model) if has_optimizer and takes_options else None
     _check_same_optimizer(model, saved)
     optimizer = functools.partial(saved_optimizer, model, saved, same_loss=True)
-    if model.optimizer is None or not load_saved(model, saved, modules=PREFIXES, optimizer=optimizer):
-        raise StateMismatchError("a run goes on only with its optimizer; save and build it with one")
+    if not has_optimizer or not load_saved(model, saved, modules=PREFIXES, optimizer=optimizer):
+        raise StateMismatchError(
+            "a run is resumed only with its optimizer; save it with optimizer_state=True, and build it"
+        )
+    if options is not None:
+        options.apply(model.optimizer)
 
 
 def _check_same_optimizer(model: AbstractModel, saved: SavedFile) -> None:
