@@ -38,7 +38,7 @@ class Checkpoint(Callback):
         file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates) and
             the run's metrics. By default ``model-{epoch:03d}.safetensors``, or with ``step`` where ``every``
             is no number of epochs.
-        background: write while training goes on, from a copy of the state; ``checkpoint_saved`` is raised,
+        background: write while training continues, from a copy of the state; ``checkpoint_saved`` is raised,
             and old files are deleted, once the file is whole. An error shows at the next save or at the end.
     """
 
@@ -121,7 +121,7 @@ class Checkpoint(Callback):
 
     @hookimpl(trylast=True)
     def interrupted(self, state: State) -> None:
-        """Save where the run can go on, if the optimizer's state is kept and there has been an update."""
+        """Save the position of the run, if the optimizer's state is kept and there has been an update."""
         has_moved = state.global_step + state.updates_skipped > 0
         if self.optimizer_state and has_moved and state.global_step != self._saved_step:
             self.save(state)
@@ -133,7 +133,7 @@ class Checkpoint(Callback):
 
     @hookimpl(trylast=True)
     def catch_exception(self, state: State) -> None:
-        """Save what there is, if wanted; a failure is logged, since the run's own exception matters more."""
+        """Save the model, if wanted; a failure is logged, since the run's own exception matters more."""
         try:
             self._finish(state)
         except Exception:

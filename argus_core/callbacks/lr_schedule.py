@@ -123,7 +123,7 @@ class LRSchedule(Callback):
         """Start from the optimizer's present rates, those of a checkpoint.
 
         Args:
-            alone: whether no other schedule goes on, which may look at the rates that it began with.
+            alone: whether no other schedule continues, which may need the rates that it started with.
         """
         if self.options is not None:
             for group in self.scheduler.optimizer.param_groups if alone else ():
@@ -138,7 +138,7 @@ class LRSchedule(Callback):
         if is_resumed:
             raise StateMismatchError(
                 f"{has}; resume with fewer num_epochs, as a schedule follows the curve it began with, or "
-                "take the weights with load_model and train anew with another schedule"
+                "load the weights with load_model and start a new run with another schedule"
             )
         raise SpecError(f"{has}; give it {needed:g} total_steps, or fewer num_epochs")
 
@@ -206,22 +206,22 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
 
 
 def check_steps(engine: AbstractEngine, batches: int | None, num_epochs: int) -> None:
-    """Check before a run starts, or goes on, that its schedules last for all updates that it may make.
+    """Check before a run starts, or resumes, that its schedules last for all updates that it may make.
 
     Args:
         engine: of the run.
-        batches: of an epoch; ``None`` where nobody knows.
+        batches: of an epoch; ``None`` where it is not known.
         num_epochs: in all.
 
     Raises:
         SpecError: one ends before.
         StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
     """
-    state, position, is_resumed = engine.state, engine.position, engine.is_resumed
+    position, is_resumed = engine.position, engine.is_resumed
+    epochs = num_epochs - (engine.state.epoch + position.trained if is_resumed else 0)
     for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
-        needed = num_epochs - (state.epoch + position.done if is_resumed else 0)
+        needed = epochs
         if schedule.interval == "update":
-            epochs = num_epochs - (state.epoch + position.trained if is_resumed else 0)
             done = position.updates_done if is_resumed and not position.trained else 0
             needed = 0 if batches is None else epochs * -(-batches // engine.window_size) - done
         left = steps_left(schedule.scheduler)

@@ -52,7 +52,7 @@ def check_scheduler_state(name: str, scheduler: Any, stored: Mapping[str, Any]) 
     if problem is not None:
         raise StateMismatchError(
             f"the stored state does not fit lr_scheduler {name!r}: {problem}; choose the scheduler that the "
-            "run had, or take the weights with load_model and train anew"
+            "run had, or load the weights with load_model and start a new run"
         )
 
 

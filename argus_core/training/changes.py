@@ -73,8 +73,8 @@ class OptimizerDrift:
             if kind in kinds and is_on and any(slot not in slots for slots in optimizer.state.values()):
                 raise StateMismatchError(
                     f"the run trained {kind} with {name}={self._was.get(name)!r}, and its state lacks the "
-                    f"{slot!r} that {name} needs; leave {name} as it was, or take the weights with "
-                    "load_model and train anew"
+                    f"{slot!r} that {name} needs; leave {name} as it was, or load the weights with "
+                    "load_model and start a new run"
                 )
 
 

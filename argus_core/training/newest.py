@@ -35,7 +35,7 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
     found = {file: place for file in files if (place := _place_of(file)) is not None}
     if not found:
         raise CheckpointError(
-            f"{path} holds no checkpoint that a run could go on from ({len(files)} checkpoints in all); "
+            f"{path} holds no checkpoint that a run can resume from ({len(files)} checkpoints in all); "
             "write them by the callback checkpoint with optimizer_state=True"
         )
     written = {file: file.stat().st_mtime_ns for file in found}
@@ -79,7 +79,7 @@ def _place_of(file: Path) -> _Place | None:
     try:
         return _read_place(file)
     except _UNREADABLE as error:
-        warnings.warn(f"{file} is left aside: {error}", ArgusWarning, stacklevel=4)
+        warnings.warn(f"{file} is skipped: {error}", ArgusWarning, stacklevel=4)
         return None
 
 

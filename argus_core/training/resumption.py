@@ -50,8 +50,8 @@ class Resumption:
         self._times_resumed = 1 + most_resumed(self.path, self._run_id)
         if progress is None:
             raise CheckpointError(
-                f"{self.path} does not say how far its run was; give one that the callback checkpoint wrote "
-                "with optimizer_state=True, or load it with load_model and train anew"
+                f"{self.path} holds no position of a run; give one that the callback checkpoint wrote with "
+                "optimizer_state=True, or load its weights with load_model and start a new run"
             )
         if not is_progress(progress):
             raise UnsafeCheckpointError(
@@ -129,14 +129,16 @@ class Resumption:
             )
 
     def _ways(self, unchanged: str) -> str:
-        """Return how a run can go on that was saved in the middle of an epoch and has changed since."""
+        """Return how to resume a run that was saved in the middle of an epoch and has changed since."""
         epochs = self.progress["counters"]["epoch"] + 1
-        ways = f"go on with {unchanged} to the end of that epoch (num_epochs={epochs}) and change it then"
+        ways = (
+            f"resume with {unchanged} to the end of that epoch (num_epochs={epochs}) and change it afterwards"
+        )
         ended = [file for file in self.path.parent.glob("*.safetensors") if self._ends_an_epoch(file)]
         if not ended:
             return ways
         newest = max(ended, key=lambda file: file.stat().st_mtime_ns)
-        return f"{ways}, or go on from {newest}, of the end of an epoch"
+        return f"{ways}, or resume from {newest}, the end of an epoch"
 
     def _ends_an_epoch(self, file: Path) -> bool:
         """Return whether a checkpoint of the same run can be resumed with other batches."""
@@ -179,6 +181,6 @@ def _check_same_optimizer(model: AbstractModel, saved: SavedFile) -> None:
     before, now = record["as"], part.name
     if before.rpartition("/")[2] != now.rpartition("/")[2]:
         raise StateMismatchError(
-            f"the run trained with optimizer {before!r}, whose state {now!r} cannot take; "
-            f"go on with {before!r}, or take the weights with load_model and train anew"
+            f"the run trained with optimizer {before!r}, whose state {now!r} cannot load; "
+            f"resume with {before!r}, or load the weights with load_model and start a new run"
         )

@@ -213,7 +213,7 @@ def test_what_is_no_run_is_refused(folder: Path, path: str) -> None:
 def test_a_run_without_its_last_checkpoint_is_refused(folder: Path) -> None:
     train(read_config(small_config(folder)))
     Path("run/checkpoints/last.safetensors").unlink()
-    with pytest.raises(argus_core.CheckpointError, match="holds no checkpoint that a run could go on from"):
+    with pytest.raises(argus_core.CheckpointError, match="holds no checkpoint that a run can resume from"):
         resume(Path("run"))
 
 
@@ -304,7 +304,7 @@ def test_an_exception_in_the_middle_of_a_later_epoch_leaves_the_checkpoint_of_th
 
 def test_other_batches_in_the_middle_of_an_epoch_are_refused_with_the_ways_to_go_on(folder: Path) -> None:
     path = stopped(folder)
-    ways = r"with the same data and batch size to the end of that epoch \(num_epochs=2\) and change it then"
+    ways = r"the same data and batch size to the end of that epoch \(num_epochs=2\) and change it afterwards"
     with (
         pytest.warns(ArgusWarning, match="goes on with other data"),
         pytest.raises(StateMismatchError, match=f"{ways}$"),

@@ -233,7 +233,7 @@ def test_a_list_of_batches_goes_on_in_mid_epoch(tmp_path: Path) -> None:
     assert same_weights(resumed, whole)
 
 
-def test_a_folder_gives_the_newest_and_leaves_damaged_files_aside(tmp_path: Path) -> None:
+def test_a_folder_gives_the_newest_and_skips_damaged_files(tmp_path: Path) -> None:
     data = batches()
     saved(tmp_path, data, epochs=2)
     newest = tmp_path / "model-001.safetensors"
@@ -242,7 +242,7 @@ def test_a_folder_gives_the_newest_and_leaves_damaged_files_aside(tmp_path: Path
     assert same_weights(resumed, argus_core.load_model(newest))
     newest.write_bytes(newest.read_bytes()[:-9])
     again = build()
-    with pytest.warns(ArgusWarning, match=r"model-001.safetensors is left aside: .*"):
+    with pytest.warns(ArgusWarning, match=r"model-001.safetensors is skipped: .*"):
         again.fit(data, num_epochs=1, resume=tmp_path)
     assert same_weights(again, argus_core.load_model(tmp_path / "model-000.safetensors"))
 
@@ -408,11 +408,11 @@ def test_another_type_of_device_is_told(tmp_path: Path) -> None:
 def test_in_mid_epoch_other_data_or_windows_are_refused(tmp_path: Path) -> None:
     saved(tmp_path, batches((4, 3, 5, 2)), every="3up")
     with pytest.raises(
-        StateMismatchError, match=r"middle of an epoch of 4 batches, and the loader has 3 now; go on"
+        StateMismatchError, match=r"middle of an epoch of 4 batches, and the loader has 3 now; resume"
     ):
         build().fit(batches(), resume=tmp_path)
     with pytest.raises(
-        StateMismatchError, match=r"with 1 loader batches to one update, and there are 2 now; go on"
+        StateMismatchError, match=r"with 1 loader batches to one update, and there are 2 now; resume"
     ):
         build(("accumulate", {"steps": 2})).fit(batches((4, 3, 5, 2)), resume=tmp_path)
 
@@ -427,7 +427,7 @@ def test_refusal_in_mid_epoch_names_the_checkpoint_of_an_epochs_end(tmp_path: Pa
     end = tmp_path / "model-000.safetensors"
     (tmp_path / "model-001.safetensors").unlink()
     middle = tmp_path / "up-3.safetensors"
-    with pytest.raises(StateMismatchError, match=f"num_epochs=1.*, or go on from {end}, of the end of an"):
+    with pytest.raises(StateMismatchError, match=f"num_epochs=1.*, or resume from {end}, the end of an"):
         build().fit(batches(), num_epochs=3, resume=middle)
 
 
@@ -444,12 +444,10 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_the_state_of_its_run_is_refused(tmp_path: Path) -> None:
     build().save(tmp_path / "model.safetensors", optimizer_state=True)
-    with pytest.raises(
-        CheckpointError, match=r"model.safetensors does not say how far its run was; give one that"
-    ):
+    with pytest.raises(CheckpointError, match=r"model.safetensors holds no position of a run; give one that"):
         build().fit(batches(), resume=tmp_path / "model.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"holds no checkpoint that a run could go on from \(1 checkpoints in"
+        CheckpointError, match=r"holds no checkpoint that a run can resume from \(1 checkpoints in"
     ):
         build().fit(batches(), resume=tmp_path)
 
@@ -480,7 +478,7 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
         pytest.warns(ArgusWarning, match=r"params\['optimizer'\] was"),
         pytest.raises(
             StateMismatchError,
-            match="trained with optimizer 'SGD', whose state 'Adam' cannot take; go on with",
+            match="trained with optimizer 'SGD', whose state 'Adam' cannot load; resume with",
         ),
     ):
         build(optimizer="Adam").fit(batches(), num_epochs=2, resume=tmp_path)
