@@ -142,6 +142,23 @@ def test_a_callback_that_fails_after_a_schedule_leaves_the_rate_of_before(tmp_pa
     assert model.get_lr() == 0.1
 
 
+def test_the_end_of_an_epoch_is_repeated_without_its_batches(tmp_path: Path) -> None:
+    """Also of a loader that cannot skip any, and whatever the next epochs read."""
+    steps: list[tuple[int, int]] = []
+    note = argus_core.on_iteration_complete(lambda state: steps.append((state.epoch, state.iteration)))
+
+    @argus_core.on_epoch_complete
+    def fail(state: State) -> None:
+        raise RuntimeError("the power is out")
+
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True, "save_after_exception": True})
+    with pytest.raises(RuntimeError, match="the power is out"):
+        make_model().fit(iter(DATA), callbacks=[fail, keep])
+    make_model().fit(iter(DATA[:2]), num_epochs=2, callbacks=[note, keep], resume=tmp_path)
+    assert steps == [(1, 0), (1, 1)]
+    assert (tmp_path / "model-000.safetensors").exists()
+
+
 def test_a_further_failure_after_the_first_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Second(Callback):
         def iteration_complete(self, state: State) -> None:
