@@ -145,7 +145,7 @@ class LoggingToCSV(EpochReport):
         return {**super().state_dict(), "rows": self._rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned; later rows are removed when the run starts."""
+        """Restore what `state_dict` returned; later rows are removed when the run starts."""
         super().load_state_dict(state_dict)
         self._kept = state_dict["rows"]
 
@@ -245,7 +245,7 @@ class MetricsJSONL(EpochReport):
         return {**super().state_dict(), "lines": self._lines}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned; later lines are removed when the run starts."""
+        """Restore what `state_dict` returned; later lines are removed when the run starts."""
         super().load_state_dict(state_dict)
         self._kept = state_dict["lines"]
 
