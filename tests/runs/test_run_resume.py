@@ -443,14 +443,24 @@ def test_end_of_a_run_is_kept_whatever_the_cadence(every: str, folder: Path) -> 
 def test_run_that_resumes_from_an_earlier_checkpoint_and_is_stopped_at_once_has_lost_nothing(
     folder: Path,
 ) -> None:
-    keep = 'callbacks = [["checkpoint", { optimizer_state = true }]]\n'
+    keep = 'callbacks = [["checkpoint", { optimizer_state = true }], "logging_to_csv"]\n'
     directory = train(read_config(small_config(folder, keep))).directory
-    before = contents(directory.checkpoints)
+    before = contents(directory.path)
     stop = argus_core.on_epoch_start(lambda state: signal.raise_signal(signal.SIGTERM))
     fail = argus_core.on_iteration_start(lambda state: check_interruption())
     with pytest.raises(SystemExit):
         resume(directory.checkpoints / "model-000.safetensors", callbacks=[stop, fail])
-    assert contents(directory.checkpoints) == before
+    assert {**contents(directory.path), "log.txt": before["log.txt"]} == before
+
+
+def test_table_of_a_run_that_resumes_from_an_earlier_checkpoint_has_each_epoch_once(folder: Path) -> None:
+    keep = 'callbacks = [["checkpoint", { optimizer_state = true }], "logging_to_csv"]\n'
+    directory = train(read_config(small_config(folder, keep))).directory
+    whole = history(directory.path)
+    rows = (directory.path / "metrics.csv").read_text().count("\n")
+    resume(directory.checkpoints / "model-000.safetensors")
+    assert history(directory.path) == whole
+    assert (directory.path / "metrics.csv").read_text().count("\n") == rows
 
 
 def test_table_of_a_resumed_run_marks_no_epoch_that_is_not_the_best(
