@@ -25,6 +25,7 @@ from argus_core.hooks import hookimpl
 from argus_core.metrics import Loss, Metric
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
+from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.engine import Engine
@@ -52,6 +53,7 @@ def fit(
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
     check_single_process("fit")
+    check_has_values(model.device, "train")
     for phase, loader in (("train", train_loader), ("val", val_loader)):
         _check_batched(phase, loader)
     if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
@@ -97,6 +99,7 @@ def validate(
     model: AbstractModel, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any
 ) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
+    check_has_values(model.device, "validate")
     _check_batched("val", val_loader)
     val_loader = ordered(val_loader, draw_seed(val_loader))
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
