@@ -9,6 +9,7 @@ from argus_core.authors import FUNCTION, OBJECT, READS, FileParam
 __all__ = ["FILE_PARAMS"]
 
 _FETCHES = FileParam("names a network to fetch, or files to read it from", in_configuration=True, writes=True)
+_PROCESSES = FileParam("starts so many processes", most=256)
 
 FILE_PARAMS: Mapping[str, FileParam] = {
     "baseline_path": READS,
@@ -16,7 +17,10 @@ FILE_PARAMS: Mapping[str, FileParam] = {
     "feature_extractor_weights_path": FileParam("names a file that is unpickled"),
     "model": OBJECT,
     "model_name_or_path": _FETCHES,
+    "n_processes": _PROCESSES,
     "normalizer": FUNCTION,
+    "num_threads": _PROCESSES,
+    "subsets": FileParam("sets how much is computed", most=10_000),
     "tokenizer": FUNCTION,
     "user_forward_fn": FUNCTION,
     "user_tokenizer": OBJECT,
