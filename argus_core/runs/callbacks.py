@@ -35,6 +35,7 @@ class Witness(Callback):
         monitor: the metric that decides which epoch is the best.
         begin: called before anything is written.
         config: takes the place of the run's configuration once the run goes on.
+        versions: of what takes part from then on.
     """
 
     name = "run"
@@ -47,10 +48,12 @@ class Witness(Callback):
         monitor: str,
         begin: Callable[[], None] = lambda: None,
         config: str | None = None,
+        versions: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = directory
         self.begin = begin
         self.config = config
+        self.versions = versions
         params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
         spec = ("monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params})
         self.best = build_component("callback", spec, "callbacks")
@@ -96,6 +99,8 @@ class Witness(Callback):
     def resumed(self, state: State) -> None:
         if self.config is not None:
             self.directory.change_config(self.config)
+        if self.versions is not None:
+            self.directory.change_versions(self.versions)
 
     def checkpoint_saved(self, state: State) -> None:
         if state.checkpoint_path == self.directory.last:

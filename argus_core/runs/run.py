@@ -161,7 +161,9 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
             stacklevel=3,
         )
     changed_config = resolved_toml(config) if changed else None
-    witness = Witness(directory, config.fit["monitor"], config=changed_config)
+    witness = Witness(
+        directory, config.fit["monitor"], config=changed_config, versions=versions(model, config)
+    )
     metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -108,6 +109,44 @@ def test_a_run_may_get_more_epochs(folder: Path) -> None:
     assert len(history(Path("run"))) == 3
     resume(Path("run"), ["num_epochs=5"])
     assert [line["epoch"] for line in history(Path("run"))] == [0, 1, 2, 3, 4]
+
+
+def test_versions_are_those_of_the_newest_part_of_a_run_and_name_the_earlier_ones(folder: Path) -> None:
+    path = stopped(folder) / "versions.json"
+    now = json.loads(path.read_text("utf-8"))
+    resume(path.parent)
+    assert json.loads(path.read_text("utf-8")) == now
+    older, oldest = {**now, "torch": "2.11.0"}, {**now, "torch": "2.10.0"}
+    path.write_text(json.dumps({**older, "before": [oldest]}), "utf-8")
+    resume(path.parent, ["num_epochs=4"])
+    assert json.loads(path.read_text("utf-8")) == {**now, "before": [older, oldest]}
+
+
+@pytest.mark.parametrize(
+    ("before", "kept"),
+    [
+        ("x", 1),
+        (None, 1),
+        ([[], {"a": math.nan}, {"b": {"c": {}}}], 1),
+        ([{"a": None, "b": {"c": "d"}}] * 500, 20),
+    ],
+)
+def test_earlier_versions_stay_few_whatever_the_file_held(folder: Path, before: Any, kept: int) -> None:
+    path = stopped(folder) / "versions.json"
+    was = {**json.loads(path.read_text("utf-8")), "torch": "2.10.0"}
+    path.write_text(json.dumps({**was, "before": before}), "utf-8")
+    resume(path.parent)
+    assert json.loads(path.read_text("utf-8"))["before"][0] == was
+    assert len(json.loads(path.read_text("utf-8"))["before"]) == kept
+
+
+def test_earlier_versions_that_fill_the_file_make_room(folder: Path) -> None:
+    path = stopped(folder) / "versions.json"
+    was = {**json.loads(path.read_text("utf-8")), "torch": "2.10.0"}
+    path.write_text(json.dumps({**was, "before": [{"a": "z" * 500_000}] * 2}), "utf-8")
+    resume(path.parent)
+    assert json.loads(path.read_text("utf-8"))["before"] == [was]
+    assert RunDirectory(path.parent).holds_run()
 
 
 def test_changes_are_kept_with_the_run(folder: Path) -> None:
