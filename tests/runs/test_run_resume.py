@@ -143,9 +143,9 @@ def test_earlier_versions_stay_few_whatever_the_file_held(folder: Path, before: 
 def test_earlier_versions_that_fill_the_file_make_room(folder: Path) -> None:
     path = stopped(folder) / "versions.json"
     was = {**json.loads(path.read_text("utf-8")), "torch": "2.10.0"}
-    path.write_text(json.dumps({**was, "before": [{"a": "z" * 500_000}] * 2}), "utf-8")
+    path.write_text(json.dumps({**was, "before": [{"a": "z" * 300_000}] * 3}), "utf-8")
     resume(path.parent)
-    assert json.loads(path.read_text("utf-8"))["before"] == [was]
+    assert json.loads(path.read_text("utf-8"))["before"] == [was, {"a": "z" * 300_000}]
     assert RunDirectory(path.parent).holds_run()
 
 
