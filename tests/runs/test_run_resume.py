@@ -215,6 +215,30 @@ def test_other_data_are_told(folder: Path) -> None:
     assert "an epoch had 4 batches and has 5" in messages[1]
 
 
+@pytest.mark.parametrize(
+    ("change", "monitor", "is_another_measure"),
+    [
+        ('data.val=["points", { samples = 5 }]', "val_loss", True),
+        ('data.val=["points", { samples = 5 }]', "train_loss", False),
+        ("data.train.samples=40", "train_loss", True),
+        ("data.train.samples=40", "val_loss", False),
+        ('loss=["CrossEntropyLoss", { label_smoothing = 0.1 }]', "val_loss", True),
+        ('loss=["CrossEntropyLoss", { label_smoothing = 0.1 }]', "val_accuracy", False),
+        ('metrics=[["accuracy", { ignore_index = 9 }]]', "val_accuracy", True),
+    ],
+)
+def test_best_checkpoint_of_another_measure_is_told(
+    folder: Path, change: str, monitor: str, is_another_measure: bool
+) -> None:
+    train(read_config(small_config(folder), [f'monitor="{monitor}"']))
+    with pytest.warns(ArgusWarning) as told:
+        resume(Path("run"), ["num_epochs=4", change])
+    messages = [str(each.message) for each in told if each.filename == __file__]
+    key = {"loss": "model.loss", "metrics": "fit.metrics"}.get(change.partition("=")[0], change[:8])
+    expected = f"run/checkpoints/best.safetensors was chosen by {monitor} before {key}"
+    assert any(each.startswith(expected) for each in messages) is is_another_measure
+
+
 def test_a_run_goes_on_from_one_of_its_checkpoints(folder: Path) -> None:
     train(read_config(small_config(folder)))
     assert resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=4"]).metrics["val_loss"] > 0
