@@ -31,6 +31,7 @@ from argus_core.tensors.single_process import check_single_process
 from argus_core.training.engine import Engine
 from argus_core.training.interruption import listening
 from argus_core.training.resumption import Resumption
+from argus_core.training.sole_writer import SoleWriter
 
 __all__ = ["build_metrics", "fit", "seed_everything", "validate"]
 
@@ -65,6 +66,7 @@ def fit(
     train_loader = ordered(train_loader, order_seed)
     val_loader = None if val_loader is None else ordered(val_loader, order_seed)
     chosen = build_metrics(metrics)
+    sole_writer = SoleWriter()
     validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
     engine = Engine(
         model.train_step,
@@ -75,6 +77,7 @@ def fit(
             *validation,
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
+            sole_writer,
         ],
         metrics=chosen if metrics_on_train else chosen[:1],
     )
@@ -88,7 +91,8 @@ def fit(
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
     check_steps(engine, loader_length(train_loader), num_epochs)
-    with listening(), with_workers_that_leave_signals(train_loader, val_loader), model.training():
+    workers = with_workers_that_leave_signals(train_loader, val_loader)
+    with sole_writer.releasing(), listening(), workers, model.training():
         model.train()
         state = engine.run(train_loader, num_epochs)
     check_kept(engine.callbacks, model.logger)
