@@ -47,6 +47,7 @@ class Resumption:
         with CheckpointFile(self.path) as file:
             saved = SavedFile(file, verify=True)
             progress, self._run_id = saved.progress(), saved.run_id()
+            self._header = file.header
         self._times_resumed = 1 + most_resumed(self.path, self._run_id)
         if progress is None:
             raise CheckpointError(
@@ -84,6 +85,8 @@ class Resumption:
         """
         progress = self.progress
         with CheckpointFile(self.path) as file:
+            if file.header != self._header:
+                raise CheckpointError(f"{self.path} was replaced after its header was read; resume again")
             saved = SavedFile(file, verify=True)
             self._check_window(engine, loader)
             data = DataDrift(loader, progress, self._is_midway)

@@ -77,12 +77,13 @@ class SoleWriter(Callback):
                 shown(callback.dir_path), reason,
             )  # fmt: skip
             return
-        self._held.callback(self._release, lock, path)
+        self._held.callback(self._release, lock, path, os.stat(path))
 
-    def _release(self, lock: FileLock, path: Path) -> None:
+    def _release(self, lock: FileLock, path: Path, status: os.stat_result) -> None:
         if os.getpid() != self._process:  # a fork, which is not the run
             return
         # While it is held: another process that has just opened the file sees that it is gone.
         with suppress(OSError):  # of Windows, which removes no open file, or of a folder that is gone
-            path.unlink()
+            if os.path.samestat(os.lstat(path), status):  # else it is another process's by now
+                path.unlink()
         lock.release()

@@ -14,7 +14,7 @@ from processes import running
 import argus_core
 from argus_core import Callback, State, on_epoch_complete, on_epoch_start
 from argus_core.callbacks import Checkpoint, MetricsJSONL
-from argus_core.errors import ConflictError
+from argus_core.errors import CheckpointError, ConflictError
 from argus_core.storage import read_header
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -85,6 +85,25 @@ def test_other_runs_write_to_the_folder_as_well(tmp_path: Path) -> None:
 
     make_model().fit(batches(), callbacks=[of("a"), train_another])
     assert sorted(files(tmp_path)) == ["a.safetensors", "b.safetensors"]
+
+
+def test_checkpoint_that_the_run_replaces_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    make_model().fit(batches(), num_epochs=2, callbacks=writers(tmp_path))
+    first, second = (tmp_path / f"model-00{epoch}.safetensors" for epoch in range(2))
+    argus_core.register("callback", "late", lambda: on_epoch_start(second.replace(first) and print))
+    with pytest.raises(CheckpointError, match="model-000.safetensors was replaced after its header was read"):
+        make_model().fit(batches(), num_epochs=3, callbacks=["late"], resume=first)
+
+
+def test_lock_of_another_process_that_came_by_its_name_stays(tmp_path: Path) -> None:
+    @on_epoch_start
+    def replace(state: State) -> None:
+        (path,) = tmp_path.glob(".*.lock")
+        path.unlink()
+        path.write_text("another's")
+
+    make_model().fit(batches(), callbacks=[*writers(tmp_path), replace])
+    assert [path.read_text() for path in tmp_path.glob(".*.lock")] == ["another's"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
