@@ -227,6 +227,15 @@ def test_best_checkpoint_goes_through_no_link_that_is_made_meanwhile(study: Any,
     assert thesis.read_text() == "years"
 
 
+def test_trial_is_not_run_through_a_link_that_is_made_meanwhile(study: Any, tmp_path: Path) -> None:
+    one = study()
+    run(one, 1)
+    (tmp_path / "elsewhere").mkdir()
+    one.directory(1).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="trial-0001 is a symbolic link; a sweep writes only to files"):
+        one.claim(3)
+
+
 def test_of_equal_trials_the_first_is_the_best(study: Any) -> None:
     one = study()
     for value in (0.5, 0.7, 0.7):

@@ -115,8 +115,12 @@ class Study:
 
         Args:
             trials: how many the study has in the end.
+
+        Raises:
+            ConfigError: something in the folder leads out of it by now.
         """
         with self._alone(), sentences(self.path):
+            check_folder(self._root)
             known = self._trials()
             for frozen in known:
                 if frozen.state is TrialState.RUNNING:
