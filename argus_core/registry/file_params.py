@@ -48,7 +48,7 @@ class FileParam:
     Attributes:
         does: ends the sentence "it ...", as in ``"runs the program that it names"``.
         values: what any file may choose; ``None`` is always among them.
-        most: the largest number that any file may choose, if it may choose numbers.
+        most: the largest number that any file may choose, and the length of a list of numbers.
         keys: the parameter may also be a dict of numbers and flags with keys among these.
         in_configuration: whether a configuration that is trained with may set any value. Never for what runs
             code.
@@ -69,6 +69,8 @@ class FileParam:
             return self.keys >= value.keys() and all(map(_is_plain, value.values()))
         if self.most is not None and type(value) in (int, float):
             return bool(value <= self.most)
+        if self.most is not None and isinstance(value, list | tuple):
+            return len(value) <= self.most and all(map(_is_plain, value))
         return value is None or any(type(value) is type(each) and value == each for each in self.values)
 
     def allowed(self) -> str:

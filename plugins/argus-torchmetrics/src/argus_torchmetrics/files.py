@@ -21,6 +21,7 @@ FILE_PARAMS: Mapping[str, FileParam] = {
     "normalizer": FUNCTION,
     "num_threads": _PROCESSES,
     "subsets": FileParam("sets how much is computed", most=10_000),
+    "thresholds": FileParam("sets how much is computed and kept", most=10**6),
     "tokenizer": FUNCTION,
     "user_forward_fn": FUNCTION,
     "user_tokenizer": OBJECT,
