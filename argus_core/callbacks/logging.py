@@ -58,10 +58,9 @@ class LoggingToFile(EpochReport):
         """Open the file; from now on messages of level INFO and above reach it."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
-        make_folder(self.name, self.file_path.parent)
-        with writing(self.name, self.file_path):
-            mode = "a" if self.append or _is_resumed(state) else "w"
-            file = open(self.file_path, mode, encoding="utf-8", opener=opener)  # noqa: SIM115
+        _begin(self.name, self.file_path, self.append or _is_resumed(state))
+        with writing(self.name, self.file_path):  # another log, or process, may write there as well
+            file = open(self.file_path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115
         self._handler = LogFile(file, self.file_path, state.logger)
         self._handler.setFormatter(LineFormatter(_LINE))
         self._undo.callback(setattr, self, "_handler", logging.NullHandler())
