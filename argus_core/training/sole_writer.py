@@ -1,7 +1,8 @@
 """The locks of the folders that a run writes its checkpoints to: two processes never train one run there.
 
-A run of ``argus train`` or ``argus resume`` has the lock of its run directory instead. The system releases a
-lock when its process ends, however that ends.
+A run of ``argus train`` or ``argus resume`` has the lock of its run directory instead. A `fit` that writes to the
+``checkpoints`` of a run directory takes that lock, too. The system releases a lock when its process ends,
+however that ends.
 """
 
 from __future__ import annotations
@@ -55,8 +56,12 @@ class SoleWriter(Callback):
         checkpoints = [each for each in state.engine.callbacks if isinstance(each, Checkpoint)]
         folders = {os.path.realpath(each.dir_path): each for each in checkpoints if each.optimizer_state}
         for folder, callback in folders.items():
-            if not is_confined(callback.dir_path):
-                self._lock(Path(folder) / f".{state.engine.run_id}.lock", callback, state)
+            if is_confined(callback.dir_path):
+                continue
+            run_directory = callback.dir_path.parent
+            if (run_directory / "versions.json").is_file():
+                self._lock(run_directory / ".lock", callback, state)
+            self._lock(Path(folder) / f".{state.engine.run_id}.lock", callback, state)
 
     def _lock(self, path: Path, callback: Checkpoint, state: State) -> None:
         from filelock import FileLock, Timeout  # it takes a while to import

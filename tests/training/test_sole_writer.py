@@ -14,7 +14,8 @@ from processes import running
 import argus_core
 from argus_core import Callback, State, on_epoch_complete, on_epoch_start
 from argus_core.callbacks import Checkpoint, MetricsJSONL
-from argus_core.errors import CheckpointError, ConflictError
+from argus_core.errors import CheckpointError, ConfigError, ConflictError
+from argus_core.runs.directory import RunDirectory
 from argus_core.storage import read_header
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -41,6 +42,12 @@ def writers(folder: Path) -> list[Callback]:
 def train(folder: Path, connection: Connection) -> None:
     argus_core.register("nn_module", "net", Net)  # the process is new
     make_model().fit(batches(), num_epochs=3, callbacks=[*writers(folder), Wait(connection)], seed=0)
+
+
+def hold(folder: Path, connection: Connection) -> None:
+    with RunDirectory(folder).held():
+        connection.send(os.getpid())
+        connection.poll(None)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -93,6 +100,26 @@ def test_checkpoint_that_the_run_replaces_while_it_is_read_is_refused(tmp_path: 
     argus_core.register("callback", "late", lambda: on_epoch_start(second.replace(first) and print))
     with pytest.raises(CheckpointError, match="model-000.safetensors was replaced after its header was read"):
         make_model().fit(batches(), num_epochs=3, callbacks=["late"], resume=first)
+
+
+def test_fit_and_argus_train_never_write_to_one_run_directory_at_a_time(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    with directory.held():
+        directory.versions.write_text('{"argus-torch": "0"}')
+        directory.checkpoints.mkdir()
+    in_run = Checkpoint(directory.checkpoints, optimizer_state=True)
+
+    @on_epoch_start
+    def train_by_command(state: State) -> None:
+        with pytest.raises(ConfigError, match="is in use by"), directory.held():
+            pass
+
+    with running(hold, tmp_path) as (_, connection):
+        connection.recv()
+        with pytest.raises(ConflictError, match=TRAINED_ALREADY):
+            make_model().fit(batches(), callbacks=[in_run])
+    make_model().fit(batches(), callbacks=[in_run, train_by_command])
+    assert not [*tmp_path.rglob(".*lock")]
 
 
 def test_lock_of_another_process_that_came_by_its_name_stays(tmp_path: Path) -> None:
