@@ -1,7 +1,7 @@
 """The locks of the folders that a run writes its checkpoints to: two processes never train one run there.
 
-A run of ``argus train`` or ``argus resume`` has the lock of its run directory instead. A `fit` that writes to the
-``checkpoints`` of a run directory takes that lock, too. The system releases a lock when its process ends,
+A run of ``argus train`` or ``argus resume`` has the lock of its run directory instead. A `fit` that writes to
+the ``checkpoints`` of a run directory takes that lock, too. The system releases a lock when its process ends,
 however that ends.
 """
 
