@@ -53,15 +53,18 @@ class SoleWriter(Callback):
         Raises:
             ConflictError: another process trains it.
         """
-        checkpoints = [each for each in state.engine.callbacks if isinstance(each, Checkpoint)]
-        folders = {os.path.realpath(each.dir_path): each for each in checkpoints if each.optimizer_state}
-        for folder, callback in folders.items():
-            if is_confined(callback.dir_path):
+        locks: dict[str, Checkpoint] = {}
+        for callback in state.engine.callbacks:
+            if not isinstance(callback, Checkpoint) or not callback.optimizer_state:
                 continue
-            run_directory = callback.dir_path.parent
+            folder, run_directory = callback.dir_path, callback.dir_path.parent
+            if is_confined(folder):
+                continue
             if (run_directory / "versions.json").is_file():
-                self._lock(run_directory / ".lock", callback, state)
-            self._lock(Path(folder) / f".{state.engine.run_id}.lock", callback, state)
+                locks[os.path.join(os.path.realpath(run_directory), ".lock")] = callback
+            locks[os.path.join(os.path.realpath(folder), f".{state.engine.run_id}.lock")] = callback
+        for path, callback in locks.items():
+            self._lock(Path(path), callback, state)
 
     def _lock(self, path: Path, callback: Checkpoint, state: State) -> None:
         from filelock import FileLock, Timeout  # it takes a while to import

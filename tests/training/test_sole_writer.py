@@ -108,6 +108,7 @@ def test_fit_and_argus_train_never_write_to_one_run_directory_at_a_time(tmp_path
         directory.versions.write_text('{"argus-torch": "0"}')
         directory.checkpoints.mkdir()
     in_run = Checkpoint(directory.checkpoints, optimizer_state=True)
+    beside = Checkpoint(tmp_path / "more", every="2up", optimizer_state=True)
 
     @on_epoch_start
     def train_by_command(state: State) -> None:
@@ -118,7 +119,7 @@ def test_fit_and_argus_train_never_write_to_one_run_directory_at_a_time(tmp_path
         connection.recv()
         with pytest.raises(ConflictError, match=TRAINED_ALREADY):
             make_model().fit(batches(), callbacks=[in_run])
-    make_model().fit(batches(), callbacks=[in_run, train_by_command])
+    make_model().fit(batches(), callbacks=[in_run, beside, train_by_command])
     assert not [*tmp_path.rglob(".*lock")]
 
 
