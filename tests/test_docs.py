@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ def _id(page: Path) -> str:
 def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pages.run(page)
+
+
+def test_picture_of_an_update_is_what_its_script_draws() -> None:
+    script = runpy.run_path(str(pages.DOCS / "picture.py"))
+    assert script["FILE"].read_text("utf-8") == script["drawing"](), "run python docs/picture.py"
+
+
+def test_code_of_a_page_fits_the_site_without_scrolling() -> None:
+    published = [*pages.pages(), *pages.DOCS.glob("plugins/*.md"), *pages.ROOT.glob("plugins/*/README.md")]
+    block = re.compile(r"^```(?:python|toml|json)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+    code = [(page, found) for page in published for found in block.findall(page.read_text("utf-8"))]
+    assert len(code) > 100
+    assert [(page, line) for page, lines in code for line in lines.splitlines() if len(line) > 110] == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, pages.ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
@@ -281,14 +295,35 @@ def _default(parameter: inspect.Parameter) -> Any:
     return "required" if parameter.default is parameter.empty else parameter.default
 
 
-def test_packages_stand_in_their_reading_order() -> None:
-    section = section_of("explanation/architecture.md", "## Packages, in reading order")
-    assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == READING_ORDER
-
-
-def test_paths_in_the_table_of_changes_exist() -> None:
+def test_each_package_has_a_row_in_its_reading_order_with_files_to_edit_and_tests_that_exist() -> None:
     section = section_of("explanation/architecture.md", "## To change X, edit Y, test in Z")
-    paths = re.findall(r"`([\w./-]+(?:/|\.\w+))`", section)
-    assert len(paths) > 50
-    missing = [path for path in paths if path != "tests/" and not (pages.ROOT / path).exists()]
-    assert missing == []
+    rows = re.findall(r"^\| `(\w+)` \| .+? \| (.+?) \| (.+?) \|$", section, re.MULTILINE)
+    assert tuple(package for package, _, _ in rows) == READING_ORDER
+    for package, edit, test in rows:
+        first, *others = re.findall(r"`([\w./-]+)`", edit)
+        assert first in (f"{package}/", f"{package}.py")
+        paths = [
+            f"argus_core/{first}",
+            *(each if "/" in each[:-1] else f"argus_core/{first}{each}" for each in others),
+        ]
+        paths += re.findall(r"`([\w./-]+)`", test)
+        assert [path for path in paths if not (pages.ROOT / path).exists()] == []
+        assert any(path.startswith("tests/") for path in paths)
+
+
+def test_paths_on_the_page_about_the_code_exist() -> None:
+    text = text_of("explanation/architecture.md")
+    paths = set(re.findall(r"`((?:argus_core|tests|docs|plugins|examples)/[\w./-]*)`", text)) - {"tests/"}
+    assert [
+        path for path in sorted(paths) if "PACKAGE" not in path and not (pages.ROOT / path).exists()
+    ] == []
+
+
+def test_functions_are_where_the_page_about_the_code_says() -> None:
+    section = section_of("explanation/architecture.md", "## Where does it happen?")
+    named = re.findall(r"`([\w.]+)`[^`]*? in\s+`(argus_core/[\w/]+\.py)`", section)
+    assert len(named) > 10
+    for name, path in named:
+        source = (pages.ROOT / path).read_text("utf-8")
+        for each in name.split("."):
+            assert re.search(rf"^ *(?:class|def) {each}\b", source, re.MULTILINE), f"no {name} in {path}"

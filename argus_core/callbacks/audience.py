@@ -1,11 +1,10 @@
-"""Who listens to which event of a run, in which order, and who has heard of the present one."""
+"""The callbacks of a run by event, in the order in which they are called."""
 
 from __future__ import annotations
 
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pluggy
@@ -16,7 +15,7 @@ from argus_core.errors import BuildError
 from argus_core.hooks import PROJECT
 from argus_core.registry.factory import described
 
-__all__ = ["Audience", "Handler", "Missed", "named"]
+__all__ = ["Handler", "handlers_of", "named"]
 
 _ABSENT = object()
 
@@ -32,75 +31,15 @@ def named(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), callback
 
 
-@dataclass(frozen=True)
-class Missed:
-    """An event that not all callbacks heard of before a checkpoint was written.
-
-    Attributes:
-        event: one that the loop raises.
-        callbacks: the names of those that are still to hear of it.
-    """
-
-    event: str
-    callbacks: tuple[str, ...]
-
-
-class Audience:
-    """Tells callbacks of the events of a run, and knows at every moment who has heard of the present one.
+def handlers_of(callbacks: Sequence[Any]) -> dict[str, tuple[Handler, ...]]:
+    """Return the bound methods to call for each event: early ones, those in the listed order, late ones.
 
     Args:
         callbacks: objects with methods named after events.
 
-    Attributes:
-        handlers: the bound methods to call for each event.
-        missed: what a run that goes on tells those who missed it, and nobody else, when the event comes.
-        event: the event of the loop that is on; ``None`` between two.
-        heard: how many of its handlers have returned. The loop sets both itself where microseconds count.
+    Raises:
+        BuildError: an object is not a callback, or its method cannot handle an event.
     """
-
-    def __init__(self, callbacks: Sequence[Any]) -> None:
-        names = {id(callback): name for name, callback in named(callbacks)}
-        listeners = _listeners(callbacks)
-        self.handlers: dict[str, tuple[Handler, ...]] = {
-            event: tuple(implementation.function for implementation in implementations)
-            for event, implementations in listeners.items()
-        }
-        self.missed: Missed | None = None
-        self._names = {
-            event: tuple(names[id(implementation.plugin)] for implementation in implementations)
-            for event, implementations in listeners.items()
-        }
-        self.event: str | None = None
-        self.heard = 0
-
-    def tell(self, event: str, state: State) -> None:
-        """Call all that listen to an event of the loop, one after the other."""
-        self.event, self.heard = event, 0
-        due = None
-        if self.missed is not None:
-            if self.missed.event == event:
-                due = self.missed.callbacks
-            self.missed = None
-        for handler in self.handlers[event]:
-            if due is None or self._names[event][self.heard] in due:
-                handler(state)
-            self.heard += 1
-        self.event = None
-
-    def pending(self, failed: bool) -> Missed | None:
-        """Return who is still to hear of the present event.
-
-        Args:
-            failed: whether the callback that is being told has raised an exception, and counts.
-        """
-        if self.missed is not None or self.event is None:
-            return self.missed
-        names = self._names[self.event][self.heard + (not failed) :]
-        return Missed(self.event, names) if names else None
-
-
-def _listeners(callbacks: Sequence[Any]) -> dict[str, list[pluggy.HookImpl]]:
-    """Return who implements each event: early ones, those in the listed order, late ones."""
     manager = _CallbackManager(PROJECT)
     manager.add_hookspecs(RunHooks)
     for callback in callbacks:
@@ -108,16 +47,15 @@ def _listeners(callbacks: Sequence[Any]) -> dict[str, list[pluggy.HookImpl]]:
             manager.add_hookspecs(hookspecs)
     for callback in callbacks:
         manager.register_callback(callback)
-    position = {id(callback): index for index, callback in enumerate(callbacks)}
+    place = {id(callback): index for index, callback in enumerate(callbacks)}
+
+    def order(implementation: pluggy.HookImpl) -> tuple[int, int, int]:
+        callback = implementation.plugin
+        lateness = bool(implementation.trylast) - bool(implementation.tryfirst)
+        return lateness, getattr(callback, "runs_last", False), place[id(callback)]
+
     return {
-        event: sorted(
-            caller.get_hookimpls(),
-            key=lambda implementation: (
-                bool(implementation.trylast) - bool(implementation.tryfirst),
-                getattr(implementation.plugin, "runs_last", False),
-                position[id(implementation.plugin)],
-            ),
-        )
+        event: tuple(each.function for each in sorted(caller.get_hookimpls(), key=order))
         for event, caller in vars(manager.hook).items()
         if not event.startswith("_")
     }

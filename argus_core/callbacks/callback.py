@@ -28,6 +28,23 @@ Function = Callable[["State"], Any]
 
 _NEAR = 0.75  # 'epoch_completed' is taken for an event, 'save' is not
 
+# What other frameworks call an event, without the prefix ``on_``.
+_ELSEWHERE = {
+    **dict.fromkeys(("fit_start", "train_start", "train_begin"), "start"),
+    **dict.fromkeys(("fit_end", "train_end"), "complete"),
+    **dict.fromkeys(("train_epoch_start", "epoch_begin"), "epoch_start"),
+    **dict.fromkeys(("train_epoch_end", "epoch_end"), "epoch_complete"),
+    **dict.fromkeys(
+        ("train_batch_start", "train_batch_begin", "batch_start", "batch_begin", "step_begin"),
+        "iteration_start",
+    ),
+    **dict.fromkeys(("train_batch_end", "batch_end", "step_end"), "iteration_complete"),
+    **dict.fromkeys(("validation_epoch_start", "validation_begin", "test_begin"), "validation_start"),
+    **dict.fromkeys(("validation_epoch_end", "validation_end", "test_end"), "validation_complete"),
+    "exception": "catch_exception",
+    "save_checkpoint": "checkpoint_saved",
+}
+
 
 class Callback:
     """Abstract callback: a subclass has methods named after events, each taking the run's state.
@@ -43,8 +60,8 @@ class Callback:
 
     hookspecs: tuple[type, ...] = ()
     run_paths: ClassVar[Mapping[str, str]] = {}  # where in a run directory: for paths that are left out
-    runs_last: bool = False  # after all others, the late ones included: for what keeps the others' state
-    catches_up: bool = False  # iteration_complete needs neither batch nor output: see "Resume a run"
+    # After all others, the late ones included: `checkpoint` has 2, as its files hold the others' state.
+    runs_last: int = False
     # Whether it may read predictions or targets of a step output; a subclass says False for itself.
     reads_predictions: bool = True
     # The names of the values that it puts into state.metrics: ("val_f1",), or () for none. With None it
@@ -61,7 +78,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
 
     def check_events(self, events: Collection[str]) -> None:
         """Check that methods which look like events are events, and can be called.
@@ -69,11 +86,12 @@ class Callback:
         Raises:
             BuildError: a method's name is nearly an event's, or an event's method takes other arguments.
         """
-        for method_name, method in _methods(self):
+        methods = dict(_methods(self))
+        for method_name, method in methods.items():
             if method_name in events:
                 _check_arguments(f"callback {self.name}:", method_name, method, named="state")
-            elif _is_meant_as_event(method):
-                _check_spelling(self.name, method_name, method, events)
+            else:
+                _check_spelling(self.name, method_name, methods, events)
 
 
 class FunctionCallback(Callback):
@@ -205,8 +223,14 @@ def _is_meant_as_event(method: Callable[..., Any]) -> bool:
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty] == ["state"]
 
 
-def _check_spelling(owner: str, name: str, method: Callable[..., Any], events: Collection[str]) -> None:
-    meant = difflib.get_close_matches(name, events, n=1, cutoff=_NEAR)
+def _check_spelling(
+    owner: str, name: str, methods: Mapping[str, Callable[..., Any]], events: Collection[str]
+) -> None:
+    own, method = name.removeprefix("on_"), methods[name]
+    event = own if own in events else _ELSEWHERE.get(own)
+    meant: list[str] = [event] if event and event in events and event not in methods else []
+    if not meant and _is_meant_as_event(method):
+        meant = difflib.get_close_matches(name, events, n=1, cutoff=_NEAR)
     if meant:
         raise BuildError(
             f"callback {owner} has a method {name!r}, which is no event; did you mean {meant[0]!r}?"

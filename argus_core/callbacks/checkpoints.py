@@ -14,8 +14,8 @@ from argus_core.callbacks.epoch_report import plain_metrics
 from argus_core.callbacks.layout import Layout
 from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
 from argus_core.callbacks.state import State
-from argus_core.callbacks.written import WrittenFiles, run_of, sweep_unfinished
-from argus_core.errors import ArgusError, ParamsError
+from argus_core.callbacks.written import WrittenFiles, check_no_link, sweep_unfinished
+from argus_core.errors import ParamsError
 from argus_core.files.output_files import check_writable, make_folder, place_to_write
 from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
@@ -38,7 +38,7 @@ class Checkpoint(Callback):
         file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates) and
             the run's metrics. By default ``model-{epoch:03d}.safetensors``, or with ``step`` where ``every``
             is no number of epochs.
-        background: write while training goes on, from a copy of the state; ``checkpoint_saved`` is raised,
+        background: write while training continues, from a copy of the state; ``checkpoint_saved`` is raised,
             and old files are deleted, once the file is whole. An error shows at the next save or at the end.
     """
 
@@ -49,8 +49,7 @@ class Checkpoint(Callback):
     # The names of file_format lie in dir_path: see `FileFormat`.
     file_params: ClassVar = {"dir_path": WRITES, "file_format": FileParam(WRITES.does, in_configuration=True)}
     run_paths: ClassVar = {"dir_path": "checkpoints"}
-    runs_last = True
-    catches_up = True
+    runs_last = 2
     has_kept = False  # a file, in this run or the one that it resumes
 
     def __init__(
@@ -104,13 +103,13 @@ class Checkpoint(Callback):
         self._layout = Layout(state.model)
         state.model.is_finite(optimizer_state=False)  # notes which buffers are not
         sweep_unfinished(self.dir_path, self._format.folders, self._format.matches)
-        self._look_for_others(state)
+        self._files.look_for_others(self._format, state.engine.run_id, state.logger)
         self._last_time = time.monotonic()
 
     @hookimpl(trylast=True)
     def iteration_complete(self, state: State) -> None:
         """Save if the updates or minutes are due."""
-        if self.every.unit != "ep" and self._is_due(state):
+        if self.every.unit != "ep" and state.exception is None and self._is_due(state):
             self._last_step, self._last_time = state.global_step, time.monotonic()
             self.save(state)
 
@@ -122,7 +121,7 @@ class Checkpoint(Callback):
 
     @hookimpl(trylast=True)
     def interrupted(self, state: State) -> None:
-        """Save where the run can go on, if the optimizer's state is kept and there has been an update."""
+        """Save the position of the run, if the optimizer's state is kept and there has been an update."""
         has_moved = state.global_step + state.updates_skipped > 0
         if self.optimizer_state and has_moved and state.global_step != self._saved_step:
             self.save(state)
@@ -134,17 +133,17 @@ class Checkpoint(Callback):
 
     @hookimpl(trylast=True)
     def catch_exception(self, state: State) -> None:
-        """Save what there is, if wanted; a failure is logged, since the run's own exception matters more."""
+        """Save the model, if wanted; a failure is logged, since the run's own exception matters more."""
         try:
             self._finish(state)
         except Exception:
             state.logger.exception("could not save the checkpoint that was being written")
-        # What fails before the run has gone on changed nothing that the checkpoint before it has not.
-        if not self.save_after_exception or state.global_step == 0 or not state.engine.has_begun:
+        # A resumed run that fails before its first batch has changed nothing since its checkpoint.
+        if not self.save_after_exception or state.global_step == 0 or state.engine.is_resumed:
             return
         path = self.dir_path / self.exception_name(state)
         try:
-            self._check_no_link(path)
+            check_no_link(self.name, path)
             self.save_model(state, path)
             self._writer.wait()
         except Exception:
@@ -163,7 +162,7 @@ class Checkpoint(Callback):
         self._finish(state)
         self._due += 1
         name = self._format.name(self.name_fields(state))
-        self._check_no_link(self.dir_path / name)
+        check_no_link(self.name, self.dir_path / name)
         if not state.model.is_finite(optimizer_state=self.optimizer_state):
             self._save_not_finite(state, name)
             return
@@ -183,7 +182,7 @@ class Checkpoint(Callback):
         plain = PurePosixPath(name)
         name = str(plain.with_name(f"{plain.stem}-not-finite{plain.suffix}"))
         path = self.dir_path / name
-        self._check_no_link(path)
+        check_no_link(self.name, path)
         state.logger.warning(
             "the weights are not finite after %d updates; saved %s, and left the files before it alone",
             state.global_step,
@@ -253,34 +252,6 @@ class Checkpoint(Callback):
 
     def _are_names(self, value: Any) -> bool:
         return isinstance(value, list) and all(is_plain_name(name, self._format.folders) for name in value)
-
-    def _look_for_others(self, state: State) -> None:
-        """Warn once of files that this run did not write and whose names it may use.
-
-        Raises:
-            ArgusError: one is a link.
-        """
-        own, run = set(self._files.names), state.engine.run_id
-        for path in sorted(self.dir_path.glob("*/" * self._format.folders + "*")):
-            name = path.relative_to(self.dir_path).as_posix()
-            if not self._format.matches(name):
-                continue
-            self._check_no_link(path)
-            if name not in own and run_of(path) != run:
-                state.logger.warning(
-                    "%s holds %s, which this run did not write; a save under that name overwrites it; give "
-                    "each run a folder of its own to keep both",
-                    shown(self.dir_path), name,
-                )  # fmt: skip
-                return
-
-    def _check_no_link(self, path: Path) -> None:
-        """Refuse to write through a link, which leads to a file that is not the callback's."""
-        if path.is_symlink():
-            raise ArgusError(
-                f"{self.name} cannot write {shown(path)}: it is a link; remove it, or link the folder in its "
-                "place"
-            )
 
     def _default_format(self) -> str:
         step = "" if self.every.unit == "ep" else "-{step:06d}"

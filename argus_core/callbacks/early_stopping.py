@@ -39,7 +39,7 @@ class EarlyStopping(Callback):
         self._resumed = False
 
     def start(self, state: State) -> None:
-        """Begin anew, except after `load_state_dict`."""
+        """Start over, except after `load_state_dict`."""
         self.monitor.start(state)
         if not self._resumed:
             self.monitor.forget()

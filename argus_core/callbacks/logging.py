@@ -58,10 +58,9 @@ class LoggingToFile(EpochReport):
         """Open the file; from now on messages of level INFO and above reach it."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
-        make_folder(self.name, self.file_path.parent)
-        with writing(self.name, self.file_path):
-            mode = "a" if self.append or _is_resumed(state) else "w"
-            file = open(self.file_path, mode, encoding="utf-8", opener=opener)  # noqa: SIM115
+        _begin(self.name, self.file_path, self.append or _is_resumed(state))
+        with writing(self.name, self.file_path):  # another log, or process, may write there as well
+            file = open(self.file_path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115
         self._handler = LogFile(file, self.file_path, state.logger)
         self._handler.setFormatter(LineFormatter(_LINE))
         self._undo.callback(setattr, self, "_handler", logging.NullHandler())
@@ -127,6 +126,7 @@ class LoggingToCSV(EpochReport):
         self._columns: list[str] = []
         self._rows = 0
         self._kept: int | None = None
+        self._is_ahead = False  # the file, of the checkpoint that the run resumes from
 
     def start(self, state: State) -> None:
         """Begin the file, or find out which columns it has."""
@@ -134,10 +134,9 @@ class LoggingToCSV(EpochReport):
         with self._reading() as rows:
             self._columns = next(rows, []) if self.write_header else []
             self._rows = sum(1 for _ in rows)
-        if self._kept is not None and self._kept < self._rows:
-            self._rows = self._kept
-            with self._replacing() as (rows, writer):
-                writer.writerows(islice(rows, self._rows + bool(self.write_header)))
+        self._is_ahead = self._kept is not None and self._kept < self._rows
+        if self._kept is not None:
+            self._rows = min(self._kept, self._rows)
         self._kept = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,13 +144,17 @@ class LoggingToCSV(EpochReport):
         return {**super().state_dict(), "rows": self._rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned; later rows are removed when the run starts."""
+        """Restore what `state_dict` returned; later rows are removed once there is a new one."""
         super().load_state_dict(state_dict)
         self._kept = state_dict["rows"]
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's row; a metric that is new gets a column, which is empty in earlier rows."""
         row = self.row(record)
+        if self._is_ahead:
+            self._is_ahead = False
+            with self._replacing() as (rows, writer):
+                writer.writerows(islice(rows, self._rows + bool(self.write_header)))
         with writing(self.name, self.file_path):
             if not set(row) <= set(self._columns):
                 self._add_columns([column for column in row if column not in self._columns])
@@ -227,17 +230,18 @@ class MetricsJSONL(EpochReport):
         self.append = append
         self._lines = 0
         self._kept: int | None = None
+        self._end: int | None = None  # of the lines to keep once there is a new one
 
     def start(self, state: State) -> None:
         """Begin the file."""
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
         with writing(self.name, self.file_path), open(self.file_path, "r+b", opener=opener) as file:
             self._lines, end, is_cut_off = count_lines(self.name, self.file_path, file, self._kept)
-            if self._kept is not None:
-                file.truncate(end)
             if is_cut_off:  # somebody has edited it, or a write was cut off
                 file.seek(0, os.SEEK_END)
                 file.write(b"\n")
+                end = file.tell()
+        self._end = None if self._kept is None else end
         self._kept = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -245,7 +249,7 @@ class MetricsJSONL(EpochReport):
         return {**super().state_dict(), "lines": self._lines}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned; later lines are removed when the run starts."""
+        """Restore what `state_dict` returned; later lines are removed once there is a new one."""
         super().load_state_dict(state_dict)
         self._kept = state_dict["lines"]
 
@@ -264,6 +268,9 @@ class MetricsJSONL(EpochReport):
             writing(self.name, self.file_path),
             open(self.file_path, "a", encoding="utf-8", opener=opener) as file,
         ):
+            if self._end is not None:
+                file.truncate(self._end)
+                self._end = None
             file.write(escape_json(line) + "\n")
         self._lines += 1
 

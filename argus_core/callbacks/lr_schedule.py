@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import check_monitor, monitored_value
 from argus_core.callbacks.scheduler_state import (
-    all_of,
     check_scheduler_state,
     load_scheduler_state,
     plain_state,
@@ -29,21 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LRSchedule", "build_schedules", "check_steps"]
 
-# Options that may change in the middle of a schedule: the next rate follows from the present one and from
-# them. Any other option bends the whole curve, of which a run that goes on has had a part. Attributes that
-# are called otherwise than their option are beside it.
-_CHANGEABLE: Mapping[str, Mapping[str, str]] = {
-    "StepLR": {"step_size": "step_size", "gamma": "gamma"},
-    "MultiStepLR": {"milestones": "milestones", "gamma": "gamma"},
-    "ExponentialLR": {"gamma": "gamma"},
-    "ReduceLROnPlateau": {
-        **{name: name for name in ("factor", "patience", "threshold", "cooldown", "eps")},
-        "min_lr": "min_lrs",
-    },
-}
 _NO_EFFECT = (
-    "which has no effect, as the schedule follows the curve that it began with; for another one take the "
-    "weights with load_model and train anew"
+    "which has no effect, as the schedule continues with its saved state; for another schedule, load the "
+    "weights with load_model and start a new run"
 )
 _RULES = {
     "scheduler": Rule(lambda value: isinstance(value, Mapping), "a dict"),
@@ -52,7 +39,6 @@ _RULES = {
         lambda value: isinstance(value, Mapping) and shown_option(value) == value, "a dict of options", True
     ),
 }
-_OWN_RATES = ("CyclicLR", "OneCycleLR")  # set rates from their own options alone
 
 
 class LRSchedule(Callback):
@@ -65,7 +51,6 @@ class LRSchedule(Callback):
         options: what the scheduler was built with, where that is known.
     """
 
-    catches_up = True
     reads_predictions = False
     computes = ()
 
@@ -96,17 +81,13 @@ class LRSchedule(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, but for options that have changed and may.
+        """Restore what `state_dict` returned; options that have changed since have no effect.
 
         Raises:
             StateMismatchError: it is not the state of such a schedule.
         """
         self.check_state(state_dict)
-        attributes = self._changeable()
-        new = [attributes[name] for name, _, _ in self._differences(state_dict) if name in attributes]
-        kept = {name: getattr(self.scheduler, name) for name in new}
         load_scheduler_state(self.scheduler, state_dict["scheduler"])
-        vars(self.scheduler).update(kept)
         self._stepped = state_dict["stepped"]
         # torch warns of schedulers that step first, and counts the optimizer's steps in this process only.
         self.scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]
@@ -122,17 +103,27 @@ class LRSchedule(Callback):
         check_scheduler_state(self.name, self.scheduler, state_dict["scheduler"])
 
     def changes(self, state_dict: Mapping[str, Any]) -> Iterator[str]:
-        """Yield what has been chosen otherwise than when `state_dict` was made, and what that means."""
-        held = {*self._changeable(), "interval", "monitor"}
-        for name, was, now in self._differences(state_dict):
-            meaning = "which holds from here on" if name in held else _NO_EFFECT
-            yield f"{name} of lr_scheduler {self.name!r} was {was!r} and is {now!r}, {meaning}"
+        """Yield the options that differ from those in a state, and the effect."""
+        before, now = state_dict.get("chosen"), self._chosen()
+        if not isinstance(before, Mapping) or self.options is None:
+            return
+        # A state holds neither these two, which say when to step, nor functions.
+        held = {"interval", "monitor"} | {
+            name for name, value in self.options.items() if _has_function(value)
+        }
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                meaning = "which holds from here on" if name in held else _NO_EFFECT
+                yield (
+                    f"{name} of lr_scheduler {self.name!r} was {before.get(name)!r} and is "
+                    f"{now.get(name)!r}, {meaning}"
+                )
 
-    def begin_anew(self, alone: bool) -> None:
-        """Begin from the optimizer's present rates, which a checkpoint has brought.
+    def restart(self, alone: bool) -> None:
+        """Start from the optimizer's present rates, those of a checkpoint.
 
         Args:
-            alone: whether no other schedule goes on, which may look at the rates that it began with.
+            alone: whether no other schedule continues, which may need the rates that it started with.
         """
         if self.options is not None:
             for group in self.scheduler.optimizer.param_groups if alone else ():
@@ -147,34 +138,13 @@ class LRSchedule(Callback):
         if is_resumed:
             raise StateMismatchError(
                 f"{has}; resume with fewer num_epochs, as a schedule follows the curve it began with, or "
-                "take the weights with load_model and train anew with another schedule"
+                "load the weights with load_model and start a new run with another schedule"
             )
         raise SpecError(f"{has}; give it {needed:g} total_steps, or fewer num_epochs")
-
-    def sets_own_rates(self) -> bool:
-        """Return whether the optimizer's own learning rate plays no part."""
-        return any(type(each).__name__ in _OWN_RATES for each in all_of(self.scheduler))
-
-    def scale(self, ratios: list[float]) -> None:
-        """Go on with all rates multiplied by a number for each parameter group."""
-        for scheduler in all_of(self.scheduler):
-            for name in {"base_lrs", "_last_lr"} & vars(scheduler).keys():
-                rates = [rate * ratio for rate, ratio in zip(getattr(scheduler, name), ratios, strict=True)]
-                setattr(scheduler, name, rates)
 
     def _chosen(self) -> dict[str, Any]:
         chosen = {"interval": self.interval, "monitor": self.monitor}
         return chosen | {name: shown_option(value) for name, value in (self.options or {}).items()}
-
-    def _differences(self, state_dict: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-        before, now = state_dict.get("chosen"), self._chosen()
-        if not isinstance(before, Mapping) or self.options is None:
-            return []
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        return [(name, before.get(name), now.get(name)) for name in names]
-
-    def _changeable(self) -> Mapping[str, str]:
-        return _CHANGEABLE.get(self.name, {}) if type(self.scheduler).__module__.startswith("torch.") else {}
 
     def start(self, state: State) -> None:
         if self.monitor is not None:
@@ -188,7 +158,7 @@ class LRSchedule(Callback):
                 self._step()
 
     def epoch_complete(self, state: State) -> None:
-        if state.engine.stopped_midway:  # a run that goes on from here makes the rest of the epoch first
+        if not state.engine.position.trained:  # a run that resumes makes the rest of the epoch first
             return
         if self.interval == "epoch" and self._stepped:
             if self.monitor is None:
@@ -236,27 +206,31 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
 
 
 def check_steps(engine: AbstractEngine, batches: int | None, num_epochs: int) -> None:
-    """Check before a run starts, or goes on, that its schedules last for all updates that it may make.
+    """Check before a run starts, or resumes, that its schedules last for all updates that it may make.
 
     Args:
         engine: of the run.
-        batches: of an epoch; ``None`` where nobody knows.
+        batches: of an epoch; ``None`` where it is not known.
         num_epochs: in all.
 
     Raises:
         SpecError: one ends before.
         StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
     """
-    state, is_resumed = engine.state, engine.is_resumed
-    epochs = num_epochs - (state.epoch + engine.epoch_done if is_resumed else 0)
+    position, is_resumed = engine.position, engine.is_resumed
+    epochs = num_epochs - (engine.state.epoch + position.trained if is_resumed else 0)
     for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
-        needed: float = epochs
+        needed = epochs
         if schedule.interval == "update":
-            done = engine.updates_done if is_resumed and not engine.epoch_done else 0
+            done = position.updates_done if is_resumed and not position.trained else 0
             needed = 0 if batches is None else epochs * -(-batches // engine.window_size) - done
         left = steps_left(schedule.scheduler)
         if needed > left:
             schedule.refuse(left, needed, is_resumed)
+
+
+def _has_function(value: Any) -> bool:
+    return any(map(callable, value if isinstance(value, list | tuple) else [value]))
 
 
 def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:

@@ -38,6 +38,7 @@ class MonitorCheckpoint(Checkpoint):
     reads_predictions = False
     computes = ()
     exact_types = True
+    runs_last = 1
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class MonitorCheckpoint(Checkpoint):
     def epoch_complete(self, state: State) -> None:
         """Save if the epochs are due and the metric has improved."""
         monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
-        if state.engine.stopped_midway:  # a run that goes on from here has not had this epoch yet
+        if not state.engine.position.trained:  # a run that resumes has not had this epoch yet
             return
         if (state.epoch + 1) % self.every.count:
             return
@@ -86,11 +87,7 @@ class MonitorCheckpoint(Checkpoint):
         before = self.monitor.best, self.monitor.epoch
         if self.monitor.improved(state):
             self._saved_finite = False
-            try:
-                self.save(state)
-            except BaseException:
-                self.monitor.best, self.monitor.epoch = before  # a run that resumes from here saves again
-                raise
+            self.save(state)
             if not self._saved_finite:  # a good file need not be better than one that is not kept
                 self.monitor.best, self.monitor.epoch = before
 

@@ -193,9 +193,9 @@ class _Pace:
         if engine.num_batches is not None:
             self._steps = -(-engine.num_batches // engine.window_size)
             self._steps += (validation.num_batches or 0) if validation is not engine else 0
-            done = engine.epoch_done  # the epoch that a resumed run was saved in
+            done = engine.position.done  # the epoch that a resumed run was saved in
             self._first_step = (state.epoch + 1) * self._steps if done else self._step(state, self._steps)
-        self._first_update = engine.updates_done
+        self._first_update = engine.position.updates_done
 
     def begin_epoch(self, state: State) -> None:
         self._epoch_began = time.monotonic()
@@ -204,14 +204,14 @@ class _Pace:
     def progress(self, state: State) -> tuple[int, int | None]:
         """Return the steps that this process has done and is to do, the latter as far as it is known."""
         if self._steps is None:
-            return state.engine.updates_done, None
+            return state.engine.position.updates_done, None
         total = state.engine.num_epochs * self._steps
         return self._step(state, self._steps) - self._first_step, total - self._first_step
 
     def status(self, state: State, now: float) -> str:
         """Return the rate and the time left, or nothing before the first update."""
         done, total = self.progress(state)
-        updates = state.engine.updates_done - self._first_update
+        updates = state.engine.position.updates_done - self._first_update
         if done <= 0 or updates <= 0:
             return ""
         rate = "" if self.validated else f"{updates / max(now - self._epoch_began, 1e-9):.1f} updates/s  "
@@ -220,7 +220,7 @@ class _Pace:
         return f"{rate}{_clock((now - self._run_began) / done * (total - done))} left  "
 
     def _step(self, state: State, steps: int) -> int:
-        return state.epoch * steps + state.engine.updates_done + self.validated
+        return state.epoch * steps + state.engine.position.updates_done + self.validated
 
 
 class _Bar:

@@ -14,7 +14,6 @@ from argus_core.errors import StateMismatchError
 from argus_core.storage.stored import is_number
 
 __all__ = [
-    "all_of",
     "check_scheduler_state",
     "load_scheduler_state",
     "plain_state",
@@ -53,7 +52,7 @@ def check_scheduler_state(name: str, scheduler: Any, stored: Mapping[str, Any]) 
     if problem is not None:
         raise StateMismatchError(
             f"the stored state does not fit lr_scheduler {name!r}: {problem}; choose the scheduler that the "
-            "run had, or take the weights with load_model and train anew"
+            "run had, or load the weights with load_model and start a new run"
         )
 
 
@@ -61,13 +60,6 @@ def steps_left(scheduler: Any) -> float:
     """Return how many steps a scheduler can still make: of torch's, ``OneCycleLR`` alone has an end."""
     end = _end(scheduler)
     return end if end == math.inf else end - _position(scheduler)
-
-
-def all_of(scheduler: Any) -> Iterator[Any]:
-    """Yield a scheduler and those that it is made of, such as SequentialLR's."""
-    yield scheduler
-    for part in getattr(scheduler, "_schedulers", ()):
-        yield from all_of(part)
 
 
 def _end(scheduler: Any) -> float:

@@ -5,13 +5,36 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # configurations read durations as callbacks do, without torch
     from argus_core.abstract_model import AbstractModel
 
-__all__ = ["AbstractEngine", "State"]
+__all__ = ["AbstractEngine", "Position", "State"]
+
+
+@dataclass
+class Position:
+    """The position of a run within its epoch, which the engine moves and checkpoints keep.
+
+    Attributes:
+        updates_done: complete updates of this epoch.
+        skipped: those of them that did not move the weights.
+        begun: the callbacks have handled ``epoch_start``.
+        trained: all updates of the epoch are done, and its metrics are computed. It stays ``False`` in an
+            epoch that a callback stops in the middle.
+        done: the callbacks that write no checkpoints have handled ``epoch_complete``.
+        unheard: in a checkpoint of an earlier version, the callbacks that had not handled ``epoch_complete``.
+    """
+
+    updates_done: int = 0
+    skipped: int = 0
+    begun: bool = False
+    trained: bool = False
+    done: bool = False
+    unheard: frozenset[str] | None = None
 
 
 class AbstractEngine(ABC):
@@ -22,25 +45,16 @@ class AbstractEngine(ABC):
     window_size: int
     num_batches: int | None
     seed: int
-    updates_done: int
-    skipped_in_epoch: int
-    epoch_begun: bool
-    epoch_done: bool
+    position: Position
     step: Callable[[Any, State], Any]
     metrics: tuple[Any, ...]
     num_epochs: int
     run_id: str
-    stopped_midway: bool
-    has_begun: bool
     times_resumed: int
 
     @property
     @abstractmethod
     def is_resumed(self) -> bool: ...
-
-    @property
-    @abstractmethod
-    def is_updating(self) -> bool: ...
 
     @abstractmethod
     def snapshot(self) -> dict[str, Any]: ...

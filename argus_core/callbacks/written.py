@@ -11,13 +11,22 @@ from logging import Logger
 from pathlib import Path
 from typing import Any
 
-from argus_core.errors import CheckpointError
+from argus_core.callbacks.names import FileFormat
+from argus_core.errors import ArgusError, CheckpointError
 from argus_core.files.working_folder import shown
 from argus_core.storage import read_header
 from argus_core.storage.replacement import sweep
 from argus_core.storage.stored import COUNT
 
-__all__ = ["WrittenFiles", "run_in", "run_of", "run_record", "sweep_unfinished", "times_resumed"]
+__all__ = [
+    "WrittenFiles",
+    "check_no_link",
+    "run_in",
+    "run_of",
+    "run_record",
+    "sweep_unfinished",
+    "times_resumed",
+]
 
 _RUN = re.compile(r"[0-9a-f]{32}")
 _Identity = tuple[int, int, int]
@@ -57,6 +66,25 @@ class WrittenFiles:
             if inside and run_of(path) == run:
                 self.add(name)
 
+    def look_for_others(self, names: FileFormat, run: str, logger: Logger) -> None:
+        """Warn once of files that the run ``run`` did not write and whose names it may use.
+
+        Raises:
+            ArgusError: one is a link.
+        """
+        for path in sorted(self.folder.glob("*/" * names.folders + "*")):
+            name = path.relative_to(self.folder).as_posix()
+            if not names.matches(name):
+                continue
+            check_no_link(names.callback, path)
+            if name not in self.names and run_of(path) != run:
+                logger.warning(
+                    "%s holds %s, which this run did not write; a save under that name overwrites it; give "
+                    "each run a folder of its own to keep both",
+                    shown(self.folder), name,
+                )  # fmt: skip
+                return
+
     def delete_old(self, most: int, logger: Logger) -> None:
         """Delete the oldest files beyond ``most``, but for those that are others by now."""
         while len(self.names) > most:
@@ -72,6 +100,18 @@ class WrittenFiles:
                 path.unlink(missing_ok=True)
             except OSError as error:  # not worth ending a run for
                 logger.warning("could not delete %s: %s", shown(path), error.strerror or error)
+
+
+def check_no_link(callback: str, path: Path) -> None:
+    """Check that a callback does not write through a link, which leads to a file that is not its own.
+
+    Raises:
+        ArgusError: it would.
+    """
+    if path.is_symlink():
+        raise ArgusError(
+            f"{callback} cannot write {shown(path)}: it is a link; remove it, or link the folder in its place"
+        )
 
 
 def sweep_unfinished(folder: Path, depth: int, matches: Callable[[str], bool]) -> None:

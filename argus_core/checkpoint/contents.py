@@ -42,6 +42,9 @@ class SavedFile(AbstractSaved):
         verify: whether to compare every byte that is read with its checksum.
         sha256: the expected SHA-256 of the whole file, in hexadecimal, if it must be checked.
 
+    Attributes:
+        header: of the file, with its manifest.
+
     Raises:
         CheckpointError: the file is missing, damaged, unsafe, newer, or not a checkpoint of argus_core.
     """
@@ -50,8 +53,8 @@ class SavedFile(AbstractSaved):
         self._path = path
         self._verify = verify
         self._file = CheckpointFile(path, sha256)
-        self._header = self._file.header
-        self._manifest = self._header.manifest
+        self.header = self._file.header
+        self._manifest = self.header.manifest
         try:
             check_sections(self._manifest, path)
             records_of(self._manifest, path)
@@ -76,7 +79,7 @@ class SavedFile(AbstractSaved):
         self._file.close()
 
     def size(self) -> int:
-        return min(self._header.file_size, MOST_COMPRESSED * self._file.allocated)
+        return min(self.header.file_size, MOST_COMPRESSED * self._file.allocated)
 
     def params(self) -> dict[str, Any]:
         params = self._decode_dict("params", self._manifest["params"])
@@ -158,7 +161,7 @@ class SavedFile(AbstractSaved):
     def _names(self) -> dict[str, dict[str, str]]:
         """The names of the parts' tensors in the file: by part, then by their names in its state dict."""
         of_prefix: dict[str, dict[str, str]] = {prefix: {} for prefix in PREFIXES.values()}
-        for stored in (*self._header.entries, *self._header.aliases):
+        for stored in (*self.header.entries, *self.header.aliases):
             prefix, _, name = stored.partition("/")
             if prefix in of_prefix:
                 of_prefix[prefix][name] = stored
@@ -168,7 +171,7 @@ class SavedFile(AbstractSaved):
     def _optimizer_names(self) -> list[str]:
         """The names of the tensors in the optimizer's state."""
         referred = [*references(self._manifest["optimizer"])]
-        if self._copied(referred) > _MOST_COPIED * (self._header.file_size - self._header.payload_start):
+        if self._copied(referred) > _MOST_COPIED * (self.header.file_size - self.header.payload_start):
             raise malformed(self._path, "optimizer")
         return [*dict.fromkeys(referred)]
 
@@ -181,8 +184,8 @@ class SavedFile(AbstractSaved):
 
     def _copied(self, names: Iterable[str]) -> int:
         """Return the total bytes of these tensors, each counted as often as it is named."""
-        entries = self._header.entries
-        owners = (self._header.aliases.get(name, name) for name in names)
+        entries = self.header.entries
+        owners = (self.header.aliases.get(name, name) for name in names)
         return sum(entries[name].size for name in owners if name in entries)
 
     def _decode_dict(self, section: str, encoded: Any) -> dict[str, Any]:
@@ -197,8 +200,8 @@ class SavedFile(AbstractSaved):
 
     def _check_size(self, names: Iterable[str]) -> None:
         """Raise where tensors claim far more bytes than the disk holds: a sparse file can claim any size."""
-        owners = {self._header.aliases.get(name, name) for name in names}
-        size = sum(entry.size for name, entry in self._header.entries.items() if name in owners)
+        owners = {self.header.aliases.get(name, name) for name in names}
+        size = sum(entry.size for name, entry in self.header.entries.items() if name in owners)
         if size > _MOST_UNCOMPARED + MOST_COMPRESSED * self._file.allocated:
             raise UnsafeCheckpointError(
                 f"{self._path}: {len(owners)} tensors, {reprlib.repr(min(owners))} among them, claim "
@@ -207,9 +210,9 @@ class SavedFile(AbstractSaved):
             )
 
     def _entry(self, name: str) -> Entry:
-        return self._header.entries[self._header.aliases.get(name, name)]
+        return self.header.entries[self.header.aliases.get(name, name)]
 
     def _outlines(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Return tensors of the stored shapes, each with one number in memory."""
-        known = {*self._header.entries, *self._header.aliases}
+        known = {*self.header.entries, *self.header.aliases}
         return {name: outline(self._entry(name)) for name in names if name in known}

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from argus_core.checkpoint.module_state import form_of
 from argus_core.errors import StateMismatchError
+from argus_core.registry.file_params import FileParam
 from argus_core.storage.stored import is_number
 from argus_core.tensors.listing import tensors_in
 from argus_core.text import shown
@@ -164,7 +165,9 @@ def check_entries(
                     )
 
 
-def check_groups(optimizer: Optimizer, stored: Iterable[Mapping[str, Any]]) -> None:
+def check_groups(
+    optimizer: Optimizer, stored: Iterable[Mapping[str, Any]], rules: Mapping[str, FileParam]
+) -> None:
     """Check that stored options have the types that one of torch's own optimizers gives them.
 
     torch itself takes options of any type, and fails at the next update.
@@ -172,15 +175,19 @@ def check_groups(optimizer: Optimizer, stored: Iterable[Mapping[str, Any]]) -> N
     Args:
         optimizer: the built optimizer.
         stored: the stored parameter groups.
+        rules: which options a file may set, as the optimizer's factory declares them.
 
     Raises:
         StateMismatchError: an option does not fit the optimizer.
     """
-    if not is_of_torch(optimizer):
-        return
     for own, group in zip(optimizer.param_groups, stored, strict=False):
         for name, value in own.items():
-            if name == "params" or name not in group or _is_option(value, group[name]):
+            if name == "params" or name not in group:
+                continue
+            is_allowed = (
+                name not in rules or rules[name].allows(group[name]) or repr(group[name]) == repr(value)
+            )
+            if is_allowed and (not is_of_torch(optimizer) or _is_option(value, group[name])):
                 continue
             raise StateMismatchError(
                 f"the stored optimizer state does not fit {type(optimizer).__name__}: {name} is "

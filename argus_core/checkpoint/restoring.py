@@ -22,6 +22,7 @@ from argus_core.checkpoint.optimizer_state import (
 )
 from argus_core.checkpoint.rehearsal import rehearse
 from argus_core.errors import StateMismatchError
+from argus_core.registry.file_params import file_params_of
 from argus_core.steps.parameters import PREFIX, loss_parameters, named_parameters
 from argus_core.storage.mismatch import fitting
 
@@ -121,7 +122,8 @@ def _fitted(
         _check_names(names, built)
         number = {name: each for each, name in enumerate(names)}
         stored = renumbered(stored, [number[name] for name in built])
-    check_groups(optimizer, stored["param_groups"])
+    part = model.parts["optimizer"]
+    check_groups(optimizer, stored["param_groups"], {} if part is None else file_params_of(part.factory))
     check_entries(
         optimizer,
         dict(zip(built, parameters_of(optimizer), strict=True)),

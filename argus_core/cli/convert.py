@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -40,11 +41,13 @@ def command(file: Path, out: Path, model_name: str | None, overwrite: bool, **pa
     """
     if out.suffix.lower() != ".safetensors":
         raise click.UsageError(f"{out} is not called as a checkpoint is; give a name in .safetensors")
-    check_output(out, file, overwrite=overwrite)
+    check = partial(check_output, out, file, overwrite=overwrite)
+    check()
     from argus_core.model.conversion import convert  # imports torch
 
     names = {part: name for part, name in parts.items() if name is not None}
-    model, left_out = convert(file, out, model_name, names)
+    # Another program may put a file there meanwhile.
+    model, left_out = convert(file, out, model_name, names, check)
     if left_out:
         echo(f"left out of params, which the plain Model does not take: {', '.join(left_out)}")
     made = [f"{slot} {part.name}" if part else f"no {slot}" for slot, part in model.parts.items()]

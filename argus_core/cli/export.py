@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -34,10 +35,11 @@ def command(file: Path, out: Path, overwrite: bool, weights: str | None) -> None
     it ends in .pt or .pth. The names are those of the state dict. The weights are those that validation and
     argus predict use. Every byte is checked; nothing is built, and no package that FILE names is needed.
     """
-    check_output(out, file, overwrite=overwrite)
+    check = partial(check_output, out, file, overwrite=overwrite)
+    check()
     from argus_core.model.conversion import export  # imports torch
 
-    count, strategy = export(file, out, weights)
+    count, strategy = export(file, out, weights, check)  # another program may put a file there meanwhile
     which = (
         f", averages of step strategy {strategy!r}; --weights trained exports the others" if strategy else ""
     )

@@ -57,9 +57,9 @@ def _check_strategy(component: Component, bare: Any) -> bool:
 
 
 def _check_callback(component: Component, bare: Any) -> bool:
-    from argus_core.callbacks.audience import Audience
+    from argus_core.callbacks.audience import handlers_of
 
-    return any(Audience([bare]).handlers.values())
+    return any(handlers_of([bare]).values())
 
 
 def _unmarked(strategy: type) -> Iterator[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "check_folder",
     "confined",
     "fork_refusal",
+    "is_confined",
     "note_made",
     "opener",
     "replacing",
@@ -132,6 +133,11 @@ def check_file(path: str | os.PathLike[str]) -> None:
     check_folder(path)
     if _split(path) is not None and os.path.exists(path) and not os.path.isfile(path):
         raise _not_a_file(path)
+
+
+def is_confined(path: str | os.PathLike[str]) -> bool:
+    """Return whether ``path`` lies in a confined folder, which one run alone writes to."""
+    return _split(path) is not None
 
 
 @contextmanager

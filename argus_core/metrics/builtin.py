@@ -11,6 +11,7 @@ import torch
 
 from argus_core.errors import ParamsError
 from argus_core.metrics.metric import MeanMetric
+from argus_core.steps.output import StepOutput
 from argus_core.steps.reduction import count_kept, few_classes, not_ignored
 from argus_core.tensors.device import widest_float
 from argus_core.tensors.samples import UnknownSizeError, batch_size
@@ -36,15 +37,15 @@ class Loss(MeanMetric):
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Add a step's loss."""
         self.updates += 1
-        loss: Any = getattr(step_output, "loss_tensor", None)
+        loss: Any
         weight: Any
-        if loss is None:  # from a train_step or val_step that the user overrides
-            loss, weight, is_sum = _read(step_output, "loss", self.name), _samples(step_output), False
-        else:
-            weight, is_sum = step_output.samples, step_output.is_sum  # type: ignore[attr-defined]
-            if loss.is_cpu and not isinstance(weight, torch.Tensor):
+        if isinstance(step_output, StepOutput):
+            loss, weight, is_sum = step_output.loss_tensor, step_output.samples, step_output.is_sum
+            if loss.is_cpu and type(weight) is not torch.Tensor:
                 loss = loss.item()
-        if isinstance(loss, torch.Tensor):
+        else:  # from a train_step or val_step that the user overrides
+            loss, weight, is_sum = _read(step_output, "loss", self.name), _samples(step_output), False
+        if type(loss) is not float and isinstance(loss, torch.Tensor):
             self._add_on_device(loss.detach(), weight, is_sum)
         elif weight:  # the mean loss of no samples, or of only ignored targets, is nan
             self.total += loss if is_sum else loss * weight
@@ -112,6 +113,8 @@ class Accuracy(_ShareMetric):
         else:
             predicted, target = _binary(prediction, target)
             predicted = predicted > self.threshold
+            if target.is_cpu and target.is_floating_point() and not self.updates:
+                self._check_binary(target)
         if predicted.shape != target.shape:
             raise _misfit(self.name, step_output, f"{_CLASSES}, or {_BINARY}")
         classes, ignored = few_classes(target), self.ignore_index
@@ -121,6 +124,16 @@ class Accuracy(_ShareMetric):
         self.updates += 1
         self.total += sum(map(eq, predicted.tolist(), classes))
         self.count += len(classes) - classes.count(ignored)
+
+    def _check_binary(self, target: torch.Tensor) -> None:
+        """Check floating-point targets, once an epoch, and only where reading them waits for nothing."""
+        kept = target[not_ignored(target, self.ignore_index)]
+        others = kept[(kept != 0) & (kept != 1)]
+        if others.numel():
+            raise ParamsError(
+                f"metric {self.name!r} got the target {others[0].item():g}; targets of a binary prediction "
+                "are 0 or 1; choose 'mae' or 'mse' for a regression"
+            )
 
 
 class TopKAccuracy(_ShareMetric):
@@ -204,8 +217,11 @@ class MSE(_ErrorMetric):
 
 def _tensors(step_output: Mapping[str, Any], metric: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return prediction and target of a step output."""
-    prediction = _read(step_output, "prediction", metric)
-    target = _read(step_output, "target", metric)
+    if isinstance(step_output, StepOutput):
+        prediction, target = step_output["prediction"], step_output["target"]
+    else:
+        prediction = _read(step_output, "prediction", metric)
+        target = _read(step_output, "target", metric)
     if not (isinstance(prediction, torch.Tensor) and isinstance(target, torch.Tensor)):
         raise ParamsError(
             f"metric {metric!r} takes tensors, and the step output has a {type(prediction).__name__} for "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,11 +10,26 @@ from typing import Any
 
 import torch
 
+from argus_core.callbacks.state import State
 from argus_core.errors import BuildError, ConflictError
 from argus_core.metrics.metric import Metric
 from argus_core.tensors.processes import gather, process_count
 
-__all__ = ["compute_all"]
+__all__ = ["compute_all", "epoch_values"]
+
+
+def epoch_values(metrics: Sequence[Metric], state: State) -> dict[str, float]:
+    """Return the values of metrics over the updates of an epoch; nan if all updates were skipped."""
+    position = state.engine.position
+    if position.skipped < position.updates_done:
+        return compute_all(metrics, state.phase, state.model.device)
+    state.logger.warning(
+        "epoch %d: all %d updates were skipped, so the metrics of %s measure nothing and are nan",
+        state.epoch + 1,
+        position.updates_done,
+        state.phase,
+    )
+    return {f"{state.phase}_{metric.name}": math.nan for metric in metrics}
 
 
 def compute_all(metrics: Sequence[Metric], phase: str, device: torch.device) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,11 @@ _KNOWN = (*KIND_OF_PART, "step", "device")
 
 
 def convert(
-    source: Path, target: Path, model_name: str | None = None, names: Mapping[str, str] | None = None
+    source: Path,
+    target: Path,
+    model_name: str | None = None,
+    names: Mapping[str, str] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[Model, list[str]]:
     """Convert a ``.pth`` of pytorch-argus to our checkpoint format, including any optimizer state.
 
@@ -56,6 +60,7 @@ def convert(
             plain one.
         names: a component for each of ``nn_module``, ``loss``, ``optimizer`` and
             ``prediction_transform`` whose class the file's model class fixed, or `NONE` to omit it.
+        check: called once the model is loaded; raises if ``target`` must not be written.
 
     Returns:
         The model, and the keys of its params that were omitted since the plain `Model` does not take them.
@@ -81,11 +86,14 @@ def convert(
     )
     if "device" in params:
         model.params["device"] = params["device"]  # the saved device, even if this machine lacks it
+    check()
     model.save(target, optimizer_state=bool(state.get("optimizer_state_dict")))
     return model, left_out
 
 
-def export(source: Path, target: Path, weights: str | None = None) -> tuple[int, str | None]:
+def export(
+    source: Path, target: Path, weights: str | None = None, check: Callable[[], None] = lambda: None
+) -> tuple[int, str | None]:
     """Export the state dict of a checkpoint's network to a plain file.
 
     The names are those of the network's state dict. No component is looked up or built.
@@ -95,6 +103,7 @@ def export(source: Path, target: Path, weights: str | None = None) -> tuple[int,
         target: its suffix selects the format, see `EXPORTED`; written atomically.
         weights: ``"average"`` for those that a step strategy uses in validation and prediction,
             ``"trained"`` for those that training resumes with; by default the average if there is one.
+        check: called once the state is read; raises if ``target`` must not be written.
 
     Returns:
         The number of tensors, and the strategy whose average they are, if any.
@@ -106,6 +115,7 @@ def export(source: Path, target: Path, weights: str | None = None) -> tuple[int,
     if target.suffix.lower() not in EXPORTED:
         raise ArgusError(f"cannot export to {str(target)!r}; give a name that ends in {', '.join(EXPORTED)}")
     state, strategy, most = _network_state(source, weights)
+    check()
     if target.suffix.lower() == ".safetensors":
         _write_safetensors(target, state, source, most)
     else:

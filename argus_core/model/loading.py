@@ -228,7 +228,7 @@ def _load_states(
         changed=changed,
     )
     if has_state and options is not None:
-        options.apply(model.optimizer, schedules=[])
+        options.apply(model.optimizer)
 
 
 def _changed_states(change: Callable[..., Any], saved: AbstractSaved, with_optimizer: bool) -> Changed:

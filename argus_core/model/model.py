@@ -39,7 +39,7 @@ from argus_core.registry.part import load_all
 from argus_core.steps.composition import Composed
 from argus_core.steps.modes import Modes
 from argus_core.steps.output import StepOutput, Window
-from argus_core.steps.reading import lets_go
+from argus_core.steps.reading import releases_output
 from argus_core.steps.reduction import check_loss, mean_divisor
 from argus_core.steps.updater import Updater
 from argus_core.steps.weights import Weights, method_of
@@ -199,7 +199,7 @@ class Model(Assembly):
 
         return validate(self, val_loader, metrics=metrics, callbacks=callbacks)
 
-    @lets_go
+    @releases_output
     def train_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
         """Make one optimizer update from a loader batch, or a `Window` of several.
 
@@ -219,13 +219,13 @@ class Model(Assembly):
             batch = (batch,)
         return updater.run(batch, getattr(getattr(state, "engine", None), "reading", None))
 
-    @lets_go
+    @releases_output
     def val_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]:
         """Return prediction, target and loss of a loader batch, in evaluation mode, without gradients."""
         updater = self._updater or self._compile()
         if self.nn_module.training:
             self.eval()
-        with torch.no_grad(), updater.evaluation.going_on():
+        with torch.no_grad(), updater.evaluation.entered():
             prepared = updater.prepare(batch)
             with updater.slots.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
@@ -316,7 +316,7 @@ class Model(Assembly):
 
     def evaluation(self) -> AbstractContextManager[None]:
         """Return the context of step strategies for a whole validation or prediction."""
-        return (self._updater or self._compile()).evaluation.going_on()
+        return (self._updater or self._compile()).evaluation.entered()
 
     def training(self) -> AbstractContextManager[None]:
         """Return the context in which the model has its training state, even inside an `evaluation`."""

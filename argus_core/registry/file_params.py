@@ -9,7 +9,8 @@ its component's factory::
         file_params = {"vocabulary": FileParam("reads the file that it names", in_configuration=True)}
 
 `argus_core.registry.factory.call_factory` compares every call with the declaration, so it also holds for
-parts inside of parts, for fixed classes and for other names of the same factory.
+parts inside of parts, for fixed classes and for other names of the same factory. A number that sets how often
+a loop runs is declared too, with the most that a file may choose.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class FileParam:
     Attributes:
         does: ends the sentence "it ...", as in ``"runs the program that it names"``.
         values: what any file may choose; ``None`` is always among them.
+        most: the largest number that any file may choose, and the length of a list of numbers.
         keys: the parameter may also be a dict of numbers and flags with keys among these.
         in_configuration: whether a configuration that is trained with may set any value. Never for what runs
             code.
@@ -56,6 +58,7 @@ class FileParam:
 
     does: str
     values: tuple[Any, ...] = ()
+    most: int | None = None
     keys: frozenset[str] = frozenset()
     in_configuration: bool = False
     writes: bool = False
@@ -64,13 +67,18 @@ class FileParam:
         """Return whether any file may set the parameter to ``value``."""
         if isinstance(value, Mapping) and self.keys:
             return self.keys >= value.keys() and all(map(_is_plain, value.values()))
+        if self.most is not None and type(value) in (int, float):
+            return bool(value <= self.most)
+        if self.most is not None and isinstance(value, list | tuple):
+            return len(value) <= self.most and all(map(_is_plain, value))
         return value is None or any(type(value) is type(each) and value == each for each in self.values)
 
     def allowed(self) -> str:
         """Return what any file may choose, for messages and tables."""
         values = ", ".join(map(repr, self.values))
+        numbers = "" if self.most is None else f"numbers up to {self.most:,}"
         keys = f"numbers and flags for {', '.join(sorted(self.keys))}" if self.keys else ""
-        return " or ".join(filter(None, (values, keys))) or "nothing"
+        return " or ".join(filter(None, (values, numbers, keys))) or "nothing"
 
 
 FUNCTION = FileParam("is a function, which no file can hold")
@@ -82,6 +90,10 @@ WRITES = FileParam("names files to write", in_configuration=True, writes=True)
 _OF_TORCH: Mapping[str, Mapping[str, FileParam]] = {
     "torch.nn.modules.loss:LinearCrossEntropyLoss": {"options": OBJECT},
     "torch.nn.modules.loss:TripletMarginWithDistanceLoss": {"distance_function": FUNCTION},
+    "torch.optim.lbfgs:LBFGS": {
+        **dict.fromkeys(("max_iter", "max_eval"), FileParam("sets how much is computed", most=10**6)),
+        "history_size": FileParam("sets how much is kept in memory", most=10**4),
+    },
     "torch.optim.lr_scheduler:CyclicLR": {"scale_fn": FUNCTION},
     "torch.optim.lr_scheduler:LambdaLR": {"lr_lambda": FUNCTION},
     "torch.optim.lr_scheduler:MultiplicativeLR": {"lr_lambda": FUNCTION},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
 from argus_core.callbacks.names import may_coincide, path_pattern
+from argus_core.callbacks.written import check_no_link
 from argus_core.errors import CheckpointError, ConfigError
 from argus_core.files.working_folder import absolute, shown
 from argus_core.hooks import hookimpl
@@ -34,12 +35,12 @@ class Witness(Callback):
         monitor: the metric that decides which epoch is the best.
         begin: called before anything is written.
         config: takes the place of the run's configuration once the run goes on.
+        versions: of what takes part from then on.
     """
 
     name = "run"
     reads_predictions = False
     computes = ()
-    catches_up = True
 
     def __init__(
         self,
@@ -47,10 +48,12 @@ class Witness(Callback):
         monitor: str,
         begin: Callable[[], None] = lambda: None,
         config: str | None = None,
+        versions: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = directory
         self.begin = begin
         self.config = config
+        self.versions = versions
         params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
         spec = ("monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params})
         self.best = build_component("callback", spec, "callbacks")
@@ -96,6 +99,8 @@ class Witness(Callback):
     def resumed(self, state: State) -> None:
         if self.config is not None:
             self.directory.change_config(self.config)
+        if self.versions is not None:
+            self.directory.change_versions(self.versions)
 
     def checkpoint_saved(self, state: State) -> None:
         if state.checkpoint_path == self.directory.last:
@@ -150,7 +155,7 @@ class LastCheckpoint(Checkpoint):
         if isinstance(state.exception, Interruption | CheckpointError) or not self._is_gain(state):
             return
         try:
-            self._check_no_link(last)
+            check_no_link(self.name, last)
             if state.model.is_finite(optimizer_state=True):
                 self.save_model(state, last)
                 state.logger.warning("saved %s after %s; the run resumes from there", shown(last), kind)
@@ -159,12 +164,11 @@ class LastCheckpoint(Checkpoint):
 
     def _is_gain(self, state: State) -> bool:
         """Return whether the run has come further than its last checkpoint, and could be resumed."""
-        engine = state.engine
-        has_moved = state.global_step > 0 and state.global_step != self._saved_step
-        is_over = engine.epoch_done or not self.directory.last.exists()
-        return (
-            engine.has_begun and has_moved and is_over and not engine.is_updating and self.directory.keeps_run
-        )
+        position = state.engine.position
+        has_moved = not state.engine.is_resumed and state.global_step not in (0, self._saved_step)
+        is_over = position.trained or not self.directory.last.exists()
+        is_updating = position.begun and state.iteration == position.updates_done
+        return has_moved and is_over and not is_updating and self.directory.keeps_run
 
 
 def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None = None) -> list[Any]:

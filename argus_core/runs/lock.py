@@ -21,6 +21,11 @@ from argus_core.files.confinement import check_file, fork_refusal, opener
 from argus_core.files.working_folder import shown
 from argus_core.runs.folder import OTHER, remedy
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from filelock import FileLock
 
@@ -137,10 +142,9 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         check_file(path)
-        if path.exists() and path.stat().st_nlink > 1:
-            raise ConfigError(f"{shown(path)} has another name elsewhere, which no lock has; remove it")
+        _remove_second_name(path)
         lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 4)
-    except Timeout:
+    except (Timeout, BlockingIOError):
         raise ConfigError(
             f"{shown(folder)} is in use by {_holder(path)}; wait until that run ends, stop it, or choose "
             "another run directory"
@@ -158,6 +162,23 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
             path.unlink(missing_ok=True)
         return None
     return lock
+
+
+def _remove_second_name(path: Path) -> None:
+    """Remove a lock's file that has another name elsewhere, as in a copy by ``cp -al``, unless it is locked.
+
+    Raises:
+        BlockingIOError: it is.
+    """
+    if fcntl is None or not path.exists() or path.stat().st_nlink == 1:
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):  # else another process was faster
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _refusal(path: Path, folder: Path, error: OSError) -> ArgusError:

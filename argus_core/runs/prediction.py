@@ -13,6 +13,7 @@ from argus_core.data.order import ordered
 from argus_core.errors import ArgusError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.spec import parse_specs
+from argus_core.tensors.device import check_has_values
 from argus_core.training.exception_note import note_prediction
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def predict_all(
 
     Raises:
         ArgusError: the predictions of the batches cannot be put together.
+        BuildError: the model's tensors have no values.
     """
+    check_has_values(model.device, "predict")
     collected = _Collected()
     if metrics:
         values = model.validate(loader, metrics, [collected])

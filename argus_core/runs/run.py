@@ -31,7 +31,7 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.fit import seed_everything
-from argus_core.training.resumption import find_checkpoint
+from argus_core.training.newest import find_checkpoint
 
 __all__ = ["Result", "build_model", "resume", "train"]
 
@@ -159,10 +159,28 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
             ArgusWarning,
             stacklevel=3,
         )
+    _warn_of_measures(directory, config.fit["monitor"], [key for key, *_ in changed])
     changed_config = resolved_toml(config) if changed else None
-    witness = Witness(directory, config.fit["monitor"], config=changed_config)
+    witness = Witness(
+        directory, config.fit["monitor"], config=changed_config, versions=versions(model, config)
+    )
     metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
+
+
+def _warn_of_measures(directory: RunDirectory, monitor: str, changed: list[str]) -> None:
+    """Warn if the monitored metric is another measure now than it was for the best checkpoint."""
+    data = "data.train" if monitor.startswith("train_") else "data.val"
+    measure = "model.loss" if monitor.endswith("_loss") else "fit.metrics"
+    measures = [key for key in changed if key in (data, measure)]
+    if measures and directory.best.exists():
+        best = directory.shown(directory.best)
+        warnings.warn(
+            f"{best} was chosen by {monitor} before {' and '.join(measures)} changed, and stays until an "
+            f"epoch has a better {monitor}; to choose again from here, move it away and resume",
+            ArgusWarning,
+            stacklevel=4,
+        )
 
 
 def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]]) -> None:

@@ -26,6 +26,7 @@ from argus_core.text import strict_json
 __all__ = ["RunFiles"]
 
 _LONGEST = 2**20  # bytes of versions.json
+_MOST_EARLIER = 20  # versions
 
 
 class RunFiles:
@@ -83,6 +84,23 @@ class RunFiles:
         with writing("resume", self.config), replacing(self.config) as file:
             file.write(config)
 
+    def change_versions(self, versions: Mapping[str, Any]) -> None:
+        """Note the versions that the run resumes with; those that it had before follow, the newest first.
+
+        Raises:
+            ArgusError: they cannot be written.
+        """
+        was = self._read_versions()
+        before = was.pop("before", None)
+        if was == versions:
+            return
+        known = [was, *(before if isinstance(before, list) else [])]
+        earlier = [each for each in known if _are_versions(each)][:_MOST_EARLIER]
+        while earlier and len(_as_text({**versions, "before": earlier})) > _LONGEST // 2:
+            earlier.pop()
+        with writing("resume", self.versions), replacing(self.versions) as file:
+            file.write(_as_text({**versions, "before": earlier}))
+
     def write_test(self, values: Mapping[str, float]) -> None:
         """Write the metrics on the test data.
 
@@ -90,7 +108,7 @@ class RunFiles:
             ArgusError: they cannot be written.
         """
         with writing("train", self.test), replacing(self.test) as file:
-            file.write(json.dumps(strict_json(values), indent=2, allow_nan=False) + "\n")
+            file.write(_as_text(strict_json(values)))
 
     def _read_versions(self) -> dict[str, Any]:
         try:
@@ -102,3 +120,16 @@ class RunFiles:
         except (OSError, ValueError, RecursionError):
             return {}
         return versions if isinstance(versions, dict) else {}
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def _are_versions(value: Any) -> bool:
+    """Return whether a value of a file, which may be a stranger's, is a dict of texts, or of such dicts."""
+    return isinstance(value, dict) and all(
+        isinstance(each, str | None)
+        or (isinstance(each, dict) and all(isinstance(one, str | None) for one in each.values()))
+        for each in value.values()
+    )

@@ -18,7 +18,10 @@ class Accumulate:
 
     def __init__(self, steps: int) -> None:
         if not is_count(steps):
-            raise ParamsError(f"accumulate takes steps >= 1 (loader batches for one update), not {steps!r}")
+            raise ParamsError(
+                f"step 'accumulate': steps is {steps!r}; "
+                "give an integer of at least 1 (loader batches per update)"
+            )
         self.steps = steps
 
     @hookimpl

@@ -59,19 +59,24 @@ class AMP:
         float32_predictions: bool = True,
     ) -> None:
         if dtype not in ("auto", *_DTYPES):
-            raise ParamsError(f"amp takes dtype 'auto', 'bfloat16' or 'float16', not {dtype!r}")
+            raise ParamsError(f"step 'amp': dtype is {dtype!r}; give 'auto', 'bfloat16' or 'float16'")
         if not is_count(growth_interval):
-            raise ParamsError(f"amp takes a growth_interval >= 1 (updates), not {growth_interval!r}")
+            raise ParamsError(
+                f"step 'amp': growth_interval is {growth_interval!r}; give an integer of at least 1 (updates)"
+            )
         factors = (init_scale, growth_factor, backoff_factor)
         if not all(map(is_number, factors)) or not (
             0 < init_scale < math.inf and math.inf > growth_factor > 1 > backoff_factor > 0
         ):
             raise ParamsError(
-                "amp takes finite numbers with init_scale > 0 and growth_factor > 1 > backoff_factor > 0, "
-                f"not {init_scale!r}, {growth_factor!r} and {backoff_factor!r}"
+                f"step 'amp': init_scale, growth_factor and backoff_factor are {init_scale!r}, "
+                f"{growth_factor!r} and {backoff_factor!r}; "
+                "give finite numbers with init_scale > 0 and growth_factor > 1 > backoff_factor > 0"
             )
         if type(float32_predictions) is not bool:
-            raise ParamsError(f"amp takes float32_predictions True or False, not {float32_predictions!r}")
+            raise ParamsError(
+                f"step 'amp': float32_predictions is {float32_predictions!r}; give True or False"
+            )
         self.dtype = dtype
         self.float32_predictions = float32_predictions
         self._scaling: dict[str, Any] = {

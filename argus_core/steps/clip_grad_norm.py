@@ -26,9 +26,11 @@ class ClipGradNorm:
 
     def __init__(self, max_norm: float, norm_type: float = 2.0) -> None:
         if not is_number(max_norm) or not max_norm > 0:
-            raise ParamsError(f"clip_grad_norm takes max_norm > 0, not {max_norm!r}")
+            raise ParamsError(f"step 'clip_grad_norm': max_norm is {max_norm!r}; give a number above 0")
         if not is_number(norm_type) or not norm_type > 0:
-            raise ParamsError(f"clip_grad_norm takes norm_type > 0 or inf, not {norm_type!r}")
+            raise ParamsError(
+                f"step 'clip_grad_norm': norm_type is {norm_type!r}; give a number above 0, or inf"
+            )
         self.max_norm = float(max_norm)
         self.norm_type = float(norm_type)
         self._is_dense = True

@@ -29,7 +29,7 @@ class ClipGradValue:
 
     def __init__(self, clip_value: float) -> None:
         if not is_number(clip_value) or not clip_value > 0:
-            raise ParamsError(f"clip_grad_value takes clip_value > 0, not {clip_value!r}")
+            raise ParamsError(f"step 'clip_grad_value': clip_value is {clip_value!r}; give a number above 0")
         self.clip_value = float(clip_value)
         self._is_dense = True
 

@@ -86,13 +86,15 @@ def _check_values(options: dict[str, Any]) -> None:
     for name, value in options.items():
         wanted, types = accepted.get(name, ("", (object,)))
         if not isinstance(value, types):
-            raise ParamsError(f"compile takes {wanted} for {name}, not {value!r}")
+            raise ParamsError(f"step 'compile': {name} is {value!r}; give {wanted}")
     if not isinstance(options.get("backend", ""), str) and not callable(options["backend"]):
         raise ParamsError(
-            f"compile takes the name of a backend, such as 'inductor', not {options['backend']!r}"
+            f"step 'compile': backend is {options['backend']!r}; give a backend's name, such as 'inductor'"
         )
     if options.get("mode") is not None and options.get("options") is not None:
-        raise ParamsError("compile takes either mode or options, since a mode is a set of options")
+        raise ParamsError(
+            "step 'compile' has both mode and options, and a mode is a set of options; give one of them"
+        )
 
 
 def _check_backend(backend: Any) -> None:

@@ -26,7 +26,7 @@ class Evaluation:
         self.held: ExitStack | None = None
 
     @contextmanager
-    def going_on(self) -> Iterator[None]:
+    def entered(self) -> Iterator[None]:
         """Enter the contexts for a whole validation or prediction; a nested call does nothing."""
         if self.held is not None or not self._contexts:  # swapping weights twice undoes the swap
             yield

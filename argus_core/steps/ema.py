@@ -55,11 +55,11 @@ class EMA:
 
     def __init__(self, decay: float = 0.999, warmup: bool = True, buffers: str = "copy") -> None:
         if not is_number(decay) or not 0 <= decay < 1:
-            raise ParamsError(f"ema takes 0 <= decay < 1, not {decay!r}")
+            raise ParamsError(f"step 'ema': decay is {decay!r}; give a number of at least 0 and below 1")
         if buffers not in _BUFFERS:
-            raise ParamsError(f"ema takes buffers 'copy' or 'average', not {buffers!r}")
+            raise ParamsError(f"step 'ema': buffers is {buffers!r}; give 'copy' or 'average'")
         if type(warmup) is not bool:
-            raise ParamsError(f"ema takes warmup True or False, not {warmup!r}")
+            raise ParamsError(f"step 'ema': warmup is {warmup!r}; give True or False")
         self.decay = float(decay)
         self.warmup = warmup
         self.buffers = buffers

@@ -47,9 +47,9 @@ def explain(model: AbstractModel, composed: Composed) -> str:
     size = window_size()
     window = "1 loader batch" if size == 1 else f"{size} loader batches"
     rows = [(text.format(window=window), _members(slot, composed, model)) for slot, text in _LAYOUT]
-    width = max(len(text) for text, _ in rows) + 2
+    width = max(len(text) for text, members in rows if members) + 2
     head = "one optimizer update of " + _title(model)
-    drawn = [f"{text:<{width}}{members}".rstrip() for text, members in rows]
+    drawn = [line for text, members in rows for line in _lines(text, members, width)]
     return "\n".join([head, *drawn, *_declared(composed), _LEGEND])
 
 
@@ -62,14 +62,22 @@ def _declared(composed: Composed) -> Iterator[str]:
             yield f"{strategy.name} needs {trait}: {reason}"
 
 
-def _members(slot: str, composed: Composed, model: AbstractModel) -> str:
+def _lines(text: str, members: list[str], width: int) -> Iterator[str]:
+    """Yield a slot's lines: its first strategy beside its text, and each other one below."""
+    yield f"{text:<{width}}{members[0]}" if members else text
+    bars = text.partition("─")[0].replace("├", "│").replace("└", "") if text[0] in "│├└" else ""
+    for member in members[1:]:
+        yield f"{bars:<{width}}{member}"
+
+
+def _members(slot: str, composed: Composed, model: AbstractModel) -> list[str]:
     if not slot:
-        return ""
+        return []
     if slot == "forward_loss":
-        return f"{type(model).__name__}.forward_loss"
+        return [f"{type(model).__name__}.forward_loss"]
     names = [f"{strategy.name} ({strategy.provider})" for strategy in composed.members(slot, model)]
-    arrow = " + " if composition_of(slot) is Composition.VOTE else " ─► "
-    return arrow.join(names) or "—"
+    arrow = "+" if composition_of(slot) is Composition.VOTE else "─►"
+    return [names[0], *(f"{arrow} {name}" for name in names[1:])] if names else ["—"]
 
 
 def _title(model: AbstractModel) -> str:

@@ -37,9 +37,12 @@ class FiniteGuard:
 
     def __init__(self, policy: str = "raise", max_consecutive: int = 20) -> None:
         if policy not in _POLICIES:
-            raise ParamsError(f"finite_guard takes policy 'raise' or 'skip', not {policy!r}")
+            raise ParamsError(f"step 'finite_guard': policy is {policy!r}; give 'raise' or 'skip'")
         if not is_count(max_consecutive):
-            raise ParamsError(f"finite_guard takes max_consecutive >= 1 (updates), not {max_consecutive!r}")
+            raise ParamsError(
+                f"step 'finite_guard': max_consecutive is {max_consecutive!r}; "
+                "give an integer of at least 1 (updates)"
+            )
         self.policy = policy
         self.max_consecutive = max_consecutive
         self._skipped = 0

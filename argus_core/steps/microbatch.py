@@ -42,14 +42,16 @@ class Microbatch:
     def __init__(
         self, chunks: int | None = None, size: int | None = None, halve_on_oom: bool = False
     ) -> None:
-        given = {"chunks": chunks, "size": size}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        if len(chosen) != 1 or not all(map(is_count, chosen.values())):
-            raise ParamsError(f"microbatch takes either chunks >= 1 or size >= 1, not {given}")
+        given = [value for value in (chunks, size) if value is not None]
+        if len(given) != 1 or not is_count(given[0]):
+            raise ParamsError(
+                f"step 'microbatch': chunks is {chunks!r} and size is {size!r}; give one of them, an integer "
+                "of at least 1 (parts, or samples in each)"
+            )
         self.chunks = chunks
         self.size = size
         if type(halve_on_oom) is not bool:
-            raise ParamsError(f"microbatch takes halve_on_oom True or False, not {halve_on_oom!r}")
+            raise ParamsError(f"step 'microbatch': halve_on_oom is {halve_on_oom!r}; give True or False")
         self.halve_on_oom = halve_on_oom
         self._given = (chunks, size)
         self._largest = 0  # samples in the largest micro-batch of this window

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.errors import ArgusError
 from argus_core.tensors.batch import deep_cat, deep_detach
 
-__all__ = ["Part", "PartLoss", "PastOutput", "StepOutput", "Window"]
+__all__ = ["Part", "PartLoss", "StepOutput", "Window"]
 
 Part = tuple[Any, Any]
 """A micro-batch's prediction before prediction_transform, and its target."""
@@ -26,17 +25,6 @@ class Window(tuple[Any, ...]):
     """The loader batches of one update."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True)
-class PastOutput:
-    """The part of the last update's output that a checkpoint keeps.
-
-    Attributes:
-        stepped: whether the weights moved.
-    """
-
-    stepped: bool
 
 
 class StepOutput(Mapping[str, Any]):
@@ -139,7 +127,7 @@ class StepOutput(Mapping[str, Any]):
             for part, (loss, samples) in zip(parts, losses, strict=True)
         ]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Discard predictions and targets, which neither metrics nor callbacks will read."""
         self._parts = None
         self._values = {}

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from argus_core.steps.output import StepOutput
 
-__all__ = ["Reader", "Reading", "is_let_go", "lets_go", "reads_predictions"]
+__all__ = ["Reader", "Reading", "is_output_released", "reads_predictions", "releases_output"]
 
 _Step = TypeVar("_Step", bound=Callable[..., Any])
 
@@ -58,7 +58,7 @@ class Reading:
         if self.reads:
             through.append(self._count_parts)
         if not self.is_kept:
-            through.append(StepOutput.let_go)
+            through.append(StepOutput.release)
         return through
 
     def needs_parts(self) -> bool:
@@ -75,7 +75,7 @@ class Reading:
         for update in self._updates:
             update(part)
 
-    def take_back(self) -> None:
+    def undo_parts(self) -> None:
         """Undo the metrics' updates by the parts of a skipped update."""
         if self._before is not None:
             for metric, state in zip(self._of_parts, self._before, strict=True):
@@ -84,9 +84,9 @@ class Reading:
 
     def skip(self, output: Any) -> None:
         """Exclude a skipped update from the metrics."""
-        self.take_back()
+        self.undo_parts()
         if not self.is_kept:
-            output.let_go()
+            output.release()
 
     def _count_parts(self, output: Any) -> None:
         if self._before is not None:  # the metrics have read the parts
@@ -102,16 +102,16 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
     return {name: each if type(each) in _NUMBERS else copy.deepcopy(each) for name, each in state.items()}
 
 
-def lets_go(step: _Step) -> _Step:
+def releases_output(step: _Step) -> _Step:
     """Mark a step whose `StepOutput` only the run keeps, and which adds no metrics."""
-    step.let_go = step  # type: ignore[attr-defined]
+    step.releases_output = step  # type: ignore[attr-defined]
     step.computes = ()  # type: ignore[attr-defined]
     return step
 
 
-def is_let_go(step: Callable[..., Any]) -> bool:
+def is_output_released(step: Callable[..., Any]) -> bool:
     """Return whether only the run keeps the output of a step; a wrapper of such a step may keep it."""
-    return getattr(step, "let_go", None) is getattr(step, "__func__", step)
+    return getattr(step, "releases_output", None) is getattr(step, "__func__", step)
 
 
 def reads_predictions(callbacks: Iterable[Any]) -> bool:

@@ -285,7 +285,10 @@ def _count_elements(loss: Any, target: Any) -> float | Tensor | None:
 def _count_targets(loss: Any, target: Any) -> float | Tensor | None:
     if type(target) is not Tensor or loss.reduction != "mean":
         return None
-    classes = few_classes(target) if loss.weight is None else None
+    weight = loss._buffers.get("weight", loss)  # the attribute takes a microsecond, in every update
+    if weight is loss:  # a parameter, for example
+        weight = loss.weight
+    classes = few_classes(target) if weight is None else None
     return _targets(loss, target) if classes is None else len(classes) - classes.count(_ignored(loss))
 
 

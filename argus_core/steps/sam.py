@@ -37,9 +37,9 @@ class SAM:
 
     def __init__(self, rho: float = 0.05, adaptive: bool = False) -> None:
         if not is_number(rho) or not 0 < rho < math.inf:
-            raise ParamsError(f"sam takes rho > 0, not {rho!r}")
+            raise ParamsError(f"step 'sam': rho is {rho!r}; give a number above 0")
         if type(adaptive) is not bool:
-            raise ParamsError(f"sam takes adaptive True or False, not {adaptive!r}")
+            raise ParamsError(f"step 'sam': adaptive is {adaptive!r}; give True or False")
         self.rho = float(rho)
         self.adaptive = adaptive
 

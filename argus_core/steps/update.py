@@ -107,7 +107,7 @@ class Update(AbstractUpdate):
                 if make_room is None or not _ran_out(error) or not make_room():
                     raise
                 if self._reading is not None:
-                    self._reading.take_back()
+                    self._reading.undo_parts()
             # Outside the handler, where the error no longer holds the graph that filled the memory.
             self._cut()
 

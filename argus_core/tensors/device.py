@@ -9,7 +9,7 @@ import torch
 
 from argus_core.errors import BuildError, SpecError, near
 
-__all__ = ["DeviceSpec", "resolve_devices", "widest_float"]
+__all__ = ["DeviceSpec", "check_has_values", "resolve_devices", "widest_float"]
 
 DeviceSpec = str | int | torch.device | Sequence[str | int | torch.device]
 
@@ -36,6 +36,19 @@ def resolve_devices(device: Any) -> list[torch.device]:
             _check_data_parallel(devices)
         return devices
     return [_resolve_one(device)]
+
+
+def check_has_values(device: torch.device, purpose: str) -> None:
+    """Check that tensors on the device of a model have values.
+
+    Raises:
+        BuildError: it is torch's meta device.
+    """
+    if device.type == "meta":
+        raise BuildError(
+            f"device is 'meta', on which tensors have no values, so the model cannot {purpose}; "
+            f"choose from {_available()} or 'auto'"
+        )
 
 
 def widest_float(device: torch.device) -> torch.dtype:

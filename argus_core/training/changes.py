@@ -1,4 +1,4 @@
-"""What of a run is another than when its checkpoint was written, and what that means for going on."""
+"""The changes of a run since its checkpoint was written, and their effects."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import torch
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.audience import named
 from argus_core.callbacks.lr_schedule import LRSchedule
+from argus_core.checkpoint.contents import SavedFile
+from argus_core.data.order import OrderedLoader, can_skip, loader_length
 from argus_core.errors import StateMismatchError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.distributions import version_of
+from argus_core.steps.parameters import loss_parameters
 from argus_core.training.engine import Engine
 
-__all__ = ["OptimizerDrift", "ScheduleDrift", "param_differences", "version_differences"]
+__all__ = ["DataDrift", "OptimizerDrift", "ScheduleDrift", "model_changes"]
 
 # What the state of an optimizer of torch must hold once an option is on: without it the update would fail.
 _NEEDED = {
@@ -33,7 +36,7 @@ class OptimizerDrift:
     Args:
         before: the params then.
         model: as it was built, before its optimizer takes any state.
-        asked: options that are to hold though they are what they were when the model was built.
+        asked: options to set even if the params give them the value of before.
     """
 
     def __init__(self, before: Mapping[str, Any], model: AbstractModel, asked: Iterable[str] = ()) -> None:
@@ -44,116 +47,143 @@ class OptimizerDrift:
         if not asked or _name(was) != _name(now):
             return
         # Only the class knows how params become options: a group may have a multiple of the rate.
-        for fresh, (old, new) in zip(self._groups, _built_groups(model, before), strict=False):
+        olds, news = _groups(model, before), _groups(model, model.params)
+        for fresh, old, new in zip(self._groups, olds, news, strict=False):  # else the state is refused
             changed = {*_differing(old, new), *asked} & new.keys()
             fresh.update({name: new[name] for name in new if name in changed})
             self._was |= {name: old.get(name) for name in fresh}
 
-    @property
-    def names(self) -> list[str]:
-        """The options that change in some group."""
-        return list(self._was)
-
-    def apply(self, optimizer: Any, schedules: list[LRSchedule]) -> list[float]:
-        """Let the new options hold in an optimizer that has its old state back.
-
-        A learning rate is where schedules begin, so those that are on go on with all rates scaled.
-
-        Returns:
-            What the schedules are to be scaled by, for each parameter group.
+    def apply(self, optimizer: Any) -> None:
+        """Set the new options in an optimizer whose old state is restored.
 
         Raises:
-            StateMismatchError: the optimizer cannot go on with them.
+            StateMismatchError: the optimizer lacks the state that an option needs.
         """
         self._check(optimizer)
-        pairs = list(zip(optimizer.param_groups, self._groups, strict=True))
-        for group, fresh in pairs:
-            group.update({name: value for name, value in fresh.items() if name != "lr" or not schedules})
-            if "lr" in fresh and "initial_lr" in group and not schedules:  # where a new schedule begins
+        for group, fresh in zip(optimizer.param_groups, self._groups, strict=True):
+            group.update(fresh)
+            if "lr" in fresh and "initial_lr" in group:  # where a new schedule starts
                 group["initial_lr"] = fresh["lr"]
-        if "lr" not in self.names or not schedules or _without_effect(schedules):
-            return [1.0] * len(pairs)
-        ratios = [_ratio(group, fresh["lr"]) if "lr" in fresh else 1.0 for group, fresh in pairs]
-        for (group, _), ratio in zip(pairs, ratios, strict=True):
-            for name in {"lr", "initial_lr"} & group.keys():
-                group[name] = group[name] * ratio
-        return ratios
-
-    def meaning(self, schedules: list[LRSchedule]) -> str:
-        """Return what the change means, for the sentence that tells of it."""
-        owner = _without_effect(schedules)
-        if "lr" not in self.names or not schedules:
-            return "which holds from here on"
-        others = "" if self.names == ["lr"] else "which holds from here on, but for "
-        if owner:
-            return f"{others or 'where '}lr has no effect: {owner.name} sets the rate by its own options"
-        return f"{others or 'where '}lr scales what is left of the schedule"
 
     def _check(self, optimizer: Any) -> None:
         kind = type(optimizer).__name__
-        for name in self.names:
+        for name in self._was:
             slot, kinds = _NEEDED.get(name, ("", ()))
             is_on = any(fresh.get(name) for fresh in self._groups)
             if kind in kinds and is_on and any(slot not in slots for slots in optimizer.state.values()):
                 raise StateMismatchError(
                     f"the run trained {kind} with {name}={self._was.get(name)!r}, and its state lacks the "
-                    f"{slot!r} that {name} needs; leave {name} as it was, or take the weights with "
-                    "load_model and train anew"
+                    f"{slot!r} that {name} needs; leave {name} as it was, or load the weights with "
+                    "load_model and start a new run"
                 )
 
 
 class ScheduleDrift:
-    """The learning-rate schedules of a run, beside those that a checkpoint has the state of.
+    """The learning-rate schedules of a run, compared with those whose state a checkpoint holds.
 
     Args:
-        engine: whose callbacks are the schedules.
+        engine: its callbacks include the schedules.
         stored: the callbacks' states.
+
+    Attributes:
+        continued: the schedules that continue.
+        new: the schedules that start.
     """
 
     def __init__(self, engine: Engine, stored: Mapping[str, Any]) -> None:
-        self._now = {name: each for name, each in named(engine.callbacks) if isinstance(each, LRSchedule)}
         self._stored = {
             name: state
             for name, state in stored.items()
             if {"scheduler", "stepped"} <= state.keys() and not name.startswith("val/")
         }
+        self._now = {name: each for name, each in named(engine.callbacks) if isinstance(each, LRSchedule)}
+        self.continued = [each for name, each in self._now.items() if name in self._stored]
+        self.new = [each for name, each in self._now.items() if name not in self._stored]
         for name, schedule in self._now.items():
             if name in self._stored:
                 schedule.check_state(self._stored[name])
-
-    @property
-    def going_on(self) -> list[LRSchedule]:
-        """The schedules that have had a part of their curve."""
-        return [schedule for name, schedule in self._now.items() if name in self._stored]
-
-    @property
-    def new(self) -> list[LRSchedule]:
-        """The schedules that begin."""
-        return [schedule for name, schedule in self._now.items() if name not in self._stored]
 
     def __iter__(self) -> Iterator[str]:
         for name in self._stored:
             if name in self._now:
                 yield from self._now[name].changes(self._stored[name])
             else:
-                yield f"lr_scheduler {name!r} is no more, so the learning rate stays where it was"
+                yield f"lr_scheduler {name!r} is no more, so the learning rate no longer changes"
         for schedule in self.new:
-            yield f"lr_scheduler {schedule.name!r} is new and begins from the present learning rate"
+            yield f"lr_scheduler {schedule.name!r} is new and starts from the present learning rate"
 
 
-def param_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, old and new value of the params that have changed, but for the device."""
-    for name in dict.fromkeys([*before, *now]):
-        if name != "device" and repr(before.get(name)) != repr(now.get(name)):
-            yield name, before.get(name), now.get(name)
+class DataDrift:
+    """The train loader of a run, compared with the one that a checkpoint records.
+
+    Args:
+        loader: as it is now.
+        progress: the position in the checkpoint.
+        is_midway: whether that is in the middle of an epoch.
+
+    Attributes:
+        starts_over: whether that epoch does, since the loader cannot continue it.
+    """
+
+    def __init__(self, loader: Iterable[Any], progress: Mapping[str, Any], is_midway: bool) -> None:
+        self._loader = loader
+        self._epoch = progress["counters"]["epoch"]
+        self._batches = progress["loader"]["batches"]
+        order = progress["loader"].get("order")
+        self._has_order = True  # as far as that is known
+        if order is not None and isinstance(loader, OrderedLoader):
+            self._has_order = loader.fingerprint(self._epoch, draw=True) == order
+        self.starts_over = is_midway and not (can_skip(loader) and self._has_order)
+
+    def __iter__(self) -> Iterator[str]:
+        loader, length = self._loader, loader_length(self._loader)
+        sampler = loader.sampler_name() if isinstance(loader, OrderedLoader) else ""
+        another = "gives another order of batches (other data, or "
+        another += f"{sampler} draws from what neither seed nor epoch decides)"
+        if self._batches != length:
+            yield f"an epoch had {self._batches} batches and has {length}, so samples come in another order"
+        elif not self._has_order and not self.starts_over:
+            yield f"the train loader {another}, so samples come in another order from here on"
+        if self.starts_over:
+            why = "cannot continue in the middle of an epoch" if self._has_order else another
+            yield (
+                f"the train loader ({type(loader).__name__}) {why}, so epoch {self._epoch + 1} starts over "
+                "with the weights of its middle"
+            )
 
 
-def version_differences(before: Mapping[str, Any]) -> Iterator[tuple[str, Any, str | None]]:
-    """Yield name, old and new version of what wrote a checkpoint, where it is another now."""
+def model_changes(
+    saved: SavedFile, device: str, model: AbstractModel, schedules: ScheduleDrift
+) -> Iterator[str]:
+    """Yield the changes of a model's device and params and of versions, and their effects."""
+    if device != model.device.type:
+        yield (
+            f"it trained on {device} and trains on {model.device.type}, so results differ in rounding and "
+            "random numbers"
+        )
+    before = saved.params()
+    for name in dict.fromkeys([*before, *model.params]):
+        was, new = before.get(name), model.params.get(name)
+        if name == "device" or repr(was) == repr(new):
+            continue
+        meaning = "which holds from here on"
+        if name == "optimizer" and schedules.continued:
+            names = ", ".join(repr(schedule.name) for schedule in schedules.continued)
+            meaning = f"which has no effect: with lr_scheduler {names}, the saved options hold"
+        elif name == "loss" and loss_parameters(model):
+            meaning = "which begins with the parameters that the loss before it had"
+        yield f"params[{name!r}] was {was!r} and is {new!r}, {meaning}"
+    trained = saved.trained()
+    untrained = [
+        name for name, each in loss_parameters(model).items() if each.requires_grad and name not in trained
+    ]
+    if trained and untrained:
+        shown = ", ".join(untrained)
+        yield f"the loss's parameters ({shown}) were not trained before and are from here on"
     now = {"argus": version_of(BUILTIN), "torch": str(torch.__version__), "python": platform.python_version()}
     for name, version in now.items():
-        if name in before and before[name] != version:
-            yield name, before[name], version
+        if name in saved.versions and saved.versions[name] != version:
+            yield f"{name} was {saved.versions[name]} and is {version}, so results may differ in rounding"
 
 
 def _name(spec: Any) -> str | None:
@@ -172,15 +202,6 @@ def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     return (name for name in {**was, **now} if repr(was.get(name)) != repr(now.get(name)))
 
 
-def _built_groups(
-    model: AbstractModel, before: Mapping[str, Any]
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield each parameter group's options by the params of before, and by those of now."""
-    return zip(
-        _groups(model, before), _groups(model, model.params), strict=False
-    )  # else the state is refused
-
-
 def _groups(model: AbstractModel, params: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the options of each parameter group of the optimizer that params give a model, as it is new.
 
@@ -194,18 +215,3 @@ def _groups(model: AbstractModel, params: Mapping[str, Any]) -> list[dict[str, A
     built = None if part is None else copied.build_part("optimizer", part)
     groups = [] if built is None else built.param_groups
     return [{name: value for name, value in group.items() if name != "params"} for group in groups]
-
-
-def _without_effect(schedules: list[LRSchedule]) -> LRSchedule | None:
-    """Return the schedule beside which the optimizer's learning rate plays no part, if there is one."""
-    return next((schedule for schedule in schedules if schedule.sets_own_rates()), None)
-
-
-def _ratio(group: Mapping[str, Any], lr: Any) -> float:
-    before, now = float(group.get("initial_lr", group["lr"])), float(lr)
-    if before == 0:
-        raise StateMismatchError(
-            f"the schedule began from a learning rate of 0, which cannot be scaled to {now!r}; leave lr as "
-            "it was, or take the weights with load_model and train anew"
-        )
-    return now / before

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import reprlib
 import secrets
@@ -25,14 +24,14 @@ from itertools import islice
 from typing import Any
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.callbacks.audience import Audience, Missed, named
-from argus_core.callbacks.state import AbstractEngine, State
-from argus_core.data.order import OrderedLoader, epoch_batches, loader_length
+from argus_core.callbacks.audience import Handler, handlers_of, named
+from argus_core.callbacks.state import AbstractEngine, Position, State
+from argus_core.data.order import epoch_batches, loader_length
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.metrics.metric import Metric
-from argus_core.metrics.values import compute_all
+from argus_core.metrics.values import epoch_values
 from argus_core.steps.output import Window
-from argus_core.steps.reading import Reading, is_let_go, reads_predictions
+from argus_core.steps.reading import Reading, is_output_released, reads_predictions
 from argus_core.tensors.rng import random_state, set_random_state
 from argus_core.training.exception_note import add_note
 from argus_core.training.interruption import Interruption, check_interruption, interrupting, until_interrupted
@@ -77,28 +76,28 @@ class Engine(AbstractEngine):
         self.num_epochs = 0
         self.num_batches: int | None = None
         self.seed = 0
-        self.run_id = secrets.token_hex(16)  # kept by the run's checkpoints, and by a run that resumes it
-        self.times_resumed = 0  # that run
-        self.updates_done = 0  # of this epoch, complete ones
-        self.skipped_in_epoch = 0
-        self.epoch_begun = False  # its epoch_start is over
-        self.epoch_done = False  # it has had its last update
-        self.stopped_midway = False
-        self.has_begun = False  # all callbacks have started
-        self.audience = Audience(self.callbacks)
+        self.run_id = secrets.token_hex(16)  # in all checkpoints of the run, before and after it is resumed
+        self.times_resumed = 0
+        self.position = Position()
+        self.handlers = handlers_of(self.callbacks)
         # A step of the user's own may keep its output for itself.
-        self.reading = Reading(self.metrics, not is_let_go(step) or reads_predictions(self.callbacks))
-        self._failed = False
-        self._when_stopped: dict[str, Any] | None = None
+        self.reading = Reading(
+            self.metrics, not is_output_released(step) or reads_predictions(self.callbacks)
+        )
+        keeps_state = any(getattr(each, "optimizer_state", False) for each in self.callbacks)
+        self._keeps_positions = phase == "train" and keeps_state
+        self._snapshot: dict[str, Any] | None = None  # that checkpoints hold, if it is not the present one
+        self._before_end: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+        self._unheard: Iterator[Handler] = iter(())  # those that are still to handle the newest update
         self._random_state: dict[str, Any] | None = None
         self._loader: Iterable[Any] = ()
 
     def raise_event(self, event: str) -> None:
         """Call the callbacks that listen to ``event``, a built-in one or one of a callback's own."""
         try:
-            handlers = self.audience.handlers[event]
+            handlers = self.handlers[event]
         except KeyError:
-            known = sorted(self.audience.handlers)
+            known = sorted(self.handlers)
             raise BuildError(
                 f"no event {event!r}{near(event, known)}; declare it in the hookspecs of a callback "
                 f"({len(known)} known: {', '.join(known)})"
@@ -107,41 +106,27 @@ class Engine(AbstractEngine):
             handler(self.state)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return how far the run is, as plain data and tensors, for a checkpoint to go on from.
+        """Return the position of the run and the state of its metrics, callbacks and generators.
 
-        That is where the run goes on once the callback that asks for it has returned.
+        A checkpoint stores it, and a run resumes from it. It is always a position between two events: of a
+        run that a callback stops in the middle of an epoch, the one where it stops; of a run that fails at
+        the end of an epoch, the one before that end.
         """
-        if self._when_stopped is not None:
-            return self._when_stopped
-        return snapshot(
-            self,
-            metrics=self.metrics,
-            missed=self.audience.pending(self._failed),
-            order=self._order(),
-            random_state=random_state() if self._random_state is None else self._random_state,
-        )
-
-    def _order(self) -> str | None:
-        """Return the fingerprint of the present epoch's order of batches, where there is one."""
-        loader = self._loader
-        return loader.fingerprint(self.state.epoch) if isinstance(loader, OrderedLoader) else None
-
-    @property
-    def is_updating(self) -> bool:
-        """Whether an update is on, or an exception has ended it: the weights may be half-way."""
-        return self.state.iteration == self.updates_done and self.audience.event is None
+        if self._snapshot is not None:
+            return self._snapshot
+        kept = random_state() if self._random_state is None else self._random_state
+        return snapshot(self, self._loader, kept)
 
     @property
     def is_resumed(self) -> bool:
-        """Whether the next `run` goes on where counters, metrics and callbacks have been put."""
+        """Whether the run has been restored, and no batch has been read since."""
         return self._random_state is not None
 
     def resume_at(self, random_state: dict[str, Any]) -> None:
-        """Let the next `run` go on where counters, metrics and callbacks have been put.
+        """Let the next `run` continue from the position to which the run has been restored.
 
         Args:
-            random_state: of the moment; set when the batches of the first epoch are about to come, since
-                the start of a run may draw numbers.
+            random_state: set just before the first batch, since the start of a run may draw numbers.
         """
         self._random_state = random_state
 
@@ -153,156 +138,144 @@ class Engine(AbstractEngine):
         """
         state = self.state
         _check_loader(loader, state.phase)
-        state.stopped = self.stopped_midway = self._failed = self.has_begun = False
-        state.stop_reason = None
-        self._when_stopped = None
+        state.stopped, state.stop_reason, state.exception = False, None, None
+        self._snapshot = self._before_end = None
+        self._unheard = iter(())
         self.num_epochs = num_epochs
         self._loader, self.num_batches = loader, loader_length(loader)
-        is_resumed, process = self.is_resumed, os.getpid()
-        if not is_resumed:
-            state.epoch, self.epoch_begun, self.epoch_done = start_epoch, False, False
-            self.updates_done = self.skipped_in_epoch = 0
+        process = os.getpid()
+        if not self.is_resumed:
+            state.epoch, self.position = start_epoch, Position()
         try:
             self.raise_event("start")
-            if is_resumed:
+            if self.is_resumed:
                 self.raise_event("resumed")
-                self._catch_up()
-                start_epoch = state.epoch + self.epoch_done
-            self.has_begun = True
+                start_epoch = state.epoch + self.position.done
             for epoch in range(start_epoch, num_epochs):
                 if state.stopped:
                     break
+                if self.position.done:
+                    self.position = Position()
                 state.epoch = epoch
                 self._run_epoch(loader)
             self._set_random_state()
             self.raise_event("complete")
         except BaseException as error:
-            if os.getpid() != process:  # a callback's fork, which is not the run
-                raise
-            self._failed = True
-            self.reading.take_back()
-            if isinstance(error, Interruption):
-                self.raise_event("interrupted")
-            state.exception = error
-            add_note(error, state)
-            self._show_exception()
+            if os.getpid() == process:  # else it is a callback's fork, which is not the run
+                self._fail(error)
             raise
         return state
 
-    def _catch_up(self) -> None:
-        """Tell of an update or epoch those who had not heard of it when the checkpoint was written.
+    def _fail(self, error: BaseException) -> None:
+        """Bring the run to a position between two events, and call the callbacks that handle exceptions."""
+        state = self.state
+        state.exception = error
+        self.reading.undo_parts()
+        if state.phase == "train":  # a validation is repeated as a whole
+            self._call_all(self._unheard, "iteration_complete")
+        if self._before_end is not None:
+            self._snapshot, options = self._before_end
+            for group, before in zip(state.model.optimizer.param_groups, options, strict=False):
+                group.update(before)
+        if isinstance(error, Interruption):
+            self.raise_event("interrupted")
+        add_note(error, state)
+        self._call_all(self.handlers["catch_exception"], "catch_exception")
 
-        Of an update there is neither batch nor output any more, so only callbacks that can do without hear.
-        """
-        state, missed = self.state, self.audience.missed
-        if missed is None or missed.event not in ("iteration_complete", "epoch_complete"):
-            return
-        self._set_random_state()
-        state.iteration = self.updates_done - 1
-        if missed.event == "iteration_complete":
-            able = {name for name, each in named(self.callbacks) if getattr(each, "catches_up", False)}
-            hearing = tuple(name for name in missed.callbacks if name in able)
-            self.audience.missed = Missed(missed.event, hearing)
-        self.audience.tell(missed.event, state)
-        state.step_output = None
-        self.epoch_begun = not self.epoch_done
-        self._random_state = random_state()
+    def _call_all(self, handlers: Iterable[Handler], event: str) -> None:
+        """Call handlers though the run has failed: its own exception matters more than theirs."""
+        for handler in handlers:
+            try:
+                handler(self.state)
+            except Exception:
+                self.state.logger.exception("a callback failed in %s: %s", event, handler)
 
     def _set_random_state(self) -> None:
         if self._random_state is not None:
             set_random_state(self._random_state)
             self._random_state = None
 
-    def _show_exception(self) -> None:
-        """Call all that listen to ``catch_exception``; the run's own exception matters more than theirs."""
-        for handler in self.audience.handlers["catch_exception"]:
-            try:
-                handler(self.state)
-            except Exception:
-                self.state.logger.exception("a callback failed in catch_exception: %s", handler)
-
     def _run_epoch(self, loader: Iterable[Any]) -> None:
-        """Run an epoch, or what is left of one that an earlier process has begun."""
-        state = self.state
-        if not self.epoch_begun:
-            self.updates_done, self.skipped_in_epoch, self.epoch_done = 0, 0, False
+        """Run an epoch, or the rest of one that an earlier process has begun."""
+        state, position = self.state, self.position
+        if not position.begun:
             for metric in self.metrics:
                 metric.reset()
-            self.audience.tell("epoch_start", state)
-            self.epoch_begun = True
-        state.iteration = self.updates_done - 1
-        self._run_iterations(loader)
-        if state.iteration < 0:
-            again = "; a generator gives them once, so make it a list or a DataLoader"
-            raise ArgusError(
-                f"the {state.phase} loader gave no batches; give it data, or drop drop_last"
-                f"{again if state.epoch > 0 else ''}"
-            )
-        state.metrics.update(self._values())
-        self.epoch_done = True
-        self.audience.tell("epoch_complete", state)
-        self.epoch_begun = False
+            self.raise_event("epoch_start")
+            position.begun = True
+        state.iteration = position.updates_done - 1
+        if not position.trained:
+            self._run_iterations(loader)
+            if state.iteration < 0:
+                again = "; a generator gives them once, so make it a list or a DataLoader"
+                raise ArgusError(
+                    f"the {state.phase} loader gave no batches; give it data, or drop drop_last"
+                    f"{again if state.epoch > 0 else ''}"
+                )
+            is_whole = not self._stopped_midway()
+            if self._keeps_positions and not is_whole:  # a run that resumes trains the rest of the epoch
+                self._snapshot = copy.deepcopy(self.snapshot())
+            state.metrics.update(epoch_values(self.metrics, state))
+            position.trained = is_whole
+        self._set_random_state()
+        self._end_epoch()
 
-    def _values(self) -> dict[str, float]:
-        """Return the values of all metrics over the updates that were made."""
-        state = self.state
-        if self.skipped_in_epoch < self.updates_done:
-            return compute_all(self.metrics, state.phase, state.model.device)
-        state.logger.warning(
-            "epoch %d: all %d updates were skipped, so the metrics of %s measure nothing and are nan",
-            state.epoch + 1,
-            self.updates_done,
-            state.phase,
-        )
-        return {f"{state.phase}_{metric.name}": math.nan for metric in self.metrics}
+    def _stopped_midway(self) -> bool:
+        """Return whether the run has stopped in the middle of an epoch, which some loaders lack."""
+        consumed = self.position.updates_done * self.window_size
+        return self.state.stopped and self.num_batches is not None and consumed < self.num_batches
+
+    def _end_epoch(self) -> None:
+        """Raise ``epoch_complete``; if it fails, checkpoints hold the position before it."""
+        state, position = self.state, self.position
+        handlers = self.handlers["epoch_complete"]
+        if self._keeps_positions:
+            self._before_end = copy.deepcopy((self.snapshot(), _options(state.model)))
+        position.done = True  # those that write checkpoints are called last
+        if position.unheard is not None:
+            callbacks = [each for name, each in named(self.callbacks) if name in position.unheard]
+            handlers = handlers_of(callbacks)["epoch_complete"]
+        for handler in handlers:
+            handler(state)
+        self._before_end = None
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
-        state, step, audience = self.state, self.step, self.audience
-        is_announced, after = audience.handlers["iteration_start"], audience.handlers["iteration_complete"]
+        state, step, position = self.state, self.step, self.position
+        is_announced, after = self.handlers["iteration_start"], self.handlers["iteration_complete"]
         through = self.reading.begin()
         with interrupting():  # workers start here
-            batches = epoch_batches(loader, state.epoch, self.updates_done * self.window_size)
+            batches = epoch_batches(loader, state.epoch, position.updates_done * self.window_size)
         batches = until_interrupted(batches)
         self._set_random_state()
-        if not is_announced:
-            audience.missed = None  # those who missed an iteration_start are no longer there
         for state.batch in _windows(batches, self.window_size):
             state.iteration += 1
             if is_announced:
-                audience.tell("iteration_start", state)
+                self.raise_event("iteration_start")
             state.step_output = output = None  # the next one needs the memory
             state.step_output = output = step(state.batch, state)
             # The weights have moved: whatever fails from here on, this update is not made again.
-            self.updates_done += 1
-            audience.event, audience.heard = "iteration_complete", 0
+            position.updates_done += 1
+            self._unheard = unheard = iter(after)
             if getattr(output, "stepped", True):
                 state.global_step += 1
                 for count in through:
                     count(output)
             else:
                 state.updates_skipped += 1
-                self.skipped_in_epoch += 1
+                position.skipped += 1
                 self.reading.skip(output)
                 self.raise_event("update_skipped")
-            for handler in after:
+            for handler in unheard:
                 handler(state)
-                audience.heard += 1
-            audience.event = None
             check_interruption()
             if state.stopped:
-                self._note_stop()
                 break
 
-    def _note_stop(self) -> None:
-        """Keep where the run is, if it stops in the middle of an epoch.
 
-        What follows takes the epoch for one that is over, as far as it came; a run that goes on does not. Of
-        a loader without a length nobody knows where its middle is, and a stop is the end of its epoch.
-        """
-        consumed = self.updates_done * self.window_size
-        self.stopped_midway = self.num_batches is not None and consumed < self.num_batches
-        if self.stopped_midway and self.state.phase == "train":
-            self._when_stopped = copy.deepcopy(self.snapshot())
+def _options(model: AbstractModel) -> list[dict[str, Any]]:
+    """Return the options of each parameter group, such as the learning rate, which schedules set."""
+    groups = [] if model.optimizer is None else model.optimizer.param_groups
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
 
 
 def _windows(batches: Iterator[Any], size: int) -> Iterator[Any]:

@@ -25,11 +25,13 @@ from argus_core.hooks import hookimpl
 from argus_core.metrics import Loss, Metric
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
-from argus_core.tensors.rng import is_seed, random_state, set_random_state
+from argus_core.tensors.device import check_has_values
+from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.engine import Engine
 from argus_core.training.interruption import listening
 from argus_core.training.resumption import Resumption
+from argus_core.training.sole_writer import SoleWriter
 
 __all__ = ["build_metrics", "fit", "seed_everything", "validate"]
 
@@ -52,6 +54,7 @@ def fit(
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
     check_single_process("fit")
+    check_has_values(model.device, "train")
     for phase, loader in (("train", train_loader), ("val", val_loader)):
         _check_batched(phase, loader)
     if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
@@ -63,6 +66,7 @@ def fit(
     train_loader = ordered(train_loader, order_seed)
     val_loader = None if val_loader is None else ordered(val_loader, order_seed)
     chosen = build_metrics(metrics)
+    sole_writer = SoleWriter()
     validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
     engine = Engine(
         model.train_step,
@@ -73,6 +77,7 @@ def fit(
             *validation,
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
+            sole_writer,
         ],
         metrics=chosen if metrics_on_train else chosen[:1],
     )
@@ -84,9 +89,10 @@ def fit(
     engine.seed = order_seed
     check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
-        resumption.apply(model, engine, train_loader)
+        resumption.restore(model, engine, train_loader)
     check_steps(engine, loader_length(train_loader), num_epochs)
-    with listening(), with_workers_that_leave_signals(train_loader, val_loader), model.training():
+    workers = with_workers_that_leave_signals(train_loader, val_loader)
+    with sole_writer.releasing(), listening(), workers, model.training():
         model.train()
         state = engine.run(train_loader, num_epochs)
     check_kept(engine.callbacks, model.logger)
@@ -97,6 +103,7 @@ def validate(
     model: AbstractModel, val_loader: Iterable[Any], *, metrics: Any, callbacks: Any
 ) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
+    check_has_values(model.device, "validate")
     _check_batched("val", val_loader)
     val_loader = ordered(val_loader, draw_seed(val_loader))
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
@@ -178,16 +185,11 @@ class _Validation(Callback):
 
     @hookimpl(tryfirst=True)
     def epoch_complete(self, state: State) -> None:
-        before = random_state()
-        try:
-            state.engine.raise_event("validation_start")
-            with _mode_restored(state.model), state.model.evaluation():
-                self.engine.run(self.loader, state.epoch + 1, state.epoch)
-            state.metrics.update(self.engine.state.metrics)
-            state.engine.raise_event("validation_complete")
-        except BaseException:
-            set_random_state(before)  # a run that goes on validates anew
-            raise
+        state.engine.raise_event("validation_start")
+        with _mode_restored(state.model), state.model.evaluation():
+            self.engine.run(self.loader, state.epoch + 1, state.epoch)
+        state.metrics.update(self.engine.state.metrics)
+        state.engine.raise_event("validation_complete")
 
 
 @contextmanager

@@ -1,57 +1,61 @@
-"""How far a run is: everything besides the model that it needs to go on as if nothing had happened."""
+"""The position of a run in its checkpoints: written, checked, and restored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from argus_core.callbacks.audience import Missed, named
+from argus_core.callbacks.audience import named
 from argus_core.callbacks.epoch_report import is_metric_name
-from argus_core.callbacks.state import AbstractEngine
+from argus_core.callbacks.lr_schedule import LRSchedule
+from argus_core.callbacks.state import AbstractEngine, Position
+from argus_core.data.order import OrderedLoader
 from argus_core.metrics.metric import Metric
-from argus_core.steps.output import PastOutput
 from argus_core.storage.mismatch import fitting
 from argus_core.storage.stored import COUNT
-from argus_core.tensors.rng import check_random_state, is_seed
+from argus_core.tensors.rng import is_seed
 
-__all__ = ["is_progress", "restore", "snapshot"]
+__all__ = [
+    "is_progress",
+    "position_in",
+    "restore_callbacks",
+    "restore_counters",
+    "restore_metrics",
+    "snapshot",
+]
 
-_EVENTS = ("epoch_start", "iteration_start", "iteration_complete", "epoch_complete")  # of the loop
+# The events of which a checkpoint of an earlier version may say which callbacks had not handled them.
+_EVENTS = ("epoch_start", "iteration_start", "iteration_complete", "epoch_complete")
 _COUNTERS = ("epoch", "updates_in_epoch", "global_step", "updates_skipped")
 
 
-def snapshot(
-    engine: AbstractEngine,
-    *,
-    metrics: Iterable[Metric],
-    missed: Missed | None,
-    order: str | None,
-    random_state: dict[str, Any],
-) -> dict[str, Any]:
-    """Return how far the run of ``engine`` is, as plain data and tensors.
+def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[str, Any]) -> dict[str, Any]:
+    """Return the position of a run and the state of its metrics and callbacks, as plain data and tensors.
 
-    ``missed`` are the callbacks that have not heard yet of the event that is on. What the callbacks keep is
-    what they have counted so far.
+    Args:
+        engine: of the run.
+        loader: of its batches, whose order in this epoch is kept as a fingerprint.
+        random_state: of the generators.
     """
-    state = engine.state
+    state, position = engine.state, engine.position
+    metrics = () if position.trained else engine.metrics  # which the next epoch resets
     return {
         "counters": {
             "epoch": state.epoch,
-            "updates_in_epoch": engine.updates_done,
-            "skipped_in_epoch": engine.skipped_in_epoch,
-            "epoch_begun": engine.epoch_begun,
-            "epoch_done": engine.epoch_done,
+            "updates_in_epoch": position.updates_done,
+            "skipped_in_epoch": position.skipped,
+            "epoch_begun": position.begun,
+            "epoch_trained": position.trained,
+            "epoch_done": position.done,
             "global_step": state.global_step,
             "updates_skipped": state.updates_skipped,
         },
-        "missed": {"event": missed.event, "callbacks": list(missed.callbacks)} if missed else {},
-        "stepped": bool(getattr(state.step_output, "stepped", True)),
         "device": state.model.device.type,
         "loader": {
             "seed": engine.seed,
             "batches": engine.num_batches,
             "window": engine.window_size,
-            "order": order,
+            "order": loader.fingerprint(state.epoch) if isinstance(loader, OrderedLoader) else None,
         },
         "metrics": {name: float(value) for name, value in state.metrics.items()},
         "running": {metric.name: metric.state_dict() for metric in metrics},
@@ -61,7 +65,7 @@ def snapshot(
 
 
 def is_progress(progress: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint's record has the form that `snapshot` gives it, whoever wrote the file."""
+    """Return whether a record has the form that `snapshot`, of this version or an earlier one, gives it."""
     sections = ("counters", "loader", "metrics", "running", "callback", "rng")
     if not all(isinstance(progress.get(section), dict) for section in sections):
         return False
@@ -75,6 +79,7 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
         and isinstance(loader.get("order"), str | None)
         and isinstance(progress.get("device"), str)
         and type(counters.get("epoch_begun", False)) is bool
+        and type(counters.get("epoch_trained", False)) is bool
         and COUNT.holds(counters.get("skipped_in_epoch", 0))
         and type(progress.get("stepped", True)) is bool
         and _is_missed(progress.get("missed", {}))
@@ -96,35 +101,58 @@ def _is_missed(missed: Any) -> bool:
     )
 
 
-def restore(engine: AbstractEngine, metrics: Iterable[Metric], progress: Mapping[str, Any]) -> Missed | None:
-    """Put the counters, metrics and callbacks of ``engine`` where they were; random numbers follow later.
+def position_in(progress: Mapping[str, Any]) -> Position:
+    """Return the position that a checkpoint records, also one of an earlier version."""
+    counters, missed = progress["counters"], progress.get("missed") or {}
+    is_half_heard = missed.get("event") == "epoch_complete"
+    return Position(
+        updates_done=counters["updates_in_epoch"],
+        skipped=counters.get("skipped_in_epoch", 0),
+        begun=counters.get("epoch_begun", counters["updates_in_epoch"] > 0),
+        trained=counters.get("epoch_trained", counters["epoch_done"]),
+        done=counters["epoch_done"] and not is_half_heard,
+        unheard=frozenset(missed["callbacks"]) if is_half_heard else None,
+    )
 
-    Returns who has still to hear of the event that was on.
 
-    Raises:
-        StateMismatchError: a callback, a metric or a generator cannot take its state.
-    """
-    check_random_state(progress["rng"])
+def restore_counters(engine: AbstractEngine, progress: Mapping[str, Any], position: Position) -> None:
+    """Restore the position of a run, its counts of updates and the newest values of its metrics."""
     state, counters = engine.state, progress["counters"]
+    engine.position = position
     state.epoch = counters["epoch"]
     state.global_step = counters["global_step"]
     state.updates_skipped = counters["updates_skipped"]
     state.metrics.update(progress["metrics"])
-    engine.updates_done, engine.epoch_done = counters["updates_in_epoch"], counters["epoch_done"]
-    engine.skipped_in_epoch = counters.get("skipped_in_epoch", 0)
-    engine.epoch_begun = not engine.epoch_done and counters.get("epoch_begun", engine.updates_done > 0)
-    state.step_output = PastOutput(progress.get("stepped", True))
+
+
+def restore_metrics(metrics: Iterable[Metric], progress: Mapping[str, Any]) -> None:
+    """Restore the state that metrics have in the middle of an epoch.
+
+    Raises:
+        StateMismatchError: a metric cannot load its state.
+    """
     for metric in metrics:
         if metric.name in progress["running"]:
             _load("metric", metric.name, metric, progress["running"][metric.name])
+
+
+def restore_callbacks(engine: AbstractEngine, progress: Mapping[str, Any]) -> None:
+    """Restore the state of the callbacks, learning-rate schedules among them, each found by its name.
+
+    Raises:
+        StateMismatchError: a callback cannot load its state.
+    """
     stored = progress["callback"]
     for name, callback in _named(engine):
         if name in stored:
             _load("callback", name, callback, stored[name])
         elif _callback_state(callback):
-            state.logger.warning("callback %s is not in the checkpoint and begins anew", name)
-    missed = progress.get("missed")
-    return Missed(missed["event"], tuple(missed["callbacks"])) if missed else None
+            engine.state.logger.warning("callback %s is not in the checkpoint and starts without state", name)
+    missed = progress.get("missed") or {}
+    if missed.get("event") == "iteration_complete" and progress.get("stepped", True):
+        for name, callback in _named(engine):
+            if name in missed["callbacks"] and isinstance(callback, LRSchedule):
+                callback.iteration_complete(engine.state)
 
 
 def _named(engine: AbstractEngine) -> Iterator[tuple[str, Any]]:

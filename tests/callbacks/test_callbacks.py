@@ -130,6 +130,45 @@ def test_misspelled_event_is_refused(misspelled: str, meant: str, model: Model) 
         planned_engine(model, [1.0], [callback])
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "meant"),
+    [
+        ("on_train_epoch_end", ("trainer", "pl_module"), "epoch_complete"),
+        ("on_epoch_end", ("epoch", "logs=None"), "epoch_complete"),
+        (
+            "on_train_batch_end",
+            ("trainer", "pl_module", "outputs", "batch", "batch_idx"),
+            "iteration_complete",
+        ),
+        ("on_step_end", ("args", "state", "control", "**kwargs"), "iteration_complete"),
+        ("on_exception", ("trainer", "pl_module", "exception"), "catch_exception"),
+        ("on_complete", (), "complete"),
+    ],
+)
+def test_event_by_the_name_of_another_framework_is_refused(
+    name: str, arguments: tuple[str, ...], meant: str, model: Model
+) -> None:
+    method = eval(f"lambda {', '.join(('self', *arguments))}: None")
+    callback = type("Note", (Callback,), {name: method})()
+    with pytest.raises(BuildError, match=f"method '{name}', which is no event; did you mean '{meant}'"):
+        planned_engine(model, [1.0], [callback])
+
+
+def test_callback_that_calls_a_method_by_another_name_itself_is_used(model: Model) -> None:
+    class Note(Callback):
+        calls = 0
+
+        def epoch_complete(self, state: State) -> None:
+            self.on_epoch_end(state.epoch)
+
+        def on_epoch_end(self, epoch: int) -> None:
+            self.calls += 1
+
+    note = Note()
+    planned_run(model, [1.0], note)
+    assert note.calls == 1
+
+
 def test_misspelled_custom_event_is_refused(model: Model) -> None:
     class Note(Callback):
         def probed_(self, state: State) -> None: ...

@@ -266,6 +266,27 @@ def test_root_logger_is_logged_as_well(model: Model, tmp_path: Path) -> None:
     assert model.logger.level == level > logging.INFO
 
 
+def test_runs_that_write_one_log_at_a_time_write_whole_lines(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+
+    @on_epoch_complete
+    def run_another(state: State) -> None:
+        if state.epoch == 0:
+            with small_model(nn_module=("net", {"classes": 5})) as other:
+                planned_run(other, [7.0], LoggingToFile(path, append=True))
+
+    planned_run(model, [1.0, 2.0], LoggingToFile(path), run_another)
+    lines = [line.split(" INFO ")[1].split("  ")[:2] for line in path.read_text().splitlines()]
+    assert ["epoch 1/1", "train_loss 7.0000"] in lines
+    assert [lines[0], *lines[-3:]] == [
+        ["train starts, epochs: 2"],
+        ["epoch 1/2", "train_loss 1.0000"],
+        ["epoch 2/2", "train_loss 2.0000"],
+        ["train complete, updates: 4"],
+    ]
+    assert len(lines) == 7
+
+
 def test_one_log_serves_one_run_after_the_other(model: Model, tmp_path: Path) -> None:
     callback = LoggingToFile(tmp_path / "log.txt", append=True)
     planned_run(model, [0.5], callback)

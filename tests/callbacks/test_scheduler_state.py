@@ -148,7 +148,7 @@ def test_a_run_that_resumes_for_more_epochs_than_its_schedule_has_is_refused(tmp
             pytest.raises(
                 StateMismatchError,
                 match="has 0 steps left, and the run makes up to 6; resume with fewer num_epochs, as .* or "
-                "take the weights with load_model and train anew",
+                "load the weights with load_model and start a new run",
             ),
         ):
             fit(4, total, resume=tmp_path)

@@ -15,7 +15,7 @@ import argus_core
 from argus_core import ArgusError, ConflictError, Model, UnsafeCheckpointError
 from argus_core.callbacks.written import WrittenFiles, run_of
 from argus_core.errors import ArgusWarning
-from argus_core.training.resumption import find_checkpoint
+from argus_core.training.newest import find_checkpoint
 
 try:
     import fcntl

@@ -228,15 +228,19 @@ def test_a_resumed_run_that_had_kept_some_ends_without_an_error(tmp_path: Path) 
 
 
 def test_a_best_file_whose_event_fails_is_written_again(tmp_path: Path) -> None:
-    callback = MonitorCheckpoint(tmp_path, monitor="train_loss")
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True, "save_after_exception": True})
+    best = ("monitor_checkpoint", {"dir_path": str(tmp_path / "best"), "monitor": "train_loss"})
 
     @argus_core.on_event("checkpoint_saved")
     def crash(state: State) -> None:
         raise RuntimeError("the power is out")
 
     with pytest.raises(RuntimeError, match="the power is out"):
-        make_model().fit(batches(), callbacks=[callback, crash])
-    assert callback.state_dict()["best"] is None
+        make_model().fit(batches(), callbacks=[best, keep, crash])
+    (file,) = (tmp_path / "best").iterdir()
+    file.unlink()
+    make_model().fit(batches(), callbacks=[best, keep], resume=tmp_path)
+    assert [*(tmp_path / "best").iterdir()] == [file]
 
 
 def test_a_best_file_that_was_not_finite_is_no_measure_for_later_ones(tmp_path: Path) -> None:

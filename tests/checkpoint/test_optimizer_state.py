@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import argus_core
 from argus_core import Model, load_model
 from argus_core.checkpoint.optimizer_state import check_entries
-from argus_core.errors import StateMismatchError
+from argus_core.errors import StateMismatchError, UnsafeCheckpointError
 from argus_core.storage import CheckpointFile
 
 with argus_core.isolated_registry(builtins=True):
@@ -76,9 +76,9 @@ def _registry() -> Any:
         yield
 
 
-def trained(name: str) -> Model:
+def trained(name: str, **given: Any) -> Model:
     torch.manual_seed(0)
-    options = {"lr": 0.01} | OPTIONS.get(name, {})
+    options = {"lr": 0.01} | OPTIONS.get(name, {}) | given
     params = {"nn_module": "net", "loss": "CrossEntropyLoss", "device": "cpu"} | NEEDS.get(name, {})
     model = Model(params | {"optimizer": (name, options)})
     model.fit(batches(), num_epochs=2)
@@ -251,6 +251,40 @@ def test_state_that_lacks_what_an_option_needs_is_refused_when_it_is_loaded(
     if option:  # which needs the slot
         with_optimizer(path, lambda optimizer: optimizer["param_groups"][0].update({option: False}))
         load_model(path).fit(batches())
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "usual"),
+    [("LBFGS", "max_iter", 3), ("LBFGS", "max_eval", 3), ("LBFGS", "history_size", 100)],
+)
+def test_number_of_steps_without_end_is_refused_in_params_and_state(
+    name: str, option: str, usual: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    trained(name).save(path, optimizer_state=True)
+    endless = with_optimizer(path, lambda optimizer: optimizer["param_groups"][0].update({option: 10**12}))
+    message = (
+        f"state does not fit {name}: {option} is 1000000000000 in the file and {usual} in what was built"
+    )
+    with pytest.raises(StateMismatchError, match=message):
+        load_model(endless)
+    trained(name).save(path)
+    options = {"$tuple": [name, {"lr": 0.01, option: 10**12}]}
+    path.write_bytes(crafted(path.read_bytes(), lambda _, each: each["params"].update(optimizer=options)))
+    with pytest.raises(
+        UnsafeCheckpointError, match=rf"{option} of optimizer '{name}' is .* may choose numbers up to [10,]+,"
+    ):
+        load_model(path)
+
+
+def test_number_of_steps_that_the_caller_chooses_has_no_bound(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    trained("LBFGS", history_size=10_001).save(path, optimizer_state=True)
+    with pytest.raises(
+        UnsafeCheckpointError, match="a checkpoint may choose numbers up to 10,000, since it sets"
+    ):
+        load_model(path)
+    load_model(path, optimizer={"history_size": 10_001}).fit(batches())
 
 
 @pytest.mark.parametrize("option", ["lr", "betas"])

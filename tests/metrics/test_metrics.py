@@ -181,6 +181,19 @@ def test_accuracy_of_binary_probabilities(
     assert computed(Accuracy(), output(prediction, target)) == 0.5
 
 
+@pytest.mark.parametrize("other", [0.37, -1.0, 2.0, float("nan")])
+def test_accuracy_refuses_the_targets_of_a_regression(other: float) -> None:
+    step_output = output(torch.tensor([[0.2], [0.7], [0.9]]), torch.tensor([[0.0], [1.0], [other]]))
+    with pytest.raises(ParamsError, match=f"got the target {other:g}; .* choose 'mae' or 'mse'"):
+        computed(Accuracy(), step_output)
+
+
+def test_accuracy_of_binary_targets_ignores_the_ignored_one() -> None:
+    assert (
+        computed(Accuracy(), output(torch.tensor([0.2, 0.7, 0.9]), torch.tensor([0.0, 1.0, -100.0]))) == 1.0
+    )
+
+
 def test_accuracy_threshold_zero_takes_binary_logits() -> None:
     assert (
         computed(Accuracy(threshold=0), output(torch.tensor([-1.0, 0.3, 2.0]), torch.tensor([0, 1, 1])))

@@ -20,6 +20,7 @@ from argus_core import (
     UnknownNameError,
 )
 from argus_core.registry.part import Part
+from argus_core.runs.prediction import predict_all
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 
@@ -307,6 +308,17 @@ def test_a_network_with_nothing_to_train_is_refused_with_an_optimizer() -> None:
     argus_core.register("nn_module", "frozen", lambda: Net().requires_grad_(False))
     with pytest.raises(BuildError, match="no parameter of nn_module or loss requires grad"):
         Model({**PARAMS, "nn_module": "frozen"})
+
+
+def test_a_model_on_the_meta_device_is_refused_before_it_trains_validates_or_predicts() -> None:
+    model = Model({**PARAMS, "device": "meta"})
+    refused = r"^device is 'meta', on which tensors have no values, so the model cannot {}; choose from 'cpu'"
+    with pytest.raises(BuildError, match=refused.format("train")):
+        model.fit(batches())
+    with pytest.raises(BuildError, match=refused.format("validate")):
+        model.validate(batches())
+    with pytest.raises(BuildError, match=refused.format("predict")):
+        predict_all(model, batches())
 
 
 def test_set_device_moves_network_and_loss() -> None:

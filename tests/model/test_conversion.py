@@ -23,8 +23,10 @@ from torch import nn
 
 import argus_core
 from argus_core import Model, hookimpl, load_model
+from argus_core.checkpoint.legacy import read_legacy
 from argus_core.cli import main
 from argus_core.errors import UnsafeCheckpointError
+from argus_core.model import conversion
 from argus_core.model.conversion import export
 from argus_core.storage import CheckpointFile
 
@@ -178,6 +180,22 @@ def test_convert_of_a_network_that_does_not_fit_leaves_nothing(old: Model, folde
 def test_a_file_that_is_there_is_kept(old: Model, folder: Path, command: str) -> None:
     (folder / "new.safetensors").write_text("mine", "utf-8")
     assert refusal(command, "old.pth", "new.safetensors") == (
+        "error: new.safetensors is there already; give another name, or --overwrite\n"
+    )
+    assert (folder / "new.safetensors").read_text("utf-8") == "mine"
+
+
+@pytest.mark.parametrize("args", [("convert", "--model", "Model", *NAMES), ("export",)])
+def test_a_file_that_another_program_puts_there_meanwhile_is_kept(
+    old: Model, folder: Path, args: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_meanwhile(source: Path) -> Any:
+        state = read_legacy(source)
+        (folder / "new.safetensors").write_text("mine", "utf-8")
+        return state
+
+    monkeypatch.setattr(conversion, "read_legacy", read_meanwhile)
+    assert refusal(*args, "old.pth", "new.safetensors") == (
         "error: new.safetensors is there already; give another name, or --overwrite\n"
     )
     assert (folder / "new.safetensors").read_text("utf-8") == "mine"

@@ -661,7 +661,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Validation uses the average.",
             "model/model.py",
-            "with torch.no_grad(), updater.evaluation.going_on():",
+            "with torch.no_grad(), updater.evaluation.entered():",
             "with torch.no_grad():",
             "steps/test_ema.py::test_validation_prediction_and_a_single_val_step_use_the_average",
         ),
@@ -842,8 +842,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "Validation computes no gradients.",
             "model/model.py",
-            "with torch.no_grad(), updater.evaluation.going_on():",
-            "with updater.evaluation.going_on():",
+            "with torch.no_grad(), updater.evaluation.entered():",
+            "with updater.evaluation.entered():",
             "model/test_model.py::test_val_step_builds_no_graph",
         ),
     ),

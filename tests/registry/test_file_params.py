@@ -277,6 +277,18 @@ def test_a_file_of_pytorch_argus_is_held_to_it(tmp_path: Path) -> None:
     assert "vocabulary of nn_module 'reader'" in result.output
 
 
+@pytest.mark.parametrize("value", [9, 8.5, 0, -1, None, [0.5, 10], ()])
+def test_a_file_may_choose_numbers_up_to_the_most(value: Any) -> None:
+    assert FileParam("sets how much is computed", most=9).allows(value)
+
+
+@pytest.mark.parametrize(
+    "value", [10, 2**70, float("inf"), float("nan"), True, "9", ["9"], [1] * 10, torch.tensor(9)]
+)
+def test_a_file_may_choose_nothing_else_where_there_is_a_most(value: Any) -> None:
+    assert not FileParam("sets how much is computed", most=9).allows(value)
+
+
 def test_after_a_refusal_the_caller_is_free_again(path: Path) -> None:
     stored(path, nn_module=("reader", {"vocabulary": "/x"}))
     with pytest.raises(UnsafeCheckpointError):

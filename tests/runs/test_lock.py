@@ -105,16 +105,38 @@ def test_lock_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("make", [os.symlink, os.link])
-def test_lock_that_is_a_file_elsewhere_is_refused(tmp_path: Path, make: object) -> None:
+def test_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious", "utf-8")
     (tmp_path / "run").mkdir()
-    make(tmp_path / "thesis.tex", tmp_path / "run" / ".lock")  # type: ignore[operator]
-    with (
-        confined(tmp_path / "run"),
-        pytest.raises(ConfigError, match=r"\.lock (is a symbolic link|has another name elsewhere)"),
-    ):
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "thesis.tex")
+    with confined(tmp_path / "run"), pytest.raises(ConfigError, match=r"\.lock is a symbolic link"):
         is_free(tmp_path / "run")
+    assert (tmp_path / "thesis.tex").read_text("utf-8") == "precious"
+
+
+def test_lock_in_a_copy_of_hard_links_is_refused_while_the_run_is_on_and_free_afterwards(
+    tmp_path: Path,
+) -> None:
+    for name in ("run", "copy"):
+        (tmp_path / name).mkdir()
+    with running(hold, tmp_path / "run") as (_, connection):
+        process = connection.recv()
+        os.link(tmp_path / "run" / ".lock", tmp_path / "copy" / ".lock")
+        for name in ("run", "copy"):
+            with pytest.raises(ConfigError, match=f"in use by process {process} on"):
+                is_free(tmp_path / name)
+        assert (tmp_path / "run" / ".lock").exists()
+    for name in ("run", "copy"):
+        with confined(tmp_path / name):
+            assert is_free(tmp_path / name)
+
+
+def test_lock_that_has_another_name_leaves_what_that_holds(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious", "utf-8")
+    (tmp_path / "run").mkdir()
+    os.link(tmp_path / "thesis.tex", tmp_path / "run" / ".lock")
+    with confined(tmp_path / "run"):
+        assert is_free(tmp_path / "run")
     assert (tmp_path / "thesis.tex").read_text("utf-8") == "precious"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -27,7 +28,7 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.run import resume, train
 from argus_core.storage import read_header
 from argus_core.training.interruption import check_interruption
-from argus_core.training.resumption import find_checkpoint
+from argus_core.training.newest import find_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +111,44 @@ def test_a_run_may_get_more_epochs(folder: Path) -> None:
     assert [line["epoch"] for line in history(Path("run"))] == [0, 1, 2, 3, 4]
 
 
+def test_versions_are_those_of_the_newest_part_of_a_run_and_name_the_earlier_ones(folder: Path) -> None:
+    path = stopped(folder) / "versions.json"
+    now = json.loads(path.read_text("utf-8"))
+    resume(path.parent)
+    assert json.loads(path.read_text("utf-8")) == now
+    older, oldest = {**now, "torch": "2.11.0"}, {**now, "torch": "2.10.0"}
+    path.write_text(json.dumps({**older, "before": [oldest]}), "utf-8")
+    resume(path.parent, ["num_epochs=4"])
+    assert json.loads(path.read_text("utf-8")) == {**now, "before": [older, oldest]}
+
+
+@pytest.mark.parametrize(
+    ("before", "kept"),
+    [
+        ("x", 1),
+        (None, 1),
+        ([[], {"a": math.nan}, {"b": {"c": {}}}], 1),
+        ([{"a": None, "b": {"c": "d"}}] * 500, 20),
+    ],
+)
+def test_earlier_versions_stay_few_whatever_the_file_held(folder: Path, before: Any, kept: int) -> None:
+    path = stopped(folder) / "versions.json"
+    was = {**json.loads(path.read_text("utf-8")), "torch": "2.10.0"}
+    path.write_text(json.dumps({**was, "before": before}), "utf-8")
+    resume(path.parent)
+    assert json.loads(path.read_text("utf-8"))["before"][0] == was
+    assert len(json.loads(path.read_text("utf-8"))["before"]) == kept
+
+
+def test_earlier_versions_that_fill_the_file_make_room(folder: Path) -> None:
+    path = stopped(folder) / "versions.json"
+    was = {**json.loads(path.read_text("utf-8")), "torch": "2.10.0"}
+    path.write_text(json.dumps({**was, "before": [{"a": "z" * 300_000}] * 3}), "utf-8")
+    resume(path.parent)
+    assert json.loads(path.read_text("utf-8"))["before"] == [was, {"a": "z" * 300_000}]
+    assert RunDirectory(path.parent).holds_run()
+
+
 def test_changes_are_kept_with_the_run(folder: Path) -> None:
     train(read_config(small_config(folder)))
     resume(Path("run"), ["num_epochs=4"])
@@ -176,6 +215,30 @@ def test_other_data_are_told(folder: Path) -> None:
     assert "an epoch had 4 batches and has 5" in messages[1]
 
 
+@pytest.mark.parametrize(
+    ("change", "monitor", "is_another_measure"),
+    [
+        ('data.val=["points", { samples = 5 }]', "val_loss", True),
+        ('data.val=["points", { samples = 5 }]', "train_loss", False),
+        ("data.train.samples=40", "train_loss", True),
+        ("data.train.samples=40", "val_loss", False),
+        ('loss=["CrossEntropyLoss", { label_smoothing = 0.1 }]', "val_loss", True),
+        ('loss=["CrossEntropyLoss", { label_smoothing = 0.1 }]', "val_accuracy", False),
+        ('metrics=[["accuracy", { ignore_index = 9 }]]', "val_accuracy", True),
+    ],
+)
+def test_best_checkpoint_of_another_measure_is_told(
+    folder: Path, change: str, monitor: str, is_another_measure: bool
+) -> None:
+    train(read_config(small_config(folder), [f'monitor="{monitor}"']))
+    with pytest.warns(ArgusWarning) as told:
+        resume(Path("run"), ["num_epochs=4", change])
+    messages = [str(each.message) for each in told if each.filename == __file__]
+    key = {"loss": "model.loss", "metrics": "fit.metrics"}.get(change.partition("=")[0], change[:8])
+    expected = f"run/checkpoints/best.safetensors was chosen by {monitor} before {key}"
+    assert any(each.startswith(expected) for each in messages) is is_another_measure
+
+
 def test_a_run_goes_on_from_one_of_its_checkpoints(folder: Path) -> None:
     train(read_config(small_config(folder)))
     assert resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=4"]).metrics["val_loss"] > 0
@@ -213,7 +276,7 @@ def test_what_is_no_run_is_refused(folder: Path, path: str) -> None:
 def test_a_run_without_its_last_checkpoint_is_refused(folder: Path) -> None:
     train(read_config(small_config(folder)))
     Path("run/checkpoints/last.safetensors").unlink()
-    with pytest.raises(argus_core.CheckpointError, match="holds no checkpoint that a run could go on from"):
+    with pytest.raises(argus_core.CheckpointError, match="holds no checkpoint that a run can resume from"):
         resume(Path("run"))
 
 
@@ -274,6 +337,20 @@ def test_an_exception_between_updates_loses_nothing_of_the_run(
     assert history(Path("failed")) == history(whole.directory.path)
 
 
+def test_a_start_that_fails_leaves_the_last_checkpoint_as_it_is(folder: Path) -> None:
+    directory = train(read_config(small_config(folder))).directory
+    before = directory.last.read_bytes()
+
+    class Failing(argus_core.Callback):
+        @argus_core.hookimpl(tryfirst=True)
+        def start(self, state: State) -> None:
+            raise RuntimeError("it does not fit")
+
+    with pytest.raises(RuntimeError, match="it does not fit"):
+        resume(directory.path, ["num_epochs=4"], callbacks=[Failing()])
+    assert directory.last.read_bytes() == before
+
+
 def test_an_exception_in_the_middle_of_a_later_epoch_leaves_the_checkpoint_of_the_epoch_before(
     folder: Path,
 ) -> None:
@@ -290,7 +367,7 @@ def test_an_exception_in_the_middle_of_a_later_epoch_leaves_the_checkpoint_of_th
 
 def test_other_batches_in_the_middle_of_an_epoch_are_refused_with_the_ways_to_go_on(folder: Path) -> None:
     path = stopped(folder)
-    ways = r"with the same data and batch size to the end of that epoch \(num_epochs=2\) and change it then"
+    ways = r"the same data and batch size to the end of that epoch \(num_epochs=2\) and change it afterwards"
     with (
         pytest.warns(ArgusWarning, match="goes on with other data"),
         pytest.raises(StateMismatchError, match=f"{ways}$"),
@@ -429,14 +506,24 @@ def test_end_of_a_run_is_kept_whatever_the_cadence(every: str, folder: Path) -> 
 def test_run_that_resumes_from_an_earlier_checkpoint_and_is_stopped_at_once_has_lost_nothing(
     folder: Path,
 ) -> None:
-    keep = 'callbacks = [["checkpoint", { optimizer_state = true }]]\n'
+    keep = 'callbacks = [["checkpoint", { optimizer_state = true }], "logging_to_csv"]\n'
     directory = train(read_config(small_config(folder, keep))).directory
-    before = contents(directory.checkpoints)
+    before = contents(directory.path)
     stop = argus_core.on_epoch_start(lambda state: signal.raise_signal(signal.SIGTERM))
     fail = argus_core.on_iteration_start(lambda state: check_interruption())
     with pytest.raises(SystemExit):
         resume(directory.checkpoints / "model-000.safetensors", callbacks=[stop, fail])
-    assert contents(directory.checkpoints) == before
+    assert {**contents(directory.path), "log.txt": before["log.txt"]} == before
+
+
+def test_table_of_a_run_that_resumes_from_an_earlier_checkpoint_has_each_epoch_once(folder: Path) -> None:
+    keep = 'callbacks = [["checkpoint", { optimizer_state = true }], "logging_to_csv"]\n'
+    directory = train(read_config(small_config(folder, keep))).directory
+    whole = history(directory.path)
+    rows = (directory.path / "metrics.csv").read_text().count("\n")
+    resume(directory.checkpoints / "model-000.safetensors")
+    assert history(directory.path) == whole
+    assert (directory.path / "metrics.csv").read_text().count("\n") == rows
 
 
 def test_table_of_a_resumed_run_marks_no_epoch_that_is_not_the_best(

@@ -78,7 +78,7 @@ def train_by_hand(model: Model, data: list[Batch], scaler: torch.amp.GradScaler,
     ids=str,
 )
 def test_parameters_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ParamsError, match=r"amp takes .*, not .*"):
+    with pytest.raises(ParamsError, match=r"^step 'amp': .* (is|are) .*; give "):
         AMP(**options)
 
 
@@ -465,7 +465,7 @@ def test_an_option_keeps_the_low_precision() -> None:
 
 
 def test_the_option_is_yes_or_no() -> None:
-    with pytest.raises(ParamsError, match="amp takes float32_predictions True or False, not 'no'"):
+    with pytest.raises(ParamsError, match="float32_predictions is 'no'; give True or False"):
         AMP(float32_predictions="no")  # type: ignore[arg-type]
 
 

@@ -17,8 +17,9 @@ pytestmark = pytest.mark.usefixtures("strategies_registry")
 
 
 def line(drawing: str, start: str) -> str:
-    """Return who sits in the slot whose line starts so."""
-    (found,) = [each for each in drawing.splitlines() if each.lstrip("│├└─ ").startswith(start)]
+    """Return the strategies in the slot whose line starts so, which stand one below the other."""
+    joined = re.sub(r"\n[│ ]*(?=(?:─►|\+) \w)", " ", drawing.partition("\n\n")[0])
+    (found,) = [each for each in joined.splitlines() if each.lstrip("│├└─ ").startswith(start)]
     return found.lstrip("│├└─ ").removeprefix(start).strip()
 
 
@@ -64,6 +65,22 @@ def test_several_in_one_slot_stand_in_their_order_and_votes_add_up() -> None:
     drawing = build(given(Record()), "ema", given(Veto([]))).explain()
     assert line(drawing, "after the update (stepped?)") == f"ema {builtin()} ─► own_record {own}"
     assert line(drawing, "may this update happen?") == f"own_record {own} + own_veto {own}"
+
+
+def test_strategies_in_one_slot_stand_below_each_other_and_the_tree_goes_on_beside_them() -> None:
+    lines = build(given(Record()), "ema", given(Veto([]))).explain().splitlines()
+    after, votes = (
+        next(index for index, each in enumerate(lines) if start in each)
+        for start in ("after the", "may this")
+    )
+    column = lines[after].index("ema ")
+    assert lines[after + 1] == f"{'│':<{column}}─► own_record (registered in process)"
+    assert lines[votes + 1] == f"{'│  │':<{column}}+ own_veto (registered in process)"
+
+
+def test_a_drawing_fits_a_terminal_of_80_columns() -> None:
+    drawing = build(*CUT, CLIP).explain().partition("\n\n")[0].splitlines()[1:]
+    assert max(map(len, drawing)) <= 80
 
 
 def test_a_forward_loss_of_ones_own_is_named() -> None:

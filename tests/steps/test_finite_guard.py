@@ -38,7 +38,7 @@ def spoiled(batch: Batch, value: float = math.nan) -> Batch:
 
 @pytest.mark.parametrize("options", [{"policy": "warn"}, {"max_consecutive": 0}, {"max_consecutive": 1.5}])
 def test_parameters_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ParamsError, match="finite_guard takes .*, not"):
+    with pytest.raises(ParamsError, match="^step 'finite_guard': .* is .*; give "):
         FiniteGuard(**options)
 
 

@@ -320,7 +320,7 @@ def test_an_update_that_is_made_again_with_less_memory_counts_each_part_once() -
 
 def test_an_output_whose_parts_are_gone_says_so() -> None:
     output = StepOutput(make_model(), (), torch.tensor(1.0), 1, True)
-    output.let_go()
+    output.release()
     assert dict(output) == {"loss": 1.0}
     assert len(output) == 1
     with pytest.raises(ArgusError, match="has no predictions and targets"):

@@ -53,7 +53,7 @@ def gradients(model: Model, input: Tensor, target: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("rho", [0, -0.1, float("nan"), float("inf")])
 def test_rho_is_positive(rho: float) -> None:
-    with pytest.raises(ParamsError, match="sam takes rho > 0, not"):
+    with pytest.raises(ParamsError, match="step 'sam': rho is .*; give a number above 0"):
         SAM(rho)
 
 
@@ -130,5 +130,5 @@ def test_an_error_in_the_second_pass_puts_the_weights_back() -> None:
 
 
 def test_adaptive_is_yes_or_no() -> None:
-    with pytest.raises(ParamsError, match="sam takes adaptive True or False, not 'no'"):
+    with pytest.raises(ParamsError, match="step 'sam': adaptive is 'no'; give True or False"):
         SAM(adaptive="no")  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def _registry() -> Iterator[None]:
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, "2", None])
 def test_accumulate_takes_a_whole_number_of_batches(steps: Any) -> None:
-    with pytest.raises(ParamsError, match=r"accumulate takes steps >= 1 \(loader batches .*\), not"):
+    with pytest.raises(ParamsError, match="steps is .*; give an integer of at least 1"):
         Accumulate(steps)
 
 
@@ -43,13 +43,13 @@ def test_accumulate_takes_a_whole_number_of_batches(steps: Any) -> None:
     ids=str,
 )
 def test_microbatch_takes_either_chunks_or_size(options: dict[str, Any]) -> None:
-    with pytest.raises(ParamsError, match="microbatch takes either chunks >= 1 or size >= 1, not"):
+    with pytest.raises(ParamsError, match="chunks is .* and size is .*; give one of them"):
         Microbatch(**options)
 
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, math.nan])
 def test_clip_grad_norm_takes_a_positive_norm(max_norm: float) -> None:
-    with pytest.raises(ParamsError, match="clip_grad_norm takes max_norm > 0, not"):
+    with pytest.raises(ParamsError, match="max_norm is .*; give a number above 0"):
         ClipGradNorm(max_norm)
 
 
@@ -127,7 +127,7 @@ def test_the_default_moves_a_batch_without_waiting_unless_it_goes_to_a_cpu() -> 
 
 @pytest.mark.parametrize("clip_value", [0, -1.0, math.nan])
 def test_clip_grad_value_takes_a_positive_value(clip_value: float) -> None:
-    with pytest.raises(ParamsError, match="clip_grad_value takes clip_value > 0, not"):
+    with pytest.raises(ParamsError, match="clip_value is .*; give a number above 0"):
         ClipGradValue(clip_value)
 
 
@@ -262,11 +262,11 @@ def test_parts_that_are_chosen_anew_win_over_those_that_fitted(tmp_path: Path, g
 
 
 def test_halving_is_yes_or_no() -> None:
-    with pytest.raises(ParamsError, match="microbatch takes halve_on_oom True or False, not 'no'"):
+    with pytest.raises(ParamsError, match="halve_on_oom is 'no'; give True or False"):
         Microbatch(chunks=1, halve_on_oom="no")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("norm_type", [0, -1.0, math.nan])
 def test_a_norm_has_a_positive_order(norm_type: float) -> None:
-    with pytest.raises(ParamsError, match="clip_grad_norm takes norm_type > 0 or inf, not"):
+    with pytest.raises(ParamsError, match="norm_type is .*; give a number above 0, or inf"):
         ClipGradNorm(1.0, norm_type)

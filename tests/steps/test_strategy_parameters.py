@@ -44,58 +44,58 @@ def test_what_is_no_number(value: Any) -> None:
 
 
 COUNTS = [
-    ("accumulate", "steps", r"accumulate takes steps >= 1 \(loader batches for one update\), not "),
-    ("finite_guard", "max_consecutive", r"finite_guard takes max_consecutive >= 1 \(updates\), not "),
-    ("amp", "growth_interval", r"amp takes a growth_interval >= 1 \(updates\), not "),
-    ("microbatch", "size", "microbatch takes either chunks >= 1 or size >= 1, not {"),
-    ("microbatch", "chunks", "microbatch takes either chunks >= 1 or size >= 1, not {"),
+    ("accumulate", "steps"),
+    ("finite_guard", "max_consecutive"),
+    ("amp", "growth_interval"),
+    ("microbatch", "size"),
+    ("microbatch", "chunks"),
 ]
 
 
 @pytest.mark.parametrize("value", NO_COUNTS)
-@pytest.mark.parametrize(("step", "name", "message"), COUNTS)
-def test_what_is_counted_takes_whole_numbers(step: str, name: str, message: str, value: Any) -> None:
-    with pytest.raises(ParamsError, match=f"^({message}|step {step!r}: {name} is )"):
+@pytest.mark.parametrize(("step", "name"), COUNTS)
+def test_what_is_counted_takes_whole_numbers(step: str, name: str, value: Any) -> None:
+    with pytest.raises(ParamsError, match=f"^step {step!r}: .*{name} is .*; give "):
         build((step, {name: value}))
 
 
 NUMBERS = [
-    ("clip_grad_norm", {}, "max_norm", "clip_grad_norm takes max_norm > 0, not "),
-    ("clip_grad_norm", {"max_norm": 1}, "norm_type", "clip_grad_norm takes norm_type > 0 or inf, not "),
-    ("clip_grad_value", {}, "clip_value", "clip_grad_value takes clip_value > 0, not "),
-    ("ema", {}, "decay", "ema takes 0 <= decay < 1, not "),
-    ("sam", {}, "rho", "sam takes rho > 0, not "),
-    ("amp", {}, "init_scale", "amp takes finite numbers with init_scale > 0 and growth_factor > 1 > "),
-    ("amp", {}, "growth_factor", "amp takes finite numbers with init_scale > 0 and growth_factor > 1 > "),
-    ("amp", {}, "backoff_factor", "amp takes finite numbers with init_scale > 0 and growth_factor > 1 > "),
+    ("clip_grad_norm", {}, "max_norm"),
+    ("clip_grad_norm", {"max_norm": 1}, "norm_type"),
+    ("clip_grad_value", {}, "clip_value"),
+    ("ema", {}, "decay"),
+    ("sam", {}, "rho"),
+    ("amp", {}, "init_scale"),
+    ("amp", {}, "growth_factor"),
+    ("amp", {}, "backoff_factor"),
 ]
 
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, -1.0, -math.inf])
-@pytest.mark.parametrize(("step", "others", "name", "message"), NUMBERS)
-def test_what_is_measured_takes_numbers(step: str, others: Any, name: str, message: str, value: Any) -> None:
-    with pytest.raises(ParamsError, match=f"^({message}|step {step!r}: {name} is )"):
+@pytest.mark.parametrize(("step", "others", "name"), NUMBERS)
+def test_what_is_measured_takes_numbers(step: str, others: Any, name: str, value: Any) -> None:
+    with pytest.raises(ParamsError, match=f"^step {step!r}: .*{name}.* (is|are) .*; give "):
         build((step, {**others, name: value}))
 
 
 @pytest.mark.parametrize("name", ["init_scale", "growth_factor"])
 def test_a_scale_is_finite(name: str) -> None:
-    with pytest.raises(ParamsError, match="amp takes finite numbers"):
+    with pytest.raises(ParamsError, match="; give finite numbers with"):
         build(("amp", {name: math.inf}))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fullgraph": "yes"}, "compile takes True or False for fullgraph, not 'yes'"),
-        ({"disable": 2}, "compile takes True or False for disable, not 2"),
-        ({"dynamic": 3}, "compile takes True, False or None for dynamic, not 3"),
-        ({"mode": 3}, "compile takes a string or None for mode, not 3"),
-        ({"options": 3}, "compile takes a dict or None for options, not 3"),
-        ({"backend": 7}, "compile takes the name of a backend, such as 'inductor', not 7"),
+        ({"fullgraph": "yes"}, "step 'compile': fullgraph is 'yes'; give True or False"),
+        ({"disable": 2}, "disable is 2; give True or False"),
+        ({"dynamic": 3}, "dynamic is 3; give True, False or None"),
+        ({"mode": 3}, "mode is 3; give a string or None"),
+        ({"options": 3}, "options is 3; give a dict or None"),
+        ({"backend": 7}, "backend is 7; give a backend's name, such as 'inductor'"),
         (
             {"mode": "default", "options": {"a": 1}},
-            "compile takes either mode or options, since",
+            "has both mode and options, and a mode is a set of options; give one",
         ),
     ],
 )

@@ -228,7 +228,7 @@ def test_samples_are_those_of_the_batch_whatever_the_target_is() -> None:
     assert validated.samples == 2
 
 
-def test_the_batch_is_let_go_after_the_update() -> None:
+def test_the_batch_is_released_after_the_update() -> None:
     inputs: list[weakref.ref[Tensor]] = []
 
     class Watch(Model):

@@ -54,36 +54,18 @@ def sgd(lr: float, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "before", "now", "expected"),
+    ("name", "before", "now", "option"),
     [
-        ("StepLR", {"step_size": 1, "gamma": 0.5}, {"step_size": 1, "gamma": 0.1}, [0.025, 0.0025, 0.00025]),
-        ("StepLR", {"step_size": 2}, {"step_size": 3}, [0.01, 0.001, 0.001]),
-        ("ExponentialLR", {"gamma": 0.5}, {"gamma": 1.0}, [0.025, 0.025, 0.025]),
-        ("MultiStepLR", {"milestones": [1, 9]}, {"milestones": [1, 3]}, [0.01, 0.001, 0.001]),
+        ("StepLR", {"step_size": 1, "gamma": 0.5}, {"step_size": 1, "gamma": 0.1}, "gamma"),
+        ("StepLR", {"step_size": 2}, {"step_size": 3}, "step_size"),
+        ("ExponentialLR", {"gamma": 0.5}, {"gamma": 1.0}, "gamma"),
+        ("MultiStepLR", {"milestones": [1, 9]}, {"milestones": [1, 3]}, "milestones"),
         (
             "ReduceLROnPlateau",
             {"monitor": "val_loss", "patience": 9},
             {"monitor": "val_loss", "patience": 0, "threshold": 10.0, "min_lr": 0.005},
-            [0.1, 0.01, 0.005],
+            "patience",
         ),
-    ],
-)
-def test_options_that_a_schedule_can_change_midway_hold(
-    name: str, before: Any, now: Any, expected: list[float], tmp_path: Path
-) -> None:
-    save(tmp_path, (name, before))
-    _, rates, told = go_on(tmp_path, (name, now))
-    assert rates == pytest.approx(expected)
-    for option in {option for option in {**before, **now} if before.get(option) != now.get(option)}:
-        assert (
-            f"{option} of lr_scheduler {name!r} was {before.get(option)!r} and is {now.get(option)!r}, which "
-            "holds from here on" in told
-        )
-
-
-@pytest.mark.parametrize(
-    ("name", "before", "now", "option"),
-    [
         ("CosineAnnealingLR", {"T_max": 4}, {"T_max": 8}, "T_max"),
         ("LinearLR", {"total_iters": 4}, {"total_iters": 8}, "total_iters"),
         ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9}, {"max_lr": 0.3, "total_steps": 9}, "max_lr"),
@@ -95,7 +77,7 @@ def test_options_that_a_schedule_can_change_midway_hold(
         ),
     ],
 )
-def test_options_that_bend_the_whole_curve_have_no_effect_and_that_is_told(
+def test_changed_options_of_a_schedule_have_no_effect_and_a_warning_says_so(
     name: str, before: Any, now: Any, option: str, tmp_path: Path
 ) -> None:
     save(tmp_path / "run", (name, before))
@@ -104,7 +86,22 @@ def test_options_that_bend_the_whole_curve_have_no_effect_and_that_is_told(
     assert rates == expected
     assert silence == ""
     assert f"{option} of lr_scheduler {name!r} was" in told
-    assert "which has no effect, as the schedule follows the curve that it began with; for another" in told
+    assert "which has no effect, as the schedule continues with its saved state; for another" in told
+
+
+def test_another_function_of_a_schedule_holds_and_is_told(tmp_path: Path) -> None:
+    """A checkpoint stores no functions."""
+
+    def halve(epoch: int) -> float:
+        return 0.5**epoch
+
+    def third(epoch: int) -> float:
+        return 3.0**-epoch
+
+    save(tmp_path, ("LambdaLR", {"lr_lambda": halve}))
+    _, rates, told = go_on(tmp_path, ("LambdaLR", {"lr_lambda": third}))
+    assert rates == pytest.approx([0.025, 0.1 / 27, 0.1 / 81])
+    assert "third', which holds from here on" in told
 
 
 def test_another_interval_holds_and_is_told(tmp_path: Path) -> None:
@@ -128,15 +125,15 @@ def test_a_new_schedule_begins_from_the_present_rate(name: str, tmp_path: Path) 
     keep = argus_core.on_epoch_start(lambda state: note.append(other.get_lr()))
     other.fit(DATA, num_epochs=2, lr_scheduler=(name, params), callbacks=[keep])
     assert rates == pytest.approx([*note, other.get_lr()])
-    assert "lr_scheduler 'ExponentialLR' is no more, so the learning rate stays where it was" in told
-    assert f"lr_scheduler {name!r} is new and begins from the present learning rate" in told
+    assert "lr_scheduler 'ExponentialLR' is no more, so the learning rate no longer changes" in told
+    assert f"lr_scheduler {name!r} is new and starts from the present learning rate" in told
 
 
 def test_without_its_schedule_a_run_keeps_the_rate(tmp_path: Path) -> None:
     save(tmp_path, ("ExponentialLR", {"gamma": 0.5}))
     _, rates, told = go_on(tmp_path)
     assert rates == [0.025] * 3
-    assert "lr_scheduler 'ExponentialLR' is no more, so the learning rate stays where it was" in told
+    assert "lr_scheduler 'ExponentialLR' is no more, so the learning rate no longer changes" in told
 
 
 @pytest.mark.parametrize(
@@ -155,37 +152,30 @@ def test_without_its_schedule_a_run_keeps_the_rate(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_another_learning_rate_scales_the_schedule(schedule: Any, tmp_path: Path) -> None:
-    save(tmp_path / "run", schedule, optimizer=sgd(0.1))
-    _, expected, _ = go_on(tmp_path / "run", schedule, optimizer=sgd(0.1))
-    _, rates, told = go_on(tmp_path / "run", schedule, optimizer=sgd(0.02))
-    assert rates == pytest.approx([rate / 5 for rate in expected])
+def test_with_a_schedule_the_saved_options_of_the_optimizer_hold(schedule: Any, tmp_path: Path) -> None:
+    save(tmp_path / "run", schedule, optimizer=sgd(0.1, momentum=0.9))
+    same, expected, _ = go_on(tmp_path / "run", schedule, optimizer=sgd(0.1, momentum=0.9))
+    model, rates, told = go_on(tmp_path / "run", schedule, optimizer=sgd(0.02, weight_decay=0.1))
+    assert rates == expected
+    assert model.optimizer.param_groups[0]["weight_decay"] == 0
+    assert same_weights(model, same)
+    names = ", ".join(repr(name) for name, _ in (schedule if isinstance(schedule, list) else [schedule]))
     assert (
-        "params['optimizer'] was ('SGD', {'lr': 0.1}) and is ('SGD', {'lr': 0.02}), where lr scales what"
+        "params['optimizer'] was ('SGD', {'lr': 0.1, 'momentum': 0.9}) and is ('SGD', {'lr': 0.02, "
+        f"'weight_decay': 0.1}}), which has no effect: with lr_scheduler {names}, the saved options hold"
         in told
     )
 
 
-def test_beside_a_schedule_with_rates_of_its_own_the_learning_rate_has_no_effect(tmp_path: Path) -> None:
-    schedule = ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9})
-    save(tmp_path / "run", schedule, optimizer=sgd(0.1))
-    _, expected, _ = go_on(tmp_path / "run", schedule, optimizer=sgd(0.1))
-    _, rates, told = go_on(tmp_path / "run", schedule, optimizer=sgd(0.02, weight_decay=0.1))
-    assert rates == expected
-    assert "which holds from here on, but for lr has no effect: OneCycleLR sets the rate by its own" in told
-
-
-def test_a_rate_of_zero_cannot_be_scaled(tmp_path: Path) -> None:
-    save(tmp_path, ("StepLR", {"step_size": 1}), optimizer=sgd(0.0))
-    with (
-        pytest.warns(ArgusWarning, match="where lr scales what is left of the schedule"),
-        pytest.raises(
-            StateMismatchError, match=r"began from a learning rate of 0, which cannot be scaled to 0.1"
-        ),
-    ):
-        build(optimizer=sgd(0.1)).fit(
-            DATA, DATA, num_epochs=4, lr_scheduler=("StepLR", {"step_size": 1}), resume=tmp_path
-        )
+@pytest.mark.parametrize("schedule", [None, ("StepLR", {"step_size": 1, "gamma": 0.5})])
+def test_without_the_schedule_of_before_the_new_options_of_the_optimizer_hold(
+    schedule: Any, tmp_path: Path
+) -> None:
+    save(tmp_path, ("ExponentialLR", {"gamma": 0.5}), optimizer=sgd(0.1))
+    model, rates, told = go_on(tmp_path, schedule, optimizer=sgd(0.4, weight_decay=0.1))
+    assert rates == pytest.approx([0.4, 0.4, 0.4] if schedule is None else [0.4, 0.2, 0.1])
+    assert model.optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert "('SGD', {'lr': 0.4, 'weight_decay': 0.1}), which holds from here on" in told
 
 
 def test_an_option_that_is_no_longer_given_has_its_default_again(tmp_path: Path) -> None:
@@ -261,8 +251,7 @@ def test_options_of_a_class_of_its_own_change_as_it_builds_them(schedule: Any, t
     model = Multiples({**plain, "optimizer": sgd(0.1, factor=4)})
     with pytest.warns(ArgusWarning, match="has changed"):
         model.fit(DATA, num_epochs=3, lr_scheduler=schedule, resume=tmp_path)
-    scale = 0.125 if schedule else 1
-    assert model.get_lr() == pytest.approx([0.1 * scale, 0.4 * scale])
+    assert model.get_lr() == pytest.approx([0.1, 0.4] if schedule is None else [0.0125, 0.125])
 
 
 @pytest.mark.parametrize("spec", [[], {"$tuple": []}, [[]]])

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from argus_core.callbacks import on_event
-from argus_core.callbacks.audience import Audience
+from argus_core.callbacks.audience import handlers_of
 from argus_core.storage.encoding import encode
 from argus_core.testing.comparison import difference
 from argus_core.testing.contract import FIRST_CHECKS, expect
@@ -40,7 +40,7 @@ class CallbackContract(RunContract):
     def listen_to_events_that_there_are(self) -> None:
         with empty_folder():
             callback = self.make()
-            listening = Audience([callback]).handlers
+            listening = handlers_of([callback])
         expect(
             any(listening.values()),
             lambda: (

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from argus_core.config import read_config
 from argus_core.errors import ArgusError, ConfigError
+from argus_optuna import database
 from argus_optuna.algorithms import PRUNERS, SAMPLERS
 from argus_optuna.database import connect
 from argus_optuna.lock import Lock
@@ -226,6 +227,15 @@ def test_best_checkpoint_goes_through_no_link_that_is_made_meanwhile(study: Any,
     assert thesis.read_text() == "years"
 
 
+def test_trial_is_not_run_through_a_link_that_is_made_meanwhile(study: Any, tmp_path: Path) -> None:
+    one = study()
+    run(one, 1)
+    (tmp_path / "elsewhere").mkdir()
+    one.directory(1).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="trial-0001 is a symbolic link; a sweep writes only to files"):
+        one.claim(3)
+
+
 def test_of_equal_trials_the_first_is_the_best(study: Any) -> None:
     one = study()
     for value in (0.5, 0.7, 0.7):
@@ -395,6 +405,36 @@ def test_study_that_holds_something_else_is_one_sentence(study: Any, change: str
     connection.close()
     with pytest.raises(ConfigError, match="study.db cannot be used as a study: .*; mend that"):
         study().result()
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ("update study_directions set direction = 'MINIMIZE'", "minimize"),
+        ("update study_directions set direction = 'NOT_SET'", "not_set"),
+        ("insert into study_directions values (9, 'MINIMIZE', 1, 1)", "maximize and minimize"),
+    ],
+)
+def test_study_of_another_direction_is_refused(study: Any, change: str, shown: str) -> None:
+    run(study(), 1)
+    with sqlite3.connect("runs/digits-sweep/study.db") as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(
+        ConfigError, match=f"is one to {shown}, and this sweep is to maximize val_accuracy; give"
+    ):
+        study()
+
+
+def test_study_of_too_many_rows_is_refused_before_they_are_read(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(study(), 3)
+    monkeypatch.setattr(database, "_MOST_ROWS", 5)
+    with pytest.raises(
+        ConfigError, match=r"study.db has \d+ rows, and 5 is the most that a study may have; begin"
+    ):
+        study()
 
 
 @pytest.mark.parametrize(

@@ -389,7 +389,7 @@ def unknown_name(run: RunDirectory) -> str:
     return "no nn_module named 'cnnn'"
 
 
-@pytest.mark.filterwarnings("ignore:the run that goes on from .* has changed")
+@pytest.mark.filterwarnings("ignore:the run that resumes from .* has changed")
 @pytest.mark.parametrize("spoil", [other_network, unknown_key, unknown_name])
 def test_trial_that_cannot_go_on_for_another_reason_waits_until_that_is_mended(
     write: Any, spoil: Any

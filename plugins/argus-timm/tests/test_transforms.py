@@ -80,3 +80,16 @@ def test_a_network_that_is_misspelled_is_told() -> None:
 def test_a_parameter_that_timm_does_not_take_is_told() -> None:
     with pytest.raises(BuildError, match="unexpected keyword argument 'sise'"):
         built(sise=3)
+
+
+@pytest.mark.parametrize("policy", ["rand-m9-n1000000000", "augmix-m5-w101", "augmix-d1000000000000"])
+def test_policy_of_changes_without_end_is_refused(policy: str) -> None:
+    with pytest.raises(
+        ParamsError, match=f"auto_augment='{policy}'; the numbers after n, w and d are 100 at most"
+    ):
+        built(is_training=True, auto_augment=policy)
+
+
+@pytest.mark.parametrize("policy", ["rand-m9-n100-mstd0.5", "augmix-m5-w4-d2", "original", "v0-mstd0.5"])
+def test_policy_of_few_changes_is_taken(policy: str) -> None:
+    assert callable(built(is_training=True, auto_augment=policy))

@@ -14,8 +14,9 @@ from cases import CASES, NEEDS, multiclass
 from torch import Tensor, nn
 
 import argus_core
-from argus_core import ArgusError, BuildError, ParamsError
+from argus_core import ArgusError, BuildError, ConfigError, ParamsError
 from argus_core.registry.factory import build_component
+from argus_core.registry.file_params import Source, taken_from
 from argus_torchmetrics import classes
 from argus_torchmetrics.catalogue import find
 from argus_torchmetrics.metric import TorchMetric
@@ -41,6 +42,23 @@ def test_list_is_a_tensor_where_torchmetrics_takes_no_list() -> None:
     params = suited(torchmetrics.image.SpatialCorrelationCoefficient, {"high_pass_filter": [[0, 1], [1, 0]]})
     assert torch.equal(params["high_pass_filter"], torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     assert suited(torchmetrics.ROC, {"thresholds": [0.1, 0.9]}) == {"thresholds": [0.1, 0.9]}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        ("BinaryAUROC", "thresholds"),
+        ("BinaryCalibrationError", "n_bins"),
+        ("CHRFScore", "n_char_order"),
+        ("CHRFScore", "n_word_order"),
+        ("MulticlassRecall", "num_classes"),
+        ("PearsonCorrCoef", "num_outputs"),
+    ],
+)
+def test_configuration_chooses_no_work_without_end(name: str, parameter: str) -> None:
+    why = f"{parameter} of metric '{name}' is 1000000000; a configuration may choose numbers up to 1,"
+    with taken_from(Source("stranger.toml", is_checkpoint=False)), pytest.raises(ConfigError, match=why):
+        build(name, **{parameter: 10**9})
 
 
 def test_one_number_is_a_float() -> None:

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import argus_core
-from argus_core import ArgusError, Model, load_model, resolve
+from argus_core import ArgusError, Model, UnsafeCheckpointError, load_model, resolve
 from argus_core.data.order import epoch_batches, ordered
 from argus_core.registry.factory import build_component
 from argus_core.registry.registry import components
@@ -255,3 +255,27 @@ def test_what_is_left_out_is_no_attribute(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_transform_has_the_signature_of_its_class(name: str) -> None:
     assert inspect.signature(resolve("transform", name).load()) == inspect.signature(getattr(v2, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        ("AugMix", "chain_depth"),
+        ("AugMix", "mixture_width"),
+        ("RandAugment", "num_ops"),
+        ("RandAugment", "num_magnitude_bins"),
+        ("RandomIoUCrop", "trials"),
+        ("TrivialAugmentWide", "num_magnitude_bins"),
+    ],
+)
+def test_checkpoint_chooses_no_work_without_end(name: str, parameter: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    params = {"nn_module": "net", "prediction_transform": (name, {parameter: 10**9}), "device": "cpu"}
+    with argus_core.isolated_registry(builtins=True):
+        argus_core.register("nn_module", "net", lambda: nn.Linear(2, 2))
+        argus_core.register("transform", name, OURS[name].load())
+        Model(params).save(path)
+        with pytest.raises(
+            UnsafeCheckpointError, match=f"{parameter} of transform .* numbers up to [10,]+, since"
+        ):
+            load_model(path)

@@ -29,6 +29,9 @@ _COMPUTES = re.compile(
     r"\b(?:as|using)\b|/\*|--|\bdefault\s*\(|\bcheck\s*\((?!\s*\w+\s*=\s*\d+\s*\))", re.IGNORECASE
 )
 
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+_MOST_ROWS = 1_000_000  # optuna reads all trials at once: that takes minutes, and gigabytes
+
 _BUSY = 60.0  # seconds to wait for another process to write
 
 
@@ -84,7 +87,7 @@ def _check_plain(file: Path, opened: sqlite3.Connection) -> None:
     """Check that a database has plain tables alone: reading a view, or writing to a table, may run its SQL.
 
     Raises:
-        ConfigError: it has something else.
+        ConfigError: it has something else, or too many rows.
     """
     for kind, name, sql in opened.execute("SELECT type, name, sql FROM sqlite_master"):
         text = sql or ""  # an index that a table implies has none
@@ -94,6 +97,18 @@ def _check_plain(file: Path, opened: sqlite3.Connection) -> None:
                 f"{file} has the {kind} {str(name)[:100]!r}, whose SQL optuna does not write and would run; "
                 "do not trust that file, and give another --study-dir"
             )
+    rows = sum(_count(opened, name) for (name,) in [*opened.execute(_TABLES)])
+    if rows > _MOST_ROWS:
+        raise ConfigError(
+            f"{file} has {rows:,} rows, and {_MOST_ROWS:,} is the most that a study may have; "
+            "begin another with --study-dir"
+        )
+
+
+def _count(opened: sqlite3.Connection, table: str) -> int:
+    quoted = table.replace('"', '""')
+    ((count,),) = opened.execute(f'SELECT count(*) FROM "{quoted}"')
+    return int(count)
 
 
 def _open(file: Path) -> optuna.storages.RDBStorage:

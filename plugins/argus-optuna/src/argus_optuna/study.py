@@ -31,12 +31,12 @@ from argus_optuna.algorithms import GRID, build_pruner, build_sampler
 from argus_optuna.database import UNREADABLE, connect, disconnect, sentences
 from argus_optuna.folder import check_folder
 from argus_optuna.lock import Lock
+from argus_optuna.record import check_record
 from argus_optuna.result import SweepResult, TrialRecord
 from argus_optuna.settings import Settings
 
 __all__ = ["Claim", "Study"]
 
-_RECORD = "argus_sweep"
 _ERROR = "argus_error"
 _INTERRUPTED = "argus_interrupted"
 _CHOSEN = "argus_chosen"
@@ -102,7 +102,7 @@ class Study:
         check_folder(self.path)
         with self._alone(), sentences(self.path):
             self._study = connect(self.path, f"{better}imize", pruner)
-            self._check(record)
+            check_record(self._study, self.path, f"{better}imize", record)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -115,8 +115,12 @@ class Study:
 
         Args:
             trials: how many the study has in the end.
+
+        Raises:
+            ConfigError: something in the folder leads out of it by now.
         """
         with self._alone(), sentences(self.path):
+            check_folder(self._root)
             known = self._trials()
             for frozen in known:
                 if frozen.state is TrialState.RUNNING:
@@ -220,27 +224,6 @@ class Study:
                 "check its parameters, or choose another"
             ) from error
 
-    def _check(self, record: Mapping[str, Any]) -> None:
-        before = self._study.user_attrs.get(_RECORD)
-        if before is None and self._study.get_trials(deepcopy=False):
-            raise ConfigError(
-                f"{self.path / 'study.db'} holds a study of another program; give another --study-dir"
-            )
-        if before is None:
-            runs = sorted(self.path.glob("trial-*"))
-            if runs:
-                raise ConfigError(
-                    f"{runs[0]} is of a study that is gone; move it away, or give another --study-dir"
-                )
-            self._study.set_user_attr(_RECORD, record)
-            return
-        changes = [*_changes(before, record)]
-        if changes:
-            raise ConfigError(
-                f"the study in {self.path} is of another configuration: {'; '.join(changes)}; "
-                "put it back, or begin a study of its own with --study-dir"
-            )
-
     def _trials(self) -> list[FrozenTrial]:
         """Return optuna's trials.
 
@@ -300,16 +283,6 @@ class Study:
 
 def _is_finite(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    if before["monitor"] != now["monitor"]:
-        yield f"monitor was {before['monitor']} and is {now['monitor']}"
-    for part, label in (("space", "[sweep.space] "), ("config", "")):
-        for key in dict.fromkeys([*before[part], *now[part]]):
-            was, is_now = before[part].get(key), now[part].get(key)
-            if was != is_now:
-                yield f"{label}{key} was {was or 'not there'} and is {is_now or 'not there'}"
 
 
 def _copy(source: Path, target: Path) -> None:

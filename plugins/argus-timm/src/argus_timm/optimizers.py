@@ -14,6 +14,7 @@ from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_i
 from torch import nn
 from torch.optim import Optimizer
 
+from argus_core.authors import FileParam
 from argus_timm.meanings import documentation
 
 __all__ = ["NAMES", "optimizer"]
@@ -44,6 +45,8 @@ NAMES = (
 # What create_optimizer_v2 says where nothing is given, whatever the class itself would take.
 _DEFAULTS = {"weight_decay": 0.0, "momentum": 0.9}
 
+_FILE_PARAMS = {"muon": {"ns_steps": FileParam("sets how much is computed", most=100)}}
+
 
 def __getattr__(name: str) -> Callable[..., Optimizer]:
     if name in NAMES:
@@ -66,6 +69,7 @@ def optimizer(name: str) -> Callable[..., Optimizer]:
     build.__doc__ = f"{get_optimizer_info(name).description}.\n\n{text}".rstrip()
     build.__wrapped__ = cls  # type: ignore[attr-defined]
     build.__signature__ = signature  # type: ignore[attr-defined]
+    build.file_params = _FILE_PARAMS.get(name, {})  # type: ignore[attr-defined]
     return build
 
 

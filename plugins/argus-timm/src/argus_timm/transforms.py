@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import timm
 from timm.data import create_transform, resolve_data_config
 
+from argus_core import ParamsError
 from argus_core.authors import FileParam
 from argus_timm.names import check_model_name
 
 __all__ = ["timm_transform"]
+
+_MOST_CHANGES = 100  # of one image
+_COUNTS = re.compile(r"-[nwd](\d+)")  # of layers, chains and their depth, as timm reads them
 
 
 def timm_transform(
@@ -27,6 +32,7 @@ def timm_transform(
         **kwargs: what else `timm.data.create_transform` takes: ``auto_augment``, or ``input_size``, ``mean``
             and ``std`` in the place of those that the weights were trained with.
     """
+    _check_counts(kwargs.get("auto_augment"))
     name = check_model_name("transform 'timm_transform'", model_name)
     known = timm.get_pretrained_cfg(name)
     config = resolve_data_config(
@@ -36,6 +42,16 @@ def timm_transform(
     return create_transform(**{**config, **given}, is_training=is_training)
 
 
+def _check_counts(auto_augment: object) -> None:
+    counts = [int(digits[:9]) for digits in _COUNTS.findall(str(auto_augment))]
+    if any(count > _MOST_CHANGES for count in counts):
+        raise ParamsError(
+            f"transform 'timm_transform' has auto_augment={auto_augment!r}; the numbers after n, w and d are "
+            f"{_MOST_CHANGES} at most; give smaller ones"
+        )
+
+
 timm_transform.file_params = {  # type: ignore[attr-defined]
-    "tf_preprocessing": FileParam("imports tensorflow", values=(False,), in_configuration=True)
+    "re_count": FileParam("sets how many rectangles are erased", most=1000),
+    "tf_preprocessing": FileParam("imports tensorflow", values=(False,), in_configuration=True),
 }

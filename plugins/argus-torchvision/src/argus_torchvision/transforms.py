@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from argus_core import ParamsError
-from argus_core.authors import near
+from argus_core.authors import FileParam, near
 from argus_torchvision.pipelines import build_transforms
 
 __all__ = ["LEFT_OUT", "transform"]
@@ -33,6 +33,19 @@ LEFT_OUT = {
     "Transform": "is what the others are made of",
 }
 """The classes of `torchvision.transforms.v2` that are no component here, and why."""
+
+_WORK = "sets how often an image is changed"
+_FILE_PARAMS = {
+    "AugMix": {name: FileParam(_WORK, most=100) for name in ("mixture_width", "chain_depth")},
+    "RandAugment": {
+        "num_ops": FileParam(_WORK, most=1000),
+        "num_magnitude_bins": FileParam("sets how many numbers are computed", most=10_000),
+    },
+    "RandomIoUCrop": {"trials": FileParam("sets how many crops are tried", most=10_000)},
+    "TrivialAugmentWide": {
+        "num_magnitude_bins": FileParam("sets how many numbers are computed", most=10_000)
+    },
+}
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
@@ -54,6 +67,7 @@ def transform(name: str) -> Callable[..., Any]:
     build.__doc__ = inspect.getdoc(cls)
     build.__wrapped__ = cls  # type: ignore[attr-defined]
     build.__signature__ = inspect.signature(cls)  # type: ignore[attr-defined]
+    build.file_params = _FILE_PARAMS.get(name, {})  # type: ignore[attr-defined]
     return build
 
 
