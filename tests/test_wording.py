@@ -88,8 +88,10 @@ def test_ordinary_words_are_not_reported(prose: str) -> None:
 SWEPT = {
     *(
         "checkpoint",
+        "cli",
         "config",
         "data",
+        "doctor",
         "files",
         "metrics",
         "model",
