@@ -99,6 +99,7 @@ SWEPT = {
         "scaffold",
         "steps",
         "storage",
+        "testing",
         "tensors",
     ),
     *("abstract_model.py", "errors.py", "hooks.py", "text.py"),

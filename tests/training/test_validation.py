@@ -124,7 +124,7 @@ def test_json_has_every_check_with_what_came_of_it(install: Callable[..., None])
     (part,) = record["parts"]
     assert (part["kind"], part["name"], part["holds"]) == ("loss", "rooted", False)
     (failure,) = [check for check in part["checks"] if check["state"] == "failed"]
-    assert failure["check"] == "add up from parts by its reduction"
+    assert failure["check"] == "add up over parts of a batch"
     assert "separable=False" in failure["why"]
 
 
@@ -134,7 +134,7 @@ def test_a_part_that_hangs_is_told_and_the_next_is_checked(install: Callable[...
     install("half", entry_points={"loss": targets}, modules={"hanging": hanging, "half_losses": GOOD})
     result = argus("half", "--time-limit", "5")
     assert result.exit_code == 1
-    assert "it must come to an end: it did not end within 5 seconds" in result.output
+    assert "it must finish: it did not end within 5 seconds" in result.output
     assert "loss half: 16 checks pass" in result.output
 
 
@@ -143,7 +143,7 @@ def test_a_part_that_there_are_no_checks_for_is_told_and_not_counted(install: Ca
     install("half", entry_points=entry_points, modules={"half_losses": GOOD})
     assert argus("half").output.splitlines() == [
         "loss half: 16 checks pass",
-        "command halve: there are no checks for parts of kind 'command'",
+        "command halve: there are no checks for components of kind 'command'",
         "",
         "half 1.0: 1 of 1 components pass all checks of their kind",
     ]
@@ -152,7 +152,7 @@ def test_a_part_that_there_are_no_checks_for_is_told_and_not_counted(install: Ca
 def test_a_package_without_parts_is_told() -> None:
     result = argus("pytest")
     assert result.exit_code == 1
-    assert "declares no parts; declare some as entry points, " in result.stderr
+    assert "declares no components; declare them as entry points, " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_a_package_whose_only_group_is_misspelled_is_told_the_right_one(
     install("half", entry_points={group: {"half": "half_losses:Half"}}, modules={"half_losses": GOOD})
     result = argus("half")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: half 1.0 declares no parts that can be found: entry point ")
-    assert result.stderr.endswith(f"{told}; correct that in its pyproject.toml and install it again\n")
+    assert result.stderr.startswith("error: half 1.0 declares no valid components: entry point ")
+    assert result.stderr.endswith(f"{told}; correct its pyproject.toml and install it again\n")
 
 
 def test_a_group_that_nothing_reads_is_told_beside_parts_that_hold(install: Callable[..., None]) -> None:
@@ -192,7 +192,7 @@ def test_a_package_that_is_not_installed_is_told() -> None:
     result = argus("nowhere")
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: no package 'nowhere' is installed; pip install it, in this environment\n"
+        "error: the package 'nowhere' is not installed; pip install it in this environment\n"
     )
 
 
@@ -200,7 +200,7 @@ def test_a_kind_that_the_package_lacks_is_told_with_those_that_it_has() -> None:
     result = argus("argus-sklearn", "--kind", "loss")
     assert result.exit_code == 1
     assert (
-        "argus-sklearn 0.1.0 has no part of kind loss; leave --kind out, or give one of dataset"
+        "argus-sklearn 0.1.0 has no component of kind loss; leave --kind out, or give one of dataset"
         in result.stderr
     )
 
