@@ -182,7 +182,7 @@ def test_a_group_that_nothing_reads_is_told_beside_parts_that_hold(install: Call
     assert result.exit_code == 1
     declaration, part, *_ = result.output.splitlines()
     assert declaration == (
-        "declaration: entry point group 'argus.nn_module': nothing reads it; "
+        "declaration: entry point group 'argus.nn_module': is not read by argus_core; "
         "did you mean 'argus_core.nn_module'?"
     )
     assert part == "loss half: 16 checks pass"

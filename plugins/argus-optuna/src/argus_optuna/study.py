@@ -1,14 +1,14 @@
-"""A study of optuna in a folder of its own, which several processes may work on.
+"""A study in its own folder; several processes may work on it.
 
 ::
 
     study.db           optuna's study, in SQLite
     best.safetensors   a copy of the best trial's best checkpoint
     trial-0000/        the run directory of each trial
-    locks/             who works on what
+    locks/             the locks of the trials that processes work on
 
-A trial that is running belongs to the process that holds its lock. Where nobody does, its process was killed
-or interrupted, and the next one goes on with it.
+A running trial belongs to the process that holds its lock. If no process holds it, the trial was interrupted,
+and the next process resumes it.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Claim:
     """A trial that this process works on.
 
     Attributes:
-        trial: of optuna.
-        params: what was chosen for each key.
-        begun: whether an earlier process has begun its run.
+        trial: the trial of optuna.
+        params: the chosen value of each key.
+        begun: whether an earlier process has started its run.
     """
 
     trial: optuna.Trial
@@ -69,16 +69,16 @@ class Claim:
 
 
 class Study:
-    """The study in a folder; it is made if it is not there.
+    """The study in a folder, which is created if it does not exist.
 
     Args:
-        settings: how to search.
+        settings: the settings of the search.
         better: ``"max"`` or ``"min"``.
         config: the configuration without what the space changes, as text by key, for comparison.
 
     Raises:
-        ConfigError: the folder holds a study of something else, something that is none, or what leads out
-            of it.
+        ConfigError: the folder contains the study of another configuration, a file that is not a study, or
+            a link.
     """
 
     def __init__(self, settings: Settings, better: str, config: Mapping[str, str]) -> None:
@@ -87,17 +87,15 @@ class Study:
         self.path = settings.study_dir
         self._root = place_to_write(
             "argus sweep", "study_dir", self.path
-        )  # a trial's network may change the folder
+        )  # a network may change the working folder
         record = {"monitor": settings.monitor, "space": settings.space.described(), "config": dict(config)}
-        build_sampler(
-            settings.sampler, settings.seed, 0
-        )  # what is wrong with it is told before anything is made
+        build_sampler(settings.sampler, settings.seed, 0)  # fails before the folder is created
         pruner = build_pruner(settings.pruner)
         try:
             (self.path / "locks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"study_dir {str(self.path)!r} cannot be made: {error.strerror}; give another --study-dir"
+                f"study_dir {str(self.path)!r} cannot be created: {error.strerror}; give another --study-dir"
             ) from error
         check_folder(self.path)
         with self._alone(), sentences(self.path):
@@ -105,16 +103,16 @@ class Study:
             self._check(record)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         disconnect(self._study)
 
     def claim(self, trials: int) -> Claim | None:
         """Return the next trial to work on, or None if the study has enough.
 
-        A trial that nobody works on any more comes before a new one.
+        An interrupted trial comes before a new one.
 
         Args:
-            trials: how many the study has in the end.
+            trials: the total number of trials.
         """
         with self._alone(), sentences(self.path):
             known = self._trials()
@@ -129,7 +127,7 @@ class Study:
     def finish(
         self, claim: Claim, state: TrialState, value: float | None = None, error: str = ""
     ) -> TrialRecord:
-        """Record what came of a trial, and keep its checkpoint if it is the best."""
+        """Record the result of a trial, and copy its checkpoint if it is the best."""
         with self._alone(), sentences(self.path):
             if error:
                 claim.trial.set_user_attr(_ERROR, error)
@@ -145,13 +143,13 @@ class Study:
             return record
 
     def interrupt(self, claim: Claim) -> None:
-        """Leave a trial to whoever goes on with the study."""
+        """Release a trial, so that the next process resumes it."""
         with self._alone(), sentences(self.path):
             claim.trial.set_user_attr(_INTERRUPTED, True)
             self._release(claim)
 
     def result(self) -> SweepResult:
-        """Return the study as it stands."""
+        """Return the state of the study."""
         with sentences(self.path):
             known = self._trials()
             records = tuple(self._record(frozen) for frozen in known if frozen.state in _STATES)
@@ -197,7 +195,7 @@ class Study:
         with self._sampling():
             trial = self._study.ask()
         lock = self._lock(trial.number)
-        lock.acquire()  # nobody else can hold it: the trial is new, and we are alone
+        lock.acquire()  # always succeeds: the trial is new, and this process holds the study's lock
         try:
             with self._sampling():
                 params = settings.space.suggest(trial)
@@ -210,7 +208,7 @@ class Study:
 
     @contextmanager
     def _sampling(self) -> Iterator[None]:
-        """Turn what optuna's sampler raises into a sentence: it checks few of its parameters."""
+        """Raise exceptions of optuna's sampler as one sentence; it checks few of its parameters."""
         try:
             yield
         except (*UNREADABLE, ImportError, MemoryError) as error:
@@ -224,28 +222,28 @@ class Study:
         before = self._study.user_attrs.get(_RECORD)
         if before is None and self._study.get_trials(deepcopy=False):
             raise ConfigError(
-                f"{self.path / 'study.db'} holds a study of another program; give another --study-dir"
+                f"{self.path / 'study.db'} contains a study of another program; give another --study-dir"
             )
         if before is None:
             runs = sorted(self.path.glob("trial-*"))
             if runs:
                 raise ConfigError(
-                    f"{runs[0]} is of a study that is gone; move it away, or give another --study-dir"
+                    f"{runs[0]} belongs to a study that is missing; move it away, or give another --study-dir"
                 )
             self._study.set_user_attr(_RECORD, record)
             return
         changes = [*_changes(before, record)]
         if changes:
             raise ConfigError(
-                f"the study in {self.path} is of another configuration: {'; '.join(changes)}; "
-                "put it back, or begin a study of its own with --study-dir"
+                f"the study in {self.path} has another configuration: {'; '.join(changes)}; "
+                "undo the change, or start another study with --study-dir"
             )
 
     def _trials(self) -> list[FrozenTrial]:
         """Return optuna's trials.
 
         Raises:
-            ValueError: their values are not those that a sweep stores: SQLite keeps any value in any column.
+            ValueError: the database has values that a sweep does not store.
         """
         trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         for number, frozen in enumerate(trials):
@@ -285,12 +283,12 @@ class Study:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let no other process choose or finish a trial meanwhile."""
+        """Let no other process choose or finish a trial at the same time."""
         lock = Lock(self._root / "locks" / "study")
         if not lock.acquire(_PATIENCE):
             raise ArgusError(
                 f"another process has been choosing a trial of {self.path} for {_PATIENCE:.0f} s; "
-                "end it if it hangs, and begin again"
+                "end it if it hangs, and run the sweep again"
             )
         try:
             yield
@@ -309,7 +307,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
         for key in dict.fromkeys([*before[part], *now[part]]):
             was, is_now = before[part].get(key), now[part].get(key)
             if was != is_now:
-                yield f"{label}{key} was {was or 'not there'} and is {is_now or 'not there'}"
+                yield f"{label}{key} was {was or 'not set'} and is {is_now or 'not set'}"
 
 
 def _copy(source: Path, target: Path) -> None:
