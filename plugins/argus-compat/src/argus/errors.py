@@ -50,7 +50,7 @@ class CallbackTypeError(BuildError, TypeError):
 
 
 class BetterError(ParamsError, ValueError):
-    """Whether higher or lower is better for a monitored metric is neither given nor known."""
+    """The better direction of a monitored metric is neither given nor known."""
 
 
 class LoaderTypeError(ParamsError, TypeError):
