@@ -62,8 +62,10 @@ def parse_specs(kind: str, value: object, where: str = "") -> list[Spec]:
 
 
 def is_spec(value: list[Any] | tuple[Any, ...]) -> bool:
-    """Return whether a list is one spec, a name and parameters, rather than several specs."""
-    return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Mapping)
+    """Return whether a list is one spec: a name, optionally with its parameters."""
+    if not value or not isinstance(value[0], str):
+        return False
+    return len(value) == 1 or (len(value) == 2 and isinstance(value[1], Mapping))
 
 
 def _checked(name: str, params: Mapping[Any, Any], where: str) -> dict[str, Any]:

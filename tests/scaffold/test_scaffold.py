@@ -266,7 +266,7 @@ def test_inside_a_repository_no_other_is_made(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     result = argus("medseg", "--directory", str(tmp_path / "plugins"))
     assert (
-        f"in the repository {tmp_path.resolve()}: its CI reads workflows from .github at its top"
+        f"the folder is in the repository {tmp_path.resolve()}, whose CI reads only .github at its top"
         in result.output
     )
     assert not (tmp_path / "plugins/medseg/.git").exists()
