@@ -20,6 +20,7 @@ from argus_core.errors import ArgusWarning
 from argus_core.text import escape_json, one_line, printable, strict_json, wrapped
 
 __all__ = [
+    "counted",
     "echo",
     "echo_json",
     "echo_sentence",
@@ -33,6 +34,11 @@ __all__ = [
 ]
 
 _STATUS_WIDTH = 79
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 plugin``, ``2 plugins``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def echo(*lines: str, err: bool = False) -> None:

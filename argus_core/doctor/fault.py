@@ -7,14 +7,14 @@ from typing import NamedTuple
 __all__ = ["SORTS", "Fault", "split_message"]
 
 SORTS: dict[str, str] = {
-    "unreadable": "Python cannot read a package's entry points, and then no package's; nothing is loaded",
+    "unreadable": "Python cannot read the entry points of one package, and so of none; nothing is loaded",
     "metadata": "the metadata of a package cannot be read",
     "copies": "a package is installed in several versions, or another package is named argus-torch",
-    "group": "the name of a group of entry points is nearly one of argus_core",
-    "declaration": "an entry point is ignored: its kind or name is invalid",
+    "group": "the name of a group of entry points is similar to one of argus_core, but not the same",
+    "declaration": "an entry point is ignored, since its kind or name is not valid",
     "ambiguous": "several packages provide a name, and no pin chooses one",
-    "pin": "a pin of the project cannot be read or resolved",
-    "entry point": "the target of an entry point does not exist, or cannot be called",
+    "pin": "a pin of the project cannot be read, or names no component",
+    "entry point": "an entry point names a missing object, or one that cannot be called",
     "import": "a component cannot be imported",
     "hang": "importing a component takes longer than the time limit",
     "crash": "importing a component ends the whole process",

@@ -10,7 +10,7 @@ import click
 
 from argus_core.cli.examples import examples
 from argus_core.cli.options import AS_JSON
-from argus_core.cli.output import echo, echo_json, echo_status
+from argus_core.cli.output import counted, echo, echo_json, echo_status
 from argus_core.cli.table import print_table
 from argus_core.doctor.fault import Fault
 from argus_core.errors import near
@@ -91,8 +91,8 @@ def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
             echo(f"  {_listed(alike)}: {problem}", f"    fix: {fix}")
     for note in report.notes:
         echo(f"note: {note}")
-    loaded = f"{report.components} components of {report.providers} providers loaded"
-    echo(f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}; {loaded}")
+    loaded = f"{counted(report.components, 'component')} of {counted(report.providers, 'provider')} loaded"
+    echo(f"{counted(len(report.faults), 'fault') if report.faults else 'no faults'}; {loaded}")
     return not report.faults
 
 

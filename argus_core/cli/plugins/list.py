@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
-from argus_core.cli.output import echo, echo_json
+from argus_core.cli.output import counted, echo, echo_json
 from argus_core.cli.table import print_table
 from argus_core.doctor.precedence import Candidate, candidates
 from argus_core.registry.component import BUILTIN
@@ -43,11 +43,11 @@ def command(as_json: bool) -> None:
     plugins = {each.component.provider for each in found} - {None, BUILTIN}
     echo(
         *([""] if shown else []),
-        f"{len(plugins)} plugins with {len(found) - len(builtins)} components; "
-        f"{len(builtins)} components are built in",
+        f"{counted(len(plugins), 'plugin')} with {counted(len(found) - len(builtins), 'component')}, "
+        f"and {counted(len(builtins), 'built-in component')}",
     )
     if index.problems:
-        echo(f"{len(index.problems)} declarations left out; argus plugins doctor shows why")
+        echo(f"{counted(len(index.problems), 'declaration')} left out; argus plugins doctor shows why")
     for note in notes:
         echo(f"note: {note}")
 
