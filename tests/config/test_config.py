@@ -228,17 +228,17 @@ def test_missing_file_is_told_from_those_that_are_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config_file(tmp_path, MODEL + DATA)
-    with pytest.raises(ConfigError, match=r"no configuration 'nothing-like-it'; there is digits\.toml"):
+    with pytest.raises(ConfigError, match=r"no configuration 'nothing-like-it'; choose digits\.toml"):
         read_config(Path("nothing-like-it"))
 
 
 def test_missing_file_in_an_empty_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no \.toml file in '"):
+    with pytest.raises(ConfigError, match=r"' has no \.toml file; check the path"):
         read_config(tmp_path / "digits.toml")
 
 
 def test_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"; there is no folder '.*nowhere'"):
+    with pytest.raises(ConfigError, match=r"; the folder '.*nowhere' does not exist; check the path"):
         read_config(tmp_path / "nowhere" / "digits.toml")
 
 
