@@ -74,9 +74,8 @@ def command(
     unused: dict[str, Any] = {"optimizer": None} if metrics else {"optimizer": None, "loss": None}
     model = load_model(checkpoint, device=device, change_params_func=without_compile, **unused)
     tensors, measured = predict_all(model, make_loader(dataset, batch_size), list(metrics))
-    check_output(
-        output, checkpoint, Path(data), overwrite=overwrite
-    )  # another program may have written there
+    # Again, since another program may have written there.
+    check_output(output, checkpoint, Path(data), overwrite=overwrite)
     data_files.write_tensors(output, tensors)
     for name, value in measured.items():
         echo(f"{name}: {value!r}")

@@ -93,10 +93,7 @@ class Contract(ABC):
                 continue
             try:
                 getattr(self, check)()
-            except (
-                Exception,
-                SystemExit,
-            ) as error:  # a component may raise anything, but not end the program
+            except (Exception, SystemExit) as error:  # it may raise anything
                 yield Result(title, "failed", told(error))
                 is_lost = check in self.essential
             else:

@@ -85,9 +85,8 @@ class Study:
         self.settings = settings
         self.better = better
         self.path = settings.study_dir
-        self._root = place_to_write(
-            "argus sweep", "study_dir", self.path
-        )  # a network may change the working folder
+        # Absolute, since a network may change the working folder.
+        self._root = place_to_write("argus sweep", "study_dir", self.path)
         record = {"monitor": settings.monitor, "space": settings.space.described(), "config": dict(config)}
         build_sampler(settings.sampler, settings.seed, 0)  # fails before the folder is created
         pruner = build_pruner(settings.pruner)

@@ -32,11 +32,8 @@ def add_samples(
     Classified images have a green frame if the prediction is right, otherwise a red one. Predicted images are
     between input and target. All samples except predicted images are also listed in a table.
     """
-    together = (
-        input,
-        prediction,
-        target,
-    )  # an update of several batches has more predictions than its first batch has inputs
+    # An update of several batches has more predictions than its first batch has inputs.
+    together = input, prediction, target
     count = min([count, *(len(each) for each in together if _is_batch(each))])
     input, prediction, target = (_first(each, count) for each in together)
     images = _images(input)

@@ -65,9 +65,7 @@ class Inputs:
             try:
                 value = value[int(key) if _is_numbered(value) else key]
             except (KeyError, IndexError, TypeError, ValueError) as error:
-                if isinstance(value, Mapping) and key in list(
-                    value
-                ):  # the value exists, but computing it failed
+                if isinstance(value, Mapping) and key in list(value):  # computing the value failed
                     raise
                 raise ParamsError(
                     f"metric {self.metric!r} needs {'.'.join(path)} of the step output, but "

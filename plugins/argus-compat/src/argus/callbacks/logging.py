@@ -119,9 +119,7 @@ class LoggingToCSV(authors.LoggingToCSV, Callback):
         assert self.csv_file is not None
         self.csv_file.flush()  # rows that a script wrote
         super().epoch_complete(state)
-        if not os.path.samestat(
-            os.fstat(self.csv_file.fileno()), self.file_path.stat()
-        ):  # the epoch has new columns
+        if not os.path.samestat(os.fstat(self.csv_file.fileno()), self.file_path.stat()):  # new columns
             self._open()
 
     def _open(self) -> None:

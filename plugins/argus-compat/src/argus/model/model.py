@@ -33,9 +33,8 @@ class Model(BuildModel, name="argus.Model"):
         name = name or cls.__name__
         before = _target(name)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ArgusWarning
-            )  # classes that are defined in functions do not cause this
+            # Classes that are defined in functions do not warn.
+            warnings.simplefilter("ignore", ArgusWarning)
             super().__init_subclass__(name=name, **kwargs)
         if before:
             warnings.warn(
