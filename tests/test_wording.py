@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +36,21 @@ INSTEAD = {
     r"\b(?:stand|stands|stood) (?:in|beside|under|below|there)\b": "is in, follows, is listed",
     r"\b(?:the|its|their) present (?:one|state|rate|update|trial|epoch|run|weights|schema)": "current",
     r"\bwaited for\b": "the actor waits for",
-    r"\b(?:which|that) way is better\b": "whether higher or lower is better",
+    r"\b(?:which|that) way (?:is better|\w+ gets better)\b": "whether higher or lower is better",
+    r"\b(?:take|takes|taken|took) along\b": "copy, contain",
+    r"\bas (?:it|they) stands?\b": "the state of",
+    r"\bc[ao]mes? to an end\b": "end, finish",
+    r"\bwhen (?:it|they) (?:is|are) asked for\b": "on first use",
+    r"\bsee to it\b": "the action itself: flush, check",
+    r"\bbusiness of\b": "the code that does it",
+    r"\b(?:does|do) as well\b": "is accepted too",
+    r"\bvery (?:object|one|same)\b": "this object, the same",
+    r"\blikewise\b": "the sentence again",
+    r"\bhanded over\b": "passed",
+    r"\btells? (?:of|what|where|which|why)\b": "show, say, describe",
+    r"\b(?:let|lets) go of\b": "close, release",
+    r"\bout of the way\b": "rename, move",
+    r"\bno end of\b": "infinite",
 }
 _BANNED = re.compile("|".join(f"({words})" for words in INSTEAD).replace(" ", r"\s+"), re.IGNORECASE)
 
@@ -86,11 +102,16 @@ def test_ordinary_words_are_not_reported(prose: str) -> None:
 
 # The packages and modules of argus_core whose docstrings are held to this.
 SWEPT = {
-    *("checkpoint", "config", "data", "files", "metrics", "model", "scaffold", "steps", "storage", "tensors"),
+    *("checkpoint", "cli", "config", "data", "doctor", "files", "metrics", "model", "registry", "scaffold"),
+    *("steps", "storage", "tensors", "testing"),
     *("abstract_model.py", "errors.py", "hooks.py", "text.py"),
 }
+# Those whose messages and comments are held to it too, as are the sources of the plugins.
+SWEPT_WHOLE = {"cli", "config", "doctor", "registry", "scaffold", "testing"}
 SOURCE = ROOT / "argus_core"
+PLUGINS = sorted(ROOT.glob("plugins/*/src/**/*.py"))
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE).parts[0] in SWEPT)
+WHOLE = [path for path in MODULES if path.relative_to(SOURCE).parts[0] in SWEPT_WHOLE] + PLUGINS
 QUESTION = re.compile(r"\s*(?:what|whether|how|who|whoever|where|when)\b", re.IGNORECASE)
 
 
@@ -102,7 +123,11 @@ def docstrings_of(module: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, text
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.relative_to(SOURCE).as_posix())
+def _id(module: Path) -> str:
+    return module.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("module", MODULES + PLUGINS, ids=_id)
 def test_docstrings_begin_with_a_noun_or_an_imperative_and_have_no_banned_word(module: Path) -> None:
     place = module.relative_to(ROOT).as_posix()
     faults = []
@@ -111,3 +136,21 @@ def test_docstrings_begin_with_a_noun_or_an_imperative_and_have_no_banned_word(m
             faults.append(f"{place}:{line}: begins {text[:40]!r}; begin with a noun phrase or an imperative")
         faults += faults_of(prose_of(text), place, line)
     assert faults == []
+
+
+def messages_of(module: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line number and the text of each string of several words, and of each comment."""
+    source = module.read_text("utf-8")
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Constant(value=str(text)) if " " in text:
+                yield node.lineno, text
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+@pytest.mark.parametrize("module", WHOLE, ids=_id)
+def test_messages_and_comments_have_no_banned_word(module: Path) -> None:
+    found = [faults_of(prose_of(text), _id(module), line) for line, text in messages_of(module)]
+    assert [fault for faults in found for fault in faults] == []

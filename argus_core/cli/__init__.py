@@ -1,7 +1,7 @@
-"""The command ``argus``: a file for each sub-command, imported when it is called.
+"""The command ``argus``, with one module for each sub-command, imported when it is called.
 
-Importing a sub-command imports no torch; one that trains or predicts does so when it runs. A sub-command that
-is not built in is a component of kind ``command``: metadata are read only when such a one is asked for.
+Importing a sub-command does not import torch; a sub-command that trains or predicts imports it when it runs.
+The sub-commands of plugins are components of kind ``command``; installed metadata are read only for those.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _COMMANDS = (
     "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export", "plugins",
     "new-plugin",
 )  # fmt: skip
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 _TRACEBACK = "argus_core.traceback"
 
 
 class Commands(click.Group):
-    """The sub-commands; what argus_core refuses becomes one line on standard error and exit status 1.
+    """A group of sub-commands that prints an `ArgusError` as one line and exits with status 1.
 
     Args:
-        package: where the module of each sub-command is.
-        names: the sub-commands, each a module with a ``command``.
+        package: the package with the module of each sub-command.
+        names: the sub-commands; the module of each has a ``command``.
     """
 
     def __init__(self, *args: Any, package: str, names: tuple[str, ...], **options: Any) -> None:
@@ -50,9 +50,7 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **options: Any) -> Any:
         if sys.excepthook is sys.__excepthook__:
-            sys.excepthook = (
-                show_exception  # of errors that are not argus_core's, or asked for by --traceback
-            )
+            sys.excepthook = show_exception  # for other errors, and for --traceback
         return super().main(*args, **options)
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
@@ -79,7 +77,7 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def unknown(self, name: str) -> str:
-        """Return what to say of a command that is not one of `names`, or ``""`` if there is one after all."""
+        """Return the message for a command that is not in `names`, or ``""`` if a plugin provides it."""
         hint = near(name, self.names) or f"; the commands are {', '.join(self.names)}"
         return f"no command {name!r}{hint}"
 
@@ -102,10 +100,10 @@ class Commands(click.Group):
 
 
 class PluggableCommands(Commands):
-    """The sub-commands, and the components of kind ``command`` that plugins add."""
+    """A group with the built-in sub-commands and those of plugins."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run a command; one whose output nobody reads any more ends as it would have ended."""
+        """Run a command; closing its standard output does not change its exit status."""
         try:
             with lasting() as errors:
                 return super().main(*args, **options)
@@ -117,9 +115,9 @@ class PluggableCommands(Commands):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands for the help text; a plugin's with its provider, since it is not imported."""
+        """Write the commands for the help text; commands of plugins with their packages, not imported."""
         super().format_commands(ctx, formatter)
-        from argus_core.cli.plugin_commands import described  # what reads metadata takes a while to import
+        from argus_core.cli.plugin_commands import described  # lazy: reads metadata
 
         rows = described(self.names)
         if rows:
@@ -132,11 +130,11 @@ class PluggableCommands(Commands):
         from argus_core.cli.plugin_commands import load
         from argus_core.cli.torch_command import check_entry_points
 
-        check_entry_points()  # a plugin may import torch as it is imported
+        check_entry_points()  # importing a plugin may import torch
         return _with_traceback(load(cmd_name))
 
     def unknown(self, name: str) -> str:
-        """Return what to say of a command that neither argus_core nor a plugin has."""
+        """Return the message for a command that neither argus_core nor a plugin has."""
         from argus_core.cli.plugin_commands import unknown
 
         return unknown(name, self.names)
@@ -147,20 +145,27 @@ class PluggableCommands(Commands):
     package="argus_core.cli",
     names=_COMMANDS,
     epilog=examples(
-        "argus list                              what there is to choose from",
-        "argus train examples/digits.toml        train",
-        "argus COMMAND --help                    more about a command",
+        "argus list                         List the components to choose from.",
+        "argus train examples/digits.toml   Train a model.",
+        "argus COMMAND --help               Show the arguments and options of a command.",
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, help="Print the version.",
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False,
+              help="Print the version and exit.",
               callback=lambda ctx, _, asked: _print_version(ctx) if asked else None)  # fmt: skip
 def main() -> None:
-    """Train, save and load PyTorch models whose every part is chosen by name."""
+    """Train, save and load PyTorch models whose components are chosen by name.
+
+    A component is a network, a loss, an optimizer, a metric or any other part of a model or a run. Some are
+    built in; plugins, which are packages that you install, provide more.
+
+    The names: pip installs argus-torch, Python imports argus_core, and its command is argus.
+    """
 
 
 def _print_version(ctx: click.Context) -> None:
-    from argus_core.registry.component import BUILTIN  # what reads metadata takes a while to import
+    from argus_core.registry.component import BUILTIN  # lazy: reads metadata
     from argus_core.registry.distributions import version_of
 
     echo(f"{BUILTIN} {version_of(BUILTIN)}")
@@ -168,17 +173,17 @@ def _print_version(ctx: click.Context) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what is told of an exception without its traceback, or ``""`` where that says too little.
+    """Return the message for an exception without its traceback, or ``""`` if it needs the traceback.
 
-    A run notes on the exception of a network, a loss or a dataset where it was raised, and on every exception
-    that an earlier run is back.
+    A run adds notes to exceptions: where a network, a loss or a dataset raised it, and that the earlier run
+    in the directory was restored.
     """
     notes = "; ".join(getattr(error, "__notes__", ()))
     if isinstance(error, ArgusError):
         return f"{error}; {notes}" if notes else str(error)
     if not notes:
         is_full = isinstance(error, MemoryError)
-        return "there is no memory left for it; allow the process more, or give it less" if is_full else ""
+        return "the process is out of memory; allow it more, or give it less to do" if is_full else ""
     lines = str(error).splitlines() or [""]
     # A worker of a DataLoader sends its whole traceback; the exception itself is the last line.
     message = (
@@ -203,5 +208,5 @@ def _traceback_option() -> click.Option:
         is_flag=True,
         expose_value=False,
         callback=remember,
-        help="Show where an error was raised (also: ARGUS_TRACEBACK=1).",
+        help="Show the traceback of an error (also: ARGUS_TRACEBACK=1).",
     )

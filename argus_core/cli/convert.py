@@ -1,4 +1,4 @@
-"""``argus convert``: a checkpoint of pytorch-argus as one of ours."""
+"""``argus convert``: convert a checkpoint of pytorch-argus."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ __all__ = ["command"]
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--model", "model_name", metavar="NAME",
-              help="A registered model class in place of the file's; Model is the plain one.")  # fmt: skip
-@click.option("--nn-module", metavar="NAME", help="The network, if only the file's class knows it.")
-@click.option("--loss", metavar="NAME", help="The loss, likewise; none leaves it out.")
-@click.option("--optimizer", metavar="NAME", help="The optimizer, likewise; none leaves it out.")
-@click.option("--prediction-transform", metavar="NAME", help="The transform, likewise; none leaves it out.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+              help="Use this registered model class instead of the one in FILE.")  # fmt: skip
+@click.option("--nn-module", metavar="NAME", help="Name the network, if FILE does not.")
+@click.option("--loss", metavar="NAME", help="Name the loss, if FILE does not; none: without a loss.")
+@click.option("--optimizer", metavar="NAME", help="Name the optimizer, if FILE does not; none: without one.")
+@click.option("--prediction-transform", metavar="NAME",
+              help="Name the prediction transform, if FILE does not; none: without one.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Overwrite OUT if it exists.")
 def command(file: Path, out: Path, model_name: str | None, overwrite: bool, **parts: str | None) -> None:
-    """Write FILE, a .pth checkpoint of pytorch-argus, as OUT, a .safetensors checkpoint of argus_core.
+    """Convert FILE, a checkpoint of pytorch-argus, to OUT.
 
-    The model is built by the registered names and loaded, on the CPU, then saved with the optimizer's state
-    if FILE has it. Nothing that FILE names is imported. Components that are named keep the parameters that
-    FILE has for them.
+    FILE is a .pth file, and OUT a .safetensors checkpoint of argus_core. The command builds the model from
+    registered names on the CPU, loads its state, and saves it, with the optimizer's state if FILE has it.
+    Nothing that FILE names is imported. A component that an option names gets its parameters from FILE.
     """
     if out.suffix.lower() != ".safetensors":
-        raise click.UsageError(f"{out} is not called as a checkpoint is; give a name in .safetensors")
+        raise click.UsageError(f"OUT is {str(out)!r}; give a name that ends in .safetensors")
     check = partial(check_output, out, file, overwrite=overwrite)
     check()
     from argus_core.model.conversion import convert  # imports torch
@@ -49,6 +50,6 @@ def command(file: Path, out: Path, model_name: str | None, overwrite: bool, **pa
     # Another program may put a file there meanwhile.
     model, left_out = convert(file, out, model_name, names, check)
     if left_out:
-        echo(f"left out of params, which the plain Model does not take: {', '.join(left_out)}")
+        echo(f"omitted from params, since the plain Model does not take them: {', '.join(left_out)}")
     made = [f"{slot} {part.name}" if part else f"no {slot}" for slot, part in model.parts.items()]
     echo(f"checkpoint: {out} (model {type(model).__name__}: {', '.join(made)})")

@@ -6,5 +6,5 @@ __all__ = ["examples"]
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a help text that shows command lines as they are typed."""
+    """Return the end of a help text, with example command lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

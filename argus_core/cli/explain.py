@@ -1,4 +1,4 @@
-"""``argus explain``: one optimizer update as a drawing, before anything runs."""
+"""``argus explain``: draw one optimizer update before anything runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ __all__ = ["command"]
 @click.argument("config", type=click.Path(path_type=Path))
 @CHANGES
 def command(config: Path, changes: tuple[str, ...]) -> None:
-    """Draw one optimizer update of CONFIG.
+    """Draw one optimizer update of CONFIG, step by step.
 
-    Every slot, who sits in it and from which package; nothing is trained.
+    CONFIG is a TOML file. Each step of the update is shown with the step strategies that act in it (such as
+    amp or accumulate) and their packages. The model is built, but not trained.
     """
-    from argus_core.config import read_config  # which asking for help need not wait for
+    from argus_core.config import read_config  # lazy: --help does not need it
 
     chosen = read_config(config, changes)
     from argus_core.runs.run import build_model  # imports torch

@@ -1,4 +1,4 @@
-"""``argus export``: the network's state of a checkpoint as a plain file."""
+"""``argus export``: write the network's state of a checkpoint to a plain file."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ __all__ = ["command"]
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--overwrite", is_flag=True, help="Overwrite OUT if it exists.")
 @click.option("--weights", type=click.Choice(["average", "trained"]),
-              help="Of a run with averages, as of step ema; by default the averages.")  # fmt: skip
+              help="Choose the weights of a run with step ema (default: average).")  # fmt: skip
 def command(file: Path, out: Path, overwrite: bool, weights: str | None) -> None:
-    """Write the state dict of the network in the checkpoint FILE to OUT, for other programs.
+    """Write the network's weights in FILE to OUT.
 
-    OUT is a plain safetensors file if it ends in .safetensors, and what torch.save makes of a state dict if
-    it ends in .pt or .pth. The names are those of the state dict. The weights are those that validation and
-    argus predict use. Every byte is checked; nothing is built, and no package that FILE names is needed.
+    FILE is a checkpoint, and OUT a file for programs without argus_core. An OUT that ends in .safetensors is
+    a plain safetensors file; one that ends in .pt or .pth is a state dict written by torch.save. Tensors have
+    the names of the state dict. The weights are those that validation and argus predict use. The command
+    checks every byte of FILE, builds no model, and needs no package that FILE names.
     """
     check = partial(check_output, out, file, overwrite=overwrite)
     check()

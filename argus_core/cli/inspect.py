@@ -1,4 +1,4 @@
-"""``argus inspect``: what a checkpoint says about itself, without torch."""
+"""``argus inspect``: print the contents of a checkpoint, without torch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ["command"]
 @click.argument("file", type=click.Path(path_type=Path))
 @AS_JSON
 def command(file: Path, as_json: bool) -> None:
-    """Print what the checkpoint FILE holds.
+    """Print the contents of the checkpoint FILE.
 
-    Versions, components and their providers, params, tensors. Only the header is read, and checked;
-    nothing that it names is imported.
+    These are versions, components with the packages that provide them, params, and tensors. The command
+    reads and checks only the header, and imports nothing that it names.
     """
     record = _record(file, read_header(file))
     if as_json:
@@ -65,7 +65,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _item(key: str, value: Any, indent: str) -> Iterator[str]:
-    """Yield a key and its value, one below the other where the value has keys of its own."""
+    """Yield the lines of a key and its value; nested keys are indented."""
     if isinstance(value, dict) and "entry_point" in value:
         yield f"{indent}{key}: {_component(value)}"
     elif isinstance(value, dict) and value:

@@ -1,4 +1,4 @@
-"""``argus list``: the components that there are to choose from."""
+"""``argus list``: list the components to choose from."""
 
 from __future__ import annotations
 
@@ -18,30 +18,43 @@ __all__ = ["command", "outline"]
 @click.argument("kind", required=False)
 @AS_JSON
 def command(kind: str | None, as_json: bool) -> None:
-    """List the components of one KIND, or of all.
+    """List the components of one KIND, or of all kinds.
 
-    With provider, version and state. Only the packages' metadata are read; nothing of them is imported.
-    """
+    A kind is a sort of component, such as nn_module, loss or dataset. The command reads only the metadata of
+    packages, and imports none of them. The columns are:
+
+    \b
+    provider    the installed package that declares the component, as pip names it
+    version     the version of that package
+    defined in  the Python package with the code; torch for the classes of torch
+    state       declared (not imported yet), loaded, broken or blocked
+    """  # noqa: D301 (click reads the backspace)
     found = components(kind)
     if as_json:
         echo_json([outline(component) for component in found])
     elif found:
-        header = ("kind", "name", "provider", "version", "state")
-        print_table(header, [[cell or "" for cell in outline(component).values()] for component in found])
+        print_table(("kind", "name", "provider", "version", "defined in", "state"), list(map(_row, found)))
     else:
-        echo(f"no components of kind {kind}; install a package that has some")
+        echo(f"no components of kind {kind}; install a plugin that provides some")
     if kind is None and not as_json:
-        echo("", f"{len(found)} components of {len(KINDS)} kinds; argus show KIND NAME tells more about one")
+        echo("", f"{len(found)} components of {len(KINDS)} kinds; argus show KIND NAME describes one")
     if active().index.pins.fault and not as_json:
         echo(f"note: {active().index.pins.fault}")
 
 
+def _row(component: Component) -> tuple[str, ...]:
+    package = component.target.partition(":")[0].partition(".")[0]
+    origin = component.provider or "", component.version or "", package
+    return (component.kind, component.name, *origin, component.state)
+
+
 def outline(component: Component) -> dict[str, str | None]:
-    """Return what is told of a component without its import."""
+    """Return the description of a component that needs no import."""
     return {
         "kind": component.kind,
         "name": component.name,
         "provider": component.provider,
         "version": component.version,
+        "target": component.target,
         "state": component.state,
     }

@@ -1,4 +1,4 @@
-"""``argus new-plugin``: a new package with parts, complete and working."""
+"""``argus new-plugin``: create a complete and working plugin package."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ __all__ = ["command"]
 )
 @click.argument("name")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", default=("nn_module",),
-              help="What it provides a part of; can be repeated (default: nn_module).")  # fmt: skip
+              help="Add a component of this kind; repeatable (default: nn_module).")  # fmt: skip
 @click.option("--directory", type=click.Path(path_type=Path), default=Path(),
-              help="Where to make its folder (default: here).")  # fmt: skip
+              help="Create the folder in PATH (default: here).")  # fmt: skip
 @click.option("--license", metavar="NAME", default="MIT",
-              help="MIT (default), BSD-3-Clause, or none for a package that stays private.")  # fmt: skip
+              help="Set the license: MIT (default), BSD-3-Clause, or none.")  # fmt: skip
 @AS_JSON
 def command(name: str, kinds: tuple[str, ...], directory: Path, license: str, as_json: bool) -> None:
-    """Make the folder NAME with a package of that name.
+    """Create a plugin package in the new folder NAME.
 
-    It has one working part of each KIND, entry points, tests that pass, README, tox and CI files. It is
-    written whole or not at all; nothing that is there is changed, and no repository is made.
+    The package has one working component of each KIND, entry points, passing tests, a README, and files for
+    tox and CI. The command writes the whole folder or nothing, changes no existing file, and creates no git
+    repository.
     """
     from argus_core.scaffold import make_package
 
@@ -53,11 +54,11 @@ def command(name: str, kinds: tuple[str, ...], directory: Path, license: str, as
         echo(f"  {kind} {own}")
     if made.repository is not None:
         echo(
-            f"in the repository {made.repository}: its CI reads workflows from .github at its top alone, so "
+            f"the folder is in the repository {made.repository}, whose CI reads only .github at its top; "
             "move tests.yml there"
         )
     echo("next:")
-    # The brackets need the quotes in some shells, whatever the folder is called.
+    # Some shells need quotes around the brackets.
     installed = shlex.quote(f"{made.folder}[test]")
     echo(f"  python -m pip install -e {installed}")
     echo(f"  python -m pytest {shlex.quote(str(made.folder))}")

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options of several commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import click
 
 __all__ = ["AS_JSON", "CHANGES"]
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-CHANGES = click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
-)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+CHANGES = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
+                       help="Change a value of the configuration; repeatable.")  # fmt: skip

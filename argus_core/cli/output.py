@@ -1,7 +1,7 @@
-"""Where text leaves for the terminal: all that the command writes goes through here, and is made printable.
+"""Output of the command: escapes control characters in everything that it writes.
 
-Names, versions, params, paths and messages may come from a file or package of a stranger's; none of them
-moves the cursor, changes colours or passes for a line of ours.
+Names, versions, params, paths and messages may come from an untrusted file or package. Without escapes they
+could move the cursor, change colours or imitate lines of this command.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from argus_core.errors import ArgusWarning
 from argus_core.text import escape_json, one_line, printable, strict_json, wrapped
 
 __all__ = [
+    "counted",
     "echo",
     "echo_json",
     "echo_sentence",
     "echo_status",
     "echo_text",
+    "is_terminal",
     "plain_warnings",
     "show_exception",
     "usage_errors",
@@ -34,44 +36,54 @@ __all__ = [
 _STATUS_WIDTH = 79
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 plugin``, ``2 plugins``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def echo(*lines: str, err: bool = False) -> None:
-    """Write lines; a newline within one of them is shown as an escape."""
-    # Written at once: each call of click's echo flushes, and there may be thousands of lines.
+    """Write lines; a newline within a line is escaped."""
+    # One call for all lines, since each call of click's echo flushes.
     click.echo("\n".join(map(one_line, lines)), err=err)
 
 
 def echo_sentence(text: str, err: bool = True) -> None:
-    """Write a sentence in one line; on a terminal it is broken between words, as wide as the terminal is."""
-    if (sys.stderr if err else sys.stdout).isatty():
-        import shutil  # for a terminal alone: its archives take long to import
+    """Write a sentence in one line; on a terminal it is wrapped to the width of the terminal."""
+    if is_terminal(err):
+        import shutil  # lazy: slow to import
 
         echo_text(wrapped(text, shutil.get_terminal_size().columns), err)
     else:
         echo(text, err=err)
 
 
+def is_terminal(err: bool = False) -> bool:
+    """Return whether standard output, or standard error, is a terminal."""
+    return (sys.stderr if err else sys.stdout).isatty()
+
+
 def echo_text(text: str, err: bool = False) -> None:
-    """Write text that has several lines, such as a drawing or a docstring."""
+    """Write text of several lines, such as a drawing or a docstring."""
     click.echo(printable(text.rstrip("\n")), err=err)
 
 
 def echo_json(record: object) -> None:
-    """Write JSON in ASCII; numbers that are not finite are strings."""
-    import json  # not at start-up, where milliseconds count
+    """Write JSON in ASCII; numbers that are not finite become strings."""
+    import json  # lazy, to keep start-up fast
 
     click.echo(escape_json(json.dumps(strict_json(record), indent=2, allow_nan=False)))
 
 
 def echo_status(text: str = "") -> None:
-    """Write a line over the one before on a terminal, and nothing elsewhere."""
-    if sys.stderr.isatty():
+    """Overwrite the last line on a terminal; write nothing elsewhere."""
+    if is_terminal(err=True):
         click.echo(f"\r\x1b[K{one_line(text)[:_STATUS_WIDTH]}", nl=False, err=True)
 
 
 def write_any_text() -> None:
-    """Let standard output write with backslashes what it cannot encode, as standard error does.
+    """Let standard output escape characters that it cannot encode, as standard error does.
 
-    What plugins say and what files are called may have characters that the terminal has not.
+    Texts of plugins and names of files may have characters that the terminal does not support.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -79,7 +91,7 @@ def write_any_text() -> None:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show argus_core's own warnings in one line, without the place in the code; all of them printable."""
+    """Print argus_core's warnings in one line, without their place in the code; escape all warnings."""
     with warnings.catch_warnings():
         show, form = warnings.showwarning, warnings.formatwarning
 
@@ -93,7 +105,7 @@ def plain_warnings() -> Iterator[None]:
             return printable(form(*args, **options))
 
         warnings.showwarning = show_plainly
-        warnings.formatwarning = form_plainly  # which catch_warnings does not put back
+        warnings.formatwarning = form_plainly  # catch_warnings does not restore it
         try:
             yield
         finally:
@@ -102,11 +114,11 @@ def plain_warnings() -> Iterator[None]:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Show click's own errors, which repeat what was typed, and end with the status that they have."""
+    """Print click's errors, which repeat the user's input, escaped; exit with their status."""
     try:
         yield
     except click.ClickException as error:
-        shown = io.StringIO()  # where click leaves out sequences that change colours
+        shown = io.StringIO()  # click writes no colours here
         error.show(shown)
         message = f"Error: {error.format_message()}"
         echo_text(shown.getvalue().replace(click.unstyle(message), one_line(message)), err=True)
@@ -114,7 +126,7 @@ def usage_errors() -> Iterator[None]:
 
 
 def show_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show an exception that nothing caught, with its traceback, as ``sys.excepthook`` does."""
-    import traceback  # not at start-up, where milliseconds count
+    """Print an uncaught exception with its traceback, as ``sys.excepthook`` does."""
+    import traceback  # lazy, to keep start-up fast
 
     echo_text("".join(traceback.format_exception(kind, error, trace)), err=True)

@@ -1,4 +1,4 @@
-"""Sub-commands of plugins: components of kind ``command``, whose factory is a click command."""
+"""Sub-commands of plugins: components of kind ``command``; the factory of each is a click command."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["described", "load", "unknown"]
 
 
 def described(built_in: Sequence[str]) -> list[tuple[str, str]]:
-    """Return each plugin's command and where it is from, read from metadata alone.
+    """Return each command of a plugin with its package, read from metadata.
 
-    One that has the name of a built-in command is called by its qualified name.
+    A command with the name of a built-in command has its qualified name here.
     """
     try:
         found = {name: resolve("command", name) for name in names("command")}
-    except ArgusError as error:  # such as pins that cannot be read: help is printed all the same
+    except ArgusError as error:  # such as unreadable pins: the rest of the help is printed
         return [("(unreadable)", one_line(str(error)))]
     return [
         (one_line(each.qualified_name if name in built_in else name), f"from {each.origin}")
@@ -33,24 +33,25 @@ def load(name: str) -> click.Command:
     """Return the command of that name.
 
     Raises:
-        BrokenPluginError: it cannot be imported, or is no click command.
+        BrokenPluginError: it cannot be imported, or is not a click command.
         ArgusError: the name is ambiguous, blocked or unknown.
     """
     component = resolve("command", name)
     command = component.load()
     if not isinstance(command, click.Command):
         raise BrokenPluginError(
-            f"command {name!r} of {component.origin} is {component.target!r}, which is no click.Command "
-            f"but a {type(command).__name__}; its author should decorate it with @click.command"
+            f"command {name!r} of {component.origin} is {component.target!r}, a "
+            f"{type(command).__name__}; it must be a click.Command; ask its author to decorate it with "
+            "@click.command"
         )
     return command
 
 
 def unknown(name: str, built_in: Sequence[str]) -> str:
-    """Return what to tell of a command that nobody has, with near names; "" if somebody has it.
+    """Return the message for an unknown command, with near names; "" if a plugin provides it.
 
     Raises:
-        ArgusError: it is ambiguous, blocked or was removed, or is asked of a provider that does not have it.
+        ArgusError: the name is ambiguous, blocked or removed, or its package does not have it.
     """
     try:
         resolve("command", name)

@@ -1,4 +1,4 @@
-"""``argus predict``: predictions of a checkpoint for a dataset or a data file."""
+"""``argus predict``: predict with a checkpoint for a dataset or a data file."""
 
 from __future__ import annotations
 
@@ -27,15 +27,21 @@ __all__ = ["command"]
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option(
-    "--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of the dataset; repeatable."
+    "--param",
+    "params",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a parameter of the dataset; repeatable.",
 )
 @click.option("--output", type=click.Path(path_type=Path), default=Path("predictions.npz"), show_default=True,
-              help="Where to write; the suffix is .npz, .npy, .csv or .safetensors.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--batch-size", type=click.IntRange(1, 2**31 - 1), default=32, show_default=True)
+              help="Write to PATH, which ends in .npz, .npy, .csv or .safetensors.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Overwrite the output if it exists.")
+@click.option("--device", default="auto", show_default=True,
+              help="Predict on this device: auto, cpu, cuda, cuda:1, ...")  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(1, 2**31 - 1), default=32, show_default=True,
+              metavar="COUNT", help="Predict this many samples at a time.")  # fmt: skip
 @click.option("--metric", "metrics", multiple=True, metavar="NAME",
-              help="Compute a metric from the known targets; repeatable.")  # fmt: skip
+              help="Compute a metric from the targets in DATA; repeatable.")  # fmt: skip
 def command(
     checkpoint: Path,
     data: str,
@@ -46,13 +52,15 @@ def command(
     batch_size: int,
     metrics: tuple[str, ...],
 ) -> None:
-    """Predict with CHECKPOINT for DATA.
+    """Predict with CHECKPOINT for each sample of DATA.
 
-    Writes the predictions in the order of the samples. DATA is the name of a dataset, or a file: .npy
-    with inputs; .npz or .safetensors with arrays `input` and perhaps `target`; .csv with a header that
-    may have a column `target`. With --metric the loss and each metric are printed with all their digits:
-    the same as in training if --batch-size is the same too. The step strategy compile is left out, which
-    changes speed and rounding alone.
+    DATA is the name of a dataset, or a file: a .npy file with inputs; a .npz or .safetensors file with an
+    array "input" and optionally an array "target"; or a .csv file with a header, where a column "target" is
+    the target. Predictions are written in the order of the samples.
+
+    With --metric, the command also prints the loss and each metric, with all digits. They equal those of
+    training if --batch-size does. The step strategy compile is not used; this affects only speed and
+    rounding.
     """
     values = _parameters(params)
     check_output(output, checkpoint, Path(data), overwrite=overwrite)
@@ -66,7 +74,8 @@ def command(
     unused: dict[str, Any] = {"optimizer": None} if metrics else {"optimizer": None, "loss": None}
     model = load_model(checkpoint, device=device, change_params_func=without_compile, **unused)
     tensors, measured = predict_all(model, make_loader(dataset, batch_size), list(metrics))
-    check_output(output, checkpoint, Path(data), overwrite=overwrite)  # others may have put a file there
+    # Again, since another program may have written there.
+    check_output(output, checkpoint, Path(data), overwrite=overwrite)
     data_files.write_tensors(output, tensors)
     for name, value in measured.items():
         echo(f"{name}: {value!r}")
@@ -74,7 +83,7 @@ def command(
 
 
 def _parameters(params: tuple[str, ...]) -> dict[str, Any]:
-    from argus_core.config import parse_value  # which asking for help need not wait for
+    from argus_core.config import parse_value  # lazy: --help does not need it
 
     values = {}
     for param in params:
@@ -92,11 +101,13 @@ def _dataset(data: str, params: dict[str, Any], needs_targets: bool) -> Any:
     if not is_data_file(data):
         return build_dataset((data, params), f"dataset {data!r}")
     if params:
-        raise click.UsageError(f"--param is for datasets chosen by name, and {data!r} is a file")
+        raise click.UsageError(
+            f"--param is for a dataset that is chosen by name, and {data!r} is a file; leave it out"
+        )
     dataset = read_dataset(Path(data))
     if needs_targets and len(dataset.tensors) == 1:
         raise ArgusError(
-            f"{data!r} holds no targets, so metrics cannot be computed; leave --metric out, "
+            f"{data!r} has no targets, which --metric needs; leave --metric out, "
             "or give a file with input and target"
         )
     return dataset

@@ -1,4 +1,4 @@
-"""``argus resume``: go on with a run that was stopped."""
+"""``argus resume``: resume a training run that was stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.options import CHANGES
 from argus_core.cli.torch_command import TorchCommand
-from argus_core.cli.train import report, saying_how_to_go_on
+from argus_core.cli.train import report, saying_how_to_resume
 from argus_core.tensors.single_process import check_single_process
 
 __all__ = ["command"]
@@ -27,17 +27,19 @@ __all__ = ["command"]
 @click.argument("run", type=click.Path(path_type=Path))
 @CHANGES
 def command(run: Path, changes: tuple[str, ...]) -> None:
-    """Go on with RUN, a run directory or one of its checkpoints, as if it had never stopped.
+    """Resume RUN, a training run that was stopped.
 
-    It goes on from the newest checkpoint, in the middle of an epoch too, up to num_epochs in all. Ctrl-C,
-    SIGTERM, SIGHUP and SIGUSR1 end a run after the present update; it saves first, and exits with 130, 143,
-    129 or 138.
+    RUN is a run directory or one of its checkpoints. The run resumes from its newest checkpoint, also in the
+    middle of an epoch, and trains until num_epochs in total. Results equal those of a run without a stop.
+
+    Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop a run after the current update. It saves a checkpoint and exits
+    with status 130, 143, 129 or 138.
     """
-    from argus_core.runs.directory import RunDirectory  # which asking for help need not wait for
+    from argus_core.runs.directory import RunDirectory  # lazy: --help does not need it
 
     check_single_process("argus resume")
-    directory = RunDirectory.of(run)  # before the seconds that torch takes
+    directory = RunDirectory.of(run)  # before torch is imported, which takes seconds
     from argus_core.runs.run import resume  # imports torch
 
-    with saying_how_to_go_on(directory) as witness:
+    with saying_how_to_resume(directory) as witness:
         report(resume(run, changes, [witness]))

@@ -1,4 +1,4 @@
-"""``argus show``: all about one component."""
+"""``argus show``: show the parameters and the documentation of one component."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from argus_core.text import one_line
 
 __all__ = ["command"]
 
-# Characters of a documentation, and of a default or a type, that are shown.
+# Characters that are shown: of a documentation, and of a default or a type.
 _MOST_TEXT = 2**16
 _MOST_VALUE = 1000
 
@@ -39,17 +39,16 @@ _MOST_VALUE = 1000
 @click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME")
 @AS_JSON
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """Show all about one component.
+    """Show the parameters and the documentation of a component.
 
-    Its parameters with their defaults, its documentation and where it is defined; of a configuration also
-    what it says. KIND is needed only where several kinds have the name. This imports the component, and no
-    other.
+    The command also shows where the component is defined, and the values of a configuration template. KIND is
+    needed only if several kinds have the NAME. This component is imported, and no other.
     """
     kind, name = _kind_and_name(names)
     component = resolve(kind, name)
     label = f"{kind} {component.name!r} of {component.origin} cannot be shown"
     action = f"upgrade or reinstall {component.provider}"
-    # What the package's own code prints is no output of ours.
+    # Output that the package's own code prints is not part of this command's output.
     with redirect_stdout(sys.stderr), in_a_sentence(BrokenPluginError, lambda: label, action):
         factory = component.load()
         parameters = _parameters(factory, HANDED_OVER.get(kind, 0))
@@ -78,7 +77,6 @@ def _record(
         documentation = f"{documentation[:_MOST_TEXT]}\n... ({len(documentation):,} characters)"
     return {
         **outline(component),
-        "target": component.target,
         "defined": written_at(factory),
         "parameters": [_parameter(parameter) for parameter in parameters],
         "documentation": documentation,
@@ -89,17 +87,17 @@ def _kind_and_name(names: tuple[str, ...]) -> tuple[str, str]:
     if len(names) == 2:
         return names[0], names[1]
     if len(names) > 2:
-        raise click.UsageError(f"one component at a time, as in argus show {names[0]} {names[1]}")
+        raise click.UsageError(f"give a NAME, or a KIND and a NAME, not {len(names)} arguments")
     (name,) = names
     kinds = kinds_of(name)
     if len(kinds) > 1:
         choices = " or ".join(f"argus show {kind} {name}" for kind in kinds)
-        raise click.UsageError(f"{name!r} is a name of several kinds; say which: {choices}")
+        raise click.UsageError(f"{name!r} is a name of several kinds; choose one: {choices}")
     return kinds[0], name
 
 
 def _parameters(factory: Callable[..., Any], handed_over: int) -> list[inspect.Parameter]:
-    """Return what a spec may give, without what the model gives by itself; types and defaults as text."""
+    """Return the parameters of a spec, with types and defaults as text; not those that the model passes."""
     try:
         found = list(inspect.signature(factory).parameters.values())[handed_over:]
     except (TypeError, ValueError):  # compiled code may have no signature
@@ -129,14 +127,14 @@ def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
 
 
 class _Text(str):
-    """Prints as the text that it is, without quotes."""
+    """A string whose repr has no quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__
 
 
 def _text(value: Any, form: Callable[[Any], str]) -> Any:
-    """Return what prints as ``form(value)``, on one line and cut short; the package's own code may fail."""
+    """Return ``form(value)`` on one line, cut short; the package's own repr may raise."""
     if value is inspect.Parameter.empty:
         return value
     try:

@@ -1,4 +1,4 @@
-"""Commands that import torch: they say first what is in its way, and what they log is printable."""
+"""Commands that import torch: they first check that its import can succeed, and escape what they log."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class TorchCommand(click.Command):
 
 
 def check_entry_points() -> None:
-    """Check that Python can read the entry points of all packages, for which torch asks when it is imported.
+    """Check that Python can read the entry points of all packages, which importing torch reads.
 
     Raises:
-        BrokenPluginError: at one file it would fail, in its own words, or wait for ever.
+        BrokenPluginError: importing torch would fail at a file of entry points, or hang.
     """
     from argus_core.doctor.unreadable import unreadable
-    from argus_core.errors import BrokenPluginError  # asking for help needs none of these
+    from argus_core.errors import BrokenPluginError  # lazy: --help does not need them
 
     for fault in unreadable():
         raise BrokenPluginError(f"{fault.subject} of {fault.providers[0]}: {fault.problem}; {fault.fix}")
@@ -35,7 +35,7 @@ def check_entry_points() -> None:
 
 @contextmanager
 def _printable_log() -> Iterator[None]:
-    """Make printable what loggers without a handler write to standard error."""
+    """Escape control characters in what loggers without a handler write to standard error."""
     import logging
 
     from argus_core.callbacks.log import LineFormatter

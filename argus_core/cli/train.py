@@ -1,4 +1,4 @@
-"""``argus train``: a training run from a configuration."""
+"""``argus train``: train a model from a configuration file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from argus_core.runs.directory import RunDirectory
     from argus_core.runs.run import Result
 
-__all__ = ["command", "report", "saying_how_to_go_on"]
+__all__ = ["command", "report", "saying_how_to_resume"]
 
 
 @click.command(
@@ -37,22 +37,23 @@ __all__ = ["command", "report", "saying_how_to_go_on"]
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @CHANGES
-@click.option("--run-dir", metavar="DIR", help="Where to keep the run; by default what CONFIG says.")
-@click.option("--device", help="auto, cpu, cuda, cuda:1, ...; by default what CONFIG says.")
+@click.option("--run-dir", metavar="DIR", help="Keep the run in DIR (default: run_dir of CONFIG).")
+@click.option("--device",
+              help="Train on this device: auto, cpu, cuda, cuda:1, ... (default: as in CONFIG).")  # fmt: skip
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace the run that the directory holds, and nothing else in it, once there is a checkpoint.",
+    help="Replace the run in the directory, but no other files, after the first checkpoint.",
 )
 def command(
     config: Path, changes: tuple[str, ...], run_dir: str | None, device: str | None, overwrite: bool
 ) -> None:
-    """Train as CONFIG, a TOML file, says.
+    """Train the model of CONFIG, a TOML file.
 
-    The run is kept in its run directory, which gets the resolved configuration (config.toml),
-    versions.json, metrics.jsonl, log.txt and checkpoints/ with best.safetensors and last.safetensors.
+    The run directory receives the complete configuration (config.toml), versions.json, metrics.jsonl, log.txt
+    and the folder checkpoints/ with best.safetensors and last.safetensors.
     """
-    from argus_core.config import read_config  # which asking for help need not wait for
+    from argus_core.config import read_config  # lazy: --help does not need it
     from argus_core.runs.directory import RunDirectory
 
     check_single_process("argus train")
@@ -63,49 +64,49 @@ def command(
         and not run_dir.isascii()
         and any("\ud800" <= char <= "\udfff" for char in run_dir)
     ):
-        raise ConfigError(f"--run-dir is {run_dir!r}, which is not UTF-8 as config.toml is; choose another")
+        raise ConfigError(f"--run-dir is {run_dir!r}; it must be UTF-8, as config.toml is; choose another")
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     chosen = read_config(config, [*changes, *given])
     directory = RunDirectory(Path(chosen.fit["run_dir"]))
-    directory.check(overwrite)  # before the seconds that torch takes
+    directory.check(overwrite)  # before torch is imported, which takes seconds
     echo(f"run directory: {directory.path}")
     from argus_core.runs.run import train  # imports torch
 
-    with saying_how_to_go_on(directory) as witness:
+    with saying_how_to_resume(directory) as witness:
         report(train(chosen, overwrite, [witness]))
 
 
 class _Witness:
-    """Sees whether a run has come to a checkpoint that it can go on from; a callback."""
+    """A callback that notes whether the run has a checkpoint from which it can resume."""
 
     def __init__(self, last: Path) -> None:
         self.last = last
-        self.can_go_on = False
+        self.can_resume = False
 
     def checkpoint_saved(self, state: State) -> None:
-        self.can_go_on = self.can_go_on or state.checkpoint_path == self.last
+        self.can_resume = self.can_resume or state.checkpoint_path == self.last
 
     def resumed(self, state: State) -> None:
-        self.can_go_on = True
+        self.can_resume = True
 
 
 @contextmanager
-def saying_how_to_go_on(directory: RunDirectory) -> Iterator[_Witness]:
-    """Say how to go on with a run that a signal ends; what is yielded is to be one of its callbacks."""
+def saying_how_to_resume(directory: RunDirectory) -> Iterator[_Witness]:
+    """Print the command that resumes a run if a signal ends it; the run needs the yielded callback."""
     witness = _Witness(directory.last)
     try:
         yield witness
     except (KeyboardInterrupt, SystemExit) as ended:  # SystemExit: of SIGTERM
         for note in getattr(ended, "__notes__", ()):
             echo(note, err=True)
-        if witness.can_go_on:
+        if witness.can_resume:
             again = shlex.join(["argus", "resume", str(directory.path)])
-            echo(f"the run is kept; go on with it: {again}", err=True)
+            echo(f"the run can be resumed: {again}", err=True)
         raise
 
 
 def report(result: Result) -> None:
-    """Print what came of a run, and where it is."""
+    """Print the results of a run and the paths of its files."""
     directory = result.directory
     echo(f"metrics: {directory.shown(directory.metrics)}")
     echo(f"last checkpoint: {directory.shown(directory.last)}")

@@ -13,7 +13,6 @@ from argus_core.config.schema import (
     SECTIONS,
     TEMPLATE,
     Sections,
-    is_spec,
     plain_model,
     read_spec,
     read_value,
@@ -21,6 +20,7 @@ from argus_core.config.schema import (
 )
 from argus_core.config.values import check_values, parse_value
 from argus_core.errors import ConfigError, near
+from argus_core.registry.spec import is_spec
 
 __all__ = ["Spec", "apply_change", "own_choice", "position_of", "with_params"]
 
@@ -42,7 +42,7 @@ def apply_change(sections: Sections, change: str) -> tuple[str, ...]:
     if not equals or not all(path):
         raise ConfigError(f"{source}: give KEY=VALUE, as in --set optimizer.lr=0.01")
     if len(path) > _MOST_PARTS:
-        raise ConfigError(f"{source}: the key has {len(path):,} parts, and {_MOST_PARTS} is the most")
+        raise ConfigError(f"{source}: the key has {len(path):,} parts; give at most {_MOST_PARTS}")
     check_values(path, source)
     value = parse_value(text.strip(), source)
     section, path = _locate(sections, path, source)
@@ -155,5 +155,5 @@ def _set_nested(table: dict[str, Any], path: list[str], value: Any, where: str) 
     for part in path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"{where}: {part!r} is {table!r}, which holds nothing; set it whole")
+            raise ConfigError(f"{where}: {part!r} is {table!r}, which has no keys; set it whole")
     table[path[-1]] = value

@@ -176,11 +176,11 @@ def _callers(key: Key | None, value: Any, path: tuple[str, ...]) -> Iterator[tup
 def _near_files(path: Path) -> str:
     """Return advice for a missing file: the other TOML files in its folder."""
     if not path.parent.is_dir():
-        return f"; there is no folder {str(path.parent)!r}"
+        return f"; the folder {str(path.parent)!r} does not exist; check the path"
     files = sorted(str(file) for file in path.parent.glob("*.toml") if file.name != "pyproject.toml")
     if not files:
-        return f"; there is no .toml file in {str(path.parent.absolute())!r}"
-    return near(str(path), files) or f"; there is {', '.join(files[:5])}"
+        return f"; {str(path.parent.absolute())!r} has no .toml file; check the path"
+    return near(str(path), files) or f"; choose {' or '.join(files[:5])}"
 
 
 def _check_required(sections: Sections, source: str) -> None:

@@ -21,6 +21,7 @@ from argus_core.files.ordinary_files import as_path
 from argus_core.registry.diagnosis import PUBLISHED
 from argus_core.registry.factory import described
 from argus_core.registry.registry import components
+from argus_core.registry.spec import is_spec
 
 __all__ = [
     "BATCH_SIZE",
@@ -30,7 +31,6 @@ __all__ = [
     "Key",
     "Sections",
     "check_section",
-    "is_spec",
     "plain_model",
     "read_spec",
     "read_value",
@@ -108,7 +108,7 @@ def read_value(sections: Sections, section: str, key: str, value: Any, source: s
 def unknown_key(section: str, key: str) -> str:
     """Return the end of a message about a key that ``section`` does not have."""
     if key == TEMPLATE:
-        return f"[{section}] has {key!r}, which stands at the top of a file, before all sections"
+        return f"[{section}] has {key!r}, which belongs at the top of the file, before all sections"
     elsewhere = next((name for name, keys in SECTIONS.items() if key in keys), None)
     if elsewhere is not None:
         return f"[{section}] has {key!r}, which belongs under [{elsewhere}]"
@@ -134,7 +134,7 @@ def check_section(name: str, section: Any, source: str) -> None:
         )
     elsewhere = next((known for known, keys in SECTIONS.items() if name in keys), None)
     if elsewhere is not None:
-        raise ConfigError(f"{source}: {name!r} stands outside its section; put it under [{elsewhere}]")
+        raise ConfigError(f"{source}: {name!r} is outside its section; move it under [{elsewhere}]")
     known = [*SECTIONS, *commands]
     hint = near(name, [*known, TEMPLATE]) or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
     raise ConfigError(f"{source} has the section [{name}]{hint}")
@@ -170,13 +170,6 @@ def _specs(value: Any, where: str) -> list[str | tuple[str, dict[str, Any]]]:
     if not isinstance(value, list) or is_spec(value):
         return [read_spec(value, where)]
     return [read_spec(item, f"{where}[{index}]") for index, item in enumerate(value)]
-
-
-def is_spec(value: list[Any]) -> bool:
-    """Return whether a list is one spec: a name, optionally with a table of parameters."""
-    if not value or not isinstance(value[0], str):
-        return False
-    return len(value) == 1 or (len(value) == 2 and isinstance(value[1], dict))
 
 
 @dataclass(frozen=True)

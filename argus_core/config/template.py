@@ -55,7 +55,7 @@ def build_template(component: Component, params: Mapping[str, Any]) -> dict[str,
     try:
         document: dict[str, Any] = _as_toml(built, label, "")
     except RecursionError:
-        raise ConfigError(f"{label} is nested too deeply, or holds itself; make it flatter") from None
+        raise ConfigError(f"{label} is nested too deeply, or contains itself; make it flatter") from None
     return document
 
 
@@ -95,6 +95,6 @@ def _as_toml(value: Any, label: str, path: str) -> Any:
         return value
     sort = "None" if value is None else f"of type {type(value).__name__}"
     raise ConfigError(
-        f"{label}{path} is {sort}; a configuration holds strings, numbers, True and False, lists "
-        "and dicts: leave out what is not set, and choose everything else by name"
+        f"{label}{path} is {sort}; a configuration contains strings, numbers, True and False, lists "
+        "and dicts: omit values that are not set, and choose everything else by name"
     )

@@ -82,11 +82,11 @@ def _problem(value: Any) -> str | None:
     if isinstance(value, date | time):
         return f"is a date or time, which no parameter takes; write the text in quotes: '{value}'"
     if isinstance(value, int) and value not in _INTEGERS:
-        return f"is an integer of {value.bit_length():,} bits, and 64 is the most; write a smaller number"
+        return f"is an integer of {value.bit_length():,} bits, more than 64; write a smaller number"
     if isinstance(value, str) and "\0" in value:
-        return "holds a NUL character, which no name or path can; leave it out"
+        return "contains a NUL character, which no name or path may have; leave it out"
     if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
-        return "holds bytes that are not UTF-8; write the text in UTF-8"
+        return "contains bytes that are not UTF-8; write the text in UTF-8"
     return None
 
 
@@ -95,8 +95,8 @@ def _refuse_ambiguous(text: str, source: str) -> None:
     word = text.lower()
     if word in _NOTHING and text != _NAME:
         raise ConfigError(
-            f"{source}: {text} is not a value in TOML, which has none for nothing; "
-            f"leave the parameter out to have its default; {_quoted(text)}"
+            f"{source}: {text} is not a value in TOML, which has no null value; "
+            f"omit the parameter to use its default; {_quoted(text)}"
         )
     wanted = _BOOLEANS.get(word)
     if wanted is None and (number := _NUMBERS.get(word.lstrip("+-"))):

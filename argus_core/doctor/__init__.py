@@ -1,8 +1,8 @@
-"""Examination: what is wrong with the installed plugins, or missing for a checkpoint, and what mends it.
+"""The doctor: finds faults of installed plugins, and packages that a checkpoint lacks, with their fixes.
 
-`declarations` reads metadata alone. `isolation` loads every component in processes of their own (`process`),
-where `trial` runs, so that a plugin which hangs or crashes harms nobody; `installation` puts all of it
-together. `checkpoint` compares what a file needs with what is installed.
+`installation` runs all checks of plugins. `declarations` reads only metadata. `isolation` loads every
+component in separate processes (`process`), where `trial` runs, so that a plugin that hangs or crashes does
+not stop the doctor. `checkpoint` compares the needs of a file with the installed packages.
 """
 
 from __future__ import annotations

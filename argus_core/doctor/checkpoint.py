@@ -1,4 +1,4 @@
-"""What a checkpoint needs, and whether it is here; told from metadata, without torch."""
+"""The components that a checkpoint needs, compared with the installed packages; needs no torch."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Need(NamedTuple):
 
     Attributes:
         kind: its kind.
-        name: as it was chosen.
-        saved: the provider and version when it was saved.
-        here: the provider and version that has the name now, or ``""``.
-        state: ``found``, ``drifted`` (another provider or version), ``missing`` or ``unavailable`` (switched
-            off, ambiguous, or pinned to nobody).
-        problem: what is wrong, or ``""``.
+        name: the name in the checkpoint.
+        saved: the package and version when it was saved.
+        here: the package and version that provides the name now, or ``""``.
+        state: ``found``, ``drifted`` (another package or version), ``missing`` or ``unavailable`` (switched
+            off, ambiguous, or pinned to a package that lacks it).
+        problem: the problem, or ``""``.
         fix: the next action, or ``""``.
     """
 
@@ -44,12 +44,12 @@ class Need(NamedTuple):
 
 
 class CheckpointReport(NamedTuple):
-    """What a checkpoint needs, and what stands in its way.
+    """The result of `examine_checkpoint`.
 
     Attributes:
-        needs: every component.
-        versions: of argus-torch, torch and Python, as ``(saved, here)`` by name.
-        advice: where several are missing, one sentence with the command that installs them all, or ``""``.
+        needs: all components that the checkpoint needs.
+        versions: the versions of argus-torch, torch and Python, as ``(saved, here)`` by name.
+        advice: if several components are missing, the command that installs all of them; otherwise ``""``.
     """
 
     needs: tuple[Need, ...]
@@ -58,12 +58,12 @@ class CheckpointReport(NamedTuple):
 
 
 def examine_checkpoint(path: Path) -> CheckpointReport:
-    """Return what the checkpoint needs and what is missing or drifted here.
+    """Return the components that a checkpoint needs, and which of them are missing or have drifted.
 
-    Only the header is read, and checked; nothing that it names is imported.
+    Only the header is read and checked; nothing that it names is imported.
 
     Raises:
-        CheckpointError: the file cannot be read, or is not what argus_core wrote.
+        CheckpointError: the file cannot be read, or was not written by argus_core.
     """
     manifest = read_header(path).manifest
     records = records_of(manifest, path)
@@ -85,24 +85,24 @@ def _need(kind: str, record: Record, here: Versions) -> Need:
         return Need(kind, record["as"], saved, "", "missing", _absence(record, here), fix)
     if drift(kind, record, component) is None:
         return Need(kind, record["as"], saved, component.origin, "found")
-    problem = f"was provided by {saved} and is by {component.origin} now"
+    problem = f"was provided by {saved}, and now by {component.origin}"
     wanted = requirement(record["provider"] or "", record["version"])
-    fix = f"{pip_install([wanted]) if wanted else 'install or register what it was'} if results differ"
+    fix = f"{pip_install([wanted]) if wanted else 'install or register the original'} if results differ"
     return Need(kind, record["as"], saved, component.origin, "drifted", problem, fix)
 
 
 def _absence(record: Record, here: Versions) -> str:
-    """Return why nothing here provides a component."""
+    """Return the reason that no installed package provides a component."""
     provider, version = record["provider"], record["version"]
     if not provider:
-        return f"was code of the process that saved it, {record['entry_point'] or record['as']}"
+        return f"was registered in the process that saved it, {record['entry_point'] or record['as']}"
     if here[provider] is None:
-        return f"is in {provider} {version}, and {provider} is not installed"
-    return f"is in {provider} {version} and not in {provider} {here[provider]}, which is installed"
+        return f"is provided by {provider} {version}, which is not installed"
+    return f"is provided by {provider} {version}, but not by the installed {provider} {here[provider]}"
 
 
 def _versions(manifest: Mapping[str, Any], installed: Versions) -> dict[str, tuple[str, str]]:
-    import platform  # not at start-up, where milliseconds count
+    import platform  # lazy, to keep start-up fast
 
     saved = manifest.get("versions")
     saved = saved if isinstance(saved, Mapping) else {}

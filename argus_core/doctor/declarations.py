@@ -1,4 +1,4 @@
-"""What metadata alone tells: groups with a typo, names that cannot be, copies, ambiguous names, pins."""
+"""Faults in metadata: misspelled groups, invalid names, copies, ambiguous names, pins."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _MOST_GROUPS = 1000
 
 
 def declarations(path: Sequence[str] | None = None) -> Iterator[Fault]:
-    """Yield the faults of entry points as they are declared, the readable ones and the others."""
+    """Yield the faults in the declarations of entry points, unreadable metadata included."""
     for item in installed(GROUP, path):
         if isinstance(item, Problem):
-            fix = f"reinstall it, or delete what is left of it, {item.folder}"
+            fix = f"reinstall it, or delete its remains in {item.folder}"
             yield Fault("metadata", (item.origin,), "metadata", item.reason, fix)
         else:
             yield from _declarations(item)
@@ -41,7 +41,7 @@ def declarations(path: Sequence[str] | None = None) -> Iterator[Fault]:
 
 
 def misspelled_groups(provider: str | None = None, path: Sequence[str] | None = None) -> Iterator[Fault]:
-    """Yield the groups, of one distribution or of all, that nothing reads and that are nearly one of ours."""
+    """Yield groups of entry points that are nearly one of argus_core's, of one package or of all."""
     for item in installed("", path):
         if isinstance(item, Problem) or provider not in (None, item.name):
             continue
@@ -51,12 +51,12 @@ def misspelled_groups(provider: str | None = None, path: Sequence[str] | None = 
             if meant:
                 origin = f"{item.name} {item.version}"
                 fix = correct_entry_point(item.name, f'write it as [project.entry-points."{meant}"]')
-                problem = f"nothing reads it; did you mean {meant!r}?"
+                problem = f"is not read by argus_core; did you mean {meant!r}?"
                 yield Fault("group", (origin,), f"entry point group {group!r}", problem, fix)
 
 
 def correct_entry_point(provider: str, change: str) -> str:
-    """Return the fix of an entry point, for whoever wrote it and for everybody else."""
+    """Return the fix of an entry point, for the author of the package and for its users."""
     return (
         f"{change} in the pyproject.toml of {provider} and install it again; "
         f"if it is not yours, upgrade or uninstall {provider}"
@@ -76,9 +76,9 @@ def _declarations(distribution: Installed) -> Iterator[Fault]:
             fix = correct_entry_point(distribution.name, "write the name in plain letters")
             yield Fault("declaration", origin, _subject(entry), problem, fix)
     if len(skipped) > _MOST_TOLD:
-        fix = correct_entry_point(distribution.name, "correct those that are told")
+        fix = correct_entry_point(distribution.name, "correct the entry points above")
         subject = f"{len(skipped) - _MOST_TOLD:,} more of its entry points"
-        yield Fault("declaration", origin, subject, "are left out too", fix)
+        yield Fault("declaration", origin, subject, "are ignored too", fix)
 
 
 def _change(entry: Entry) -> str:
@@ -87,11 +87,11 @@ def _change(entry: Entry) -> str:
         return "correct the entry point"
     if meant:
         return f"write its group as {meant!r}"
-    return f"put it into a group {GROUP}<kind>, <kind> being one of {', '.join(KINDS)},"
+    return f"move it to a group {GROUP}<kind>, where <kind> is one of {', '.join(KINDS)},"
 
 
 def _meant_group(group: str) -> str | None:
-    """Return the group that a name is nearly, or None where it is likely another project's."""
+    """Return the group that a name nearly spells, or None if it probably belongs to another project."""
     plain = re.sub(r"[^a-z0-9]+", "_", group.casefold())
     beginning = _OURS.match(plain)
     if beginning is None:
@@ -106,7 +106,7 @@ def _subject(entry: Entry) -> str:
 
 
 def copies(path: Sequence[str] | None = None) -> Iterator[Fault]:
-    """Yield the plugins of which several versions are installed."""
+    """Yield the plugins with several installed versions."""
     found: dict[str, dict[str, Metadata]] = {}
     for metadata in all_metadata(path):
         found.setdefault(metadata.key, {}).setdefault(os.path.realpath(metadata.origin), metadata)
@@ -116,7 +116,7 @@ def copies(path: Sequence[str] | None = None) -> Iterator[Fault]:
 
 
 def _impostors(of_one: Sequence[Metadata]) -> Iterator[Fault]:
-    """Yield the distributions that call themselves as this package's does and are another."""
+    """Yield packages with the name of this package that are not this package."""
     own = built_in(of_one)
     assert own is not None
     here = version_of(BUILTIN)
@@ -127,8 +127,8 @@ def _impostors(of_one: Sequence[Metadata]) -> Iterator[Fault]:
             version = other.header[1]
         except MetadataError:
             version = "(its metadata cannot be read)"
-        problem = f"{other.origin} calls itself so too, and is not the one that argus_core is from: {version}"
-        fix = f"delete {other.origin}, or install the package that it is of under another name"
+        problem = f"{other.origin} has the same name, but is not the package of argus_core: {version}"
+        fix = f"delete {other.origin}, or give its package another name"
         yield Fault("copies", (f"{BUILTIN} {here}",), BUILTIN, problem, fix)
 
 
@@ -138,18 +138,20 @@ def _copies(of_one: Sequence[Metadata]) -> Iterator[Fault]:
             return
         headers = [metadata.header for metadata in of_one]
     except MetadataError:
-        return  # unreadable, which is told elsewhere
+        return  # `declarations` reports unreadable metadata
     (name, version), *_ = headers
     if len({version for _, version in headers}) > 1:
         places = [f"{other} in {each.origin}" for each, (_, other) in zip(of_one, headers, strict=True)]
         where = " and ".join(diagnosis.some(places))
         hidden = " and ".join(diagnosis.some([each.origin for each in of_one[1:]]))
-        fix = f"delete {hidden}, or pip uninstall {name} until nothing is left and install it once"
-        yield Fault("copies", (f"{name} {version}",), name, f"is installed as {where}; the first counts", fix)
+        fix = f"delete {hidden}, or pip uninstall {name} until no copy is left, and install it again"
+        yield Fault(
+            "copies", (f"{name} {version}",), name, f"is installed as {where}; the first is used", fix
+        )
 
 
 def ambiguous_names(components: Iterable[Component], index: Index) -> Iterator[Fault]:
-    """Yield the short names that several providers have, with no pin between them."""
+    """Yield the short names that several packages provide, without a pin."""
     for (kind, name), unsorted in by_name(components).items():
         having = sorted(unsorted, key=lambda each: each.origin)
         if len(having) > 1 and (kind, name) not in index.pins.providers:
@@ -160,7 +162,7 @@ def ambiguous_names(components: Iterable[Component], index: Index) -> Iterator[F
 
 
 def pins(index: Index) -> Iterator[Fault]:
-    """Yield why pins cannot be read, or those that lead nowhere, the first of them where they are many."""
+    """Yield the pins that cannot be read or resolved; at most the first twenty."""
     if index.pins.fault:
         yield Fault("pin", (), "pyproject.toml", *split_message(index.pins.fault))
     registry, told = Registry(index), 0
@@ -172,6 +174,6 @@ def pins(index: Index) -> Iterator[Fault]:
             yield Fault("pin", (), subject, *split_message(str(error)))
             told += 1
         if told == _MOST_PINS:
-            fix = "correct those that are told, and run the doctor again"
-            yield Fault("pin", (), f"other pins in {index.pins.path}", "have not been looked at", fix)
+            fix = "correct the pins above, and run the doctor again"
+            yield Fault("pin", (), f"other pins in {index.pins.path}", "have not been checked", fix)
             return

@@ -1,4 +1,4 @@
-"""Definition: the file and line that an entry point leads to, read from source; nothing is imported."""
+"""The file and line of a component's definition, found in the source without an import."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Place(NamedTuple):
 
 
 def find_definition(target: str) -> Place | None:
-    """Return where the module of ``module:attribute`` binds the attribute: by a definition or by an import.
+    """Return the line where the module of ``module:attribute`` defines or imports the attribute.
 
-    None where the source does not tell: compiled code, or names made when the module runs.
+    Return None if the source does not have it: compiled code, or a name that is created when the module runs.
     """
     module, _, attribute = target.partition(":")
     path = _find_source(module)
@@ -41,17 +41,17 @@ def find_definition(target: str) -> Place | None:
             node = next(each for each in ast.walk(node) if _bound(each) == name)
             line = getattr(node, "lineno", None)
     except StopIteration:
-        pass  # such as of an imported module's attribute: the import is where it is bound
+        pass  # such as an attribute of an imported module: the line of the import is used
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return None if line is None else Place(path, line)
 
 
 def _find_source(module: str) -> Path | None:
-    """Return the source file of a module, found without importing it or the packages it is in."""
+    """Return the source file of a module, without importing it or its packages."""
     path, *rest = module.split(".")
     try:
-        # Of a name without dots this imports nothing; of any other, the packages that the module is in.
+        # For a name with dots find_spec would import the packages around the module.
         spec = importlib.util.find_spec(path)
     except (ImportError, AttributeError, ValueError):
         return None
@@ -64,7 +64,7 @@ def _find_source(module: str) -> Path | None:
 
 
 def _bound(node: ast.AST) -> str | None:
-    """Return the name that a node of a module's tree gives to something."""
+    """Return the name that a node of a module's syntax tree binds, or None."""
     match node:
         case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
             return node.name

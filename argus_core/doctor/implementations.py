@@ -1,6 +1,6 @@
-"""Whether the hooks of a step strategy or callback are spelled and called as the run calls them.
+"""The check that a step strategy or a callback spells its hooks, and their arguments, as a run calls them.
 
-Nothing is built: an instance whose ``__init__`` has not run has all the methods that are looked at.
+Nothing is built: the methods of an instance whose ``__init__`` has not run are enough.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ALIKE = 0.8
 
 
 def misspelled_hooks(component: Component, factory: Factory) -> Iterator[str]:
-    """Yield what is wrong with the hooks of a strategy's or a callback's class, the right one named.
+    """Yield a sentence for each wrong hook of a strategy's or callback's class, with the right hook.
 
     Raises:
-        LookupError: that cannot be told before it is built.
+        LookupError: the hooks are not known before the component is built.
     """
     check = {"step": _check_strategy, "callback": _check_callback}.get(component.kind)
     if check is None:
@@ -63,7 +63,7 @@ def _check_callback(component: Component, bare: Any) -> bool:
 
 
 def _unmarked(strategy: type) -> Iterator[str]:
-    """Yield the methods that are surely meant as a slot: nearly its name, and arguments of its only."""
+    """Yield the methods that are probably meant as hooks: nearly the name, and the arguments, of a slot."""
     for name in dir(strategy):
         method = inspect.getattr_static(strategy, name)
         if name.startswith("_") or name in _SLOTS or not inspect.isfunction(method):
@@ -71,7 +71,7 @@ def _unmarked(strategy: type) -> Iterator[str]:
         near = difflib.get_close_matches(name, _SLOTS, n=1, cutoff=_ALIKE)
         if near and not hasattr(method, f"{PROJECT}_impl") and _arguments(method) == _SLOTS[near[0]]:
             yield (
-                f"step strategy {strategy.__name__} has a method {name!r}, which is no slot; "
+                f"step strategy {strategy.__name__} has a method {name!r}, which is not a hook; "
                 f"did you mean {near[0]!r}, marked with hookimpl?"
             )
 

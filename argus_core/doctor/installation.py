@@ -1,4 +1,4 @@
-"""The examination of all that is installed: declarations, pins, and every component loaded."""
+"""The examination of an installation: declarations, pins, and a trial import of every component."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from argus_core.registry.discovery import Index, read_index, switches_without_ef
 
 __all__ = ["Report", "examine"]
 
-_MOST_PROCESSES = 4  # a plugin may take a gigabyte for itself
+_MOST_PROCESSES = 4  # each may take a gigabyte
 
 
 class Report(NamedTuple):
-    """What an examination found.
+    """The result of `examine`.
 
     Attributes:
-        faults: what is wrong, by provider.
-        notes: what is worth knowing and no fault.
-        providers: how many providers' components were loaded.
-        components: how many components were loaded.
+        faults: the faults, sorted by package.
+        notes: remarks that are not faults.
+        providers: the number of packages with loaded components.
+        components: the number of loaded components.
     """
 
     faults: tuple[Fault, ...]
@@ -43,24 +43,24 @@ def examine(
     path: Sequence[str] | None = None,
     on_loaded: Callable[[Component], None] = lambda component: None,
 ) -> Report:
-    """Return what is wrong with the plugins that are installed, and with the project's pins.
+    """Return the faults of the installed plugins and of the project's pins.
 
-    This runs the plugins' code, in other processes than this one.
+    This runs the plugins' code, in other processes.
 
     Args:
-        providers: the normalised names of those to look at, beside the project's pins; all if there are none.
-        timeout: how many seconds one component may take to be imported.
-        path: where to look for them, ``sys.path`` by default.
-        on_loaded: called with each component that has been loaded, by whichever thread did it.
+        providers: the normalised names of the packages to check; by default all.
+        timeout: the seconds that importing one component may take.
+        path: the folders with the packages, by default ``sys.path``.
+        on_loaded: called with each loaded component, in the thread that loaded it.
     """
     index = read_index(path)
     chosen = [each for each in index.components if not providers or each.provider in providers]
     search = sys.path if path is None else [*path, *sys.path]
-    first = [*unreadable(search)]  # whatever is imported beside these may only fail for them
+    first = [*unreadable(search)]  # importing torch fails because of these, so nothing is loaded
     loaded = [] if first else [each for each in chosen if not each.blocked_by]
     notes = [*switches_without_effect(index), *_blocked(chosen, index)]
     if first:
-        notes.append("no component was loaded: without all entry points readable, torch cannot be imported")
+        notes.append("no component was loaded: torch cannot be imported before all entry points are readable")
     faults = [*declarations.declarations(path), *declarations.copies(path)]
     faults += [*declarations.ambiguous_names(index.components, index), *declarations.pins(index)]
     found = _try(loaded, Trials(search, timeout, on_loaded))
@@ -87,7 +87,7 @@ def _blocked(components: Sequence[Component], index: Index) -> Iterator[str]:
 
 
 def _try(components: Sequence[Component], trials: Trials) -> list[Fault]:
-    """Load components, one provider after the other in each of a few threads."""
+    """Load components in a few threads, each of which loads those of one package at a time."""
     by_provider = [[*theirs] for _, theirs in groupby(components, key=lambda each: each.provider)]
     threads = max(1, min(_MOST_PROCESSES, os.cpu_count() or 1, len(by_provider)))
     with ThreadPoolExecutor(threads) as pool, trials:

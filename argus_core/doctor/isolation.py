@@ -1,4 +1,4 @@
-"""Isolation: components are loaded in processes of their own, and those that do not end are ended."""
+"""Isolation: components are loaded in separate processes, which are killed if they hang."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from argus_core.registry.component import Component
 __all__ = ["Trials"]
 
 _CODE = "import sys; sys.path[:] = sys.argv[1:]; from argus_core.doctor.trial import main; main()"
-_MOST_HANGING = 3  # modules of one provider; each is waited for as long as the time limit
+_MOST_HANGING = 3  # modules of one package; each takes the whole time limit
 _LAST_PATIENCE = 2.0  # seconds for the status of a process that has closed its files
 _FRAME = re.compile(r'^  File "(.+?)", line (\d+)', re.MULTILINE)
 
 
 class Trials:
-    """Loads components in processes of their own; a context manager that ends them all.
+    """Loads components in separate processes; a context manager that kills all of them at its end.
 
     Args:
-        path: where the processes look for modules, as ``sys.path``.
+        path: ``sys.path`` of the processes.
         timeout: the seconds that a component may take.
-        on_loaded: called with each component that has been loaded, by whichever thread did it.
+        on_loaded: called with each loaded component, in the thread that loaded it.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class Trials:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_over = True  # threads that are still at work start no more
+        self._is_over = True  # running threads start no further processes
         for program in tuple(self._running):
             program.end()
 
     def of(self, components: Sequence[Component]) -> Iterator[Fault]:
-        """Yield what is wrong with the components of one provider; what has no sort is a note.
+        """Yield the faults of the components of one package; a fault without a sort is a note.
 
-        They share a process until one hangs or crashes; those of other modules than its own share another.
+        The components share a process. If one hangs or crashes, those of other modules share a new process.
         """
         rest, hanging = [*components], 0
         while rest and not self._is_over:
             if hanging == _MOST_HANGING:
-                why = f"was not loaded, since {hanging} modules of its provider do not come to an end"
+                why = f"was not loaded, since {hanging} modules of its package hang"
                 yield from (_fault(each, "", why) for each in rest)
                 return
             with Isolated(_CODE, self._path) as program:
@@ -97,10 +97,10 @@ def _fault(component: Component, sort: str, problem: str, fix: str = "") -> Faul
 def _lost(component: Component, sort: str, problem: str, place: str) -> Fault:
     provider = component.provider
     off = f"switch it off by ARGUS_DISABLE_PLUGINS={provider}"
-    fix = f"upgrade or reinstall {provider} and what it is built on, or {off}"
+    fix = f"upgrade or reinstall {provider} and its requirements, or {off}"
     if sort == "hang":
-        begin = f"wait for nothing at import in {place or _module(component)}"
-        fix = f"{begin}, upgrade {provider}, or {off}; if it is only slow, allow more by --timeout"
+        begin = f"remove the wait at import in {place or _module(component)}"
+        fix = f"{begin}, upgrade {provider}, or {off}; if it is only slow, raise --timeout"
     return _fault(component, sort, problem + (f" (at {place})" if place else ""), fix)
 
 
@@ -115,7 +115,7 @@ def _how_it_ended(program: Isolated) -> str:
 
 
 def _last_place(program: Isolated) -> str:
-    """Return where the main thread was, as faulthandler told it: the newest place past Python's own files."""
+    """Return where the main thread was, by faulthandler's report: the last line outside Python's library."""
     told = re.split(r"^(?:Current t|T)hread .*$", program.complaints(), flags=re.MULTILINE)[-1]
     places = _FRAME.findall(told)
     own = (sysconfig.get_path("stdlib"), "<frozen")

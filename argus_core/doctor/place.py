@@ -1,4 +1,4 @@
-"""Places in a plugin's source: where its import fails, and where a class or function is written."""
+"""Places in a plugin's source: of a failed import, and of the definition of a class or function."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MACHINERY = (importlib.__file__, components.__file__)
 
 
 def failure(broken: BrokenPluginError) -> tuple[str, str]:
-    """Return what is wrong with a plugin, with the place where its import failed, and the next action."""
+    """Return the problem of a plugin, with the place where its import failed, and the next action."""
     problem, _, fix = str(broken).rpartition("; ")
     place = raised_at(broken.__cause__)
     return f"{problem} ({place})" if place else problem, fix
 
 
 def raised_at(error: BaseException | None) -> str:
-    """Return file and line of what an import raised, the deepest past the machinery of imports, or ``""``."""
+    """Return the file and line where an import raised, outside the import machinery, or ``""``."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     places = [
@@ -35,9 +35,9 @@ def raised_at(error: BaseException | None) -> str:
 
 
 def written_at(factory: Any) -> str | None:
-    """Return file and line of a class or function, if it is in Python."""
+    """Return the file and line of a class or function that is written in Python, otherwise None."""
     seen: list[object] = []
-    while factory not in seen:  # inspect.unwrap leaves classes as they are from Python 3.13 on
+    while factory not in seen:  # from Python 3.13 on, inspect.unwrap does not unwrap classes
         seen.append(factory)
         factory = getattr(factory, "__dict__", {}).get("__wrapped__", factory)
     try:

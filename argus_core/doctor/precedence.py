@@ -1,6 +1,6 @@
-"""Precedence: which provider has a short name, by which rule, and why the others have not.
+"""Precedence: the package that a short name selects, by which rule, and why it selects no other.
 
-The rules themselves are the registry's; here they are told. Nothing is imported.
+The registry has the rules; this module explains their result. No plugin is imported.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _MOST_TOLD = 3
 
 
 class Candidate(NamedTuple):
-    """A component, and what keeps it from having its short name (``""``: nothing does)."""
+    """A component, and the reason that its short name does not select it (``""``: it does)."""
 
     component: Component
     note: str
 
 
 class Verdict(NamedTuple):
-    """Who has a name and by which rule, or why nobody has; and the others that would have it."""
+    """The component that a name selects and the rule, or the reason that it selects none; and the others."""
 
     kind: str
     name: str
@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
 
 
 def candidates() -> list[Candidate]:
-    """Return every component by provider, those of this process first, whether it has its name or not."""
+    """Return every component, sorted by package; those of this process come first."""
     registry = active()
     components = registry.components()
     rivals = by_name(components)
@@ -46,10 +46,10 @@ def candidates() -> list[Candidate]:
 
 
 def kinds_of(name: str) -> list[str]:
-    """Return the kinds in which a short or qualified name is known, removed ones too.
+    """Return the kinds that have a short or qualified name, removed names included.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: no kind has it.
     """
     registry = active()
     known = [each for each in registry.components() if name in (each.name, each.qualified_name)]
@@ -62,10 +62,10 @@ def kinds_of(name: str) -> list[str]:
 
 
 def verdict(kind: str, name: str) -> Verdict:
-    """Return who has a short or qualified name.
+    """Return the component that a short or qualified name selects, and the others of that name.
 
     Raises:
-        UnknownNameError: nobody ever had it, or it was removed.
+        UnknownNameError: the name is unknown, or was removed.
     """
     registry = active()
     winner: Component | None = None
@@ -85,23 +85,23 @@ def verdict(kind: str, name: str) -> Verdict:
 
 
 def _rule(winner: Component, name: str) -> str:
-    """Return the rule by which a component has a name."""
+    """Return the rule by which a name selects a component."""
     pins = active().index.pins
     key = winner.kind, winner.name
     if winner.provider is None:
-        return "registered in this process, which comes first"
+        return "it is registered in this process, which comes first"
     if "/" in name:
-        return "the name says which provider"
+        return "the name contains the package"
     if key in pins.providers:
         line = line_of(pins, *key)
-        return f"pinned to {winner.provider} in {pins.path}" + (f":{line}" if line else "")
+        return f"the name is pinned to {winner.provider} in {pins.path}" + (f":{line}" if line else "")
     if winner.provider == BUILTIN:
-        return "built in, and no plugin has this name"
-    return "the one provider that has it"
+        return "it is built in, and no plugin has this name"
+    return "only this package has the name"
 
 
 def by_name(components: Iterable[Component]) -> dict[tuple[str, str], list[Component]]:
-    """Return those that are not switched off, by kind and name; what is of this process comes first."""
+    """Return components that are not switched off, by kind and name; those of this process come first."""
     rivals: dict[tuple[str, str], list[Component]] = {}
     for component in components:
         if not component.blocked_by:
@@ -110,18 +110,18 @@ def by_name(components: Iterable[Component]) -> dict[tuple[str, str], list[Compo
 
 
 def _obstacle(component: Component, rivals: Mapping[tuple[str, str], Sequence[Component]], pins: Pins) -> str:
-    """Return what keeps a component from having its short name, by the rules of the registry in order."""
+    """Return the reason that its short name does not select a component, or ``""``."""
     key = component.kind, component.name
     if component.blocked_by:
         return f"switched off by {component.blocked_by}"
     if component.provider is None or (len(rivals[key]) == 1 and key not in pins.providers):
         return ""
     if rivals[key][0].provider is None:
-        return "shadowed by what this process has registered"
+        return "shadowed by a registration in this process"
     pinned_to = pins.providers.get(key)
     if pinned_to is not None:
         return "" if pinned_to == component.provider else f"shadowed by the pin to {pinned_to} in {pins.path}"
-    # Of thousands the first are told: a list of all of them for each takes memory with the square of that.
+    # Only the first: all of thousands for each would take memory with the square of their number.
     others = [rival.origin for rival in rivals[key][: _MOST_TOLD + 1] if rival is not component][:_MOST_TOLD]
     rest = len(rivals[key]) - 1 - len(others)
     return f"ambiguous: {' and '.join([*others, *([f'{rest:,} more'] if rest else [])])} too; pin one"

@@ -1,6 +1,6 @@
-"""Processes of their own, in which a plugin's code runs: none outlives its use, and none is waited for long.
+"""Separate processes that run a plugin's code, with a time limit; none outlives its use.
 
-An order goes in as one message and answers come back as messages: `Isolated` is this end, `serve` the other.
+A request is one message, and answers are messages: `Isolated` is this side, `serve` the other.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import IO, Any, NoReturn
 
 __all__ = ["Isolated", "answers", "end_group", "own_streams", "serve", "write_message"]
 
-# Until it is told not to, Python looks for modules in the current folder, where a stranger's may lie; from
-# Python 3.13 on before the code runs.
+# Otherwise Python searches the current folder, which may be untrusted, for modules; from Python 3.13 on even
+# before the code runs.
 _SAFE = ["-P"] if sys.version_info >= (3, 11) else []
-_SIZE = 8  # bytes before each message, which tell its own
+_SIZE = 8  # bytes before each message: its length
 
 
 class Isolated:
-    """A Python program in a session of its own; a context manager that ends it and all that it has started.
+    """A Python program in its own session; a context manager that kills it and all processes that it started.
 
     Args:
-        code: what it runs.
-        arguments: of the command line.
-        folder: where it runs.
+        code: the Python code to run.
+        arguments: the arguments of the command line.
+        folder: the working folder.
     """
 
     def __init__(self, code: str, arguments: Iterable[str] = (), folder: Path | None = None) -> None:
@@ -53,7 +53,7 @@ class Isolated:
         self._errors.close()
 
     def end(self) -> None:
-        """End it, whatever it is about; another thread may still ask for its complaints."""
+        """Kill the program; `complaints` may still be called."""
         if hasattr(os, "killpg"):
             end_group(self.process.pid)
         else:
@@ -63,11 +63,11 @@ class Isolated:
             self._orders.close()
 
     def answers(self, order: bytes, timeout: float, in_all: bool = False) -> Iterator[bytes]:
-        """Send an order, unless it is empty, and yield what comes back; see `answers`."""
+        """Send a request, unless it is empty, and yield the answers; see `answers`."""
         return answers(order, self._orders, self._answers, timeout, in_all)
 
     def complaints(self) -> str:
-        """Return the end of what it wrote to standard error."""
+        """Return the end of its standard error."""
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - 20_000))
         return self._errors.read().decode(errors="replace")
@@ -76,20 +76,20 @@ class Isolated:
 def answers(
     order: bytes, there: IO[bytes], back: IO[bytes], timeout: float, in_all: bool = False
 ) -> Iterator[bytes]:
-    """Yield the answers to an order until they end.
+    """Yield the answers to a request until their stream ends.
 
     Args:
-        order: what is sent, if it is not empty.
-        there: where to.
-        back: where answers come from; it is closed at its end.
-        timeout: the most seconds before each answer.
-        in_all: the most seconds for all of them instead.
+        order: the request; not sent if empty.
+        there: the stream that the request is written to.
+        back: the stream of answers, which is closed at its end.
+        timeout: the most seconds to wait for each answer.
+        in_all: whether ``timeout`` is for all answers together.
 
     Raises:
-        TimeoutError: none came in time.
+        TimeoutError: no answer came in time.
     """
     messages: queue.Queue[bytes | None] = queue.Queue()
-    # By a thread: a process that reads nothing and sends nothing would hold this one up.
+    # In a thread: a process that neither reads nor writes would block this one.
     threading.Thread(target=_converse, args=(order, there, back, messages), daemon=True).start()
     deadline = time.monotonic() + timeout
     while True:
@@ -105,25 +105,25 @@ def answers(
 
 
 def _read_message(stream: IO[bytes]) -> bytes | None:
-    """Return the next message of a stream, None at its end."""
+    """Return the next message of a stream, or None at its end."""
     size = int.from_bytes(stream.read(_SIZE), "big")
     return stream.read(size) or None
 
 
 def write_message(stream: IO[bytes], message: bytes) -> None:
-    """Send one message, which is not empty."""
+    """Send one message, which must not be empty."""
     stream.write(len(message).to_bytes(_SIZE, "big") + message)
     stream.flush()
 
 
 def end_group(group: int) -> None:
-    """End all processes of a group; it may have ended."""
+    """Kill all processes of a group, which may have ended."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)  # it has the number of its first process, and outlives that
+        os.killpg(group, signal.SIGKILL)  # the group keeps the number of its first process
 
 
 def own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Return standard input and output of this process; in their place a plugin finds nothing and nobody."""
+    """Return standard input and output of this process, and give plugins the null device instead."""
     orders, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     for standard in (0, 1):
         os.dup2(os.open(os.devnull, os.O_RDWR), standard)
@@ -131,26 +131,26 @@ def own_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def serve(answer: Callable[[bytes], Iterator[bytes]], orders: IO[bytes], answers: IO[bytes]) -> NoReturn:
-    """Answer the one order that comes, and end; at once where the process that gave it ends."""
+    """Answer one request and exit; exit at once if the process that sent it ends."""
     order = _read_message(orders)
     threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
     for message in answer(order) if order else ():
         write_message(answers, message)
-    os._exit(0)  # threads and exit handlers of plugins have no say
+    os._exit(0)  # without waiting for threads and exit handlers of plugins
 
 
 def _end_with(orders: IO[bytes]) -> None:
     orders.read()
     if hasattr(os, "killpg"):
-        end_group(0)  # of a session of its own: this process, and what plugins have started
+        end_group(0)  # this process, and those that plugins started
     os._exit(1)
 
 
 def _converse(order: bytes, there: IO[bytes], back: IO[bytes], messages: queue.Queue[bytes | None]) -> None:
-    # Of a process that is gone, or of one that tells a size of its own.
+    # The process may have ended, or sent a wrong length.
     with contextlib.suppress(OSError, ValueError, OverflowError, MemoryError), back:
         if order:
-            write_message(there, order)  # and no end: that tells the process that this one is gone
+            write_message(there, order)  # not closed: that would mean that this process has ended
         while (message := _read_message(back)) is not None:
             messages.put(message)
     messages.put(None)

@@ -1,6 +1,7 @@
-"""Trial: loads components in the process that it runs in, and tells what it finds. `isolation` starts it.
+"""The trial import of components, in a process that `isolation` starts.
 
-It sends what was found of each component as soon as that is done: what it was about when it ends is the next.
+It sends the result for each component at once, so that the component after the last result is the one that
+ended the process.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from argus_core.registry.component import ADDED_IN, Component
 
 __all__ = ["main", "try_component"]
 
-# What is raised where a target leads to nothing, or to what cannot be called.
+# Raised if a target does not exist, or cannot be called.
 _OF_ENTRY_POINTS = (AttributeError, ModuleNotFoundError, TypeError, ValueError)
 
 Finding = dict[str, str]
-"""A fault, or a note where it has no sort: sort, problem and fix."""
+"""A fault with its sort, problem and fix; a note if the sort is empty."""
 
 
 def main() -> None:
-    """Try the components that standard input names, each for so many seconds, and end the process."""
-    os.environ.pop("ARGUS_STRICT_PLUGINS", None)  # failures are told in sentences
+    """Load the components of the request on standard input, and exit."""
+    os.environ.pop("ARGUS_STRICT_PLUGINS", None)  # failures become sentences
     faulthandler.enable()
     serve(_answer, *own_streams())
 
@@ -36,7 +37,7 @@ def main() -> None:
 def _answer(order: bytes) -> Iterator[bytes]:
     asked = json.loads(order)
     for kind, name, provider, version, target in asked["components"]:
-        # A little before the reader loses its patience: it finds on standard error where this one hangs.
+        # A little before the reader's time limit, so that it finds the hanging line on standard error.
         faulthandler.dump_traceback_later(asked["timeout"] * 0.9)
         found = [*try_component(Component.declared(kind, name, (provider, version), target))]
         faulthandler.cancel_dump_traceback_later()
@@ -44,13 +45,13 @@ def _answer(order: bytes) -> Iterator[bytes]:
 
 
 def try_component(component: Component) -> Iterator[Finding]:
-    """Load one component, and yield what is wrong with it."""
+    """Load one component, and yield its faults."""
     try:
         factory = component.load()
     except BrokenPluginError as error:
         yield _failure(component, error)
         return
-    except KeyboardInterrupt as error:  # of its module: nobody is at the keyboard
+    except KeyboardInterrupt as error:  # raised by its module, since there is no keyboard
         problem = f"cannot be imported: KeyboardInterrupt ({raised_at(error)})"
         yield {"sort": "import", "problem": problem, "fix": f"upgrade or reinstall {component.provider}"}
         return
@@ -59,7 +60,7 @@ def try_component(component: Component) -> Iterator[Finding]:
             fix = f"correct {written_at(factory) or component.target}, or upgrade {component.provider}"
             yield {"sort": "hook", "problem": problem, "fix": fix}
     except LookupError as error:
-        yield {"sort": "", "problem": f"its hooks are checked when it is built: {error}", "fix": ""}
+        yield {"sort": "", "problem": f"its hooks are not checked: {error}", "fix": ""}
 
 
 def _failure(component: Component, broken: BrokenPluginError) -> Finding:
@@ -71,6 +72,7 @@ def _failure(component: Component, broken: BrokenPluginError) -> Finding:
         change = f'correct {component.name} = "{component.target}"'
         fix = correct_entry_point(str(component.provider), change)
         return {"sort": "entry point", "problem": str(cause), "fix": fix}
-    part = f"{component.kind} {component.name!r} of {component.origin}"  # the same reason may break hundreds
-    reason = problem.removeprefix(f"{part} cannot be loaded from {component.target!r}: ")
+    # Without the component's name, equal reasons of many components are grouped.
+    label = f"{component.kind} {component.name!r} of {component.origin}"
+    reason = problem.removeprefix(f"{label} cannot be loaded from {component.target!r}: ")
     return {"sort": "import", "problem": f"cannot be imported: {reason}", "fix": fix}

@@ -1,7 +1,7 @@
-"""Files of entry points that Python itself cannot read.
+"""Files of entry points that Python cannot read.
 
-torch asks for the entry points of all packages when it is imported, plugins or not. At one file that Python's
-own reader fails, or waits for, nothing that is built on torch can be imported.
+Importing torch reads the entry points of all packages. If Python's reader fails or hangs at one file, torch
+cannot be imported.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _FILE = "entry_points.txt"
 
 
 def unreadable(path: Sequence[str] | None = None) -> Iterator[Fault]:
-    """Yield the files of entry points, of whatever distribution on ``path``, that Python cannot read."""
-    first = {metadata.key: metadata for metadata in reversed([*all_metadata(path)])}  # it hides the others
+    """Yield the files of entry points on ``path`` that Python cannot read."""
+    first = {metadata.key: metadata for metadata in reversed([*all_metadata(path)])}  # it hides later copies
     for metadata in reversed(first.values()):
         file = Path(metadata.origin, _FILE)
         where = _where_python_fails(file)
         if where:
-            problem = f"{where}: Python cannot read any package's entry points for it, nor torch be imported"
+            problem = f"{where}; because of it Python cannot read entry points, and torch cannot be imported"
             fix = f"reinstall {metadata.key}, or correct {file}"
             yield Fault("unreadable", (metadata.key,), _FILE, problem, fix)
 
 
 def _where_python_fails(file: Path) -> str:
-    """Return where in a file Python's reader fails, or why it does; ``""`` where it does not."""
+    """Return the line at which Python's reader fails, or the reason; ``""`` if it does not fail."""
     try:
         data = read_metadata_file(str(file))
-    except MetadataError as error:  # Python passes over folders, reads large files and waits for FIFOs
+    except MetadataError as error:  # Python skips folders, reads large files and waits for FIFOs
         return "" if file.is_dir() or file.is_file() else str(error).removeprefix(f"{_FILE} ")
     if data is None:
         return ""
@@ -51,5 +51,5 @@ def _place(data: bytes, error: Exception) -> str:
         return f"line {data[: error.start].count(bytes([10])) + 1} is not UTF-8"
     for number, line in enumerate(map(str.strip, data.decode().splitlines()), 1):
         if line and line[0] not in "[#" and "=" not in line:
-            return f"line {number}, {shown(line)}, is no 'name = value'"
+            return f"line {number}, {shown(line)}, is not 'name = value'"
     return f"{type(error).__name__}: {error}"

@@ -1,1 +1,1 @@
-"""The registry: from a name to the component that a package declares for it, and to what it builds."""
+"""The registry: finds the component that an installed package declares under a name, and builds it."""

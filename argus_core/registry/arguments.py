@@ -1,8 +1,9 @@
-"""What a factory's signature says of its arguments: their types, and where a list stands for a tensor.
+"""Checks of parameters by the types in a factory's signature, and lists that become tensors.
 
-Only what cannot be meant is refused: text where the signature has no text, a boolean for a number, an integer
-beyond any float. An annotation of anything else than plain types is not judged, and where another package's
-signature has a number or no annotation, a boolean or anything goes: ``dropout=False``, ``norm="batch"``.
+Only a value that cannot be meant is refused: text where the signature takes no text, a boolean for a number,
+an integer beyond any float. Annotations with types other than plain ones are not checked. Signatures of other
+packages are less exact than torch's: their numbers may be booleans, as in ``dropout=False``, and a parameter
+without an annotation takes anything, as in ``norm="batch"``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _WORDS = {bool: "true or false", int: "an integer", float: "a number", complex: 
 
 
 def signature_of(factory: Callable[..., Any]) -> inspect.Signature | None:
-    """Return a factory's signature, with the types that its annotations name where they can be found."""
+    """Return a factory's signature, with annotations evaluated to types where that is possible."""
     for evaluated in (True, False):
         try:
             return inspect.signature(factory, eval_str=evaluated)
@@ -42,16 +43,16 @@ def arguments_for(
     params: Mapping[str, Any],
     signature: inspect.Signature | None = None,
 ) -> dict[str, Any]:
-    """Return parameters as a factory takes them: a list or an array is a tensor where it takes only tensors.
+    """Return the arguments for a factory; a list becomes a tensor where the factory takes only tensors.
 
     Args:
-        label: what the factory builds, for messages.
-        factory: of a part.
-        params: for it.
-        signature: the factory's, where the caller has it already.
+        label: the name of the component, for messages.
+        factory: the callable that builds it.
+        params: the parameters of its spec.
+        signature: the factory's signature, if the caller has it already.
 
     Raises:
-        ParamsError: a value cannot be what its parameter takes; both are named.
+        ParamsError: a value has a type that its parameter does not take.
     """
     known: Mapping[str, inspect.Parameter] = (
         _parameters(factory) if signature is None else signature.parameters
@@ -78,10 +79,10 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def _is_exact(factory: Callable[..., Any]) -> bool:
-    """Return whether annotations leave nothing out; those of others may say int where a pair does as well.
+    """Return whether annotations are complete; in other packages ``int`` may stand for a pair too.
 
-    torch's are exact, and those of a function that declares ``exact_types``, or of a class that declares it
-    beside its own ``__init__``.
+    Those of torch are complete. So are those of a function that declares ``exact_types``, and of a class that
+    declares it beside its own ``__init__``.
     """
     kinds = inspect.getmro(factory) if isinstance(factory, type) else ()
     owner = next((kind for kind in kinds if "__init__" in vars(kind)), factory)
@@ -93,12 +94,12 @@ def _is_torchs(factory: Callable[..., Any]) -> bool:
 
 
 def _accepted(parameter: inspect.Parameter, is_exact: bool) -> frozenset[Any] | None:
-    """Return the types that a parameter takes, ``None`` where the signature does not say."""
+    """Return the types that a parameter takes, or ``None`` if the signature does not say."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return None
     if parameter.annotation is not parameter.empty:
         return _types(parameter.annotation)
-    # Without an annotation only these defaults leave no doubt: 0, say, may stand beside "same".
+    # Without an annotation only these defaults are clear: a parameter with the default 0 may take "same".
     is_sure = is_exact and type(parameter.default) in (bool, float)
     return frozenset({type(parameter.default)}) if is_sure else None
 
@@ -118,17 +119,17 @@ def _types(annotation: Any) -> frozenset[Any] | None:
 
 
 def _tensor_class() -> Any:
-    return getattr(sys.modules.get("torch"), "Tensor", bool)  # without torch nothing is annotated with it
+    return getattr(sys.modules.get("torch"), "Tensor", bool)  # without torch no annotation has it
 
 
 def _check_type(label: str, name: str, value: Any, accepted: frozenset[Any], is_exact: bool) -> None:
     if isinstance(value, str):
         wrong = not accepted & _TEXTS
     elif isinstance(value, bool):
-        is_number = not is_exact and bool(accepted & _NUMBERS)  # to Python it is one
+        is_number = not is_exact and bool(accepted & _NUMBERS)  # in Python a boolean is a number
         wrong = bool not in accepted and not is_number and bool(accepted & (_NUMBERS | _TEXTS))
     elif isinstance(value, int | float):
-        # Python's own 0 and 1 for a boolean are as good as any.
+        # 0 and 1 are accepted for a boolean, as in Python.
         wrong = not accepted & (_NUMBERS | {bool}) or (accepted <= {bool, type(None)} and value not in (0, 1))
     else:
         return
@@ -156,8 +157,8 @@ def _check_size(label: str, name: str, value: Any) -> None:
             float(number)
         except OverflowError:
             raise ParamsError(
-                f"{label}: {name} is an integer of {number.bit_length():,} bits, beyond the largest number "
-                "of torch, about 1.8e308; give a smaller one"
+                f"{label}: {name} is an integer of {number.bit_length():,} bits, larger than the largest "
+                "float of torch, about 1.8e308; give a smaller one"
             ) from None
 
 
@@ -176,10 +177,10 @@ def _stands_for_tensor(value: Any, accepted: frozenset[Any]) -> bool:
 
 
 def _dtype(factory: Callable[..., Any], name: str, default: Any) -> Any:
-    """Return the dtype that a parameter takes, or ``None`` where the values themselves have to say it.
+    """Return the dtype that a parameter takes, or ``None`` if the values determine it.
 
-    It is the dtype of a default that is a tensor. torch's own parameters weigh the numbers of a network, and
-    take the default dtype, also where a class derived from one of torch's passes them on under their names.
+    A default that is a tensor determines the dtype. Parameters of torch's classes take torch's default dtype,
+    also if a derived class passes them on under the same names.
     """
     torch: Any = sys.modules["torch"]
     if isinstance(default, torch.Tensor):
@@ -195,11 +196,11 @@ def _as_tensor(label: str, name: str, value: Any, dtype: Any) -> Any:
         tensor = torch.tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ParamsError(
-            f"{label}: {name} takes a tensor, and of {value!r:.80} none can be made ({error}); "
+            f"{label}: {name} is {value!r:.80}, which cannot become a tensor ({error}); "
             "give a list of numbers"
         ) from error
     if tensor.dtype is torch.bool:
         return tensor
-    if dtype is None and tensor.is_floating_point():  # numpy's are wider than a network's
+    if dtype is None and tensor.is_floating_point():  # numpy's floats are wider than a network's
         dtype = torch.get_default_dtype()
     return tensor if dtype is None else tensor.to(dtype)

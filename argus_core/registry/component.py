@@ -1,4 +1,4 @@
-"""Components: the named parts that a registry maps to, and how one becomes its factory."""
+"""Components: what the registry finds under a name, and the import of its factory."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ KINDS: tuple[str, ...] = (
     "config",
 )
 ADDED_IN = {"torch.nn:LinearCrossEntropyLoss": "2.13"}
-"""The first torch that has a declared class of torch's; classes left out are in the oldest torch allowed."""
+"""The first torch version with each class; other declared classes are in the oldest torch allowed."""
 HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
-"""How many arguments a model hands to the factories of a kind, before the parameters of a spec."""
+"""The number of arguments that a model passes to the factories of a kind before the spec's parameters."""
 
 
 @dataclass
 class _Life:
-    """What becomes of a component after it was found."""
+    """The state of a component after it was found."""
 
     factory: Factory | None = None
     blocked_by: str = ""
@@ -60,10 +60,10 @@ class _Life:
 
 @dataclass(frozen=True)
 class Component:
-    """One named part of a kind; `load` gives its factory, the callable that builds it.
+    """A network, loss or other part that a name chooses; `load` returns the factory that builds it.
 
-    ``provider`` and ``version`` are those of the installed distribution that declares it, and None for what
-    is registered in this process. ``target`` is ``module:attribute``; it is imported by `load` alone.
+    ``provider`` and ``version`` are the installed package that declares it; both are None if it is registered
+    in this process. ``target`` is ``module:attribute``; only `load` imports it.
     """
 
     kind: str
@@ -75,14 +75,14 @@ class Component:
 
     @classmethod
     def in_process(cls, kind: str, name: str, factory: Factory) -> Component:
-        """Return the component for a factory that is at hand."""
+        """Return the component of a factory that is registered in this process."""
         return cls(kind, name, None, None, where_defined(factory), _Life(factory=factory, loaded=True))
 
     @classmethod
     def declared(
         cls, kind: str, name: str, origin: tuple[str, str], target: str, blocked_by: str = ""
     ) -> Component:
-        """Return the component for an entry point; ``blocked_by`` names the variable that switches it off."""
+        """Return the component of an entry point; ``blocked_by`` is the variable that switches it off."""
         return cls(kind, name, *origin, target, _Life(blocked_by=blocked_by))
 
     @property
@@ -101,21 +101,21 @@ class Component:
 
     @property
     def error(self) -> BaseException | None:
-        """What its provider raised when it was loaded, if it did."""
+        """The exception that importing its module raised, or None."""
         return self._life.error
 
     @property
     def qualified_name(self) -> str:
-        """``provider/name``, or the bare name of what is registered in this process."""
+        """``provider/name``, or the name alone if it is registered in this process."""
         return self.name if self.provider is None else f"{self.provider}/{self.name}"
 
     @property
     def origin(self) -> str:
-        """The provider with its version, for messages."""
+        """The package that provides it, with its version, for messages."""
         return "this process" if self.provider is None else f"{self.provider} {self.version}"
 
     def check_allowed(self) -> None:
-        """Raise `BlockedPluginError` when the environment switches its provider off."""
+        """Raise `BlockedPluginError` if the environment switches its package off."""
         variable = self._life.blocked_by
         if variable:
             action = "add {} to" if variable == "ARGUS_PLUGINS" else "remove {} from"
@@ -125,20 +125,20 @@ class Component:
             )
 
     def load(self) -> Factory:
-        """Return the factory, importing its module if need be.
+        """Return the factory; the first call imports its module.
 
-        A failure is kept: the module is not tried again before `argus_core.registry.registry.rescan`.
+        After a failure the module is not imported again before `argus_core.registry.registry.rescan`.
 
         Raises:
-            BrokenPluginError: its module cannot be imported, or has no such attribute.
-            BlockedPluginError: its provider is switched off by the environment.
+            BrokenPluginError: its module cannot be imported, or lacks the attribute.
+            BlockedPluginError: the environment switches its package off.
         """
         self.check_allowed()
         if self._life.factory is not None:
             return self._life.factory
         if self._life.error is None:
             try:
-                # Followed every time, not kept: after importlib.reload the new object is the right one.
+                # Not cached: after importlib.reload the module has a new object.
                 factory = _follow(self.target)
             except KeyboardInterrupt:
                 raise
@@ -153,7 +153,7 @@ class Component:
         raise self._broken() from self._life.error
 
     def gives(self, factory: Factory) -> bool:
-        """Return whether its factory is this very object; it is loaded only if it may be, by its name."""
+        """Return whether this object is its factory; it is loaded only if the object has its name."""
         if self._life.factory is not None:
             return self._life.factory is factory
         if self.state in ("blocked", "broken") or not self._is_namesake(factory):
@@ -161,23 +161,23 @@ class Component:
         try:
             return self.load() is factory
         except BrokenPluginError:
-            return False  # the record is kept
+            return False  # `error` keeps the exception
 
     def declares(self, factory: Factory) -> bool:
-        """Return whether this entry point leads to ``factory``, as far as can be told without an import."""
+        """Return whether this entry point leads to ``factory``; nothing is imported to find out."""
         if self.target == where_defined(factory):
             return True
         module, _, attribute = self.target.partition(":")
         if module not in sys.modules or not self._is_namesake(factory):
             return False
-        # A package that is just being imported may not have come to re-exporting it yet.
+        # A package that is still being imported may not have re-exported it yet.
         found: object = sys.modules[module]
         for name in attribute.split("."):
             found = getattr(found, name, factory)
         return found is factory
 
     def repeats(self, previous: Component) -> bool:
-        """Return whether it is the same once more: a notebook cell that ran twice, a module reloaded."""
+        """Return whether it is the same factory again: a notebook cell ran twice, a module was reloaded."""
         ours, theirs = self._life.factory, previous._life.factory
         return ours is theirs or (hasattr(ours, "__qualname__") and self.target == previous.target)
 
@@ -199,7 +199,7 @@ class Component:
         )
 
     def _lacks_attribute(self) -> bool:
-        # A module whose own import failed is not in sys.modules, whatever it raised.
+        # A module whose import failed is not in sys.modules.
         return isinstance(self._life.error, AttributeError) and self.target.partition(":")[0] in sys.modules
 
     def _repair(self) -> str:
@@ -226,7 +226,7 @@ def check_name(kind: str, name: object) -> None:
 
 
 def is_strict() -> bool:
-    """Return whether ``ARGUS_STRICT_PLUGINS`` asks that the failures of plugins are raised as they are."""
+    """Return whether ``ARGUS_STRICT_PLUGINS`` is set, so that exceptions of plugins are raised unchanged."""
     return os.environ.get("ARGUS_STRICT_PLUGINS", "") not in ("", "0")
 
 
@@ -255,9 +255,9 @@ def _follow(target: str) -> Factory:
 
 
 def _one_line(error: BaseException | None) -> str:
-    import traceback  # not at start-up, where milliseconds count: hardly ever is a plugin broken
+    import traceback  # lazy, to keep start-up fast: broken plugins are rare
 
-    # format_exception_only also gives, indented and first, the source of a SyntaxError.
+    # For a SyntaxError the first lines are its source, indented.
     lines = traceback.format_exception_only(type(error), error)
     return next(line for line in lines if not line.startswith(" ")).partition("\n")[0]
 

@@ -1,6 +1,6 @@
-"""Diagnosis: the ladder of errors for a name that leads nowhere, each with the next action.
+"""Diagnosis: the errors for a name that cannot be resolved, each with the next action.
 
-Every error is made from the index alone: finding out what is wrong imports nothing.
+They are made from the index of installed packages; no plugin is imported.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ __all__ = [
     "wrong_pin",
 ]
 
-_MOST_TOLD = 20  # of what a message lists
+_MOST_TOLD = 20  # items that a message lists
 _MOST_INSTALLED = 50
 _SUFFIX = r"(?i)\.[a-z]{2,11}[0-9]?$"  # of files; 'resnet50.a1_in1k' has none
 
 Missing = tuple[str, str, str | None, str]
-"""What a checkpoint lacks: kind, qualified name, version (None: unknown) and why it is not there."""
+"""A component that a checkpoint needs and that is missing: kind, qualified name, version or None, reason."""
 
 _OWN_PLUGINS = {
     "argus-example": {
@@ -62,9 +62,9 @@ PUBLISHED: dict[tuple[str, str], str] = {
     for kind, names in kinds.items()
     for name in names.split()
 }
-"""Names of this project's own plugins, by kind: what to install where one is not there.
+"""The package to install for a name of this project's own plugins, by kind and name.
 
-The hundreds that they take over from a library, such as its networks, are left out.
+Names that a plugin takes from a library, such as hundreds of networks, are left out.
 """
 
 
@@ -77,8 +77,8 @@ def unknown(
         kind: the kind that was asked for.
         name: the name.
         index: what installed packages declare.
-        suggested: all that may have been meant, of whatever kind.
-        count: how many names of that kind there are.
+        suggested: the components of all kinds that may be meant.
+        count: the number of names of that kind.
     """
     before, slash, after = name.partition("/")
     if slash and not (before and after):
@@ -98,14 +98,14 @@ def unknown(
 def _unknown_name(
     kind: str, name: str, components: Iterable[Component], count: int, origin: str = ""
 ) -> UnknownNameError:
-    """Return the error for a name that nobody has, or that its provider has not.
+    """Return the error for a name that no package declares, or not the one that a qualified name asks for.
 
     Args:
         kind: the kind that was asked for.
         name: the short name.
-        components: all that may have been meant, of whatever kind.
-        count: how many names of that kind there are.
-        origin: the provider that was asked for by a qualified name.
+        components: the components of all kinds that may be meant.
+        count: the number of names of that kind.
+        origin: the package of the qualified name; "" for a short name.
     """
     known: dict[str, set[str]] = {}
     providers = set()
@@ -131,7 +131,7 @@ def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNam
 
     Args:
         name: a short or a qualified name.
-        components: all that there are.
+        components: all known components.
     """
     spelled = {each.qualified_name if "/" in name else each.name for each in components}
     hint = near(name, spelled, 2) or near(_last_part(name), spelled, 2)
@@ -142,7 +142,7 @@ def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNam
 
 
 def _unknown_provider(kind: str, name: str, providers: Collection[str]) -> UnknownNameError:
-    """Return the error for a qualified name whose distribution declares nothing."""
+    """Return the error for a qualified name whose package declares no components."""
     provider = name.partition("/")[0]
     version = version_of(provider)
     if _is_path(name):
@@ -152,14 +152,14 @@ def _unknown_provider(kind: str, name: str, providers: Collection[str]) -> Unkno
     elif not is_name(provider):
         reason = f"{shown(provider)} cannot be the name of a package; write provider/name (argus list {kind})"
     else:
-        # A near name is likelier meant than a package of the misspelled name, whoever's that is.
+        # A near name comes first: a stranger may have published a package under the misspelled name.
         hint = near(provider, providers, 2) or f"; pip install {provider}"
         reason = f"the package {provider!r} is not installed{hint}"
     return UnknownNameError(f"no {kind} named {name!r}: {reason}")
 
 
 def _removed(removal: Removal) -> UnknownNameError:
-    """Return the error for a name that its provider has given up."""
+    """Return the error for a name that its package has removed."""
     return UnknownNameError(
         f"{removal.kind} {removal.name!r} was removed from {removal.provider} {removal.version}; "
         f"use {removal.replacement!r}"
@@ -167,7 +167,7 @@ def _removed(removal: Removal) -> UnknownNameError:
 
 
 def ambiguous(components: Sequence[Component]) -> AmbiguousNameError:
-    """Return the error for a short name that several providers have."""
+    """Return the error for a short name that several packages declare."""
     first = components[0]
     origins = " and ".join(some([component.origin for component in components]))
     qualified = " or ".join(repr(component.qualified_name) for component in components[:_MOST_TOLD])
@@ -178,7 +178,7 @@ def ambiguous(components: Sequence[Component]) -> AmbiguousNameError:
 
 
 def wrong_pin(kind: str, name: str, pins: Pins, components: Sequence[Component]) -> ConfigError:
-    """Return the error for a pin to a provider that does not have the name."""
+    """Return the error for a pin to a package that does not provide the name."""
     provider = pins.providers[kind, name]
     version = version_of(provider)
     reason = "is not installed" if version is None else f"does not provide it in version {version}"
@@ -191,7 +191,7 @@ def wrong_pin(kind: str, name: str, pins: Pins, components: Sequence[Component])
 
 
 def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
-    """Return the error for registering a different object under a name that is taken."""
+    """Return the error for registering a second object under the same name."""
     holder = " and ".join(some([f"{component.target} of {component.origin}" for component in holders]))
     return ConflictError(
         f"{kind} {name!r} is taken by {holder}; choose another name, or replace it here with override=True"
@@ -199,9 +199,9 @@ def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
 
 
 def requirement(provider: str, version: str | None) -> str | None:
-    """Return what ``pip install`` takes for a provider, as one word of a shell; None for what is not a name.
+    """Return the argument of ``pip install`` for a package, quoted for a shell; None for any other text.
 
-    pip takes addresses, paths and options too, and a file may say that a provider is one of them.
+    pip also takes addresses, paths and options, which a hostile file may give as the name of a package.
     """
     if not is_name(provider):
         return None
@@ -210,10 +210,10 @@ def requirement(provider: str, version: str | None) -> str | None:
 
 @contextmanager
 def naming_missing(providers: Mapping[str, Any]) -> Iterator[None]:
-    """Say of a name that is not known which packages took part in a run and are not installed.
+    """Add to an unknown name which packages of a run are not installed.
 
     Args:
-        providers: of the run, with their versions.
+        providers: the packages that the run used, with their versions.
 
     Raises:
         UnknownNameError: with the command that installs them.
@@ -231,12 +231,12 @@ def naming_missing(providers: Mapping[str, Any]) -> Iterator[None]:
         if not missing:
             raise
         raise UnknownNameError(
-            f"{error}; what took part in the run and is not installed: {pip_install(missing)}"
+            f"{error}; the run used packages that are not installed: {pip_install(missing)}"
         ) from error
 
 
 def quoted(text: str) -> str:
-    """Return text as one word of a shell."""
+    """Return text quoted as one word for a shell."""
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
@@ -247,7 +247,7 @@ def missing_message(parts: Collection[Missing]) -> str:
 
 
 def missing_action(parts: Iterable[Missing]) -> str:
-    """Return what makes the missing components available."""
+    """Return the actions that make the missing components available."""
     requirements: dict[str, str] = {}
     in_process: list[str] = []
     nameless: list[str] = []
@@ -262,28 +262,30 @@ def missing_action(parts: Iterable[Missing]) -> str:
     if in_process:
         they = "it" if len(in_process) == 1 else "them"
         what = " and ".join(some(in_process))
-        actions.append(f"for {what} import the code that registers {they}, or publish {they} as a plugin")
+        actions.append(f"for {what} import the code that registers {they}, or publish {they} in a plugin")
     if nameless:
         what = " and ".join(some(nameless))
-        actions.append(f"for {what} ask the author of the file which package to install: that names none")
+        actions.append(
+            f"for {what} ask the author of the file which package to install; the file does not say"
+        )
     return "; ".join(actions)
 
 
 def pip_install(requirements: Sequence[str]) -> str:
-    """Return the command that installs what `requirement` gave, or the first of it."""
+    """Return the command that installs the results of `requirement`, or the first of them."""
     few = f"pip install {' '.join(requirements[:_MOST_INSTALLED])}"
     rest = len(requirements) - _MOST_INSTALLED
-    return few if rest <= 0 else f"{few}, and {rest:,} more packages that are told once these are installed"
+    return few if rest <= 0 else f"{few}, and {rest:,} more packages, listed once these are installed"
 
 
-def some(told: Sequence[str]) -> list[str]:
-    """Return the first of several, and how many more there are."""
-    rest = len(told) - _MOST_TOLD
-    return [*told] if rest <= 0 else [*told[:_MOST_TOLD], f"{rest:,} more"]
+def some(items: Sequence[str]) -> list[str]:
+    """Return the first items, and the number of the others."""
+    rest = len(items) - _MOST_TOLD
+    return [*items] if rest <= 0 else [*items[:_MOST_TOLD], f"{rest:,} more"]
 
 
 def _is_path(name: str) -> bool:
-    """Return whether a name can only be a path: what it begins with is not a package to install."""
+    """Return whether a name can only be a path, so that no package of its first word is to be installed."""
     return name[0] in "./~" or name.count("/") > 1 or re.search(_SUFFIX, name) is not None
 
 
@@ -292,5 +294,5 @@ def _with_article(kind: str) -> str:
 
 
 def _last_part(name: str) -> str:
-    # 'torch.optim.Adam' is never imported, but what was meant can be guessed.
+    # 'torch.optim.Adam' is never imported, but 'Adam' is suggested for it.
     return name.replace(":", ".").rpartition(".")[2]

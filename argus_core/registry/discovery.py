@@ -1,4 +1,4 @@
-"""Discovery: one scan of the installed metadata finds every component that packages declare."""
+"""Discovery: one scan of installed metadata finds the components that packages declare."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = [
 GROUP = "argus_core."
 REMOVED = "argus_core.removed"
 
-_MOST_GROUPS = 100  # of one distribution; there are fewer kinds
+_MOST_GROUPS = 100  # of one package; there are far fewer kinds
 _TARGET = re.compile(r"([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?")
 
 
 class Removal(NamedTuple):
-    """A name that a provider had in an earlier version, and the one that replaces it."""
+    """A name that an earlier version of a package declared, and the name that replaces it."""
 
     kind: str
     name: str
@@ -45,7 +45,7 @@ class Removal(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What a scan found; ``problems`` are the declarations that it had to leave out."""
+    """The result of a scan; ``problems`` are the declarations that it left out."""
 
     components: tuple[Component, ...] = ()
     removals: tuple[Removal, ...] = ()
@@ -54,9 +54,9 @@ class Index(NamedTuple):
 
 
 def scan(path: Sequence[str] | None = None) -> Index:
-    """Return an index of all that the distributions on ``path`` (``sys.path`` by default) declare.
+    """Return the index of what the packages on ``path`` (``sys.path`` by default) declare.
 
-    Reads the environment and the nearest ``pyproject.toml`` too, and imports nothing.
+    Also reads the environment and the nearest ``pyproject.toml``. Imports nothing.
 
     Raises:
         BrokenPluginError: a declaration is wrong, and ``ARGUS_STRICT_PLUGINS`` is set.
@@ -70,21 +70,21 @@ def scan(path: Sequence[str] | None = None) -> Index:
 
 
 def read_index(path: Sequence[str] | None = None) -> Index:
-    """Return the index of what is declared on ``path``, with the project's pins, whatever is wrong."""
+    """Return the index of what is declared on ``path``, with the project's pins; faults are kept in it."""
     try:
         pins = read_pins()
-    except ConfigError as error:  # raised by the registry when a name is looked up
+    except ConfigError as error:  # the registry raises it when a name is looked up
         pins = Pins(fault=str(error))
     return _index(installed(GROUP, path), pins)
 
 
 def left_out(distribution: Installed) -> Iterator[tuple[Entry, str]]:
-    """Yield the declarations of a distribution that an index leaves out, each with the reason."""
+    """Yield the declarations of a package that an index leaves out, each with the reason."""
     return ((entry, reason) for entry, reason in _judged(distribution) if reason)
 
 
 def switches_without_effect(index: Index) -> Iterator[str]:
-    """Yield what to tell of each package in the environment's lists that is no plugin."""
+    """Yield a sentence for each package in the environment's lists that is not a plugin."""
     providers = {component.provider for component in index.components if component.provider}
     providers |= {removal.provider for removal in index.removals}
     providers |= {problem.origin.partition(" ")[0] for problem in index.problems}
@@ -96,7 +96,7 @@ def switches_without_effect(index: Index) -> Iterator[str]:
 
 
 def scan_builtins() -> Index:
-    """Return an index of the built-in components alone, with no pins."""
+    """Return the index of the built-in components, without pins."""
     found = (item for item in installed(GROUP) if isinstance(item, Installed) and item.name == BUILTIN)
     return _index(found, NO_PINS)
 
@@ -127,9 +127,9 @@ def _declarations(distribution: Installed, blocked_by: str) -> Iterator[Componen
 
 
 def _judged(distribution: Installed) -> Iterator[tuple[Entry, str]]:
-    """Yield every declaration with what is wrong with it, or with ``""``."""
+    """Yield every declaration with its fault, ``""`` if there is none."""
     seen: set[tuple[str, str]] = set()
-    # Kinds have to be near to one of ours for a hint, and of thousands it takes seconds to find that out.
+    # Finding near kinds for thousands of groups would take seconds.
     hinted = KINDS if len({entry.group for entry in distribution.entries}) <= _MOST_GROUPS else ()
     for entry in distribution.entries:
         place = entry.group, entry.name
@@ -145,7 +145,7 @@ def _declaration(distribution: Installed, entry: Entry, blocked_by: str) -> Comp
     kind = entry.group[len(GROUP) :]
     spelled = entry.value
     if "[" in spelled or " " in spelled or not spelled.isprintable():
-        # As in medseg.losses : Focal [gpu]; any other form fails when loaded.
+        # Such as medseg.losses : Focal [gpu]; any other form fails when it is loaded.
         target = _TARGET.fullmatch(spelled)
         spelled = ":".join(target.group(1, 2)) if target else spelled
     return Component.declared(kind, entry.name, origin, spelled, blocked_by)
@@ -165,13 +165,13 @@ def _fault(entry: Entry, hinted: Sequence[str]) -> str:
 
 
 def _lists() -> tuple[set[str] | None, set[str]]:
-    """Return the distributions that the environment allows (None: all) and those that it switches off."""
+    """Return the packages that the environment allows (None: all) and those that it switches off."""
     allowed = os.environ.get("ARGUS_PLUGINS")
     return None if allowed is None else _names(allowed), _names(os.environ.get("ARGUS_DISABLE_PLUGINS", ""))
 
 
 def _blocked_by(provider: str, allowed: set[str] | None, disabled: set[str]) -> str:
-    """Return the environment variable that switches a provider off, or ``""``."""
+    """Return the environment variable that switches a package off, or ``""``."""
     if provider == BUILTIN:
         return ""
     if provider in disabled:

@@ -1,4 +1,4 @@
-"""What is installed, read from metadata alone: nothing in here imports a package it reads about."""
+"""The installed packages, read from their metadata; none of them is imported."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 BUILTIN = "argus-torch"
-"""The distribution that declares the built-in components: the one that this package is from."""
+"""The distribution of `argus_core`: pip installs it under this name. It declares the built-in components."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 _LARGEST_PTH = 2**16
 
 
 class Installed(NamedTuple):
-    """A distribution that declares entry points of the groups asked for."""
+    """An installed package, and its entry points of the groups that were asked for."""
 
     name: str
     version: str
@@ -42,12 +42,12 @@ class Installed(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something in the installed metadata that was left out of the index, and why.
+    """A declaration or package that is left out of the index.
 
     Attributes:
-        origin: the distribution, with its version where that is known.
-        reason: why it was left out.
-        folder: where its metadata are, if they could not be read.
+        origin: the package, with its version if that is known.
+        reason: the fault.
+        folder: the folder of metadata that cannot be read, or ``""``.
     """
 
     origin: str
@@ -59,18 +59,18 @@ class Problem(NamedTuple):
 
 
 def version_of(name: str) -> str | None:
-    """Return the installed version of a distribution, or None when it is not installed or cannot be read."""
+    """Return the installed version of a package, or None if it is missing or unreadable."""
     return versions_of([name])[name]
 
 
 @functools.cache
 def own_version() -> str | None:
-    """Return the version of this package, whose code stays what it was when it was imported."""
+    """Return the version of this package; cached, since the imported code does not change."""
     return version_of(BUILTIN)
 
 
 def versions_of(names: Collection[str]) -> dict[str, str | None]:
-    """Return what `version_of` tells of each of several distributions; their metadata are listed once."""
+    """Return `version_of` for several packages; the installed metadata are listed once."""
     wanted = {normalised(name) for name in names}
     found: dict[str, list[Metadata]] = {}
     for each in all_metadata():
@@ -80,7 +80,7 @@ def versions_of(names: Collection[str]) -> dict[str, str | None]:
 
 
 def _version(found: Sequence[Metadata]) -> str | None:
-    """Return the version of what counts among the copies of a distribution."""
+    """Return the version of the copy that Python imports."""
     chosen = built_in(found) or next(iter(found), None)
     try:
         return None if chosen is None else chosen.header[1]
@@ -89,9 +89,9 @@ def _version(found: Sequence[Metadata]) -> str | None:
 
 
 def built_in(found: Sequence[Metadata]) -> Metadata | None:
-    """Return which of several distributions this package is from: another may call itself `BUILTIN` too.
+    """Return the distribution of this package; another one may have the name `BUILTIN` too.
 
-    The first of that name where their files do not tell.
+    It is the first of that name if their files do not decide it.
     """
     named = [each for each in found if each.key == BUILTIN]
     if len({os.path.realpath(each.origin) for each in named}) > 1:
@@ -100,7 +100,7 @@ def built_in(found: Sequence[Metadata]) -> Metadata | None:
 
 
 def _brings_this_package(metadata: Metadata) -> bool:
-    from urllib.parse import urlsplit  # there is hardly ever more than one
+    from urllib.parse import urlsplit  # lazy: two of that name are rare
     from urllib.request import url2pathname
 
     try:
@@ -108,7 +108,7 @@ def _brings_this_package(metadata: Metadata) -> bool:
             record = metadata.text("RECORD")
             return not record or f"{os.path.basename(_PACKAGE)}/__init__.py," in record
         if not _is_of_site(os.path.dirname(metadata.origin)):
-            return False  # anyone may write that an editable package of theirs is this one
+            return False  # a foreign folder may claim to be an editable install of this package
         source = _editable_source(metadata.text("direct_url.json"))
     except MetadataError:
         return False
@@ -117,7 +117,7 @@ def _brings_this_package(metadata: Metadata) -> bool:
 
 
 def _is_of_site(folder: str) -> bool:
-    """Return whether Python reads the ``.pth`` files of a folder, which editable packages are imported by."""
+    """Return whether Python reads the ``.pth`` files of a folder, as it does for editable packages."""
     folders = [*site.getsitepackages(), site.getusersitepackages()]
     return os.path.realpath(folder) in map(os.path.realpath, folders)
 
@@ -134,10 +134,9 @@ def _editable_source(direct_url: str) -> str:
 
 
 def notice_new() -> None:
-    """Make packages that were installed since the process began importable.
+    """Make packages importable that were installed after this process started.
 
-    Editable ones too, if they are installed as a folder to look in; one that brings an import hook of its own
-    needs a new process.
+    Editable packages too, if they add a folder to ``sys.path``. One with an import hook needs a new process.
     """
     for folder in map(Path, site.getsitepackages()):
         if str(folder) in sys.path:
@@ -146,11 +145,11 @@ def notice_new() -> None:
 
 
 def _add_folders(site_packages: Path) -> None:
-    # Not site.addsitedir: that runs the code in .pth files once more, so a coverage tool starts twice.
+    # Not site.addsitedir: it runs the code in .pth files again, and a coverage tool would start twice.
     for file in sorted(site_packages.glob("*.pth")):
         try:
             text = read_ordinary(file, _LARGEST_PTH).decode(errors="replace")
-        except (OSError, ValueError):  # Python itself passes over what it cannot read there
+        except (OSError, ValueError):  # Python skips it too
             continue
         for line in text.splitlines():
             added = site_packages / line.strip()
@@ -159,11 +158,11 @@ def _add_folders(site_packages: Path) -> None:
 
 
 def installed(prefix: str, path: Sequence[str] | None = None) -> Iterator[Installed | Problem]:
-    """Yield each distribution with an entry point group that starts with ``prefix``, once.
+    """Yield each installed package that has an entry point group beginning with ``prefix``.
 
-    The first copy on ``path`` (``sys.path`` by default) hides later ones of the same name, as it does for
-    imports; of `BUILTIN` the one counts that this package is from. A distribution that cannot be read is
-    yielded as a `Problem`, in its place.
+    The first copy on ``path`` (``sys.path`` by default) hides later copies of the same name, as in imports;
+    for `BUILTIN` it is the copy that this package comes from. A package that cannot be read is yielded as a
+    `Problem`.
     """
     found = [*all_metadata(path)]
     seen: set[str] = set()
@@ -176,7 +175,7 @@ def installed(prefix: str, path: Sequence[str] | None = None) -> Iterator[Instal
             yield from _installed(each, prefix)
         except MetadataError as error:
             yield Problem(each.key, f"its metadata cannot be read, {error}", each.origin)
-        except Exception as error:  # of a packager's own finder
+        except Exception as error:  # another tool's finder may raise anything
             reason = f"its metadata cannot be read, {type(error).__name__}: {error}"
             yield Problem(each.key, reason, each.origin)
 
@@ -185,6 +184,6 @@ def _installed(metadata: Metadata, prefix: str) -> Iterator[Installed]:
     entries = tuple(metadata.entries(prefix))
     if entries:
         name, version = metadata.header
-        if name != metadata.key:  # or it could declare components in the name of another
-            raise MetadataError(f"METADATA has the name {name!r}, and the folder {metadata.key!r}")
+        if name != metadata.key:  # otherwise it could declare components as another package
+            raise MetadataError(f"the name is {name!r} in METADATA, but {metadata.key!r} in the folder")
         yield Installed(name, version, entries)

@@ -1,4 +1,4 @@
-"""From specs to components: the one way a factory is looked up and called."""
+"""Building a component from its spec: the only way in which factories are looked up and called."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = [
 
 _values_wanted: ContextVar[bool] = ContextVar("initial values are wanted", default=True)
 
-# Parameters may come out of any file, and be as long as one.
+# Items that a message shows: parameters from a file may be as long as the file.
 _SHOWN = 20
 
 
 class _Repr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
-        # Python prints no longer ones.
+        # Python refuses to print integers that are much longer.
         return repr(x) if x.bit_length() < 256 else f"<an integer of {x.bit_length():,} bits>"
 
 
@@ -46,13 +46,13 @@ _REPR.maxstring = _REPR.maxother = 200
 
 
 def build_component(kind: str, value: Any, where: str, *args: Any) -> Any:
-    """Return the component that a spec chooses, built with ``args`` and the spec's parameters."""
+    """Build the component that a spec chooses, from ``args`` and the spec's parameters."""
     spec = parse_spec(kind, value, where)
     return call_factory(f"{kind} {spec.name!r}", resolve(kind, spec.name).load(), args, spec.params)
 
 
 def build_many(kind: str, values: Any, where: str) -> list[Any]:
-    """Return components from one or several specs; instances among them are taken as they are."""
+    """Build components from one spec or several; instances are returned unchanged."""
     if values is None:
         return []
     if not isinstance(values, list | tuple) or is_spec(values):
@@ -64,17 +64,17 @@ def build_many(kind: str, values: Any, where: str) -> list[Any]:
 
 
 def initial_values_wanted() -> bool:
-    """Return whether the part that is being built will be used with the values that its factory gives it.
+    """Return whether the values that a factory gives to weights will be used.
 
-    They are not wanted where a checkpoint's state overwrites all of them, as in `load_model`. A factory that
-    downloads, or reads, pretrained weights asks this first, and leaves them out if the answer is no.
+    They are not used if the state of a checkpoint overwrites them, as in `load_model`. A factory that
+    downloads or reads pretrained weights calls this first, and skips them if it returns False.
     """
     return _values_wanted.get()
 
 
 @contextmanager
 def initial_values(*, wanted: bool) -> Iterator[None]:
-    """Let `initial_values_wanted` say so to the factories that are called inside."""
+    """Set the result of `initial_values_wanted` for factories that are called in the ``with`` block."""
     token = _values_wanted.set(wanted)
     try:
         yield
@@ -88,9 +88,9 @@ def call_factory(
     """Return ``factory(*args, **params)``.
 
     Raises:
-        ParamsError: the factory does not take these parameters, or values of their types.
+        ParamsError: the factory does not take these parameters, or not values of these types.
         UnsafeCheckpointError, ConfigError: a file sets a parameter that only the caller may set.
-        BuildError: the factory raised something.
+        BuildError: the factory raised an exception.
     """
     args = tuple(args)
     signature = check_params(label, factory, args, params)
@@ -106,7 +106,7 @@ def call_factory(
 
 @contextmanager
 def in_a_sentence(failure: type[ArgusError], problem: Callable[[], str], action: str) -> Iterator[None]:
-    """Raise ``failure`` for what a plugin's own code raises inside: a plugin never ends the program."""
+    """Raise ``failure`` for any exception of a plugin's code, SystemExit included."""
     try:
         yield
     except ArgusError:
@@ -118,12 +118,12 @@ def in_a_sentence(failure: type[ArgusError], problem: Callable[[], str], action:
 def check_params(
     label: str, factory: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]
 ) -> inspect.Signature | None:
-    """Check that a factory takes these arguments and parameters, by its signature, without calling it.
+    """Check by its signature that a factory takes these arguments and parameters, and return the signature.
 
-    Returns the signature, ``None`` where there is none: the call itself will tell.
+    Returns ``None`` if the factory has no signature: the call itself checks then.
 
     Raises:
-        ParamsError: it does not; the signature stands beside what was given.
+        ParamsError: it does not take them; the message shows the signature and the parameters.
     """
     signature = signature_of(factory)
     if signature is None:
@@ -136,7 +136,7 @@ def check_params(
         hint = near(unknown, takes) if unknown is not None else ""
         raise ParamsError(
             f"{label} does not take these parameters ({error}){hint}; "
-            f"it takes {name_of(factory)}{_without_types(signature)}, and was given {_shown(params)}"
+            f"it takes {name_of(factory)}{_without_types(signature)}, not {_shown(params)}"
         ) from error
     return signature
 
@@ -148,20 +148,20 @@ def _without_types(signature: inspect.Signature) -> inspect.Signature:
 
 
 def name_of(factory: Callable[..., Any]) -> str:
-    """Return how messages call a factory."""
+    """Return the name of a factory for messages."""
     return getattr(factory, "__qualname__", None) or repr(factory)
 
 
 def described(value: Any) -> str:
-    """Return how messages call an object that was given in place of another: no address in memory says what.
+    """Return a description of a wrong value for messages, without an address in memory.
 
-    ``3``, ``an object of class Net``, ``the class Net``, ``the function start``.
+    Such as ``3``, ``an object of class Net``, ``the class Net``, ``the function start``.
     """
     if isinstance(value, type):
         return f"the class {value.__qualname__}"
     if inspect.isroutine(value):
         return f"the function {getattr(value, '__qualname__', value.__name__)}"
-    shown = _REPR.repr(value)  # which takes a __repr__ that fails, too
+    shown = _REPR.repr(value)  # copes with a __repr__ that raises
     return f"an object of class {type(value).__qualname__}" if " at 0x" in shown else shown
 
 

@@ -1,16 +1,16 @@
-"""Which parameters a file may set, and the check that holds files to that.
+"""The parameters that a file may set, and the check of files.
 
-A parameter has one of three sources: the caller (Python, ``--set``), a configuration that is trained with,
-or a checkpoint. Most parameters are plain values: numbers, flags, shapes. A file may set those to anything.
-A parameter that names code, programs, files or addresses is declared, in the attribute ``file_params`` of
-its component's factory::
+A parameter comes from one of three sources: the caller (Python, ``--set``), a configuration that is trained
+with, or a checkpoint. Most parameters are plain values: numbers, flags, shapes. A file may set those to any
+value. A parameter that names code, programs, files or addresses is declared in the attribute ``file_params``
+of its component's factory::
 
     class Tagger(nn.Module):
         file_params = {"vocabulary": FileParam("reads the file that it names", in_configuration=True)}
 
-`argus_core.registry.factory.call_factory` compares every call with the declaration, so it also holds for
-parts inside of parts, for fixed classes and for other names of the same factory. A number that sets how often
-a loop runs is declared too, with the most that a file may choose.
+`argus_core.registry.factory.call_factory` checks every call against the declaration. So it also applies to
+parts inside other parts, to fixed classes and to other names of the same factory. A number that sets how often
+a loop runs is declared too, with the largest that a file may choose.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FileParam:
-    """What a parameter does beyond being a number, a flag or a shape, and what a file may set it to.
+    """The declaration of a parameter that is not a plain value, and the values that a file may set.
 
     Attributes:
-        does: ends the sentence "it ...", as in ``"runs the program that it names"``.
-        values: what any file may choose; ``None`` is always among them.
+        does: its effect, as a verb phrase: ``"runs the program that it names"``.
+        values: the values that any file may choose; ``None`` is always allowed.
         most: the largest number that any file may choose, and the length of a list of numbers.
         keys: the parameter may also be a dict of numbers and flags with keys among these.
-        in_configuration: whether a configuration that is trained with may set any value. Never for what runs
-            code.
-        writes: whether something is written there, a path or elsewhere: a configuration that lies in a run
-            directory may only choose a path in it.
+        in_configuration: whether a configuration that is trained with may set any value. Always False for a
+            parameter that runs code.
+        writes: whether the program writes to the place that it names; a configuration inside a run directory
+            may only choose a path in that directory.
     """
 
     does: str
@@ -74,7 +74,7 @@ class FileParam:
         return value is None or any(type(value) is type(each) and value == each for each in self.values)
 
     def allowed(self) -> str:
-        """Return what any file may choose, for messages and tables."""
+        """Return the values that any file may choose, for messages and tables."""
         values = ", ".join(map(repr, self.values))
         numbers = "" if self.most is None else f"numbers up to {self.most:,}"
         keys = f"numbers and flags for {', '.join(sorted(self.keys))}" if self.keys else ""
@@ -86,7 +86,7 @@ OBJECT = FileParam("is an object, which no file can hold")
 READS = FileParam("names files to read", in_configuration=True)
 WRITES = FileParam("names files to write", in_configuration=True, writes=True)
 
-# torch's own factories cannot carry a declaration.
+# torch's factories have no attribute file_params.
 _OF_TORCH: Mapping[str, Mapping[str, FileParam]] = {
     "torch.nn.modules.loss:LinearCrossEntropyLoss": {"options": OBJECT},
     "torch.nn.modules.loss:TripletMarginWithDistanceLoss": {"distance_function": FUNCTION},
@@ -99,7 +99,7 @@ _OF_TORCH: Mapping[str, Mapping[str, FileParam]] = {
     "torch.optim.lr_scheduler:MultiplicativeLR": {"lr_lambda": FUNCTION},
 }
 
-# Where the kinds of parts stand in params, in the arguments of load_model and in a configuration.
+# The key of each kind in params, in the arguments of load_model and in a configuration.
 _KEYS = {
     "transform": "prediction_transform",
     "dataset": "data.SPLIT",
@@ -115,11 +115,11 @@ class Source:
 
     Attributes:
         path: the file.
-        is_checkpoint: whether it is a checkpoint; else it is a configuration.
-        given: what the caller has set in the file's place: the kind of a part, or its label such as
-            ``"step 'compile'"``, and a parameter; ``None`` stands for all parameters.
-        outer: the label of the part that the parameters belong to a part of, if there is one.
-        folder: the run directory that a configuration lies in, if it is resumed from there.
+        is_checkpoint: True for a checkpoint, False for a configuration.
+        given: the parameters that the caller has set instead of the file, as pairs: the kind of a part or its
+            label (``"step 'compile'"``), and a parameter; ``None`` means all of its parameters.
+        outer: the label of the part around the part that the parameters belong to, or ``None``.
+        folder: the run directory that contains the configuration of a resumed run, or ``""``.
     """
 
     path: str
@@ -129,11 +129,11 @@ class Source:
     folder: str = ""
 
     def with_given(self, given: Iterable[tuple[str, str | None]]) -> Source:
-        """Return the same file where the caller's code has set more."""
+        """Return the same file with more parameters that the caller has set."""
         return Source(self.path, self.is_checkpoint, self.given.union(given), self.outer, self.folder)
 
     def inside(self, label: str) -> Source | None:
-        """Return the file for the parts inside of a part; ``None`` where the caller chose all of it."""
+        """Return the source for parts inside a part; ``None`` if the caller chose the whole part."""
         if self.is_callers(label, None):
             return None
         if self.outer:
@@ -141,13 +141,13 @@ class Source:
         return Source(self.path, self.is_checkpoint, self.given, label, self.folder)
 
     def is_callers(self, label: str, parameter: str | None) -> bool:
-        """Return whether the caller has set a parameter, or all of them, of the part with this label."""
+        """Return whether the caller has set a parameter, or all (``None``), of the part with this label."""
         kind = label.partition(" ")[0]
         wanted = {(kind, None), (label, None), (kind, parameter), (label, parameter)}
         return self.outer is None and not wanted.isdisjoint(self.given)
 
     def may_set(self, rule: FileParam, value: Any) -> bool:
-        """Return whether the file may set a parameter with this declaration to ``value``."""
+        """Return whether the file may set a parameter with declaration ``rule`` to ``value``."""
         if rule.allows(value):
             return True
         if self.is_checkpoint or not rule.in_configuration:
@@ -155,7 +155,7 @@ class Source:
         return not (rule.writes and self.folder) or _lies_in(value, self.folder)
 
     def refusal(self, label: str, parameter: str, value: Any, rule: FileParam) -> Exception:
-        """Return the error for a value that the file must not choose."""
+        """Return the error for a value that the file may not choose."""
         file = "checkpoint" if self.is_checkpoint else "configuration"
         allowed = f"a path in {shown(self.folder)}" if self.folder and rule.writes else rule.allowed()
         may = "must not set it" if allowed == "nothing" else f"may choose {allowed}"
@@ -181,7 +181,7 @@ _source: ContextVar[Source | None] = ContextVar("the file that parameters come f
 
 @contextmanager
 def taken_from(source: Source | None) -> Iterator[None]:
-    """Hold the parts that are built inside to what ``source`` may set; ``None`` is the caller."""
+    """Check parts built in the ``with`` block by what ``source`` may set; ``None`` is the caller."""
     token = _source.set(source)
     try:
         yield
@@ -191,11 +191,11 @@ def taken_from(source: Source | None) -> Iterator[None]:
 
 @contextmanager
 def declared(label: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> Iterator[None]:
-    """Check the parameters of a part that is built inside, and hold the parts inside of it to the same file.
+    """Check the parameters of a part, and apply the same source to the parts that its factory builds.
 
     Raises:
-        UnsafeCheckpointError: a checkpoint sets what only the caller may set.
-        ConfigError: a configuration does.
+        UnsafeCheckpointError: a checkpoint sets a parameter that only the caller may set.
+        ConfigError: a configuration sets one.
     """
     check_file_params(label, factory, params)
     source = _source.get()
@@ -207,8 +207,8 @@ def check_file_params(label: str, factory: Callable[..., Any], params: Mapping[s
     """Check parameters against the declaration of the factory, if they come from a file.
 
     Raises:
-        UnsafeCheckpointError: a checkpoint sets what only the caller may set.
-        ConfigError: a configuration does.
+        UnsafeCheckpointError: a checkpoint sets a parameter that only the caller may set.
+        ConfigError: a configuration sets one.
     """
     source = _source.get()
     if source is None:
@@ -221,7 +221,7 @@ def check_file_params(label: str, factory: Callable[..., Any], params: Mapping[s
 
 
 def file_params_of(factory: Any) -> Mapping[str, FileParam]:
-    """Return the declaration of a factory, or of the class or function that it wraps."""
+    """Return ``file_params`` of a factory, or of the class or function that it wraps."""
     seen: list[object] = []  # a wrapper may wrap itself
     while factory is not None and not any(factory is each for each in seen):
         seen.append(factory)
@@ -234,12 +234,12 @@ def file_params_of(factory: Any) -> Mapping[str, FileParam]:
 
 
 def _lies_in(path: object, folder: str) -> bool:
-    """Return whether a path is one in a folder; links in the folder are the business of what writes there."""
+    """Return whether a path is in a folder; the code that writes there checks links in it."""
     if not isinstance(path, str | os.PathLike):
         return False
     path = absolute(os.path.expanduser(path))
     inner, outer = os.path.abspath(path), os.path.abspath(folder)
-    # Behind a link, ".." leads elsewhere than it reads.
+    # After a link, ".." is not the folder that the path shows.
     return os.path.commonpath([inner, outer]) == outer and os.path.realpath(path) == os.path.realpath(inner)
 
 

@@ -1,4 +1,4 @@
-"""The metadata of installed packages: read without importing them, and never waited for."""
+"""The metadata of installed packages, read within limits of size; no package is imported."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ __all__ = [
 ]
 
 _HEADER = {field: re.compile(rf"^{field}:(.*)$", re.MULTILINE) for field in ("Name", "Version")}
-_FORM = {  # PEP 508 has the first; the second is looser than PEP 440, as some versions are
+_FORM = {  # of PEP 508; the version is looser than in PEP 440, as some real versions are
     "Name": re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,200}[A-Za-z0-9])?"),
     "Version": re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+*_~-]{0,200}"),
 }
 _ENOUGH = 2048  # bytes of METADATA: name and version are among its first lines
 LARGEST = 2**20
-"""Bytes of a file of metadata that are still read: a thousand entry points take 60,000."""
+"""The largest metadata file that is read, in bytes; a thousand entry points take 60,000."""
 _SEPARATORS = re.compile("[-_.]+")
 _LONGEST = 2000  # characters of a line of entry_points.txt
 
 
 class MetadataError(ValueError):
-    """The metadata of a package cannot be used; the message says why."""
+    """The metadata of a package cannot be used; the message is the reason."""
 
 
 class Entry(NamedTuple):
@@ -49,15 +49,15 @@ class Entry(NamedTuple):
 
 
 _Read = Callable[[str], bytes | None]
-"""Returns the content of a file of one distribution, None where there is none."""
+"""Returns the content of a metadata file of one package, or None if it does not exist."""
 
 
 class Metadata:
-    """The metadata of one installed distribution; read when it is asked for.
+    """The metadata of one installed package; each file is read on use.
 
     Attributes:
-        origin: the folder or archive that it is in.
-        key: the name that tells copies apart, read off the folder's name.
+        origin: the folder or archive with the metadata.
+        key: the normalised name of the package, from the name of the folder.
     """
 
     def __init__(self, origin: str, read: _Read, key: str, *, is_folder: bool = False) -> None:
@@ -71,10 +71,10 @@ class Metadata:
         """The normalised name, and the version.
 
         Raises:
-            MetadataError: they cannot be read, or are none.
+            MetadataError: they are missing, invalid or cannot be read.
         """
         beginning = b""
-        if self._is_folder:  # whole lines at the beginning, where they stand as a rule
+        if self._is_folder:  # whole lines at the beginning, which usually contain both
             beginning = read_metadata_file(f"{self.origin}/METADATA", _ENOUGH) or b""
         lines = beginning[: beginning.rfind(b"\n") + 1].decode(errors="replace")
         found = _name_and_version(lines) or _name_and_version(self.core)
@@ -84,11 +84,11 @@ class Metadata:
 
     @property
     def core(self) -> str:
-        """The text of the core metadata."""
+        """The text of the core metadata file."""
         return self.text("METADATA") or self.text("PKG-INFO")
 
     def text(self, filename: str) -> str:
-        """Return the text of one of its files, ``""`` where there is none.
+        """Return the text of a metadata file, ``""`` if it does not exist.
 
         Raises:
             MetadataError: it is not an ordinary file, too large, or not UTF-8.
@@ -106,22 +106,22 @@ class Metadata:
 
 
 def is_name(text: str) -> bool:
-    """Return whether text can be the name of a distribution."""
+    """Return whether text has the form of a package name."""
     return _FORM["Name"].fullmatch(text) is not None
 
 
 def is_version(text: str) -> bool:
-    """Return whether text can be the version of a distribution."""
+    """Return whether text has the form of a version."""
     return _FORM["Version"].fullmatch(text) is not None
 
 
 def normalised(name: str) -> str:
-    """Return a distribution's name in the one spelling of PEP 503: ``Med_Seg`` is ``med-seg``."""
+    """Return the name of a package as PEP 503 normalises it: ``med-seg`` for ``Med_Seg``."""
     return _SEPARATORS.sub("-", name).lower()
 
 
 def read_metadata_file(path: str, count: int | None = None) -> bytes | None:
-    """Return the content of a file or its first ``count`` bytes; None where there is none for this user.
+    """Return a file, or its first ``count`` bytes; None if it does not exist or this user may not read it.
 
     Raises:
         MetadataError: it is not an ordinary file, or too large.
@@ -136,12 +136,12 @@ def read_metadata_file(path: str, count: int | None = None) -> bytes | None:
 
 
 def all_metadata(path: Sequence[str] | None = None) -> Iterator[Metadata]:
-    """Yield the metadata of every distribution on ``path`` (``sys.path`` by default), copies too.
+    """Yield the metadata of every package on ``path`` (``sys.path`` by default), copies too.
 
-    In the order of importlib.metadata, which is not asked: it takes several times as long, and of an archive
-    any amount of memory.
+    The order is that of importlib.metadata, which is not used: it takes several times as long, and has no
+    limit of memory for archives.
     """
-    for folder in map(os.fsdecode, sys.path if path is None else path):  # people put Paths there
+    for folder in map(os.fsdecode, sys.path if path is None else path):  # it may hold Path objects
         names = _listed(folder or os.curdir)
         if names is None:
             yield from _in_archive(folder)
@@ -152,23 +152,23 @@ def all_metadata(path: Sequence[str] | None = None) -> Iterator[Metadata]:
                 read = partial(_in_folder, origin)
                 yield _named(Metadata(origin, read, _key(name), is_folder=True))
     if path is None:
-        for finder in sys.meta_path:  # a packager's own
+        for finder in sys.meta_path:  # another tool's finder
             if hasattr(finder, "find_distributions") and not _is_of_importlib(finder):
                 yield from _foreign(finder.find_distributions())
 
 
 def _listed(folder: str) -> list[str] | None:
-    """Return the names in a folder, none where it cannot be read; None for another kind of file."""
+    """Return the names in a folder, or none if it cannot be read; None if the path is not a folder."""
     try:
         return os.listdir(folder)
-    except (FileNotFoundError, PermissionError, ValueError):  # ValueError: no path at all
+    except (FileNotFoundError, PermissionError, ValueError):  # ValueError: not a path
         return []
     except OSError:  # an archive
         return None
 
 
 def _in_archive(path: str) -> Iterator[Metadata]:
-    from argus_core.registry.metadata_archive import Archive  # there hardly ever is one
+    from argus_core.registry.metadata_archive import Archive  # lazy: archives on the path are rare
 
     try:
         archive = Archive(path)
@@ -176,7 +176,7 @@ def _in_archive(path: str) -> Iterator[Metadata]:
         if os.path.isfile(path):
             yield Metadata(path, partial(_unreadable, f"{path} {error}"), os.path.basename(path))
         return
-    except Exception:  # damaged, or not an archive: Python passes over it too
+    except Exception:  # damaged, or not an archive: Python skips it too
         return
     for name in archive.folders():
         if _is_metadata(name, path):
@@ -185,10 +185,10 @@ def _in_archive(path: str) -> Iterator[Metadata]:
 
 
 def _is_metadata(name: str, folder: str) -> bool:
-    """Return whether what has that name, in a folder or an archive, is the metadata of a distribution."""
+    """Return whether an entry of a folder or archive is the metadata of a package."""
     lowered = name.lower()
     if lowered.endswith((".dist-info", ".egg-info")):
-        return not name.startswith("~")  # which an interrupted installation leaves
+        return not name.startswith("~")  # left by an interrupted installation
     return lowered == "egg-info" and folder.lower().endswith(".egg")
 
 
@@ -197,7 +197,7 @@ def _key(name: str) -> str:
 
 
 def _named(found: Metadata) -> Metadata:
-    """Return metadata with a key, those of an egg too, which are in a folder without its name."""
+    """Return metadata with its key set; the folder of an egg does not have the package's name."""
     if not found.key:
         try:
             found.key = found.header[0]
@@ -215,12 +215,12 @@ def _unreadable(reason: str, filename: str) -> bytes | None:
 
 
 def _guarded(read: _Read, filename: str) -> bytes | None:
-    """Read what a packager's finder has found, or an archive holds, which may raise anything."""
+    """Read a file through another tool's finder or from an archive; either may raise anything."""
     try:
         data = read(filename)
     except MetadataError:
         raise
-    except Exception as error:  # such as of an archive that is damaged, encrypted or too new
+    except Exception as error:  # such as a damaged or encrypted archive
         raise MetadataError(f"{filename} cannot be read: {_one_line(error)}") from error
     if data is not None and len(data) > LARGEST:
         raise MetadataError(f"{filename} is larger than {LARGEST // 2**10:,} KiB")
@@ -236,9 +236,9 @@ def _foreign(distributions: Iterable[Any]) -> Iterator[Metadata]:
     for distribution in distributions:
         origin = str(getattr(distribution, "_path", None) or distribution.locate_file(""))
         try:
-            # importlib.metadata tells copies apart by this attribute itself.
+            # importlib.metadata itself finds copies by this attribute.
             key = normalised(distribution._normalized_name)
-        except Exception:  # it has no name, or none that can be read: reading it for its use says why
+        except Exception:  # the name is missing or unreadable: `header` raises the reason
             key = os.path.basename(origin)
         yield Metadata(origin, partial(_guarded, partial(_file_of, distribution)), key)
 
@@ -261,7 +261,7 @@ def _name_and_version(text: str) -> tuple[str, str] | None:
         return None
     for field, value in values.items():
         if not _FORM[field].fullmatch(value):
-            raise MetadataError(f"METADATA has {field}: {shown(value)}, which cannot be one")
+            raise MetadataError(f"METADATA has {field}: {shown(value)}, which is not a valid {field.lower()}")
     return normalised(values["Name"]), values["Version"]
 
 

@@ -1,4 +1,4 @@
-"""Archives on the path, which Python imports from too: what they hold, read within bounds."""
+"""Zip archives on ``sys.path``: their members, read within limits of memory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from argus_core.files.ordinary_files import open_ordinary
 __all__ = ["Archive"]
 
 _LARGEST_TABLE = 2**23
-"""Bytes of a table of contents, which has 70,000 files then; it takes ten times as much in memory."""
+"""The largest table of contents that is read, in bytes: 70,000 files, and ten times as much memory."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 1
 
 
 class _Table:
-    """A file of which never more is read at once than a table of contents may have."""
+    """A file that reads at most the largest table of contents at once."""
 
     def __init__(self, path: str) -> None:
         self._file = open_ordinary(path)
         self.seek, self.tell, self.seekable = self._file.seek, self._file.tell, self._file.seekable
-        weakref.finalize(self, self._file.close)  # it is read for as long as anything in it may be asked for
+        weakref.finalize(self, self._file.close)  # members are read until the archive is dropped
 
     def read(self, count: int = -1) -> bytes:
         if count > _LARGEST_TABLE:
@@ -34,20 +34,20 @@ class Archive(zipfile.ZipFile):
     """The members of an archive.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not an ordinary file, or holds more than is read; the message begins with a verb.
-        zipfile.BadZipFile: it is damaged, or not an archive.
+        OSError: the file cannot be read.
+        ValueError: it is not an ordinary file, or is too large; the message begins with a verb.
+        zipfile.BadZipFile: it is damaged, or is not an archive.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__(_Table(path))
 
     def folders(self) -> Iterator[str]:
-        """Yield the names of the folders at its top."""
+        """Yield the names of the top-level folders."""
         yield from dict.fromkeys(name.partition("/")[0] for name in self.NameToInfo)
 
     def beginning(self, name: str, folder: str, count: int) -> bytes | None:
-        """Return the first bytes of a file in a folder; None where there is none.
+        """Return the first bytes of a file in a folder, or None if it does not exist.
 
         Raises:
             ValueError: it is encrypted, or compressed in a way that Python does not import from.

@@ -1,4 +1,4 @@
-"""One chosen part of a model, before it is built."""
+"""A chosen part of a model (network, loss, optimizer or transform) before it is built."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ KIND_OF_PART = {
 
 @dataclass(frozen=True)
 class Part:
-    """One chosen part of a model, not yet built.
+    """A chosen part of a model, not yet built.
 
     Attributes:
-        kind: ``"loss"``, ``"transform"`` and so on.
-        name: as it was chosen: ``"focal"``, ``"medseg/focal"``, or the name of a fixed class.
-        params: what its factory gets.
-        component: where the registry has it, or ``None`` for an unregistered class.
-        fixed: the factory that the model class fixes; ``None`` where the component decides.
+        kind: its kind, such as ``"loss"`` or ``"transform"``.
+        name: the chosen name: ``"focal"``, ``"medseg/focal"``, or the name of a fixed class.
+        params: the parameters for its factory.
+        component: its component in the registry, or ``None`` for an unregistered class.
+        fixed: the factory that the model class fixes, or ``None`` if the component has the factory.
     """
 
     kind: str
@@ -41,17 +41,17 @@ class Part:
 
     @property
     def label(self) -> str:
-        """How messages call it: ``loss 'focal'``."""
+        """Its name in messages: ``loss 'focal'``."""
         return f"{self.kind} {self.name!r}"
 
     @property
     def shown(self) -> str:
-        """The part as a spec chooses it, on one line: ``('focal', {'gamma': 2.0})``."""
+        """The spec that chooses it, on one line: ``('focal', {'gamma': 2.0})``."""
         return reprlib.repr((self.name, dict(self.params)) if self.params else self.name)
 
     @property
     def factory(self) -> Callable[..., Any]:
-        """The callable that builds the part; imports its provider when asked first."""
+        """The callable that builds the part; the first access imports its module."""
         if self.fixed is not None:
             return self.fixed
         assert self.component is not None
@@ -60,7 +60,7 @@ class Part:
 
 
 def load_all(parts: Iterable[Part | None]) -> None:
-    """Import every part's provider; one error names all that fail, before anything is built."""
+    """Import the factory of every part before any is built; one error lists all failures."""
     errors: list[ArgusError] = []
     for part in filter(None, parts):
         try:

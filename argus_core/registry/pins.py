@@ -1,4 +1,4 @@
-"""Pins: which provider a project prefers where several have one name."""
+"""Pins: the package that a project prefers where several provide the same name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LARGEST = 2**20  # bytes of a pyproject.toml
 
 
 class Pins(NamedTuple):
-    """The preferred providers by ``(kind, name)``, and the file that says so.
+    """The preferred packages of a project.
 
     Attributes:
-        path: the file.
-        providers: what it says.
-        fault: why it cannot be read; no short name is looked up then.
+        path: the ``pyproject.toml`` with the pins.
+        providers: the package by ``(kind, name)``.
+        fault: the reason that the file cannot be read, or ``""``; with a fault, short names are not resolved.
     """
 
     path: Path | None = None
@@ -39,10 +39,10 @@ NO_PINS = Pins()
 
 
 def read_pins(folder: Path | None = None) -> Pins:
-    """Return the pins of the nearest ``pyproject.toml``, in ``folder`` (the current one) or above it.
+    """Return the pins of the nearest ``pyproject.toml``, in ``folder`` (by default the current one) or above.
 
     Raises:
-        ConfigError: that file cannot be read, or its table of pins is not of ``"kind.name" = "provider"``.
+        ConfigError: that file cannot be read, or a pin is not of the form ``"kind.name" = "package"``.
     """
     try:
         start = Path.cwd() if folder is None else folder.absolute()
@@ -68,12 +68,12 @@ def line_of(pins: Pins, kind: str, name: str) -> int | None:
 
 def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
     if b"argus" not in content or b"prefer" not in content:
-        return  # most projects have no pins: they need not even be parsed
+        return  # most projects have no pins; the file is not parsed then
     from argus_core.files.toml import parse  # not at start-up, where milliseconds count
 
     try:
         pinned = [*_flat(_table(parse(content.decode())))]
-    except ValueError as error:  # of the TOML, and of its UTF-8
+    except ValueError as error:  # not TOML, or not UTF-8
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
     for key, provider in pinned:
         kind, _, name = key.partition(".")
@@ -90,13 +90,13 @@ def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def _read(path: Path) -> bytes | None:
-    """Return the content of a file; None where there is none, or a folder."""
+    """Return the content of a file, or None if it does not exist or is a folder."""
     try:
         return read_ordinary(path, _LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if not os.path.lexists(path):  # in a folder that this user may not look into
+        if not os.path.lexists(path):  # in a folder that this user may not read
             return None
         raise ConfigError(
             f"{path} cannot be read: {error.strerror or error}; correct or remove it"
@@ -114,7 +114,7 @@ def _table(document: object) -> object:
 
 
 def _flat(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    # Without quotes, nn_module.unet = "medseg" is a table in a table, and means the same.
+    # Without quotes, nn_module.unet = "medseg" is a table in a table with the same meaning.
     if not isinstance(table, dict):
         yield prefix, table
         return

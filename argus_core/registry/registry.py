@@ -1,8 +1,8 @@
 """The registry: maps a kind and a name to a component.
 
-What is registered in this process comes first, then what installed packages declare by entry points. The
-installed metadata is scanned once, at the first look-up; a component's module is imported by
-`Component.load` alone. Names are looked up, never imported: a dotted path is just an unknown name.
+Components that this process registers come first, then those that installed packages declare by entry points.
+The installed metadata are scanned once, at the first look-up; only `Component.load` imports a component's
+module. Names are looked up, never imported: a dotted path is an unknown name.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Registry:
         self.update(index)
 
     def update(self, index: Index) -> None:
-        """Take another index; what is registered in process stays."""
+        """Replace the index; registrations of this process are kept."""
         self.index = index
         self._resolved: dict[Key, Component] = {}
         self._declared: dict[Key, list[Component]] = {}
@@ -67,7 +67,7 @@ class Registry:
             raise SpecError(f"{kind} {name!r} is {factory!r}; register a class or a function that builds it")
         declared = self._allowed(kind, name)
         if any(component.declares(factory) for component in declared):
-            return  # a plugin that declares it and also registers it: the entry point stands
+            return  # a plugin that declares it also registers it: the entry point is used
         component = Component.in_process(kind, name, factory)
         previous = self._registered.get((kind, name))
         holders = declared if previous is None else [previous]
@@ -91,7 +91,7 @@ class Registry:
         return component
 
     def find(self, kind: str, name: str) -> Component | None:
-        """Return the component of that name, None where there is none; else it raises as `resolve` does."""
+        """Return the component of that name, or None; raises as `resolve` does if it may not be used."""
         check_kind(kind)
         if not isinstance(name, str) or not name:
             raise SpecError(f"{name!r} is not a name of {kind}; give a string (argus list {kind})")
@@ -117,7 +117,7 @@ class Registry:
         return sorted(wanted, key=lambda each: (KINDS.index(each.kind), each.name, each.provider or ""))
 
     def component_of(self, kind: str, factory: Factory) -> Component | None:
-        """Return the component that ``factory`` belongs to; see the function `component_of`."""
+        """Return the component of ``factory``; see the function `component_of`."""
         check_kind(kind)
         known = [*self.index.components, *self._registered.values()]
         return next((each for each in known if each.kind == kind and each.gives(factory)), None)
@@ -132,7 +132,7 @@ class Registry:
         return None
 
     def _choose(self, kind: str, name: str) -> Component | None:
-        """Return the declared component that a short name means, if any, or raise what is in the way."""
+        """Return the declared component that a short name means, or None; raises if it may not be used."""
         pins = self.index.pins
         if pins.fault:
             raise ConfigError(pins.fault)
@@ -147,7 +147,7 @@ class Registry:
         return None
 
     def _meant(self, kind: str, name: str) -> list[Component]:
-        """Return what a short name may mean: what is pinned, else what is allowed, else one that is not."""
+        """Return the components that a short name may mean: pinned, else allowed, else a blocked one."""
         declared = self._declared.get((kind, name), [])
         pinned_to = self.index.pins.providers.get((kind, name))
         if pinned_to is not None:
@@ -165,7 +165,7 @@ class Registry:
 
 
 def _log_override(component: Component, holder: Component) -> None:
-    import logging  # not at start-up, where milliseconds count: overrides are rare
+    import logging  # lazy, to keep start-up fast: overrides are rare
 
     message = "%s %r is now %s, in place of %s of %s"
     values = component.kind, component.name, component.target, holder.target, holder.origin
@@ -173,12 +173,12 @@ def _log_override(component: Component, holder: Component) -> None:
 
 
 _lock = threading.Lock()
-_process: Registry | None = None  # of the installed packages, once they are scanned
+_process: Registry | None = None  # None before the scan
 _isolated: list[Registry] = []
 
 
 def active() -> Registry:
-    """Return the registry in force, after the one scan of the installed packages if it is due."""
+    """Return the current registry; the first call scans the installed packages."""
     global _process
     if _isolated:
         return _isolated[-1]
@@ -190,9 +190,9 @@ def active() -> Registry:
 
 
 def rescan() -> None:
-    """Notice packages that were installed, removed or mended since the scan; registrations stay.
+    """Scan the installed packages again; registrations of this process are kept.
 
-    Reads the environment's lists of plugins and the project's pins again too.
+    Also reads the environment's lists of plugins and the project's pins again.
     """
     with _lock:
         notice_new()
@@ -202,10 +202,10 @@ def rescan() -> None:
 
 @contextmanager
 def isolated_registry(builtins: bool = False) -> Iterator[Registry]:
-    """Use a registry of its own inside a ``with``: for tests.
+    """Use a separate registry in a ``with`` block, for tests.
 
     Args:
-        builtins: whether it has the built-in components; no other plugin's, and no pins.
+        builtins: whether it has the built-in components; it has no plugins and no pins.
     """
     registry = Registry(scan_builtins() if builtins else Index())
     _isolated.append(registry)
@@ -223,19 +223,19 @@ def register(kind: str, name: str, factory: Any = _ABSENT, *, override: bool = F
     """Register a factory in this process, and return it.
 
     ``register("loss", "focal", FocalLoss)`` and the decorator ``@register("loss", "focal")`` do the same.
-    The same class or function again, by module and name, replaces the first quietly; what an installed
-    package's entry point declares under that name already stays declared.
+    Registering the same class or function again (by module and name) replaces the first without an error.
+    If an installed package declares it under that name, the declaration is used.
 
     Args:
         kind: one of `KINDS`.
         name: without ``/`` and spaces.
         factory: a class or function that builds the component.
-        override: whether to replace what has the name, which is logged.
+        override: whether to replace another component of that name, which is logged.
 
     Raises:
-        ConflictError: something else has the name.
-        SpecError: ``name`` cannot be a name, or ``factory`` cannot be called.
-        UnknownNameError: there is no such kind.
+        ConflictError: another component has the name.
+        SpecError: ``name`` is not allowed, or ``factory`` is not callable.
+        UnknownNameError: the kind is unknown.
     """
     if factory is _ABSENT:
         return functools.partial(_register, kind, name, override=override)
@@ -255,10 +255,10 @@ def resolve(kind: str, name: str) -> Component:
         name: a short name, or ``provider/name``.
 
     Raises:
-        UnknownNameError: nobody has the name; the message says what is near.
-        AmbiguousNameError: several providers have it.
-        BlockedPluginError: its provider is switched off by the environment.
-        ConfigError: the project's pins cannot be read, or name a provider that does not have it.
+        UnknownNameError: no package has the name; the message suggests near names.
+        AmbiguousNameError: several packages have it.
+        BlockedPluginError: the environment switches its package off.
+        ConfigError: the project's pins cannot be read, or name a package that does not have it.
         SpecError: ``name`` is not a string.
     """
     return active().resolve(kind, name)
@@ -267,19 +267,19 @@ def resolve(kind: str, name: str) -> Component:
 def names(kind: str) -> list[str]:
     """Return the names of a kind that `resolve` takes, sorted.
 
-    A short name that several providers share without a pin stands there by its qualified names.
+    For a short name that several packages share without a pin, it lists the qualified names.
     """
     return active().names(kind)
 
 
 def components(kind: str | None = None) -> list[Component]:
-    """Return all that is known of one kind or of all, ambiguous and blocked components too, sorted."""
+    """Return all components of a kind (None: of all kinds), sorted; ambiguous and blocked ones too."""
     return active().components(kind)
 
 
 def component_of(kind: str, factory: Factory) -> Component | None:
-    """Return the component whose factory is this very object, or None.
+    """Return the component whose factory is this object, or None.
 
-    An entry point comes before a registration in process: it is what other processes have too.
+    An entry point comes before a registration in this process, since other processes find it too.
     """
     return active().component_of(kind, factory)

@@ -1,4 +1,4 @@
-"""Specs: what is written to choose a component, a name or a name with its parameters."""
+"""Specs: the choice of a component, written as a name or as a name with parameters."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["Spec", "is_spec", "parse_spec", "parse_specs"]
 
 @dataclass(frozen=True)
 class Spec:
-    """The choice of a component: its short or qualified name, and what its factory gets."""
+    """The choice of a component: its short or qualified name, and the parameters for its factory."""
 
     name: str
     params: dict[str, Any] = field(default_factory=dict)
 
 
 def parse_spec(kind: str, value: object, where: str = "") -> Spec:
-    """Return the spec that ``value`` writes: ``name``, ``(name,)`` or ``(name, {params})``.
+    """Return the spec of ``value``: ``name``, ``(name,)`` or ``(name, {params})``.
 
-    A list does as well as a tuple, as TOML has no tuples. The name is not looked up.
+    A list is accepted like a tuple, since TOML has no tuples. The name is not looked up.
 
     Args:
-        kind: the kind that is chosen, for messages.
-        value: what the user wrote.
-        where: how messages call the value: ``params['loss']``, which is also the default.
+        kind: the kind of the component, for messages.
+        value: the user's value.
+        where: the name of the value in messages; by default ``params[kind]``.
 
     Raises:
         SpecError: ``value`` has another shape.
@@ -48,7 +48,7 @@ def parse_spec(kind: str, value: object, where: str = "") -> Spec:
 
 
 def parse_specs(kind: str, value: object, where: str = "") -> list[Spec]:
-    """Return the specs that ``value`` writes: one spec, or a list of them.
+    """Return the specs of ``value``: one spec, or a list of specs.
 
     A name followed by a dict, ``["amp", {"dtype": "bfloat16"}]``, is always one spec.
 
@@ -62,8 +62,10 @@ def parse_specs(kind: str, value: object, where: str = "") -> list[Spec]:
 
 
 def is_spec(value: list[Any] | tuple[Any, ...]) -> bool:
-    """Return whether a list writes one spec, a name and parameters, and not several."""
-    return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Mapping)
+    """Return whether a list is one spec: a name, optionally with its parameters."""
+    if not value or not isinstance(value[0], str):
+        return False
+    return len(value) == 1 or (len(value) == 2 and isinstance(value[1], Mapping))
 
 
 def _checked(name: str, params: Mapping[Any, Any], where: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``argus new``: a complete and working plugin package, made from templates."""
+"""``argus new-plugin``: creates a complete and working plugin package from templates."""
 
 from __future__ import annotations
 

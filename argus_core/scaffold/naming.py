@@ -21,9 +21,8 @@ def check_distribution_name(name: str) -> None:
     """Raise `SpecError` unless ``name`` is allowed for a new package."""
     if not _DISTRIBUTION.fullmatch(name):
         raise SpecError(
-            f"{name!r} cannot name a package; give letters a to z, digits, '-', '_' and '.', the first and "
-            "the "
-            "last a letter or digit"
+            f"{name!r} cannot be the name of a package; use letters a to z, digits, '-', '_' and '.', and "
+            "begin and end with a letter or digit"
         )
     if len(name) > _LONGEST:
         raise SpecError(
@@ -32,9 +31,8 @@ def check_distribution_name(name: str) -> None:
     module = import_name(name)
     if not module.isidentifier() or keyword.iskeyword(module):
         raise SpecError(
-            f"{name!r} would be imported as {module!r}, which is no name in Python; give one that begins "
-            "with a "
-            "letter and is no keyword"
+            f"{name!r} would be imported as {module!r}, which is not a name in Python; give a name that "
+            "begins with a letter and is not a keyword"
         )
     if module in sys.stdlib_module_names or module in ("argus", "argus_core"):  # argus-compat provides argus
         raise SpecError(

@@ -1,4 +1,4 @@
-"""Making a plugin package from templates, completely or not at all."""
+"""Creating a plugin package from templates; the whole package or nothing."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class NewPackage:
     """The result of `make_package`.
 
     Attributes:
-        folder: of the package.
-        files: paths in the folder, relative, sorted.
-        parts: kind and name of each.
-        repository: the repository around it, if any.
+        folder: the folder of the package.
+        files: the relative paths of its files, sorted.
+        parts: kind and name of each component.
+        repository: the git repository around the folder, or None.
     """
 
     folder: Path
@@ -45,23 +45,23 @@ class NewPackage:
 def make_package(
     name: str, kinds: Sequence[str] = ("nn_module",), directory: Path = Path(), license: str = "MIT"
 ) -> NewPackage:
-    """Make a package that provides one working part of each kind, with tests that pass.
+    """Create a package with one working component of each kind, and passing tests.
 
     Args:
-        name: of the distribution and the new folder.
-        kinds: of the parts.
+        name: the name of the package and of the new folder.
+        kinds: the kinds of the components.
         directory: the parent of the new folder; it must exist.
         license: one of `LICENSES`.
 
     Raises:
         SpecError: the name is not allowed, or a kind has no template.
         UnknownNameError: a kind is unknown.
-        ConflictError: the folder exists already, or cannot be written.
+        ConflictError: the folder exists already, or cannot be created.
     """
     check_distribution_name(name)
     parts = starting_parts(tuple(kinds))
     if license not in LICENSES:
-        raise SpecError(f"no license {license!r} is known; choose {', '.join(LICENSES)}")
+        raise SpecError(f"license is {license!r}; choose {', '.join(LICENSES)}")
     folder = directory / name
     _check_place(directory, folder)
     files = dict(_files(name, parts, license))
@@ -69,7 +69,7 @@ def make_package(
         _write(files, folder)
     except OSError as error:
         raise ConflictError(
-            f"cannot make {folder}: {error.strerror or error}; give another --directory, or make room there"
+            f"{folder} cannot be created: {error.strerror or error}; give another --directory, or free space"
         ) from error
     names = tuple((part.kind, f"{prefix(name)}_{part.noun}") for part in parts)
     return NewPackage(folder, tuple(sorted(map(Path, files))), names, _repository(directory))
@@ -77,9 +77,9 @@ def make_package(
 
 def _check_place(directory: Path, folder: Path) -> None:
     if not directory.is_dir():
-        raise ConflictError(f"there is no folder {directory} to make {folder.name} in; make it first")
+        raise ConflictError(f"the folder {directory} for {folder.name} does not exist; create it first")
     if os.path.lexists(folder):
-        raise ConflictError(f"{folder} is there already; give another name, or another --directory")
+        raise ConflictError(f"{folder} exists already; give another name, or another --directory")
 
 
 def _files(name: str, parts: Sequence[StartingPart], license: str) -> Iterator[tuple[str, str]]:

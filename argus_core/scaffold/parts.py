@@ -1,4 +1,4 @@
-"""The working parts that a new package may start with: one for each kind of component."""
+"""The example components of new packages, one for each kind."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class StartingPart:
     """A part of a new package.
 
     Attributes:
-        kind: of the component.
-        module: in the package.
-        factory: in that module.
+        kind: its kind.
+        module: the name of its module in the package.
+        factory: the name of its class or function in that module.
         noun: the end of the component's name.
         about: a description in one line.
     """
@@ -34,10 +34,10 @@ PARTS: dict[str, StartingPart] = {
     for part in (
         StartingPart("nn_module", "networks", "Perceptron", "net", "a classifier with one hidden layer"),
         StartingPart(
-            "loss", "losses", "GeneralizedCrossEntropy", "loss", "a cross entropy that bears wrong labels"
+            "loss", "losses", "GeneralizedCrossEntropy", "loss", "a cross entropy that tolerates wrong labels"
         ),
         StartingPart(
-            "optimizer", "optimizers", "Lion", "optimizer", "moves each weight by the sign of a momentum"
+            "optimizer", "optimizers", "Lion", "optimizer", "changes each weight by the sign of a momentum"
         ),
         StartingPart(
             "transform",
@@ -58,7 +58,7 @@ PARTS: dict[str, StartingPart] = {
             "schedulers",
             "InverseSquareRootLR",
             "schedule",
-            "climbs, then falls with 1/sqrt(step)",
+            "rises, then falls with 1/sqrt(step)",
         ),
         StartingPart("dataset", "datasets", "spirals", "dataset", "points on two spirals"),
         StartingPart("config", "templates", "classification", "template", "a configuration to start from"),
@@ -68,7 +68,7 @@ MADE_KINDS = tuple(PARTS)
 
 _ELSEWHERE = {
     "model": "write a subclass of argus_core.Model and declare it beside another part",
-    "parallel": "such parts are built in",
+    "parallel": "such components are built in",
     "command": "declare a click command beside another part",
 }
 
@@ -84,7 +84,6 @@ def starting_parts(kinds: tuple[str, ...]) -> list[StartingPart]:
         check_kind(kind)
         if kind not in PARTS:
             raise SpecError(
-                f"no part of kind {kind!r} is made; {_ELSEWHERE[kind]}, or give one of "
-                f"{', '.join(MADE_KINDS)}"
+                f"kind {kind!r} has no template; {_ELSEWHERE[kind]}, or give one of {', '.join(MADE_KINDS)}"
             )
     return [PARTS[kind] for kind in KINDS if kind in kinds]

@@ -1,6 +1,6 @@
-"""Checks for the authors of plugins: what a part must do to work together with all others.
+"""Checks for authors of plugins: a component that passes them works together with all others.
 
-A check raises AssertionError with what it expected and found, so any test runner will do::
+A check raises AssertionError with the expected and the actual result, so any test runner can run it::
 
     from argus_core.testing import check_component
 

@@ -1,4 +1,4 @@
-"""What the built-in parts are checked with, where the standard inputs or no parameters do not do."""
+"""Parameters and inputs for checks of built-in components that the defaults do not suit."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def _distributions() -> tuple[Tensor, Tensor]:
 
 
 def _labels() -> tuple[Tensor, Tensor]:
-    # The classes that are right come first, then -1.
+    # The right classes come first, then -1.
     return _numbers(4), torch.tensor([[3, 0, -1, 1], [2, -1, 0, 1], [0, 1, 2, 3]] * 2 + [[1, -1, 0, 0]])
 
 
 def _texts() -> tuple[Tensor, ...]:
-    # (time, batch, characters), the texts, and how long both are.
+    # (time, batch, characters), the texts, and the lengths of both.
     log_probabilities = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(0)).log_softmax(2)
     texts = torch.tensor([[1, 2, 3], [2, 4, 1], [3, 3, 1]])
     return log_probabilities, texts, torch.full((3,), 6), torch.full((3,), 3)
@@ -88,7 +88,7 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any
     ("lr_scheduler", "CosineAnnealingWarmRestarts"): {"params": {"T_0": 2}},
     ("lr_scheduler", "CyclicLR"): {"params": {"base_lr": 0.01, "max_lr": 0.1, "interval": "update"}},
     ("lr_scheduler", "ExponentialLR"): {"params": {"gamma": 0.9}},
-    # Any function of the epoch does; this one can be sent to another process.
+    # A function of the epoch that can be sent to another process.
     ("lr_scheduler", "LambdaLR"): {"params": {"lr_lambda": calendar.isleap}},
     ("lr_scheduler", "MultiplicativeLR"): {"params": {"lr_lambda": calendar.isleap}},
     ("lr_scheduler", "MultiStepLR"): {"params": {"milestones": [1, 3]}},

@@ -1,8 +1,8 @@
-"""Training as one writes it by hand: every window is one batch, one forward, one backward, one step.
+"""A hand-written training loop, the reference for step strategies.
 
-`Loop` knows no micro-batches, weights, scaling or compiled slots. What strategies do to an update besides
-cutting it up is written here a second time, without any of their code, and `Loop` calls it; a strategy that
-is not written here takes part with its own hooks.
+All loader batches of an update (its window) are one batch, with one forward, one backward and one step.
+`Loop` has no micro-batches, weights, scaling or compiled hooks. The other effects of the built-in strategies
+are written here a second time, without their code. Other strategies take part with their own hooks.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Parameters = tuple[nn.Parameter, ...]
 
 
 class Loop:
-    """A training loop by hand over whole windows, with what an update by a procedure may call.
+    """A hand-written training loop over whole windows, with the methods that a procedure may call.
 
     Args:
-        model: its nn_module, loss and optimizer are trained; its own steps play no part.
-        composed: the strategies by hand; only hooks that a hand-written loop has a place for are called.
+        model: the model with the nn_module, loss and optimizer; its own step strategies are not used.
+        composed: the hand-written strategies; only the hooks that such a loop has are called.
     """
 
     def __init__(self, model: Model, composed: Composed) -> None:
@@ -45,7 +45,7 @@ class Loop:
             set_up(model)
 
     def fit(self, batches: Sequence[Batch], num_epochs: int) -> None:
-        """Train on the batches, joined as many at a time as make an update."""
+        """Train on the batches, with the batches of each update joined to one."""
         (size,) = (window_size() for window_size in self._slots("window_size"))
         self.model.train()
         for _ in range(num_epochs):
@@ -55,16 +55,16 @@ class Loop:
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Hold the contexts that strategies put around an evaluation."""
+        """Enter the contexts that strategies open around an evaluation."""
         with ExitStack() as stack:
             for context in self._slots("evaluation_context"):
                 stack.enter_context(context())
             yield
 
-    # What a procedure calls.
+    # Methods that a procedure calls.
 
     def gradients(self) -> Tensor:
-        """Take fresh gradients of the window; return its loss."""
+        """Compute the gradients of the window; return its loss."""
         ((input, target),) = self.micro_batches
         self.model.optimizer.zero_grad()
         with ExitStack() as stack:
@@ -81,7 +81,7 @@ class Loop:
         return loss.detach()
 
     def parameters(self) -> Parameters:
-        """Return what the optimizer moves."""
+        """Return the parameters of the optimizer."""
         return tuple(each for group in self.model.optimizer.param_groups for each in group["params"])
 
     def transform_gradients(self, parameters: Parameters) -> None:
@@ -95,12 +95,12 @@ class Loop:
         return all(bool(vote(loss, parameters)) for vote in self._slots("allow_update"))
 
     def apply(self) -> bool:
-        """Transform the gradients, ask, and move the weights."""
+        """Transform the gradients and, if all strategies agree, update the weights."""
         self.transform_gradients(self.parameters())
         return self.allowed(self.parameters()) and self.step()
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> bool:
-        """Move the weights."""
+        """Update the weights."""
         optimizer = self.model.optimizer
         for apply in self._slots("apply_update"):
             return bool(apply(optimizer, closure))
@@ -159,7 +159,7 @@ class _ClippedNorm:
         norm = torch.cat([each.grad.flatten() for each in parameters if each.grad is not None]).norm()
         for parameter in parameters:
             if parameter.grad is not None and norm > self.max_norm:
-                parameter.grad *= self.max_norm / (norm + 1e-6)  # torch's clip_grad_norm_ adds as much
+                parameter.grad *= self.max_norm / (norm + 1e-6)  # as in torch's clip_grad_norm_
 
 
 class _ClippedValue:
@@ -255,4 +255,4 @@ BY_HAND: dict[str, Callable[..., Any] | None] = {
     "microbatch": None,
     "sam": _Sharpness,
 }
-"""What each built-in strategy comes to in a loop by hand, made from the same parameters; None: nothing."""
+"""The hand-written form of each built-in strategy, with the same parameters; None: no effect here."""

@@ -1,4 +1,4 @@
-"""Checking parts: the contract of a part's kind, with what its author says that it takes."""
+"""Checking a component against the contract of its kind, with the inputs that its author declares."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _ATTRIBUTE = "checked_with"
 def check_component(
     kind: str, name: str, params: Mapping[str, Any] | None = None, **checked_with: Any
 ) -> None:
-    """Check that an installed part keeps the contract of its kind.
+    """Check that an installed component passes all checks of its kind.
 
     Args:
-        kind: the part's kind; ``parallel`` and ``command`` have no contract.
-        name: as it is registered.
-        params: what its factory gets; left out, what its attribute ``checked_with`` has, or none.
-        **checked_with: what the checks of its kind take besides, such as ``input`` or ``batch``; left out,
-            what ``checked_with`` has, or the first of some standard inputs that it takes.
+        kind: its kind; ``parallel`` and ``command`` have no checks.
+        name: its registered name.
+        params: the parameters for its factory; by default those in its attribute ``checked_with``, or none.
+        **checked_with: further arguments of the checks of its kind, such as ``input`` or ``batch``; by
+            default those in ``checked_with``, or the first standard input that the component accepts.
 
     Raises:
-        AssertionError: a check does not hold; says which, what was expected and found, and what to do.
-        ParamsError: the checks of its kind do not take an argument.
+        AssertionError: a check failed; the message names it, the expected and the actual result, and the fix.
+        ParamsError: the checks of its kind do not take one of the arguments.
     """
     if params is not None:
         checked_with["params"] = params
@@ -53,17 +53,17 @@ def check_component(
 
 
 def contracts_of(kind: str, name: str, checked_with: Mapping[str, Any] | None = None) -> list[Contract]:
-    """Return the contract of a part, once for each of its examples.
+    """Return the contract of a component, once for each of its examples.
 
     Args:
         kind: its kind.
-        name: as it is registered.
-        checked_with: arguments that take the place of those in the part's own ``checked_with``.
+        name: its registered name.
+        checked_with: arguments that override those in the component's attribute ``checked_with``.
     """
     check_kind(kind)
     if kind not in _CONTRACTS:
         raise ParamsError(
-            f"parts of kind {kind!r} have no contract to check; {', '.join(_CONTRACTS)} have one"
+            f"components of kind {kind!r} have no checks; the kinds with checks are {', '.join(_CONTRACTS)}"
         )
     register_probes()
     contract = getattr(importlib.import_module(f"argus_core.testing.contracts.{kind}"), _CONTRACTS[kind])
@@ -72,9 +72,9 @@ def contracts_of(kind: str, name: str, checked_with: Mapping[str, Any] | None = 
 
 
 def part_results(kind: str, name: str) -> Iterator[Result]:
-    """Yield what comes of each check of a part with its own examples."""
+    """Yield the result of each check of a component with its own examples."""
     if kind not in _CONTRACTS:
-        yield Result("keep a contract", "not run", f"there are no checks for parts of kind {kind!r}")
+        yield Result("keep a contract", "not run", f"there are no checks for components of kind {kind!r}")
         return
     contracts = contracts_of(kind, name)
     for number, contract in enumerate(contracts, 1):
@@ -84,12 +84,12 @@ def part_results(kind: str, name: str) -> Iterator[Result]:
 
 
 def _examples(kind: str, name: str) -> Sequence[Mapping[str, Any]]:
-    """Return what the part's author says that it is to be checked with, at least one empty example."""
+    """Return the examples in the component's ``checked_with``; one empty example if it has none."""
     try:
         component = resolve(kind, name)
         declared = getattr(component.load(), _ATTRIBUTE, None)
     except ArgusError:
-        return [{}]  # what is wrong with it is the first thing that its contract checks
+        return [{}]  # the first checks of its contract report the error
     if declared is None and component.provider == BUILTIN:
         from argus_core.testing.builtin import EXAMPLES
 
@@ -109,7 +109,7 @@ def _made(contract: Any, name: str, arguments: Mapping[str, Any]) -> Contract:
     for argument in arguments:
         if argument not in known:
             raise ParamsError(
-                f"a {contract.kind} is not checked with {argument!r}{near(str(argument), known)}; "
+                f"checks of a {contract.kind} do not take {argument!r}{near(str(argument), known)}; "
                 f"give {', '.join(known)}"
             )
     made: Contract = contract(name, **arguments)

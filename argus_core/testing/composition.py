@@ -1,8 +1,8 @@
-"""The composition matrix: every combination of step strategies is right, or refused with a reason.
+"""The composition matrix: every combination of step strategies is correct, or refused with a reason.
 
-A combination trains a small network, and a loop by hand (`argus_core.testing.by_hand`) trains the same
-network over whole windows. Weights, averaged weights, buffers, losses and predictions of every update must be
-equal, to a tolerance that each setting states.
+A combination trains a small network, and a hand-written loop (`argus_core.testing.by_hand`) trains the same
+network. Weights, averaged weights, buffers, losses and predictions of every update must be equal within the
+tolerance of the setting.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PARAMS: dict[str, list[dict[str, Any]]] = {
     "amp": [{"dtype": "bfloat16"}, {"dtype": "float16", "init_scale": 2.0**10}],
     "clip_grad_norm": [{"max_norm": 0.3}],
     "clip_grad_value": [{"clip_value": 0.05}],
-    "compile": [{"backend": "eager"}],  # the same graphs as for every other backend, and quick
+    "compile": [{"backend": "eager"}],  # fast, with the same graphs as other backends
     "ema": [{"decay": 0.9}],
     "microbatch": [{"chunks": 3}],
     "sam": [{"rho": 0.05}],
@@ -47,11 +47,11 @@ _PARAMS: dict[str, list[dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Example:
-    """One step strategy with the parameters that it has in the matrix.
+    """A step strategy with its parameters in the matrix.
 
     Attributes:
-        name: as it is registered.
-        params: what its factory gets.
+        name: its registered name.
+        params: the parameters for its factory.
     """
 
     name: str
@@ -59,28 +59,28 @@ class Example:
 
     @property
     def label(self) -> str:
-        """How test ids and messages call it: ``amp(bfloat16)``."""
+        """Its name in test ids and messages: ``amp(bfloat16)``."""
         return f"{self.name}({self.params['dtype']})" if "dtype" in self.params else self.name
 
     @property
     def spec(self) -> tuple[str, dict[str, Any]]:
-        """What chooses it in ``params["step"]``."""
+        """The spec that chooses it in ``params["step"]``."""
         return self.name, dict(self.params)
 
     def by_hand(self) -> Any:
-        """Return what it comes to in a loop by hand, or ``None`` where that is nothing."""
+        """Return its hand-written form, or ``None`` if it has no effect there."""
         factory = BY_HAND[self.name] if self.name in BY_HAND else resolve("step", self.name).load()
         return None if factory is None else factory(**self.params)
 
 
 def examples(params: Mapping[str, Sequence[dict[str, Any]]] | None = None) -> list[Example]:
-    """Return an example, or several, of each step strategy that is registered, but for ``default``.
+    """Return one or several examples of each registered step strategy except ``default``.
 
-    Strategies of plugins that cannot be imported, or that need parameters, take part only if ``params`` has
-    some for them.
+    Strategies that cannot be imported, or that need parameters, take part only if ``params`` has parameters
+    for them.
 
     Args:
-        params: by name, a list of parameters to try.
+        params: a list of parameters to try, by name.
     """
     known = {**_PARAMS, **(params or {})}
     found = [name for name in names("step") if name != "default"]
@@ -98,30 +98,30 @@ def compositions(
     """Return every combination of at most ``size`` strategies, the empty one included.
 
     Args:
-        members: what to combine.
-        size: how many at most.
-        containing: leaves out the combinations without this one.
+        members: the strategies to combine.
+        size: the largest number of strategies in a combination.
+        containing: if given, only combinations with this strategy are returned.
     """
     subsets = (itertools.combinations(members, length) for length in range(size + 1))
     return [subset for subset in itertools.chain(*subsets) if containing is None or containing in subset]
 
 
 def check_strategy(name: str, params: Mapping[str, Any] | None = None, size: int = 3) -> dict[str, str]:
-    """Check a step strategy with every combination of the others; return those that are refused.
+    """Check a step strategy with every combination of the others; return the refused combinations.
 
-    The reference calls the strategy's own hooks in a loop by hand, so this checks that it composes, not that
-    its formula is what its documentation says.
+    The reference calls the strategy's own hooks in a hand-written loop. So this checks that the strategy
+    composes, but not that its formula is right.
 
     Args:
-        name: as it is registered.
-        params: what it is built with.
-        size: of the combinations, its own place included.
+        name: its registered name.
+        params: the parameters for its factory.
+        size: the largest number of strategies in a combination, this one included.
 
     Returns:
         The reason of each refused combination, by the labels of its members.
 
     Raises:
-        AssertionError: a combination differs from the loop by hand.
+        AssertionError: a combination differs from the hand-written loop.
     """
     example = Example(name, dict(params or {}))
     members = [example, *(other for other in examples() if other.name != name)]
@@ -133,21 +133,21 @@ def check_strategy(name: str, params: Mapping[str, Any] | None = None, size: int
 
 
 def check_composition(members: Sequence[Example], device: str = "cpu") -> str | None:
-    """Check that a combination equals the loop by hand in every setting in which that is defined.
+    """Check that a combination equals the hand-written loop in every setting in which that is defined.
 
     Args:
         members: the strategies to combine.
-        device: where both train; torch's TF32 must be off on CUDA devices, as it is by default for all but
-            convolutions.
+        device: the device of both trainings; on CUDA devices TF32 must be off, which is torch's default
+            except for convolutions.
 
     Returns:
-        Why the combination is refused, or ``None`` where it is legal.
+        The reason that the combination is refused, or ``None`` if it is not.
 
     Raises:
-        AssertionError: it differs; says where, and by how much.
+        AssertionError: the results differ; the message says where, and by how much.
     """
     listed = [each.spec for each in members]
-    random.Random(len(listed)).shuffle(listed)  # the order in which strategies are listed means nothing
+    random.Random(len(listed)).shuffle(listed)  # the result must not depend on the order of the list
     for setting in settings(listed):
         setting = replace(setting, device=device)
         try:
@@ -169,7 +169,7 @@ def _is_ready(name: str) -> bool:
 
 
 class _Run(NamedTuple):
-    """What came of training: in float64, by name."""
+    """The results of training, in float64, by name."""
 
     states: dict[str, Tensor]
     losses: Tensor

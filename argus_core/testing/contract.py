@@ -1,4 +1,4 @@
-"""What a contract is: named checks of one part, in order, each with a sentence that says why it fails."""
+"""Contracts: the ordered, named checks of a component; each failure is a sentence with its reason."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["FIRST_CHECKS", "Contract", "Result", "expect", "told"]
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check.
+    """The result of one check.
 
     Attributes:
-        check: what a part must do: ``"copy deeply"``.
-        state: ``"passed"``, ``"failed"``, or ``"not run"`` after a failure that leaves nothing to look at.
-        why: what was expected and found, and what to do; empty unless it failed.
+        check: the requirement, after "must": ``"copy deeply"``.
+        state: ``"passed"``, ``"failed"``, or ``"not run"`` because an earlier, essential check failed.
+        why: the expected and the actual result, and the fix; empty unless it failed.
     """
 
     check: str
@@ -42,19 +42,20 @@ FIRST_CHECKS = (
     "take_plain_data",
     "be_built",
 )
-"""What parts of nearly every kind must do before anything else."""
+"""The first checks of nearly every kind."""
 
 
 class Contract(ABC):
-    """Abstract contract of a kind: a subclass lists its checks, methods that raise if they do not hold.
+    """Abstract contract of a kind: a subclass lists its checks, methods that raise if they fail.
 
-    A check's name reads after "must": ``copy_deeply``. What a check finds out it leaves for those after it.
+    The name of a check continues the sentence "the component must": ``copy_deeply``. A check stores results
+    in attributes for the checks after it.
 
     Args:
-        name: as the part is registered.
-        params: what its factory gets.
-        reload: whether other processes must find the part by its name, too.
-        **options: what the checks of its kind take besides, in place of the values in `options`.
+        name: the registered name of the component.
+        params: the parameters for its factory.
+        reload: whether other processes must find the component by its name too.
+        **options: further arguments of the checks, which override `options`.
     """
 
     kind: ClassVar[str]
@@ -74,16 +75,16 @@ class Contract(ABC):
 
     @property
     def label(self) -> str:
-        """How messages call the part."""
+        """The name of the component in messages."""
         return f"{self.kind} {self.name!r}"
 
     @property
     def spec(self) -> tuple[str, dict[str, Any]]:
-        """What chooses the part."""
+        """The spec that chooses the component."""
         return self.name, dict(self.params)
 
     def results(self) -> Iterator[Result]:
-        """Make every check that can be made, and yield what came of each."""
+        """Run the checks, and yield the result of each."""
         is_lost = False
         for check in self._chosen():
             title = check.replace("_", " ")
@@ -92,17 +93,17 @@ class Contract(ABC):
                 continue
             try:
                 getattr(self, check)()
-            except (Exception, SystemExit) as error:  # a part may raise anything, and never ends the program
+            except (Exception, SystemExit) as error:  # it may raise anything
                 yield Result(title, "failed", told(error))
                 is_lost = check in self.essential
             else:
                 yield Result(title, "passed")
 
     def check(self) -> None:
-        """Make every check.
+        """Run every check.
 
         Raises:
-            AssertionError: one does not hold; the message says which and why.
+            AssertionError: a check failed; the message names it and the reason.
         """
         for check in self._chosen():
             try:
@@ -111,15 +112,15 @@ class Contract(ABC):
                 title = check.replace("_", " ")
                 raise AssertionError(f"{self.label} must {title}: {told(error)}") from error
 
-    # Checks that all kinds have.
+    # Checks of all kinds.
 
     def be_found_by_name(self) -> None:
         self.component = resolve(self.kind, self.name)
         expect(
             not self.reload or self.component.provider is not None,
-            f"it is registered in this process alone, where no other finds it; declare it as an entry point "
-            f'of the group "argus_core.{self.kind}" and install the package, or give reload=False to check '
-            "what needs no other process",
+            f"it is registered only in this process, so no other process finds it; declare it as an entry "
+            f'point of the group "argus_core.{self.kind}" and install the package, or pass reload=False to '
+            "skip the checks in other processes",
         )
 
     def be_imported(self) -> None:
@@ -135,8 +136,8 @@ class Contract(ABC):
         ]
         expect(
             not missing,
-            f"its documentation does not say what {', '.join(map(repr, missing))} means; write "
-            f"'{missing[0]}: ...' below 'Args:' in its docstring"
+            f"its docstring does not describe {', '.join(map(repr, missing))}; write "
+            f"'{missing[0]}: ...' below 'Args:' in it"
             if missing
             else "",
         )
@@ -146,16 +147,16 @@ class Contract(ABC):
 
     @abstractmethod
     def be_built(self) -> None:
-        """Build the part."""
+        """Build the component."""
 
-    # What checks use.
+    # Methods that checks use.
 
     def make(self, *args: Any) -> Any:
-        """Return the part, built once more."""
+        """Build and return the component."""
         return call_factory(self.label, self.factory, args, self.params)
 
     def _chosen(self) -> tuple[str, ...]:
-        """Return the checks to make: without another process, those that need none."""
+        """Return the checks to run; without ``reload``, those that need no other process."""
         return tuple(check for check in self.checks if self.reload or not check.endswith("fresh_process"))
 
     def _parameters(self) -> list[str]:
@@ -175,13 +176,13 @@ class Contract(ABC):
 def expect(holds: bool, message: str | Callable[[], str]) -> None:
     """Raise AssertionError with ``message`` unless ``holds``.
 
-    Not a plain ``assert``: pytest would write the expression below the sentence.
+    Not a plain ``assert``, because pytest would print the expression below the message.
     """
     if not holds:
         raise AssertionError(message if isinstance(message, str) else message())
 
 
 def told(error: BaseException) -> str:
-    """Return what went wrong on one line."""
+    """Return the description of an exception on one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, AssertionError) and text else f"it raised {type(error).__name__}: {text}"

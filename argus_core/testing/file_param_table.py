@@ -1,8 +1,8 @@
-"""The table of what files may set: every parameter of every component of a package.
+"""The table of the parameters that files may set: every parameter of every component of a package.
 
-A parameter is a plain value, or its factory declares in ``file_params`` what it does. Whether it is plain
-follows from its type where that holds numbers, flags and tensors alone; any other is reviewed, and what it is
-written down. So a new parameter that takes a string, say, fails the check until it has been reviewed.
+A parameter is a plain value, or its factory declares it in ``file_params``. A type of numbers, flags and
+tensors shows that a parameter is plain. A person reviews every other parameter and records what it is. So a
+new parameter that takes, for example, a string fails the check until it is reviewed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from argus_core.registry.registry import components
 __all__ = ["WRITE", "check_file_param_table", "file_param_table"]
 
 WRITE = "ARGUS_WRITE_TABLES"
-"""The environment variable that has `check_file_param_table` write the table instead of comparing it."""
+"""The environment variable that makes `check_file_param_table` write the table instead of comparing it."""
 
-_LEFT_OUT = ("command", "model", "parallel")  # they take options of a command line, parts, and nothing
+_LEFT_OUT = ("command", "model", "parallel")  # they have no parameters in files
 _IN_CHECKPOINTS = ("nn_module", "loss", "optimizer", "transform", "step")
 _PLAIN_WORDS = frozenset(
     "Collection Iterable List None NoneType Number Optional Sequence Size Tensor Tuple Union abc bool "
@@ -31,7 +31,7 @@ _PLAIN_WORDS = frozenset(
 )
 _PLAIN_TYPES = (bool, int, float)
 _LISTED = re.compile(r"Literal\[[^\]]*\]")
-# What is looked at whatever its type says.
+# Names that are reviewed whatever their type is.
 _SUSPICIOUS = re.compile(
     "path|url|dir$|dir_|root|cache|download|file|program|command|backend|model|pretrained"
 )
@@ -40,7 +40,7 @@ _HEADER = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|"
 
 
 class _Row(NamedTuple):
-    """A line of the table: one declared parameter, or all plain ones that are alike."""
+    """A row of the table: one declared parameter, or several equal plain ones."""
 
     kind: str
     components: tuple[str, ...]
@@ -51,23 +51,23 @@ class _Row(NamedTuple):
 
 
 def check_file_param_table(page: Path, provider: str, reviewed: Mapping[str, str]) -> None:
-    """Check that a page has the table of a package between ``<!-- PROVIDER -->`` and ``<!-- end -->``.
+    """Check that a page has the table of a package between ``<!-- PACKAGE -->`` and ``<!-- end -->``.
 
     Args:
-        page: Markdown.
-        provider: the distribution whose components are looked at.
-        reviewed: what the parameters are that their types do not show to be plain, by name; a name may have
-            its component before it: ``"KLDivLoss.reduction"``.
+        page: the Markdown file.
+        provider: the installed package with the components.
+        reviewed: descriptions, by name, of the parameters that are plain although their type does not show
+            it; the name of the component may come first: ``"KLDivLoss.reduction"``.
 
     Raises:
-        AssertionError: a parameter is not in ``reviewed`` and is not declared, or the page has another table.
+        AssertionError: a parameter is neither declared nor in ``reviewed``, or the page has another table.
     """
     table = file_param_table(provider, reviewed)
     text = page.read_text("utf-8")
     start, end = f"<!-- {provider} -->\n", "<!-- end -->"
     before, found, rest = text.partition(start)
     assert found, (
-        f"{page} has no line {start.strip()!r}; write it where the table shall be, and {end!r} below"
+        f"{page} has no line {start.strip()!r}; add it where the table belongs, and {end!r} below it"
     )
     old, _, after = rest.partition(end)
     if os.environ.get(WRITE):
@@ -88,11 +88,11 @@ def file_param_table(provider: str, reviewed: Mapping[str, str]) -> str:
         rows = [row for each in found for row in _rows(each, reviewed, unknown, used)]
         lines += [_line(row, len(found)) for row in _merged(rows)]
     assert not unknown, (
-        f"what a file may do with these parameters has not been reviewed: {'; '.join(unknown)}; declare each "
-        "in file_params of its factory, or say among those reviewed what plain value it is"
+        f"these parameters have not been reviewed: {'; '.join(unknown)}; declare each in file_params of its "
+        "factory, or describe its plain value in reviewed"
     )
     stale = sorted(reviewed.keys() - used)
-    assert not stale, f"no component of {provider} has {', '.join(stale)}; remove what was reviewed of it"
+    assert not stale, f"no component of {provider} has {', '.join(stale)}; remove it from reviewed"
     return "\n".join(lines)
 
 
@@ -148,7 +148,7 @@ def _is_plain(parameter: inspect.Parameter) -> bool:
 
 
 def _merged(rows: list[_Row]) -> Iterator[_Row]:
-    """Yield rows with the components that share all else, first parameters of one, then components of one."""
+    """Yield rows in which components with equal parameters are merged."""
     by_component: dict[_Row, list[str]] = {}
     for row in rows:
         by_component.setdefault(row._replace(components=()), []).extend(row.components)

@@ -1,7 +1,7 @@
-"""Fresh processes, in which a part must be found by its name alone.
+"""Fresh processes, in which a component must be found by its name.
 
-One program, `argus_core.testing.server`, imports torch and `argus_core` once. Where the system can fork, each
-request is answered by a fork of it, which has imported no plugin; elsewhere each gets a program of its own.
+One program, `argus_core.testing.server`, imports torch and `argus_core` once. If the system can fork, a fork
+of it answers each request; it has imported no plugin. Otherwise each request starts a new program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from argus_core.doctor.process import Isolated, answers, end_group
 __all__ = ["SERVER", "in_fresh_process", "stream_from_fresh_process"]
 
 SERVER = "ARGUS_TESTING_SERVER"
-"""The environment variable with a server's socket: requests of a server's own forks go there."""
+"""The environment variable with the server's socket, for requests from its forks."""
 
 _CAN_FORK = hasattr(os, "fork") and hasattr(socket, "AF_UNIX")
 _PROGRAM = "import sys; from argus_core.testing.server import main; main(sys.argv[1:])"
@@ -29,28 +29,28 @@ _PATIENCE = 300.0  # seconds
 
 
 def in_fresh_process(operation: str, *args: Any, time_limit: float = _PATIENCE) -> Any:
-    """Return what an operation returns in a process that has imported nothing but argus_core.
+    """Return the result of an operation in a process that has imported only argus_core.
 
     Args:
         operation: a name in `argus_core.testing.operations`.
-        args: sent there; they must be picklable.
-        time_limit: seconds.
+        args: the picklable arguments of the operation.
+        time_limit: the limit in seconds.
 
     Raises:
-        AssertionError: it raised something, ended or took too long; the message says so.
+        AssertionError: the operation raised an exception, ended its process or took too long.
     """
     (value,) = stream_from_fresh_process(operation, *args, time_limit=time_limit)
     return value
 
 
 def stream_from_fresh_process(operation: str, *args: Any, time_limit: float = _PATIENCE) -> Iterator[Any]:
-    """Yield what an operation yields there, each as soon as it comes; see `in_fresh_process`."""
+    """Yield the values of an operation as they come; see `in_fresh_process`."""
     try:
         request = pickle.dumps((operation, args))
     except Exception as error:
         raise AssertionError(
-            f"what it is checked with cannot be sent to another process ({error}); use plain data and "
-            "tensors, or give reload=False"
+            f"its parameters or inputs cannot be sent to another process ({error}); use plain data and "
+            "tensors, or pass reload=False"
         ) from error
     try:
         for message in (_from_fork if _CAN_FORK else _from_program)(request, time_limit):
@@ -62,8 +62,8 @@ def stream_from_fresh_process(operation: str, *args: Any, time_limit: float = _P
             yield value
     except TimeoutError:
         raise AssertionError(
-            f"it did not end within {time_limit:g} seconds; look for a loop without end, or for what waits "
-            "for a network, for input or for a lock"
+            f"it did not end within {time_limit:g} seconds; look for an endless loop, or for code that "
+            "waits for a network, for input or for a lock"
         ) from None
     raise AssertionError(
         "its process ended without an answer; look for os._exit, a crash in compiled code or too little "
@@ -72,21 +72,21 @@ def stream_from_fresh_process(operation: str, *args: Any, time_limit: float = _P
 
 
 class _Server(Isolated):
-    """A program that runs as long as this process has use for it."""
+    """The server program, which runs as long as this process needs it."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        self.folder = Path(tempfile.mkdtemp(prefix="argus-"))  # none but this user can look into it
+        self.folder = Path(tempfile.mkdtemp(prefix="argus-"))  # only this user can read it
         self.socket = self.folder / "socket"
-        # It runs in an empty folder: what it finds is what is installed.
+        # In an empty folder it finds only installed packages.
         super().__init__(_PROGRAM, [str(self.socket)], self.folder)
-        if next(self.answers(b"", _PATIENCE), None) is None:  # it says when it listens
+        if next(self.answers(b"", _PATIENCE), None) is None:  # its first message: it listens
             reason = self.complaints().strip()[-1000:]
             self.end()
-            raise AssertionError(f"no fresh process can be started: {reason}; mend this environment")
+            raise AssertionError(f"no fresh process can be started: {reason}; fix this environment")
 
     def end(self) -> None:
-        """End it, unless another process has started it: a fork of that one is not the owner."""
+        """Kill it, unless another process started it: a fork of that process is not the owner."""
         if self.owner == os.getpid():
             super().end()
             self._errors.close()
@@ -97,7 +97,7 @@ _servers: list[_Server] = []
 
 
 def _address() -> str:
-    """Return the socket of the server that this process uses, after its start if it is due."""
+    """Return the socket of this process's server; the first call starts it."""
     given = os.environ.get(SERVER)
     if given:
         return given
@@ -112,7 +112,7 @@ def _from_fork(request: bytes, time_limit: float) -> Iterator[bytes]:
         channel.connect(_address())
         stream: Any = channel.makefile("rwb")
         messages = answers(request, stream, stream, time_limit, in_all=True)
-        fork = int(next(messages, b"0"))  # its number comes first
+        fork = int(next(messages, b"0"))  # its first message is its number
         try:
             yield from messages
         finally:

@@ -1,6 +1,6 @@
-"""What a part does by its name, in whichever process: the same function here and in a fresh one.
+"""Operations with a component, which give the same result in this process and in a fresh one.
 
-A fresh process knows `argus_core` and nothing else until an operation looks a name up.
+A fresh process has imported only `argus_core` before an operation looks a name up.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SEED = 1
 
 @contextmanager
 def predictable() -> Iterator[None]:
-    """Compute on one thread and from one seed inside a ``with``, so that results are the same to the bit."""
+    """Compute on one thread and from one seed in a ``with`` block, so that results are exactly repeatable."""
     threads, state = torch.get_num_threads(), random.getstate()
     torch.set_num_threads(1)
     try:
@@ -68,7 +68,7 @@ def evaluate(file: Path, batch: Any) -> Any:
 
 
 def train(file: Path, batches: Sequence[Any]) -> Any:
-    """Return the weights of the model in a file after training on, and what it then predicts."""
+    """Return the weights of the model in a file after further training, and its predictions."""
     with predictable():
         model = _loaded(file)
         for batch in batches:
@@ -77,13 +77,13 @@ def train(file: Path, batches: Sequence[Any]) -> Any:
 
 
 def validate(file: Path, batches: Sequence[Any], metrics: Any) -> dict[str, float]:
-    """Return what metrics are over batches."""
+    """Return the values of metrics over batches."""
     with predictable():
         return _loaded(file).validate(batches, metrics=metrics)
 
 
 def fit(file: Path, batches: Sequence[Any], folder: Path, options: dict[str, Any]) -> Any:
-    """Return the learning rates and weights of a run that goes on from the newest file in a folder."""
+    """Return the learning rates and weights of a run that resumes from the newest file in a folder."""
     with predictable():
         return fitted(_loaded(file), batches, resume=folder, **options)
 
@@ -118,7 +118,7 @@ def fitted(model: Model, batches: Sequence[Any], **options: Any) -> Any:
 
 
 def _loaded(file: Path) -> Model:
-    """Return the model in a file that a check wrote; its parameters are those of the check's author."""
+    """Return the model in a file that a check wrote, with all parameters as the check's author set them."""
     with open_checkpoint(file) as saved:
         params = saved.params()
     own = {slot: value[1] for slot, value in params.items() if slot in KIND_OF_PART and _has_params(value)}

@@ -1,4 +1,4 @@
-"""The parts of one installed distribution, to be tested one by one. Needs no torch."""
+"""The components of one installed package, tested one by one; needs no torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["ComponentUnderTest", "distribution_of", "parts_of", "wrong_declarati
 
 @dataclass(frozen=True)
 class ComponentUnderTest:
-    """One part of the distribution that is tested.
+    """One component of the package under test.
 
     Attributes:
-        component: as the registry has it; nothing is imported before the part is used.
+        component: the component in the registry; it is imported on first use.
     """
 
     component: Component
@@ -43,7 +43,7 @@ class ComponentUnderTest:
         return self.component.load()
 
     def build(self, *args: Any, **params: Any) -> Any:
-        """Return the part, built from what the model hands over, if anything, and parameters."""
+        """Build and return it, from the arguments that a model passes to its kind, and parameters."""
         return call_factory(f"{self.kind} {self.name!r}", self.load(), args, params)
 
     def check(self, **checked_with: Any) -> None:
@@ -54,45 +54,43 @@ class ComponentUnderTest:
 
 
 def parts_of(distribution: str) -> list[ComponentUnderTest]:
-    """Return the parts that an installed distribution declares.
+    """Return the components that an installed package declares.
 
     Raises:
-        UnknownNameError: it is not installed, or declares none.
+        UnknownNameError: the package is not installed, or declares no components.
     """
     name = normalised(distribution)
     version = version_of(name)
     if version is None:
         raise UnknownNameError(
-            f"no package {distribution!r} is installed; pip install it, in this environment"
+            f"the package {distribution!r} is not installed; pip install it in this environment"
         )
     found = [each for each in active().components() if each.provider == name]
     if not found:
         wrong = wrong_declarations(name, version)
         if wrong:
             raise UnknownNameError(
-                f"{name} {version} declares no parts that can be found: {', '.join(wrong)}; correct that in "
-                "its pyproject.toml and install it again"
+                f"{name} {version} declares no valid components: {', '.join(wrong)}; correct its "
+                "pyproject.toml and install it again"
             )
         raise UnknownNameError(
-            f"{name} {version} declares no parts; declare some as entry points, "
-            '[project.entry-points."argus_core.nn_module"], and install it again, which is needed after '
-            "each "
-            "change to them"
+            f"{name} {version} declares no components; declare them as entry points, "
+            '[project.entry-points."argus_core.nn_module"], and install it again after each change to them'
         )
     return [ComponentUnderTest(each) for each in found]
 
 
 def wrong_declarations(provider: str, version: str) -> list[str]:
-    """Return what is wrong with the entry points that a distribution declares, by its normalised name."""
+    """Return the faults in the entry points of a package, given by its normalised name."""
     left_out = [each.reason for each in active().index.problems if each.origin == f"{provider} {version}"]
     return [*left_out, *(f"{each.subject}: {each.problem}" for each in misspelled_groups(provider))]
 
 
 def distribution_of(file: Path) -> str:
-    """Return the name of the distribution that a file belongs to, by the nearest ``pyproject.toml``.
+    """Return the name of the package that a file belongs to, from the nearest ``pyproject.toml``.
 
     Raises:
-        ConfigError: there is none with a name.
+        ConfigError: no ``pyproject.toml`` above the file has a name.
     """
     for folder in file.resolve().parents:
         pyproject = folder / "pyproject.toml"
@@ -100,7 +98,7 @@ def distribution_of(file: Path) -> str:
             try:
                 name = parse(pyproject.read_text("utf-8")).get("project", {}).get("name")
             except ValueError as error:
-                raise ConfigError(f"{pyproject} cannot be read: {error}; mend it") from error
+                raise ConfigError(f"{pyproject} cannot be read: {error}; fix it") from error
             if name:
                 return str(name)
     raise ConfigError(

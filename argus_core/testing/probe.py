@@ -1,4 +1,4 @@
-"""The small models that parts are checked in. Importing this registers them, so that their files load."""
+"""The small models in which components are checked; importing this module registers them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = [
 
 
 class Scale(nn.Module):
-    """Multiplies by one number, which training changes: any shape -> the same shape."""
+    """Multiplies by one trained number: any shape -> the same shape."""
 
     def __init__(self) -> None:
         super().__init__()
         self.factor = nn.Parameter(torch.ones(()))
 
     def forward(self, input: Any) -> Any:
-        """Return a tensor, or tuples of some, multiplied."""
+        """Return a tensor, or nested tuples of tensors, multiplied."""
         if isinstance(input, tuple | list):
             return type(input)(map(self.forward, input))
         return input * self.factor.to(input.dtype) if torch.is_floating_point(input) else input
@@ -83,7 +83,7 @@ class Sparse(nn.Module):
 
 
 class NetworkProbe(Model, name="argus_core.testing.NetworkProbe"):
-    """Trains any network on its input alone, whatever it returns: (input) -> mean square of the output."""
+    """Trains any network without a target: input -> mean square of the output."""
 
     def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
         """Return the output, no target, and the mean square of all floating point numbers in the output."""
@@ -91,17 +91,17 @@ class NetworkProbe(Model, name="argus_core.testing.NetworkProbe"):
         floating = [each.float() for each in tensors_in(output) if each.is_floating_point()]
         if not floating:
             raise AssertionError(
-                f"its output, a {type(output).__name__}, holds no tensor of floating point numbers; return "
-                "tensors, in tuples, lists or dicts"
+                f"its output, a {type(output).__name__}, contains no tensor of floating point numbers; "
+                "return tensors, in tuples, lists or dicts"
             )
         return output, None, torch.stack([each.square().mean() for each in floating]).mean()
 
 
 class LossProbe(Model, name="argus_core.testing.LossProbe"):
-    """Trains a scale, by any loss that is called with a prediction and whatever follows it."""
+    """Trains `Scale` with any loss of a prediction and further arguments."""
 
     nn_module: Any = Scale
-    warned_unregistered = True  # its file is loaded by the class above
+    warned_unregistered = True  # its files are loaded with this class
 
     def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
         """Return prediction, target and loss of ``(prediction, target, ...)``."""
@@ -111,7 +111,7 @@ class LossProbe(Model, name="argus_core.testing.LossProbe"):
         return scaled, others[0] if others else None, loss
 
     def batch_size(self, batch: Any) -> int:
-        """Return 1: the batch is whole, whatever a loss takes in it."""
+        """Return 1, since a batch of any form counts as one sample."""
         return 1
 
 
@@ -123,17 +123,17 @@ class PredictionProbe(Model, name="argus_core.testing.PredictionProbe"):
     warned_unregistered = True
 
     def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
-        """Return ``(prediction, target)`` as they are, and a loss that is the same for every sample."""
+        """Return ``(prediction, target)`` unchanged, and a loss that is equal for all samples."""
         prediction, target = batch
         return self.nn_module(prediction), target, self.nn_module.factor * 1.0
 
     def loss_weight(self, batch: Any) -> float:
-        """Return 1, since the loss is the same for every sample, whatever a metric takes in the batch."""
+        """Return 1, since the loss is equal for all samples."""
         return 1.0
 
 
 class OptimizerProbe(Model, name="argus_core.testing.OptimizerProbe"):
-    """Trains a small network of a chosen sort on a regression."""
+    """Trains one of three small networks on a regression."""
 
     nn_module = {"dense": Dense, "matrices": Matrices, "sparse": Sparse}  # noqa: RUF012
     loss: Any = nn.MSELoss
@@ -141,13 +141,13 @@ class OptimizerProbe(Model, name="argus_core.testing.OptimizerProbe"):
 
 
 def register_probes() -> None:
-    """Register the models in the registry in force, which may be an isolated one of a test."""
+    """Register the models in the current registry, which may be the isolated one of a test."""
     for probe in (NetworkProbe, LossProbe, PredictionProbe, OptimizerProbe):
         register("model", f"argus_core.testing.{probe.__name__}", probe)
 
 
 def regression_batches(count: int = 3, size: int = 8) -> list[tuple[Tensor, Tensor]]:
-    """Return batches (size, 6) with targets (size, 3) that a small network can come close to."""
+    """Return batches (size, 6) with targets (size, 3) that a small network can learn."""
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(size, 6, generator=generator) for _ in range(count)]
     return [(each, torch.stack([each[:, 0], each[:, 1] - each[:, 2], 0 * each[:, 3]], 1)) for each in inputs]

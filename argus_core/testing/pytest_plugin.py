@@ -1,6 +1,6 @@
-"""Fixtures for pytest, there wherever this package is installed; `-p no:argus` leaves them out.
+"""Fixtures for pytest, available if this package is installed; `-p no:argus` switches them off.
 
-pytest imports this at its start, so it imports next to nothing by itself.
+pytest imports this module when it starts, so the module itself imports very little.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ _INI = "argus_distribution"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a project say whose parts ``argus_component`` goes through."""
+    """Add the option that names the package for ``argus_component``."""
     parser.addini(
-        _INI, "the distribution whose parts argus_component goes through (default: pyproject.toml's)"
+        _INI,
+        "the package with the components of the fixture argus_component (default: that of pyproject.toml)",
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test that takes ``argus_component`` one for each part."""
+    """Run a test that takes ``argus_component`` once for each component."""
     if "argus_component" not in metafunc.fixturenames:
         return
     from argus_core.errors import ArgusError
@@ -44,14 +45,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def argus_component(request: pytest.FixtureRequest) -> ComponentUnderTest:
-    """Each part of the distribution under test in turn: an `argus_core.testing.ComponentUnderTest`."""
+    """Each component of the package under test: an `argus_core.testing.ComponentUnderTest`."""
     part: ComponentUnderTest = request.param
     return part
 
 
 @pytest.fixture
 def isolated_registry() -> Iterator[Registry]:
-    """A registry of the test's own: the built-in parts, no plugin's, and what the test registers."""
+    """A separate registry for the test, with the built-in components and without plugins."""
     from argus_core.registry.registry import isolated_registry as isolated
 
     with isolated(builtins=True) as registry:

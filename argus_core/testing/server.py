@@ -1,4 +1,4 @@
-"""Answers requests for operations, each in a fresh process; `argus_core.testing.fresh_process` starts it."""
+"""The server that runs operations in fresh processes; `argus_core.testing.fresh_process` starts it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["listen", "main"]
 
 
 def main(arguments: list[str]) -> None:
-    """Listen at a socket until standard input ends, or answer the one request that comes there."""
+    """Listen at a socket until standard input ends; without a socket, answer one request there."""
     orders, answers = own_streams()
     if arguments:
         listen(arguments[0], orders, answers)
@@ -28,20 +28,20 @@ def main(arguments: list[str]) -> None:
 
 
 def listen(path: str, orders: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer each request in a fork, which ends after it.
+    """Answer each request in a fork.
 
     Args:
-        path: of the socket.
-        orders: ends when nobody needs the server any more.
-        answers: is told that the server listens, and closed.
+        path: the path of the socket.
+        orders: a stream that ends when the server is no longer needed.
+        answers: the stream that receives one message when the server listens, and is closed then.
     """
-    _operations()  # imports torch, here and never again
-    importlib.import_module("torch._dynamo")  # which an optimizer would import in its first step
-    os.environ[SERVER] = path  # what a request asks of fresh processes comes here
+    _operations()  # imports torch, before all forks
+    importlib.import_module("torch._dynamo")  # otherwise an optimizer's first step imports it
+    os.environ[SERVER] = path  # for requests from forks
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(16)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps the forks
         write_message(answers, b"listening")
         answers.close()
         waited_for: list[Any] = [listener, orders]
@@ -54,7 +54,7 @@ def listen(path: str, orders: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _serve(channel: socket.socket) -> None:
-    """Answer as a fork of the server, in a session of its own, and end."""
+    """Answer in a fork of the server, in its own session, and exit."""
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -62,7 +62,7 @@ def _serve(channel: socket.socket) -> None:
         write_message(stream, str(os.getpid()).encode())
         serve(_answer, stream, stream)
     finally:
-        os._exit(1)  # and never go on as the server
+        os._exit(1)  # a fork must never continue as the server
 
 
 def _answer(request: bytes) -> Iterator[bytes]:

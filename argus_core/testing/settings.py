@@ -1,4 +1,4 @@
-"""What a combination of step strategies trains, and how close it must come to the loop by hand."""
+"""The settings in which combinations of step strategies train, and their tolerances."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["LBFGS", "Network", "Probe", "Setting", "settings"]
 Spec = tuple[str, dict[str, Any]]
 
 _SIZES = (4, 3, 5, 1, 2)  # samples of the loader's batches: unequal, and an odd tail in windows of two
-# In half precision a window's gradient is rounded once for each micro-batch, of which there are up to six;
-# an entry that is clipped makes the way that the weights go shorter, but not the rounding of the others.
+# In half precision the gradient of an update is rounded once for each of up to six micro-batches. Clipping an
+# entry makes the step of the weights smaller, but not the rounding of the other entries.
 _ROUNDINGS = 12
 _EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 
 class Network(nn.Module):
-    """A small network with what strategies may trip over: (batch, 2, 5, 5) -> (batch, 3) logits.
+    """A small network with layers that are hard for strategies: (batch, 2, 5, 5) -> (batch, 3) logits.
 
-    It has a convolution and no kink, as relu has one, where rounding would be multiplied.
+    It has no relu, since rounding errors grow at its kink.
     """
 
     def __init__(self, dtype: torch.dtype, normalised: bool = False, dropped: bool = False) -> None:
@@ -57,18 +57,19 @@ class Probe(Model, name="argus_core.testing.Probe"):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a combination trains, and how far from the loop by hand it may end.
+    """A setting of the training, and the allowed distance from the hand-written loop.
 
     Attributes:
-        label: for messages.
-        dtype: of weights and inputs.
-        reference: of the loop by hand's.
-        reduction: of the loss.
-        optimizer: a spec.
+        label: the name of the setting in messages.
+        dtype: the dtype of weights and inputs.
+        reference: the dtype in the hand-written loop.
+        reduction: the reduction of the loss.
+        optimizer: the spec of the optimizer.
         network: further parameters of `Network`.
-        tolerance: absolute, of weights, losses and predictions; with ``half`` a multiple of the way gone.
-        half: the dtype of autocast, "" without.
-        device: where to train.
+        tolerance: the absolute tolerance of weights, losses and predictions; with ``half`` relative to the
+            largest change of a weight.
+        half: the dtype of autocast, or "".
+        device: the device to train on.
     """
 
     label: str
@@ -96,7 +97,7 @@ class Setting:
         )
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for parameter in model.get_nn_module().parameters():  # of any dtype the same
+            for parameter in model.get_nn_module().parameters():  # the same values in every dtype
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
         return model
 
@@ -112,13 +113,13 @@ class Setting:
         ]
 
     def is_defined(self, model: Model) -> bool:
-        """Return whether the whole window's result is: what depends on the batch needs it in one piece."""
+        """Return whether the result is defined; batch norm and dropout need the whole window at once."""
         whole = model.window_size() == 1 and model.step_members("split_window") == ["default"]
         return whole or not self.network
 
 
 _SGD: Spec = ("SGD", {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01})
-# AdamW divides a gradient by its own size, which would make an update of full size out of rounding.
+# AdamW divides a gradient by its size, so rounding errors alone would cause an update of full size.
 _ADAMW: Spec = ("AdamW", {"lr": 0.05, "eps": 0.1})
 _NORMALISED = {"normalised": True}
 _DROPPED = {"dropped": True}
@@ -142,7 +143,7 @@ def settings(steps: Sequence[Spec]) -> Iterator[Setting]:
     first = LBFGS if "closure" in chosen and "channels_last" not in chosen else _SGD
     yield Setting("float64 mean", double, double, "mean", first)
     if "compile" in chosen:
-        return  # it compiles anew in each setting, and changes none of what they are about
+        return  # each setting would compile again, and the strategy does not affect the others
     yield Setting("float64 sum", double, double, "sum", _ADAMW)
     yield Setting("float32 mean", single, double, "mean", _SGD, tolerance=1e-6)
     yield Setting("float64 batch norm", double, double, "mean", first, _NORMALISED)

@@ -1,4 +1,4 @@
-"""What a part is tried on when nobody says what it takes: the first of these that it takes is used."""
+"""Standard inputs for components whose author declares none; the first accepted input is used."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _CLASSES = 5
 
 
 def chosen(given: Any, standard: Iterable[Any], call: Callable[[Any], Any], what: str) -> Any:
-    """Return what is given, made, or the first standard input that ``call`` takes.
+    """Return the given input, or the first standard input that ``call`` accepts.
 
     Args:
-        given: what the author says, or ``None``.
-        standard: what to try without.
-        call: raises where an input does not fit.
-        what: how the argument is called that gives one.
+        given: the input that the author declares, or ``None``.
+        standard: the inputs to try without it.
+        call: a function that raises if an input does not fit.
+        what: the name of the argument, for messages.
 
     Raises:
-        AssertionError: none fits.
-        Exception: what is given does not fit.
+        AssertionError: no standard input fits.
+        Exception: the given input does not fit.
     """
     if given is not None:
         value = made(given)
@@ -39,7 +39,7 @@ def chosen(given: Any, standard: Iterable[Any], call: Callable[[Any], Any], what
     for candidate in standard:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # torch only warns of shapes that it broadcasts
+                warnings.simplefilter("error")  # torch only warns if it broadcasts shapes
                 call(copy.deepcopy(candidate))
         except Exception as error:
             tried.append(_described(candidate))
@@ -47,21 +47,21 @@ def chosen(given: Any, standard: Iterable[Any], call: Callable[[Any], Any], what
         else:
             return candidate
     raise AssertionError(
-        f"it takes none of the standard inputs ({', '.join(tried)}; the last raised {type(last).__name__}: "
-        f"{' '.join(str(last).split())[:200]}); give {what}=..., or declare checked_with = {{'{what}': ...}} "
+        f"it accepts none of the standard inputs ({', '.join(tried)}; the last raised {type(last).__name__}: "
+        f"{' '.join(str(last).split())[:200]}); pass {what}=..., or declare checked_with = {{'{what}': ...}} "
         "on the class"
     ) from last
 
 
 def made(given: Any) -> Any:
-    """Return an input as it is, from a function, or random numbers of a shape, ``(4, 3, 32, 32)``."""
+    """Return an input: the value itself, the result of a function, or random numbers of a given shape."""
     if isinstance(given, tuple | list) and given and all(type(size) is int for size in given):
         return torch.randn(tuple(given), generator=_generator())
     return given() if callable(given) and not isinstance(given, Tensor) else given
 
 
 def network_inputs(network: nn.Module) -> Iterator[Any]:
-    """Yield batches: what the first layers say that they take, then vectors, images, words, volumes."""
+    """Yield batches: first those that fit the first layers, then vectors, images, words, volumes."""
     for module in network.modules():
         yield from _fitting(module)
     for shape in ((8,), (1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 64, 64), (1, 64), (16, 8), (1, 8, 8, 8)):

@@ -1,4 +1,4 @@
-"""Validating an installed package: the contract of each of its parts, in processes of their own."""
+"""Validating an installed package: the checks of each of its components, in separate processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["PartReport", "validate"]
 
 @dataclass(frozen=True)
 class PartReport:
-    """What came of a part's checks.
+    """The results of a component's checks.
 
     Attributes:
         kind: its kind.
         name: its short name.
-        results: of each check, in order.
+        results: the result of each check, in order.
     """
 
     kind: str
@@ -31,16 +31,16 @@ class PartReport:
 
     @property
     def holds(self) -> bool:
-        """Whether no check failed."""
+        """True if no check failed."""
         return all(result.state != "failed" for result in self.results)
 
     @property
     def is_checked(self) -> bool:
-        """Whether there are checks for its kind."""
+        """True if its kind has checks."""
         return any(result.state != "not run" for result in self.results)
 
     def record(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the report as plain data."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -52,17 +52,17 @@ class PartReport:
 def validate(
     distribution: str, kinds: Sequence[str] = (), time_limit: float = 300.0
 ) -> tuple[str, str, list[str], Iterator[PartReport]]:
-    """Return provider, version, what is wrong with its declarations, and the reports on its parts.
+    """Return a package's name and version, the faults in its declarations, and reports on its components.
 
-    The reports come one by one, as their checks are made.
+    The reports are an iterator; each component is checked when its report is requested.
 
     Args:
         distribution: the name of an installed package.
-        kinds: which parts to check; all if empty.
-        time_limit: of each part, in seconds.
+        kinds: the kinds to check; all if empty.
+        time_limit: the limit for each component, in seconds.
 
     Raises:
-        UnknownNameError: it is not installed, or has no such parts.
+        UnknownNameError: the package is not installed, or has no components of these kinds.
     """
     for kind in kinds:
         check_kind(kind)
@@ -71,8 +71,8 @@ def validate(
     chosen = [part for part in parts if not kinds or part.kind in kinds]
     if not chosen:
         raise UnknownNameError(
-            f"{provider} {version} has no part of kind {' or '.join(kinds)}; leave --kind out, or give one "
-            f"of {', '.join(dict.fromkeys(part.kind for part in parts))}"
+            f"{provider} {version} has no component of kind {' or '.join(kinds)}; leave --kind out, or give "
+            f"one of {', '.join(dict.fromkeys(part.kind for part in parts))}"
         )
     problems = wrong_declarations(provider, version)
     return provider, version, problems, (_report(part, time_limit) for part in chosen)
@@ -86,6 +86,6 @@ def _report(component: Component, time_limit: float) -> PartReport:
         ):
             results.append(result)
     except AssertionError as error:
-        after = f" after it was found to {results[-1].check}" if results else ""
-        results.append(Result(f"come to an end{after}", "failed", str(error)))
+        after = f", after the check {results[-1].check!r}" if results else ""
+        results.append(Result(f"finish{after}", "failed", str(error)))
     return PartReport(component.kind, component.name, tuple(results))

@@ -155,18 +155,33 @@ def test_warning_of_others_keeps_its_place(registry: None, monkeypatch: pytest.M
 # list.
 
 
-def test_list_aligns_names_providers_versions_and_states(scan_registry: Any, fake_distribution: Any) -> None:
+@pytest.mark.parametrize("group", [(), ("plugins",)])
+def test_help_describes_each_command_in_a_whole_sentence(group: tuple[str, ...]) -> None:
+    listed = argus(*group, "--help").output.partition("Commands:\n")[2].partition("\n\n")[0]
+    sentences = [line.split(maxsplit=1)[1] for line in listed.splitlines()]
+    assert len(sentences) >= 4
+    assert [each for each in sentences if not re.fullmatch(r"[A-Z].*[^.]\.", each)] == []
+
+
+def test_list_shows_the_package_that_declares_a_class_of_torch_and_the_one_that_defines_it() -> None:
+    rows = [line.split() for line in argus("list", "loss").output.splitlines()]
+    assert ["loss", "CrossEntropyLoss", "argus-torch", "torch"] in [[*row[:3], *row[4:5]] for row in rows]
+
+
+def test_list_aligns_names_providers_versions_packages_and_states(
+    scan_registry: Any, fake_distribution: Any
+) -> None:
     fake_distribution("medseg", "2.1", {"loss": {"dice": "medseg:Dice"}, "nn_module": {"u": "medseg:U"}})
     scan_registry()
     argus_core.register("loss", "focal")(Focal)
     lines = argus("list").output.splitlines()
     assert lines[:4] == [
-        "kind       name   provider  version  state",
-        "nn_module  u      medseg    2.1      declared",
-        "loss       dice   medseg    2.1      declared",
-        "loss       focal                     loaded",
+        "kind       name   provider  version  defined in  state",
+        "nn_module  u      medseg    2.1      medseg      declared",
+        "loss       dice   medseg    2.1      medseg      declared",
+        "loss       focal                     test_cli    loaded",
     ]
-    assert lines[-1] == f"3 components of {len(KINDS)} kinds; argus show KIND NAME tells more about one"
+    assert lines[-1] == f"3 components of {len(KINDS)} kinds; argus show KIND NAME describes one"
 
 
 def test_name_without_end_makes_no_other_row_longer(scan_registry: Any, fake_distribution: Any) -> None:
@@ -179,13 +194,15 @@ def test_name_without_end_makes_no_other_row_longer(scan_registry: Any, fake_dis
 
 
 def test_list_takes_one_kind(registry: None) -> None:
-    assert argus("list", "loss").output.splitlines()[1:] == ["loss  focal                     loaded"]
+    assert argus("list", "loss").output.splitlines()[1:] == [
+        "loss  focal                     test_cli    loaded"
+    ]
 
 
 def test_list_of_a_kind_without_components_says_so(registry: None) -> None:
     assert (
         argus("list", "parallel").output
-        == "no components of kind parallel; install a package that has some\n"
+        == "no components of kind parallel; install a plugin that provides some\n"
     )
 
 
@@ -195,7 +212,14 @@ def test_list_of_an_unknown_kind_is_refused() -> None:
 
 def test_list_is_read_by_programs_as_json(registry: None) -> None:
     assert json.loads(argus("list", "--json").output) == [
-        {"kind": "loss", "name": "focal", "provider": None, "version": None, "state": "loaded"}
+        {
+            "kind": "loss",
+            "name": "focal",
+            "provider": None,
+            "version": None,
+            "target": "test_cli:Focal",
+            "state": "loaded",
+        }
     ]
 
 
@@ -207,7 +231,7 @@ def test_list_shows_blocked_components(scan_registry: Any, fake_distribution: An
 
 
 def test_list_is_a_table_on_a_terminal(registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("argus_core.cli.table._is_terminal", lambda: True)
+    monkeypatch.setattr("argus_core.cli.table.is_terminal", lambda: True)
     assert re.search(r"│ loss +│ focal +│", argus("list", "loss").output)
 
 
@@ -230,7 +254,9 @@ def test_show_asks_for_the_kind_where_several_have_the_name(registry: None) -> N
     argus_core.register("transform", "focal", Focal)
     result = argus("show", "focal")
     assert result.exit_code == 2
-    assert "say which: argus show loss focal or argus show transform focal" in " ".join(result.output.split())
+    assert "choose one: argus show loss focal or argus show transform focal" in " ".join(
+        result.output.split()
+    )
 
 
 def test_show_of_a_name_of_no_kind_suggests_others(registry: None) -> None:

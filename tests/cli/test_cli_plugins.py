@@ -54,13 +54,13 @@ def test_list_shows_the_parts_of_plugins_and_counts_the_built_in_ones(
         "provider  version  kind  name   state     note",
         "medseg    2.1      loss  focal  declared",
         "",
-        "1 plugins, 1 components beside 1 built-in ones",
+        "1 plugin with 1 component, and 1 built-in component",
     ]
 
 
 def test_list_without_plugins_says_so(scan_registry: Any) -> None:
     scan_registry()
-    assert argus("list").output == "0 plugins, 0 components beside 0 built-in ones\n"
+    assert argus("list").output == "0 plugins with 0 components, and 0 built-in components\n"
 
 
 def test_list_shows_who_is_switched_off_and_by_what(
@@ -100,7 +100,7 @@ def test_list_tells_how_many_declarations_were_left_out(scan_registry: Any, fake
     fake_distribution("medseg", "2.1", {"losss": {"focal": "medseg:Focal"}})
     scan_registry()
     last = argus("list").output.splitlines()[-1]
-    assert last == "1 declarations left out: argus plugins doctor tells why"
+    assert last == "1 declaration left out; argus plugins doctor shows why"
 
 
 def test_list_is_read_by_programs_as_json(scan_registry: Any, fake_distribution: Any) -> None:
@@ -151,13 +151,13 @@ def test_why_shows_the_winner_the_rule_the_place_and_the_losers(
     fake_distribution("other", "1.0", {"loss": {"focal": "absent:Focal"}})
     scan_registry()
     result = argus("why", "focal")
-    path = Path("pyproject.toml").absolute()
+    path, code = Path("pyproject.toml").absolute(), folder / "medseg/losses/__init__.py"
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         "loss focal",
-        f"  winner: medseg 2.1, medseg.losses:Focal, defined in {folder / 'medseg/losses/__init__.py'}:2",
-        f"  reason: pinned to medseg in {path}:2",
-        "  loser: other 1.0, absent:Focal, its definition is not found without importing it",
+        f"  winner: medseg.losses:Focal, declared by medseg 2.1, defined in {code}:2",
+        f"  reason: the name is pinned to medseg in {path}:2",
+        "  loser: absent:Focal, declared by other 1.0, its definition cannot be found without an import",
         f"    reason: shadowed by the pin to medseg in {path}",
     ]
 
@@ -169,7 +169,9 @@ def test_why_answers_for_every_kind_or_for_one(scan_registry: Any, fake_distribu
         "loss dice",
         "metric dice",
     ]
-    assert argus("why", "metric", "dice").output.startswith("metric dice\n  winner: medseg 2.1, m:B, ")
+    assert argus("why", "metric", "dice").output.startswith(
+        "metric dice\n  winner: m:B, declared by medseg 2.1, "
+    )
 
 
 def test_why_is_read_by_programs_as_json(scan_registry: Any, fake_distribution: Any) -> None:
@@ -186,7 +188,7 @@ def test_why_is_read_by_programs_as_json(scan_registry: Any, fake_distribution: 
                 "state": "declared",
                 "file": str(folder / "medseg/losses/__init__.py"),
                 "line": 1,
-                "reason": "the one provider that has it",
+                "reason": "only this package has the name",
             },
             "error": None,
             "losers": [],
@@ -245,7 +247,7 @@ BAD = (
 
 def test_doctor_exits_with_0_if_all_is_well(doctor: Any) -> None:
     result = doctor("--provider", "GoodSeg")
-    assert (result.exit_code, result.output) == (0, "no faults; 1 components of 1 providers loaded\n")
+    assert (result.exit_code, result.output) == (0, "no faults; 1 component of 1 provider loaded\n")
 
 
 def test_doctor_shows_each_fault_with_its_fix_and_exits_with_1(doctor: Any) -> None:
@@ -260,7 +262,7 @@ def test_doctor_shows_faults_that_are_alike_once(fake_distribution: Any) -> None
     result = argus("doctor", "--provider", "manyseg")
     assert "\n  loss 'loss0', loss 'loss1', loss 'loss2' and 2 more: cannot be imported: " in result.output
     assert result.output.count("fix:") == 1
-    assert result.output.endswith("5 faults; 5 components of 1 providers loaded\n")
+    assert result.output.endswith("5 faults; 5 components of 1 provider loaded\n")
 
 
 def test_doctor_shows_what_is_switched_off(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,7 +282,7 @@ def test_predict_without_targets_cannot_compute_metrics(trained: Path) -> None:
     result = argus("predict", trained, "input.npy", "--metric", "accuracy")
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: 'input.npy' holds no targets, so metrics cannot be computed; leave --metric out, "
+        "error: 'input.npy' has no targets, which --metric needs; leave --metric out, "
         "or give a file with input and target\n"
     )
 
@@ -293,7 +293,7 @@ def test_predict_without_targets_cannot_compute_metrics(trained: Path) -> None:
         (["points", "--param", "split"], "--param split: give KEY=VALUE, as in --param split=val"),
         (
             ["input.npy", "--param", "a=1"],
-            "--param is for datasets chosen by name, and 'input.npy' is a file",
+            "--param is for a dataset that is chosen by name, and 'input.npy' is a file",
         ),
         (["points", "--batch-size", "0"], "0 is not in the range 1<=x<="),
     ],
@@ -463,7 +463,7 @@ def signalled(
 )
 @pytest.mark.usefixtures("usual_signals")
 def test_interrupted_run_says_how_to_go_on(folder: Path, number: int, status: int, last: list[str]) -> None:
-    told = ["the run is kept; go on with it: argus resume 'a run'", *last]
+    told = ["the run can be resumed: argus resume 'a run'", *last]
     done = signalled(folder, "train", "small.toml", "--run-dir", "a run", number=number, when="start")
     assert (done.returncode, done.stderr.splitlines()) == (status, told)
     begun = best_value(folder / "a run")

@@ -79,7 +79,7 @@ def test_memory_that_is_not_there_is_one_line() -> None:
     result = argus("crosscheck", "--folds", "100")
     assert (result.exit_code, result.stderr) == (
         1,
-        "error: there is no memory left for it; allow the process more, or give it less\n",
+        "error: the process is out of memory; allow it more, or give it less to do\n",
     )
 
 
@@ -142,7 +142,7 @@ def test_unknown_command_is_a_usage_error_that_knows_the_plugins(name: str, mess
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("numeric", "is 'medseg:function', which is no click.Command but a function; its author should "),
+        ("numeric", "is 'medseg:function', a function; it must be a click.Command; ask its author to "),
         ("gone", "cannot be loaded from 'medseg:gone': AttributeError: module 'medseg' has no attribute "),
         ("cv", "command 'cv' was removed from medseg 2.1; use 'crosscheck'"),
         ("medseg/zzz", "no command named 'zzz' in medseg 2.1 (4 known: argus list command)"),

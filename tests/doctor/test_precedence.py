@@ -43,7 +43,7 @@ def test_a_pin_shadows_the_other_providers(three: None, scan_registry: Any) -> N
 def test_what_is_registered_in_process_shadows_all(three: None, scan_registry: Any) -> None:
     scan_registry()
     argus_core.register("loss", "focal", dict, override=True)
-    shadowed = "shadowed by what this process has registered"
+    shadowed = "shadowed by a registration in this process"
     assert notes() == {None: "", "argus-torch": shadowed, "medseg": shadowed, "other": shadowed}
 
 
@@ -62,7 +62,7 @@ def test_a_verdict_names_the_winner_the_rule_and_the_losers(three: None, scan_re
     found = verdict("loss", "focal")
     assert found.winner is argus_core.resolve("loss", "focal")
     path = Path("pyproject.toml").absolute()
-    assert found.reason == f"pinned to medseg in {path}:3"
+    assert found.reason == f"the name is pinned to medseg in {path}:3"
     assert {(loser.component.provider, loser.note) for loser in found.losers} == {
         ("argus-torch", f"shadowed by the pin to medseg in {path}"),
         ("other", f"shadowed by the pin to medseg in {path}"),
@@ -74,7 +74,7 @@ def test_a_qualified_name_wins_by_itself(three: None, scan_registry: Any) -> Non
     found = verdict("loss", "other/focal")
     assert (found.winner, found.reason) == (
         argus_core.resolve("loss", "other/focal"),
-        "the name says which provider",
+        "the name contains the package",
     )
     assert {loser.note for loser in found.losers} == {"'other/focal' asks for other"}
 
@@ -92,12 +92,12 @@ def test_nobody_wins_an_ambiguous_name(three: None, scan_registry: Any) -> None:
 def test_registration_in_process_wins(three: None, scan_registry: Any) -> None:
     scan_registry()
     argus_core.register("loss", "focal", dict, override=True)
-    assert verdict("loss", "focal").reason == "registered in this process, which comes first"
+    assert verdict("loss", "focal").reason == "it is registered in this process, which comes first"
 
 
 @pytest.mark.parametrize(
     ("disabled", "reason"),
-    [("medseg,other", "built in, and no plugin has this name"), ("other", "")],
+    [("medseg,other", "it is built in, and no plugin has this name"), ("other", "")],
 )
 def test_providers_that_are_switched_off_lose(
     three: None, scan_registry: Any, monkeypatch: pytest.MonkeyPatch, disabled: str, reason: str
@@ -116,7 +116,7 @@ def test_the_only_provider_wins_unless_it_is_switched_off(
 ) -> None:
     fake_distribution("medseg", "2.1", {"loss": {"focal": "medseg:Focal"}})
     scan_registry()
-    assert verdict("loss", "focal").reason == "the one provider that has it"
+    assert verdict("loss", "focal").reason == "only this package has the name"
     monkeypatch.setenv("ARGUS_PLUGINS", "")
     scan_registry()
     found = verdict("loss", "focal")

@@ -139,7 +139,7 @@ def test_a_name_of_another_kind_is_pointed_out() -> None:
 
 def test_parameters_that_the_factory_does_not_take_show_its_signature() -> None:
     with pytest.raises(
-        ParamsError, match=r"did you mean 'classes'\?; it takes Net\(features=4, .*given \(clases=3\)"
+        ParamsError, match=r"did you mean 'classes'\?; it takes Net\(features=4, .*not \(clases=3\)"
     ):
         Model({**PARAMS, "nn_module": ("net", {"clases": 3})})
 
@@ -380,7 +380,7 @@ def test_a_factory_cannot_end_the_program() -> None:
 
 def test_parameters_are_shown_on_one_line() -> None:
     weight = torch.ones(3, 3)
-    with pytest.raises(ParamsError, match=r"was given \(weights=tensor\(\[\[1., 1., 1.\], \[1.") as caught:
+    with pytest.raises(ParamsError, match=r"not \(weights=tensor\(\[\[1., 1., 1.\], \[1.") as caught:
         Model(PARAMS | {"loss": ("CrossEntropyLoss", {"weights": weight})})
     assert "\n" not in str(caught.value)
 

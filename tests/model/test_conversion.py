@@ -150,7 +150,7 @@ def test_convert_keeps_the_device_that_the_file_asks_for(old: Model) -> None:
 def test_convert_tells_which_params_the_plain_model_does_not_take(old: Model) -> None:
     save_old(old, params={**PARAMS, "fold": 3})
     result = argus("convert", "old.pth", "new.safetensors", "--model", "Model", *NAMES)
-    assert result.stdout.startswith("left out of params, which the plain Model does not take: fold\n")
+    assert result.stdout.startswith("omitted from params, since the plain Model does not take them: fold\n")
 
 
 def test_convert_of_an_unknown_class_says_what_to_do(old: Model) -> None:
@@ -215,7 +215,7 @@ def test_what_is_read_is_never_overwritten(old: Model, folder: Path) -> None:
 
 def test_convert_writes_checkpoints_alone(old: Model) -> None:
     result = argus("convert", "old.pth", "new.pth")
-    assert (result.exit_code, "give a name in .safetensors" in result.stderr) == (2, True)
+    assert (result.exit_code, "give a name that ends in .safetensors" in result.stderr) == (2, True)
 
 
 def test_convert_of_our_own_checkpoint_says_so(old: Model) -> None:

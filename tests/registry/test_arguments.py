@@ -60,9 +60,9 @@ def plain(switch=False, rate=0.1, padding=0, text="a", **others): ...  # type: i
         (
             "weight",
             [1, [2]],
-            r"weight takes a tensor, and of \[1, \[2\]\] none can be made \(.*\); give a list of",
+            r"weight is \[1, \[2\]\], which cannot become a tensor \(.*\); give a list of",
         ),
-        ("weight", ["a"], r"weight takes a tensor, and of \['a'\] none can be made"),
+        ("weight", ["a"], r"weight is \['a'\], which cannot become a tensor"),
         ("number_or_tensor", "fast", "number_or_tensor is 'fast', a string; give a number"),
     ],
 )
@@ -152,7 +152,7 @@ def test_part_of_torch_takes_no_boolean_for_a_number() -> None:
 @pytest.mark.parametrize("value", [10**400, [0.9, -(10**400)], {"a": ({"b": 10**400},)}])
 def test_integer_beyond_all_floats_is_refused(value: Any) -> None:
     with pytest.raises(
-        ParamsError, match=r"optimizer 'AdamW': (lr|betas) is an integer of 1,3\d\d bits, beyond the"
+        ParamsError, match=r"optimizer 'AdamW': (lr|betas) is an integer of 1,3\d\d bits, larger than the"
     ):
         arguments_for("optimizer 'AdamW'", torch.optim.AdamW, {"lr" if value == 10**400 else "betas": value})
 

@@ -45,7 +45,7 @@ def faults_of(fake_distribution: Any, group: str) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("group", "meant"), MEANT)
 def test_group_that_is_nearly_ours_is_a_fault(fake_distribution: Any, group: str, meant: str) -> None:
-    problem = f"nothing reads it; did you mean {meant!r}?"
+    problem = f"is not read by argus_core; did you mean {meant!r}?"
     assert faults_of(fake_distribution, group) == [("group", f"entry point group {group!r}", problem)]
 
 

@@ -230,7 +230,7 @@ def test_what_was_registered_in_a_process_has_to_be_registered_again(
     parts: list[Missing], action: str
 ) -> None:
     assert action in missing_message(parts)
-    assert missing_message(parts).endswith(" as a plugin")
+    assert missing_message(parts).endswith(" in a plugin")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_what_is_not_a_name_is_nothing_to_install(provider: str) -> None:
     assert requirement(provider, "1.0") is None
     action = missing_action([("loss", f"{provider}/focal", "1.0", "named in the file"), UNET])
     assert action.startswith("pip install 'medseg==2.1'; for loss ")
-    assert action.endswith(" ask the author of the file which package to install: that names none")
+    assert action.endswith(" ask the author of the file which package to install; the file does not say")
 
 
 @pytest.mark.parametrize("provider", [each for each in ODD if each])
@@ -284,9 +284,9 @@ def test_thousands_of_missing_components_are_a_message_of_some() -> None:
     parts = [("step", f"package-{index}/step", "1.0", "named in the file") for index in range(5000)]
     message = missing_message([*parts, *(("loss", f"mine{index}", None, "") for index in range(5000))])
     assert "step 'package-19/step' (named in the file), 9,980 more; " in message
-    assert "'package-49==1.0', and 4,950 more packages that are told once these are installed; " in message
+    assert "'package-49==1.0', and 4,950 more packages, listed once these are installed; " in message
     assert message.endswith("loss 'mine19' and 4,980 more import the code that registers them, or publish "
-                            "them as a plugin")  # fmt: skip
+                            "them in a plugin")  # fmt: skip
     assert len(message) < 5000
 
 

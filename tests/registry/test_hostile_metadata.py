@@ -154,7 +154,7 @@ def test_metadata_in_the_name_of_another_package_declare_nothing(fake_distributi
     assert medseg.version == "2.1"
     assert problem == Problem(
         "stranger",
-        "its metadata cannot be read, METADATA has the name 'medseg', and the folder 'stranger'",
+        "its metadata cannot be read, the name is 'medseg' in METADATA, but 'stranger' in the folder",
         problem.folder,
     )
 
@@ -277,7 +277,7 @@ def test_another_distribution_of_that_name_does_not_hide_the_built_ins(
     assert version_of(BUILTIN) != "99.0"
     told = [fault for fault in copies(path) if fault.subject == BUILTIN]
     assert len(told) == 1
-    assert "argus_core is from: 99.0" in told[0].problem
+    assert "is not the package of argus_core: 99.0" in told[0].problem
     assert fake_distribution.path[0] in told[0].fix
 
 
@@ -412,7 +412,7 @@ def test_entry_points_that_python_would_wait_for_come_first(fake_distribution: A
     report = examine({"medseg", "fine"}, 5.0, [*fake_distribution.path, *sys.path])
     (fault,) = report.faults
     assert (fault.sort, fault.providers) == ("unreadable", ("medseg",))
-    assert "Python cannot read any package's entry points for it, nor torch be imported" in fault.problem
+    assert "Python cannot read entry points, and torch cannot be imported" in fault.problem
     assert str(file) in fault.fix
 
 
@@ -524,7 +524,7 @@ def argus(path: list[str], *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_commands_that_look_work_whatever_is_installed(hostile_site: list[str]) -> None:
-    assert "Print the version." in argus(hostile_site, "--help").stdout
+    assert "Print the version and exit." in argus(hostile_site, "--help").stdout
     assert argus(hostile_site, "--version").stdout == f"{BUILTIN} {version_of(BUILTIN)}\n"
     done = argus(hostile_site, "list")
     assert (done.returncode, done.stderr) == (0, "")
@@ -532,7 +532,7 @@ def test_commands_that_look_work_whatever_is_installed(hostile_site: list[str]) 
     assert "note: " in done.stdout
     assert "no checkpoint at nowhere" in argus(hostile_site, "inspect", "nowhere").stderr
     assert (
-        "declarations left out: argus plugins doctor tells why"
+        "declarations left out; argus plugins doctor shows why"
         in argus(hostile_site, "plugins", "list").stdout
     )
 
@@ -544,7 +544,7 @@ def test_the_doctor_tells_each_of_them(hostile_site: list[str]) -> None:
     for index in range(len(SPECIAL)):
         assert f"bad{index}" in told
         assert f"worse{index}" in told
-    assert "calls itself so too" in told
+    assert "has the same name, but is not the package of argus_core" in told
     assert "it is nested too deeply" in told
 
 
@@ -559,7 +559,7 @@ def test_a_command_that_needs_torch_says_in_a_sentence_what_is_in_its_way(
     done = argus(fake_distribution.path, "train", "nowhere.toml")
     assert done.returncode == 1
     assert done.stderr.startswith("error: entry_points.txt of medseg: ")
-    assert "Python cannot read any package's entry points for it, nor torch be imported; " in done.stderr
+    assert "Python cannot read entry points, and torch cannot be imported; " in done.stderr
     assert done.stderr.count("\n") == 1
 
 

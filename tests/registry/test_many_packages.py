@@ -65,7 +65,7 @@ def test_copies_that_are_many_are_told_in_a_sentence(install: Any) -> None:
     for index in range(MANY):
         path = install(f"medseg-1.{index}", FOCAL)
     (fault,) = copies([path])
-    assert f"{MANY - 20} more; the first counts" in fault.problem
+    assert f"{MANY - 20} more; the first is used" in fault.problem
     assert fault.fix.startswith("delete ")
 
 
@@ -91,7 +91,7 @@ def test_of_many_entry_points_that_are_left_out_some_are_told(install: Any) -> N
     path = install("many-1.0", "".join(f"[argus_core.los{n}]\na = b:c\n" for n in range(MANY)))
     *told, last = declarations([path])
     assert len(told) == 100
-    assert (last.subject, last.problem) == ("200 more of its entry points", "are left out too")
+    assert (last.subject, last.problem) == ("200 more of its entry points", "are ignored too")
 
 
 def test_of_many_pins_that_lead_nowhere_some_are_told(fake_distribution: Any, listings: list[None]) -> None:
@@ -102,4 +102,4 @@ def test_of_many_pins_that_lead_nowhere_some_are_told(fake_distribution: Any, li
     listings.clear()
     *told, last = pins(index)
     assert len(told) == len(listings) == 20
-    assert (last.subject.partition(" in ")[0], last.problem) == ("other pins", "have not been looked at")
+    assert (last.subject.partition(" in ")[0], last.problem) == ("other pins", "have not been checked")

@@ -70,7 +70,7 @@ def test_run_whose_packages_are_gone_says_what_to_install(folder: Path, change: 
     record = json.loads(versions.read_text("utf-8"))
     record["providers"] = {"gone-of-this-test": "2.1", "pytest": "0.1"}
     versions.write_text(json.dumps(record), "utf-8")
-    action = r"what took part in the run and is not installed: pip install 'gone-of-this-test==2\.1'$"
+    action = r"the run used packages that are not installed: pip install 'gone-of-this-test==2\.1'$"
     with pytest.raises(UnknownNameError, match=f"{message} .*; {action}"):
         resume(directory, [change])
 
@@ -299,7 +299,7 @@ def test_of_versions_without_end_the_first_are_told(folder: Path) -> None:
         directory.create(
             "", {"argus-torch": "1", "providers": {f"gone-{index}": "1" for index in range(20_000)}}
         )
-    told = r"pip install 'gone-0==1'.*, and 19,9\d\d more packages that are told once these are installed$"
+    told = r"pip install 'gone-0==1'.*, and 19,9\d\d more packages, listed once these are installed$"
     with pytest.raises(UnknownNameError, match=told), naming_missing(directory.providers):
         raise UnknownNameError("no nn_module named 'zzz'")
 

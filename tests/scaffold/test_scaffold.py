@@ -124,21 +124,21 @@ def test_names_follow_from_the_package(name: str, module: str, start: str) -> No
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("med seg", "cannot name a package; give letters a to z"),
-        ("med/seg", "cannot name a package; give letters a to z"),
-        ("../medseg", "cannot name a package; give letters a to z"),
-        ("médseg", "cannot name a package; give letters a to z"),
-        ("medseg\n", "cannot name a package; give letters a to z"),
-        ("-medseg", "cannot name a package; give letters a to z"),
-        ("", "cannot name a package; give letters a to z"),
+        ("med seg", "cannot be the name of a package; use letters"),
+        ("med/seg", "cannot be the name of a package; use letters"),
+        ("../medseg", "cannot be the name of a package; use letters"),
+        ("médseg", "cannot be the name of a package; use letters"),
+        ("medseg\n", "cannot be the name of a package; use letters"),
+        ("-medseg", "cannot be the name of a package; use letters"),
+        ("", "cannot be the name of a package; use letters"),
         ("m" * 101, "has 101 characters; give a name of at most 100"),
-        ("3d", "would be imported as '3d', which is no name in Python"),
-        ("class", "would be imported as 'class', which is no name in Python"),
+        ("3d", "would be imported as '3d', which is not a name in Python"),
+        ("class", "would be imported as 'class', which is not a name in Python"),
         ("json", "would hide the module 'json' that Python programs import"),
         ("argus", "would hide the module 'argus' that Python programs import"),
         ("argus_core", "would hide the module 'argus_core' that Python programs import"),
         ("Argus.Torch", r"argus-torch .* is installed already; give another name, or uninstall it first"),
-        ("_pytest", "cannot name a package"),
+        ("_pytest", "cannot be the name of a package"),
         ("numpy", "numpy .* is installed already"),
     ],
 )
@@ -169,14 +169,16 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, there: str) -> None
     else:
         place.symlink_to("nowhere")
     with pytest.raises(
-        ConflictError, match=r"medseg is there already; give another name, or another --directory"
+        ConflictError, match=r"medseg exists already; give another name, or another --directory"
     ):
         make_package("medseg", directory=tmp_path)
     assert list(tmp_path.iterdir()) == [place]
 
 
 def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConflictError, match=r"there is no folder .*nowhere to make medseg in; make it first"):
+    with pytest.raises(
+        ConflictError, match=r"the folder .*nowhere for medseg does not exist; create it first"
+    ):
         make_package("medseg", directory=tmp_path / "nowhere")
 
 
@@ -196,7 +198,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(
 
     monkeypatch.setattr(Path, "write_text", fails_late)
     with pytest.raises(
-        ConflictError, match=rf"cannot make .*medseg: {error.strerror}; give another --directory"
+        ConflictError, match=rf"medseg cannot be created: {error.strerror}; give another --directory"
     ):
         make_package("medseg", directory=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -222,13 +224,13 @@ def test_the_folder_has_ordinary_permissions(tmp_path: Path) -> None:
     ("kind", "error", "reason"),
     [
         ("nn_modul", UnknownNameError, "no kind 'nn_modul'; did you mean 'nn_module'"),
-        ("model", SpecError, "no part of kind 'model' is made; write a subclass of argus_core.Model"),
+        ("model", SpecError, "kind 'model' has no template; write a subclass of argus_core.Model"),
         (
             "parallel",
             SpecError,
-            "no part of kind 'parallel' is made; such parts are built in, or give one of nn_m",
+            "kind 'parallel' has no template; such components are built in, or give one of nn_m",
         ),
-        ("command", SpecError, "no part of kind 'command' is made; declare a click command"),
+        ("command", SpecError, "kind 'command' has no template; declare a click command"),
     ],
 )
 def test_a_kind_that_is_not_made_is_told(
@@ -264,7 +266,7 @@ def test_inside_a_repository_no_other_is_made(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     result = argus("medseg", "--directory", str(tmp_path / "plugins"))
     assert (
-        f"in the repository {tmp_path.resolve()}: its CI reads workflows from .github at its top"
+        f"the folder is in the repository {tmp_path.resolve()}, whose CI reads only .github at its top"
         in result.output
     )
     assert not (tmp_path / "plugins/medseg/.git").exists()
@@ -281,7 +283,7 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     result = argus("medseg", "--directory", str(tmp_path), "--license", "GPL")
     assert result.exit_code == 1
-    assert result.stderr == "error: no license 'GPL' is known; choose MIT, BSD-3-Clause, none\n"
+    assert result.stderr == "error: license is 'GPL'; choose MIT, BSD-3-Clause, none\n"
 
 
 def test_templates_are_data_of_the_package() -> None:

@@ -62,7 +62,7 @@ def test_examples_are_of_parts_that_there_are() -> None:
 
 def test_parallel_has_no_contract() -> None:
     with pytest.raises(
-        ParamsError, match="'parallel' have no contract to check; nn_module, loss, .* have one"
+        ParamsError, match="'parallel' have no checks; the kinds with checks are nn_module, loss, .*"
     ):
         check_component("parallel", "ddp")
 
@@ -74,7 +74,7 @@ def test_unknown_kind_is_told_with_near_names() -> None:
 
 def test_unknown_argument_is_told_with_near_names() -> None:
     with pytest.raises(
-        ParamsError, match="a loss is not checked with 'bach'; did you mean 'batch'.* separable"
+        ParamsError, match="checks of a loss do not take 'bach'; did you mean 'batch'.* separable"
     ):
         check_component("loss", "MSELoss", bach=None)
 
@@ -100,4 +100,4 @@ def test_checks_leave_threads_random_numbers_and_the_folder_alone() -> None:
 
 def test_parts_of_a_kind_without_contract_are_not_failures() -> None:
     (result,) = part_results("parallel", "single")
-    assert (result.state, result.why) == ("not run", "there are no checks for parts of kind 'parallel'")
+    assert (result.state, result.why) == ("not run", "there are no checks for components of kind 'parallel'")

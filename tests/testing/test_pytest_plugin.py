@@ -58,8 +58,8 @@ def test_the_distribution_can_be_configured(project: Path) -> None:
 @pytest.mark.parametrize(
     ("pyproject", "message"),
     [
-        ('[project]\nname = "nowhere"\n', "no package 'nowhere' is installed; pip install it"),
-        ('[project]\nname = "pytest"\n', "declares no parts; declare some as entry points"),
+        ('[project]\nname = "nowhere"\n', "the package 'nowhere' is not installed; pip install it"),
+        ('[project]\nname = "pytest"\n', "declares no components; declare them as entry points"),
         ("[tool.pytest.ini_options]\n", "has a [project] with a name; set argus_distribution in"),
     ],
 )
@@ -97,8 +97,8 @@ def test_the_fixtures_can_be_left_out(project: Path) -> None:
 
 def test_the_fixtures_are_listed_with_what_they_are(project: Path) -> None:
     done = pytest_run(project, "--fixtures")
-    assert "Each part of the distribution under test in turn" in done.stdout
-    assert "A registry of the test's own" in done.stdout
+    assert "Each component of the package under test" in done.stdout
+    assert "A separate registry for the test" in done.stdout
 
 
 def test_isolated_registry_holds_the_built_ins_and_forgets(isolated_registry: Registry) -> None:
@@ -128,5 +128,5 @@ def test_the_nearest_project_with_a_name_counts(tmp_path: Path) -> None:
 
 def test_a_project_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project\n", "utf-8")
-    with pytest.raises(ConfigError, match=r"pyproject.toml cannot be read: .*; mend it"):
+    with pytest.raises(ConfigError, match=r"pyproject.toml cannot be read: .*; fix it"):
         distribution_of(tmp_path / "test_it.py")

@@ -83,7 +83,7 @@ def test_a_part_that_waits_for_input_gets_none(faulty: Path) -> None:
 
 def test_a_part_that_hangs_in_its_import_is_told(faulty: Path) -> None:
     begun = time.monotonic()
-    with pytest.raises(AssertionError, match="did not end within 3 seconds; look for a loop without end"):
+    with pytest.raises(AssertionError, match="did not end within 3 seconds; look for an endless loop"):
         list(stream_from_fresh_process("part_results", "loss", "faulty/hangs", time_limit=3))
     assert time.monotonic() - begun < 30
 

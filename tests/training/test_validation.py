@@ -74,9 +74,9 @@ def test_a_package_that_keeps_its_contracts_is_told_in_a_line_for_each_part() ->
     result = argus("argus-example", "--kind", "loss", "--kind", "transform")
     assert result.exit_code == 0
     assert result.output == (
-        "loss focal: 16 checks hold\n"
-        "transform temperature_softmax: 12 checks hold\n"
-        "\nargus-example 0.1.0: 2 of 2 parts keep the contract of their kind\n"
+        "loss focal: 16 checks pass\n"
+        "transform temperature_softmax: 12 checks pass\n"
+        "\nargus-example 0.1.0: 2 of 2 components pass all checks of their kind\n"
     )
 
 
@@ -92,8 +92,8 @@ def test_every_fault_of_a_package_is_told(install: Callable[..., None]) -> None:
     assert any("it must be built: it raised BuildError: " in line and "weights.bin" in line for line in lines)
     assert "nn_module missing: 1 of 2 checks fail, 11 not run" in lines
     assert any("it must be imported: nn_module 'missing' of half 1.0 cannot be" in line for line in lines)
-    assert "loss half: 16 checks hold" in lines
-    assert lines[-1] == "half 1.0: 1 of 4 parts keep the contract of their kind"
+    assert "loss half: 16 checks pass" in lines
+    assert lines[-1] == "half 1.0: 1 of 4 components pass all checks of their kind"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_json_has_every_check_with_what_came_of_it(install: Callable[..., None])
     (part,) = record["parts"]
     assert (part["kind"], part["name"], part["holds"]) == ("loss", "rooted", False)
     (failure,) = [check for check in part["checks"] if check["state"] == "failed"]
-    assert failure["check"] == "add up from parts by its reduction"
+    assert failure["check"] == "add up over parts of a batch"
     assert "separable=False" in failure["why"]
 
 
@@ -134,32 +134,35 @@ def test_a_part_that_hangs_is_told_and_the_next_is_checked(install: Callable[...
     install("half", entry_points={"loss": targets}, modules={"hanging": hanging, "half_losses": GOOD})
     result = argus("half", "--time-limit", "5")
     assert result.exit_code == 1
-    assert "it must come to an end: it did not end within 5 seconds" in result.output
-    assert "loss half: 16 checks hold" in result.output
+    assert "it must finish: it did not end within 5 seconds" in result.output
+    assert "loss half: 16 checks pass" in result.output
 
 
 def test_a_part_that_there_are_no_checks_for_is_told_and_not_counted(install: Callable[..., None]) -> None:
     entry_points = {"loss": {"half": "half_losses:Half"}, "command": {"halve": "half_losses:halve"}}
     install("half", entry_points=entry_points, modules={"half_losses": GOOD})
     assert argus("half").output.splitlines() == [
-        "loss half: 16 checks hold",
-        "command halve: there are no checks for parts of kind 'command'",
+        "loss half: 16 checks pass",
+        "command halve: there are no checks for components of kind 'command'",
         "",
-        "half 1.0: 1 of 1 parts keep the contract of their kind",
+        "half 1.0: 1 of 1 components pass all checks of their kind",
     ]
 
 
 def test_a_package_without_parts_is_told() -> None:
     result = argus("pytest")
     assert result.exit_code == 1
-    assert "declares no parts; declare some as entry points, " in result.stderr
+    assert "declares no components; declare them as entry points, " in result.stderr
 
 
 @pytest.mark.parametrize(
     ("group", "told"),
     [
         ("argus_core.losses", "is ignored, there is no kind 'losses'; did you mean 'loss'?"),
-        ("argus-core.loss", "group 'argus-core.loss': nothing reads it; did you mean 'argus_core.loss'?"),
+        (
+            "argus-core.loss",
+            "group 'argus-core.loss': is not read by argus_core; did you mean 'argus_core.loss'?",
+        ),
     ],
 )
 def test_a_package_whose_only_group_is_misspelled_is_told_the_right_one(
@@ -168,8 +171,8 @@ def test_a_package_whose_only_group_is_misspelled_is_told_the_right_one(
     install("half", entry_points={group: {"half": "half_losses:Half"}}, modules={"half_losses": GOOD})
     result = argus("half")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: half 1.0 declares no parts that can be found: entry point ")
-    assert result.stderr.endswith(f"{told}; correct that in its pyproject.toml and install it again\n")
+    assert result.stderr.startswith("error: half 1.0 declares no valid components: entry point ")
+    assert result.stderr.endswith(f"{told}; correct its pyproject.toml and install it again\n")
 
 
 def test_a_group_that_nothing_reads_is_told_beside_parts_that_hold(install: Callable[..., None]) -> None:
@@ -179,17 +182,17 @@ def test_a_group_that_nothing_reads_is_told_beside_parts_that_hold(install: Call
     assert result.exit_code == 1
     declaration, part, *_ = result.output.splitlines()
     assert declaration == (
-        "declaration: entry point group 'argus.nn_module': nothing reads it; "
+        "declaration: entry point group 'argus.nn_module': is not read by argus_core; "
         "did you mean 'argus_core.nn_module'?"
     )
-    assert part == "loss half: 16 checks hold"
+    assert part == "loss half: 16 checks pass"
 
 
 def test_a_package_that_is_not_installed_is_told() -> None:
     result = argus("nowhere")
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: no package 'nowhere' is installed; pip install it, in this environment\n"
+        "error: the package 'nowhere' is not installed; pip install it in this environment\n"
     )
 
 
@@ -197,7 +200,7 @@ def test_a_kind_that_the_package_lacks_is_told_with_those_that_it_has() -> None:
     result = argus("argus-sklearn", "--kind", "loss")
     assert result.exit_code == 1
     assert (
-        "argus-sklearn 0.1.0 has no part of kind loss; leave --kind out, or give one of dataset"
+        "argus-sklearn 0.1.0 has no component of kind loss; leave --kind out, or give one of dataset"
         in result.stderr
     )
 

@@ -1,4 +1,4 @@
-"""``argus plugins``: what is installed, which provider wins a name, and what is wrong with it."""
+"""``argus plugins``: list, check and explain the installed plugins."""
 
 from __future__ import annotations
 
@@ -26,4 +26,7 @@ _COMMANDS = ("list", "why", "doctor", "validate")
     ),
 )
 def command() -> None:
-    """Look at the installed plugins."""
+    """List, check and explain the installed plugins.
+
+    A plugin is an installed package that provides components: networks, losses, metrics and so on.
+    """

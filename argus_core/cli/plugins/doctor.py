@@ -1,4 +1,4 @@
-"""``argus plugins doctor``: what is wrong with the plugins, or missing for a checkpoint, with the fixes."""
+"""``argus plugins doctor``: find faults of plugins, or packages that a checkpoint lacks, with their fixes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from argus_core.cli.examples import examples
 from argus_core.cli.options import AS_JSON
-from argus_core.cli.output import echo, echo_json, echo_status
+from argus_core.cli.output import counted, echo, echo_json, echo_status
 from argus_core.cli.table import print_table
 from argus_core.doctor.fault import Fault
 from argus_core.errors import near
@@ -33,25 +33,26 @@ _DEFAULT = click.core.ParameterSource.DEFAULT
     ),
 )
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
-@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Look at this one; repeatable.")
+@click.option("--provider", "providers", multiple=True, metavar="NAME",
+              help="Check only the package NAME; repeatable.")  # fmt: skip
 @click.option(
     "--timeout",
     type=click.IntRange(1, 86400),
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="How long a component may take to import.",
+    help="Allow each component this time to import.",
 )
 @AS_JSON
 @click.pass_context
 def command(
     ctx: click.Context, checkpoint: Path | None, providers: tuple[str, ...], timeout: int, as_json: bool
 ) -> None:
-    """Find what is wrong with the plugins.
+    """Find faults of the plugins, and print how to fix them.
 
-    Every component is loaded, in other processes, so this runs the plugins' code. With CHECKPOINT, nothing
-    is: say what that file needs, and what is missing or drifted. The exit status is 0 if all is well and 1
-    if something is wrong.
+    The command imports every component, in other processes, so it runs the plugins' code. With CHECKPOINT it
+    imports nothing: it lists the components that the file needs, and which of them are missing or come from
+    another version now. The exit status is 1 if it finds a fault, otherwise 0.
     """
     if checkpoint is not None and (providers or ctx.get_parameter_source("timeout") is not _DEFAULT):
         ctx.fail("--provider and --timeout are for plugins, not for a checkpoint")
@@ -75,7 +76,7 @@ def _known(ctx: click.Context, providers: tuple[str, ...]) -> set[str]:
 
 
 def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
-    # Here for its imports: whoever asks for help needs no subprocess, no email and no threads.
+    # Lazy: --help does not need subprocess and threads.
     from argus_core.doctor.installation import Report, examine
 
     report: Report = examine(providers, timeout, on_loaded=_show_progress)
@@ -90,13 +91,13 @@ def _examine(providers: set[str], timeout: float, as_json: bool) -> bool:
             echo(f"  {_listed(alike)}: {problem}", f"    fix: {fix}")
     for note in report.notes:
         echo(f"note: {note}")
-    loaded = f"{report.components} components of {report.providers} providers loaded"
-    echo(f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}; {loaded}")
+    loaded = f"{counted(report.components, 'component')} of {counted(report.providers, 'provider')} loaded"
+    echo(f"{counted(len(report.faults), 'fault') if report.faults else 'no faults'}; {loaded}")
     return not report.faults
 
 
 def _alike(faults: Iterable[Fault]) -> dict[tuple[str, str], list[str]]:
-    """Return subjects by problem and fix: one package that does not import may break hundreds."""
+    """Return subjects by problem and fix: one broken package may affect hundreds of components."""
     subjects: dict[tuple[str, str], list[str]] = {}
     for fault in faults:
         subjects.setdefault((fault.problem, fault.fix), []).append(fault.subject)
@@ -109,7 +110,7 @@ def _listed(subjects: list[str]) -> str:
 
 
 def _show_progress(component: Component) -> None:
-    # Importing what plugins are built on can take a while.
+    # Importing the libraries of plugins can take a while.
     echo_status(f"{component.qualified_name!r} was loaded")
 
 

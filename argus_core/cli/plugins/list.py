@@ -1,4 +1,4 @@
-"""``argus plugins list``: who provides what, and what stands in its way."""
+"""``argus plugins list``: list the plugins and their components."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from argus_core.cli.examples import examples
-from argus_core.cli.output import echo, echo_json
+from argus_core.cli.output import counted, echo, echo_json
 from argus_core.cli.table import print_table
 from argus_core.doctor.precedence import Candidate, candidates
 from argus_core.registry.component import BUILTIN
@@ -19,12 +19,14 @@ __all__ = ["command"]
 
 
 @click.command("list", epilog=examples("argus plugins list", "argus plugins list --json"))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the built-in components.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON instead of text, with the built-in components."
+)
 def command(as_json: bool) -> None:
-    """List the plugins and their parts.
+    """List the plugins and their components.
 
-    With versions, states and what keeps a part from having its short name. Only the packages' metadata are
-    read; nothing of them is imported.
+    A note says why a short name does not select a component. Built-in components are listed only if they have
+    a note. The command reads only the metadata of packages, and imports none of them.
     """
     found = candidates()
     index = active().index
@@ -41,11 +43,11 @@ def command(as_json: bool) -> None:
     plugins = {each.component.provider for each in found} - {None, BUILTIN}
     echo(
         *([""] if shown else []),
-        f"{len(plugins)} plugins, {len(found) - len(builtins)} components beside "
-        f"{len(builtins)} built-in ones",
+        f"{counted(len(plugins), 'plugin')} with {counted(len(found) - len(builtins), 'component')}, "
+        f"and {counted(len(builtins), 'built-in component')}",
     )
     if index.problems:
-        echo(f"{len(index.problems)} declarations left out: argus plugins doctor tells why")
+        echo(f"{counted(len(index.problems), 'declaration')} left out; argus plugins doctor shows why")
     for note in notes:
         echo(f"note: {note}")
 

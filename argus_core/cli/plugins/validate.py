@@ -1,4 +1,4 @@
-"""``argus plugins validate``: does an installed package keep the contracts of its parts?"""
+"""``argus plugins validate``: check the components of an installed package."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ __all__ = ["command"]
 )
 @click.argument("package")
 @click.option(
-    "--kind", "kinds", multiple=True, metavar="KIND", help="Parts of this kind alone; can be repeated."
+    "--kind", "kinds", multiple=True, metavar="KIND", help="Check only components of this kind; repeatable."
 )
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=300.0, metavar="SECONDS",
-              help="How long one part may take (default: 300).")  # fmt: skip
+              help="Allow each component this time (default: 300).")  # fmt: skip
 @AS_JSON
 @click.pass_context
 def command(
     ctx: click.Context, package: str, kinds: tuple[str, ...], time_limit: float, as_json: bool
 ) -> None:
-    """Check every part of PACKAGE, an installed package, against the contract of its kind.
+    """Check the components of PACKAGE, an installed package.
 
-    Each part is looked up by name, built, used, copied, saved and loaded, in processes of their own: what
-    hangs or ends its process is told too. Exit status 0: all checks hold; 1: some do not.
+    Each component is looked up by name, built, used, copied, saved and loaded, as its kind requires. This
+    happens in other processes, so a component that hangs or crashes is reported too. The exit status is 1
+    if a check fails, otherwise 0.
     """
     from argus_core.testing.validation import PartReport, validate
 
@@ -51,13 +52,13 @@ def command(
     for problem in problems:
         echo(f"declaration: {problem}")
     done: list[PartReport] = []
-    for report in reports:  # each is printed as soon as it is there
+    for report in reports:  # each is printed as soon as it is complete
         _print(report)
         done.append(report)
         failed = failed or not report.holds
     checked = [report for report in done if report.is_checked]
     holding = sum(report.holds for report in checked)
-    echo("", f"{provider} {version}: {holding} of {len(checked)} parts keep the contract of their kind")
+    echo("", f"{provider} {version}: {holding} of {len(checked)} components pass all checks of their kind")
     ctx.exit(int(failed))
 
 
@@ -65,7 +66,7 @@ def _print(report: Any) -> None:
     failures = [result for result in report.results if result.state == "failed"]
     made = [result for result in report.results if result.state != "not run"]
     if not failures:
-        told = f"{len(made)} checks hold" if made else report.results[0].why
+        told = f"{len(made)} checks pass" if made else report.results[0].why
         echo(f"{report.kind} {report.name}: {told}")
         return
     left_out = len(report.results) - len(made)

@@ -1,4 +1,4 @@
-"""``argus plugins why``: who has a name, by which rule, and who has not."""
+"""``argus plugins why``: show which package a name selects, and by which rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from argus_core.registry.component import Component
 
 __all__ = ["command"]
 
-_MOST_TOLD = 100  # losers; each definition is looked for in source, which takes a while
+_MOST_TOLD = 100  # losers; searching the source for each takes a while
 
 
 @click.command(
@@ -28,11 +28,11 @@ _MOST_TOLD = 100  # losers; each definition is looked for in source, which takes
 @AS_JSON
 @click.pass_context
 def command(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
-    """Show which provider has NAME, and why.
+    """Show which package NAME selects, and by which rule.
 
-    By which rule, where it is defined, and why other providers of the name have it not; in every kind that
-    has the name, or in KIND. Definitions are looked for in the source: nothing is imported. The exit status
-    is 1 if a name leads nowhere.
+    The command also shows where the component is defined, and why the name does not select another package
+    that has it. Without KIND it shows this for each kind that has the NAME. It searches the source of
+    packages for definitions, and imports nothing. The exit status is 1 if NAME selects no component.
     """
     if len(names) > 2:
         ctx.fail(f"give a NAME, or a KIND and a NAME, not {len(names)} arguments")
@@ -52,7 +52,7 @@ def _lines(found: Verdict) -> list[str]:
     if found.winner:
         lines += [f"  winner: {_line(found.winner)}", f"  reason: {found.reason}"]
     else:
-        lines.append(f"  nobody has this name: {found.reason}")
+        lines.append(f"  the name selects no component: {found.reason}")
     for loser in found.losers[:_MOST_TOLD]:
         lines += [f"  loser: {_line(loser.component)}", f"    reason: {loser.note}"]
     if len(found.losers) > _MOST_TOLD:
@@ -62,8 +62,8 @@ def _lines(found: Verdict) -> list[str]:
 
 def _line(component: Component) -> str:
     place = find_definition(component.target)
-    defined = f"defined in {place}" if place else "its definition is not found without importing it"
-    return f"{component.origin}, {component.target}, {defined}"
+    defined = f"defined in {place}" if place else "its definition cannot be found without an import"
+    return f"{component.target}, declared by {component.origin}, {defined}"
 
 
 def _record(found: Verdict) -> dict[str, Any]:

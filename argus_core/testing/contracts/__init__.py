@@ -1,1 +1,1 @@
-"""The contract of each kind, a module each."""
+"""The contracts of the kinds, one module each."""

@@ -1,4 +1,4 @@
-"""What networks, losses and transforms have in common: they are called, copied and stored."""
+"""The common checks of networks, losses and transforms: calling, copying and storing them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ __all__ = ["CallableContract", "InputContract", "check_reloads"]
 
 
 class CallableContract(Contract):
-    """Abstract contract of a part that is called with an input, and may be a `torch.nn.Module`."""
+    """Abstract contract of a component that is called with an input, and may be a `torch.nn.Module`."""
 
     input: Any = None
     part: Any = None
 
     @abstractmethod
     def call(self, part: Any, input: Any) -> Any:
-        """Return what a part makes of an input."""
+        """Return the output of a part for an input."""
 
     def output(self, part: Any) -> Any:
-        """Return what a part makes of its input, in evaluation mode, from the same random numbers."""
+        """Return the output of a part for its input, in evaluation mode, from a fixed seed."""
         if isinstance(part, nn.Module):
             part.eval()
         with predictable(), torch.no_grad():
@@ -59,9 +59,9 @@ class CallableContract(Contract):
                 loose = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
                 expect(
                     not loose,
-                    f"{'.'.join(filter(None, (path, *loose[:1])))} is a plain tensor, which neither moves to "
-                    "a device nor is saved; use self.register_buffer (persistent=False if it follows from "
-                    "the parameters)",
+                    f"{'.'.join(filter(None, (path, *loose[:1])))} is a plain tensor, which is neither "
+                    "moved to a device nor saved; use self.register_buffer (with persistent=False if it "
+                    "follows from the parameters)",
                 )
 
     def give_the_same_output_twice(self) -> None:
@@ -69,20 +69,20 @@ class CallableContract(Contract):
         problem = difference(again, first, where="the second output")
         expect(
             problem is None,
-            f"in evaluation mode and from the same seed {problem}; keep nothing from one call to the next",
+            f"in evaluation mode and from the same seed {problem}; keep no state between calls",
         )
 
-    def leave_its_input_alone(self) -> None:
+    def leave_its_input_unchanged(self) -> None:
         given = copy.deepcopy(self.input)
         with predictable(), torch.no_grad():
             self.call(self.part, given)
         problem = difference(given, self.input, where="its input")
-        expect(problem is None, f"{problem} after the call; change no tensor in place that was handed over")
+        expect(problem is None, f"{problem} after the call; do not change input tensors in place")
 
     def copy_deeply(self) -> None:
         copied = copy.deepcopy(self.part)
         problem = difference(self.output(copied), self.output(self.part), where="the copy's output")
-        expect(problem is None, f"{problem}; let copy.deepcopy take along all that it computes with")
+        expect(problem is None, f"{problem}; let copy.deepcopy copy everything that it computes with")
         if isinstance(self.part, nn.Module):
             ours = {each.data_ptr() for each in self.part.state_dict().values() if _has_data(each)}
             shared = [
@@ -91,7 +91,7 @@ class CallableContract(Contract):
                 if _has_data(each) and each.data_ptr() in ours
             ]
             expect(
-                not shared, f"a deep copy shares {', '.join(shared[:3])} with the original; copy the values"
+                not shared, f"a deep copy shares {', '.join(shared[:3])} with the original; copy the tensors"
             )
 
     def keep_its_state(self) -> None:
@@ -107,20 +107,20 @@ class CallableContract(Contract):
         problem = difference(self.output(other), self.output(self.part), where="the output")
         expect(
             problem is None,
-            f"with the same state_dict in a second one {problem}; keep all that it computes with in "
-            "parameters and buffers, or make it from its parameters",
+            f"with the same state_dict in a second one {problem}; keep everything that it computes with in "
+            "parameters and buffers, or compute it from its parameters",
         )
 
 
 class InputContract(CallableContract):
-    """Abstract contract of a part that is called with one input and gives an output."""
+    """Abstract contract of a component that is called with one input and returns an output."""
 
     options = MappingProxyType({"input": None})
     essential = (*Contract.essential, "take_its_input")
 
     @abstractmethod
     def inputs(self) -> Iterable[Any]:
-        """Return inputs to try where the part's author names none."""
+        """Return the inputs to try if the author declares none."""
 
     def call(self, part: Any, input: Any) -> Any:
         return part(input)
@@ -136,13 +136,13 @@ class InputContract(CallableContract):
 
 
 def check_reloads(operation: str, model: Model, args: tuple[Any, ...], expected: Any = None) -> None:
-    """Check that a model, saved, does the same when it is loaded in a process of its own.
+    """Check that a saved model gives the same result after it is loaded in a fresh process.
 
     Args:
-        operation: what it does; see `argus_core.testing.operations`.
-        model: saved with the optimizer's state.
-        args: of the operation, after the file.
-        expected: what it does without having been saved; by default what comes of loading it here.
+        operation: a name in `argus_core.testing.operations`.
+        model: the model, which is saved with the optimizer's state.
+        args: the arguments of the operation after the file.
+        expected: the expected result; by default that of the file loaded in this process.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.safetensors")
@@ -151,11 +151,11 @@ def check_reloads(operation: str, model: Model, args: tuple[Any, ...], expected:
             with predictable():
                 expected = OPERATIONS[operation](file, *args)
         found = in_fresh_process(operation, file, *args)
-    problem = difference(found, expected, where="what it gives there")
+    problem = difference(found, expected, where="the result")
     expect(
         problem is None,
-        f"saved, and loaded by name in a fresh process, {problem}; keep all that it computes with in its "
-        "parameters and its state_dict",
+        f"saved, and loaded by name in a fresh process, {problem}; keep everything that it computes with "
+        "in its parameters and its state_dict",
     )
 
 

@@ -16,36 +16,36 @@ __all__ = ["CallbackContract"]
 
 
 class CallbackContract(RunContract):
-    """What a callback does: listen to events that there are, and let a run go on exactly.
+    """The contract of a callback: it listens to known events, and runs with it resume exactly.
 
     It is checked in an empty folder, so relative paths in its parameters are harmless.
     """
 
     kind = "callback"
-    advice = "return from state_dict() all that it acts by, and take it back in load_state_dict()"
+    advice = "return all that it depends on from state_dict(), and restore it in load_state_dict()"
     checks = (
         *FIRST_CHECKS,
-        "listen_to_events_that_there_are",
+        "listen_to_known_events",
         "take_part_in_a_run",
         "keep_its_state",
         "copy_deeply",
-        "go_on_exactly_from_its_state",
-        "go_on_exactly_in_a_fresh_process",
+        "resume_exactly_from_its_state",
+        "resume_exactly_in_a_fresh_process",
     )
 
     def be_built(self) -> None:
         with empty_folder():
             self.make()
 
-    def listen_to_events_that_there_are(self) -> None:
+    def listen_to_known_events(self) -> None:
         with empty_folder():
             callback = self.make()
             listening = handlers_of([callback])
         expect(
             any(listening.values()),
             lambda: (
-                f"a {type(callback).__name__} listens to no event; give it a method named after one of "
-                f"{', '.join(sorted(listening))}, which takes the state"
+                f"a {type(callback).__name__} listens to no event; give it a method that takes the state, "
+                f"named {' or '.join(sorted(listening))}"
             ),
         )
 
@@ -64,14 +64,14 @@ class CallbackContract(RunContract):
             stop_in(folder, {"callbacks": [first, keep]})
             expect(isinstance(kept[-1], dict), f"its state_dict() returned {kept[-1]!r}; return a dict")
             encode(kept[-1], f"the state of {self.label}", {})
-            # Raised after start, which must leave alone what has been loaded.
+            # The event resumed comes after start, which must not change the loaded state.
             restored = on_event("resumed")(lambda state: kept.append(_state(other)))
             run({"callbacks": [other, restored]}, resume=folder)
         problem = difference(kept[-1], kept[-2], where="its state")
         expect(
             problem is None,
-            f"in a run that goes on {problem}; take back in load_state_dict() what state_dict() returned, "
-            "and let start() leave it alone",
+            f"in a resumed run {problem}; restore in load_state_dict() what state_dict() returned, "
+            "and do not change it in start()",
         )
 
     def copy_deeply(self) -> None:
@@ -81,7 +81,7 @@ class CallbackContract(RunContract):
                 problem = difference(
                     copy.deepcopy(callback).state_dict(), callback.state_dict(), where="the state"
                 )
-            expect(problem is None, f"in a deep copy {problem}; let copy.deepcopy take it along")
+            expect(problem is None, f"in a deep copy {problem}; let copy.deepcopy copy its state")
 
     def run_options(self) -> dict[str, Any]:
         return {"callbacks": [self.spec]}

@@ -22,16 +22,16 @@ _COUNT = 5
 
 
 class DatasetContract(Contract):
-    """What a dataset does: give the same samples by the same index, in batches, in any process."""
+    """The contract of a dataset: it returns the same samples in every process, and makes batches."""
 
     kind = "dataset"
     checks = (
         *FIRST_CHECKS,
         "give_the_same_samples_twice",
-        "end_where_it_says",
+        "end_at_its_length",
         "make_batches",
         "copy_deeply",
-        "go_to_worker_processes",
+        "be_sent_to_worker_processes",
         "load_in_a_fresh_process",
     )
 
@@ -43,7 +43,7 @@ class DatasetContract(Contract):
         self.samples = seeded_samples(self.spec, _COUNT)
         expect(bool(self.samples[1]), "it has no samples; choose other parameters or data")
         again = seeded_samples(self.spec, _COUNT)
-        problem = difference(again, self.samples, where="what it gives")
+        problem = difference(again, self.samples, where="a sample")
         expect(
             problem is None,
             f"built again, and from the same seed, {problem}; draw random numbers from torch, numpy's global "
@@ -51,7 +51,7 @@ class DatasetContract(Contract):
             "seeds",
         )
 
-    def end_where_it_says(self) -> None:
+    def end_at_its_length(self) -> None:
         if self.is_iterable:
             return
         length = len(self.dataset)
@@ -61,12 +61,12 @@ class DatasetContract(Contract):
             return
         except Exception as error:
             raise AssertionError(
-                f"it has {length} samples, and asked for one more it raised {type(error).__name__}: {error}; "
-                "raise IndexError, by which loops over it end"
+                f"it has {length} samples, and index {length} raised {type(error).__name__}: {error}; "
+                "raise IndexError, which ends loops"
             ) from error
         raise AssertionError(
-            f"it has {length} samples, and gives another at index {length}; raise IndexError, by which "
-            "loops end"
+            f"it has {length} samples, but returns another one at index {length}; raise IndexError, which "
+            "ends loops"
         )
 
     def make_batches(self) -> None:
@@ -82,34 +82,36 @@ class DatasetContract(Contract):
             ),
         )
         expect(
-            any(True for _ in tensors_in(batch)), "a batch of it holds no tensor; return tensors or numbers"
+            any(True for _ in tensors_in(batch)),
+            "a batch of it contains no tensor; return tensors or numbers",
         )
 
     def copy_deeply(self) -> None:
         self._compare(
-            copy.deepcopy(self.dataset), "a deep copy", "let copy.deepcopy take along all that it reads"
+            copy.deepcopy(self.dataset), "a deep copy", "let copy.deepcopy copy everything that it reads"
         )
 
-    def go_to_worker_processes(self) -> None:
+    def be_sent_to_worker_processes(self) -> None:
         try:
             sent = pickle.loads(pickle.dumps(self.dataset))
         except Exception as error:
             raise AssertionError(
                 f"it cannot be sent to the worker processes of a loader ({error}); open files when the first "
-                "sample is read, and keep no function without a name"
+                "sample is read, and store no lambdas"
             ) from error
-        self._compare(sent, "sent to another process", "keep all that it reads in what pickle takes along")
+        self._compare(sent, "sent to another process", "let pickle store everything that it reads")
 
     def load_in_a_fresh_process(self) -> None:
         found = in_fresh_process("seeded_samples", self.spec, _COUNT)
-        problem = difference(found, self.samples, where="what it gives")
+        problem = difference(found, self.samples, where="a sample")
         expect(
-            problem is None, f"chosen by name in a fresh process {problem}; read what is installed with it"
+            problem is None,
+            f"chosen by name in a fresh process {problem}; read only files that its package installs",
         )
 
     def _compare(self, dataset: Any, what: str, action: str) -> None:
         found, expected = self._first(dataset), self._first(self.dataset)
-        problem = difference(found, expected, where="what it gives")
+        problem = difference(found, expected, where="a sample")
         expect(problem is None, f"{what}, {problem}; {action}")
 
     def _first(self, dataset: Any) -> list[Any]:

@@ -24,7 +24,7 @@ _TOLERANCE = 1e-5
 
 
 class LossContract(CallableContract):
-    """What a loss does: return one number whose gradient is right, and that adds up from parts of a batch."""
+    """The contract of a loss: it returns one number with the right gradient, which adds up over a batch."""
 
     kind = "loss"
     options = MappingProxyType({"batch": None, "separable": True, "exact_gradient": True})
@@ -33,10 +33,10 @@ class LossContract(CallableContract):
         "register_its_tensors",
         "take_its_batch",
         "return_one_number",
-        "leave_its_input_alone",
+        "leave_its_input_unchanged",
         "have_a_finite_gradient",
         "have_the_gradient_of_finite_differences",
-        "add_up_from_parts_by_its_reduction",
+        "add_up_over_parts_of_a_batch",
         "copy_deeply",
         "keep_its_state",
         "make_an_update",
@@ -51,7 +51,7 @@ class LossContract(CallableContract):
         def try_it(batch: Any) -> None:
             found = self.part(*batch)
             if isinstance(found, Tensor) and found.is_floating_point() and not found.isfinite().all():
-                raise ValueError(f"it gives {found}")
+                raise ValueError(f"it returns {found}")
 
         self.input = chosen(self.options["batch"], pairs(), try_it, "batch")
 
@@ -64,7 +64,7 @@ class LossContract(CallableContract):
         expect(
             found.ndim == 0,
             lambda: (
-                f"it returned a tensor of shape {tuple(found.shape)}, and only one number can be minimised; "
+                f"it returned a tensor of shape {tuple(found.shape)}, but training needs one number; "
                 "return the mean or the sum over the samples"
             ),
         )
@@ -103,14 +103,14 @@ class LossContract(CallableContract):
         expect(
             is_right,
             "its gradient is not that of finite differences, in float64; compute it with torch's functions "
-            "of the prediction, mend its backward(), or say exact_gradient=False",
+            "of the prediction, fix its backward(), or pass exact_gradient=False",
         )
 
-    def add_up_from_parts_by_its_reduction(self) -> None:
+    def add_up_over_parts_of_a_batch(self) -> None:
         reduction = getattr(self.part, "reduction", "mean")
         expect(
             isinstance(reduction, str),
-            lambda: f"its reduction is {reduction!r}; let the attribute say 'mean' or 'sum', whichever it is",
+            lambda: f"its reduction is {reduction!r}; set the attribute to 'mean' or 'sum'",
         )
         if not self.options["separable"]:
             return
@@ -128,10 +128,10 @@ class LossContract(CallableContract):
         found = sum(values)
         expect(
             abs(found - whole) <= _TOLERANCE * max(abs(whole), 1.0),
-            f"it says that it is a {reduction} over the samples, and its values for parts of a batch come to "
-            f"{found:.7g} where the whole gives {whole:.7g}; mend its attribute reduction, give it a method "
-            "divisor(target) that returns what its mean divides by, or say separable=False of a loss of the "
-            "batch as a whole",
+            f"its reduction is a {reduction} over the samples, but its values for parts of a batch add up "
+            f"to {found:.7g}, and its value for the whole batch is {whole:.7g}; fix its attribute reduction, "
+            "add a method divisor(target) that returns the divisor of its mean, or pass separable=False if "
+            "it needs the whole batch",
         )
 
     def make_an_update(self) -> None:
@@ -143,8 +143,7 @@ class LossContract(CallableContract):
         whole = self.output(self.part).item()
         expect(
             abs(output["loss"] - whole) <= _TOLERANCE * max(abs(whole), 1.0),
-            f"training reports {output['loss']:.7g} where it gives {whole:.7g}; let it be the same in "
-            "training",
+            f"it is {output['loss']:.7g} in training, and {whole:.7g} in evaluation; return the same in both",
         )
 
     def load_in_a_fresh_process(self) -> None:
@@ -158,7 +157,7 @@ class LossContract(CallableContract):
 
 
 def _cut(batch: Any) -> list[Any]:
-    """Return a batch in two unequal parts."""
+    """Return two unequal parts of a batch."""
     first, *rest = deep_split(tuple(batch), max(1, batch_size(batch) // 3))
     return [first, deep_cat(rest)] if rest else [first]
 

@@ -13,15 +13,15 @@ __all__ = ["SchedulerContract"]
 
 
 class SchedulerContract(RunContract):
-    """What a scheduler does: give usable rates, and go on exactly from its saved state.
+    """The contract of a scheduler: its rates are usable, and it resumes exactly from its saved state.
 
-    Its parameters may hold ``interval`` and ``monitor``, as in ``fit``.
+    Its parameters may contain ``interval`` and ``monitor``, as in ``fit``.
     """
 
     kind = "lr_scheduler"
     advice = (
-        "keep all that a rate depends on in attributes, which torch's state_dict() takes along, and compute "
-        "rates from them alone"
+        "keep everything that a rate depends on in attributes, which torch's state_dict() contains, and "
+        "compute rates only from them"
     )
     checks = (
         "be_found_by_name",
@@ -30,8 +30,8 @@ class SchedulerContract(RunContract):
         "be_built",
         "give_usable_rates",
         "have_plain_state",
-        "go_on_exactly_from_its_state",
-        "go_on_exactly_in_a_fresh_process",
+        "resume_exactly_from_its_state",
+        "resume_exactly_in_a_fresh_process",
     )
 
     def be_built(self) -> None:
@@ -40,7 +40,10 @@ class SchedulerContract(RunContract):
     def give_usable_rates(self) -> None:
         self.run_whole(self.run_options())
         wrong = [rate for rate in self.whole[0] if not 0 <= rate < float("inf")]
-        expect(not wrong, f"it gives a learning rate of {wrong[:1]}; give numbers from 0 up" if wrong else "")
+        expect(
+            not wrong,
+            f"a learning rate is {wrong[0]}; rates must be finite numbers of at least 0" if wrong else "",
+        )
 
     def have_plain_state(self) -> None:
         check_plain(self.schedule.state_dict(), f"the state of {self.label}")

@@ -36,7 +36,7 @@ StepOutput = dict[str, Any]
 
 
 class MetricContract(Contract):
-    """What a metric does: give one value, however samples are cut into batches and spread over processes."""
+    """The contract of a metric: its value depends neither on the batches nor on the number of processes."""
 
     kind = "metric"
     options = MappingProxyType({"batch": None, "waits": False})
@@ -45,9 +45,9 @@ class MetricContract(Contract):
         "declare_its_states",
         "take_its_batch",
         "give_a_number",
-        "be_the_same_in_any_batches",
-        "begin_anew_after_a_reset",
-        "become_one_from_several_processes",
+        "be_equal_for_any_batches",
+        "start_over_after_a_reset",
+        "be_joined_from_several_processes",
         "update_without_waiting_for_the_device",
         "copy_deeply",
         "be_computed_in_a_validation",
@@ -63,7 +63,7 @@ class MetricContract(Contract):
         )
         expect(
             isinstance(getattr(metric, "name", None), str) and bool(metric.name),
-            'it has no name, by which its values are called; write name = "..." in the class',
+            'it has no name for its values; write name = "..." in the class',
         )
         expect(metric.better in ("max", "min"), f"its better is {metric.better!r}; write 'max' or 'min'")
 
@@ -71,7 +71,7 @@ class MetricContract(Contract):
         states = self.make().states
         expect(
             bool(states),
-            "it declares no states, so several processes cannot become one, and a run cannot go on in the "
+            "it declares no states, so several processes cannot be joined, and a run cannot resume in the "
             'middle of an epoch; write states = {"total": "sum", ...} in the class',
         )
         wrong = {name: how for name, how in states.items() if how not in _JOINED}
@@ -91,25 +91,25 @@ class MetricContract(Contract):
             lambda: f"compute() returned {self.value!r}; return a float, or a dict of floats by name",
         )
 
-    def be_the_same_in_any_batches(self) -> None:
+    def be_equal_for_any_batches(self) -> None:
         for cuts in _cuts(len(self.batch[1])):
             found = self._value(self._parts(cuts))
             problem = difference(found, self.value, _TOLERANCE, "the value")
             expect(
                 problem is None,
-                f"of batches of {', '.join(map(str, cuts))} samples it is {found} where one batch of all "
-                f"gives {self.value}; add up sums and counts in update(), and divide in compute()",
+                f"for batches of {', '.join(map(str, cuts))} samples it is {found}, and for one batch of all "
+                f"it is {self.value}; add up sums and counts in update(), and divide in compute()",
             )
 
-    def begin_anew_after_a_reset(self) -> None:
+    def start_over_after_a_reset(self) -> None:
         metric = self.make()
         for output in [*self._parts([3, len(self.batch[1]) - 3]), None, self._whole()]:
             metric.reset() if output is None else metric.update(output)
         self._expect_value(
-            metric.compute(), "after a reset", "let reset() put every state back to its beginning"
+            metric.compute(), "after a reset", "let reset() set every state to its first value"
         )
 
-    def become_one_from_several_processes(self) -> None:
+    def be_joined_from_several_processes(self) -> None:
         ranks = [self.make() for _ in range(_RANKS)]
         for metric in ranks:
             metric.reset()
@@ -123,7 +123,7 @@ class MetricContract(Contract):
         self._expect_value(
             joined.compute(),
             f"with the states of {_RANKS} processes joined as declared",
-            "declare in states every attribute that update() changes, with what joins it",
+            "declare every attribute that update() changes in states, with the operation that joins it",
         )
 
     def update_without_waiting_for_the_device(self) -> None:
@@ -131,22 +131,22 @@ class MetricContract(Contract):
             return
         metric = self.make()
         metric.reset()
-        # Tensors of the meta device have no values, so whatever would wait for one fails.
+        # Tensors of the meta device have no values, so code that reads a value raises.
         output = {key: _on_meta(value) for key, value in self._whole().items()}
         try:
             metric.update(output)
         except (RuntimeError, NotImplementedError) as error:
             raise AssertionError(
                 f"its update() reads values of the batch, which waits for the device "
-                f"({' '.join(str(error).split())[:160]}); add tensors up, and read them in compute(), or say "
-                "waits=True"
+                f"({' '.join(str(error).split())[:160]}); add tensors up, and read them in compute(), or "
+                "pass waits=True"
             ) from error
         away = [
             name
             for name in metric.states
             if getattr(getattr(metric, name), "device", None) == torch.device("cpu")
         ]
-        expect(not away, f"its state {', '.join(away)} left the batch's device; keep it where the batch is")
+        expect(not away, f"its state {', '.join(away)} is not on the device of the batch; keep it there")
 
     def copy_deeply(self) -> None:
         first, second = self._parts([5, len(self.batch[1]) - 5])
@@ -156,8 +156,10 @@ class MetricContract(Contract):
         copied = copy.deepcopy(metric)
         metric.update(second)
         copied.update(second)
-        self._expect_value(copied.compute(), "of a deep copy", "let copy.deepcopy take its states along")
-        self._expect_value(metric.compute(), "beside a deep copy", "change no tensor of a state in place")
+        self._expect_value(copied.compute(), "in a deep copy", "let copy.deepcopy copy its states")
+        self._expect_value(
+            metric.compute(), "after a deep copy was updated", "do not change tensors of a state in place"
+        )
 
     def be_computed_in_a_validation(self) -> None:
         with predictable():
@@ -166,7 +168,10 @@ class MetricContract(Contract):
         metric = self.make()
         named = [*self.value] if isinstance(self.value, Mapping) else [metric.name]
         missing = [name for name in named if not any(key.endswith(name) for key in found)]
-        expect(not missing, f"a validation gave {sorted(found)}, without {missing}; keep its names")
+        expect(
+            not missing,
+            f"a validation returned {sorted(found)}, without {missing}; return the same names each time",
+        )
 
     def be_computed_in_a_fresh_process(self) -> None:
         with predictable():
@@ -195,17 +200,19 @@ class MetricContract(Contract):
 
     def _expect_value(self, found: Any, when: str, action: str) -> None:
         problem = difference(found, self.value, _TOLERANCE, "the value")
-        expect(problem is None, f"{when} it is {found} where one batch of all gives {self.value}; {action}")
+        expect(
+            problem is None, f"{when} it is {found}, and for one batch of all it is {self.value}; {action}"
+        )
 
 
 def _output(prediction: Tensor, target: Tensor, start: int = 0) -> StepOutput:
-    """Return a step output whose loss is the mean over its samples of numbers that their places fix."""
+    """Return a step output; its loss is a mean of numbers that depend on the positions of the samples."""
     losses = [(7 * index % 11) / 11 for index in range(start, start + len(target))]
     return {"prediction": prediction, "target": target, "loss": sum(losses) / max(len(losses), 1)}
 
 
 def _cuts(samples: int) -> Iterator[list[int]]:
-    """Yield sizes of batches: all of one sample, equal ones with a tail, and random ones."""
+    """Yield sizes of batches: single samples, equal batches with a smaller last one, and random batches."""
     yield [1] * samples
     yield [5] * (samples // 5) + ([samples % 5] if samples % 5 else [])
     chance = random.Random(0)
@@ -215,7 +222,7 @@ def _cuts(samples: int) -> Iterator[list[int]]:
 
 
 def _joined(how: str, values: list[Any]) -> Any:
-    """Return the processes' values of one state as one; a process without updates has a number for it."""
+    """Join the values of a state of all processes; without updates, the value of a process is a number."""
     return functools.reduce(_JOINED[how], (torch.as_tensor(value, dtype=_dtype(value)) for value in values))
 
 

@@ -15,7 +15,7 @@ __all__ = ["ModelContract"]
 
 
 class ModelContract(Contract):
-    """What a model class does: train, and do the same once it is saved and loaded by its name."""
+    """The contract of a model class: it trains, and gives the same results after it is saved and loaded."""
 
     kind = "model"
     options = MappingProxyType({"batch": None})
@@ -44,14 +44,15 @@ class ModelContract(Contract):
     def make_an_update(self) -> None:
         expect(
             self.options["batch"] is not None,
-            "it is checked with a batch; give batch=..., or declare it in checked_with",
+            "its checks need a batch; pass batch=..., or declare it in checked_with",
         )
         self.batch = made(self.options["batch"])
         with predictable():
             output = self.model.train_step(self.batch)
         missing = {"prediction", "target", "loss"} - set(output)
         expect(
-            not missing, f"what train_step returned lacks {sorted(missing)}; return a mapping with all three"
+            not missing,
+            f"the result of train_step lacks {sorted(missing)}; return a mapping with all three",
         )
 
     def load_in_a_fresh_process(self) -> None:

@@ -18,7 +18,7 @@ __all__ = ["NetworkContract"]
 
 
 class NetworkContract(InputContract):
-    """What a network does: train, predict, be copied, saved and loaded."""
+    """The contract of a network: it trains and predicts, and can be copied, saved and loaded."""
 
     kind = "nn_module"
     checks = (
@@ -26,7 +26,7 @@ class NetworkContract(InputContract):
         "register_its_tensors",
         "take_its_input",
         "give_the_same_output_twice",
-        "leave_its_input_alone",
+        "leave_its_input_unchanged",
         "make_an_update",
         "copy_deeply",
         "keep_its_state",
@@ -67,7 +67,8 @@ def _check_update(model: NetworkProbe, input: Any) -> None:
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     loss = model.train_step(input)["loss"]
     expect(
-        loss == loss and abs(loss) != float("inf"), f"the mean square of its output is {loss}; initialise it"
+        loss == loss and abs(loss) != float("inf"),
+        f"the mean square of its output is {loss}; initialise its weights",
     )
     learning = {name: value for name, value in network.named_parameters() if value.requires_grad}
     wrong = [
@@ -77,7 +78,7 @@ def _check_update(model: NetworkProbe, input: Any) -> None:
     without = [name for name, value in learning.items() if value.grad is None]
     expect(
         len(without) < len(learning),
-        "none of its parameters got a gradient; return what depends on them, without detach() or no_grad()",
+        "no parameter received a gradient; return an output that depends on them, without detach()",
     )
     moved = [name for name, value in learning.items() if not torch.equal(value, before[name])]
-    expect(bool(moved), "none of its parameters moved in an update; return what depends on them")
+    expect(bool(moved), "no parameter changed in an update; return an output that depends on them")

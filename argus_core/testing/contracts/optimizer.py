@@ -20,24 +20,24 @@ _SORTS = ("dense", "matrices", "sparse")
 
 
 class OptimizerContract(UpdateContract):
-    """What an optimizer does: make a loss smaller, and go on exactly from its saved state.
+    """The contract of an optimizer: it reduces a loss, and resumes exactly from its saved state.
 
-    It is tried on a small network with weights of one to four dimensions; if it takes no such weights, on one
-    of matrices alone and on one with a sparse gradient; with a closure if it asks for one.
+    It is tried on a small network with weights of one to four dimensions; if it does not accept them, on one
+    with matrices only, and on one with a sparse gradient. It is called with a closure if it requires one.
     """
 
     kind = "optimizer"
     advice = (
-        "keep all that an update depends on in self.state[parameter] or in the param_groups, as plain data "
-        "and tensors"
+        "keep everything that an update depends on in self.state[parameter] or in the param_groups, as plain "
+        "data and tensors"
     )
     checks = (
         *FIRST_CHECKS,
         "make_the_loss_smaller",
         "have_a_learning_rate",
         "copy_deeply",
-        "go_on_exactly_from_its_state",
-        "go_on_exactly_in_a_fresh_process",
+        "resume_exactly_from_its_state",
+        "resume_exactly_in_a_fresh_process",
     )
 
     def be_built(self) -> None:
@@ -59,18 +59,16 @@ class OptimizerContract(UpdateContract):
         losses = [model.train_step(batch)["loss"] for _ in range(_UPDATES)]
         expect(
             losses[-1] < losses[0],
-            f"after {_UPDATES} updates on one batch the loss is {losses[-1]:.4g}, and it began at "
-            f"{losses[0]:.4g}; "
-            "look at the sign of the update, and give params with a learning rate for a small network",
+            f"after {_UPDATES} updates on one batch the loss is {losses[-1]:.4g}, not below {losses[0]:.4g}; "
+            "check the sign of the update, and pass params with a learning rate for a small network",
         )
 
     def have_a_learning_rate(self) -> None:
         optimizer = self.trained(1).optimizer
         expect(
             all("lr" in group for group in optimizer.param_groups),
-            'its param_groups have no "lr", which schedulers and set_lr change; put it into the defaults '
-            "that "
-            "torch.optim.Optimizer gets",
+            'its param_groups have no "lr", which schedulers and set_lr change; add it to the defaults for '
+            "torch.optim.Optimizer",
         )
 
     def copy_deeply(self) -> None:
@@ -80,16 +78,16 @@ class OptimizerContract(UpdateContract):
             model.optimizer.state_dict(),
             where="the copy's state",
         )
-        expect(problem is None, f"{problem}; let copy.deepcopy take along its whole state")
+        expect(problem is None, f"{problem}; let copy.deepcopy copy its whole state")
 
-    def go_on_exactly_from_its_state(self) -> None:
+    def resume_exactly_from_its_state(self) -> None:
         model = self.trained(1)
         named = name_optimizer_state(model.optimizer, named_parameters(model))["state"]
         expect(
             not any(name.startswith("#") for name in named),
-            "it keeps state of tensors that are no parameters of the network; keep it by parameter",
+            "it keeps state of tensors that are not parameters of the network; keep it by parameter",
         )
-        super().go_on_exactly_from_its_state()
+        super().resume_exactly_from_its_state()
 
     def _step(self) -> str | None:
         self.step = None

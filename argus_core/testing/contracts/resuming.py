@@ -1,4 +1,4 @@
-"""What parts of updates and of runs have in common: training goes on exactly from their saved state."""
+"""The common checks of components with state: training resumes exactly from their saved state."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _STOP = 2
 
 
 class UpdateContract(Contract):
-    """Abstract contract of a part of every update."""
+    """Abstract contract of a component that takes part in every update."""
 
     advice: ClassVar[str]
 
     @abstractmethod
     def model(self) -> OptimizerProbe:
-        """Return a model that has the part."""
+        """Return a model with the component."""
 
     def trained(self, updates: int = 3) -> OptimizerProbe:
-        """Return a model that has the part, after some updates."""
+        """Return a model with the component, after some updates."""
         with predictable():
             model = self.model()
             for batch in regression_batches(updates):
                 model.train_step(batch)
         return model
 
-    def go_on_exactly_from_its_state(self) -> None:
+    def resume_exactly_from_its_state(self) -> None:
         with tempfile.TemporaryDirectory() as folder, predictable():
             model = self.trained()
             file = Path(folder, "model.safetensors")
@@ -51,35 +51,35 @@ class UpdateContract(Contract):
             problem = difference(resumed, dict(model.get_nn_module().state_dict()), where="the weights")
         expect(
             problem is None,
-            f"trained on from its saved state {problem} from training without a stop; {self.advice}",
+            f"after resuming from its saved state, {problem} from training without a stop; {self.advice}",
         )
 
-    def go_on_exactly_in_a_fresh_process(self) -> None:
+    def resume_exactly_in_a_fresh_process(self) -> None:
         with predictable():
             check_reloads("train", self.trained(), (regression_batches(),))
 
 
 class RunContract(Contract):
-    """Abstract contract of a part of a run; a check of its own calls `run_whole`."""
+    """Abstract contract of a component of a run; a check of the subclass calls `run_whole`."""
 
     advice: ClassVar[str]
     whole: tuple[list[Any], dict[str, Any]]
 
     @abstractmethod
     def run_options(self) -> dict[str, Any]:
-        """Return what `fit` takes to have the part."""
+        """Return the arguments of `fit` for the component."""
 
     def run_whole(self, options: dict[str, Any]) -> None:
         """Run without a stop."""
         self.whole = run(options, _EPOCHS)
 
-    def go_on_exactly_from_its_state(self) -> None:
+    def resume_exactly_from_its_state(self) -> None:
         with empty_folder() as folder:
             stop_in(folder, self.run_options())
             found = run(self.run_options(), _EPOCHS, resume=folder)
         self._compare(found, "resumed after two epochs")
 
-    def go_on_exactly_in_a_fresh_process(self) -> None:
+    def resume_exactly_in_a_fresh_process(self) -> None:
         with empty_folder() as folder:
             stop_in(folder, self.run_options())
             file = max(folder.glob("*.safetensors"))
@@ -115,7 +115,7 @@ def stop_in(folder: Path, options: dict[str, Any]) -> None:
 
 @contextmanager
 def empty_folder() -> Iterator[Path]:
-    """Work in a folder that is gone afterwards; yield another."""
+    """Work in a temporary folder; yield another one."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         os.chdir(folder)

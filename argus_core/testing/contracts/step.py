@@ -19,17 +19,17 @@ __all__ = ["StepContract"]
 
 
 class StepContract(UpdateContract):
-    """What a step strategy does: fill slots, compose with every other, and go on exactly from its state."""
+    """The contract of a step strategy: it composes with every other, and resumes exactly from its state."""
 
     kind = "step"
     options = MappingProxyType({"size": 2})
-    advice = "return from state_dict() all that an update depends on, and take it back in load_state_dict()"
+    advice = "return all that an update depends on from state_dict(), and restore it in load_state_dict()"
     checks = (
         *FIRST_CHECKS,
         "copy_deeply",
         "compose_with_every_other_strategy",
-        "go_on_exactly_from_its_state",
-        "go_on_exactly_in_a_fresh_process",
+        "resume_exactly_from_its_state",
+        "resume_exactly_in_a_fresh_process",
     )
 
     def be_built(self) -> None:
@@ -44,7 +44,7 @@ class StepContract(UpdateContract):
             self.refused = check_strategy(self._short_name(), self.params, self.options["size"])
 
     def _short_name(self) -> str:
-        """Return the name by which the composition matrix knows it."""
+        """Return its name in the composition matrix."""
         if self.component.name in names("step") and resolve("step", self.component.name) is self.component:
             return self.component.name
         return self.name
@@ -56,5 +56,5 @@ class StepContract(UpdateContract):
         params = {"nn_module": "dense", "step": [self.spec], "device": "cpu"}
         try:
             return OptimizerProbe({**params, "optimizer": ("SGD", {"lr": 0.05, "momentum": 0.9})})
-        except ConflictError:  # perhaps it is for an optimizer that asks for gradients itself
+        except ConflictError:  # it may need an optimizer that calls a closure
             return OptimizerProbe({**params, "optimizer": ("LBFGS", {"lr": 0.1, "max_iter": 2})})

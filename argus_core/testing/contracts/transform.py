@@ -15,7 +15,7 @@ __all__ = ["TransformContract"]
 
 
 class TransformContract(InputContract):
-    """What a transform does: turn predictions into others, and nothing else."""
+    """The contract of a transform: it maps predictions to predictions, without side effects."""
 
     kind = "transform"
     checks = (
@@ -23,7 +23,7 @@ class TransformContract(InputContract):
         "register_its_tensors",
         "take_its_input",
         "give_the_same_output_twice",
-        "leave_its_input_alone",
+        "leave_its_input_unchanged",
         "copy_deeply",
         "keep_its_state",
         "load_in_a_fresh_process",

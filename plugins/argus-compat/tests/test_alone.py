@@ -28,8 +28,8 @@ def test_it_refuses_to_work_beside_pytorch_argus_and_says_what_to_do(tmp_path: P
     assert refused.returncode == 1
     sentence = refused.stderr.splitlines()[-1]
     assert sentence.startswith(
-        "ImportError: pytorch-argus 1.1.0 is installed beside argus-compat, and both bring an import package "
-        "named argus, whose files may be mixed by now; keep one of them."
+        "ImportError: pytorch-argus 1.1.0 is installed beside argus-compat, and both contain "
+        "the import package argus, so their files may be mixed; keep one of them."
     )
     assert "pip uninstall -y pytorch-argus argus-compat && pip install argus-compat." in sentence
     assert sentence.endswith("pip uninstall -y pytorch-argus argus-compat && pip install pytorch-argus")

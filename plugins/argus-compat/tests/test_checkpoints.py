@@ -150,7 +150,7 @@ def test_params_may_hold_what_only_pickle_writes_and_are_not_unpickled(tmp_path:
 
 def test_a_missing_class_is_an_import_error_that_says_what_to_do() -> None:
     with pytest.raises(
-        ImportError, match=r"model.pth needs the model class 'FirstModel', which is not here; define"
+        ImportError, match=r"model.pth needs the model class 'FirstModel', which is not defined; define"
     ):
         argus.load_model(GOLDEN / "model.pth")
 

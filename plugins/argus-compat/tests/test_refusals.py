@@ -63,13 +63,13 @@ def test_a_part_that_nobody_chose_is_missed_at_once(slot: str) -> None:
 
 def test_params_that_cannot_be_saved_are_refused_before_anything_is_trained() -> None:
     with pytest.raises(
-        ParamsError, match="params hold something that cannot be saved .*; give it to the model's class"
+        ParamsError, match="params contain a value that cannot be saved .*; set it in the model's class"
     ):
         PlainModel({"function": lambda: None})
 
 
 def test_params_are_a_dict() -> None:
-    with pytest.raises(SpecError, match=r"a model takes a dict of params, not \[\]"):
+    with pytest.raises(SpecError, match=r"params of the model is \[\]; give a dict"):
         PlainModel([])  # type: ignore[arg-type]
 
 
@@ -108,7 +108,7 @@ def test_choosing_from_what_is_offered() -> None:
     with pytest.raises(SpecError, match="params name 'other'; the model class offers 'dense', 'name'"):
         choose_attribute_from_dict(offered, "other")
     with pytest.raises(
-        SpecError, match="the model class fixes .*Dense.*, and its params are 'dense'; give a dict"
+        SpecError, match="the params of .*Dense.*, which the model class fixes, are 'dense'; give a dict"
     ):
         choose_attribute_from_dict(Dense, "dense")
 
@@ -153,9 +153,9 @@ class NotCallable(Callback):
 @pytest.mark.parametrize(
     ("callback", "message"),
     [
-        (3, "callbacks has 3, which is no argus.callbacks.Callback; give an instance"),
+        (3, "callbacks has 3, which is not an argus.callbacks.Callback; give an instance"),
         (Callback, "callbacks has <class .*; give an instance of a subclass"),
-        (NotCallable(), "NotCallable.start is 3, and Events.START cannot call it; make it a method"),
+        (NotCallable(), "NotCallable.start is 3, which Events.START cannot call; make it a method"),
     ],
 )
 def test_what_is_no_callback_is_a_type_error(callback: Any, message: str, model: argus.Model) -> None:
@@ -164,7 +164,7 @@ def test_what_is_no_callback_is_a_type_error(callback: Any, message: str, model:
 
 
 def test_what_is_no_metric_is_a_type_error(model: argus.Model) -> None:
-    with pytest.raises(TypeError, match="metrics has 3, which is no argus.metrics.Metric; give a name"):
+    with pytest.raises(TypeError, match="metrics has 3, which is not an argus.metrics.Metric; give a name"):
         model.fit(loaders()[0], loaders()[1], metrics=[3])
 
 
@@ -180,7 +180,7 @@ def test_what_is_no_event_is_a_type_error(model: argus.Model) -> None:
 
 def test_an_engine_runs_a_method_of_a_model() -> None:
     with pytest.raises(
-        TypeError, match="step_method is <function .*, which is no method of a model; give one"
+        TypeError, match="step_method is <function .*, which is not a method of a model; give one"
     ):
         Engine(lambda batch, state: None)
 
@@ -199,7 +199,7 @@ def test_a_metric_that_nobody_knows_is_a_value_error(
         monitor="val_nothing", **({"dir_path": tmp_path} if callback is MonitorCheckpoint else {})
     )
     with pytest.raises(
-        ValueError, match="nobody knows which way 'val_nothing' gets better; define or import"
+        ValueError, match="whether higher or lower is better for 'val_nothing' is unknown; define or import"
     ):
         model.fit(*loaders(), callbacks=[monitor])
 
@@ -219,7 +219,7 @@ def test_a_missing_folder_is_told_if_it_shall_not_be_made(
 ) -> None:
     log = callback(tmp_path / "a" / "log", create_dir=False)
     with pytest.raises(
-        ArgusError, match="has create_dir=False, and there is no folder '.*a'; make it, or leave"
+        ArgusError, match="has create_dir=False, and the folder '.*a' does not exist; create it, or leave"
     ):
         model.fit(loaders()[0], callbacks=[log])
 
@@ -251,7 +251,7 @@ def test_an_attribute_in_the_place_of_another_works_or_is_told(name: str, tmp_pa
             setattr(self, name, 1)
 
     if name in REFUSED:
-        with pytest.raises(BuildError, match=f"Careless sets self.{name}, which argus_core.Model nee"):
+        with pytest.raises(BuildError, match=f"Careless sets self.{name}, which argus_core.Model use"):
             Careless({})
         return
     model = Careless({})
@@ -269,9 +269,7 @@ def test_a_loader_without_batches_is_told(model: argus.Model) -> None:
 
 
 def test_a_loss_without_steps_is_told() -> None:
-    with pytest.raises(
-        ArgusError, match="metric 'loss' has seen no steps; update it with a step output first"
-    ):
+    with pytest.raises(ArgusError, match="metric 'loss' has no steps; update it with a step output first"):
         Loss().compute()
 
 
@@ -304,7 +302,7 @@ def test_a_metric_whose_name_has_spaces_works_as_an_instance(model: argus.Model)
 
 
 def test_devices_that_are_not_cuda_have_no_indices() -> None:
-    with pytest.raises(ValueError, match="device cpu is no CUDA device; give CUDA devices only"):
+    with pytest.raises(ValueError, match="device cpu is not a CUDA device; give CUDA devices only"):
         get_device_indices([torch.device("cpu")])
     assert get_device_indices([torch.device("cuda:1")]) == [1]
 

@@ -21,5 +21,5 @@ def test_temperature_divides_the_logits(temperature: float) -> None:
 
 @pytest.mark.parametrize("temperature", [0, -1.0])
 def test_temperature_must_be_positive(temperature: float) -> None:
-    with pytest.raises(ParamsError, match=f"temperature={temperature} is not above 0"):
+    with pytest.raises(ParamsError, match=f"temperature is {temperature}; give a number above 0"):
         TemperatureSoftmax(temperature)

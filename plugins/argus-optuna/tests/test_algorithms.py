@@ -66,7 +66,7 @@ def test_without_a_seed_it_is_drawn() -> None:
     ("name", "message"),
     [
         ("tp", "no sampler named 'tp'; did you mean 'tpe'"),
-        ("zzz", "no sampler named 'zzz'; there are tpe, random, "),
+        ("zzz", "no sampler named 'zzz'; choose tpe, random, "),
     ],
 )
 def test_unknown_sampler_is_refused_with_near_names(name: str, message: str) -> None:

@@ -105,7 +105,7 @@ def test_trial_that_was_pruned_or_failed_is_told(write: Any) -> None:
         (("nowhere.toml",), "error: no configuration 'nowhere.toml'; "),
         (("digits.toml", "--set", "sweep.trails=3"), r"has 'trails'; did you mean 'trials'?"),
         (("digits.toml", "--set", "optimizr=SGD"), "there is no key 'optimizr'; did you mean 'optimizer'?"),
-        (("digits.toml", "--trials", "0"), "trials is 0; give a whole number of 1 or more"),
+        (("digits.toml", "--trials", "0"), "trials is 0; give an integer of at least 1"),
         (("digits.toml", "--timeout", "-1"), "timeout is -1.0; give seconds, a number above 0"),
         (("digits.toml", "--study-dir", ""), "study_dir is ''; give a folder"),
         (("digits.toml", "--device", "zzz"), "zzz"),
@@ -137,8 +137,8 @@ def test_interrupted_sweep_says_how_to_go_on(
     assert (result.exit_code, result.stdout) == (status, "")
     told = result.stderr.splitlines()
     assert told[-1] == last or last is None
-    [line] = [each for each in told if each.startswith("the study is kept; go on with it: ")]
-    _, _, again = line.partition("it: ")
+    [line] = [each for each in told if each.startswith("the study can be resumed: ")]
+    _, _, again = line.partition("resumed: ")
     assert again == (
         "argus sweep 'my digits.toml' --trials 2 "
         "--set num_epochs=1 --set optimizer.lr=0.5 --device cpu --json"

@@ -64,9 +64,7 @@ def test_file_that_a_journal_names_is_not_deleted(begin: Any, name: str, tmp_pat
     victim = tmp_path / "thesis.tex"
     victim.write_text("years")
     Path(f"{STUDY / name}-journal").write_bytes(hot_journal(STUDY / "study.db", victim))
-    with pytest.raises(
-        ConfigError, match=f"{name}-journal would have SQLite delete another file, .*; do not"
-    ):
+    with pytest.raises(ConfigError, match=f"{name}-journal would make SQLite delete another file; do not"):
         begin()
     assert victim.read_text() == "years"
 
@@ -86,7 +84,9 @@ def test_link_in_the_folder_is_not_followed(begin: Any, name: str, is_there: boo
     if is_there:
         target.mkdir() if name == "locks" else target.write_bytes(b"")
     link.symlink_to(target)
-    with pytest.raises(ConfigError, match=rf"{name} is a symbolic link; .*; remove|'{STUDY}' cannot be made"):
+    with pytest.raises(
+        ConfigError, match=rf"{name} is a symbolic link; .*; replace|'{STUDY}' cannot be created"
+    ):
         begin()
     assert target.exists() == is_there
     assert not is_there or not (list(target.iterdir()) if name == "locks" else target.read_bytes())
@@ -95,7 +95,7 @@ def test_link_in_the_folder_is_not_followed(begin: Any, name: str, is_there: boo
 def test_trial_that_is_a_link_to_another_run_does_not_replace_it(begin: Any, tmp_path: Path) -> None:
     (tmp_path / "good").mkdir()
     (STUDY / "trial-0001").symlink_to(tmp_path / "good")
-    with pytest.raises(ConfigError, match=r"trial-0001 is a symbolic link; a sweep writes only .*; remove"):
+    with pytest.raises(ConfigError, match=r"trial-0001 is a symbolic link; a sweep writes only .*; replace"):
         begin()
 
 
@@ -111,7 +111,7 @@ def test_file_with_another_name_elsewhere_is_not_written(begin: Any) -> None:
     os.link(STUDY / "study.db", "places.sqlite")
     before = Path("places.sqlite").read_bytes()
     with pytest.raises(
-        ConfigError, match=r"study\.db has another name elsewhere; .*; put a copy in its place"
+        ConfigError, match=r"study\.db is a hard link to a file elsewhere; .*; replace the link with a copy"
     ):
         begin()
     assert Path("places.sqlite").read_bytes() == before
@@ -119,7 +119,7 @@ def test_file_with_another_name_elsewhere_is_not_written(begin: Any) -> None:
 
 def test_study_that_is_opened_afterwards_is_looked_at_too(begin: Any) -> None:
     os.link(STUDY / "study.db", "places.sqlite")
-    with pytest.raises(ConfigError, match="has another name elsewhere"):
+    with pytest.raises(ConfigError, match="is a hard link to a file elsewhere"):
         SweepResult(STUDY, "val_accuracy", "max", ()).load_study()
 
 

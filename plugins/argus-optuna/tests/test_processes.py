@@ -86,7 +86,7 @@ def test_a_sweep_that_signals_end_goes_on_exactly(write: Any) -> None:
         process.send_signal(signum)
         output, _ = process.communicate(timeout=LIMIT)
         assert process.returncode == status
-        told = f"go on with it: argus sweep digits.toml --trials 1 --set {' --set '.join(LONG[1::2])}"
+        told = f"can be resumed: argus sweep digits.toml --trials 1 --set {' --set '.join(LONG[1::2])}"
         assert (told in output) == (signum != signal.SIGKILL)
         assert number <= len(epochs(run)) < 30
     result = sweep_json("--trials", "1", *LONG)

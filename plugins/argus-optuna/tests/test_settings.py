@@ -58,7 +58,7 @@ def test_settings_can_be_changed_like_any_key(write: Any) -> None:
         ("timeout = 0", r"\[sweep\] timeout is 0; give seconds, a number above 0"),
         ("timeout = '1h'", r"\[sweep\] timeout is '1h'; give seconds"),
         ("timeout = inf", r"\[sweep\] timeout is inf; give seconds"),
-        ("seed = -1", r"\[sweep\] seed is -1; give a whole number of 0 or more"),
+        ("seed = -1", r"\[sweep\] seed is -1; give an integer of at least 0"),
         ("seed = 4294967296", r"\[sweep\] seed is 4294967296; .* below 2\*\*32"),
         ("study_dir = ''", r"\[sweep\] study_dir is ''; give a folder"),
     ],
@@ -70,7 +70,7 @@ def test_mistake_is_named_with_the_next_action(write: Any, line: str, message: s
 
 @pytest.mark.parametrize("value", ["0", "true", "1.5", '"many"'])
 def test_number_of_trials_that_is_none_is_refused(write: Any, value: str) -> None:
-    with pytest.raises(ConfigError, match=r"\[sweep\] trials is .*; give a whole number of 1 or more"):
+    with pytest.raises(ConfigError, match=r"\[sweep\] trials is .*; give an integer of at least 1"):
         settings(write(), f"sweep.trials={value}")
 
 
@@ -83,6 +83,6 @@ def test_configuration_without_the_section_says_how_to_write_it(write: Any) -> N
     path = write()
     path.write_text(path.read_text("utf-8").partition("[sweep]")[0], "utf-8")
     with pytest.raises(
-        ConfigError, match=r"has no section \[sweep\]; add \[sweep\.space\] with what to search"
+        ConfigError, match=r"has no section \[sweep\]; add \[sweep\.space\] with the keys to search"
     ):
         settings(path)

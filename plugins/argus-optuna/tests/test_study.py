@@ -267,15 +267,15 @@ def test_study_without_a_complete_trial_has_no_best(study: Any) -> None:
             '"optimizer.lr" = { low = 0.0, high = 1.0 }',
             "",
             {"fit.num_epochs": "2"},
-            r"\[sweep\.space\] batch_size was \{ choices = \[32, 64\] \} and is not there",
+            r"\[sweep\.space\] batch_size was \{ choices = \[32, 64\] \} and is not set",
         ),
         (
             SPACE,
             "",
             {"fit.num_epochs": "3"},
-            r"fit\.num_epochs was 2 and is 3; put it back, or begin a study of ",
+            r"fit\.num_epochs was 2 and is 3; undo the change, or start another ",
         ),
-        (SPACE, "", {"a": "1"}, r"fit\.num_epochs was 2 and is not there; a was not there and is 1"),
+        (SPACE, "", {"a": "1"}, r"fit\.num_epochs was 2 and is not set; a was not set and is 1"),
     ],
 )
 def test_another_configuration_is_refused_with_what_has_changed(
@@ -283,7 +283,7 @@ def test_another_configuration_is_refused_with_what_has_changed(
 ) -> None:
     study(config={"fit.num_epochs": "2"})
     with pytest.raises(
-        ConfigError, match=f"the study in runs/digits-sweep is of another configuration: {message}"
+        ConfigError, match=f"the study in runs/digits-sweep has another configuration: {message}"
     ):
         study(space, sweep, config=config)
 
@@ -299,7 +299,7 @@ def test_study_of_another_program_is_left_alone(study: Any) -> None:
     theirs.tell(theirs.ask(), 0.0)
     theirs._storage._backend.engine.dispose()  # type: ignore[attr-defined]
     with pytest.raises(
-        ConfigError, match=r"study\.db holds a study of another program; give another --study-dir"
+        ConfigError, match=r"study\.db contains a study of another program; give another --study-dir"
     ):
         study()
 
@@ -308,14 +308,16 @@ def test_file_that_is_no_database_is_one_sentence(study: Any) -> None:
     Path("runs/digits-sweep").mkdir(parents=True)
     Path("runs/digits-sweep/study.db").write_text("no database" * 100)
     with pytest.raises(
-        ConfigError, match=r"study\.db cannot be used as a study: .*; mend that, or give another --s"
+        ConfigError, match=r"study\.db cannot be used as a study: .*; fix it, or give another --s"
     ):
         study()
 
 
 def test_file_in_place_of_the_folder_is_one_sentence(study: Any) -> None:
     Path("runs").write_text("")
-    with pytest.raises(ConfigError, match="study_dir 'runs/digits-sweep' cannot be made: .*; give another"):
+    with pytest.raises(
+        ConfigError, match="study_dir 'runs/digits-sweep' cannot be created: .*; give another"
+    ):
         study()
 
 
@@ -329,7 +331,8 @@ def test_folder_may_have_any_name(study: Any) -> None:
 def test_runs_of_a_study_that_is_gone_are_left_alone(study: Any) -> None:
     Path("runs/digits-sweep/trial-0003").mkdir(parents=True)
     with pytest.raises(
-        ConfigError, match="trial-0003 is of a study that is gone; move it away, or give another"
+        ConfigError,
+        match="trial-0003 belongs to a study that is missing; move it away, or give another",
     ):
         study()
 
@@ -350,7 +353,9 @@ def test_optunas_own_study_can_be_loaded(study: Any) -> None:
 
 
 def test_folder_without_a_study_has_none_to_load(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no study; give the folder of one, which has a study.db"):
+    with pytest.raises(
+        ConfigError, match="contains no study; give the folder of a study, which has a study.db"
+    ):
         connect(tmp_path)
     assert not [*tmp_path.iterdir()]
 
@@ -403,7 +408,7 @@ def test_study_that_holds_something_else_is_one_sentence(study: Any, change: str
     with sqlite3.connect("runs/digits-sweep/study.db") as connection:
         connection.execute(change)
     connection.close()
-    with pytest.raises(ConfigError, match="study.db cannot be used as a study: .*; mend that"):
+    with pytest.raises(ConfigError, match="study.db cannot be used as a study: .*; fix it"):
         study().result()
 
 
@@ -457,5 +462,5 @@ def test_study_whose_database_runs_sql_of_its_own_is_refused(study: Any, change:
     with sqlite3.connect("runs/digits-sweep/study.db") as connection:
         connection.executescript(change)
     connection.close()
-    with pytest.raises(ConfigError, match=r"study.db has the \w+ '\w+', whose SQL optuna does not write"):
+    with pytest.raises(ConfigError, match=r"study.db has the \w+ '\w+', whose SQL optuna did not write"):
         study()

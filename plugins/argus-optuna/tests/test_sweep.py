@@ -322,14 +322,14 @@ def damage_tensors(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_header, damage_tensors])
-def test_trial_whose_checkpoint_is_damaged_begins_anew_and_nothing_is_lost(write: Any, damage: Any) -> None:
+def test_trial_whose_checkpoint_is_damaged_starts_over_and_nothing_is_lost(write: Any, damage: Any) -> None:
     run, changes = begun(write)
     log, config = run.log.read_bytes(), run.config.read_bytes()
     damage(run.last)
     aside = RunDirectory(Path("runs/digits-sweep/trial-0000-set-aside-1"))
     with pytest.warns(
         ArgusWarning,
-        match=rf"^trial 0 begins anew, as its run cannot be gone on with \(.*\); .* kept in {aside.path}$",
+        match=rf"^trial 0 starts over, since its run cannot be resumed \(.*\); .* kept in {aside.path}$",
     ):
         result = sweep(write(CHOICES), changes, trials=1)
     assert states(result) == ["complete"]
@@ -354,12 +354,10 @@ def test_trial_whose_folder_the_system_refuses_is_kept_for_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, refused, refuses)
-        with pytest.raises(
-            ArgusError, match="^trial 0 cannot be gone on with: PermissionError: .*; correct that"
-        ):
+        with pytest.raises(ArgusError, match="^trial 0 cannot be resumed: PermissionError: .*; correct that"):
             sweep(write(CHOICES), changes, trials=1)
     assert run.log.read_bytes() == log
-    with pytest.warns(ArgusWarning, match="trial 0 begins anew"):
+    with pytest.warns(ArgusWarning, match="trial 0 starts over"):
         assert states(sweep(write(CHOICES), changes, trials=1)) == ["complete"]
 
 
@@ -398,8 +396,8 @@ def test_trial_that_cannot_go_on_for_another_reason_waits_until_that_is_mended(
     before = {file: file.read_bytes() for file in (run.config, run.last, run.log)}
     reason = spoil(run)
     message = (
-        rf"^trial 0 cannot be gone on with: .*({reason}).*; correct that and sweep again, "
-        rf"or move {run.path} away to have trial 0 begin anew$"
+        rf"^trial 0 cannot be resumed: .*({reason}).*; correct that and run the sweep again, "
+        rf"or move {run.path} away, and trial 0 starts over$"
     )
     for _ in range(4):  # it is no kill, of which a trial survives two
         with pytest.raises(ArgusError, match=message):
@@ -429,7 +427,7 @@ def test_trial_that_fails_once_it_has_gone_on_has_failed(write: Any) -> None:
         sweep(write(CHOICES), changes, trials=1)
 
 
-def test_trial_whose_run_was_moved_away_begins_anew(write: Any) -> None:
+def test_trial_whose_run_was_moved_away_starts_over(write: Any) -> None:
     run, changes = begun(write)
     run.path.rename("elsewhere")
     [trial] = sweep(write(CHOICES), changes, trials=1).trials
@@ -470,7 +468,7 @@ def test_trial_whose_run_was_moved_away_begins_anew(write: Any) -> None:
         (
             "sweep.trials = { low = 1, high = 2 }",
             ConfigError,
-            r"\[sweep\.space\] has 'sweep\.trials', and \[sweep\] is no part of a run; leave it out",
+            r"\[sweep\.space\] has 'sweep\.trials', but a run does not use \[sweep\]; leave it out",
         ),
         (
             "nn_module.width = { choices = [-4] }",
@@ -517,12 +515,14 @@ def test_metric_that_nobody_computes_is_refused(write: Any) -> None:
     ):
         sweep(write(), ["monitor=val_acuracy"])
     with pytest.raises(
-        ConfigError, match="which no metric computes; there are val_loss, val_accuracy, train_"
+        ConfigError, match="which no metric computes; the metrics are val_loss, val_accuracy, train_"
     ):
         sweep(write(), ["monitor=zzz"])
 
 
-@pytest.mark.parametrize(("better", "message"), [("max", None), (None, "does not say which way is better$")])
+@pytest.mark.parametrize(
+    ("better", "message"), [("max", None), (None, "does not declare whether higher or lower is better$")]
+)
 def test_metric_of_several_values_says_which_way_is_better(
     write: Any, better: str | None, message: str | None
 ) -> None:
@@ -590,7 +590,7 @@ def test_missing_configuration_is_refused(write: Any) -> None:
 def test_another_configuration_is_another_study(write: Any, change: str) -> None:
     sweep(write(), timeout=1e-9)
     with pytest.raises(
-        ConfigError, match=r"is of another configuration: \w+\.[\w.]+ was .* and is .*; put it back"
+        ConfigError, match=r"has another configuration: \w+\.[\w.]+ was .* and is .*; undo the change"
     ):
         sweep(write(), [change])
 

@@ -408,8 +408,8 @@ def test_steps_of_ones_own_need_no_loss_and_no_optimizer(tmp_path: Path) -> None
         ({"histograms": 3}, "callback 'tensorboard': histograms is 3, a number; give a string"),
         ({"histograms": "3"}, "tensorboard has histograms='3'; give epochs, updates or minutes"),
         ({"samples": "0up"}, "tensorboard has samples='0up'"),
-        ({"max_samples": 0}, "tensorboard takes max_samples >= 1, not 0"),
-        ({"max_samples": True}, "tensorboard takes max_samples >= 1, not True"),
+        ({"max_samples": 0}, "max_samples of tensorboard is 0; give an integer of at least 1"),
+        ({"max_samples": True}, "max_samples of tensorboard is True; give an integer"),
         ({"log_dir": ""}, "tensorboard takes a path for log_dir"),
         ({"log_dir": "s3://bucket/a"}, "log_dir='s3://bucket/a', which is an address; give a path on this"),
         ({"log_dir": "ram://a"}, "log_dir='ram://a', which is an address"),
@@ -464,7 +464,7 @@ def test_minutes_count_from_the_last_time(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_a_validation_is_not_followed(tmp_path: Path, run: Callable[[TensorBoard], Any]) -> None:
-    with pytest.raises(BuildError, match="tensorboard follows training, which validates in between; list it"):
+    with pytest.raises(BuildError, match="tensorboard is used in a validation; list it"):
         run(TensorBoard(tmp_path))
 
 

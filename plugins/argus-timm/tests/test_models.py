@@ -120,14 +120,16 @@ def test_a_foreign_file_cannot_ask_for_a_fetch(attempts: list[Any], tmp_path: Pa
     load_model(tmp_path / "a.safetensors")
     model.params["nn_module"][1]["model_name"] = "hf-hub:somebody/something"
     model.save(tmp_path / "b.safetensors")
-    with pytest.raises(ParamsError, match="'hf-hub:somebody/something', which timm would fetch or read"):
+    with pytest.raises(ParamsError, match="'hf-hub:somebody/something', which timm would download or read"):
         load_model(tmp_path / "b.safetensors")
     assert attempts == []
 
 
 def test_weights_that_cannot_be_fetched_are_told(attempts: list[Any]) -> None:
     overlay = {"hf_hub_id": None, "url": "https://weights.invalid/test_resnet.pth"}
-    with pytest.raises(BuildError, match="no pretrained weights for 'test_resnet': .*the network is cut"):
+    with pytest.raises(
+        BuildError, match="cannot load pretrained weights for 'test_resnet': .*the network is cut"
+    ):
         Model(params(pretrained=True, pretrained_cfg_overlay=overlay))
     assert attempts
 
@@ -152,15 +154,15 @@ def test_a_name_may_say_which_weights() -> None:
             {"model_name": "test_resnet.in1k"},
             "finds no weights 'in1k' of 'test_resnet' in timm; did",
         ),
-        ({"model_name": "local-dir:/etc"}, "which timm would fetch or read to know the network; give a name"),
-        ({"model_name": "timm/resnet18"}, "which timm would fetch or read to know the network; give a name"),
+        ({"model_name": "local-dir:/etc"}, "which timm would download or read; give a name"),
+        ({"model_name": "timm/resnet18"}, "which timm would download or read; give a name"),
         ({"model_name": 18}, "nn_module 'timm': model_name is 18, a number; give a string"),
         ({"pretrained": "false"}, "nn_module 'timm': pretrained is 'false', a string; give true or false"),
         (
             {"num_clases": 3},
-            "with model_name='test_resnet' takes no 'num_clases'; did you mean 'num_cl",
+            "with model_name='test_resnet' does not take 'num_clases'; did you mean 'nu",
         ),
-        ({"zzz": 3}, "with model_name='test_resnet' takes no 'zzz'; it takes aa_layer, act_layer"),
+        ({"zzz": 3}, "with model_name='test_resnet' does not take 'zzz'; it takes aa_layer"),
         ({"checkpoint_path": "x.pth"}, "does not take checkpoint_path; use pretrained_cfg_overlay"),
         ({"pretrained_cfg": {"file": "x.pth"}}, "does not take pretrained_cfg; use pretrained_cfg_overlay"),
     ],

@@ -117,8 +117,8 @@ def test_more_numbers_than_a_log_takes_are_refused() -> None:
     metric = updated("MulticlassConfusionMatrix", of_forty, num_classes=40)
     with pytest.raises(
         BuildError,
-        match=r"metric 'multiclass_confusion_matrix' \(MulticlassConfusionMatrix\) computed 1,600 numbers, "
-        "and a log takes 1,000; choose an average",
+        match=r"metric 'multiclass_confusion_matrix' \(MulticlassConfusionMatrix\) computed 1,600 numbers; "
+        "a log takes 1,000; choose an average",
     ):
         metric.compute()
 
@@ -131,7 +131,7 @@ def test_name_is_the_class_in_snake_case_or_ones_own() -> None:
 @pytest.mark.parametrize("name", ["", 3])
 def test_a_name_that_is_none_is_refused(name: Any) -> None:
     with pytest.raises(
-        ParamsError, match=f"metric 'BinaryAUROC' takes a text for name, such as 'f1', not {name!r}"
+        ParamsError, match=f"name of metric 'BinaryAUROC' is {name!r}; give a string, such as 'f1'"
     ):
         build("BinaryAUROC", name=name)
 
@@ -150,7 +150,7 @@ def test_direction_is_torchmetrics_own(name: str, params: Any, better: str | Non
 
 
 def test_no_updates_is_an_error() -> None:
-    with pytest.raises(ArgusError, match="metric 'binary_auroc' has seen no samples; update it with a step"):
+    with pytest.raises(ArgusError, match="metric 'binary_auroc' has no samples; update it with a step"):
         build("BinaryAUROC").compute()
 
 
@@ -289,10 +289,10 @@ def test_inputs_say_where_arguments_come_from() -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"prds": "prediction"}, "has inputs for 'prds', and it takes preds, target; name one of those"),
-        ({"preds": "output"}, r"has inputs={'preds': 'output'}; give a place in the step output"),
-        ({"preds": 3}, "has inputs={'preds': 3}; give a place in the step output for each argument"),
-        ("prediction", "has inputs='prediction'; give a place"),
+        ({"prds": "prediction"}, "names 'prds'; it takes preds, target; name one of those"),
+        ({"preds": "output"}, r"is {'preds': 'output'}; give a path in the step output"),
+        ({"preds": 3}, "is {'preds': 3}; give a path in the step output for each argument"),
+        ("prediction", "is 'prediction'; give a path"),
     ],
 )
 def test_inputs_of_another_form_are_refused(inputs: Any, message: str) -> None:
@@ -303,13 +303,13 @@ def test_inputs_of_another_form_are_refused(inputs: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("step_output", "message"),
     [
-        ({"target": torch.zeros(2)}, "takes prediction of the step output, and it is a dict of target"),
+        ({"target": torch.zeros(2)}, "needs prediction of the step output, but it is a dict of target"),
         (
             {"prediction": [torch.zeros(2)]},
-            r"takes prediction.boxes of the step output, and prediction is a list of 1",
+            r"needs prediction.boxes of the step output, but prediction is a list of 1",
         ),
-        ({"prediction": {"a": 1}}, "and prediction is a dict of a; give it that, or set inputs"),
-        ({"prediction": torch.zeros(2)}, r"and prediction is float32 of shape \(2,\)"),
+        ({"prediction": {"a": 1}}, "but prediction is a dict of a; return it, or set inputs"),
+        ({"prediction": torch.zeros(2)}, r"but prediction is float32 of shape \(2,\)"),
     ],
 )
 def test_what_is_not_in_the_step_output_is_told(step_output: Any, message: str) -> None:

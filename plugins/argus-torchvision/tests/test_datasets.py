@@ -113,8 +113,8 @@ def test_files_that_are_not_there_are_told_and_not_fetched(
     with pytest.raises(BuildError) as error:
         build_dataset((name, {"root": str(tmp_path)}), "[data] train")
     assert re.match(
-        rf"dataset '{name}' finds no files, or others than its own, in '{tmp_path}/{FROM_FILES[name]}' "
-        r"\(from '.*'\): Dataset not found.*; put them there, or fetch them once with download = true$",
+        rf"dataset '{name}' finds no files, or wrong files, in '{tmp_path}/{FROM_FILES[name]}' "
+        r"\(from '.*'\): Dataset not found.*; put them there, or download them with download = true$",
         str(error.value),
     )
     assert attempts == []
@@ -122,14 +122,14 @@ def test_files_that_are_not_there_are_told_and_not_fetched(
 
 def test_a_file_of_another_dataset_is_told(root: Path) -> None:
     (root / "cifar-10-batches-py" / "data_batch_2").write_bytes(b"something else")
-    expected = "or others than its own, .*: Dataset not found or corrupted; put them"
+    expected = "or wrong files, .*: Dataset not found or corrupted; put them"
     with pytest.raises(BuildError, match=expected):
         datasets.cifar10(root)
 
 
 @pytest.mark.parametrize("name", FROM_FILES)
 def test_files_are_fetched_if_that_is_asked_for(name: str, tmp_path: Path, attempts: list[Any]) -> None:
-    expected = rf"dataset '{name}' cannot be fetched into '.*': .*the network is cut>.*; put its files there"
+    expected = rf"dataset '{name}' cannot be downloaded to '.*': .*the network is cut>.*; put its files there"
     with pytest.raises(BuildError, match=expected):
         resolve("dataset", name).load()(root=tmp_path, download=True)
     assert attempts
@@ -151,7 +151,7 @@ def test_a_word_in_the_place_of_a_boolean_is_refused(parameter: str, tmp_path: P
 
 def test_a_damaged_file_is_told(root: Path) -> None:
     (root / "MNIST/raw/train-images-idx3-ubyte").write_bytes(gzip.compress(b"not that"))
-    with pytest.raises(ArgusError, match="dataset 'MNIST' finds no files, or others than its own"):
+    with pytest.raises(ArgusError, match="dataset 'MNIST' finds no files, or wrong files"):
         datasets.mnist(root)
 
 
@@ -221,7 +221,9 @@ def test_labels_have_transforms_of_their_own(folder: Path) -> None:
 
 def test_an_image_that_no_batch_can_hold_is_told(folder: Path) -> None:
     dataset = datasets.image_folder(folder, transform=[["CenterCrop", {"size": 4}]])
-    with pytest.raises(SpecError, match='leaves an image that no batch can hold; end it with "ToImage"'):
+    with pytest.raises(
+        SpecError, match='returns an image, which a batch cannot contain; end it with "ToImage"'
+    ):
         dataset[0]
 
 
@@ -289,7 +291,7 @@ def test_pickle_that_is_not_the_data_sets_own_is_not_opened(name: str, root: Pat
     folder = root / FROM_FILES[name]
     for file in list(folder.iterdir()):
         file.write_bytes(pickle.dumps(Program(root / "ran")))
-    with pytest.raises(BuildError, match="finds no files, or others than its own"):
+    with pytest.raises(BuildError, match="finds no files, or wrong files"):
         resolve("dataset", name).load()(root=root)
     assert not (root / "ran").exists()
 
@@ -311,7 +313,7 @@ def test_legacy_pickles_are_not_opened(name: str, root: Path) -> None:
 def test_legacy_pickles_alone_are_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "MNIST").mkdir()
     write_legacy(tmp_path / "MNIST/processed", (torch.zeros(3, 28, 28, dtype=torch.uint8), torch.zeros(3)))
-    with pytest.raises(BuildError, match="finds no files, or others than its own, in '.*MNIST/raw'"):
+    with pytest.raises(BuildError, match="finds no files, or wrong files, in '.*MNIST/raw'"):
         datasets.mnist(tmp_path)
 
 
@@ -364,7 +366,7 @@ def test_image_that_cannot_be_read_is_named(folder: Path, spoil: Any, told: str)
 def test_links_without_end_are_refused_at_once(folder: Path) -> None:
     for name in ("a", "b"):
         (folder / "dog" / name).symlink_to(folder / "dog")
-    with pytest.raises(BuildError, match="is '.*dog' once more; remove the link that leads to it"):
+    with pytest.raises(BuildError, match="is a link to '.*dog'; remove the link"):
         datasets.image_folder(folder)
 
 

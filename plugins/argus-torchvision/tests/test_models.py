@@ -189,7 +189,7 @@ def test_a_model_with_weights_is_loaded_with_the_network_cut(
 def test_weights_that_cannot_be_fetched_are_told(attempts: list[Any], tmp_path: Path, hub: Any) -> None:
     with pytest.raises(
         BuildError,
-        match=r"weights ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1 cannot be fetched from https://.*; connect",
+        match=r"weights ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1 cannot be downloaded from .*; connect",
     ):
         Model(params(SMALL, weights="DEFAULT"))
     assert attempts
@@ -226,9 +226,12 @@ def test_the_weights_of_a_quantized_network_are_others() -> None:
             "no weights 'IMAGNET1K_V1'; did you mean 'IMAGENET1K_V1'?; choose 'IM",
         ),
         ({"weights": True}, "'resnet18' has no weights True; choose 'IMAGENET1K_V1', 'DEFAULT'"),
-        ({"pretrained": True}, "was given pretrained=True; name the weights instead: weights='DEFAULT'"),
-        ({"num_clases": 10}, "nn_module 'resnet18' takes no 'num_clases'; did you mean 'num_classes'"),
-        ({"zzz": 10}, "nn_module 'resnet18' takes no 'zzz'; it takes weights, progress, block, layers"),
+        (
+            {"pretrained": True},
+            "pretrained of nn_module 'resnet18' is True; name the weights instead: weights=",
+        ),
+        ({"num_clases": 10}, "nn_module 'resnet18' does not take 'num_clases'; did you mean 'num_classes'"),
+        ({"zzz": 10}, "nn_module 'resnet18' does not take 'zzz'; it takes weights, progress, block, layers"),
     ],
 )
 def test_parameters_that_are_wrong_are_told_in_a_sentence(given: dict[str, Any], message: str) -> None:

@@ -88,13 +88,13 @@ def test_a_batch_in_parts_makes_the_update_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_an_output_without_a_main_one_is_refused() -> None:
-    with pytest.raises(BuildError, match="returned dict, in which no output is the main one; override"):
+    with pytest.raises(BuildError, match="returned a dict without a main output; override"):
         AuxiliaryLoss()({"boxes": MAIN}, TARGET)
 
 
 @pytest.mark.parametrize("weight", [-0.1, "half", None, True, float("nan")])
 def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
-    with pytest.raises(ParamsError, match=rf"weight={weight!r} is no share of a loss; give auxiliary"):
+    with pytest.raises(ParamsError, match=rf"weight of loss auxiliary is {weight!r}; give a number"):
         AuxiliaryLoss(weight=weight)
 
 

@@ -217,8 +217,8 @@ def built_with(name: str, **params: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("ToDtype", {"dtype": "flaot32"}, "dtype is 'flaot32', which is no dtype; did you mean 'float32'"),
-        ("ToDtype", {"dtype": 32}, "dtype is 32, which is no dtype; give one such as float32"),
+        ("ToDtype", {"dtype": "flaot32"}, "dtype is 'flaot32', which is not a dtype; did you mean 'float32'"),
+        ("ToDtype", {"dtype": 32}, "dtype is 32, which is not a dtype; give one such as float32"),
         ("ToDtype", {"dtype": {"Imag": "float32"}}, "dtype has the key 'Imag'; it takes Image, Mask"),
         (
             "Resize",

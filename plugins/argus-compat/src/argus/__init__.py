@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 __version__ = "1.1.0"
-"""The version of pytorch-argus whose interface this is; ``argus list`` and pip show the package's own."""
+"""The version of pytorch-argus with this interface; pip shows that of argus-compat."""
 
 try:
     _other = metadata.version("pytorch-argus")
@@ -26,8 +26,8 @@ except metadata.PackageNotFoundError:
     pass
 else:
     raise ImportError(
-        f"pytorch-argus {_other} is installed beside argus-compat, and both bring an import package named "
-        "argus, whose files may be mixed by now; keep one of them. To run on argus_core: "
+        f"pytorch-argus {_other} is installed beside argus-compat, and both contain the import package "
+        "argus, so their files may be mixed; keep one of them. To run on argus_core: "
         "pip uninstall -y pytorch-argus argus-compat && pip install argus-compat. To stay with the other: "
         "pip uninstall -y pytorch-argus argus-compat && pip install pytorch-argus"
     )

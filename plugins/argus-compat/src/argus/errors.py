@@ -1,4 +1,4 @@
-"""Errors of argus_core that are also of the types which scripts for pytorch-argus catch."""
+"""Errors of argus_core that are also of the types that scripts for pytorch-argus catch."""
 
 from __future__ import annotations
 
@@ -30,50 +30,50 @@ __all__ = [
 
 
 class ModelNotFoundError(MissingPluginError, ImportError):
-    """A checkpoint names a model class that has been neither defined nor imported."""
+    """A checkpoint names a model class that is neither defined nor imported."""
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """There is no such checkpoint."""
+    """The checkpoint does not exist."""
 
 
 class NotReadyError(BuildError, AttributeError):
-    """The model lacks a part that is needed now."""
+    """The model lacks a part that the call needs."""
 
 
 class LearningRateError(SpecError, ValueError):
-    """What was given is no learning rate, or not one for each parameter group."""
+    """A value is not a learning rate, or the number of rates is not that of the parameter groups."""
 
 
 class CallbackTypeError(BuildError, TypeError):
-    """Something is no callback, event or step method."""
+    """A value is not a callback, event or step method."""
 
 
 class BetterError(ParamsError, ValueError):
-    """Which way a monitored metric gets better was not said, and nobody knows it."""
+    """The better direction of a monitored metric is neither given nor known."""
 
 
 class LoaderTypeError(ParamsError, TypeError):
-    """What was given to go through is no iterable of batches."""
+    """A loader is not an iterable of batches."""
 
 
 class MonitorError(ParamsError, ValueError):
-    """The name of a monitored metric does not say of which phase it is."""
+    """The name of a monitored metric does not contain its phase."""
 
 
 class MetricNotFoundError(BetterError, ImportError):
-    """No metric has the name whose direction is asked for."""
+    """No metric has the name of a monitored metric."""
 
 
 class NoStepsError(ArgusError, RuntimeError):
-    """A metric has no value, since it has seen no steps."""
+    """A metric has no value, since it has no updates."""
 
 
 @contextmanager
 def also(*kinds: type[Exception]) -> Iterator[None]:
-    """Make an error of argus_core that is raised inside one of these types, too.
+    """Give errors of argus_core in the ``with`` block one of these types too.
 
-    What is wrong with a checkpoint stays what it is, and so does an error that is one of them already.
+    Errors of checkpoints, and errors that have one of these types already, do not change.
     """
     try:
         yield
@@ -81,13 +81,13 @@ def also(*kinds: type[Exception]) -> Iterator[None]:
         if isinstance(error, (CheckpointError, AttributeError, ImportError, *kinds)):
             raise
         kind = _joined(type(error), kinds)
-        joined = kind.__new__(kind, *error.args)  # whatever its __init__ takes
+        joined = kind.__new__(kind, *error.args)  # independent of the arguments of its __init__
         vars(joined).update(vars(error))
         raise joined.with_traceback(error.__traceback__) from error.__cause__
 
 
 def _joined(error: type[ArgusError], kinds: tuple[type[Exception], ...]) -> type[ArgusError]:
-    """Return a subclass of all: under the error's name, and with its text where ``KeyError`` shows a repr."""
+    """Return a subclass of all types, with the name and the text of the error; ``KeyError`` shows a repr."""
     return type(
         error.__name__, (error, *kinds), {"__module__": error.__module__, "__str__": Exception.__str__}
     )

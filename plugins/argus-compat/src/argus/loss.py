@@ -10,7 +10,7 @@ __all__ = ["get_pytorch_losses", "pytorch_losses"]
 
 
 def get_pytorch_losses() -> dict[str, Any]:
-    """Return torch's loss classes by their names, as the registry has them."""
+    """Return torch's loss classes in the registry, by name."""
     return {each.name: each.load() for each in components("loss") if each.provider == "argus-torch"}
 
 

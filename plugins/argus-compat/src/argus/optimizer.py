@@ -10,7 +10,7 @@ __all__ = ["get_pytorch_optimizers", "pytorch_optimizers"]
 
 
 def get_pytorch_optimizers() -> dict[str, Any]:
-    """Return torch's optimizer classes by their names, as the registry has them."""
+    """Return torch's optimizer classes in the registry, by name."""
     return {each.name: each.load() for each in components("optimizer") if each.provider == "argus-torch"}
 
 

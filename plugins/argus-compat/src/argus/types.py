@@ -1,4 +1,4 @@
-"""Names for the types of arguments."""
+"""Types of arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ InputDevices: TypeAlias = str | torch.device | list[str | torch.device]
 Devices: TypeAlias = torch.device | list[torch.device]
 
 AttrMeta: TypeAlias = dict[str, Any] | Any
-"""What a model's class offers for a part: a class, a dict of classes and names, or a name."""
+"""A class attribute for a part: a class, a dict of classes and names, or a name."""
 
 Param: TypeAlias = dict[str, Any] | tuple[str, dict[str, Any]]
-"""What params hold for a part."""
+"""The value in params for a part."""

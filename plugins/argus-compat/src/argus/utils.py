@@ -1,4 +1,4 @@
-"""Nested batches, averages and what else scripts take from here."""
+"""Functions that scripts import: nested batches, averages, devices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Default:
-    """Stands for an argument that was left out."""
+    """The default of an omitted argument."""
 
     def __repr__(self) -> str:
         return "default"
@@ -46,7 +46,7 @@ def identity(x: T) -> T:
 
 
 class Identity:
-    """Leaves a prediction as it is."""
+    """Returns a prediction unchanged."""
 
     def __call__(self, x: T) -> T:
         """Return ``x``."""
@@ -57,11 +57,11 @@ class Identity:
 
 
 class AverageMeter:
-    """The mean of all values so far, kept up to date by Welford's method.
+    """The mean of all values so far, by Welford's method.
 
     Attributes:
         average: 0 before the first update.
-        count: how many values there were.
+        count: the number of values.
     """
 
     average: float
@@ -76,7 +76,7 @@ class AverageMeter:
         self.count = 0
 
     def update(self, value: Any, n: int = 1) -> None:
-        """Take a value in, or the sum of ``n`` values."""
+        """Add a value, or the sum of ``n`` values."""
         self.count += n
         self.average += (value - n * self.average) / self.count
 
@@ -87,15 +87,15 @@ def deep_to(input: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def deep_detach(input: Any) -> Any:
-    """Return ``input`` with every tensor cut off from the graph."""
+    """Return ``input`` with every tensor detached from the graph."""
     return argus_core.deep_detach(input)
 
 
 def deep_chunk(input: Any, chunks: int, dim: int = 0) -> list[Any]:
     """Return ``input`` in at most ``chunks`` parts, with every tensor in it cut as `torch.chunk` cuts.
 
-    Containers keep their type, and all that is no tensor goes into every part. There are as many parts as the
-    tensor with the fewest chunks has.
+    Containers keep their type, and every part contains the values that are not tensors. The number of parts
+    is that of the tensor with the fewest chunks.
     """
     counts = [len(tensor.chunk(chunks, dim)) for tensor in _tensors(input)]
     return [_part(input, chunks, dim, index) for index in range(min(counts, default=chunks))]
@@ -125,20 +125,20 @@ def get_device_indices(devices: Sequence[torch.device]) -> list[int]:
     """Return the indices of CUDA devices.
 
     Raises:
-        ValueError: one is no CUDA device.
+        ValueError: a device is not a CUDA device.
     """
     for device in devices:
         if device.type != "cuda":
-            raise ValueError(f"device {device} is no CUDA device; give CUDA devices only")
+            raise ValueError(f"device {device} is not a CUDA device; give CUDA devices only")
     return [torch.cuda.current_device() if device.index is None else device.index for device in devices]
 
 
 def inheritors(cls: type[T]) -> set[type[T]]:
-    """Return all subclasses of a class, and theirs."""
+    """Return all direct and indirect subclasses of a class."""
     direct = set(cls.__subclasses__())
     return direct.union(*[inheritors(each) for each in direct])
 
 
 def check_pickleble(obj: object) -> None:
-    """Check that `torch.save` can write ``obj``; it raises what stands in the way."""
+    """Check that `torch.save` can write ``obj``; raises its exception otherwise."""
     torch.save(obj, io.BytesIO())

@@ -1,1 +1,1 @@
-"""A plugin of argus_core; its parts are found by name, so nothing is imported here."""
+"""An example plugin for argus_core; its components are imported on first use."""

@@ -16,10 +16,10 @@ __all__ = ["FocalLoss"]
 class FocalLoss(nn.Module):
     """The focal loss of Lin et al. 2017 (arXiv:1708.02002): ``-w_t (1 - p_t) ** gamma log(p_t)``.
 
-    With ``gamma=0`` it is `torch.nn.CrossEntropyLoss`, also in how ``weight`` enters the mean.
+    With ``gamma=0`` it equals `torch.nn.CrossEntropyLoss`, also with ``weight``.
 
     Args:
-        gamma: 0 or more; the larger, the less samples that are already right count.
+        gamma: 0 or more; a larger value reduces the weight of samples that are already right.
         weight: (classes,), the weight of each class; all equal if None.
         reduction: 'mean' over the samples, weighted, or their 'sum'.
     """
@@ -34,21 +34,21 @@ class FocalLoss(nn.Module):
     ) -> None:
         super().__init__()
         if gamma < 0:
-            raise ParamsError(f"gamma={gamma!r} rewards mistakes; give focal a gamma of 0 or more")
+            raise ParamsError(f"gamma of loss focal is {gamma!r}; give a number of at least 0")
         if reduction not in ("mean", "sum"):
-            raise ParamsError(f"reduction={reduction!r} is not one of focal's; choose 'mean' or 'sum'")
+            raise ParamsError(f"reduction of loss focal is {reduction!r}; choose 'mean' or 'sum'")
         self.gamma = gamma
         self.reduction = reduction
         self.register_buffer("weight", None if weight is None else torch.as_tensor(weight).float())
 
     def divisor(self, target: Tensor) -> int | Tensor:
-        """Return what the mean divides by, so that a batch cut into parts adds up to the whole."""
+        """Return the divisor of the mean, so that the losses of parts of a batch add up."""
         return target.numel() if self.weight is None else self.weight[target].sum()
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss, a scalar, of logits (batch, classes, ...) and target (batch, ...), int64."""
         surprise = functional.cross_entropy(logits, target, reduction="none")  # -log(p_t)
-        # Clamped since at p_t = 1 the gradient of the power is infinite for gamma between 0 and 1.
+        # Clamped, since at p_t = 1 the gradient of the power is infinite for gamma between 0 and 1.
         error = (-torch.expm1(-surprise)).clamp(min=torch.finfo(surprise.dtype).tiny)
         weight = torch.ones_like(surprise) if self.weight is None else self.weight[target]
         total = (weight * error**self.gamma * surprise).sum()

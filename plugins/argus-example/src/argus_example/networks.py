@@ -36,6 +36,6 @@ class CNN(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:
-    # Group rather than batch normalisation: a sample's logits then never depend on its batch, so
+    # Group rather than batch normalisation: the logits of a sample do not depend on its batch, so
     # accumulated and micro-batched updates stay equal to full-batch ones.
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(4, outputs), nn.ReLU())

@@ -12,11 +12,11 @@ __all__ = ["GradientCentralization"]
 class GradientCentralization:
     """Gradient centralization of Yong et al. 2020 (arXiv:2004.01461).
 
-    Each weight's gradient loses its mean over all dimensions but the first; those of one dimension,
-    such as biases', stay as they are.
+    The mean over all dimensions except the first is subtracted from each gradient. Gradients of one
+    dimension, such as those of biases, do not change.
     """
 
-    # A norm is clipped as it will be applied: after centralization has made it smaller.
+    # Before clipping, so that the norm of the applied gradient is clipped.
     runs_before: tuple[str, ...] = ("clip_grad_norm", "clip_grad_value")
     runs_after: tuple[str, ...] = ()
 

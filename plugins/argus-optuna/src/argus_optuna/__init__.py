@@ -1,6 +1,6 @@
-"""``argus sweep``: search for good hyperparameters of a configuration, with optuna.
+"""``argus sweep``: search for the best hyperparameters of a configuration, with optuna.
 
-Imported lazily: neither torch nor optuna is, until something is used.
+torch and optuna are imported on first use.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from argus_core.authors import Spec, call_factory, near
 __all__ = ["GRID", "PRUNERS", "SAMPLERS", "build_pruner", "build_sampler"]
 
 GRID = "grid"
-"""Goes through every point of the space; no sampler of optuna's, since it only has to count."""
+"""The sampler that tries every point of the space in order."""
 
-# Without CmaEsSampler: it keeps a pickle in the study, which runs the code of whoever wrote that.
+# Without CmaEsSampler: it stores a pickle in the study, and loading that may run foreign code.
 SAMPLERS: Mapping[str, str] = {
     "tpe": "TPESampler",
     "random": "RandomSampler",
@@ -37,22 +37,22 @@ PRUNERS: Mapping[str, str] = {
 }
 
 _MOST: Mapping[str, int] = {"n_ei_candidates": 10_000}
-"""What takes memory in proportion; every other integer may be as large as ``_LARGEST``."""
+"""Limits of parameters that need memory; every other integer may be as large as ``_LARGEST``."""
 
 _LARGEST = 2**31 - 1
 
 _INDEPENDENT = ("tpe", "random", GRID, "gp")
-"""Samplers that draw anew for each trial; the others follow one sequence, which the study counts."""
+"""Samplers that draw independently for each trial; the others follow one sequence over the study."""
 
 
 def build_sampler(spec: Spec, seed: int | None, number: int) -> optuna.samplers.BaseSampler:
     """Return the sampler for the trial of that number.
 
-    A sampler that a later process builds again from one seed would draw the same numbers again, so each trial
-    has a seed of its own that follows from the seed and its number.
+    Each trial has its own seed, derived from the study's seed and its number. With one seed, a sampler in a
+    later process would draw the same numbers again.
 
     Raises:
-        UnknownNameError: there is no such sampler.
+        UnknownNameError: the sampler is unknown.
         ParamsError: it does not take these parameters.
     """
     _check("sampler", spec, SAMPLERS)
@@ -71,7 +71,7 @@ def build_pruner(spec: Spec) -> optuna.pruners.BasePruner:
     """Return the pruner that a spec chooses.
 
     Raises:
-        UnknownNameError: there is no such pruner.
+        UnknownNameError: the pruner is unknown.
         ParamsError: it does not take these parameters.
     """
     _check("pruner", spec, PRUNERS)
@@ -83,7 +83,7 @@ def build_pruner(spec: Spec) -> optuna.pruners.BasePruner:
 
 def _check(what: str, spec: Spec, known: Mapping[str, str]) -> None:
     if spec.name not in known:
-        hint = near(spec.name, known) or f"; there are {', '.join(known)}"
+        hint = near(spec.name, known) or f"; choose {', '.join(known)}"
         raise UnknownNameError(f"no {what} named {spec.name!r}{hint}")
     for name, value in spec.params.items():
         most = _MOST.get(name, _LARGEST)
@@ -93,13 +93,13 @@ def _check(what: str, spec: Spec, known: Mapping[str, str]) -> None:
 
 def _build(what: str, name: str, factory: Any, params: Mapping[str, Any]) -> Any:
     with warnings.catch_warnings():
-        # Whoever names a sampler or an option of it that optuna calls experimental wants it.
+        # A user who names an experimental sampler or option wants it.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return call_factory(f"{what} {name!r}", _plain(factory), (), params)
 
 
 def _plain(factory: Any) -> Any:
-    """Return the factory, without a signature that a decorator has hidden."""
+    """Return the factory, with the signature that a decorator hides."""
     return inspect.unwrap(factory)
 
 

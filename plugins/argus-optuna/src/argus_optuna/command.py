@@ -1,4 +1,4 @@
-"""``argus sweep``: search for good hyperparameters of a configuration."""
+"""``argus sweep``: search for the best hyperparameters of a configuration."""
 
 from __future__ import annotations
 
@@ -33,15 +33,23 @@ _ROWS = 10
     ),
 )
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--trials", type=int, metavar="N", help="How many trials the study has in the end.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after so many seconds.")
-@click.option("--study-dir", metavar="DIR", help="Where to keep the study; by default what CONFIG says.")
+@click.option("--trials", type=int, metavar="N", help="Stop when the study has N trials in total.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Start no trial after this time.")
+@click.option("--study-dir", metavar="DIR", help="Keep the study in DIR (default: study_dir of CONFIG).")
 @click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the configuration; repeatable."
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the configuration; repeatable.",
 )
-@click.option("--device", help="auto, cpu, cuda, cuda:1, ...; by default what CONFIG says.")
+@click.option("--device",
+              help="Train on this device: auto, cpu, cuda, cuda:1, ... (default: as in CONFIG).")  # fmt: skip
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON; what the runs print goes to standard error."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON instead of text; output of the runs goes to standard error.",
 )
 @click.pass_context
 def command(
@@ -54,17 +62,18 @@ def command(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Search the space that [sweep.space] in CONFIG describes.
+    """Search for the best hyperparameters of CONFIG, a TOML file.
 
-    Each trial is a run in a run directory of its own. A study that is there goes on, after Ctrl-C, SIGTERM or
-    kill -9 too; the same command in a second terminal works on the same study.
+    The section [sweep.space] of CONFIG lists the keys to change, and their values. Each trial is a training
+    run with its own run directory, and all trials together are a study. The same command resumes an existing
+    study, also after Ctrl-C, SIGTERM or kill -9. In a second terminal it works on the same study.
     """
     again = shlex.join(_as_given(ctx))
     if device is not None:
         changes = (*changes, f"model.device={json.dumps(device)}")
     from argus_optuna.settings import read_settings
 
-    read_settings(read_config(config, changes), str(config))  # before the seconds that torch takes
+    read_settings(read_config(config, changes), str(config))  # before torch is imported, which takes seconds
     import optuna
 
     from argus_optuna.search import sweep  # imports torch
@@ -76,7 +85,7 @@ def command(
                 config, changes, trials=trials, timeout=timeout, study_dir=study_dir, on_trial=_print_trial
             )
         except (KeyboardInterrupt, SystemExit):  # SystemExit: of SIGTERM
-            echo(f"the study is kept; go on with it: {again}", err=True)
+            echo(f"the study can be resumed: {again}", err=True)
             raise
     if as_json:
         echo_json(result.as_dict())
@@ -85,7 +94,7 @@ def command(
 
 
 def _as_given(ctx: click.Context) -> Iterator[str]:
-    """Yield the words of the command line, as a terminal takes them in any order."""
+    """Yield the words of a command line with the same arguments and options."""
     yield from ("argus", ctx.info_name or "sweep")
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")

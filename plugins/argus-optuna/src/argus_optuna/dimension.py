@@ -1,4 +1,4 @@
-"""One dimension of a search space: a key of the configuration, and the values that it may take."""
+"""A dimension of a search space: a key of the configuration, and its possible values."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Scalar = str | int | float | bool
 
 @dataclass(frozen=True)
 class Choices:
-    """Some values to choose from; optuna sees those that it cannot store, such as lists, as TOML."""
+    """A list of values to choose from; values that optuna cannot store, such as lists, are stored as TOML."""
 
     values: tuple[Any, ...]
 
     @property
     def stored(self) -> tuple[Scalar, ...]:
-        """What stands for each value in the study."""
+        """The stored form of each value."""
         types = {type(value) for value in self.values}
         if types in ({str}, {bool}) or types <= {int, float}:
             return self.values
@@ -45,7 +45,7 @@ class Choices:
         return self.stored
 
     def grid(self) -> Iterable[Any]:
-        """Return every value, as it is stored."""
+        """Return the stored form of every value."""
         return self.stored
 
     def suggest(self, trial: Trial, key: str) -> Any:
@@ -53,17 +53,17 @@ class Choices:
         return trial.suggest_categorical(key, self.stored)
 
     def value(self, stored: Any) -> Any:
-        """Return the value that ``stored`` stands for."""
+        """Return the value of a stored form."""
         return self.values[self.stored.index(stored)]
 
     def described(self) -> str:
-        """Return how it is written."""
+        """Return its form in messages."""
         return f"{{ choices = {toml_text(self.values)} }}"
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from ``low`` to ``high``, both included; whole ones if both ends are whole."""
+    """The numbers from ``low`` to ``high``, both included; integers if both ends are integers."""
 
     low: int | float
     high: int | float
@@ -72,7 +72,7 @@ class Range:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds whole numbers only."""
+        """True if all its numbers are integers."""
         return type(self.low) is int and type(self.high) is int
 
     @property
@@ -81,7 +81,7 @@ class Range:
         return (self.low, self.high)
 
     def grid(self) -> Iterable[Any] | None:
-        """Return every value, made when it is asked for, or None if there is no end of them."""
+        """Return an iterator of all values, or None if their number is infinite."""
         step = self.step if self.step is not None or not self.is_whole else 1
         if step is None or self.log:
             return None
@@ -98,11 +98,11 @@ class Range:
         return trial.suggest_float(key, float(self.low), float(self.high), step=self.step, log=self.log)
 
     def value(self, stored: Any) -> Any:
-        """Return the value that ``stored`` stands for: itself."""
+        """Return the value of a stored form, which is the same number."""
         return stored
 
     def described(self) -> str:
-        """Return how it is written."""
+        """Return its form in messages."""
         step = "" if self.step is None else f", step = {toml_text(self.step)}"
         log = ", log = true" if self.log else ""
         return f"{{ low = {toml_text(self.low)}, high = {toml_text(self.high)}{step}{log} }}"
@@ -113,9 +113,9 @@ class Dimension:
     """A key of the configuration with its values.
 
     Attributes:
-        key: as ``--set`` takes it.
-        values: what it may be.
-        when: it is there only where each of these keys has one of these values.
+        key: the key, as in ``--set``.
+        values: its possible values.
+        when: the condition: each of these keys must have one of these values, or the dimension is not used.
     """
 
     key: str
@@ -124,12 +124,12 @@ class Dimension:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The parts of the key, without the section, which may be left out."""
+        """The components of the dotted key, without the section, which is optional."""
         parts = tuple(self.key.split("."))
         return parts[1:] if parts[0] in SECTIONS and len(parts) > 1 else parts
 
     def described(self) -> str:
-        """Return how it is written."""
+        """Return its form in messages."""
         if not self.when:
             return self.values.described()
         when = ", ".join(f"{toml_text(key)} = {toml_text(wanted)}" for key, wanted in self.when.items())
@@ -137,15 +137,15 @@ class Dimension:
 
 
 def read_dimension(key: str, table: Any, where: str) -> Dimension:
-    """Return the dimension that a table writes.
+    """Parse a dimension.
 
     Args:
-        key: as ``--set`` takes it.
-        table: what stands for it in the space.
-        where: begins the messages.
+        key: the key, as in ``--set``.
+        table: its table in the space.
+        where: the beginning of messages.
 
     Raises:
-        ConfigError: it has another shape, or holds no values.
+        ConfigError: the table has another form, or no values.
     """
     if not isinstance(table, dict) or not table:
         raise ConfigError(f"{where} is {table!r}; give {SHAPES}")
@@ -188,7 +188,7 @@ def _range(table: dict[str, Any], where: str) -> Range:
     if not low < high:
         raise ConfigError(f"{where} goes from {low!r} to {high!r}; give a low that is below high")
     if log and low <= 0:
-        raise ConfigError(f"{where}.low is {low!r}, and log = true needs one above 0")
+        raise ConfigError(f"{where}.low is {low!r}; with log = true it must be above 0")
     if log and step is not None:
         raise ConfigError(f"{where} has log and step; leave one of them out")
     found = Range(low, high, step, log)
@@ -201,14 +201,14 @@ def _check_step(found: Range, where: str) -> None:
     if step is None:
         return
     if step <= 0 or (found.is_whole and type(step) is not int):
-        kind = "a whole number above 0, since low and high are whole" if found.is_whole else "one above 0"
+        kind = "an integer above 0, since low and high are integers" if found.is_whole else "a number above 0"
         raise ConfigError(f"{where}.step is {step!r}; give {kind}")
     width = _exact(found.high) - _exact(found.low)
     if width % _exact(step):
         last = _exact(found.low) + width // _exact(step) * _exact(step)
         shown = int(last) if found.is_whole else float(last)
         raise ConfigError(
-            f"{where} does not come to high = {found.high!r} in steps of {step!r}; give high = {shown!r}"
+            f"{where} does not reach high = {found.high!r} in steps of {step!r}; give high = {shown!r}"
         )
 
 
@@ -226,7 +226,7 @@ def _when(table: Any, where: str) -> dict[str, tuple[Any, ...]]:
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    # Without quotes, model.optimizer = "SGD" is a table in a table, and means the same.
+    # Without quotes, model.optimizer = "SGD" is a table in a table with the same meaning.
     found: list[tuple[str, Any]] = []
     for key, value in table.items():
         found.extend(

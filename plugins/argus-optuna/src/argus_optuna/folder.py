@@ -1,4 +1,4 @@
-"""A study's folder, which may come from somebody else: nothing in it leads a sweep out of it."""
+"""Checks of a study's folder, which may be untrusted: a sweep must not write outside of it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from argus_core.authors import open_ordinary
 
 __all__ = ["check_folder"]
 
-# How the name of another journal ends in one of SQLite's, which deletes that file: it may be any.
+# The end of a journal of SQLite that names another journal, which SQLite would delete.
 _NAMES_A_FILE = bytes.fromhex("d9d505f920a163d7")
 
 
 def check_folder(path: Path) -> None:
-    """Check what a sweep opens and writes in a study's folder; the folder itself may be a link.
+    """Check the files that a sweep opens and writes in a study's folder; the folder itself may be a link.
 
     Raises:
-        ConfigError: some of it is a link, or no ordinary file, or has SQLite delete another file.
+        ConfigError: a file is a link or not ordinary, or would make SQLite delete another file.
     """
     for each in (path / "locks", path / "best.safetensors", *path.glob("trial-*")):
         _check_no_link(each)
     for file in (*path.glob("study.db*"), *path.glob("locks/*")):
         _check_no_link(file)
-        with suppress(FileNotFoundError):  # of another process, which has let go of it
+        with suppress(FileNotFoundError):  # another process deleted it
             _check_file(file)
 
 
 def _check_no_link(path: Path) -> None:
     if path.is_symlink():
         raise ConfigError(
-            f"{path} is a symbolic link; a sweep writes only to files that lie in its study's folder; "
-            "remove the link, or put what it leads to in its place"
+            f"{path} is a symbolic link; a sweep writes only to files in its study's folder; "
+            "replace the link with the file"
         )
 
 
@@ -44,13 +44,12 @@ def _check_file(file: Path) -> None:
         raise ConfigError(f"{file} is not an ordinary file; a sweep writes only to ordinary files; remove it")
     if status.st_nlink > 1:
         raise ConfigError(
-            f"{file} has another name elsewhere; a sweep writes only to files of its own; "
-            "put a copy in its place"
+            f"{file} is a hard link to a file elsewhere; a sweep writes only to files in its study's folder; "
+            "replace the link with a copy"
         )
     if file.name.endswith("-journal") and _names_a_file(file):
         raise ConfigError(
-            f"{file} would have SQLite delete another file, which a sweep never does; "
-            "do not trust this folder, or remove the file"
+            f"{file} would make SQLite delete another file; do not trust this folder, or remove the file"
         )
 
 

@@ -1,4 +1,4 @@
-"""A lock that the system gives back when its holder ends, however it ends: kill -9 too."""
+"""A lock that the system releases when its holder ends, also after kill -9."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ __all__ = ["Lock"]
 
 
 class Lock:
-    """Held by one process at a time, by SQLite's locks on a file, which work on every system.
+    """A lock that one process holds at a time; it uses SQLite's file locks, which work on every system.
 
-    A process that it started does not hold it too, as with other locks on files: a data loader's worker that
-    outlives a killed run keeps nothing.
+    Child processes do not inherit the lock: a loader's worker that outlives a killed run does not keep it.
 
     Args:
-        path: the file; it is made.
+        path: the file, which is created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,16 +24,16 @@ class Lock:
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self, timeout: float = 0.0) -> bool:
-        """Take the lock; return whether that was possible within ``timeout`` seconds.
+        """Acquire the lock; return whether that succeeded within ``timeout`` seconds.
 
         Raises:
-            ArgusError: the file cannot be written, or is something else.
+            ArgusError: the file cannot be written, or is not a lock.
         """
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(self.path, timeout=timeout, isolation_level=None)
             connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:  # a file of something else is no OperationalError
+        except sqlite3.Error as error:  # another sort of file raises DatabaseError
             if connection is not None:
                 connection.close()
             if "locked" in str(error):
@@ -46,7 +45,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give the lock back, if it is held."""
+        """Release the lock, if it is held."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

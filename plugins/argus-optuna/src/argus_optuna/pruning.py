@@ -1,4 +1,4 @@
-"""Telling a study how a trial does, and ending a trial that does badly."""
+"""Reporting a trial's metric to its study, and stopping an unpromising trial."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["Pruning"]
 class Pruning(Callback):
     """Reports a metric after each epoch to a trial of optuna, and stops the run if the trial is to be pruned.
 
-    `argus_optuna.sweep` adds it to each of its trials; a loop of your own takes it as a callback::
+    `argus_optuna.sweep` adds it to each trial. In a loop of your own, pass it as a callback::
 
         pruning = Pruning(trial, "val_accuracy")
         model.fit(loader, val_loader=val_loader, metrics=["accuracy"], callbacks=[pruning])
         if pruning.pruned:
             raise optuna.TrialPruned
 
-    A value that is not finite is not reported: it stops the run, too.
+    A value that is not finite is not reported, and stops the run.
 
     Args:
-        trial: of optuna; what it has been told of an epoch stays.
-        monitor: a name among the run's metrics.
+        trial: the trial of optuna.
+        monitor: the name of one of the run's metrics.
 
     Attributes:
-        pruned: whether the run was stopped because the pruner said so.
-        not_finite: what ended the run because it was not finite, such as ``"val_loss is nan in epoch 3"``.
+        pruned: whether the pruner stopped the run.
+        not_finite: the value that stopped the run since it was not finite: ``"val_loss is nan in epoch 3"``.
     """
 
     reads_predictions = False
@@ -48,16 +48,16 @@ class Pruning(Callback):
         self._reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
     def start(self, state: State) -> None:
-        """Check that there will be a value."""
+        """Check that the run computes the metric."""
         check_monitor(type(self).__name__, self.monitor, state)
 
     def resumed(self, state: State) -> None:
-        """Stop at once if the run was to be stopped before."""
+        """Stop a resumed run at once if it was stopped before."""
         if self._reported and self.trial.should_prune():
             self._stop(state)
 
     def epoch_complete(self, state: State) -> None:
-        """Report the epoch's value."""
+        """Report the value of the epoch."""
         value = monitored_value(type(self).__name__, self.monitor, state)
         if not math.isfinite(value):
             self.not_finite = f"{self.monitor} is {value} in epoch {state.epoch + 1}"

@@ -1,4 +1,4 @@
-"""What a study is a search for, as the study itself records it."""
+"""The record of a sweep in its study: the monitor, the search space and the configuration."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ def check_record(study: optuna.Study, path: Path, direction: str, record: Mappin
         record: the monitor, the space and the configuration.
 
     Raises:
-        ConfigError: it is another program's, or of another sweep.
+        ConfigError: the study belongs to another program or another sweep.
     """
     before = study.user_attrs.get(_RECORD)
     if before is None and study.get_trials(deepcopy=False):
-        raise ConfigError(f"{path / 'study.db'} holds a study of another program; give another --study-dir")
+        raise ConfigError(
+            f"{path / 'study.db'} contains a study of another program; give another --study-dir"
+        )
     directions = [each.name.lower() for each in study.directions]
     if directions != [direction]:
         raise ConfigError(
@@ -40,15 +42,15 @@ def check_record(study: optuna.Study, path: Path, direction: str, record: Mappin
         runs = sorted(path.glob("trial-*"))
         if runs:
             raise ConfigError(
-                f"{runs[0]} is of a study that is gone; move it away, or give another --study-dir"
+                f"{runs[0]} belongs to a study that is missing; move it away, or give another --study-dir"
             )
         study.set_user_attr(_RECORD, record)
         return
     changes = [*_changes(before, record)]
     if changes:
         raise ConfigError(
-            f"the study in {path} is of another configuration: {'; '.join(changes)}; "
-            "put it back, or begin a study of its own with --study-dir"
+            f"the study in {path} has another configuration: {'; '.join(changes)}; "
+            "undo the change, or start another study with --study-dir"
         )
 
 
@@ -59,4 +61,4 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
         for key in dict.fromkeys([*before[part], *now[part]]):
             was, is_now = before[part].get(key), now[part].get(key)
             if was != is_now:
-                yield f"{label}{key} was {was or 'not there'} and is {is_now or 'not there'}"
+                yield f"{label}{key} was {was or 'not set'} and is {is_now or 'not set'}"

@@ -1,4 +1,4 @@
-"""What came of a sweep."""
+"""The result of a sweep."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class TrialRecord:
     """One trial of a study.
 
     Attributes:
-        number: counts from 0.
-        state: ``"complete"``, ``"pruned"``, ``"failed"`` or ``"running"``; a trial that was interrupted is
-            running until a sweep goes on with it.
+        number: its number, from 0.
+        state: ``"complete"``, ``"pruned"``, ``"failed"`` or ``"running"``; an interrupted trial is running
+            until a sweep resumes it.
         value: the best value of the monitored metric in the run; None unless the trial is complete.
-        params: what was chosen for each key, as the study stores it.
-        epochs: how many have been reported.
-        directory: its run directory, which is there unless the run failed before its first update.
+        params: the chosen value of each key, as the study stores it.
+        epochs: the number of reported epochs.
+        directory: its run directory, which does not exist if the run failed before its first update.
         checkpoint: the best checkpoint of the run, or None.
-        error: why it failed, or None.
+        error: the error that it failed with, or None.
     """
 
     number: int
@@ -41,7 +41,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A study as it stands.
+    """The state of a study.
 
     Attributes:
         study_dir: its folder.
@@ -57,24 +57,24 @@ class SweepResult:
 
     @property
     def ranked(self) -> tuple[TrialRecord, ...]:
-        """The complete trials, the best first; of equal ones the first."""
+        """The complete trials, from best to worst; equal trials in the order of their numbers."""
         complete = [trial for trial in self.trials if trial.value is not None]
         sign = -1 if self.better == "max" else 1
         return tuple(sorted(complete, key=lambda trial: sign * (trial.value or 0.0)))
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best of the complete trials, or None if there is none."""
+        """The best complete trial, or None."""
         return next(iter(self.ranked), None)
 
     @property
     def best_checkpoint(self) -> Path | None:
-        """A copy of the best trial's checkpoint, at the same place whichever trial that is, or None."""
+        """The copy of the best trial's checkpoint, whose path is the same for every trial, or None."""
         path = self.study_dir / "best.safetensors"
         return path if path.exists() else None
 
     def load_study(self) -> optuna.Study:
-        """Return the study of optuna itself, for its plots and its importances."""
+        """Return the study of optuna, for its plots and importances."""
         from argus_optuna.database import connect
         from argus_optuna.folder import check_folder
 
@@ -82,7 +82,7 @@ class SweepResult:
         return connect(self.study_dir)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, for JSON."""
+        """Return the study as plain data, for JSON."""
         best = self.best
         return {
             "study_dir": str(self.study_dir),

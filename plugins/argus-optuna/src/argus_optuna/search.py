@@ -1,4 +1,4 @@
-"""The search: trials, one after the other, until the study has enough."""
+"""The search: runs trials until the study has enough."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ def sweep(
     study_dir: str | Path | None = None,
     on_trial: Report | None = None,
 ) -> SweepResult:
-    """Search the space that ``[sweep.space]`` of a configuration describes; return the study as it stands.
+    """Search the space in ``[sweep.space]`` of a configuration; return the state of the study.
 
-    A study that is there already goes on. Several processes may work on one. Ctrl-C and SIGTERM end the
-    present trial after its update, saved; the next sweep goes on with it.
+    An existing study is resumed. Several processes may work on one study. Ctrl-C and SIGTERM stop the current
+    trial after its update; it saves a checkpoint, and the next sweep resumes it.
 
     Args:
         config: a TOML file with a section ``[sweep]``.
-        changes: ``key=value``, made to the configuration of every trial.
-        trials: how many trials the study has in the end, in place of ``[sweep] trials``.
-        timeout: seconds after which no trial begins, in place of ``[sweep] timeout``.
-        study_dir: the folder of the study, in place of ``[sweep] study_dir``.
-        on_trial: called with each trial that this process has finished.
+        changes: ``key=value`` changes of the configuration of every trial.
+        trials: the total number of trials, instead of ``[sweep] trials``.
+        timeout: the seconds after which no trial starts, instead of ``[sweep] timeout``.
+        study_dir: the folder of the study, instead of ``[sweep] study_dir``.
+        on_trial: called with each trial that this process finishes.
 
     Raises:
-        ConfigError: the configuration is wrong, or the study that is there is of another one.
-        ArgusError: the first three trials have failed, or all that there are; or something that has changed
-            keeps an interrupted trial from going on.
+        ConfigError: the configuration is wrong, or the existing study has another configuration.
+        ArgusError: the first three trials, or all trials, have failed; or an interrupted trial cannot be
+            resumed.
     """
     with run_series("argus sweep"):
         given = {
@@ -91,7 +91,7 @@ def sweep(
 
 
 def _search(study: Study, variants: Variants, on_trial: Report | None) -> SweepResult:
-    """Run trials until the study has enough, or its time is over; return the study as it stands."""
+    """Run trials until the study has enough, or its time is over; return its state."""
     settings = study.settings
     end = None if settings.timeout is None else time.monotonic() + settings.timeout
     while end is None or time.monotonic() < end:
@@ -109,7 +109,7 @@ def _search(study: Study, variants: Variants, on_trial: Report | None) -> SweepR
 
 
 class _Blocked(ArgusError):
-    """A trial's run cannot go on from its checkpoint, which is not to blame."""
+    """A trial's run cannot resume, for a reason outside its checkpoint."""
 
 
 class _Run:
@@ -124,7 +124,7 @@ class _Run:
         self.variants = variants
 
     def record(self) -> TrialRecord:
-        """Run it, and record what came of it; what ends the whole process leaves it to the next one."""
+        """Run the trial and record its result; a later process resumes it if this process is stopped."""
         try:
             state, value, error = self._outcome()
         except _Blocked:
@@ -143,7 +143,7 @@ class _Run:
         best = None
         try:
             best = self._run(config, pruning).best_value
-        except CheckpointError:  # a run that was stopped may have kept no checkpoint
+        except CheckpointError:  # a stopped run may have no checkpoint
             if pruning.not_finite is None and not pruning.pruned:
                 raise
         if pruning.not_finite is not None:
@@ -159,11 +159,11 @@ class _Run:
         progress = [] if named & {"progress", "argus-torch/progress"} else [("progress", {"table": False})]
         if self.claim.begun and self._has_checkpoint():
             witness = _Witness()
-            where = f"model.device={json.dumps(config.model['device'])}"  # this sweep's, not that of the run
+            where = f"model.device={json.dumps(config.model['device'])}"  # the device of this sweep
             try:
                 return resume(self.directory.last, [where], callbacks=[*progress, pruning, witness])
             except Exception as error:
-                if witness.went_on:
+                if witness.has_resumed:
                     raise
                 if not isinstance(error, CorruptCheckpointError):
                     raise self._blocked(error) from error
@@ -177,7 +177,7 @@ class _Run:
             raise self._blocked(error) from error
 
     def _set_aside(self, error: CorruptCheckpointError) -> None:
-        """Move the run that was begun out of the way, with what is still readable in it."""
+        """Rename the folder of a run that cannot be resumed, so that the trial can start over."""
         path = self.directory.path
         names = (path.with_name(f"{path.name}-set-aside-{number}") for number in itertools.count(1))
         aside = next(name for name in names if not name.exists())
@@ -186,8 +186,8 @@ class _Run:
         except OSError as failure:
             raise self._blocked(failure) from failure
         warnings.warn(
-            f"trial {self.claim.trial.number} begins anew, as its run cannot be gone on with ({error}); "
-            f"what there was of it is kept in {aside}",
+            f"trial {self.claim.trial.number} starts over, since its run cannot be resumed ({error}); "
+            f"the old run is kept in {aside}",
             ArgusWarning,
             stacklevel=2,
         )
@@ -196,22 +196,22 @@ class _Run:
         number, path = self.claim.trial.number, self.directory.path
         reason = error if isinstance(error, ArgusError) else _described(error)
         return _Blocked(
-            f"trial {number} cannot be gone on with: {reason}; correct that and sweep again, "
-            f"or move {path} away to have trial {number} begin anew"
+            f"trial {number} cannot be resumed: {reason}; correct that and run the sweep again, "
+            f"or move {path} away, and trial {number} starts over"
         )
 
 
 class _Witness(Callback):
-    """Sees whether a run went on from its checkpoint: what fails before that is no failure of the trial."""
+    """A callback that notes whether a run has resumed: an earlier exception is not a failure of the trial."""
 
     reads_predictions = False
     computes = ()
 
     def __init__(self) -> None:
-        self.went_on = False
+        self.has_resumed = False
 
     def resumed(self, state: State) -> None:
-        self.went_on = True
+        self.has_resumed = True
 
 
 def _described(error: Exception) -> str:
@@ -219,7 +219,7 @@ def _described(error: Exception) -> str:
 
 
 def _check_failures(result: SweepResult, most: int) -> None:
-    """Raise an error if ``most`` trials have failed and nothing else has come."""
+    """Raise an error if ``most`` trials have failed, and no trial has another result."""
     failed = [trial for trial in result.trials if trial.state == "failed"]
     others = [trial for trial in result.trials if trial.state in ("complete", "pruned")]
     if failed and len(failed) >= most and not others:
@@ -227,21 +227,21 @@ def _check_failures(result: SweepResult, most: int) -> None:
         raise ArgusError(
             f"all {len(failed)} trials of {result.study_dir} have failed, "
             f"trial {last.number} with {last.error}; "
-            "correct that and sweep again"
+            "correct that and run the sweep again"
         )
 
 
 def _better(config: Config) -> str:
-    """Return which way the monitored metric is better.
+    """Return whether a higher or a lower value of the monitored metric is better.
 
     Raises:
-        ConfigError: no metric of the run has that name, or it does not say which way is better.
+        ConfigError: no metric of the run has that name, or it does not declare which is better.
     """
     monitor = config.fit["monitor"]
     phases = ["val", "train"] if "val" in config.data else ["train"]
     metrics = build_metrics(config.fit.get("metrics"))
     known = {f"{phase}_{metric.name}": metric for phase in phases for metric in metrics}
-    # A metric may compute several values, which are named after it.
+    # A metric with several values adds their names to its own.
     computed = [
         metric
         for name, metric in known.items()
@@ -249,8 +249,12 @@ def _better(config: Config) -> str:
     ]
     better = next((metric.better for metric in computed), "min" if monitor.endswith("loss") else None)
     if better is None:
-        hint = near(monitor, known) or f"; there are {', '.join(known)}"
-        reason = "whose metric does not say which way is better" if computed else "which no metric computes"
+        hint = near(monitor, known) or f"; the metrics are {', '.join(known)}"
+        reason = (
+            "whose metric does not declare whether higher or lower is better"
+            if computed
+            else "which no metric computes"
+        )
         raise ConfigError(
             f"trials are compared by [fit] monitor = {monitor!r}, {reason}{'' if computed else hint}"
         )

@@ -1,4 +1,4 @@
-"""What ``[sweep]`` says: the search space, how it is searched, and where the study is kept."""
+"""The section ``[sweep]``: the search space, the search algorithm, and the folder of the study."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _LARGEST_SEED = 2**32
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search.
+    """The settings of a search.
 
     Attributes:
-        space: what is searched.
-        trials: how many trials the study has in the end, whoever runs them.
-        timeout: seconds after which no trial begins; None for no limit.
-        sampler: what chooses the next trial.
-        pruner: what stops a trial that does badly.
-        seed: fixes what the sampler chooses; None if it is drawn.
+        space: the search space.
+        trials: the total number of trials, by all processes.
+        timeout: the seconds after which no trial starts; None for no limit.
+        sampler: the algorithm that chooses the next trial.
+        pruner: the algorithm that stops unpromising trials.
+        seed: the seed of the sampler; None for a random one.
         study_dir: the folder of the study.
         monitor: the metric that trials are compared by.
     """
@@ -46,19 +46,19 @@ class Settings:
 
 
 def read_settings(config: Config, source: str) -> Settings:
-    """Return what the section says, with defaults for the rest.
+    """Parse the section, with defaults for omitted keys.
 
     Args:
-        config: the configuration that has the section.
-        source: its file, which messages name.
+        config: the configuration.
+        source: its file, for messages.
 
     Raises:
-        ConfigError: it has no such section, an unknown key, or a value that its key does not take.
+        ConfigError: the section is missing, or has an unknown key or an invalid value.
     """
     table = config.commands.get(COMMAND)
     if table is None:
         raise ConfigError(
-            f"{source} has no section [{COMMAND}]; add [{COMMAND}.space] with what to search, such as "
+            f"{source} has no section [{COMMAND}]; add [{COMMAND}.space] with the keys to search, such as "
             '"optimizer.lr" = { low = 1e-4, high = 0.1, log = true }'
         )
     where = f"{source}: [{COMMAND}]"
@@ -80,7 +80,7 @@ def read_settings(config: Config, source: str) -> Settings:
 def _whole(table: Mapping[str, Any], key: str, default: Any, least: int, where: str) -> Any:
     value = table.get(key, default)
     if value is not None and (type(value) is not int or not least <= value < _LARGEST_SEED):
-        raise ConfigError(f"{where} {key} is {value!r}; give a whole number of {least} or more, below 2**32")
+        raise ConfigError(f"{where} {key} is {value!r}; give an integer of at least {least}, below 2**32")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The search space: what a sweep may change in a configuration."""
+"""The search space: the keys of a configuration that a sweep changes, with their values."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 __all__ = ["Space", "read_space"]
 
 _FIXED = {
-    "run_dir": "each trial has a run directory of its own, below study_dir",
+    "run_dir": "each trial has its own run directory, in study_dir",
     "monitor": "trials are compared by it",
 }
 
 Params = dict[str, Any]
-"""A value for each active key, as the study stores it."""
+"""The stored value of each active key."""
 
 
 class Space:
-    """Dimensions in an order in which each comes after those that it depends on.
+    """Dimensions, each after those that it depends on.
 
     Args:
-        dimensions: in that order.
+        dimensions: the dimensions in that order.
     """
 
     def __init__(self, dimensions: Iterable[Dimension]) -> None:
         self.dimensions = tuple(dimensions)
 
     def suggest(self, trial: Trial) -> Params:
-        """Let a trial choose a value for each dimension that is there."""
+        """Let a trial choose a value for each active dimension."""
         return self._assign(lambda dimension, _: dimension.values.suggest(trial, dimension.key))
 
     def changes(self, params: Mapping[str, Any]) -> list[str]:
@@ -62,7 +62,7 @@ class Space:
         """Yield every point of the space, the last dimension varying fastest.
 
         Raises:
-            ConfigError: there is no end of them.
+            ConfigError: their number is infinite.
         """
         for dimension in self.dimensions:
             if dimension.values.grid() is None:
@@ -73,7 +73,7 @@ class Space:
         yield from self._grid({}, 0)
 
     def described(self) -> dict[str, str]:
-        """Return how each dimension is written, by key."""
+        """Return the form of each dimension in messages, by key."""
         return {dimension.key: dimension.described() for dimension in self.dimensions}
 
     def _grid(self, params: Params, index: int) -> Iterator[Params]:
@@ -101,7 +101,7 @@ class Space:
         )
 
     def _needed(self, dimension: Dimension) -> Params:
-        """Return values with which ``dimension`` is there."""
+        """Return values with which ``dimension`` is active."""
         needed: Params = {}
         for key, wanted in dimension.when.items():
             other = self._of(key)
@@ -118,17 +118,17 @@ class Space:
 
 
 def read_space(table: Any, where: str) -> Space:
-    """Return the space that ``[sweep.space]`` writes.
+    """Parse ``[sweep.space]``.
 
     Args:
-        table: dotted keys, quoted or not, and what each may be.
-        where: begins the messages.
+        table: dotted keys, quoted or not, with their values.
+        where: the beginning of messages.
 
     Raises:
-        ConfigError: it has another shape.
+        ConfigError: the table has another form.
     """
     if not isinstance(table, dict) or not table:
-        raise ConfigError(f'{where} says nothing to search; give keys and values, "optimizer.lr" = {SHAPES}')
+        raise ConfigError(f'{where} is empty; give keys and values, "optimizer.lr" = {SHAPES}')
     dimensions = [read_dimension(key, value, f"{where} {key!r}") for key, value in _leaves(table)]
     seen: dict[tuple[str, ...], str] = {}
     for dimension in dimensions:
@@ -136,7 +136,7 @@ def read_space(table: Any, where: str) -> Space:
             raise ConfigError(f"{where} has {dimension.key!r}, but {_FIXED[dimension.path[0]]}; leave it out")
         if dimension.path in seen:
             raise ConfigError(
-                f"{where} has {seen[dimension.path]!r} and {dimension.key!r}, one and the same; leave one out"
+                f"{where} has {seen[dimension.path]!r} and {dimension.key!r}, the same key; leave one out"
             )
         seen[dimension.path] = dimension.key
     _check_conditions(dimensions, where)
@@ -144,7 +144,7 @@ def read_space(table: Any, where: str) -> Space:
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and their tables: without quotes, TOML makes of optimizer.lr a table in a table."""
+    """Yield dotted keys and their tables; in TOML, optimizer.lr without quotes is a table in a table."""
     for key, value in table.items():
         path = f"{prefix}{key}"
         if isinstance(value, dict) and _holds_keys(value):
@@ -167,22 +167,22 @@ def _check_conditions(dimensions: list[Dimension], where: str) -> None:
             other = values.get(key)
             if other is None:
                 hint = near(key, values) or f"; it has {', '.join(values)}"
-                raise ConfigError(f"{place} is about {key!r}, which is not in the space{hint}")
+                raise ConfigError(f"{place} names {key!r}, which is not in the space{hint}")
             if isinstance(other, Range):
-                raise ConfigError(f"{place} is about {key!r}, which has a range; give that one choices")
+                raise ConfigError(f"{place} names {key!r}, which has a range; give {key!r} choices")
             for each in wanted:
-                _check_wanted(each, other, f"{place} wants {key!r} to be {each!r}")
+                _check_wanted(each, other, f"{place} requires {key!r} to be {each!r}")
 
 
 def _check_wanted(wanted: Any, other: Choices, sentence: str) -> None:
     if not any(_is_meant(choice, wanted) for choice in other.values):
         shown = [choice if isinstance(choice, str) else toml_text(choice) for choice in other.values]
         hint = near(str(wanted), shown) or f"; its choices are {', '.join(shown)}"
-        raise ConfigError(f"{sentence}, which is none of its choices{hint}")
+        raise ConfigError(f"{sentence}, which is not one of its choices{hint}")
 
 
 def _is_meant(choice: Any, wanted: Any) -> bool:
-    """Return whether a choice is the wanted one; a spec is meant by its name, too."""
+    """Return whether a choice equals the required value; the name of a spec is enough."""
     if isinstance(choice, list) and choice and isinstance(wanted, str):
         return bool(choice[0] == wanted)
     if isinstance(choice, dict):
@@ -198,7 +198,7 @@ def _in_order(dimensions: list[Dimension], where: str) -> Iterator[Dimension]:
         if ready is None:
             keys = " and ".join(repr(each.key) for each in waiting)
             raise ConfigError(
-                f"{where}: the conditions (when) of {keys} wait for each other; drop one of them"
+                f"{where}: the conditions (when) of {keys} depend on each other; remove one of them"
             )
         waiting.remove(ready)
         placed.add(ready.key)

@@ -1,14 +1,14 @@
-"""A study of optuna in a folder of its own, which several processes may work on.
+"""A study in its own folder; several processes may work on it.
 
 ::
 
     study.db           optuna's study, in SQLite
     best.safetensors   a copy of the best trial's best checkpoint
     trial-0000/        the run directory of each trial
-    locks/             who works on what
+    locks/             the locks of the trials that processes work on
 
-A trial that is running belongs to the process that holds its lock. Where nobody does, its process was killed
-or interrupted, and the next one goes on with it.
+A running trial belongs to the process that holds its lock. If no process holds it, the trial was interrupted,
+and the next process resumes it.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Claim:
     """A trial that this process works on.
 
     Attributes:
-        trial: of optuna.
-        params: what was chosen for each key.
-        begun: whether an earlier process has begun its run.
+        trial: the trial of optuna.
+        params: the chosen value of each key.
+        begun: whether an earlier process has started its run.
     """
 
     trial: optuna.Trial
@@ -69,35 +69,32 @@ class Claim:
 
 
 class Study:
-    """The study in a folder; it is made if it is not there.
+    """The study in a folder, which is created if it does not exist.
 
     Args:
-        settings: how to search.
+        settings: the settings of the search.
         better: ``"max"`` or ``"min"``.
         config: the configuration without what the space changes, as text by key, for comparison.
 
     Raises:
-        ConfigError: the folder holds a study of something else, something that is none, or what leads out
-            of it.
+        ConfigError: the folder contains the study of another configuration, a file that is not a study, or
+            a link.
     """
 
     def __init__(self, settings: Settings, better: str, config: Mapping[str, str]) -> None:
         self.settings = settings
         self.better = better
         self.path = settings.study_dir
-        self._root = place_to_write(
-            "argus sweep", "study_dir", self.path
-        )  # a trial's network may change the folder
+        # Absolute, since a network may change the working folder.
+        self._root = place_to_write("argus sweep", "study_dir", self.path)
         record = {"monitor": settings.monitor, "space": settings.space.described(), "config": dict(config)}
-        build_sampler(
-            settings.sampler, settings.seed, 0
-        )  # what is wrong with it is told before anything is made
+        build_sampler(settings.sampler, settings.seed, 0)  # fails before the folder is created
         pruner = build_pruner(settings.pruner)
         try:
             (self.path / "locks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"study_dir {str(self.path)!r} cannot be made: {error.strerror}; give another --study-dir"
+                f"study_dir {str(self.path)!r} cannot be created: {error.strerror}; give another --study-dir"
             ) from error
         check_folder(self.path)
         with self._alone(), sentences(self.path):
@@ -105,19 +102,19 @@ class Study:
             check_record(self._study, self.path, f"{better}imize", record)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         disconnect(self._study)
 
     def claim(self, trials: int) -> Claim | None:
         """Return the next trial to work on, or None if the study has enough.
 
-        A trial that nobody works on any more comes before a new one.
+        An interrupted trial comes before a new one.
 
         Args:
-            trials: how many the study has in the end.
+            trials: the total number of trials.
 
         Raises:
-            ConfigError: something in the folder leads out of it by now.
+            ConfigError: a link in the folder leads out of it.
         """
         with self._alone(), sentences(self.path):
             check_folder(self._root)
@@ -133,7 +130,7 @@ class Study:
     def finish(
         self, claim: Claim, state: TrialState, value: float | None = None, error: str = ""
     ) -> TrialRecord:
-        """Record what came of a trial, and keep its checkpoint if it is the best."""
+        """Record the result of a trial, and copy its checkpoint if it is the best."""
         with self._alone(), sentences(self.path):
             if error:
                 claim.trial.set_user_attr(_ERROR, error)
@@ -149,13 +146,13 @@ class Study:
             return record
 
     def interrupt(self, claim: Claim) -> None:
-        """Leave a trial to whoever goes on with the study."""
+        """Release a trial, so that the next process resumes it."""
         with self._alone(), sentences(self.path):
             claim.trial.set_user_attr(_INTERRUPTED, True)
             self._release(claim)
 
     def result(self) -> SweepResult:
-        """Return the study as it stands."""
+        """Return the state of the study."""
         with sentences(self.path):
             known = self._trials()
             records = tuple(self._record(frozen) for frozen in known if frozen.state in _STATES)
@@ -201,7 +198,7 @@ class Study:
         with self._sampling():
             trial = self._study.ask()
         lock = self._lock(trial.number)
-        lock.acquire()  # nobody else can hold it: the trial is new, and we are alone
+        lock.acquire()  # always succeeds: the trial is new, and this process holds the study's lock
         try:
             with self._sampling():
                 params = settings.space.suggest(trial)
@@ -214,7 +211,7 @@ class Study:
 
     @contextmanager
     def _sampling(self) -> Iterator[None]:
-        """Turn what optuna's sampler raises into a sentence: it checks few of its parameters."""
+        """Raise exceptions of optuna's sampler as one sentence; it checks few of its parameters."""
         try:
             yield
         except (*UNREADABLE, ImportError, MemoryError) as error:
@@ -228,7 +225,7 @@ class Study:
         """Return optuna's trials.
 
         Raises:
-            ValueError: their values are not those that a sweep stores: SQLite keeps any value in any column.
+            ValueError: the database has values that a sweep does not store.
         """
         trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         for number, frozen in enumerate(trials):
@@ -268,12 +265,12 @@ class Study:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let no other process choose or finish a trial meanwhile."""
+        """Let no other process choose or finish a trial at the same time."""
         lock = Lock(self._root / "locks" / "study")
         if not lock.acquire(_PATIENCE):
             raise ArgusError(
                 f"another process has been choosing a trial of {self.path} for {_PATIENCE:.0f} s; "
-                "end it if it hangs, and begin again"
+                "end it if it hangs, and run the sweep again"
             )
         try:
             yield

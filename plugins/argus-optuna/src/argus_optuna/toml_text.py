@@ -1,4 +1,4 @@
-"""Values as TOML on one line, as ``--set KEY=VALUE`` takes them."""
+"""Values as TOML on one line, for ``--set KEY=VALUE``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One configuration in many variants: what a search space makes of it, checked before anything runs."""
+"""The variants of a configuration in a search space, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from argus_optuna.toml_text import toml_text
 
 __all__ = ["Variants"]
 
-_HANDED_OVER = {"optimizer": 1}  # what the model hands to a factory before the parameters of a spec
-_UNCHECKED = ("lr_scheduler",)  # argus_core takes some of their parameters for itself
+_HANDED_OVER = {"optimizer": 1}  # the arguments of the model come before the parameters of a spec
+_UNCHECKED = ("lr_scheduler",)  # argus_core uses some of their parameters itself
 _CIRCUMSTANCES = {
     "model.device", "data.num_workers", "data.pin_memory", "fit.run_dir", "fit.num_threads",
     "fit.checkpoint_every",
@@ -30,14 +30,14 @@ _CIRCUMSTANCES = {
 
 
 class Variants:
-    """A configuration, read once, and what a sweep changes in it.
+    """The variants of a configuration that is read once.
 
     Args:
         path: its file, which may be edited later.
-        changes: ``key=value``, made to every variant.
+        changes: ``key=value`` changes of every variant.
 
     Raises:
-        ConfigError: there is no such file, or it says something that is not known.
+        ConfigError: the file does not exist, or is not a valid configuration.
     """
 
     def __init__(self, path: Path, changes: Sequence[str] = ()) -> None:
@@ -46,27 +46,27 @@ class Variants:
         self._changes = tuple(changes)
 
     def config(self, changes: Sequence[str] = ()) -> Config:
-        """Return the configuration with ``changes`` made to it."""
+        """Return the configuration with ``changes`` applied."""
         return complete_config(self._document, self.path, self._changes, changes)
 
     def check(self, space: Space) -> None:
-        """Check that every choice, and both ends of every range, make a configuration whose names are known.
+        """Check that every choice, and both ends of every range, give a valid configuration.
 
-        The model of the first is built, too.
+        The model of the first is also built.
 
         Raises:
-            ConfigError: a key of the space is none of the configuration, or does not take a value.
-            ArgusError: a name or a parameter is not known.
+            ConfigError: a key of the space is unknown, or does not take a value.
+            ArgusError: a name or a parameter is unknown.
         """
         for dimension in space.dimensions:
             section = dimension.key.partition(".")[0]
             if section in self._document.keys() - SECTIONS.keys():
                 raise ConfigError(
-                    f"{self.path}: [sweep.space] has {dimension.key!r}, and [{section}] is no part of a run; "
+                    f"{self.path}: [sweep.space] has {dimension.key!r}, but a run does not use [{section}]; "
                     "leave it out"
                 )
         for index, (_, params) in enumerate(space.probes()):
-            build = index == 0  # what is wrong with the configuration itself shows in one model
+            build = index == 0  # one model shows faults of the configuration itself
             try:
                 self._try(space.changes(params), build)
             except ArgusError as error:
@@ -81,7 +81,7 @@ class Variants:
             build_model(config)
 
     def _blaming(self, space: Space, params: Mapping[str, Any], build: bool, error: ArgusError) -> ArgusError:
-        """Return the error with the key in it without which all is well, if there is one."""
+        """Return the error with the key that causes it, if one key does."""
         for key in params:
             try:
                 self._try(space.changes({name: params[name] for name in params if name != key}), build)
@@ -93,9 +93,9 @@ class Variants:
         return error
 
     def identity(self, space: Space) -> dict[str, str]:
-        """Return what makes trials comparable: the configuration by key, without what the space changes.
+        """Return the values that trials must share to be comparable, by key, without keys of the space.
 
-        Where a trial runs, and how fast, does not count.
+        Values that only affect place and speed of a trial are left out.
         """
         config = self.config()
         sections = {"model": config.model, "data": config.data, "fit": config.fit}
@@ -113,7 +113,7 @@ def _is_searched(parts: tuple[str, ...], space: Space) -> bool:
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield keys and values; of a spec, its name and each of its parameters."""
+    """Yield keys and values; for a spec, its name and each of its parameters."""
     for key, value in values.items():
         if isinstance(value, tuple):
             yield key, value[0]

@@ -1,1 +1,1 @@
-"""Datasets of scikit-learn for argus_core; found by name, so nothing is imported here."""
+"""scikit-learn's datasets for argus_core: a plugin whose components are imported on first use."""

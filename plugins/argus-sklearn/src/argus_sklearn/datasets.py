@@ -1,9 +1,9 @@
-"""The datasets that ship inside scikit-learn, kind ``dataset``: nothing is downloaded.
+"""The datasets that are part of scikit-learn, kind ``dataset``; nothing is downloaded.
 
-Each factory returns a `torch.utils.data.TensorDataset` of (input, target) pairs. Which samples are
-in a split is fixed by ``seed``. Every factory takes
+Each factory returns a `torch.utils.data.TensorDataset` of (input, target) pairs. The seed determines the
+samples of a split. Every factory takes
 
-- ``split``: 'train', 'val', 'test', or 'all' for the three together;
+- ``split``: 'train', 'val', 'test', or 'all' for all samples;
 - ``seed``: 0 to 2**32 - 1;
 - ``val_fraction``, ``test_fraction``: the shares of all samples in the val and the test split.
 """
@@ -31,18 +31,18 @@ def digits(
     test_fraction: float = 0.1,
     flat: bool = False,
 ) -> TensorDataset:
-    """Return 1,797 handwritten digits: input (1, 8, 8), float32 in 0 to 1; target 0 to 9, int64.
+    """1,797 handwritten digits: input (1, 8, 8), float32 in 0 to 1; target 0 to 9, int64.
 
     Args:
         split: 'train', 'val', 'test' or 'all'.
-        seed: fixes which samples are in a split.
+        seed: determines the samples of each split.
         val_fraction: share of the samples in the val split.
         test_fraction: share of the samples in the test split.
-        flat: give inputs of shape (64,).
+        flat: whether inputs have the shape (64,).
     """
     bunch = sklearn.datasets.load_digits()
     splits = split_indices(bunch.target, seed, val_fraction, test_fraction)
-    # 16 is the largest value a pixel can have, not one measured on the samples: nothing leaks.
+    # 16 is the largest possible value of a pixel, not a statistic of the samples, so nothing leaks.
     pixels = bunch.data / 16
     return _dataset(pixels if flat else pixels.reshape(-1, 1, 8, 8), bunch.target, split, splits)
 
@@ -50,11 +50,11 @@ def digits(
 def breast_cancer(
     split: str = "train", seed: int = 0, val_fraction: float = 0.2, test_fraction: float = 0.1
 ) -> TensorDataset:
-    """Return 569 tumours: input (30,), standardised, float32; target 0 malignant, 1 benign, int64.
+    """569 tumours: input (30,), standardised, float32; target 0 malignant, 1 benign, int64.
 
     Args:
         split: 'train', 'val', 'test' or 'all'.
-        seed: fixes which samples are in a split.
+        seed: determines the samples of each split.
         val_fraction: share of the samples in the val split.
         test_fraction: share of the samples in the test split.
     """
@@ -66,11 +66,11 @@ def breast_cancer(
 def wine(
     split: str = "train", seed: int = 0, val_fraction: float = 0.2, test_fraction: float = 0.1
 ) -> TensorDataset:
-    """Return 178 wines: input (13,), standardised, float32; target 0 to 2, the cultivar, int64.
+    """178 wines: input (13,), standardised, float32; target 0 to 2, the cultivar, int64.
 
     Args:
         split: 'train', 'val', 'test' or 'all'.
-        seed: fixes which samples are in a split.
+        seed: determines the samples of each split.
         val_fraction: share of the samples in the val split.
         test_fraction: share of the samples in the test split.
     """
@@ -86,18 +86,18 @@ def diabetes(
     test_fraction: float = 0.1,
     standardize_target: bool = False,
 ) -> TensorDataset:
-    """Return 442 patients: input (10,), standardised, float32; target (1,), float32, 25 to 346.
+    """442 patients: input (10,), standardised, float32; target (1,), float32, 25 to 346.
 
     The target is the progression of the disease one year later.
 
     Args:
         split: 'train', 'val', 'test' or 'all'.
-        seed: fixes which samples are in a split.
+        seed: determines the samples of each split.
         val_fraction: share of the samples in the val split.
         test_fraction: share of the samples in the test split.
-        standardize_target: give targets in standard deviations from the mean, as trains best.
+        standardize_target: whether to standardise the targets, which trains best.
     """
-    # Unscaled: scikit-learn's scaled inputs have seen the val and test splits.
+    # Unscaled: scikit-learn computes its scaling from all samples, the val and test splits included.
     bunch = sklearn.datasets.load_diabetes(scaled=False)
     target = bunch.target.reshape(-1, 1)
     splits = split_indices(target, seed, val_fraction, test_fraction)
@@ -107,7 +107,7 @@ def diabetes(
 
 
 def _standardised(values: NDArray[np.float64], splits: Mapping[str, Indices]) -> NDArray[np.float64]:
-    """Return the columns with mean 0 and deviation 1 on the train split, the only one looked at."""
+    """Return the columns scaled to mean 0 and deviation 1 on the train split."""
     train = values[splits["train"]]
     deviation = train.std(axis=0)
     standardised: NDArray[np.float64] = (values - train.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
@@ -120,7 +120,7 @@ def _dataset(
     check_split(split)
     chosen = splits[split]
     if len(chosen) == 0:
-        raise ParamsError(f"the {split} split is empty; raise {split}_fraction until it holds a sample")
+        raise ParamsError(f"the {split} split is empty; raise {split}_fraction until it contains a sample")
     dtype = torch.int64 if target.dtype.kind == "i" else torch.float32
     return TensorDataset(
         torch.tensor(inputs[chosen], dtype=torch.float32), torch.tensor(target[chosen], dtype=dtype)

@@ -1,4 +1,4 @@
-"""Which samples belong to the train, val and test splits of a dataset."""
+"""The train, val and test splits of a dataset."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ def split_indices(
     """Return the samples of each of `SPLITS`, by index.
 
     Train, val and test are disjoint, cover all samples and are in random order; 'all' is in the
-    data's own order. Where ``target`` holds classes (integers), each split has all of them in equal
-    shares. The test split depends on ``seed`` and ``test_fraction`` alone, so that ``val_fraction``
-    can be changed without a look at it.
+    data's own order. If ``target`` has classes (integers), each split has the same shares of all classes.
+    The test split depends only on ``seed`` and ``test_fraction``, so changing ``val_fraction`` keeps it.
     """
     _check_seed(seed)
     _check_fractions(val_fraction, test_fraction)
@@ -44,8 +43,8 @@ def split_indices(
         train, val = _take(rest, round(val_fraction * len(target)), target, seed)
     except ValueError as error:
         raise ParamsError(
-            f"val_fraction={val_fraction} and test_fraction={test_fraction} leave a split too few samples, "
-            f"since every class needs one in each; give each split more, or a fraction of 0"
+            f"val_fraction={val_fraction} and test_fraction={test_fraction} leave a split too few samples; "
+            f"every class needs one in each split; raise the fractions, or set one to 0"
         ) from error
     return {"train": train, "val": val, "test": test, "all": everything}
 
@@ -60,15 +59,15 @@ def _take(indices: Indices, count: int, target: NDArray[np.generic], seed: int) 
 
 def _check_seed(seed: int) -> None:
     if type(seed) is not int or not 0 <= seed <= _LARGEST_SEED:
-        raise ParamsError(f"seed={seed!r} cannot fix a split; give an integer from 0 to {_LARGEST_SEED}")
+        raise ParamsError(f"seed is {seed!r}; give an integer from 0 to {_LARGEST_SEED}")
 
 
 def _check_fractions(val_fraction: float, test_fraction: float) -> None:
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not isinstance(fraction, Real) or isinstance(fraction, bool) or not 0 <= fraction < 1:
-            raise ParamsError(f"{name}={fraction!r} is no share of the samples; give a number in [0, 1)")
+            raise ParamsError(f"{name} is {fraction!r}; give a number from 0 to below 1")
     if not math.fsum((val_fraction, test_fraction)) < 1:
         raise ParamsError(
-            f"val_fraction={val_fraction} and test_fraction={test_fraction} leave nothing to train on; "
+            f"val_fraction={val_fraction} and test_fraction={test_fraction} leave no training samples; "
             f"choose two whose sum is below 1"
         )

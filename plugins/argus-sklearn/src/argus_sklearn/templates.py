@@ -1,4 +1,4 @@
-"""Configurations to start from, kind ``config``. This module imports no torch: they are read without."""
+"""Templates of configurations, kind ``config``; this module does not import torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["digits"]
 
 
 def digits(epochs: int = 10, lr: float = 2e-3) -> dict[str, Any]:
-    """Return how to train a small convolutional network on the digits; network and step are of argus-example.
+    """A small convolutional network for the digits; the network and a step strategy are from argus-example.
 
     Args:
-        epochs: how often to go through the training data.
-        lr: the highest learning rate; it falls along half a cosine.
+        epochs: the number of passes over the training data.
+        lr: the highest learning rate, which decays along half a cosine.
     """
     return {
         "model": {

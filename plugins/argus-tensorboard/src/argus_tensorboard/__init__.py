@@ -1,1 +1,1 @@
-"""TensorBoard for argus_core; found by name, so nothing is imported here."""
+"""TensorBoard for argus_core: a plugin whose callback is imported on first use."""

@@ -32,19 +32,19 @@ __all__ = ["TensorBoard"]
 
 
 class TensorBoard(Callback):
-    """Writes a run's curves, and more if wanted, to event files; every step is the number of updates.
+    """Writes the curves of a run, and optionally more, to event files; a step is the number of updates.
 
-    Metrics are written after each epoch, ``val_accuracy`` as ``accuracy/val``. The device is waited for where
-    something is written and nowhere else. A resumed run goes on in the same folder, and what an earlier
-    process wrote beyond the checkpoint is no longer shown. Of several processes the first writes.
+    Metrics are written after each epoch, ``val_accuracy`` as ``accuracy/val``. The callback waits for the
+    device only when it writes. A resumed run continues in the same folder, and TensorBoard no longer shows
+    what an earlier process wrote after the checkpoint. Of several processes the first writes.
 
     Args:
         log_dir: the folder of the event files.
-        every: how often the loss of an update and the learning rates are written: ``"50up"``, ``"1min"``.
-        histograms: how often histograms of weights and gradients are written: ``"1ep"``; ``None`` for never.
-        samples: how often some predictions are written, of the last batch of validation, or of training
-            where there is none.
-        max_samples: how many of them.
+        every: the interval of the update's loss and the learning rates: ``"50up"``, ``"1min"``.
+        histograms: the interval of histograms of weights and gradients: ``"1ep"``; ``None`` for never.
+        samples: the interval of some predictions of the last validation batch, or of the last training batch
+            without validation.
+        max_samples: the number of these predictions.
         graph: whether to write the network's graph, after the first update.
         hparams: whether to write the model's params as hyperparameters.
     """
@@ -66,7 +66,7 @@ class TensorBoard(Callback):
         hparams: bool = True,
     ) -> None:
         if type(max_samples) is not int or max_samples < 1:
-            raise ParamsError(f"{self.name} takes max_samples >= 1, not {max_samples!r}")
+            raise ParamsError(f"max_samples of {self.name} is {max_samples!r}; give an integer of at least 1")
         self.log_dir = place_to_write(self.name, "log_dir", log_dir)
         self.max_samples = max_samples
         self.reads_predictions = samples is not None or type(self) is not TensorBoard
@@ -81,15 +81,15 @@ class TensorBoard(Callback):
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
-        """Open an event file; of an earlier run in the folder nothing is shown any more.
+        """Open an event file; TensorBoard no longer shows an earlier run in the folder.
 
         Raises:
-            BuildError: it is to follow a validation.
+            BuildError: the callback is used in a validation without training.
         """
-        self._close()  # of a run whose end was never seen
+        self._close()  # of a run that did not end properly
         if state.phase != "train":
             raise BuildError(
-                f"{self.name} follows training, which validates in between; list it in callbacks of fit"
+                f"{self.name} is used in a validation; list it in callbacks of fit, which also validates"
             )
         if not is_first():
             return
@@ -108,7 +108,7 @@ class TensorBoard(Callback):
 
     @hookimpl(trylast=True)
     def iteration_complete(self, state: State) -> None:
-        """Write what is due after this update."""
+        """Write the values that are due after this update."""
         writer = self._writer
         if writer is None:
             return
@@ -122,7 +122,7 @@ class TensorBoard(Callback):
 
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:
-        """Write the metrics, and what is due after this epoch."""
+        """Write the metrics, and the values that are due after this epoch."""
         writer, step = self._writer, state.global_step
         if writer is None:
             return
@@ -143,7 +143,7 @@ class TensorBoard(Callback):
             writer.flush()
 
     def checkpoint_saved(self, state: State) -> None:
-        """See to it that a run which goes on from the checkpoint finds all that came before."""
+        """Flush the file, so that a run that resumes from the checkpoint finds all earlier values."""
         if self._writer is not None:
             with writing(self.name, self.log_dir):
                 self._writer.flush()
@@ -158,7 +158,7 @@ class TensorBoard(Callback):
 
     @hookimpl(trylast=True)
     def catch_exception(self, state: State) -> None:
-        """Close the file; what was written until then is kept."""
+        """Close the file; values written before the exception are kept."""
         self._close()
 
     def draw_samples(
@@ -167,11 +167,11 @@ class TensorBoard(Callback):
         """Write some samples of a batch; override it to draw them in another way.
 
         Args:
-            writer: has ``add_image``, ``add_figure``, ``add_text``, ``add_audio`` and so on.
-            input: of the loader batch, as the loader gave it.
-            prediction: after prediction_transform, on the device.
-            target: on the device.
-            step: updates since the run began.
+            writer: the writer with ``add_image``, ``add_figure``, ``add_text``, ``add_audio`` and so on.
+            input: the input in the loader's batch.
+            prediction: the prediction after prediction_transform, on the device.
+            target: the target, on the device.
+            step: the number of updates since the start of the run.
         """
         add_samples(writer, input, prediction, target, step, self.max_samples)
 
@@ -221,7 +221,7 @@ class TensorBoard(Callback):
 
 
 def _await_another_second(folder: Path) -> None:
-    """Return when a new event file stands behind those in the folder: their names have whole seconds."""
+    """Return a time at which a new event file sorts after those in the folder; their names have seconds."""
     seconds = [file.name.split(".")[3] for file in folder.glob("events.out.tfevents.*")]
     now = time.time()
     if str(int(now)) in seconds:
@@ -229,12 +229,12 @@ def _await_another_second(folder: Path) -> None:
 
 
 def _add_summary(writer: Any, summary: Any) -> None:
-    """Write what `SummaryWriter.add_hparams` would write into a folder of its own."""
+    """Write what `SummaryWriter.add_hparams` would write, but to the same folder."""
     writer.file_writer.add_summary(summary)
 
 
 def _tag(name: str) -> str:
-    """Return a metric's name so that TensorBoard shows its curves of all phases side by side."""
+    """Return the name under which TensorBoard groups the curves of all phases."""
     name = one_line(name)
     phase, _, metric = name.partition("_")
     return f"{metric}/{phase}" if metric and phase in ("train", "val") else name

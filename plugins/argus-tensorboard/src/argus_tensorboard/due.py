@@ -1,4 +1,4 @@
-"""When something is to be written: every so many epochs, updates or minutes."""
+"""Intervals of epochs, updates or minutes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Due"]
 
 
 class Due:
-    """Answers at every update and at every epoch's end whether it is time.
+    """An interval that is checked after each update and each epoch.
 
     Args:
-        argument: what messages call it.
+        argument: its name in messages.
         every: ``"2ep"``, ``"500up"`` or ``"10min"``; ``None`` for never.
     """
 
@@ -24,11 +24,11 @@ class Due:
         self._last_time = 0.0
 
     def start(self, state: State) -> None:
-        """Count from here."""
+        """Start counting."""
         self._last_step, self._last_time = state.global_step, time.monotonic()
 
     def at_update(self, state: State) -> bool:
-        """Return whether it is time after this update; the same update is never due twice."""
+        """Return True if this update is due; the same update is never due twice."""
         cadence = self._cadence
         if cadence is None or cadence.unit == "ep":
             return False
@@ -38,12 +38,12 @@ class Due:
             self._last_time = time.monotonic()
             return True
         step = state.global_step
-        if step % cadence.count or step == self._last_step:  # it stays where it is in a skipped update
+        if step % cadence.count or step == self._last_step:  # a skipped update does not change it
             return False
         self._last_step = step
         return True
 
     def at_epoch(self, state: State) -> bool:
-        """Return whether it is time after this epoch."""
+        """Return True if this epoch is due."""
         cadence = self._cadence
         return cadence is not None and cadence.unit == "ep" and (state.epoch + 1) % cadence.count == 0

@@ -12,7 +12,7 @@ __all__ = ["add_histograms"]
 def add_histograms(writer: SummaryWriter, module: nn.Module, step: int) -> None:
     """Write a histogram of each parameter and of its gradient; waits for the device.
 
-    Values that are not finite have no place in one: their share is written beside it as a scalar.
+    A histogram has only finite values. The share of other values is written as a scalar.
     """
     for name, parameter in module.named_parameters():
         _add(writer, f"weights/{name}", parameter, step)
@@ -21,7 +21,7 @@ def add_histograms(writer: SummaryWriter, module: nn.Module, step: int) -> None:
 
 
 def _add(writer: SummaryWriter, tag: str, tensor: Tensor, step: int) -> None:
-    if hasattr(tensor, "to_local") or tensor.is_meta:  # a part of a tensor that other processes have, too
+    if hasattr(tensor, "to_local") or tensor.is_meta:  # a shard of a distributed tensor
         return
     values = tensor.detach()
     values = values.coalesce().values() if values.is_sparse else values

@@ -1,4 +1,4 @@
-"""What a model was made of, as TensorBoard's table of hyperparameters has it."""
+"""The params of a model, flattened for TensorBoard's table of hyperparameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 100
 
 
 def flat_params(params: Mapping[str, Any]) -> dict[str, Plain]:
-    """Return params without nesting: a component's name, and its parameters behind a dot.
+    """Return params without nesting: the name of each component, and its parameters after a dot.
 
     >>> flat_params({"optimizer": ("SGD", {"lr": 0.1}), "step": ["amp", ("accumulate", {"steps": 4})]})
     {'optimizer': 'SGD', 'optimizer.lr': 0.1, 'step': 'amp, accumulate', 'step.accumulate.steps': 4}

@@ -1,4 +1,4 @@
-"""Some samples of a batch beside what was predicted and what was right."""
+"""Pictures and tables of samples with their predictions and targets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from argus_core.authors import Window
 __all__ = ["add_samples", "inputs_of"]
 
 _RIGHT, _WRONG = (0.1, 0.7, 0.2), (0.9, 0.1, 0.1)  # red, green, blue
-_FRAME = 8  # an image is as many times as wide as its frame
-_SHOWN = 8  # numbers of a vector
+_FRAME = 8  # the width of an image divided by that of its frame
+_SHOWN = 8  # shown numbers of a vector
 
 
 def inputs_of(batch: Any) -> Any:
-    """Return the input of a loader batch, of the first in a window."""
+    """Return the input of a loader batch, or of the first one of an update with several."""
     batch = batch[0] if isinstance(batch, Window) else batch
     return batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
 
@@ -27,12 +27,13 @@ def inputs_of(batch: Any) -> Any:
 def add_samples(
     writer: SummaryWriter, input: Any, prediction: Any, target: Any, step: int, count: int
 ) -> None:
-    """Write what the first samples of a batch look like.
+    """Write pictures or a table of the first samples of a batch.
 
-    Images to be classified get a frame, green where the prediction is right and red where it is not; images
-    that are predicted stand between input and target. All but the latter also make a table.
+    Classified images have a green frame if the prediction is right, otherwise a red one. Predicted images are
+    between input and target. All samples except predicted images are also listed in a table.
     """
-    together = (input, prediction, target)  # a window's predictions are more than its first batch has inputs
+    # An update of several batches has more predictions than its first batch has inputs.
+    together = input, prediction, target
     count = min([count, *(len(each) for each in together if _is_batch(each))])
     input, prediction, target = (_first(each, count) for each in together)
     images = _images(input)
@@ -61,7 +62,7 @@ def _is_batch(value: Any) -> bool:
 
 
 def _images(value: Any) -> Tensor | None:
-    """Return (batch, 1 or 3, height, width), float, 0 to 1, if the value can be seen as images."""
+    """Return images (batch, 1 or 3, height, width), float, 0 to 1, or None for other values."""
     if not isinstance(value, Tensor) or value.ndim != 4 or not value.numel() or value.is_complex():
         return None
     shown = value[:, :3] if value.shape[1] >= 3 else value[:, :1]
@@ -72,7 +73,7 @@ def _images(value: Any) -> Tensor | None:
 
 
 def _pictures(value: Any, images: Tensor | None) -> Tensor | None:
-    """Return predicted or right images of the inputs' size; classes of pixels are shades of grey."""
+    """Return predicted or target images in the size of the inputs; classes of pixels are shades of grey."""
     if images is None or not isinstance(value, Tensor) or value.shape[-2:] != images.shape[-2:]:
         return None
     if value.ndim == 4 and value.shape[1] in (1, 3) and value.is_floating_point():
@@ -87,7 +88,7 @@ def _coloured(images: Tensor) -> Tensor:
 
 
 def _classes(prediction: Any, target: Any) -> Any:
-    """Return the most probable classes, where the target says that the prediction is of classes."""
+    """Return the most probable classes, if the target shows that the prediction is of classes."""
     both = isinstance(prediction, Tensor) and isinstance(target, Tensor)
     if both and target.ndim == 1 and prediction.ndim == 2 and not target.is_floating_point():
         return prediction.argmax(1) if prediction.shape[1] > 1 else prediction.squeeze(1)

@@ -1,1 +1,1 @@
-"""timm for argus_core; its parts are found by name, so nothing is imported here."""
+"""timm for argus_core: a plugin whose components are imported on first use."""

@@ -1,4 +1,4 @@
-"""What parameters of optimizers mean, where timm's own documentation does not say it."""
+"""Descriptions of parameters of optimizers that timm does not document."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ _MEANINGS = {
 
 
 def documentation(cls: type, parameters: Iterable[str]) -> str:
-    """Return what timm says of an optimizer's class, and what it leaves out of these parameters."""
-    # Not inspect.getdoc of __init__, which goes on to object's own where there is none.
+    """Return timm's documentation of an optimizer, with descriptions of the other parameters."""
+    # Not inspect.getdoc of __init__, which falls back to that of object.
     docs = (cls.__doc__, getattr(vars(cls).get("__init__"), "__doc__", None))
     text = "\n\n".join(inspect.cleandoc(doc) for doc in docs if doc)
     missing = [name for name in parameters if not _is_described(name, text)]
@@ -61,5 +61,5 @@ def documentation(cls: type, parameters: Iterable[str]) -> str:
 
 
 def _is_described(name: str, text: str) -> bool:
-    """Return whether a line begins with a parameter's name and a colon, perhaps with its type before that."""
+    """Return whether a line begins with the name of a parameter, optionally its type, and a colon."""
     return re.search(rf"^ *{name}\b[^:\n]*:", text, re.MULTILINE) is not None

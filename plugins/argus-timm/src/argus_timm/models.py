@@ -18,11 +18,11 @@ __all__ = ["create"]
 
 _UNKNOWN = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
-# What timm's own builders take beside the parameters of a network's class.
+# Parameters of timm's builders besides those of a network's class.
 _TAKEN_BEFORE = ("features_only", "in_chans", "num_classes", "out_indices", "pretrained_strict")
 
 
-# What says where pretrained weights are.
+# The places of pretrained weights.
 _PLACES = frozenset("custom_load file hf_hub_filename hf_hub_id source state_dict url".split())
 
 
@@ -35,25 +35,25 @@ def create(
     cache_dir: str | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """Return a network of timm, as `timm.create_model` makes it.
+    """Build a network of timm with `timm.create_model`.
 
-    Pretrained weights are fetched where the network will be used with them: for training, and not where a
-    checkpoint's state overwrites them. Files and addresses count for nothing there.
+    Pretrained weights are downloaded only if they are used: for training, but not if the state of a
+    checkpoint overwrites them. In the second case files and addresses are ignored.
 
     Args:
-        model_name: as `timm.list_models` lists it; ``"resnet18.a1_in1k"`` also says which weights.
-        pretrained: whether to begin with pretrained weights; with other ``num_classes`` or ``in_chans`` than
+        model_name: a name in `timm.list_models`; ``"resnet18.a1_in1k"`` also chooses the weights.
+        pretrained: whether to start with pretrained weights; with other ``num_classes`` or ``in_chans`` than
             theirs, the last or first layer is new or adapted.
-        num_classes: how many logits; 0 for features; left out, as the weights have.
-        in_chans: channels of the images; left out, as the weights have.
-        pretrained_cfg_overlay: replaces parts of what timm knows of the weights: ``{"file": "x.bin"}``.
-        cache_dir: where fetched weights are kept, if not where timm keeps them.
-        **kwargs: what else the network's class takes, such as ``drop_rate`` or ``img_size``.
+        num_classes: the number of logits; 0 for features; by default that of the weights.
+        in_chans: the number of channels of the images; by default that of the weights.
+        pretrained_cfg_overlay: replaces values in timm's description of the weights: ``{"file": "x.bin"}``.
+        cache_dir: the folder for downloaded weights; by default that of timm.
+        **kwargs: further parameters of the network's class, such as ``drop_rate`` or ``img_size``.
     """
     label = "nn_module 'timm'"
     check_model_name(label, model_name)
     if not isinstance(pretrained, bool):
-        raise ParamsError(f"{label} has pretrained={pretrained!r}; give true or false")
+        raise ParamsError(f"pretrained of {label} is {pretrained!r}; give true or false")
     _check_files(label, kwargs)
     fetch = pretrained and initial_values_wanted()
     overlay = None if pretrained_cfg_overlay is None else dict(pretrained_cfg_overlay)
@@ -71,14 +71,14 @@ def create(
         if not fetch:
             raise
         raise BuildError(
-            f"{label} gets no pretrained weights for {model_name!r}: {_reason(error)}; "
+            f"{label} cannot load pretrained weights for {model_name!r}: {_reason(error)}; "
             "connect to the internet, or leave pretrained out"
         ) from error
     return built
 
 
 def _check_files(label: str, kwargs: Mapping[str, Any]) -> None:
-    """Refuse what timm reads files for, whatever asks for the network."""
+    """Refuse parameters for which timm reads files, also if a caller sets them."""
     for parameter in ("checkpoint_path", "pretrained_cfg"):
         if parameter in kwargs:
             raise ParamsError(
@@ -90,17 +90,17 @@ def _check_files(label: str, kwargs: Mapping[str, Any]) -> None:
 def _unknown_parameter(
     label: str, model_name: str, kwargs: Mapping[str, Any], error: TypeError
 ) -> ParamsError | None:
-    """Return the error for a parameter that the network's class does not take, if it is that."""
+    """Return the error for a parameter that the network's class does not take, or None for another error."""
     found = _UNKNOWN.search(str(error))
     if found is None or found[2] not in kwargs:
         return None
     known = {*_TAKEN_BEFORE, *_parameters_of(model_name, found[1])}
     hint = near(found[2], sorted(known)) or f"; it takes {', '.join(sorted(known))}"
-    return ParamsError(f"{label} with model_name={model_name!r} takes no {found[2]!r}{hint}")
+    return ParamsError(f"{label} with model_name={model_name!r} does not take {found[2]!r}{hint}")
 
 
 def _parameters_of(model_name: str, class_name: str) -> list[str]:
-    """Return the parameters of a class in the module that a network comes from."""
+    """Return the parameters of a class in the module of a network."""
     module = inspect.getmodule(timm.models.model_entrypoint(model_name.partition(".")[0]))
     cls = getattr(module, class_name, None)
     return [] if cls is None else list(inspect.signature(cls).parameters)

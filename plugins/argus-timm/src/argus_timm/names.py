@@ -1,4 +1,4 @@
-"""The names that timm has for its networks."""
+"""The names of timm's networks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def check_model_name(label: str, name: Any) -> str:
     """Return a network's name, with the tag of its weights if it has one.
 
     Raises:
-        ParamsError: timm has no network of that name, or it comes from somewhere else: a file that names it
-            would make whoever loads it fetch that.
+        ParamsError: timm has no network of that name, or would download it from elsewhere; a file with such a
+            name would start downloads when it is loaded.
     """
     if not isinstance(name, str):
-        raise ParamsError(f"{label} has model_name={name!r}; give a name that timm.list_models() lists")
+        raise ParamsError(f"model_name of {label} is {name!r}; give a name that timm.list_models() lists")
     if ":" in name or "/" in name:
         raise ParamsError(
-            f"{label} has model_name={name!r}, which timm would fetch or read to know the network; "
+            f"model_name of {label} is {name!r}, which timm would download or read; "
             "give a name that timm.list_models() lists"
         )
     architecture, _, tag = name.partition(".")

@@ -1,6 +1,6 @@
-"""timm's optimizers, kind ``optimizer``, under timm's names.
+"""timm's optimizers, kind ``optimizer``, with timm's names.
 
-``argus_timm.optimizers.lamb`` is made when it is asked for, as are all others.
+Each, such as ``argus_timm.optimizers.lamb``, is created on first access.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ NAMES = (
     "sgdp",
     "sgdw",
 )
-"""Those that torch does not have; variants are parameters: ``caution``, ``decoupled_decay`` and others."""
+"""The optimizers that torch does not have; variants are parameters: ``caution``, ``decoupled_decay``."""
 
-# What create_optimizer_v2 says where nothing is given, whatever the class itself would take.
+# The defaults of create_optimizer_v2, which override those of the classes.
 _DEFAULTS = {"weight_decay": 0.0, "momentum": 0.9}
 
 _FILE_PARAMS = {"muon": {"ns_steps": FileParam("sets how much is computed", most=100)}}
@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Callable[..., Optimizer]:
 
 @functools.cache
 def optimizer(name: str) -> Callable[..., Optimizer]:
-    """Return the factory of one of timm's optimizers, as `timm.optim.create_optimizer_v2` makes it."""
+    """Return the factory of one of timm's optimizers, which calls `timm.optim.create_optimizer_v2`."""
     cls = get_optimizer_class(name, bind_defaults=False)
 
     def build(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:

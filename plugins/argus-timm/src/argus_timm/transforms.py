@@ -1,4 +1,4 @@
-"""timm's preparation of images, kind ``transform``."""
+"""timm's preprocessing of images, kind ``transform``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _COUNTS = re.compile(r"-[nwd](\d+)")  # of layers, chains and their depth, as ti
 def timm_transform(
     model_name: str, is_training: bool = False, use_test_size: bool = False, **kwargs: Any
 ) -> Any:
-    """Return what turns an image of PIL into the tensor (channels, height, width) that a network expects.
+    """Build the transform from an image of PIL to the tensor (channels, height, width) for a network.
 
-    Size, crop, interpolation, mean and deviation are those that timm knows of the network's weights.
+    Size, crop, interpolation, mean and deviation are those of the network's weights in timm.
 
     Args:
-        model_name: as for the network.
-        is_training: whether to augment: crops at random, flips, changes of colour.
-        use_test_size: take the size that the weights were tested with, if that is another.
-        **kwargs: what else `timm.data.create_transform` takes: ``auto_augment``, or ``input_size``, ``mean``
-            and ``std`` in the place of those that the weights were trained with.
+        model_name: the name of the network.
+        is_training: whether to augment images: random crops, flips, changes of colour.
+        use_test_size: whether to use the image size of the weights' test, if it differs.
+        **kwargs: further parameters of `timm.data.create_transform`: ``auto_augment``, or ``input_size``,
+            ``mean`` and ``std`` instead of those of the weights.
     """
     _check_counts(kwargs.get("auto_augment"))
     name = check_model_name("transform 'timm_transform'", model_name)

@@ -1,1 +1,1 @@
-"""torchmetrics' metrics for argus_core; found by name, so nothing is imported here."""
+"""torchmetrics for argus_core: a plugin whose metrics are imported on first use."""

@@ -1,4 +1,4 @@
-"""Which of torchmetrics' classes have names here, and where torchmetrics keeps them."""
+"""The classes of torchmetrics that are components, and their modules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DOMAINS = (
     "text",
     "video",
 )
-"""The packages of torchmetrics whose metrics compare predictions with targets."""
+"""The packages of torchmetrics with metrics of predictions and targets."""
 
 OPTIONAL: Mapping[str, str] = {
     "ARNIQA": "image.arniqa",
@@ -49,14 +49,14 @@ OPTIONAL: Mapping[str, str] = {
     "SpeechReverberationModulationEnergyRatio": "audio.srmr",
     "VideoMultiMethodAssessmentFusion": "video.vmaf",
 }
-"""The modules of classes that torchmetrics exports only where what they need is installed."""
+"""The modules of classes that torchmetrics exports only if their requirements are installed."""
 
 
 def find(name: str) -> type[Metric]:
-    """Return torchmetrics' class of that name.
+    """Return the class of torchmetrics with that name.
 
     Raises:
-        AttributeError: the installed torchmetrics has none.
+        AttributeError: the installed torchmetrics does not have it.
     """
     places = [OPTIONAL[name]] if name in OPTIONAL else DOMAINS
     for place in places:

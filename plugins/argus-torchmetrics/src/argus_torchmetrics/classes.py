@@ -1,4 +1,4 @@
-"""A factory for each of torchmetrics' classes, under the class's own name; made when it is asked for."""
+"""A factory for each class of torchmetrics, with the name of the class; created on first access."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from argus_torchmetrics.catalogue import find
 from argus_torchmetrics.files import FILE_PARAMS
 from argus_torchmetrics.metric import TorchMetric
 
-__all__: list[str] = []  # the entry points have the names
+__all__: list[str] = []  # the names are in the entry points
 
 _OWN = [
     Parameter("name", Parameter.KEYWORD_ONLY, default=None, annotation="str | None"),
@@ -36,8 +36,8 @@ def _make(name: str) -> type[TorchMetric]:
         "__module__": __name__,
         "__qualname__": name,
         "__doc__": metric_class.__doc__,
-        "__wrapped__": metric_class,  # where argus show finds its definition
-        # torchmetrics' own takes **kwargs, in which a misspelled parameter would be lost.
+        "__wrapped__": metric_class,  # argus show reads the place of the definition here
+        # torchmetrics takes **kwargs, which would hide a misspelled parameter.
         "__signature__": Signature([*own, *_OWN], return_annotation="TorchMetric"),
         "file_params": {
             key: FILE_PARAMS[key] for key in signature(metric_class).parameters if key in FILE_PARAMS
@@ -49,7 +49,7 @@ def _make(name: str) -> type[TorchMetric]:
 
 
 def snake_case(name: str) -> str:
-    """Return what a class's values are called.
+    """Return the name of a class's values.
 
     >>> [snake_case(name) for name in ("MulticlassF1Score", "BinaryAUROC", "R2Score", "MeanIoU", "BLEUScore")]
     ['multiclass_f1_score', 'binary_auroc', 'r2_score', 'mean_iou', 'bleu_score']

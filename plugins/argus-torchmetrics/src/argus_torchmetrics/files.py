@@ -1,4 +1,4 @@
-"""Which parameters of torchmetrics' classes do more than be a value, whatever class has them."""
+"""The parameters of torchmetrics' classes that are not plain values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from argus_core.authors import FUNCTION, OBJECT, READS, FileParam
 
 __all__ = ["FILE_PARAMS"]
 
-_FETCHES = FileParam("names a network to fetch, or files to read it from", in_configuration=True, writes=True)
+_FETCHES = FileParam(
+    "names a network to download, or files to read it from", in_configuration=True, writes=True
+)
 _PROCESSES = FileParam("starts so many processes", most=256)
 _ORDER = FileParam("sets how much is computed", most=1000)
 _LENGTH = FileParam("sets how much is computed and kept", most=10**6)
 
 FILE_PARAMS: Mapping[str, FileParam] = {
     "baseline_path": READS,
-    "baseline_url": FileParam("names an address to fetch from", in_configuration=True, writes=True),
+    "baseline_url": FileParam("names an address to download from", in_configuration=True, writes=True),
     "feature_extractor_weights_path": FileParam("names a file that is unpickled"),
     "model": OBJECT,
     "model_name_or_path": _FETCHES,
@@ -36,4 +38,4 @@ FILE_PARAMS: Mapping[str, FileParam] = {
     "user_forward_fn": FUNCTION,
     "user_tokenizer": OBJECT,
 }
-"""By the parameter's name."""
+"""The declarations, by the name of the parameter."""

@@ -1,4 +1,4 @@
-"""What of a step output goes into which argument of a metric."""
+"""The values of a step output that are passed to the arguments of a metric."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from argus_core import ParamsError
 
 __all__ = ["Inputs", "described", "device_of"]
 
-# The target is then a mapping that holds both, since a batch is a pair.
+# A batch is a pair, so the target is a mapping with both.
 _BESIDE_TARGET = ("groups", "indexes")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where each argument of a metric's ``update`` comes from.
+    """The sources of the arguments of a metric's ``update``.
 
     Attributes:
-        metric: what messages call the metric.
-        paths: for each call of ``update``, arguments by name: a path such as ``("prediction", "boxes")``
-            into the step output, or a value that is no tuple.
+        metric: the name of the metric in messages.
+        paths: for each call of ``update``, the source of each argument: a path in the step output, such as
+            ``("prediction", "boxes")``, or a value that is not a tuple.
     """
 
     metric: str
@@ -33,14 +33,14 @@ class Inputs:
 
     @classmethod
     def of(cls, name: str, metric: Metric, chosen: object) -> Inputs:
-        """Return those of a metric, by the names of its arguments, and as its user has ``chosen``.
+        """Return the inputs of a metric, by the names of its arguments, with those of its user.
 
         Raises:
             ParamsError: the choice has another form, or an argument that the metric does not take.
         """
         arguments = _arguments(metric.update)
         own = _checked(name, arguments, {} if chosen is None else chosen)
-        if arguments[-1] == "real":  # compares two sets of images rather than pairs
+        if arguments[-1] == "real":  # compares two sets of images, not pairs
             predicted = {arguments[0]: ("prediction",), **own, "real": False}
             return cls(name, (predicted, {arguments[0]: ("target",), "real": True}))
         return cls(name, ({**_usual(arguments), **own},))
@@ -49,7 +49,7 @@ class Inputs:
         """Return the arguments of each call of ``update``.
 
         Raises:
-            ParamsError: something is not there.
+            ParamsError: the step output lacks a value.
         """
         return [
             {
@@ -65,17 +65,17 @@ class Inputs:
             try:
                 value = value[int(key) if _is_numbered(value) else key]
             except (KeyError, IndexError, TypeError, ValueError) as error:
-                if isinstance(value, Mapping) and key in list(value):  # it is there, and making it failed
+                if isinstance(value, Mapping) and key in list(value):  # computing the value failed
                     raise
                 raise ParamsError(
-                    f"metric {self.metric!r} takes {'.'.join(path)} of the step output, and "
-                    f"{'.'.join(path[:depth]) or 'it'} is {described(value)}; give it that, or set inputs"
+                    f"metric {self.metric!r} needs {'.'.join(path)} of the step output, but "
+                    f"{'.'.join(path[:depth]) or 'it'} is {described(value)}; return it, or set inputs"
                 ) from error
         return value
 
 
 def device_of(value: Any) -> Any:
-    """Return the device of the first tensor in nested data, ``None`` if there is none."""
+    """Return the device of the first tensor in nested data, or ``None``."""
     if isinstance(value, Tensor):
         return value.device
     if isinstance(value, Mapping):
@@ -86,7 +86,7 @@ def device_of(value: Any) -> Any:
 
 
 def described(value: Any) -> str:
-    """Return what messages say of a value."""
+    """Return the description of a value in messages."""
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def _arguments(update: Callable[..., Any]) -> list[str]:
 
 
 def _usual(arguments: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return the prediction for the first argument and the target for the second, whatever their names."""
+    """Return the prediction for the first argument, and the target for the second."""
     if arguments[-1] in _BESIDE_TARGET:
         first, second, third = arguments
         return {first: ("prediction",), second: ("target", "target"), third: ("target", third)}
@@ -113,13 +113,13 @@ def _usual(arguments: list[str]) -> dict[str, tuple[str, ...]]:
 def _checked(metric: str, arguments: list[str], chosen: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(chosen, Mapping) or not all(map(_is_path, chosen.values())):
         raise ParamsError(
-            f"metric {metric!r} has inputs={chosen!r}; give a place in the step output for each argument, "
+            f"inputs of metric {metric!r} is {chosen!r}; give a path in the step output for each argument, "
             "such as {'preds': 'prediction.logits', 'target': 'target.labels'}"
         )
     unknown = [argument for argument in chosen if argument not in arguments]
     if unknown:
         raise ParamsError(
-            f"metric {metric!r} has inputs for {unknown[0]!r}, and it takes {', '.join(arguments)}; "
+            f"inputs of metric {metric!r} names {unknown[0]!r}; it takes {', '.join(arguments)}; "
             "name one of those"
         )
     return {argument: tuple(path.split(".")) for argument, path in chosen.items()}

@@ -1,4 +1,4 @@
-"""A metric of torchmetrics as one of argus_core."""
+"""Adapts a metric of torchmetrics to argus_core."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from argus_torchmetrics.values import numbers
 __all__ = ["TorchMetric"]
 
 _MISSING = re.compile("not installed|^Missing `")
-# What a wrong batch makes torchmetrics raise.
+# Exceptions of torchmetrics for a wrong batch.
 _REFUSALS = (AttributeError, IndexError, TypeError, ValueError, RuntimeError)
 
 
 class TorchMetric(Metric):
-    """Abstract: a subclass has one class of torchmetrics, whose parameters it takes.
+    """Abstract adapter; a subclass has one class of torchmetrics, and takes its parameters.
 
     Args:
-        *args: of the class.
-        name: what the metric is called instead of its class's name in snake case.
-        inputs: for arguments of the class's ``update``, where in the step output they come from:
-            ``{"preds": "prediction.logits"}``. Left out, the first is the prediction, the second the target.
-        compute_on_cpu: keep what grows with the data in the memory of the CPU. Each update then waits for the
-            device.
-        **params: of the class. ``validate_args`` left out, or ``None``, checks the first batch alone: each
-            check waits for the device.
+        *args: arguments of the class.
+        name: the name of the metric; by default the name of the class in snake case.
+        inputs: the paths in the step output for arguments of ``update``: ``{"preds": "prediction.logits"}``;
+            by default the prediction is the first argument, and the target the second.
+        compute_on_cpu: whether to keep states that grow with the data in the memory of the CPU; then each
+            update waits for the device.
+        **params: parameters of the class. By default, or with ``validate_args=None``, only the first batch is
+            checked, because each check waits for the device.
 
     Attributes:
-        metric: torchmetrics' own.
-        value: what it computed last, as it computed it: a curve, a matrix, a dict.
+        metric: the metric of torchmetrics.
+        value: its last value, unchanged: a curve, a matrix, a dict.
     """
 
     several = True
@@ -57,7 +57,7 @@ class TorchMetric(Metric):
         params = {key: value for key, value in params.items() if (key, value) != ("validate_args", None)}
         self.metric = _built(self.metric_class, args, params)
         for part in self.metric.modules():
-            if isinstance(part, torchmetrics.Metric):  # the engine brings the processes' states together
+            if isinstance(part, torchmetrics.Metric):  # argus_core joins the states of processes
                 part.sync_on_compute = part._to_sync = False
                 part.compute_on_cpu = compute_on_cpu
         higher: bool | None = self.metric.higher_is_better
@@ -71,11 +71,11 @@ class TorchMetric(Metric):
         self.metric.reset()
 
     def update(self, step_output: Mapping[str, Any]) -> None:
-        """Take a step output in; waits for the device only where torchmetrics does.
+        """Update with a step output; waits for the device only if torchmetrics does.
 
         Raises:
-            ParamsError: torchmetrics cannot take it.
-            BuildError: a package that it needs is not installed.
+            ParamsError: torchmetrics does not accept it.
+            BuildError: a package that the metric needs is not installed.
         """
         calls = self._inputs.read(step_output)
         device = device_of(list(calls[0].values()))
@@ -94,14 +94,14 @@ class TorchMetric(Metric):
             self.metric.validate_args, self._checks_once = False, False
 
     def compute(self) -> float | dict[str, float]:
-        """Return a number, or numbers by name; of a curve none, which is in ``value``.
+        """Return a number, or numbers by name; for a curve an empty dict, since it is in ``value``.
 
         Raises:
-            ArgusError: there was no update.
+            ArgusError: the metric has no updates.
             BuildError: torchmetrics cannot compute it.
         """
         if not self.metric.update_called:
-            raise ArgusError(f"metric {self.name!r} has seen no samples; update it with a step output first")
+            raise ArgusError(f"metric {self.name!r} has no samples; update it with a step output first")
         try:
             self.value = self.metric.compute()
         except torch.OutOfMemoryError:
@@ -135,15 +135,15 @@ class TorchMetric(Metric):
 
 
 def _built(cls: type[torchmetrics.Metric], args: Sequence[Any], params: Mapping[str, Any]) -> Any:
-    """Return a metric of torchmetrics.
+    """Build a metric of torchmetrics.
 
     Raises:
         BuildError: a package that it needs is not installed.
-        ParamsError: it does not take the parameters.
+        ParamsError: the class does not take these parameters.
     """
     label = f"metric {cls.__name__!r}"
     with warnings.catch_warnings():
-        # Which metrics keep all samples is in the documentation, and who chose one has no other choice.
+        # Suppressed, since the documentation lists the metrics that keep all samples.
         warnings.filterwarnings("ignore", ".*will save all ", UserWarning)
         try:
             return cls(*args, **suited(cls, params))
@@ -161,7 +161,7 @@ def _missing(label: str, error: Exception) -> BuildError:
 
 def _check_name(label: str, name: object) -> None:
     if name is not None and (not isinstance(name, str) or not name):
-        raise ParamsError(f"metric {label!r} takes a text for name, such as 'f1', not {name!r}")
+        raise ParamsError(f"name of metric {label!r} is {name!r}; give a string, such as 'f1'")
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Parameters as torchmetrics takes them, from plain data such as a configuration holds."""
+"""Conversion of plain data, as in a configuration, to parameters of torchmetrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["suited"]
 
 
 def suited(cls: type[torchmetrics.Metric], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters for a class: tuples or tensors where it wants no lists, functions by their names.
+    """Return the parameters for a class: lists become tuples or tensors, and names become functions.
 
     Raises:
         ParamsError: torchmetrics has no function of that name.

@@ -1,4 +1,4 @@
-"""The state of a torchmetrics metric: taken out, put in, and that of several processes made one."""
+"""The state of a torchmetrics metric: reading, restoring, and joining that of several processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ __all__ = ["get_state", "merge", "set_state"]
 
 _UPDATES = "updates"
 _TENSOR = Rule(lambda value: isinstance(value, torch.Tensor), "a tensor")
-_LIST = Rule(
-    lambda value: isinstance(value, list | torch.Tensor), "a list"
-)  # of what is the metric's business
+_LIST = Rule(lambda value: isinstance(value, list | torch.Tensor), "a list")  # not of interest to users
 
 
 def get_state(metric: Metric) -> dict[str, Any]:
-    """Return the number of updates and each state by name, as a copy: updates work in place."""
+    """Return the number of updates and a copy of each state by name; updates change states in place."""
     state: dict[str, Any] = {}
     for prefix, part in _parts(metric):
         state[prefix + _UPDATES] = part._update_count
@@ -32,10 +30,10 @@ def get_state(metric: Metric) -> dict[str, Any]:
 
 
 def set_state(metric: Metric, state: Mapping[str, Any]) -> None:
-    """Put in what `get_state` or `merge` returned.
+    """Restore a state that `get_state` or `merge` returned.
 
     Raises:
-        UnsafeCheckpointError: a value is not of the sort that the metric has there.
+        UnsafeCheckpointError: a value has another type than in the metric.
     """
     check_state(f"metric {type(metric).__name__!r}", state, dict(_rules(metric)))
     for prefix, part in _parts(metric):
@@ -48,10 +46,10 @@ def set_state(metric: Metric, state: Mapping[str, Any]) -> None:
 
 
 def merge(metric: Metric, states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the states of several processes, in the order of their ranks, as one.
+    """Join the states of several processes, in the order of their ranks.
 
-    Each state is reduced by the function that its metric was written with. A process without updates takes no
-    part: its zeros and infinities are no values, and some of these functions would take them for some.
+    Each state is reduced by the function that its metric declares. A process without updates is skipped: some
+    of these functions would treat its zeros and infinities as values.
     """
     merged: dict[str, Any] = {}
     for prefix, part in _parts(metric):
@@ -89,7 +87,7 @@ def _reduced(values: list[Any], reduction: Any) -> Any:
 
 
 def _parts(metric: Metric) -> Iterator[tuple[str, Metric]]:
-    """Yield the metric and those inside it, with what their states' names begin with."""
+    """Yield the metric and its inner metrics, with the prefix of the names of their states."""
     for path, module in metric.named_modules():
         if isinstance(module, Metric):
             yield f"{path}." if path else "", module

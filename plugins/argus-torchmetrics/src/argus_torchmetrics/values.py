@@ -1,4 +1,4 @@
-"""The numbers in what a metric has computed, and what each of them is called."""
+"""The numbers in the result of a metric, and their names."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from argus_torchmetrics.inputs import described
 
 __all__ = ["is_curve", "numbers"]
 
-_MOST = 1000  # a line in a log with more helps nobody
+_MOST = 1000  # more numbers in one line of a log are not readable
 
 _CURVES = re.compile("ROC|PrecisionRecallCurve")
-# What the members of a class's tuple are, by the end of its name.
+# The names of the members of a tuple, by the end of the name of the class.
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "PrecisionAtFixedRecall": ("precision", "threshold"),
     "RetrievalRecallAtFixedPrecision": ("recall", "k"),
@@ -28,12 +28,12 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "InceptionScore": ("mean", "std"),
     "KernelInceptionDistance": ("mean", "std"),
 }
-# These have a value for each sample, of which the mean is the metric's.
+# These have a value for each sample; the metric is their mean.
 _OF_SAMPLES = ("BERTScore", "CLIPImageQualityAssessment")
 
 
 def is_curve(class_name: str) -> bool:
-    """Return whether a class computes curves, which are for drawing rather than for logging.
+    """Return whether a class computes curves, which are not logged.
 
     >>> [is_curve(name) for name in ("BinaryROC", "BinaryAUROC", "MulticlassPrecisionRecallCurve")]
     [True, False, True]
@@ -42,10 +42,10 @@ def is_curve(class_name: str) -> bool:
 
 
 def numbers(class_name: str, metric: str, value: Any) -> float | dict[str, float]:
-    """Return what a class has computed as a number, or as numbers by name; of curves as none.
+    """Return the result of a class as a number or as numbers by name; for curves an empty dict.
 
     Raises:
-        BuildError: there are too many for a log, or something that is no number.
+        BuildError: the result has too many numbers for a log, or is not a number.
     """
     if is_curve(class_name):
         return {}
@@ -56,8 +56,8 @@ def numbers(class_name: str, metric: str, value: Any) -> float | dict[str, float
     total = sum(each.numel() for _, each in named)
     if total > _MOST:
         raise BuildError(
-            f"metric {metric!r} ({class_name}) computed {total:,} numbers, and a log takes {_MOST:,}; "
-            "choose an average over classes and samples, or a metric that has fewer"
+            f"metric {metric!r} ({class_name}) computed {total:,} numbers; a log takes {_MOST:,}; "
+            "choose an average over classes and samples, or a metric with fewer numbers"
         )
     flat = [number for _, each in named for number in each.detach().reshape(-1).cpu().double().tolist()]
     names = ["_".join((*path, *map(str, index))) for path, each in named for index in _indices(each)]
@@ -68,7 +68,7 @@ def numbers(class_name: str, metric: str, value: Any) -> float | dict[str, float
 def _flat(
     value: Any, fields: tuple[str, ...], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Yield the tensors in nested data with the names that lead to them."""
+    """Yield the tensors in nested data with their names."""
     if isinstance(value, Mapping):
         for key, each in value.items():
             yield from _flat(each, (), (*path, str(key)))
@@ -81,7 +81,9 @@ def _flat(
     elif isinstance(value, int | float):
         yield path, torch.tensor(float(value), dtype=torch.float64)
     else:
-        raise BuildError(f"a metric computed {described(value)}, which is no number; choose another metric")
+        raise BuildError(
+            f"a metric computed {described(value)}, which is not a number; choose another metric"
+        )
 
 
 def _indices(tensor: Tensor) -> Iterator[tuple[int, ...]]:

@@ -1,1 +1,1 @@
-"""torchvision for argus_core; its parts are found by name, so nothing is imported here."""
+"""torchvision for argus_core: a plugin whose components are imported on first use."""

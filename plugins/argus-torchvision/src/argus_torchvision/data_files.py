@@ -1,4 +1,4 @@
-"""The files of data sets, which may be a stranger's: images in folders, and MNIST's and its like."""
+"""Reading the files of data sets, which may be untrusted: images in folders, and the format of MNIST."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from argus_core.authors import open_ordinary
 
 __all__ = ["KMNIST", "MNIST", "FashionMNIST", "check_sizes", "images_in", "read_image"]
 
-# Of the endings that torchvision takes. Pillow looks at what a file holds: for EPS, say, it runs Ghostscript.
+# Among the formats of torchvision's suffixes. Pillow ignores the suffix, and for EPS it runs Ghostscript.
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _LARGEST = 2**28  # bytes; CIFAR-100's has 155 million
 
 
 def read_image(path: str) -> Image.Image:
-    """Return an image in three colours.
+    """Return an image in RGB.
 
     Raises:
-        BuildError: the file is not an ordinary one, or not an image of a known format.
+        BuildError: the file is not ordinary, or not an image of a supported format.
     """
     try:
         with open_ordinary(path) as file:
@@ -41,7 +41,7 @@ def images_in(folder: str) -> list[str]:
     """Return the paths of the images in a folder and in those below, in the order of torchvision.
 
     Raises:
-        BuildError: links lead to one folder twice: there may be no end to them.
+        BuildError: a link leads to a folder a second time, perhaps without end.
     """
     seen: dict[tuple[int, int], str] = {}
     found: list[tuple[str, list[str]]] = []
@@ -49,39 +49,39 @@ def images_in(folder: str) -> list[str]:
         status = os.stat(place)
         first = seen.setdefault((status.st_dev, status.st_ino), place)
         if first != place:
-            raise BuildError(f"folder {place!r} is {first!r} once more; remove the link that leads to it")
+            raise BuildError(f"folder {place!r} is a link to {first!r}; remove the link")
         found.append((place, [name for name in names if name.lower().endswith(IMG_EXTENSIONS)]))
     return [os.path.join(place, name) for place, names in sorted(found) for name in sorted(names)]
 
 
 def check_sizes(folder: Path) -> None:
-    """Check that no file in the folder of a standard data set is larger than its files are.
+    """Check the sizes of the files in the folder of a standard data set.
 
     Raises:
-        BuildError: one is; it would be read whole.
+        BuildError: a file is larger than those of the data set; torchvision would read it whole.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_file() and path.stat().st_size > _LARGEST:
             raise BuildError(
-                f"{str(path)!r} is larger than {_LARGEST // 2**20} MiB, and no file of the data set is; "
-                "put its own there"
+                f"{str(path)!r} is larger than {_LARGEST // 2**20} MiB, which no file of the data set is; "
+                "restore the original file"
             )
 
 
 class _Raw:
-    """Reads numbers alone: torchvision prefers pickles in ``processed`` that its early versions wrote."""
+    """Reads only the raw files, not the pickles in ``processed``, which torchvision would prefer."""
 
     def _check_legacy_exist(self) -> bool:
         return False
 
 
 class MNIST(_Raw, datasets.MNIST):  # type: ignore[misc]
-    """torchvision's, from its raw files."""
+    """The dataset of torchvision, read from its raw files."""
 
 
 class FashionMNIST(_Raw, datasets.FashionMNIST):  # type: ignore[misc]
-    """torchvision's, from its raw files."""
+    """The dataset of torchvision, read from its raw files."""
 
 
 class KMNIST(_Raw, datasets.KMNIST):  # type: ignore[misc]
-    """torchvision's, from its raw files."""
+    """The dataset of torchvision, read from its raw files."""

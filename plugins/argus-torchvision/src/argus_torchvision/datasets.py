@@ -1,12 +1,12 @@
-"""torchvision's datasets, kind ``dataset``: images with their labels, from files that are here.
+"""torchvision's datasets, kind ``dataset``: images with their labels, from local files.
 
 Every factory takes
 
-- ``transform``: the specs of transforms of an image, in order; left out, images become float32 tensors
+- ``transform``: the specs of transforms of an image, in order; by default images become float32 tensors
   (channels, height, width), 0 to 1;
-- ``target_transform``: the specs of transforms of a label; left out, it stays the number that it is.
+- ``target_transform``: the specs of transforms of a label; by default the label is an integer.
 
-Nothing is downloaded unless ``download`` asks for it.
+Nothing is downloaded unless ``download`` is true.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["cifar10", "cifar100", "fake_data", "fashion_mnist", "image_folder", 
 
 
 _CLASSES = {
-    "CIFAR10": datasets.CIFAR10,  # pickles, which torchvision opens if they have its own checksums
+    "CIFAR10": datasets.CIFAR10,  # pickles, which torchvision opens only with the right checksums
     "CIFAR100": datasets.CIFAR100,
     "MNIST": MNIST,
     "FashionMNIST": FashionMNIST,
@@ -44,12 +44,12 @@ def image_folder(
     transform: Any = None,
     target_transform: Any = None,
 ) -> Any:
-    """Return the images in a folder that has one folder of images for each class.
+    """The images of a folder with one folder of images for each class.
 
     Args:
         root: the folder.
-        classes: the names of the folders in the order of their labels; left out, all folders in the order of
-            their names. Give it wherever a class may have no folder, or labels shift.
+        classes: the names of the folders in the order of their labels; by default all folders in the order
+            of their names. Set it if a class may have no folder; otherwise labels shift.
         transform: specs of transforms of an image.
         target_transform: specs of transforms of a label.
     """
@@ -72,11 +72,11 @@ image_folder.file_params = {"root": READS}  # type: ignore[attr-defined]
 
 
 class _ImageFolder(datasets.ImageFolder):  # type: ignore[misc]
-    """Takes the order of the labels from outside."""
+    """An ImageFolder with a given order of the labels."""
 
     def __init__(self, root: str | Path, classes: Sequence[str] | None, **transforms: Any) -> None:
         self._classes = classes
-        # A class that is named may have no images, as in a small validation set.
+        # A listed class may have no images, as in a small validation set.
         super().__init__(root, loader=read_image, allow_empty=classes is not None, **transforms)
 
     @staticmethod
@@ -115,13 +115,13 @@ def fake_data(
     transform: Any = None,
     target_transform: Any = None,
 ) -> Any:
-    """Return images of noise with random labels, always the same: to try a configuration without data.
+    """Images of noise with random labels, the same each time, to try a configuration without data.
 
     Args:
-        size: how many.
+        size: the number of samples.
         image_size: (channels, height, width).
         num_classes: labels are 0 to ``num_classes - 1``.
-        random_offset: another number, other images.
+        random_offset: another number gives other images.
         transform: specs of transforms of an image.
         target_transform: specs of transforms of a label.
     """
@@ -135,11 +135,11 @@ def fake_data(
 
 
 def _standard(name: str, files: str) -> Callable[[Callable[[], None]], Callable[..., Any]]:
-    """Make the factory of a dataset with files of its own, whose name and first sentence a function gives.
+    """Make the factory of a standard data set; the function has its name and the first sentence of its docs.
 
     Args:
-        name: of torchvision's class.
-        files: the folder, within root, that it keeps its files in.
+        name: the name of torchvision's class.
+        files: the folder in root with its files.
     """
 
     def factory_of(named: Callable[[], None]) -> Callable[..., Any]:
@@ -162,11 +162,11 @@ def _standard(name: str, files: str) -> Callable[[Callable[[], None]], Callable[
 
 _PARAMETERS = """\
 Args:
-    root: the folder that holds ``{}``.
-    train: whether to take those to train on.
+    root: the folder that contains ``{}``.
+    train: whether to use the training samples.
     transform: specs of transforms of an image.
     target_transform: specs of transforms of a label.
-    download: fetch the files if they are not there."""
+    download: whether to download missing files."""
 
 
 @_standard("CIFAR10", "cifar-10-batches-py")
@@ -204,7 +204,7 @@ def _from_files(
 ) -> Any:
     for parameter, value in (("train", train), ("download", download)):
         if not isinstance(value, bool):  # "false" would be true
-            raise ParamsError(f"dataset {name!r} has {parameter}={value!r}; give true or false")
+            raise ParamsError(f"{parameter} of dataset {name!r} is {value!r}; give true or false")
     root = checked_path(f"dataset {name!r}", "root", root)
     check_sizes(root / files)
     try:
@@ -217,12 +217,12 @@ def _from_files(
         reason = " ".join(str(error).split()) or type(error).__name__
         if download:
             raise BuildError(
-                f"dataset {name!r} cannot be fetched into {folder!r}: {reason}; put its files there by hand"
+                f"dataset {name!r} cannot be downloaded to {folder!r}: {reason}; put its files there by hand"
             ) from error
         raise BuildError(
-            f"dataset {name!r} finds no files, or others than its own, in {folder!r} "
+            f"dataset {name!r} finds no files, or wrong files, in {folder!r} "
             f"(from {str(Path.cwd())!r}): {reason.partition('.')[0]}; "
-            "put them there, or fetch them once with download = true"
+            "put them there, or download them with download = true"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""torchvision's networks, kind ``nn_module``, under the names that torchvision gives them.
+"""torchvision's networks, kind ``nn_module``, with torchvision's names.
 
-``argus_torchvision.models.resnet18`` is made when it is asked for, as are all others; their names are the
-entry points of this package.
+Each, such as ``argus_torchvision.models.resnet18``, is created on first access; the names are entry points of
+this package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from argus_torchvision.weights import Construction, Pretrained, choose_weights, 
 
 __all__ = ["network"]
 
-# What they were called before torchvision had several weights for one network; it still takes them.
+# The names of these parameters in old versions of torchvision, which it still accepts.
 _REPLACED = {"pretrained": "weights", "pretrained_backbone": "weights_backbone"}
 
 _UNKNOWN = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -37,8 +37,8 @@ def __getattr__(name: str) -> Callable[..., nn.Module]:
 def network(name: str) -> Callable[..., nn.Module]:
     """Return the factory of one of torchvision's networks.
 
-    It takes what torchvision's own builder takes. ``weights`` and ``weights_backbone`` are names, and None,
-    the default of both, is random values; weights are fetched only where they will be used.
+    It takes the parameters of torchvision's builder. ``weights`` and ``weights_backbone`` are names; None,
+    the default of both, means random values. Weights are downloaded only if they are used.
     """
     builder = models.get_model_builder(name)
 
@@ -56,8 +56,7 @@ def _build(name: str, builder: Callable[..., nn.Module], params: Mapping[str, An
     for old, new in _REPLACED.items():
         if old in params:
             raise ParamsError(
-                f"nn_module {name!r} was given {old}={params[old]!r}; "
-                f"name the weights instead: {new}='DEFAULT'"
+                f"{old} of nn_module {name!r} is {params[old]!r}; name the weights instead: {new}='DEFAULT'"
             )
     choices = {
         parameter: choose_weights(f"nn_module {name!r}", parameter, enums, params.get(parameter))
@@ -76,11 +75,11 @@ def _build(name: str, builder: Callable[..., nn.Module], params: Mapping[str, An
                 raise
             known = list(_parameters(builder))
             hint = near(unknown[1], known) or f"; it takes {', '.join(known)}"
-            raise ParamsError(f"nn_module {name!r} takes no {unknown[1]!r}{hint}") from error
+            raise ParamsError(f"nn_module {name!r} does not take {unknown[1]!r}{hint}") from error
 
 
 def _said(builder: Callable[..., nn.Module], weights: Any) -> dict[str, Any]:
-    """Return what torchvision's own default is, and is warned of unless it is said."""
+    """Return defaults that torchvision warns about unless they are given."""
     known = _parameters(builder).get("init_weights")
     return {"init_weights": weights is None} if known is not None and known.default is None else {}
 
@@ -97,7 +96,7 @@ def _signature(builder: Callable[..., nn.Module]) -> inspect.Signature:
 
 
 def _parameters(builder: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a builder, and of the classes that it hands the others on to."""
+    """Return the parameters of a builder, and of the classes that it passes further parameters to."""
     signature = inspect.signature(builder)
     built = signature.return_annotation
     classes = [each for each in getattr(built, "__mro__", ()) if "__init__" in vars(each)]

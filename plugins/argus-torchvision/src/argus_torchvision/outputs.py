@@ -1,4 +1,4 @@
-"""Networks with several outputs: GoogLeNet, Inception and those that segment have auxiliary ones."""
+"""Networks with several outputs, such as GoogLeNet, Inception and segmentation networks."""
 
 from __future__ import annotations
 
@@ -18,26 +18,24 @@ class AuxiliaryLoss(nn.Module):
 
     Args:
         loss: the spec of the loss of one output.
-        weight: what the loss of an auxiliary output counts; 0.5 is torchvision's own for segmentation, 0.3
-            and 0.4 are the papers' for GoogLeNet and Inception.
+        weight: the factor of an auxiliary loss: 0.5 for segmentation in torchvision, 0.3 and 0.4 in the
+            papers of GoogLeNet and Inception.
     """
 
     def __init__(self, loss: Any = "CrossEntropyLoss", weight: float = 0.5) -> None:
         super().__init__()
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
-            raise ParamsError(
-                f"weight={weight!r} is no share of a loss; give auxiliary a number of 0 or more"
-            )
+            raise ParamsError(f"weight of loss auxiliary is {weight!r}; give a number of at least 0")
         self.loss = build_component("loss", loss, "auxiliary's loss")
         self.weight = weight
         self.reduction = getattr(self.loss, "reduction", "mean")
 
     def divisor(self, target: Tensor) -> float | Tensor:
-        """Return what the mean divides by, so that a batch cut into parts adds up to the whole."""
+        """Return the divisor of the mean, so that the losses of parts of a batch add up."""
         return mean_divisor(self.loss, (target, target))
 
     def forward(self, outputs: Any, target: Tensor) -> Tensor:
-        """Return the loss, 0-d, of what a network of torchvision returns for images."""
+        """Return the loss, 0-d, of the output of one of torchvision's networks."""
         main, *others = _outputs(outputs)
         loss: Tensor = self.loss(main, target)
         if self.training:
@@ -47,7 +45,7 @@ class AuxiliaryLoss(nn.Module):
 
 
 class MainOutput(nn.Module):
-    """The main output of a network: a prediction that metrics understand.
+    """The main output of a network, as the prediction for metrics.
 
     Args:
         then: the spec of a transform of it, such as ``("Softmax", {"dim": 1})``.
@@ -58,7 +56,7 @@ class MainOutput(nn.Module):
         self.then = None if then is None else build_component("transform", then, "main_output's then")
 
     def forward(self, outputs: Any) -> Any:
-        """Return the main one of what a network of torchvision returns for images."""
+        """Return the main output of one of torchvision's networks."""
         main = _outputs(outputs)[0]
         return main if self.then is None else self.then(main)
 
@@ -71,7 +69,7 @@ def _outputs(outputs: Any) -> list[Tensor]:
         return [outputs]
     if not isinstance(outputs, list | tuple) or not outputs or not isinstance(outputs[0], Tensor):
         raise BuildError(
-            f"the network returned {type(outputs).__name__}, in which no output is the main one; "
+            f"the network returned a {type(outputs).__name__} without a main output; "
             "override forward_loss for it"
         )
     return [each for each in outputs if each is not None]

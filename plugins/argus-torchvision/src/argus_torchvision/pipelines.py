@@ -1,4 +1,4 @@
-"""Pipelines: transforms, one after the other, from their specs."""
+"""Pipelines: sequences of transforms, built from their specs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Pipeline", "build_pipeline", "build_transforms"]
 
 
 class Pipeline:
-    """Applies transforms to an image; what comes out can be put into a batch.
+    """Applies transforms to an image, and checks that a batch can contain the result.
 
     Args:
         transforms: callables of one argument, in order.
@@ -30,7 +30,7 @@ class Pipeline:
             image = transform(image)
         if isinstance(image, Image.Image):
             raise SpecError(
-                "transform leaves an image that no batch can hold; end it with "
+                "transform returns an image, which a batch cannot contain; end it with "
                 '"ToImage", ["ToDtype", { dtype = "float32", scale = true }]'
             )
         return image
@@ -51,13 +51,13 @@ def build_pipeline(specs: Any) -> Pipeline:
 
 
 def build_transforms(specs: Any, where: str) -> list[Callable[[Any], Any]]:
-    """Return the transforms that specs choose, from whatever package.
+    """Build the transforms that specs choose, from any package.
 
-    A table with a name, ``{ name = "RandomCrop", size = 32 }``, is a spec, too, as in a configuration.
+    A table with a name, ``{ name = "RandomCrop", size = 32 }``, is a spec too, as in a configuration.
 
     Args:
         specs: one or several.
-        where: how messages call them.
+        where: their name in messages.
     """
     named = [_named(each) for each in specs] if isinstance(specs, list | tuple) else _named(specs)
     return [
@@ -67,7 +67,7 @@ def build_transforms(specs: Any, where: str) -> list[Callable[[Any], Any]]:
 
 
 def _named(spec: Any) -> Any:
-    """Return a spec that may be written as a table in the form of a tuple."""
+    """Return a spec, which may be a table, as a name or a tuple."""
     if not isinstance(spec, Mapping) or "name" not in spec:
         return spec
     return (spec["name"], {key: value for key, value in spec.items() if key != "name"})

@@ -1,9 +1,8 @@
-"""torchvision's transforms v2, kind ``transform``, each under its class's name.
+"""torchvision's transforms v2, kind ``transform``, with the names of their classes.
 
-``argus_torchvision.transforms.RandomCrop`` is made when it is asked for, as are all others. Their parameters
-are torchvision's. What TOML has no word for is a string: ``dtype = "float32"``,
-``interpolation = "bilinear"``, ``policy = "cifar10"``. The ``transforms`` of `Compose` and its like are
-specs.
+Each, such as ``argus_torchvision.transforms.RandomCrop``, is created on first access, and has torchvision's
+parameters. Values that TOML does not have are strings: ``dtype = "float32"``, ``interpolation = "bilinear"``,
+``policy = "cifar10"``. The ``transforms`` of `Compose` and similar classes are specs.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ __all__ = ["LEFT_OUT", "transform"]
 LEFT_OUT = {
     "CutMix": "mixes a batch, not a sample",
     "MixUp": "mixes a batch, not a sample",
-    "Identity": "is built in, as torch.nn's",
-    "Lambda": "takes a function, which no file can hold; register a transform of your own",
+    "Identity": "is built in, as that of torch.nn",
+    "Lambda": "takes a function, which no file can contain; register a transform of your own",
     "ToTensor": "is deprecated; ToImage and ToDtype with scale = true do the same",
-    "Transform": "is what the others are made of",
+    "Transform": "is the base class of the others",
 }
-"""The classes of `torchvision.transforms.v2` that are no component here, and why."""
+"""The classes of `torchvision.transforms.v2` that are not components, with the reasons."""
 
 _WORK = "sets how often an image is changed"
 _FILE_PARAMS = {
@@ -76,7 +75,7 @@ def _is_transform(value: Any) -> bool:
 
 
 def _read(name: str, parameter: str, value: Any) -> Any:
-    """Return a parameter as torchvision takes it."""
+    """Return a parameter in the form that torchvision takes."""
     where = f"transform {name!r}: {parameter}"
     if parameter == "transforms":
         return build_transforms(value, where)
@@ -92,7 +91,7 @@ def _read(name: str, parameter: str, value: Any) -> Any:
 
 
 def _dtypes(value: Any, where: str) -> Any:
-    """Return a dtype from its name, or dtypes by type of tensor from a table of names."""
+    """Return the dtype of a name, or dtypes by type of tensor for a table of names."""
     if isinstance(value, Mapping):
         return {_tensor_type(key, where): _dtype(each, where) for key, each in value.items()}
     return _dtype(value, where)
@@ -105,7 +104,7 @@ def _dtype(value: Any, where: str) -> torch.dtype | None:
     if not isinstance(found, torch.dtype):
         known = [key for key, each in vars(torch).items() if isinstance(each, torch.dtype)]
         hint = near(value, known) if isinstance(value, str) else ""
-        raise ParamsError(f"{where} is {value!r}, which is no dtype{hint or '; give one such as float32'}")
+        raise ParamsError(f"{where} is {value!r}, which is not a dtype{hint or '; give one such as float32'}")
     return found
 
 

@@ -1,9 +1,8 @@
-"""Pretrained weights: chosen by name, fetched only where they will be used.
+"""Pretrained weights: chosen by name, downloaded only if they are used.
 
-torchvision builds another network with weights than without: frozen normalisation, no auxiliary heads,
-another epsilon. So whoever loads a checkpoint must choose the weights again, and must not fetch them.
-Torchvision's builders ask what was chosen for its state; here that answer may be the state that the network
-has already.
+With weights, torchvision builds another network than without: frozen normalisation, no auxiliary heads,
+another epsilon. So loading a checkpoint must choose the weights again, but not download them. The builders of
+torchvision ask the chosen weights for their state; here the answer may be the current state of the network.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 def enums_of(builder: Callable[..., nn.Module], quantized: bool) -> dict[str, type[Any]]:
-    """Return which weights each of a builder's parameters takes, as torchvision's enums.
+    """Return torchvision's enum of weights for each parameter of a builder.
 
     Args:
-        builder: one of torchvision's.
-        quantized: whether the network is, if it comes in both forms.
+        builder: one of torchvision's builders.
+        quantized: whether to use the quantized network, if both forms exist.
     """
     hints = typing.get_type_hints(builder)
     found: dict[str, type[Any]] = {}
@@ -50,13 +49,13 @@ def choose_weights(label: str, parameter: str, enum: type[Any], name: Any) -> An
     """Return the member of ``enum`` that ``name`` chooses; ``None`` chooses none.
 
     Args:
-        label: how messages call the network.
-        parameter: which of its parameters has the name.
-        enum: torchvision's enum of the weights that there are.
+        label: the name of the network in messages.
+        parameter: the parameter with the name of the weights.
+        enum: torchvision's enum of the available weights.
         name: ``"IMAGENET1K_V1"``, ``"DEFAULT"`` or ``"ResNet18_Weights.IMAGENET1K_V1"``.
 
     Raises:
-        ParamsError: there are no such weights.
+        ParamsError: these weights do not exist.
     """
     if name is None:
         return None
@@ -71,7 +70,7 @@ def choose_weights(label: str, parameter: str, enum: type[Any], name: Any) -> An
 
 
 class Construction:
-    """Knows which module this thread is putting together, inside of a ``with`` block."""
+    """Tracks the module that this thread constructs in a ``with`` block."""
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
@@ -95,19 +94,19 @@ class Construction:
                 self._children[id(child)] = child
 
     def network(self) -> nn.Module:
-        """Return the module that got a child last and is nobody's child."""
+        """Return the module that received the last child and is not a child itself."""
         roots = (module for key, module in self._parents.items() if key not in self._children)
         *_, network = roots
         return network
 
 
 class Pretrained:
-    """Stands where a builder expects a member of an enum of weights.
+    """A stand-in for a member of an enum of weights.
 
     Args:
         member: the weights.
-        classes: how many the network has; ``None`` for as many as the weights have.
-        construction: knows the network that asks for its state.
+        classes: the number of classes of the network; ``None`` for that of the weights.
+        construction: the tracker of the network under construction.
     """
 
     def __init__(self, member: Any, classes: int | None, construction: Construction) -> None:
@@ -116,7 +115,7 @@ class Pretrained:
         self._construction = construction
 
     @property
-    def __class__(self) -> Any:  # builders accept members of the enum alone
+    def __class__(self) -> Any:  # builders accept only members of the enum
         return type(self._member)
 
     @__class__.setter
@@ -134,32 +133,32 @@ class Pretrained:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What is known of the weights, with as many classes as the network has."""
+        """The metadata of the weights, with the number of classes of the network."""
         meta: dict[str, Any] = dict(self._member.meta)
         if self._classes is not None and "categories" in meta:
             meta["categories"] = [str(number) for number in range(self._classes)]
         return meta
 
     def get_state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return a state that the network can load: that of the weights, or its own where that is as good.
+        """Return a state to load: that of the weights, or the network's own if it will be overwritten.
 
         Raises:
-            BuildError: the weights cannot be fetched.
+            BuildError: the weights cannot be downloaded.
         """
         own = self._construction.network().state_dict()
         if not initial_values_wanted():
             return own
         try:
             state = dict(self._member.get_state_dict(*args, **kwargs))
-        except (OSError, RuntimeError) as error:  # no network, no such file, a wrong checksum
+        except (OSError, RuntimeError) as error:  # no connection, no such file, a wrong checksum
             raise BuildError(
-                f"the weights {self._member!r} cannot be fetched from {self._member.url}: "
+                f"the weights {self._member!r} cannot be downloaded from {self._member.url}: "
                 f"{type(error).__name__}: {error}; connect to the internet, or leave them out"
             ) from error
         return self._with_own_head(state, own)
 
     def _with_own_head(self, state: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``state`` with the network's own tensors where those differ by the number of classes."""
+        """Return ``state`` with the network's own tensors for those with another number of classes."""
         theirs = len(self._member.meta.get("categories", ()))
         if self._classes is None or self._classes == theirs:
             return state
@@ -173,7 +172,7 @@ class Pretrained:
 
 
 def _differ_by(one: Tensor, other: Tensor, classes: int, other_classes: int) -> bool:
-    """Return whether two tensors have the same form, but for a first dimension that counts the classes."""
+    """Return whether two tensors differ only in a first dimension that is the number of classes."""
     return (
         one.ndim == other.ndim > 0
         and one.shape[1:] == other.shape[1:]

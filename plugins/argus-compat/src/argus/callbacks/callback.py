@@ -1,4 +1,4 @@
-"""What a callback is, and how a function becomes one."""
+"""Callbacks, and decorators that turn functions into callbacks."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Callback:
     """
 
     def attach(self, engine: Engine) -> None:
-        """Have the methods called at the events of ``engine``.
+        """Call the methods at the events of ``engine``.
 
         Raises:
-            CallbackTypeError: something named after an event cannot be called.
+            CallbackTypeError: an attribute with the name of an event is not callable.
         """
         _attach(self, engine)
 
@@ -56,15 +56,15 @@ class FunctionCallback(Callback):
         self.handler = handler
 
     def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:
-        """Have the function called with the state, ``args`` and ``kwargs`` at its event of ``engine``."""
+        """Call the function with the state, ``args`` and ``kwargs`` at its event of ``engine``."""
         engine.add_event_handler(self.event, self.handler, *args, **kwargs)
 
 
 def attach_callbacks(engine: Engine, callbacks: Iterable[Any] | None) -> None:
-    """Attach callbacks to an engine, in order: those of here, and argus_core's, by name too.
+    """Attach callbacks to an engine, in order: of this package, of argus_core, or by name.
 
     Raises:
-        CallbackTypeError: one is no callback.
+        CallbackTypeError: a value is not a callback.
     """
     for callback in build_many("callback", callbacks, "callbacks"):
         if isinstance(callback, Callback):
@@ -73,8 +73,8 @@ def attach_callbacks(engine: Engine, callbacks: Iterable[Any] | None) -> None:
             _attach(callback, engine)
         else:
             raise CallbackTypeError(
-                f"callbacks has {callback!r}, which is no argus.callbacks.Callback; give an instance of a "
-                "subclass"
+                f"callbacks has {callback!r}, which is not an argus.callbacks.Callback; give an instance of "
+                "a subclass"
             )
 
 
@@ -89,7 +89,7 @@ def on_start(func: Function) -> FunctionCallback:
 
 
 def on_complete(func: Function) -> FunctionCallback:
-    """Call the function when a run is over."""
+    """Call the function when a run ends."""
     return FunctionCallback(Events.COMPLETE, func)
 
 
@@ -99,7 +99,7 @@ def on_epoch_start(func: Function) -> FunctionCallback:
 
 
 def on_epoch_complete(func: Function) -> FunctionCallback:
-    """Call the function when an epoch is done."""
+    """Call the function when an epoch ends."""
     return FunctionCallback(Events.EPOCH_COMPLETE, func)
 
 
@@ -125,14 +125,14 @@ def _attach(callback: Any, engine: Engine) -> None:
             continue
         if not callable(method):
             raise CallbackTypeError(
-                f"{type(callback).__name__}.{event.value} is {method!r}, and {event} cannot call it; make it "
+                f"{type(callback).__name__}.{event.value} is {method!r}, which {event} cannot call; make it "
                 "a method that takes the state, or give it another name"
             )
         engine.add_event_handler(event, method)
 
 
 def _events() -> list[EventEnum]:
-    """Return all events that there are, the usual ones first."""
+    """Return all events, those of `Events` first."""
     others = sorted(inheritors(EventEnum) - {Events}, key=lambda each: (each.__module__, each.__qualname__))
     enums: list[type[EventEnum]] = [Events, *others]
     return [event for events in enums for event in events if isinstance(event.value, str)]

@@ -1,4 +1,4 @@
-"""Saving the model while it is trained."""
+"""Saving the model in a run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Checkpoint(authors.Checkpoint, Callback):
     """Saves the model every ``period`` epochs.
 
     Args:
-        dir_path: the folder of the files; the present one by default.
-        file_format: the files' names, with the fields ``epoch`` and the state's metrics. A name in
-            ``.safetensors`` gives checkpoints of argus_core, all others those of pytorch-argus.
-        max_saves: how many files to keep; older ones that this callback wrote are deleted.
-        period: how many epochs lie between two files.
-        save_after_exception: save also when an exception ends the run.
+        dir_path: the folder of the files; by default the current one.
+        file_format: the format of the files' names, with the fields ``epoch`` and the state's metrics. Names
+            that end in ``.safetensors`` give checkpoints of argus_core, others those of pytorch-argus.
+        max_saves: the number of files to keep; older files of this callback are deleted.
+        period: the number of epochs between two files.
+        save_after_exception: whether to save if an exception ends the run.
         optimizer_state: whether to keep the optimizer's state.
     """
 
@@ -54,12 +54,12 @@ class Checkpoint(authors.Checkpoint, Callback):
         return list(map(str, self.saved))
 
     def start(self, state: argus_core.State) -> None:
-        """Begin a list of files."""
+        """Start the list of files."""
         self.epochs_since_last_save = 0
         super().start(state)
 
     def epoch_complete(self, state: argus_core.State) -> None:
-        """Save the model if it is time to."""
+        """Save the model if it is due."""
         self.epochs_since_last_save += 1
         super().epoch_complete(state)
 
@@ -83,7 +83,7 @@ class Checkpoint(authors.Checkpoint, Callback):
             super().log_saved(state)
 
     def catch_exception(self, state: argus_core.State) -> None:
-        """Save what there is, if wanted; a failure is logged, since the run's own exception matters more."""
+        """Save the model, if wanted; a failure is only logged, so that the run's exception is raised."""
         if not self.save_after_exception:
             return
         path = self.dir_path / self.exception_name(state)
@@ -99,14 +99,14 @@ class Checkpoint(authors.Checkpoint, Callback):
 
 
 class MonitorCheckpoint(Checkpoint):
-    """Saves the model whenever the monitored metric is better than ever before in the run.
+    """Saves the model when the monitored metric reaches a new best value.
 
     Args:
-        dir_path: the folder of the files; the present one by default.
-        file_format: the files' names, with the fields ``epoch``, ``monitor`` (the value) and the state's
-            metrics.
-        max_saves: how many files to keep; older ones that this callback wrote are deleted.
-        save_after_exception: save also when an exception ends the run.
+        dir_path: the folder of the files; by default the current one.
+        file_format: the format of the files' names, with the fields ``epoch``, ``monitor`` (the value) and
+            the state's metrics.
+        max_saves: the number of files to keep; older files of this callback are deleted.
+        save_after_exception: whether to save if an exception ends the run.
         optimizer_state: whether to keep the optimizer's state.
         monitor: the metric: ``val_loss``, ``train_accuracy``.
         better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
@@ -135,11 +135,11 @@ class MonitorCheckpoint(Checkpoint):
 
     @property
     def best_value(self) -> float | None:
-        """The best value so far, before the first the worst; ``None`` while no metric has the name."""
+        """The best value so far, initially the worst one; ``None`` as long as no metric has the name."""
         return self._worst if self._best.best is None else self._best.best
 
     def start(self, state: argus_core.State) -> None:
-        """Find out which way is better, and begin as `Checkpoint` does."""
+        """Determine whether higher or lower is better, and start as `Checkpoint` does."""
         self.better, self.better_comp, self._worst = init_better(self.better, self.monitor)
         self._best = Monitor("MonitorCheckpoint", self.monitor, self.better)
         with also(ValueError):
@@ -154,7 +154,7 @@ class MonitorCheckpoint(Checkpoint):
             self.save_checkpoint(state)
 
     def name_fields(self, state: argus_core.State) -> dict[str, Any]:
-        """Return what a file's name may tell."""
+        """Return the fields for a file's name."""
         value = monitored_value("MonitorCheckpoint", self.monitor, state)
         return {**super().name_fields(state), "monitor": value}
 
@@ -162,7 +162,7 @@ class MonitorCheckpoint(Checkpoint):
 def _checked_monitor(monitor: str) -> str:
     if not monitor.startswith(("train_", "val_")):
         raise MonitorError(
-            f"MonitorCheckpoint has monitor={monitor!r}; give the metric's name with its phase, such as "
+            f"monitor of MonitorCheckpoint is {monitor!r}; give the metric's name with its phase, such as "
             f"'val_{monitor}'"
         )
     return monitor

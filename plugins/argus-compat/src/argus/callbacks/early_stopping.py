@@ -1,4 +1,4 @@
-"""Ending a run that no longer gets better."""
+"""Stopping a run that no longer improves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: the metric: ``val_loss``, ``train_accuracy``.
-        patience: how many epochs; 0 is as 1.
+        patience: the number of epochs; 0 means 1.
         better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
     """
 
@@ -32,17 +32,17 @@ class EarlyStopping(Callback):
 
     @property
     def wait(self) -> int:
-        """How many epochs have passed since the best one."""
+        """The number of epochs since the best one."""
         return self._stopping.waited
 
     @property
     def best_value(self) -> float | None:
-        """The best value so far, before the first the worst; ``None`` while no metric has the name."""
+        """The best value so far, initially the worst one; ``None`` as long as no metric has the name."""
         best = self._stopping.monitor.best
         return self._worst if best is None else best
 
     def start(self, state: argus_core.State) -> None:
-        """Begin anew."""
+        """Start over."""
         self.better, self.better_comp, self._worst = init_better(self.better, self.monitor)
         self._stopping = authors.EarlyStopping(self.monitor, max(self.patience, 1), self.better)
         with also(ValueError):

@@ -1,4 +1,4 @@
-"""Writing down what happens in a run: in the model's log, in a log file, in a CSV file."""
+"""Logging a run: to the model's logger, to a log file, to a CSV file."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def default_logging(state: argus_core.State) -> None:
 
 
 class LoggingToFile(Callback):
-    """Writes all that the model's logger gets into a file.
+    """Writes the messages of the model's logger to a file.
 
     Args:
         file_path: the log.
-        create_dir: whether to make its folder where it is missing.
-        formatter: how a line looks, as the `logging` module has it.
-        append: whether to keep what the file holds.
+        create_dir: whether to create its folder.
+        formatter: the format of a line, as in the `logging` module.
+        append: whether to keep the contents of the file.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class LoggingToCSV(authors.LoggingToCSV, Callback):
 
     Args:
         file_path: the file.
-        create_dir: whether to make its folder where it is missing.
-        separator: between columns.
+        create_dir: whether to create its folder.
+        separator: the text between columns.
         write_header: whether the first line names the columns.
-        append: whether to keep what the file holds.
+        append: whether to keep the contents of the file.
 
     Attributes:
-        csv_file: the file, open to append to while a run is on; ``None`` before the first.
+        csv_file: the file, open for appending in a run; ``None`` before the first run.
     """
 
     def __init__(
@@ -105,23 +105,21 @@ class LoggingToCSV(authors.LoggingToCSV, Callback):
         self.csv_file: TextIO | None = None
 
     def start(self, state: argus_core.State) -> None:
-        """Begin the file, or find out which columns it has."""
+        """Start the file, or read its columns."""
         _check_folder("LoggingToCSV", self.file_path, self.create_dir)
         super().start(state)
         self._open()
 
     def epoch_complete(self, state: argus_core.State) -> None:
-        """Write the epoch's row, also where a script has not called `start`."""
+        """Write the epoch's row, also if a script has not called `start`."""
         if not self.file_path.exists():
             self.start(state)
         if self.csv_file is None or self.csv_file.closed:
             self._open()
         assert self.csv_file is not None
-        self.csv_file.flush()  # what a script has written itself
+        self.csv_file.flush()  # rows that a script wrote
         super().epoch_complete(state)
-        if not os.path.samestat(
-            os.fstat(self.csv_file.fileno()), self.file_path.stat()
-        ):  # it has new columns
+        if not os.path.samestat(os.fstat(self.csv_file.fileno()), self.file_path.stat()):  # new columns
             self._open()
 
     def _open(self) -> None:
@@ -134,15 +132,15 @@ class LoggingToCSV(authors.LoggingToCSV, Callback):
             self.csv_file.close()
 
     def row(self, record: EpochRecord) -> dict[str, Any]:
-        """Return what is told of an epoch, by column, with the rates as in the log."""
+        """Return the values of an epoch by column, with the rates as in the log."""
         return {**super().row(record), "lr": "" if record.lr is None else _format_lr(record.lr)}
 
     def complete(self, state: argus_core.State) -> None:
-        """Close the file, in which each row is already."""
+        """Close the file; it has all rows already."""
         self._close()
 
     def catch_exception(self, state: argus_core.State) -> None:
-        """Close the file, in which each row is already."""
+        """Close the file; it has all rows already."""
         self._close()
 
 
@@ -162,8 +160,8 @@ def _check_folder(callback: str, path: Path, create: bool) -> None:
         make_folder(callback, path.parent)
     elif not path.parent.is_dir():
         raise ArgusError(
-            f"{callback} has create_dir=False, and there is no folder {str(path.parent)!r}; make it, or "
-            "leave create_dir out"
+            f"{callback} has create_dir=False, and the folder {str(path.parent)!r} does not exist; create "
+            "it, or leave create_dir out"
         )
 
 

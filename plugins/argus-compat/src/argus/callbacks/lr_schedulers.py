@@ -36,7 +36,7 @@ Lambda = Callable[[int], float] | list[Callable[[int], float]]
 class LRScheduler(Callback):
     """Builds a scheduler when its first run starts, and steps it after each epoch or each iteration.
 
-    Another run with the same optimizer goes on from where the first has ended.
+    Another run with the same optimizer continues the schedule.
 
     Args:
         scheduler_factory: called with the model's optimizer; returns a scheduler of torch.
@@ -46,7 +46,7 @@ class LRScheduler(Callback):
         scheduler: ``None`` before the first run.
     """
 
-    monitor: str | None = None  # the metric that a scheduler is stepped with
+    monitor: str | None = None  # the metric for the step of a scheduler
 
     def __init__(
         self, scheduler_factory: Callable[[Optimizer], Any], step_on_iteration: bool = False
@@ -56,19 +56,19 @@ class LRScheduler(Callback):
         self.scheduler: Any = None
 
     def start(self, state: argus_core.State) -> None:
-        """Build the scheduler if there is none for this optimizer."""
+        """Build the scheduler, unless it exists for this optimizer."""
         optimizer = state.model.optimizer
         if self.scheduler is not None and self.scheduler.optimizer is optimizer:
             return
         self.scheduler = self.scheduler_factory(optimizer)
 
     def iteration_complete(self, state: argus_core.State) -> None:
-        """Step, if each iteration is to."""
+        """Step, if the scheduler steps after each iteration."""
         if self.step_on_iteration:
             self._step(state)
 
     def epoch_complete(self, state: argus_core.State) -> None:
-        """Step, if each epoch is to."""
+        """Step, if the scheduler steps after each epoch."""
         if not self.step_on_iteration:
             self._step(state)
 
@@ -177,12 +177,12 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
 
 class ReduceLROnPlateau(LRScheduler):
-    """torch's `ReduceLROnPlateau`: the rate times ``factor`` when a metric has stopped getting better.
+    """torch's `ReduceLROnPlateau`: the rate times ``factor`` if a metric no longer improves.
 
     Args:
         monitor: the metric: ``val_loss``, ``train_accuracy``.
         better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
-        factor, patience, threshold, threshold_mode, cooldown, min_lr, eps: as torch has them.
+        factor, patience, threshold, threshold_mode, cooldown, min_lr, eps: as in torch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""argus_core's loop, with handlers for events that are attached at any time and events of one's own."""
+"""The loop of argus_core, with handlers that can be attached at any time, and events of the user."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Handler = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class EventEnum(Enum):
-    """Abstract set of events; a subclass has some of one's own.
+    """Abstract set of events, for subclasses with further events.
 
-    A callback listens to an event by a method of the event's value.
+    A callback listens to an event by a method with the value of the event as its name.
     """
 
 
@@ -37,17 +37,17 @@ class Events(EventEnum):
 
 
 class State(argus_core.State):
-    """What callbacks and steps see of a run; any attribute may be added.
+    """The state of a run, for callbacks and steps; any attribute can be added.
 
     Args:
         step_method: a method of a model; its name without ``_step`` is the phase.
-        engine: the engine that runs it.
-        phase_states: the states of all phases of this run by phase, ``None`` where an engine runs by itself.
+        engine: the engine that runs the method.
+        phase_states: the states of all phases of this run by phase, ``None`` if an engine runs alone.
         **kwargs: further attributes.
 
     Attributes:
         step_method: see above.
-        data_loader: what the engine goes through.
+        data_loader: the batches of the engine.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Engine(argus_core.Engine):
 
     Args:
         step_method: a method of a model that takes a batch and the state.
-        phase_states: the states of all phases of this run by phase; that of the engine is put there.
+        phase_states: the states of all phases of this run by phase; the engine adds its state.
         **kwargs: further attributes of the state.
 
     Attributes:
@@ -101,15 +101,15 @@ class Engine(argus_core.Engine):
     def add_event_handler(
         self, event: EventEnum, handler: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> None:
-        """Have ``handler`` called with the state, ``args`` and ``kwargs`` at each ``event``.
+        """Call ``handler`` with the state, ``args`` and ``kwargs`` at each ``event``.
 
         Raises:
-            CallbackTypeError: ``event`` is no member of an `EventEnum`.
+            CallbackTypeError: ``event`` is not a member of an `EventEnum`.
         """
         self.event_handlers[_checked(event)].append((handler, args, kwargs))
 
     def raise_event(self, event: EventEnum | str) -> None:
-        """Call the handlers of an event; the events that argus_core raises itself are strings."""
+        """Call the handlers of an event; events of argus_core are strings."""
         if isinstance(event, str):
             super().raise_event(event)
             return
@@ -132,7 +132,7 @@ class Engine(argus_core.Engine):
 
 
 class _Relay(argus_core.Callback):
-    """Passes the events of argus_core's loop on, with the counters as scripts for pytorch-argus know them."""
+    """Forwards the events of argus_core's loop, with the counters of pytorch-argus."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -158,12 +158,12 @@ class _Relay(argus_core.Callback):
 
     def epoch_complete(self, state: State) -> None:
         if not state.stopped:
-            state.iteration += 1  # how many there were
+            state.iteration += 1  # their number
         state.batch = state.step_output = None
         self.engine.raise_event(Events.EPOCH_COMPLETE)
 
     def complete(self, state: State) -> None:
-        state.epoch += self._has_run  # how many there were
+        state.epoch += self._has_run  # their number
         self.engine.raise_event(Events.COMPLETE)
 
     def catch_exception(self, state: State) -> None:
@@ -175,7 +175,7 @@ def _model_and_phase(step_method: StepMethod) -> tuple[Any, str]:
     model = getattr(step_method, "__self__", None)
     if not isinstance(model, argus_core.Model):
         raise CallbackTypeError(
-            f"step_method is {step_method!r}, which is no method of a model; give one such as "
+            f"step_method is {step_method!r}, which is not a method of a model; give one such as "
             "model.train_step"
         )
     name: str = step_method.__name__

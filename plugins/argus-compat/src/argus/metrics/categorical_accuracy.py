@@ -1,4 +1,4 @@
-"""The share of targets that are predicted right."""
+"""The share of correctly predicted targets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CategoricalAccuracy(Accuracy, Metric, registered=False):
 
     @property
     def correct(self) -> float:
-        """How many targets were predicted right, of `count`."""
+        """The number of correctly predicted targets, of `count`."""
         return self.total  # type: ignore[return-value]
 
     @correct.setter
@@ -33,7 +33,7 @@ class CategoricalAccuracy(Accuracy, Metric, registered=False):
         self.total = correct
 
     def update(self, step_output: Mapping[str, Any]) -> None:
-        """Count a step's right predictions."""
+        """Count the right predictions of a step."""
         with also(KeyError):
             super().update(step_output)
 

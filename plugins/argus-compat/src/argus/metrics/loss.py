@@ -13,9 +13,10 @@ __all__ = ["Loss"]
 
 
 class Loss(Metric, registered=False):
-    """The mean of the steps' losses, each counting the same however many samples it has.
+    """The mean of the steps' losses, in which each step has the same weight.
 
-    argus_core's own ``loss`` weights each by its samples, which differs where the last batch is smaller.
+    The metric ``loss`` of argus_core weights each step by its samples, which differs if the last batch is
+    smaller.
     """
 
     name = "loss"
@@ -36,8 +37,8 @@ class Loss(Metric, registered=False):
         """Return the mean.
 
         Raises:
-            NoStepsError: there was no update.
+            NoStepsError: the metric has no updates.
         """
         if self.avg_meter.count == 0:
-            raise NoStepsError("metric 'loss' has seen no steps; update it with a step output first")
+            raise NoStepsError("metric 'loss' has no steps; update it with a step output first")
         return self.avg_meter.average

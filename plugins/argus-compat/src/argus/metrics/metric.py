@@ -1,4 +1,4 @@
-"""What a metric is, and which way a monitored one gets better."""
+"""Metrics, and whether higher or lower is better for a monitored metric."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["Metric", "attach_metrics", "check_better", "init_better", "known_bet
 class Metric(argus_core.Metric, Callback):
     """Abstract metric: a subclass has ``name`` and ``better``, and overrides reset, update and compute.
 
-    It is a callback, too: its handlers may be overridden to put several values into ``state.metrics``. A
-    subclass is registered in process by its name, so that ``metrics=["its_name"]`` finds it, unless it says
+    It is also a callback: its handlers can be overridden to add several values to ``state.metrics``. A
+    subclass is registered in this process by its name, so that ``metrics=["its_name"]`` finds it, except with
     ``registered=False``.
 
     Attributes:
-        name: ``"f1"`` becomes ``train_f1`` and ``val_f1`` among a run's metrics.
+        name: the name; a run's metrics have ``train_f1`` and ``val_f1`` for ``"f1"``.
         better: ``"min"`` or ``"max"``.
     """
 
@@ -44,7 +44,7 @@ class Metric(argus_core.Metric, Callback):
         """Forget all updates."""
 
     def update(self, step_output: Mapping[str, Any]) -> None:
-        """Take a step output in."""
+        """Update with a step output."""
 
     def compute(self) -> Any:
         """Return the value over all updates since the reset."""
@@ -58,15 +58,15 @@ class Metric(argus_core.Metric, Callback):
         self.update(state.step_output)
 
     def epoch_complete(self, state: argus_core.State) -> None:
-        """Compute, and put the value among the state's metrics."""
+        """Compute the value, and add it to the state's metrics."""
         _compute(state, self)
 
 
 def attach_metrics(engine: Engine, metrics: Iterable[Any] | None) -> None:
-    """Attach metrics to an engine, in order: those of here, argus_core's, and names of either.
+    """Attach metrics to an engine, in order: of this package, of argus_core, or by name.
 
     Raises:
-        CallbackTypeError: one is no metric.
+        CallbackTypeError: a value is not a metric.
     """
     with also(ValueError):
         chosen = build_many("metric", metrics, "metrics")
@@ -81,8 +81,8 @@ def attach_metrics(engine: Engine, metrics: Iterable[Any] | None) -> None:
             engine.add_event_handler(Events.EPOCH_COMPLETE, _compute, metric)
         else:
             raise CallbackTypeError(
-                f"metrics has {metric!r}, which is no argus.metrics.Metric; give a name or an instance of a "
-                "subclass"
+                f"metrics has {metric!r}, which is not an argus.metrics.Metric; give a name or an instance "
+                "of a subclass"
             )
 
 
@@ -90,7 +90,7 @@ def check_better(better: str) -> str:
     """Return ``better``.
 
     Raises:
-        BetterError: it is none of the three.
+        BetterError: it is another value.
     """
     if better not in ("auto", "min", "max"):
         raise BetterError(f"better is {better!r}; give 'auto', 'min' or 'max'")
@@ -98,14 +98,14 @@ def check_better(better: str) -> str:
 
 
 def init_better(better: str, monitor: str) -> tuple[str, Callable[[float, float], bool], float]:
-    """Return which way a monitored metric gets better, how values are compared, and the worst value.
+    """Return whether higher or lower is better, the comparison of values, and the worst value.
 
     Args:
         better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
         monitor: the metric's name after the phase's: ``val_loss``.
 
     Raises:
-        BetterError: ``better`` is something else.
+        BetterError: ``better`` is another value.
         MetricNotFoundError: no metric has the name.
     """
     if check_better(better) == "auto":
@@ -116,7 +116,7 @@ def init_better(better: str, monitor: str) -> tuple[str, Callable[[float, float]
 def known_better(
     better: str, monitor: str
 ) -> tuple[str, Callable[[float, float], bool] | None, float | None]:
-    """Return what `init_better` does, or ``better`` and no more where no metric has the name yet."""
+    """Return the result of `init_better`, or only ``better`` if no metric has the name yet."""
     try:
         return init_better(better, monitor)
     except MetricNotFoundError:
@@ -131,14 +131,14 @@ def _direction(monitor: str) -> str:
         metric = argus_core.resolve("metric", name).load()
     except (UnknownNameError, SpecError) as error:
         raise MetricNotFoundError(
-            f"nobody knows which way {monitor!r} gets better; define or import its metric, or give "
-            f"better='min' or 'max' ({error})"
+            f"whether higher or lower is better for {monitor!r} is unknown; define or import its metric, or "
+            f"give better='min' or 'max' ({error})"
         ) from error
     return getattr(metric, "better", "min")
 
 
 def _compute(state: argus_core.State, metric: argus_core.Metric) -> None:
-    """Put a metric's value among the state's; processes do not meet for it, as one may validate alone."""
+    """Add a metric's value to the state without joining processes, since one may validate alone."""
     name = f"{state.phase}_{metric.name}"
     with torch.no_grad():
         value: Any = metric.compute()
@@ -149,14 +149,14 @@ def _compute(state: argus_core.State, metric: argus_core.Metric) -> None:
 
 
 def _register(cls: type[Metric]) -> None:
-    """Register a metric class by its name; where two share one the newest has it."""
+    """Register a metric class by its name; the newest class of a name replaces the others."""
     try:
         before = argus_core.resolve("metric", cls.name).target
-    except ArgusError:  # nothing here has the name, or several plugins have
+    except ArgusError:  # the name is unknown, or several plugins have it
         before = ""
     try:
         argus_core.register("metric", cls.name, cls, override=bool(before))
-    except SpecError:  # a name with spaces cannot be looked up; instances of the class work all the same
+    except SpecError:  # a name with spaces cannot be looked up, but instances of the class work
         return
     if before:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""From a class's attributes and params to the parts of a model, each by a method that may be overridden."""
+"""Building the parts of a model from class attributes and params, each in a method that can be overridden."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ATTRS_BUILD_ORDER = ("nn_module", "optimizer", "loss", "device", "prediction_tra
 TRAIN_ATTRS = frozenset(ATTRS_BUILD_ORDER)
 PREDICT_ATTRS = frozenset({"nn_module", "device", "prediction_transform"})
 
-# What argus_core asks a model for while it runs; pytorch-argus has none of these names.
+# Attributes that argus_core reads from a model in a run; pytorch-argus does not have them.
 _NEEDED = frozenset(
     "build_weights evaluation extra_state forward_loss is_finite load_module_modes load_step_state "
     "module_modes move_to step_state training traits trainable_parameters transform_prediction".split()
@@ -58,7 +58,7 @@ _KEPT = frozenset({"parts", "step_parts"})
 
 
 class _Batches(Weights):
-    """Each batch counts 1, as in pytorch-argus, which asks no batch for its samples."""
+    """The loss weight of pytorch-argus: each batch counts 1, whatever its number of samples."""
 
     def __init__(self, model: argus_core.Model) -> None:
         super().__init__(model, argus_core.Model, _one)
@@ -68,11 +68,11 @@ class _Batches(Weights):
 
 
 class BuildModel(argus_core.Model, name="argus.BuildModel"):
-    """Abstract model: how the parts are built.
+    """Abstract model: builds the parts.
 
     Args:
-        params: for each part what its class attribute takes: ``{params}``, ``(name, {params})`` or a name;
-            ``None`` leaves it out. Any other key is the script's own. All that pickle can write may be in it.
+        params: the choice for each part: ``{params}``, ``(name, {params})`` or a name; ``None`` leaves the
+            part out. Other keys belong to the script. Values can be anything that pickle can write.
         build_order: the parts in the order in which they are built.
     """
 
@@ -94,16 +94,16 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
     def __setattr__(self, name: str, value: Any) -> None:
         if (name in _NEEDED and not callable(value)) or (name in _KEPT and self._is_built):
             raise BuildError(
-                f"{type(self).__name__} sets self.{name}, which argus_core.Model needs for itself; give the "
+                f"{type(self).__name__} sets self.{name}, which argus_core.Model uses itself; give the "
                 "attribute another name"
             )
         super().__setattr__(name, value)
 
     def build_logger(self) -> logging.Logger:
-        """Return a logger of the model's own, which writes to the standard output."""
+        """Return the logger of the model, which writes to standard output."""
         logger = logging.getLogger(f"{__name__}_{id(self)}")
         logger.setLevel(logging.INFO)
-        for handler in [*logger.handlers]:  # of a model that was here before
+        for handler in [*logger.handlers]:  # of an earlier model
             logger.removeHandler(handler)
         handler = logging.StreamHandler(sys.stdout)
         handler.setLevel(logging.INFO)
@@ -117,28 +117,28 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
 
         Raises:
             ParamsError: they cannot be saved.
-            SpecError: they are no dict.
+            SpecError: they are not a dict.
         """
         if not isinstance(params, Mapping):
-            raise SpecError(f"a model takes a dict of params, not {params!r}")
+            raise SpecError(f"params of the model is {params!r}; give a dict")
         try:
             check_pickleble(dict(params))
-        except Exception as error:  # whatever a class raises when it is pickled
+        except Exception as error:  # a class may raise anything when it is pickled
             raise ParamsError(
-                f"params hold something that cannot be saved ({error}); give it to the model's class instead"
+                f"params contain a value that cannot be saved ({error}); set it in the model's class instead"
             ) from error
         return copy.deepcopy(dict(params))
 
     def choose_parts(self) -> dict[str, Part | None]:
-        """Return what ``self.params`` choose of what the class offers, for `argus_core`'s own checkpoints."""
+        """Return the parts that ``self.params`` choose, for checkpoints of argus_core."""
         return {slot: self._part(slot) if slot in self.build_order else None for slot in KIND_OF_PART}
 
     def choose_steps(self) -> list[Part]:
-        """Return no step strategies: ``train_step`` makes the whole update here."""
+        """Return no step strategies, since ``train_step`` makes the whole update."""
         return []
 
     def set_part(self, part: str) -> None:
-        """Build a part and put it into the attribute of that name."""
+        """Build a part, and set the attribute of that name."""
         if part != "device":
             super().set_part(part)
             return
@@ -146,7 +146,7 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         self.move_to(self.build_device(self._meta(part), param))
 
     def build_part(self, part: str, chosen: Part) -> Any:
-        """Return the part, built by the method for it from what the class offers and params hold."""
+        """Return the part, built by its method from the class attribute and params."""
         build = getattr(self, f"build_{part}")
         return build(self._meta(part), copy.deepcopy(self.params.get(part, {})))
 
@@ -163,7 +163,7 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         return super().build_loss(*self._chosen("loss", loss_meta, loss_params))
 
     def build_prediction_transform(self, transform_meta: AttrMeta, transform_params: Any) -> Any:
-        """Return what turns the network's output into a prediction."""
+        """Return the transform from the network's output to a prediction."""
         chosen = self._chosen("prediction_transform", transform_meta, transform_params)
         return super().build_prediction_transform(*chosen)
 
@@ -179,7 +179,7 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
             self.move_to(cast_device(device))
 
     def move_to(self, devices: torch.device | Sequence[torch.device]) -> None:
-        """Move network and loss to devices that are known to exist, and note them in params."""
+        """Move network and loss to existing devices, and store these in params."""
         super().move_to(devices)
         self.params["device"] = device_to_str(self.get_device())
 
@@ -220,14 +220,14 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         if value is None and slot != "nn_module":
             return None
         if getattr(type(self), slot) is None and slot == "prediction_transform" and value == {}:
-            component = resolve("transform", "argus-torch/Identity")  # what it comes to, by a name
+            component = resolve("transform", "argus-torch/Identity")  # the plain form of the value
             return Part("transform", "Identity", {}, component, Identity)
         try:
             return choose_part(slot, self._meta(slot), value, self._resolve)
         except ArgusError:
             if own is getattr(BuildModel, f"build_{slot}"):
                 raise
-            return Part(KIND_OF_PART[slot], own.__qualname__, {}, None, own)  # knows what to do with it
+            return Part(KIND_OF_PART[slot], own.__qualname__, {}, None, own)  # it handles the value itself
 
     def _chosen(self, slot: str, meta: Any, params: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
         part = choose_part(slot, meta, params, self._resolve)

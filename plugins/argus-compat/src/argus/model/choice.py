@@ -1,4 +1,4 @@
-"""What a model's class offers for its parts, and what params choose of it."""
+"""The choices that a model's class offers for its parts, and the choice in params."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ DEFAULT_ATTRIBUTE_VALUES: dict[str, Any] = {
     "device": torch.device("cpu"),
     "prediction_transform": Identity,
 }
-"""What a class offers whose attribute is not set."""
+"""The value of an attribute that a model's class does not set."""
 
 
 def choose_attribute_from_dict(attribute_meta: AttrMeta, attribute_params: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the class, or its name, that params choose of what a model's class offers, and its parameters.
+    """Return the class (or its name) that params choose among those of the model's class, and its parameters.
 
     Raises:
-        SpecError: they choose nothing that is offered.
+        SpecError: the model's class does not offer the choice.
     """
     if not isinstance(attribute_meta, Mapping):
         if not isinstance(attribute_params, Mapping):
             raise SpecError(
-                f"the model class fixes {attribute_meta!r}, and its params are {attribute_params!r}; give a "
-                "dict"
+                f"the params of {attribute_meta!r}, which the model class fixes, are {attribute_params!r}; "
+                "give a dict"
             )
         return attribute_meta, dict(attribute_params)
     spec = parse_spec("model", attribute_params, "params")
@@ -77,11 +77,11 @@ def cast_prediction_transform(transform: Any) -> Any:
 
 
 def cast_device(device: InputDevices) -> Devices:
-    """Return the device that is meant, or several.
+    """Return the device, or several.
 
     Raises:
-        SpecError: it is none.
-        BuildError: this machine does not have it.
+        SpecError: the value is not a device.
+        BuildError: this machine does not have the device.
     """
     devices = resolve_devices(device)
     return devices[0] if len(devices) == 1 else devices
@@ -96,12 +96,10 @@ def _cast(kind: str, value: Any) -> Any:
 
 
 def choose_part(slot: str, meta: Any, value: Any, lookup: Callable[[str, str], Component]) -> Part:
-    """Return the part that params choose of what the class offers for a slot."""
-    # The registry has torch's losses and optimizers, and the plugins' besides.
+    """Return the chosen part for an attribute of the model's class."""
+    # The registry has the losses and optimizers of torch and of plugins.
     is_open = meta is DEFAULT_ATTRIBUTE_VALUES[slot] and not (slot == "prediction_transform" and value == {})
     part = choose(KIND_OF_PART[slot], slot, None if is_open else meta, True, value, lookup)
     if part is None:
-        raise BuildError(
-            f"params[{slot!r}] is None, so there is none to build; give its parameters or a name"
-        )
+        raise BuildError(f"params[{slot!r}] is None, and the model needs it; give its parameters or a name")
     return part

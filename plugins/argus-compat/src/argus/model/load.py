@@ -25,7 +25,7 @@ Part = Default | dict[str, Any] | tuple[str, dict[str, Any]] | str | None
 
 
 def default_state_load_func(file_path: types.Path) -> dict[str, Any]:
-    """Return what a file of pytorch-argus holds; nothing in it is run or imported."""
+    """Return the contents of a file of pytorch-argus, without running or importing anything from it."""
     state = _legacy_state(Path(file_path))
     if state is None:
         raise CheckpointError(
@@ -42,7 +42,7 @@ def _legacy_state(path: Path) -> State | None:
 def default_change_state_dict_func(
     nn_state_dict: dict[str, Any], optimizer_state_dict: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return both as they are."""
+    """Return both unchanged."""
     return nn_state_dict, optimizer_state_dict
 
 
@@ -60,27 +60,26 @@ def load_model(
     model_name: Default | str = default,
     **kwargs: Any,
 ) -> Model:
-    """Return the model that was saved, in evaluation mode.
+    """Load a saved model, in evaluation mode.
 
-    Its class must have been defined or imported. Files are read as `argus_core.load_model` reads them: no
-    code in them is run.
+    Its class must be defined or imported before. As in `argus_core.load_model`, no code in the file is run.
 
     Args:
         file_path: a file of pytorch-argus, or a ``*.safetensors`` checkpoint of argus_core.
         nn_module, optimizer, loss, prediction_transform: replace the params of that name; ``None`` leaves
             the part out (not nn_module).
-        device: a device, or a list of CUDA devices, in place of the saved one.
-        state_load_func: called with the path in place of our own reading; returns ``model_name``,
+        device: a device, or a list of CUDA devices, instead of the saved one.
+        state_load_func: called with the path to read the file; returns ``model_name``,
             ``params``, ``nn_state_dict`` and perhaps ``optimizer_state_dict``.
-        change_params_func: called with the params, those above replaced; returns those to use.
+        change_params_func: called with the params after the replacements above; returns the params to use.
         change_state_dict_func: called with the network's state dict and the optimizer's (or ``None``);
             returns both.
         model_name: another class.
         **kwargs: replace params of the same name.
 
     Raises:
-        CheckpointNotFoundError: there is no such file.
-        ModelNotFoundError: the model's class is not there.
+        CheckpointNotFoundError: the file does not exist.
+        ModelNotFoundError: the model's class is neither defined nor imported.
     """
     changes: dict[str, Any] = {"nn_module": nn_module, "optimizer": optimizer, "loss": loss}
     changes |= {"prediction_transform": prediction_transform}
@@ -122,7 +121,7 @@ def _load_ours(
     change_state_dict_func: Callable[..., Any],
     changes: dict[str, Any],
 ) -> Model:
-    """Return the model of a checkpoint of argus_core, whose own rules hold."""
+    """Load a checkpoint of argus_core by its rules."""
     if change_state_dict_func is not default_change_state_dict_func:
         changes["change_state_dict_func"] = change_state_dict_func
     model = argus_core.load_model(path, model_name=name, change_params_func=change_params_func, **changes)
@@ -134,6 +133,6 @@ def _check_class(name: str, path: Path) -> None:
         resolve("model", name)
     except UnknownNameError as error:
         raise ModelNotFoundError(
-            f"{path} needs the model class {name!r}, which is not here; define or import it first, or give "
-            f"another by model_name ({error})"
+            f"{path} needs the model class {name!r}, which is not defined; define or import it first, or "
+            f"give another by model_name ({error})"
         ) from error

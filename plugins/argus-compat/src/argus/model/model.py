@@ -24,7 +24,7 @@ __all__ = ["Model"]
 
 
 class Model(BuildModel, name="argus.Model"):
-    """Network, optimizer, loss, device and prediction transform, trained and used as one.
+    """Network, optimizer, loss, device and prediction transform, which are trained and used together.
 
     A subclass has them as class attributes: a class, a dict of classes, or a name.
     """
@@ -33,7 +33,8 @@ class Model(BuildModel, name="argus.Model"):
         name = name or cls.__name__
         before = _target(name)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ArgusWarning)  # which classes made in functions do not cause
+            # Classes that are defined in functions do not warn.
+            warnings.simplefilter("ignore", ArgusWarning)
             super().__init_subclass__(name=name, **kwargs)
         if before:
             warnings.warn(
@@ -56,11 +57,11 @@ class Model(BuildModel, name="argus.Model"):
         """Train, validate before the first epoch and after each, and return the last metrics.
 
         Args:
-            train_loader: any iterable of batches; its order is its own.
-            val_loader: what to validate on.
-            num_epochs: how often to go through ``train_loader``.
+            train_loader: an iterable of batches; its order is not changed.
+            val_loader: the batches to validate on.
+            num_epochs: the number of passes over ``train_loader``.
             metrics: names and instances; computed in validation.
-            metrics_on_train: compute them in training, too.
+            metrics_on_train: whether to compute them in training too.
             callbacks: for the events of training.
             val_callbacks: for the events of validation.
         """
@@ -112,7 +113,7 @@ class Model(BuildModel, name="argus.Model"):
         """Set the learning rate of all parameter groups, or one for each from a list.
 
         Raises:
-            LearningRateError: they are no rates, or not as many as there are groups.
+            LearningRateError: a value is not a rate, or their number is not that of the groups.
         """
         self._check_train_ready()
         try:
@@ -139,8 +140,8 @@ class Model(BuildModel, name="argus.Model"):
         """Write the model to a file, whole or not at all, to be loaded with `load_model`; log which.
 
         Args:
-            file_path: a name in ``.safetensors`` gives a checkpoint of argus_core; any other one of
-                pytorch-argus, which that library reads, too.
+            file_path: a name that ends in ``.safetensors`` gives a checkpoint of argus_core; any other name
+                one of pytorch-argus, which that library can read too.
             optimizer_state: whether to keep the optimizer's state.
             run, progress, write: of a checkpoint of argus_core only; see `argus_core.Model.save`.
         """
@@ -151,11 +152,11 @@ class Model(BuildModel, name="argus.Model"):
             state = self._state(optimizer_state)
             with replacement(file_path) as file:
                 torch.save(state, file)
-        if run is None:  # a checkpoint callback of argus_core gives it, and logs the file itself
+        if run is None:  # from a checkpoint callback of argus_core, which logs the file
             self.logger.info("saved %s", file_path)
 
     def _state(self, optimizer_state: bool) -> dict[str, Any]:
-        """Return what pytorch-argus keeps of a model, on the CPU."""
+        """Return the contents of a file of pytorch-argus, on the CPU."""
         state: dict[str, Any] = {
             "model_name": type(self).__name__,
             "params": self.params,
@@ -167,10 +168,10 @@ class Model(BuildModel, name="argus.Model"):
 
 
 def _target(name: str) -> str:
-    """Return which class a model's name means, or ``""``."""
+    """Return the class of a model's name, or ``""``."""
     try:
         return resolve("model", name).target
-    except ArgusError:  # nothing here has the name, or several plugins have
+    except ArgusError:  # the name is unknown, or several plugins have it
         return ""
 
 
