@@ -9,8 +9,8 @@ of its component's factory::
         file_params = {"vocabulary": FileParam("reads the file that it names", in_configuration=True)}
 
 `argus_core.registry.factory.call_factory` checks every call against the declaration. So it also applies to
-parts inside other parts, to fixed classes and to other names of the same factory. A number that sets how often
-a loop runs is declared too, with the largest that a file may choose.
+parts inside other parts, to fixed classes and to other names of the same factory. A number that sets how
+often a loop runs is declared too, with the largest that a file may choose.
 """
 
 from __future__ import annotations
