@@ -1,7 +1,6 @@
-"""Reproducible order of batches, and random numbers of each sample, from seed, epoch and index.
+"""Reproducible order of batches: the permutation of an epoch depends on (seed, epoch).
 
-A resumed run skips indices without reading data: the permutation of an epoch depends on (seed, epoch), and
-the random numbers that a dataset draws for a sample on (seed, epoch, index), in any process.
+A resumed run skips indices without reading data.
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ from itertools import islice
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
+from argus_core.data.reading import BatchReader, Chosen, Samples, as_it_is
 from argus_core.data.workers import begun, leaving_signals
 from argus_core.errors import ArgusError
-from argus_core.tensors.rng import is_generator, kept_random_state, key_seed, seed_all, seeded
+from argus_core.tensors.generators import is_generator
+from argus_core.tensors.rng import kept_random_state, key_seed, seed_all, seeded
 
 __all__ = [
     "OrderedLoader",
@@ -32,9 +33,6 @@ __all__ = [
 
 _MOST_SAMPLERS = 100  # in a list of samplers; longer lists hold indices or weights
 
-Key = tuple[int, Any]
-"""An epoch, and an index into the dataset."""
-
 
 class OrderedLoader:
     """The batches of a DataLoader in an order that depends on a seed and the epoch only.
@@ -42,17 +40,18 @@ class OrderedLoader:
     Args:
         loader: its dataset, sampler, workers and collation are used; it is not iterated itself.
         seed: of the order and of the samples' random numbers.
+        phase: ``"train"`` or ``"val"``; the samples' random numbers differ.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
+    def __init__(self, loader: DataLoader[Any], seed: int, phase: str) -> None:
         self.seed = seed
         self.dataset = loader.dataset
         self._plan = _Plan(loader, seed)
         self._loader: DataLoader[Any] = DataLoader(
-            _SeededDataset(loader.dataset, seed),
+            cast(Any, BatchReader(loader.dataset, loader.collate_fn, seed, phase)),
             batch_sampler=cast(Any, self._plan),
             num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
+            collate_fn=as_it_is,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
             worker_init_fn=(
@@ -95,9 +94,9 @@ class OrderedLoader:
         return self._plan.fingerprint(epoch) if draw or self._plan.knows(epoch) else None
 
 
-def ordered(loader: Iterable[Any], seed: int) -> Iterable[Any]:
+def ordered(loader: Iterable[Any], seed: int, phase: str) -> Iterable[Any]:
     """Return an `OrderedLoader` for an ordinary DataLoader over a dataset with indices, else ``loader``."""
-    return OrderedLoader(cast("DataLoader[Any]", loader), seed) if _is_ordinary(loader) else loader
+    return OrderedLoader(cast("DataLoader[Any]", loader), seed, phase) if _is_ordinary(loader) else loader
 
 
 def draw_seed(loader: Iterable[Any]) -> int:
@@ -168,10 +167,12 @@ class _Plan:
     def __len__(self) -> int:
         return len(self._batches)  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
-        for batch in self._drawn(epoch)[self.skip :]:
-            yield [(epoch, index) for index in batch]
+    def __iter__(self) -> Iterator[Chosen]:
+        epoch, skip, position = self.epoch, self.skip, 0
+        for number, batch in enumerate(self._drawn(epoch)):
+            if number >= skip:
+                yield Chosen(epoch, position, batch)
+            position += len(batch)
 
     def sampler_name(self) -> str:
         return " over ".join(type(sampler).__name__ for sampler in _held(self._batches)[0])
@@ -246,33 +247,9 @@ def _values(attributes: Mapping[str, Any]) -> Iterator[Any]:
             yield value
 
 
-class _SeededDataset(Dataset[Any]):
-    """A dataset that seeds every generator before it reads a sample."""
-
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
-        self.dataset: Any = dataset
-        self._seed = seed
-
-    def __getitems__(self, keys: Sequence[Key]) -> Any:
-        if get_worker_info() is not None:
-            return self._read(keys)
-        with kept_random_state():  # the network uses the same generators
-            return self._read(keys)
-
-    def _read(self, keys: Sequence[Key]) -> Any:
-        if callable(getattr(self.dataset, "__getitems__", None)):  # reads a batch in one call
-            seed_all(key_seed(self._seed, *keys[0]))
-            return self.dataset.__getitems__([index for _, index in keys])
-        return [self._sample(epoch, index) for epoch, index in keys]
-
-    def _sample(self, epoch: int, index: Any) -> Any:
-        seed_all(key_seed(self._seed, epoch, index))
-        return self.dataset[index]
-
-
 def own_dataset(dataset: Any) -> Any:
-    """Return the user's dataset inside a seeded one."""
-    return dataset.dataset if isinstance(dataset, _SeededDataset) else dataset
+    """Return the user's dataset behind what reads it."""
+    return dataset.dataset if isinstance(dataset, Samples) else dataset
 
 
 def _show_own_dataset(init: Callable[[int], None] | None, worker: int) -> None:

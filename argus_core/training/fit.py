@@ -60,8 +60,8 @@ def fit(
     if seed is not None:
         seed_everything(seed)
     order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
-    train_loader = ordered(train_loader, order_seed)
-    val_loader = None if val_loader is None else ordered(val_loader, order_seed)
+    train_loader = ordered(train_loader, order_seed, "train")
+    val_loader = None if val_loader is None else ordered(val_loader, order_seed, "val")
     chosen = build_metrics(metrics)
     validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
     engine = Engine(
@@ -98,7 +98,7 @@ def validate(
 ) -> dict[str, float]:
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
     _check_batched("val", val_loader)
-    val_loader = ordered(val_loader, draw_seed(val_loader))
+    val_loader = ordered(val_loader, draw_seed(val_loader), "val")
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
     with (
         listening(),

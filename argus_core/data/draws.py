@@ -1,0 +1,109 @@
+"""The generators that a dataset draws from, found out while it is read.
+
+1. The first batch is read with every generator seeded before each sample, which shows from which of them the
+   dataset draws. Nothing is read twice for that.
+2. From then on only those are seeded. The others are looked at once a batch: if one has moved, the dataset
+   draws from it too, and the batch is read again with it seeded.
+3. A dataset that changes as it is read, or that holds objects which do not show whether they change, is never
+   read twice: every generator is seeded before each of its samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from argus_core.data.holdings import Holdings
+from argus_core.tensors.generators import Source, global_sources, source_of
+
+__all__ = ["Draws"]
+
+
+class Draws:
+    """From which generators a dataset draws, as far as this process has seen.
+
+    Args:
+        roots: the dataset, and other objects that reading calls.
+
+    Attributes:
+        seeded: the generators to seed before each sample.
+    """
+
+    def __init__(self, *roots: Any) -> None:
+        self._roots = roots
+        self._begin(Holdings(*roots))
+
+    def _begin(self, holdings: Holdings) -> None:
+        own = [source_of(each, number) for number, each in enumerate(holdings.generators)]
+        self._before: Holdings | None = holdings  # of the first batch
+        self._sources: list[Source] = [*global_sources(), *own]
+        self._witnesses = [_Witness(source) for source in self._sources]
+        self._watched: list[Source] = []
+        self.seeded: Sequence[Any] = self._witnesses
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put all generators back when the block ends: the run uses some of them too."""
+        sources, watched, are_still = self._sources, self._watched, list[Source]()
+        for source in sources:
+            source.keep()
+        try:
+            yield
+            are_still = [source for source in watched if source in self._watched]
+        finally:
+            for source in sources:
+                if source not in are_still:
+                    source.restore()
+
+    def learn(self, has_read: bool = False) -> bool:
+        """Return whether the dataset has drawn from generators that were not seeded; they are from now on.
+
+        Args:
+            has_read: it has read a whole batch.
+        """
+        if self._before is not None:
+            return has_read and self._judge(self._before, Holdings(*self._roots))
+        moved = [source for source in self._watched if source.moved()]
+        if moved:
+            self.seeded = [*self.seeded, *moved]
+            self._watched = [source for source in self._watched if source not in moved]
+        return bool(moved)
+
+    def _judge(self, before: Holdings, after: Holdings) -> bool:
+        """Decide after the first batch what to seed; return whether the batch is to be read again."""
+        changed = after.changed(before)
+        new = [value for value in after.generators if not any(value is each for each in before.generators)]
+        if after.is_whole and new and all(any(value is each for each in new) for value in changed):
+            self._begin(after)  # the dataset has made them itself, as it was read first
+            return True
+        self._before = None
+        if after.is_whole and not changed:
+            self.seeded = [witness.source for witness in self._witnesses if witness.has_moved()]
+            self._watched = [source for source in self._sources if source not in self.seeded]
+        else:
+            self._begin(after)
+            self._before, self.seeded = None, self._sources
+        return False
+
+
+class _Witness:
+    """Sees whether a generator moves between one seeding and the next."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._mark: Any = None
+        self._has_moved = False
+
+    def seed(self, seed: int) -> None:
+        if not self.has_moved():
+            self.source.seed(seed)
+            self._mark = self.source.peek()
+        else:
+            self.source.seed(seed)
+
+    def has_moved(self) -> bool:
+        """Return whether numbers were drawn after any seeding."""
+        if not self._has_moved and self._mark is not None:
+            self._has_moved = self.source.differs(self._mark)
+        return self._has_moved
