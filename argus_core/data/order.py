@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
+from argus_core.data.memory import MemoryReader, is_in_memory
 from argus_core.data.reading import BatchReader, Chosen, Samples, as_it_is
 from argus_core.data.workers import begun, leaving_signals
 from argus_core.errors import ArgusError
@@ -47,22 +48,18 @@ class OrderedLoader:
         self.seed = seed
         self.dataset = loader.dataset
         self._plan = _Plan(loader, seed)
+        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase)
+        if is_in_memory(loader):
+            reader, workers = MemoryReader(loader.dataset, reader), {}
+        else:
+            workers = _workers_of(loader)
         self._loader: DataLoader[Any] = DataLoader(
-            cast(Any, BatchReader(loader.dataset, loader.collate_fn, seed, phase)),
+            reader,
             batch_sampler=cast(Any, self._plan),
-            num_workers=loader.num_workers,
             collate_fn=as_it_is,
             pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
-            worker_init_fn=(
-                leaving_signals(partial(_show_own_dataset, loader.worker_init_fn))
-                if loader.num_workers > 0
-                else None
-            ),
-            multiprocessing_context=loader.multiprocessing_context,
             generator=torch.Generator().manual_seed(seed),  # else it would draw from torch's
-            prefetch_factor=loader.prefetch_factor,
-            persistent_workers=loader.persistent_workers,
+            **workers,
         )
 
     def __len__(self) -> int:
@@ -92,6 +89,20 @@ class OrderedLoader:
             draw: whether to draw the order if it is not the one drawn last; else ``None`` is returned.
         """
         return self._plan.fingerprint(epoch) if draw or self._plan.knows(epoch) else None
+
+
+def _workers_of(loader: DataLoader[Any]) -> dict[str, Any]:
+    """Return the options of a loader's workers, who leave signals to the run."""
+    if loader.num_workers == 0:
+        return {}
+    return {
+        "num_workers": loader.num_workers,
+        "timeout": loader.timeout,
+        "worker_init_fn": leaving_signals(partial(_show_own_dataset, loader.worker_init_fn)),
+        "multiprocessing_context": loader.multiprocessing_context,
+        "prefetch_factor": loader.prefetch_factor,
+        "persistent_workers": loader.persistent_workers,
+    }
 
 
 def ordered(loader: Iterable[Any], seed: int, phase: str) -> Iterable[Any]:

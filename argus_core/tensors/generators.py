@@ -155,6 +155,11 @@ class _GlobalPython(_Twister, _Python):
     def __init__(self) -> None:
         super().__init__(random.random.__self__)  # type: ignore[attr-defined]
         self._address = id(self._generator) + object.__basicsize__
+        self._seed = super(random.Random, self._generator).seed  # type: ignore[misc]  # spares a function in Python
+
+    def seed(self, seed: int) -> None:
+        self._seed(seed)
+        self._generator.gauss_next = None
 
     def peek(self) -> Any:
         return string_at(self._address, _BYTES), self._generator.gauss_next
