@@ -25,12 +25,12 @@ class Chosen(NamedTuple):
     Attributes:
         epoch: counts from 0.
         position: of the first of them in the epoch's order.
-        indices: into the dataset.
+        indices: into the dataset, a sequence, or a tensor where `MemoryReader` takes them.
     """
 
     epoch: int
     position: int
-    indices: Sequence[Any]
+    indices: Any
 
 
 def as_it_is(batch: Any) -> Any:

@@ -15,7 +15,7 @@ from argus_core.callbacks.written import run_in, times_resumed
 from argus_core.checkpoint.contents import SavedFile
 from argus_core.checkpoint.restoring import load_saved, saved_optimizer
 from argus_core.checkpoint.saving import PREFIXES
-from argus_core.data.order import OrderedLoader, can_skip, loader_length
+from argus_core.data.order import OrderedLoader, can_skip, changed_numbers, loader_length
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
 from argus_core.files.output_files import checked_path
 from argus_core.steps.parameters import loss_parameters
@@ -200,7 +200,7 @@ class Resumption:
         before = self.progress["loader"].get("order")
         if before is None or not isinstance(loader, OrderedLoader):
             return True
-        return bool(loader.fingerprint(self.progress["counters"]["epoch"], draw=True) == before)
+        return loader.has_order(self.progress["counters"]["epoch"], before)
 
     def _changes(
         self, saved: SavedFile, model: AbstractModel, loader: Iterable[Any], optimizer_meaning: str
@@ -227,6 +227,7 @@ class Resumption:
                 f"the train loader ({type(loader).__name__}) {why}{'' if is_known else _blame(loader)}, so "
                 f"epoch {counters['epoch'] + 1} starts over with the weights of its middle"
             )
+        yield from changed_numbers(loader, before.get("order"))
         if self.progress["device"] != model.device.type:
             yield (
                 f"it trained on {self.progress['device']} and trains on {model.device.type}, so results "

@@ -257,25 +257,60 @@ def test_every_sampler_hears_of_the_epoch() -> None:
     assert heard == [3]
 
 
-def test_a_fingerprint_tells_orders_apart() -> None:
-    def prints(make: Any, seed: int = 7) -> list[Any]:
-        loader = ordered(make(), seed, "train")
-        assert isinstance(loader, OrderedLoader)
-        return [loader.fingerprint(epoch, draw=True) for epoch in range(2)]
-
-    shuffled = prints(LOADERS["shuffle"])
-    assert prints(LOADERS["shuffle"]) == shuffled
-    others = [LOADERS["in order"], lambda: DataLoader(Drawn(), 4, shuffle=True)]
-    assert len({*shuffled, *prints(LOADERS["shuffle"], 8), *(prints(make)[0] for make in others)}) == 6
-
-
-def test_a_fingerprint_is_known_once_the_epoch_has_begun() -> None:
-    loader = ordered(LOADERS["shuffle"](), 7, "train")
+def fingerprints(make: Any, seed: int = 7) -> list[Any]:
+    loader = ordered(make(), seed, "train")
     assert isinstance(loader, OrderedLoader)
-    assert loader.fingerprint(0) is None
-    values(loader, 0)
-    assert loader.fingerprint(0) == loader.fingerprint(0, draw=True)
-    assert loader.fingerprint(1) is None
+    found = []
+    for epoch in range(2):
+        assert loader.fingerprint(epoch) is None
+        values(loader, epoch)
+        found.append(loader.fingerprint(epoch))
+    return found
+
+
+def test_a_fingerprint_tells_orders_apart() -> None:
+    shuffled = fingerprints(LOADERS["shuffle"])
+    assert fingerprints(LOADERS["shuffle"]) == shuffled
+    others = [LOADERS["in order"], lambda: DataLoader(Drawn(), 4, shuffle=True)]
+    assert (
+        len({*shuffled, *fingerprints(LOADERS["shuffle"], 8), *(fingerprints(each)[0] for each in others)})
+        == 6
+    )
+
+
+@pytest.mark.parametrize("name", ["shuffle", "own sampler", "subset", "workers"])
+def test_a_fingerprint_of_any_moment_of_an_epoch_is_recognised(name: str) -> None:
+    loader, again = (ordered(LOADERS[name](), 7, "train") for _ in range(2))
+    assert isinstance(loader, OrderedLoader)
+    assert isinstance(again, OrderedLoader)
+    for skip in (0, 1):
+        for _ in epoch_batches(loader, 1, skip):
+            fingerprint = loader.fingerprint(1)
+            assert fingerprint is not None
+            assert again.has_order(1, fingerprint)
+            assert not again.has_order(0, fingerprint)
+            assert again.has_order(1, fingerprint)
+
+
+EARLIER = {
+    "in order": "02a5cae158b6160a767aa076dcdf2a2a",
+    "more than all": "2d3fac7dd9f9713f411e4f61646d646c",
+    "generator": "98564abef308d902a707784010ea95d8",
+    "own of numpy": "5526829ffcaa7bb80e80256b5447ce4d",
+    "nested twice": "593f9ccfb450b27ba0beecec8d0b06ee",
+    "shuffle": "dd2c0d458fef89eecb0e493adad42d8b",
+    "own sampler": "a45c0abeb6bb6d54ea56d4184473a859",
+    "subset": "e59176cadd605245bc2ddc226a151d55",
+    "weighted": "43caa8bf598f4850f0004e67506ca8b6",
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), EARLIER.items())
+def test_orders_and_their_fingerprints_are_those_of_earlier_releases(name: str, expected: str) -> None:
+    loader = ordered(LOADERS[name](), 7, "train")
+    assert isinstance(loader, OrderedLoader)
+    assert loader.has_order(1, expected)
+    assert loader.has_order(0, expected) == (name == "in order")
 
 
 class Stopping(Drawn):
