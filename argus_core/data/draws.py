@@ -44,7 +44,7 @@ class Draws:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Put all generators back when the block ends: the run uses some of them too."""
+        """Restore all generators when the block ends: the run uses some of them too."""
         sources, watched, are_still = self._sources, self._watched, list[Source]()
         for source in sources:
             source.keep()

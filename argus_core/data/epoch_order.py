@@ -1,7 +1,7 @@
 """The order of an epoch: the indices of the samples in each batch, a function of (seed, epoch).
 
 The order of torch's own samplers is drawn as a tensor, which takes 8 bytes a sample. Other samplers are read
-as the epoch goes on. They draw from the same generators as the run, so the states are exchanged meanwhile.
+as the epoch proceeds. They draw from the same generators as the run, so the states are exchanged meanwhile.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def epoch_batches(loader: Iterable[Any], epoch: int, skip: int = 0) -> Iterator[
 def changed_numbers(loader: Iterable[Any], fingerprint: str | None) -> Iterator[str]:
     """Yield in words how the release that took a fingerprint drew samples' random numbers by another rule.
 
-    In 0.1 they followed from the index of a sample, and a fingerprint did not say how many batches it is of.
+    Before, they followed from the index of a sample, and a fingerprint did not say how many batches it is of.
     """
     is_drawn_from = isinstance(loader, OrderedLoader) and not loader.is_in_memory
     if is_drawn_from and fingerprint is not None and ":" not in fingerprint:
