@@ -30,7 +30,7 @@ _BATCHES = 32  # that are read from a sampler at once; exchanging generators tak
 
 @dataclass
 class Given:
-    """How many batches an iteration has given, and whether these were all."""
+    """The number of batches that an iteration has given, which may be all."""
 
     batches: int = 0
     is_all: bool = False
