@@ -61,7 +61,7 @@ class Holdings:
             seen.add(id(value))
             if is_generator(value):
                 self.generators.append(value)
-            elif hasattr(value, "__next__") or not _is_open(value) or len(seen) > _MOST_OBJECTS:
+            elif hasattr(type(value), "__next__") or not _is_open(value) or len(seen) > _MOST_OBJECTS:
                 self.is_whole = False
             else:
                 waiting.extend(((*path, name), each) for name, each in _parts(value))
@@ -85,15 +85,19 @@ def _version(value: Any) -> int:
 
 def _is_open(value: Any) -> bool:
     """Return whether everything that an object holds can be found from Python."""
-    is_made_in_python = hasattr(value, "__dict__") and type(value).__flags__ & _CLASS_STATEMENT
+    is_made_in_python = _has_attributes(value) and type(value).__flags__ & _CLASS_STATEMENT
     return isinstance(value, _OPEN) or bool(is_made_in_python)
+
+
+def _has_attributes(value: Any) -> bool:
+    return type(value).__dictoffset__ != 0  # does not ask the object, which may make attributes up
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield the objects that an open object holds, each with a name."""
     if isinstance(value, _CONTAINERS):
         if len(value) <= _MOST_ITEMS:
-            yield from value.items() if isinstance(value, dict) else enumerate(value)
+            yield from list(value.items()) if isinstance(value, dict) else enumerate(list(value))
     elif isinstance(value, types.FunctionType):
         yield "defaults", value.__defaults__
         yield from enumerate(value.__closure__ or ())
@@ -105,4 +109,5 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
             yield "contents", value.cell_contents
     elif isinstance(value, functools.partial):
         yield from enumerate((value.func, value.args, value.keywords))
-    yield from getattr(value, "__dict__", {}).items()
+    if _has_attributes(value):
+        yield from list(vars(value).items())

@@ -82,3 +82,11 @@ def test_circles_and_many_objects_end() -> None:
         parts=[SimpleNamespace(parts=[SimpleNamespace() for _ in range(50)]) for _ in range(50)]
     )
     assert not Holdings(many).is_whole
+
+
+def test_an_object_that_makes_up_attributes_is_not_asked_for_them() -> None:
+    class Lazy:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(name)
+
+    assert Holdings(Lazy()).is_whole
