@@ -1,7 +1,7 @@
 """The generators that a dataset draws from, found out while it is read.
 
-1. The first batch is read with every generator seeded before each sample, which shows from which of them the
-   dataset draws. Nothing is read twice for that.
+1. The first samples are read with every generator seeded before each of them, which shows from which
+   of them the dataset draws. Nothing is read twice for that.
 2. From then on only those are seeded. The others are looked at once a batch: if one has moved, the dataset
    draws from it too, and the batch is read again with it seeded.
 3. A dataset that changes as it is read, or that holds objects which do not show whether they change, is never
@@ -28,6 +28,7 @@ class Draws:
 
     Attributes:
         seeded: the generators to seed before each sample.
+        is_new: no samples have been read yet, so `judge` is to be called after the first ones.
     """
 
     def __init__(self, *roots: Any) -> None:
@@ -35,12 +36,15 @@ class Draws:
         self._begin(Holdings(*roots))
 
     def _begin(self, holdings: Holdings) -> None:
-        own = [source_of(each, number) for number, each in enumerate(holdings.generators)]
-        self._before: Holdings | None = holdings  # of the first batch
+        own = [source_of(generator, number) for number, generator in enumerate(holdings.generators)]
+        self.is_new = True
+        self._before = holdings
         self._sources: list[Source] = [*global_sources(), *own]
         self._witnesses = [_Witness(source) for source in self._sources]
         self._watched: list[Source] = []
         self.seeded: Sequence[Any] = self._witnesses
+        for source in self._sources:
+            source.keep()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -56,34 +60,32 @@ class Draws:
                 if source not in are_still:
                     source.restore()
 
-    def learn(self, has_read: bool = False) -> bool:
-        """Return whether the dataset has drawn from generators that were not seeded; they are from now on.
-
-        Args:
-            has_read: it has read a whole batch.
-        """
-        if self._before is not None:
-            return has_read and self._judge(self._before, Holdings(*self._roots))
+    def learn(self) -> bool:
+        """Return whether the dataset has drawn from generators that were not seeded; they are from now on."""
         moved = [source for source in self._watched if source.moved()]
         if moved:
             self.seeded = [*self.seeded, *moved]
             self._watched = [source for source in self._watched if source not in moved]
         return bool(moved)
 
-    def _judge(self, before: Holdings, after: Holdings) -> bool:
-        """Decide after the first batch what to seed; return whether the batch is to be read again."""
+    def judge(self) -> bool:
+        """Decide after the first samples what to seed; return whether they are to be read again."""
+        before, after = self._before, Holdings(*self._roots)
         changed = after.changed(before)
         new = [value for value in after.generators if not any(value is each for each in before.generators)]
-        if after.is_whole and new and all(any(value is each for each in new) for value in changed):
-            self._begin(after)  # the dataset has made them itself, as it was read first
+        is_remade = bool(new) and all(any(value is each for each in new) for value in changed)
+        if after.is_whole and is_remade:  # the dataset has made generators as it was read first
+            self._begin(after)
             return True
-        self._before = None
+        self.is_new = False
         if after.is_whole and not changed:
             self.seeded = [witness.source for witness in self._witnesses if witness.has_moved()]
             self._watched = [source for source in self._sources if source not in self.seeded]
+            for source in self._watched:
+                source.restore()
         else:
             self._begin(after)
-            self._before, self.seeded = None, self._sources
+            self.is_new, self.seeded = False, self._sources
         return False
 
 

@@ -13,10 +13,12 @@ import numpy
 from torch.utils.data import Dataset, Subset, default_collate
 
 from argus_core.data.draws import Draws
-from argus_core.tensors.generators import Source
 from argus_core.tensors.rng import key_seed
 
 __all__ = ["BatchReader", "Chosen", "Samples", "as_it_is"]
+
+
+_FIRST = 16  # samples from which a dataset shows what it draws from
 
 
 class Chosen(NamedTuple):
@@ -60,28 +62,44 @@ class BatchReader:
     def __getitems__(self, chosen: Chosen) -> Any:
         if self._draws is None:
             self._draws = Draws(self.dataset, self._collate)
-        with self._draws.kept():
+        draws = self._draws
+        with draws.kept():
             while True:
                 try:
-                    batch = self._read(chosen, self._draws.seeded)
+                    batch = self._read(chosen, draws)
                 except Exception:
-                    if not self._draws.learn():
+                    if not draws.learn():
                         raise
                 else:
-                    if not self._draws.learn(has_read=True):
+                    if not draws.learn():
                         return batch
 
-    def _read(self, chosen: Chosen, sources: Sequence[Source]) -> Any:
-        if not sources:
-            return self._collate(self._samples.__getitems__(chosen.indices))
+    def _read(self, chosen: Chosen, draws: Draws) -> Any:
+        indices = chosen.indices
+        if not draws.seeded:
+            return self._collate(self._samples.__getitems__(indices))
         key = key_seed(*self._key, chosen.epoch)
-        seeds = _seeds(key, chosen.position, max(1, len(chosen.indices)))
-        samples = self._samples.__getitems__(chosen.indices, seeds, [source.seed for source in sources])
+        seeds = _seeds(key, chosen.position, max(1, len(indices)))
+        number = 0
+        while draws.is_new:
+            number = len(indices) if self._samples.is_read_at_once() else _FIRST
+            samples = self._samples.__getitems__(indices[:number], seeds, _seeders(draws))
+            if not draws.judge():
+                break
+        if number == 0:
+            samples = self._samples.__getitems__(indices, seeds, _seeders(draws))
+        elif number < len(indices):
+            rest = self._samples.__getitems__(indices[number:], seeds[number:], _seeders(draws))
+            samples = [*samples, *rest]
         if self._collate is not default_collate:
             (seed,) = _seeds(key_seed(key, "collate"), chosen.position, 1)
-            for source in sources:
+            for source in draws.seeded:
                 source.seed(seed)
         return self._collate(samples)
+
+
+def _seeders(draws: Draws) -> list[Callable[[int], None]]:
+    return [source.seed for source in draws.seeded]
 
 
 class Samples(Dataset[Any]):
@@ -89,6 +107,13 @@ class Samples(Dataset[Any]):
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
+
+    def is_read_at_once(self) -> bool:
+        """Return whether the dataset reads all samples of a batch in one call."""
+        dataset: Any = self.dataset
+        while type(dataset) is Subset:
+            dataset = dataset.dataset
+        return _whole_reader(dataset) is not None
 
     def __getitems__(
         self,
@@ -107,8 +132,8 @@ class Samples(Dataset[Any]):
         while type(dataset) is Subset:
             indices = [dataset.indices[index] for index in indices]
             dataset = dataset.dataset
-        whole = getattr(dataset, "__getitems__", None)
-        if callable(whole):
+        whole = _whole_reader(dataset)
+        if whole is not None:
             for seed_source in seeders:
                 seed_source(seeds[0])
             return whole(indices)
@@ -120,6 +145,12 @@ class Samples(Dataset[Any]):
                 seed_source(seed)
             samples.append(dataset[index])
         return samples
+
+
+def _whole_reader(dataset: Any) -> Callable[[Sequence[Any]], Any] | None:
+    """Return the method by which a dataset reads a batch at once, if it has one."""
+    whole: Callable[[Sequence[Any]], Any] | None = getattr(dataset, "__getitems__", None)
+    return whole if callable(whole) else None
 
 
 def _seeds(key: int, first: int, count: int) -> list[int]:
