@@ -10,8 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from argus_core.data.holdings import Holdings
@@ -46,19 +45,17 @@ class Draws:
         for source in self._sources:
             source.keep()
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Restore all generators when the block ends: the run uses some of them too."""
-        sources, watched, are_still = self._sources, self._watched, list[Source]()
-        for source in sources:
+    def keep(self) -> None:
+        """Remember the state of all generators, since the run uses some of them too."""
+        self._kept, self._watched_before = self._sources, self._watched
+        for source in self._kept:
             source.keep()
-        try:
-            yield
-            are_still = [source for source in watched if source in self._watched]
-        finally:
-            for source in sources:
-                if source not in are_still:
-                    source.restore()
+
+    def restore(self, is_read: bool) -> None:
+        """Restore the generators that were seeded, or all of them if a batch was not read to its end."""
+        for source in self._kept:
+            if not (is_read and source in self._watched and source in self._watched_before):
+                source.restore()
 
     def learn(self) -> bool:
         """Return whether the dataset has drawn from generators that were not seeded; they are from now on."""

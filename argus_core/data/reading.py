@@ -63,16 +63,19 @@ class BatchReader:
         if self._draws is None:
             self._draws = Draws(self.dataset, self._collate)
         draws = self._draws
-        with draws.kept():
-            while True:
+        draws.keep()
+        is_read = False
+        try:
+            while not is_read:
                 try:
                     batch = self._read(chosen, draws)
+                    is_read = not draws.learn()
                 except Exception:
                     if not draws.learn():
                         raise
-                else:
-                    if not draws.learn():
-                        return batch
+            return batch
+        finally:
+            draws.restore(is_read)
 
     def _read(self, chosen: Chosen, draws: Draws) -> Any:
         indices = chosen.indices

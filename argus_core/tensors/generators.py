@@ -22,7 +22,8 @@ from argus_core.tensors.rng import key_seed
 
 __all__ = ["Source", "global_sources", "is_generator", "source_of"]
 
-_BYTES = 4 * 624 + 4  # of a Mersenne Twister: its words and the position in them
+_WORDS = 4 * 624  # bytes of a Mersenne Twister, besides the position in them
+_SEEN = 32  # bytes of them that are compared: each seed, and each 624 draws, change all but the first 4
 
 
 class Source(ABC):
@@ -134,8 +135,9 @@ class _Twister(Source):
     _address: int
     _mark: Any = None  # of the state that was kept last
 
-    def peek(self) -> Any:
-        return string_at(self._address, _BYTES)
+    def state_bytes(self) -> bytes:
+        """Return all bytes of the state."""
+        return string_at(self._address, _WORDS + 4)
 
     def differs(self, mark: Any) -> bool:
         return bool(self.peek() != mark)
@@ -162,19 +164,19 @@ class _GlobalPython(_Twister, _Python):
         self._generator.gauss_next = None
 
     def peek(self) -> Any:
-        return string_at(self._address, _BYTES), self._generator.gauss_next
+        return string_at(self._address, 4 + _SEEN), self._generator.gauss_next
 
     @staticmethod
     def is_known() -> bool:
         """Return whether the bytes of the object are its state, as CPython lays it out."""
         if (
             sys.implementation.name != "cpython"
-            or random.Random.__basicsize__ < object.__basicsize__ + _BYTES
+            or random.Random.__basicsize__ < object.__basicsize__ + _WORDS + 4
         ):
             return False
         _, (*words, position), _ = random.getstate()
-        here, _ = _GlobalPython().peek()
-        return bool(here == position.to_bytes(4, sys.byteorder) + numpy.array(words, numpy.uint32).tobytes())
+        expected = position.to_bytes(4, sys.byteorder) + numpy.array(words, numpy.uint32).tobytes()
+        return bool(_GlobalPython().state_bytes() == expected)
 
 
 class _GlobalNumpy(_Twister):
@@ -193,13 +195,16 @@ class _GlobalNumpy(_Twister):
     def put(self, state: Any) -> None:
         numpy.random.set_state(state)
 
+    def peek(self) -> Any:
+        return string_at(self._address, _SEEN), string_at(self._address + _WORDS, 4)
+
     # The bytes do not tell whether a second normal number waits to be used. If none waits, none can come
     # while the bytes stay as they are.
 
     def keep(self) -> None:
-        if self._mark is None or self._kept[3]:
-            self._mark = None
-        super().keep()
+        now = self.peek()
+        if now != self._mark or self._kept[3]:
+            self._mark, self._kept, self._bytes = now, self.get(), self.state_bytes()
 
     def moved(self) -> bool:
         return super().moved() or bool(self._kept[3] and not self.get()[3])
@@ -209,7 +214,7 @@ class _GlobalNumpy(_Twister):
             super().restore()
         else:
             numpy.random.seed(0)  # forgets a normal number that waits
-            memmove(self._address, self._mark, _BYTES)
+            memmove(self._address, self._bytes, len(self._bytes))
 
     @staticmethod
     def is_known() -> bool:
@@ -218,7 +223,7 @@ class _GlobalNumpy(_Twister):
         if state["bit_generator"] != "MT19937":
             return False
         key, position = state["state"]["key"], state["state"]["pos"]
-        return bool(_GlobalNumpy().peek() == key.tobytes() + position.to_bytes(4, sys.byteorder))
+        return bool(_GlobalNumpy().state_bytes() == key.tobytes() + position.to_bytes(4, sys.byteorder))
 
 
 def global_sources() -> list[Source]:
