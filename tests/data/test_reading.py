@@ -102,7 +102,8 @@ class Opaque(Drawn):
 
 
 def epochs(dataset: Any, skip: int = 0, phase: str = "train", seed: int = 7, **options: Any) -> list[Any]:
-    loader = ordered(DataLoader(dataset, 3, shuffle=True, **options), seed, phase)
+    options = {"batch_size": 3, "shuffle": True, **options}
+    loader = ordered(DataLoader(dataset, **options), seed, phase)
     return [[batch.tolist() for batch in epoch_batches(loader, epoch, skip)] for epoch in range(2)]
 
 
@@ -123,6 +124,17 @@ def test_every_way_of_reading_gives_the_same_numbers(draw: Draw) -> None:
         assert epochs(Drawn(draw), num_workers=2) == expected
         assert epochs(Drawn(draw), skip=4, num_workers=1) == [epoch[4:] for epoch in expected]
         assert epochs(Subset(Drawn(draw), range(SAMPLES)), num_workers=1) == expected
+
+
+@pytest.mark.parametrize("draw", DRAWS, ids=lambda draw: draw.__name__)
+def test_the_size_of_a_batch_changes_no_numbers(draw: Draw) -> None:
+    """Of a batch that is longer than the samples that show what is drawn from, too."""
+    expected = [[row for batch in epoch for row in batch] for epoch in epochs(Drawn(draw))]
+    for size in (1, 19, 20):
+        given = epochs(Drawn(draw), batch_size=size)
+        assert [[row for batch in epoch for row in batch] for epoch in given] == expected
+    if draw in (of_all, sometimes, of_own):
+        assert epochs(Whole(draw), batch_size=20) == epochs(Whole(draw), batch_size=20, num_workers=1)
 
 
 def mixed(samples: list[Tensor]) -> Tensor:
@@ -176,6 +188,9 @@ def test_only_a_batch_that_draws_from_a_generator_for_the_first_time_is_read_twi
     list(epoch_batches(loader, 1))
     # The first batch shows that it draws from torch, the third that it does from numpy, the last from Python.
     assert list(READ) == [*range(12), *range(8, 20), *range(16, 20), *range(20)]
+    READ.clear()
+    list(epoch_batches(ordered(DataLoader(dataset, 20), 0, "train"), 0))
+    assert list(READ) == [*range(20), *range(20)]  # its last samples show that it draws from Python
 
 
 READ: list[int] = []  # where no dataset shows that it changes
