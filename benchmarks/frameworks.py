@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import logging
 import warnings
 from collections.abc import Callable
@@ -36,6 +37,10 @@ def sgd(network: nn.Module) -> torch.optim.Optimizer:
 
 
 def pytorch_argus() -> Make:
+    try:
+        importlib.metadata.version("pytorch-argus")
+    except importlib.metadata.PackageNotFoundError as error:  # argus-compat has a module of the same name
+        raise NotInstalled(str(error)) from error
     argus = imported("argus")
     logging.getLogger("argus").setLevel(logging.ERROR)
 

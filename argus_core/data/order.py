@@ -1,39 +1,31 @@
-"""Reproducible order of batches, and random numbers of each sample, from seed, epoch and index.
-
-A resumed run skips indices without reading data: the permutation of an epoch depends on (seed, epoch), and
-the random numbers that a dataset draws for a sample on (seed, epoch, index), in any process.
-"""
+"""Data loaders whose order and random numbers a run decides, so that it can be resumed at any batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from hashlib import blake2b
 from itertools import islice
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from argus_core.data.epoch_order import EpochOrder, Given
+from argus_core.data.memory import MemoryReader, is_in_memory
+from argus_core.data.reading import BatchReader, Samples, as_it_is
 from argus_core.data.workers import begun, leaving_signals
 from argus_core.errors import ArgusError
-from argus_core.tensors.rng import is_generator, kept_random_state, key_seed, seed_all, seeded
 
 __all__ = [
     "OrderedLoader",
     "can_skip",
+    "changed_numbers",
     "draw_seed",
     "epoch_batches",
     "loader_length",
     "ordered",
     "own_dataset",
 ]
-
-_MOST_SAMPLERS = 100  # in a list of samplers; longer lists hold indices or weights
-
-Key = tuple[int, Any]
-"""An epoch, and an index into the dataset."""
 
 
 class OrderedLoader:
@@ -42,32 +34,28 @@ class OrderedLoader:
     Args:
         loader: its dataset, sampler, workers and collation are used; it is not iterated itself.
         seed: of the order and of the samples' random numbers.
+        phase: ``"train"`` or ``"val"``; the samples' random numbers differ.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
+    def __init__(self, loader: DataLoader[Any], seed: int, phase: str) -> None:
         self.seed = seed
         self.dataset = loader.dataset
-        self._plan = _Plan(loader, seed)
+        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase)
+        self.is_in_memory = is_in_memory(loader)
+        if self.is_in_memory:
+            reader = MemoryReader(loader.dataset, reader)
+        self._order = EpochOrder(loader.batch_sampler, seed, as_tensors=self.is_in_memory)
         self._loader: DataLoader[Any] = DataLoader(
-            _SeededDataset(loader.dataset, seed),
-            batch_sampler=cast(Any, self._plan),
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
+            reader,
+            batch_sampler=cast(Any, self._order),
+            collate_fn=as_it_is,
             pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
-            worker_init_fn=(
-                leaving_signals(partial(_show_own_dataset, loader.worker_init_fn))
-                if loader.num_workers > 0
-                else None
-            ),
-            multiprocessing_context=loader.multiprocessing_context,
             generator=torch.Generator().manual_seed(seed),  # else it would draw from torch's
-            prefetch_factor=loader.prefetch_factor,
-            persistent_workers=loader.persistent_workers,
+            **({} if self.is_in_memory else _workers_of(loader)),
         )
 
     def __len__(self) -> int:
-        return len(self._plan)
+        return len(self._order)
 
     def __iter__(self) -> Iterator[Any]:
         return self.epoch_batches(0, 0)
@@ -78,26 +66,40 @@ class OrderedLoader:
         Raises:
             ArgusError: the loader ends before the sampler does.
         """
-        self._plan.epoch, self._plan.skip = epoch, skip
-        return _whole(begun(self._loader), self._plan.count(epoch) - skip)
+        self._order.epoch, self._order.skip = epoch, skip
+        batches = begun(self._loader)
+        return _whole(batches, self._order.given, len(self) - skip)
 
     def sampler_name(self) -> str:
         """Return the classes of the samplers, for messages."""
-        return self._plan.sampler_name()
+        return self._order.sampler_name()
 
-    def fingerprint(self, epoch: int, draw: bool = False) -> str | None:
-        """Return a fingerprint of the order of an epoch's batches, to compare it with another order.
+    def fingerprint(self, epoch: int) -> str | None:
+        """Return a fingerprint of the order of an epoch's batches so far, ``None`` before it has begun."""
+        return self._order.fingerprint(epoch)
 
-        Args:
-            epoch: counts from 0.
-            draw: whether to draw the order if it is not the one drawn last; else ``None`` is returned.
-        """
-        return self._plan.fingerprint(epoch) if draw or self._plan.knows(epoch) else None
+    def has_order(self, epoch: int, fingerprint: str) -> bool:
+        """Return whether `fingerprint` of the same epoch, in another process, was of the same order."""
+        return self._order.has(epoch, fingerprint)
 
 
-def ordered(loader: Iterable[Any], seed: int) -> Iterable[Any]:
+def _workers_of(loader: DataLoader[Any]) -> dict[str, Any]:
+    """Return the options of a loader's workers, who leave signals to the run."""
+    if loader.num_workers == 0:
+        return {}
+    return {
+        "num_workers": loader.num_workers,
+        "timeout": loader.timeout,
+        "worker_init_fn": leaving_signals(partial(_show_own_dataset, loader.worker_init_fn)),
+        "multiprocessing_context": loader.multiprocessing_context,
+        "prefetch_factor": loader.prefetch_factor,
+        "persistent_workers": loader.persistent_workers,
+    }
+
+
+def ordered(loader: Iterable[Any], seed: int, phase: str) -> Iterable[Any]:
     """Return an `OrderedLoader` for an ordinary DataLoader over a dataset with indices, else ``loader``."""
-    return OrderedLoader(cast("DataLoader[Any]", loader), seed) if _is_ordinary(loader) else loader
+    return OrderedLoader(cast("DataLoader[Any]", loader), seed, phase) if _is_ordinary(loader) else loader
 
 
 def draw_seed(loader: Iterable[Any]) -> int:
@@ -120,6 +122,19 @@ def epoch_batches(loader: Iterable[Any], epoch: int, skip: int = 0) -> Iterator[
     return islice(begun(loader), skip, None) if skip else begun(loader)
 
 
+def changed_numbers(loader: Iterable[Any], fingerprint: str | None) -> Iterator[str]:
+    """Yield in words how the release that took a fingerprint drew samples' random numbers by another rule.
+
+    Before, they followed from the index of a sample, and a fingerprint did not say how many batches it is of.
+    """
+    is_drawn_from = isinstance(loader, OrderedLoader) and not loader.is_in_memory
+    if is_drawn_from and fingerprint is not None and ":" not in fingerprint:
+        yield (
+            "the random numbers of a sample followed from its index and follow from its position in the "
+            "epoch's order, so random augmentation differs from here on"
+        )
+
+
 def loader_length(loader: Iterable[Any]) -> int | None:
     """Return the number of batches of a loader, ``None`` for an iterable dataset or a generator."""
     try:
@@ -128,13 +143,13 @@ def loader_length(loader: Iterable[Any]) -> int | None:
         return None
 
 
-def _whole(batches: Iterator[Any], count: int) -> Iterator[Any]:
-    """Yield all of ``count`` batches: a dataset's StopIteration would pass for the end of the epoch."""
+def _whole(batches: Iterator[Any], chosen: Given, count: int) -> Iterator[Any]:
+    """Yield all batches that were chosen: a dataset's StopIteration would pass for the end of the epoch."""
     given = 0
     for batch in batches:
         given += 1
         yield batch
-    if given < count:
+    if given < chosen.batches or not chosen.is_all:
         raise ArgusError(
             f"the loader gave {given} of {count} batches; its dataset or collate_fn raised StopIteration, as "
             "next() does at the end of an iterator; catch it there, or raise another exception"
@@ -154,125 +169,9 @@ def _has_end(batches: Any) -> bool:
         return False
 
 
-class _Plan:
-    """The indices of the samples in each batch of the next epoch."""
-
-    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
-        self.epoch = 0
-        self.skip = 0
-        self._seed = seed
-        self._batches: Iterable[list[Any]] = loader.batch_sampler  # type: ignore[assignment]
-        self._known: tuple[int, list[list[Any]]] | None = None
-        self._fingerprint: str | None = None
-
-    def __len__(self) -> int:
-        return len(self._batches)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
-        for batch in self._drawn(epoch)[self.skip :]:
-            yield [(epoch, index) for index in batch]
-
-    def sampler_name(self) -> str:
-        return " over ".join(type(sampler).__name__ for sampler in _held(self._batches)[0])
-
-    def knows(self, epoch: int) -> bool:
-        """Return whether the order of that epoch is the one drawn last."""
-        return self._known is not None and self._known[0] == epoch
-
-    def count(self, epoch: int) -> int:
-        """Return how many batches the epoch has."""
-        return len(self._drawn(epoch))
-
-    def fingerprint(self, epoch: int) -> str:
-        batches = self._drawn(epoch)
-        if self._fingerprint is None:
-            digest = blake2b(digest_size=16)
-            for batch in batches:
-                digest.update(repr(batch).encode())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
-
-    def _drawn(self, epoch: int) -> list[list[Any]]:
-        if self._known is None or self._known[0] != epoch:
-            self._known, self._fingerprint = (epoch, self._draw(epoch)), None
-        return self._known[1]
-
-    def _draw(self, epoch: int) -> list[list[Any]]:
-        samplers, generators = _held(self._batches)
-        for sampler in samplers:
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
-        with ExitStack() as stack:
-            stack.enter_context(kept_random_state())
-            seed_all(key_seed(self._seed, epoch))
-            for number, generator in enumerate(generators):
-                # Generators after the first get different seeds, else their numbers would be correlated.
-                key = (self._seed, epoch, number) if number else (self._seed, epoch)
-                stack.enter_context(seeded(generator, key_seed(*key)))
-            # All at once: samplers may draw at any time, and no other code may draw in between.
-            return list(self._batches)
-
-
-def _held(batches: Any) -> tuple[list[Any], list[Any]]:
-    """Return all samplers that make the batches, nested ones too, and their generators."""
-    samplers, generators, seen = [], [], {id(batches)}
-    waiting = [batches]
-    while waiting:
-        sampler = waiting.pop(0)
-        samplers.append(sampler)
-        for value in _values(getattr(sampler, "__dict__", {})):
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            if isinstance(value, type):
-                continue
-            if is_generator(value):
-                generators.append(value)
-            elif (
-                isinstance(value, Sampler)
-                or {"sampler", "batch_sampler"} & getattr(value, "__dict__", {}).keys()
-            ):
-                waiting.append(value)
-    return samplers, generators
-
-
-def _values(attributes: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the values of attributes, and the items of those that are short lists."""
-    for value in attributes.values():
-        if isinstance(value, list | tuple | dict) and len(value) <= _MOST_SAMPLERS:
-            yield from value.values() if isinstance(value, dict) else value
-        else:
-            yield value
-
-
-class _SeededDataset(Dataset[Any]):
-    """A dataset that seeds every generator before it reads a sample."""
-
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
-        self.dataset: Any = dataset
-        self._seed = seed
-
-    def __getitems__(self, keys: Sequence[Key]) -> Any:
-        if get_worker_info() is not None:
-            return self._read(keys)
-        with kept_random_state():  # the network uses the same generators
-            return self._read(keys)
-
-    def _read(self, keys: Sequence[Key]) -> Any:
-        if callable(getattr(self.dataset, "__getitems__", None)):  # reads a batch in one call
-            seed_all(key_seed(self._seed, *keys[0]))
-            return self.dataset.__getitems__([index for _, index in keys])
-        return [self._sample(epoch, index) for epoch, index in keys]
-
-    def _sample(self, epoch: int, index: Any) -> Any:
-        seed_all(key_seed(self._seed, epoch, index))
-        return self.dataset[index]
-
-
 def own_dataset(dataset: Any) -> Any:
-    """Return the user's dataset inside a seeded one."""
-    return dataset.dataset if isinstance(dataset, _SeededDataset) else dataset
+    """Return the user's dataset behind what reads it."""
+    return dataset.dataset if isinstance(dataset, Samples) else dataset
 
 
 def _show_own_dataset(init: Callable[[int], None] | None, worker: int) -> None:

@@ -50,7 +50,7 @@ def predict_all(
         return collected.joined(), {name.removeprefix("val_"): value for name, value in values.items()}
     try:
         with model.evaluation():
-            for batch in ordered(loader, 0):
+            for batch in ordered(loader, 0, "val"):
                 input, target = _split(batch)
                 collected.add(model.predict(input), target)
     except Exception as error:

@@ -18,7 +18,6 @@ from argus_core.storage.mismatch import fitting
 __all__ = [
     "Generators",
     "check_random_state",
-    "is_generator",
     "is_seed",
     "kept_random_state",
     "key_seed",
@@ -154,13 +153,6 @@ def kept_random_state() -> Iterator[None]:
         random.setstate(states[0])
         numpy.random.set_state(states[1])
         torch.set_rng_state(states[2])
-
-
-def is_generator(value: object) -> bool:
-    """Return whether a value is a random number generator of Python, numpy or torch."""
-    # numpy imports its generators on first access, which takes 2 MB: only a run needs them.
-    numpys = numpy.random.Generator, numpy.random.RandomState
-    return isinstance(value, (torch.Generator, random.Random, *numpys))
 
 
 @contextmanager

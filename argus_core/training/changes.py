@@ -13,7 +13,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.audience import named
 from argus_core.callbacks.lr_schedule import LRSchedule
 from argus_core.checkpoint.contents import SavedFile
-from argus_core.data.order import OrderedLoader, can_skip, loader_length
+from argus_core.data.order import OrderedLoader, can_skip, changed_numbers, loader_length
 from argus_core.errors import StateMismatchError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.distributions import version_of
@@ -129,10 +129,10 @@ class DataDrift:
         self._loader = loader
         self._epoch = progress["counters"]["epoch"]
         self._batches = progress["loader"]["batches"]
-        order = progress["loader"].get("order")
+        self._order = order = progress["loader"].get("order")
         self._has_order = True  # as far as that is known
         if order is not None and isinstance(loader, OrderedLoader):
-            self._has_order = loader.fingerprint(self._epoch, draw=True) == order
+            self._has_order = loader.has_order(self._epoch, order)
         self.starts_over = is_midway and not (can_skip(loader) and self._has_order)
 
     def __iter__(self) -> Iterator[str]:
@@ -150,6 +150,7 @@ class DataDrift:
                 f"the train loader ({type(loader).__name__}) {why}, so epoch {self._epoch + 1} starts over "
                 "with the weights of its middle"
             )
+        yield from changed_numbers(loader, self._order)
 
 
 def model_changes(

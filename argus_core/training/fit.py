@@ -63,8 +63,8 @@ def fit(
     if seed is not None:
         seed_everything(seed)
     order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
-    train_loader = ordered(train_loader, order_seed)
-    val_loader = None if val_loader is None else ordered(val_loader, order_seed)
+    train_loader = ordered(train_loader, order_seed, "train")
+    val_loader = None if val_loader is None else ordered(val_loader, order_seed, "val")
     chosen = build_metrics(metrics)
     sole_writer = SoleWriter()
     validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
@@ -105,7 +105,7 @@ def validate(
     """Return the value of every metric over ``val_loader``; see `Model.validate`."""
     check_has_values(model.device, "validate")
     _check_batched("val", val_loader)
-    val_loader = ordered(val_loader, draw_seed(val_loader))
+    val_loader = ordered(val_loader, draw_seed(val_loader), "val")
     engine = _validation_engine(model, build_metrics(metrics), callbacks)
     with (
         listening(),

@@ -110,10 +110,10 @@ def values(loader: Any, epoch: int, skip: int = 0) -> list[list[list[float]]]:
 
 @pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
 def test_an_epoch_can_begin_anywhere_and_is_the_same_from_there(make: Any) -> None:
-    loader = ordered(make(), seed=7)
+    loader = ordered(make(), 7, "train")
     whole = [values(loader, epoch) for epoch in range(2)]
     assert len(whole[0]) == len(loader)  # type: ignore[arg-type]
-    again = ordered(make(), seed=7)
+    again = ordered(make(), 7, "train")
     for epoch in (1, 0):
         for skip in range(len(whole[epoch]) + 1):
             assert values(again, epoch, skip) == whole[epoch][skip:]
@@ -122,7 +122,7 @@ def test_an_epoch_can_begin_anywhere_and_is_the_same_from_there(make: Any) -> No
 @pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
 def test_no_generator_of_the_process_is_touched(make: Any) -> None:
     inner = make()
-    loader = ordered(inner, seed=7)
+    loader = ordered(inner, 7, "train")
     before = (
         random.getstate(),
         numpy.random.get_state(legacy=True)[1].tolist(),
@@ -136,7 +136,7 @@ def test_no_generator_of_the_process_is_touched(make: Any) -> None:
 
 
 def test_epochs_and_seeds_have_orders_and_augmentations_of_their_own() -> None:
-    first, other = ordered(LOADERS["shuffle"](), 7), ordered(LOADERS["shuffle"](), 8)
+    first, other = ordered(LOADERS["shuffle"](), 7, "train"), ordered(LOADERS["shuffle"](), 8, "train")
     assert len({str(each) for each in (values(first, 0), values(first, 1), values(other, 0))}) == 3
     numbers = {sample[1] for epoch in (0, 1) for batch in values(first, epoch) for sample in batch}
     assert len(numbers) == 20
@@ -144,7 +144,11 @@ def test_epochs_and_seeds_have_orders_and_augmentations_of_their_own() -> None:
 
 def test_every_sample_comes_once_in_an_epoch() -> None:
     for epoch in range(3):
-        indices = [sample[0] for batch in values(ordered(LOADERS["shuffle"](), 0), epoch) for sample in batch]
+        indices = [
+            sample[0]
+            for batch in values(ordered(LOADERS["shuffle"](), 0, "train"), epoch)
+            for sample in batch
+        ]
         assert sorted(indices) == list(range(10))
 
 
@@ -153,7 +157,7 @@ def test_a_dataset_that_reads_whole_batches_still_does() -> None:
         def __getitems__(self, indices: list[int]) -> list[Tensor]:
             return [torch.tensor([len(indices), torch.rand(()).item()])]
 
-    loader = ordered(DataLoader(Reader(), 4), 0)
+    loader = ordered(DataLoader(Reader(), 4), 0, "train")
     assert [batch[0][0] for batch in values(loader, 0)] == [4, 4, 2]
     assert values(loader, 0) == values(loader, 0)
 
@@ -177,14 +181,14 @@ def test_other_loaders_stay_as_they_are_and_draw_nothing() -> None:
 
     before = torch.get_rng_state()
     for loader in (batches(), DataLoader(Stream()), Special(Drawn()), DataLoader(Drawn(), batch_size=None)):
-        assert ordered(loader, 0) is loader
+        assert ordered(loader, 0, "train") is loader
         assert draw_seed(loader) == 0
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_lists_and_ordinary_loaders_can_skip_and_streams_cannot() -> None:
     assert can_skip(batches())
-    assert can_skip(ordered(LOADERS["shuffle"](), 0))
+    assert can_skip(ordered(LOADERS["shuffle"](), 0, "train"))
     assert not can_skip(iter(batches()))
     assert [len(target) for _, target in epoch_batches(batches(), 0, 1)] == [8, 5]
 
@@ -197,7 +201,7 @@ def test_a_random_state_comes_back() -> None:
 
 
 def test_an_ordered_loader_is_a_loader() -> None:
-    loader = ordered(LOADERS["shuffle"](), 7)
+    loader = ordered(LOADERS["shuffle"](), 7, "train")
     assert isinstance(loader, OrderedLoader)
     assert [batch.tolist() for batch in loader] == values(loader, 0)
 
@@ -222,7 +226,7 @@ def open_in_worker(worker: int) -> None:
 
 def test_a_worker_finds_its_own_dataset() -> None:
     loader = DataLoader(Opened(), 2, num_workers=2, worker_init_fn=open_in_worker)
-    assert [batch.tolist() for batch in ordered(loader, 0)] == [[0.0, 10.0], [20.0, 30.0]]
+    assert [batch.tolist() for batch in ordered(loader, 0, "train")] == [[0.0, 10.0], [20.0, 30.0]]
 
 
 def test_a_sampler_without_an_end_is_left_alone() -> None:
@@ -232,12 +236,12 @@ def test_a_sampler_without_an_end_is_left_alone() -> None:
                 yield 1
 
     loader = DataLoader(Drawn(), 2, sampler=Endless())
-    assert ordered(loader, 0) is loader
+    assert ordered(loader, 0, "train") is loader
     assert not can_skip(loader)
 
 
 def test_samplers_side_by_side_draw_independently_of_each_other() -> None:
-    loader = ordered(DataLoader(Drawn(), 10, sampler=Wrapping(drawing(), drawing())), 0)
+    loader = ordered(DataLoader(Drawn(), 10, sampler=Wrapping(drawing(), drawing())), 0, "train")
     first, second = ([sample[0] for sample in batch] for batch in values(loader, 0))
     assert sorted(first) == sorted(second)
     assert first != second
@@ -249,29 +253,64 @@ def test_every_sampler_hears_of_the_epoch() -> None:
             heard.append(epoch)
 
     heard: list[int] = []
-    values(ordered(DataLoader(Drawn(), 5, sampler=Wrapping(Hearing(range(10)))), 0), 3)
+    values(ordered(DataLoader(Drawn(), 5, sampler=Wrapping(Hearing(range(10)))), 0, "train"), 3)
     assert heard == [3]
 
 
-def test_a_fingerprint_tells_orders_apart() -> None:
-    def prints(make: Any, seed: int = 7) -> list[Any]:
-        loader = ordered(make(), seed)
-        assert isinstance(loader, OrderedLoader)
-        return [loader.fingerprint(epoch, draw=True) for epoch in range(2)]
-
-    shuffled = prints(LOADERS["shuffle"])
-    assert prints(LOADERS["shuffle"]) == shuffled
-    others = [LOADERS["in order"], lambda: DataLoader(Drawn(), 4, shuffle=True)]
-    assert len({*shuffled, *prints(LOADERS["shuffle"], 8), *(prints(make)[0] for make in others)}) == 6
-
-
-def test_a_fingerprint_is_known_once_the_epoch_has_begun() -> None:
-    loader = ordered(LOADERS["shuffle"](), 7)
+def fingerprints(make: Any, seed: int = 7) -> list[Any]:
+    loader = ordered(make(), seed, "train")
     assert isinstance(loader, OrderedLoader)
-    assert loader.fingerprint(0) is None
-    values(loader, 0)
-    assert loader.fingerprint(0) == loader.fingerprint(0, draw=True)
-    assert loader.fingerprint(1) is None
+    found = []
+    for epoch in range(2):
+        assert loader.fingerprint(epoch) is None
+        values(loader, epoch)
+        found.append(loader.fingerprint(epoch))
+    return found
+
+
+def test_a_fingerprint_tells_orders_apart() -> None:
+    shuffled = fingerprints(LOADERS["shuffle"])
+    assert fingerprints(LOADERS["shuffle"]) == shuffled
+    others = [LOADERS["in order"], lambda: DataLoader(Drawn(), 4, shuffle=True)]
+    assert (
+        len({*shuffled, *fingerprints(LOADERS["shuffle"], 8), *(fingerprints(each)[0] for each in others)})
+        == 6
+    )
+
+
+@pytest.mark.parametrize("name", ["shuffle", "own sampler", "subset", "workers"])
+def test_a_fingerprint_of_any_moment_of_an_epoch_is_recognised(name: str) -> None:
+    loader, again = (ordered(LOADERS[name](), 7, "train") for _ in range(2))
+    assert isinstance(loader, OrderedLoader)
+    assert isinstance(again, OrderedLoader)
+    for skip in (0, 1):
+        for _ in epoch_batches(loader, 1, skip):
+            fingerprint = loader.fingerprint(1)
+            assert fingerprint is not None
+            assert again.has_order(1, fingerprint)
+            assert not again.has_order(0, fingerprint)
+            assert again.has_order(1, fingerprint)
+
+
+EARLIER = {
+    "in order": "02a5cae158b6160a767aa076dcdf2a2a",
+    "more than all": "2d3fac7dd9f9713f411e4f61646d646c",
+    "generator": "98564abef308d902a707784010ea95d8",
+    "own of numpy": "5526829ffcaa7bb80e80256b5447ce4d",
+    "nested twice": "593f9ccfb450b27ba0beecec8d0b06ee",
+    "shuffle": "dd2c0d458fef89eecb0e493adad42d8b",
+    "own sampler": "a45c0abeb6bb6d54ea56d4184473a859",
+    "subset": "e59176cadd605245bc2ddc226a151d55",
+    "weighted": "43caa8bf598f4850f0004e67506ca8b6",
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), EARLIER.items())
+def test_orders_and_their_fingerprints_are_those_of_earlier_releases(name: str, expected: str) -> None:
+    loader = ordered(LOADERS[name](), 7, "train")
+    assert isinstance(loader, OrderedLoader)
+    assert loader.has_order(1, expected)
+    assert loader.has_order(0, expected) == (name == "in order")
 
 
 class Stopping(Drawn):
@@ -286,6 +325,6 @@ class Stopping(Drawn):
 def test_a_sample_that_raises_stop_iteration_does_not_end_the_epoch_in_silence(
     workers: int, skip: int
 ) -> None:
-    given = epoch_batches(ordered(DataLoader(Stopping(), 2, num_workers=workers), 0), 0, skip)
+    given = epoch_batches(ordered(DataLoader(Stopping(), 2, num_workers=workers), 0, "train"), 0, skip)
     with pytest.raises(ArgusError, match=f"the loader gave {2 - skip} of {5 - skip} batches; its dataset or"):
         list(given)

@@ -217,7 +217,7 @@ def note_handlers(worker: int) -> None:
 
 
 def test_a_worker_calls_the_users_own_worker_init_fn_with_signals_unblocked() -> None:
-    list(argus_core.data.order.ordered(loader(Samples(), worker_init_fn=note_handlers), 0))
+    list(argus_core.data.order.ordered(loader(Samples(), worker_init_fn=note_handlers), 0, "train"))
 
 
 def test_the_users_loader_has_its_own_worker_init_fn_again() -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from argus_core import (
     StateMismatchError,
     on_iteration_complete,
 )
+from argus_core.data.epoch_order import EpochOrder
 from argus_core.errors import ArgusWarning
 from argus_core.metrics import Loss
 from argus_core.storage import CheckpointFile, write
@@ -351,6 +353,29 @@ def test_another_order_of_the_epochs_to_come_is_told(tmp_path: Path) -> None:
         match=r"changed: the train loader gives another order of batches \(other data, .* so samples",
     ):
         build().fit(DataLoader(Augmented(), 4, sampler=Remembering(26)), num_epochs=2, resume=tmp_path)
+
+
+@pytest.mark.parametrize(("every", "name"), [("3up", "model-000-000003"), ("1ep", "model-000")])
+def test_a_run_whose_samples_had_numbers_by_their_indices_goes_on_and_is_told(
+    every: str, name: str, tmp_path: Path
+) -> None:
+    def as_before(progress: dict[str, Any]) -> dict[str, Any]:
+        order = EpochOrder(loader().batch_sampler, progress["loader"]["seed"], as_tensors=False)
+        digest = blake2b(b"".join(repr(batch.indices).encode() for batch in order), digest_size=16)
+        return {**progress, "loader": {**progress["loader"], "order": digest.hexdigest()}}
+
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Augmented(), 4, shuffle=True)
+
+    saved(tmp_path, loader(), every=every)
+    path = changed_progress(tmp_path / f"{name}.safetensors", as_before)
+    with pytest.warns(ArgusWarning) as caught:
+        build().fit(loader(), num_epochs=2, resume=path)
+    (warning,) = caught
+    assert str(warning.message).endswith(
+        "has changed: the random numbers of a sample followed from its index and follow from its position in "
+        "the epoch's order, so random augmentation differs from here on"
+    )
 
 
 @pytest.mark.parametrize(

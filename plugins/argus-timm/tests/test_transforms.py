@@ -36,7 +36,7 @@ class Pictures:
 def batches(workers: int, skip: int = 0) -> list[Tensor]:
     transform = built(is_training=True, input_size=[3, 32, 32], auto_augment="rand-m9-mstd0.5", re_prob=0.5)
     loader: Any = DataLoader(Pictures(transform), 3, shuffle=True, num_workers=workers)  # type: ignore[arg-type]
-    return [images for images, _ in epoch_batches(ordered(loader, seed=3), 1, skip)]
+    return [images for images, _ in epoch_batches(ordered(loader, 3, "train"), 1, skip)]
 
 
 def test_an_image_becomes_what_the_network_expects() -> None:

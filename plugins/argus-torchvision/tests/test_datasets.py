@@ -256,7 +256,7 @@ AUGMENTED = [
 
 def batches(workers: int, epoch: int = 0, skip: int = 0, seed: int = 1) -> list[Tensor]:
     dataset = datasets.fake_data(12, (3, 8, 8), transform=AUGMENTED)
-    loader = ordered(DataLoader(dataset, 4, shuffle=True, num_workers=workers), seed=seed)
+    loader = ordered(DataLoader(dataset, 4, shuffle=True, num_workers=workers), seed, "train")
     return [images for images, _ in epoch_batches(loader, epoch, skip)]
 
 

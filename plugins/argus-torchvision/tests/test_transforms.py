@@ -109,7 +109,7 @@ class Images:
 
 def batches(name: str, skip: int = 0) -> list[Tensor]:
     loader: Any = DataLoader(Images(name), 3, shuffle=True)  # type: ignore[arg-type]
-    return [images for images, _ in epoch_batches(ordered(loader, seed=3), 1, skip)]
+    return [images for images, _ in epoch_batches(ordered(loader, 3, "train"), 1, skip)]
 
 
 def annotated() -> dict[str, Any]:

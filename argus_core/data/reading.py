@@ -1,0 +1,166 @@
+"""Reading a batch, each sample with random numbers that follow from its place.
+
+A sample's numbers are a function of (seed, phase, epoch, position in the epoch's order), in any process. A
+dataset that reads a batch in one call gets those of the batch's first position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy
+from torch.utils.data import Dataset, Subset, default_collate
+
+from argus_core.data.draws import Draws
+from argus_core.tensors.rng import key_seed
+
+__all__ = ["BatchReader", "Chosen", "Samples", "as_it_is"]
+
+
+_FIRST = 16  # samples from which a dataset shows what it draws from
+
+
+class Chosen(NamedTuple):
+    """The samples of a batch.
+
+    Attributes:
+        epoch: counts from 0.
+        position: of the first of them in the epoch's order.
+        indices: into the dataset, a sequence, or a tensor where `MemoryReader` takes them.
+    """
+
+    epoch: int
+    position: int
+    indices: Any
+
+
+def as_it_is(batch: Any) -> Any:
+    """Return a batch that is collated already: the ``collate_fn`` of a loader over a `BatchReader`."""
+    return batch
+
+
+class BatchReader:
+    """Takes the place of a DataLoader's dataset, and gives whole batches.
+
+    Args:
+        dataset: has indices.
+        collate: makes a batch of samples.
+        seed: of the random numbers.
+        phase: ``"train"`` or ``"val"``, whose random numbers differ.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], seed: int, phase: str
+    ) -> None:
+        self.dataset = dataset
+        self._samples = Samples(dataset)
+        self._collate = collate
+        self._key = seed, phase
+        self._draws: Draws | None = None  # of this process
+
+    def __getitems__(self, chosen: Chosen) -> Any:
+        if self._draws is None:
+            self._draws = Draws(self.dataset, self._collate)
+        draws = self._draws
+        draws.keep()
+        is_read = False
+        try:
+            while not is_read:
+                try:
+                    batch = self._read(chosen, draws)
+                    is_read = not draws.learn()
+                except Exception:
+                    if not draws.learn():
+                        raise
+            return batch
+        finally:
+            draws.restore(is_read)
+
+    def _read(self, chosen: Chosen, draws: Draws) -> Any:
+        indices = chosen.indices
+        if not draws.seeded:
+            return self._collate(self._samples.__getitems__(indices))
+        key = key_seed(*self._key, chosen.epoch)
+        seeds = _seeds(key, chosen.position, max(1, len(indices)))
+        number = 0
+        while draws.is_new:
+            number = len(indices) if self._samples.is_read_at_once() else _FIRST
+            samples = self._samples.__getitems__(indices[:number], seeds, _seeders(draws))
+            if not draws.judge():
+                break
+        if number == 0:
+            samples = self._samples.__getitems__(indices, seeds, _seeders(draws))
+        elif number < len(indices):
+            rest = self._samples.__getitems__(indices[number:], seeds[number:], _seeders(draws))
+            samples = [*samples, *rest]
+        if self._collate is not default_collate:
+            (seed,) = _seeds(key_seed(key, "collate"), chosen.position, 1)
+            for source in draws.seeded:
+                source.seed(seed)
+        return self._collate(samples)
+
+
+def _seeders(draws: Draws) -> list[Callable[[int], None]]:
+    return [source.seed for source in draws.seeded]
+
+
+class Samples(Dataset[Any]):
+    """The samples of a dataset, read past the views of it that `Subset` gives."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def is_read_at_once(self) -> bool:
+        """Return whether the dataset reads all samples of a batch in one call."""
+        dataset: Any = self.dataset
+        while type(dataset) is Subset:
+            dataset = dataset.dataset
+        return _whole_reader(dataset) is not None
+
+    def __getitems__(
+        self,
+        indices: Sequence[Any],
+        seeds: Sequence[int] = (),
+        seeders: Sequence[Callable[[int], None]] = (),
+    ) -> Any:
+        """Return samples as a DataLoader reads them.
+
+        Args:
+            indices: of the samples.
+            seeds: one for each.
+            seeders: called with a sample's seed before it is read, or with the first before all are at once.
+        """
+        dataset: Any = self.dataset
+        while type(dataset) is Subset:
+            indices = [dataset.indices[index] for index in indices]
+            dataset = dataset.dataset
+        whole = _whole_reader(dataset)
+        if whole is not None:
+            for seed_source in seeders:
+                seed_source(seeds[0])
+            return whole(indices)
+        if not seeders:
+            return [dataset[index] for index in indices]
+        samples = []
+        for index, seed in zip(indices, seeds, strict=False):
+            for seed_source in seeders:
+                seed_source(seed)
+            samples.append(dataset[index])
+        return samples
+
+
+def _whole_reader(dataset: Any) -> Callable[[Sequence[Any]], Any] | None:
+    """Return the method by which a dataset reads a batch at once, if it has one."""
+    whole: Callable[[Sequence[Any]], Any] | None = getattr(dataset, "__getitems__", None)
+    return whole if callable(whole) else None
+
+
+def _seeds(key: int, first: int, count: int) -> list[int]:
+    """Return a seed of 64 bits for each of ``count`` positions (SplitMix64, Steele et al. 2014)."""
+    bits = numpy.arange(first + 1, first + count + 1, dtype=numpy.uint64)
+    bits = bits * numpy.uint64(0x9E3779B97F4A7C15) + numpy.uint64(key)
+    bits = (bits ^ (bits >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+    seeds: list[int] = (bits ^ (bits >> numpy.uint64(31))).tolist()
+    return seeds
