@@ -226,16 +226,18 @@ def _is_meant_as_event(method: Callable[..., Any]) -> bool:
 def _check_spelling(
     owner: str, name: str, methods: Mapping[str, Callable[..., Any]], events: Collection[str]
 ) -> None:
-    own, method = name.removeprefix("on_"), methods[name]
-    event = own if own in events else _ELSEWHERE.get(own)
-    meant: list[str] = [event] if event and event in events and event not in methods else []
-    if not meant and _is_meant_as_event(method):
+    own, is_meant = name.removeprefix("on_"), _is_meant_as_event(methods[name])
+    meant: list[str] = []
+    if is_meant or own != name:  # `save_checkpoint` without the prefix is an ordinary method
+        event = own if own in events else _ELSEWHERE.get(own)
+        meant = [event] if event and event in events and event not in methods else []
+    if not meant and is_meant:
         meant = difflib.get_close_matches(name, events, n=1, cutoff=_NEAR)
     if meant:
         raise BuildError(
             f"callback {owner} has a method {name!r}, which is no event; did you mean {meant[0]!r}?"
         )
-    if hasattr(method, f"{PROJECT}_impl"):
+    if hasattr(methods[name], f"{PROJECT}_impl"):
         raise BuildError(
             f"callback {owner} marks {name!r} with hookimpl, and it is no event; "
             f"events are {', '.join(sorted(events))}"

@@ -143,6 +143,7 @@ def test_misspelled_event_is_refused(misspelled: str, meant: str, model: Model) 
         ("on_step_end", ("args", "state", "control", "**kwargs"), "iteration_complete"),
         ("on_exception", ("trainer", "pl_module", "exception"), "catch_exception"),
         ("on_complete", (), "complete"),
+        ("epoch_end", ("state",), "epoch_complete"),
     ],
 )
 def test_event_by_the_name_of_another_framework_is_refused(
@@ -152,6 +153,15 @@ def test_event_by_the_name_of_another_framework_is_refused(
     callback = type("Note", (Callback,), {name: method})()
     with pytest.raises(BuildError, match=f"method '{name}', which is no event; did you mean '{meant}'"):
         planned_engine(model, [1.0], [callback])
+
+
+def test_ordinary_method_is_no_event_of_another_framework(model: Model) -> None:
+    class Note(Callback):
+        def save_checkpoint(self, path: str) -> None: ...
+
+        def exception(self, error: Exception) -> None: ...
+
+    planned_engine(model, [1.0], [Note()])
 
 
 def test_callback_that_calls_a_method_by_another_name_itself_is_used(model: Model) -> None:

@@ -222,7 +222,7 @@ def test_best_checkpoint_goes_through_no_link_that_is_made_meanwhile(study: Any,
     one, thesis = study(), tmp_path / "thesis.tex"
     thesis.write_text("years")
     Path("runs/digits-sweep/best.safetensors").symlink_to(thesis)
-    with pytest.raises(ConfigError, match=r"best\.safetensors is a symbolic link; .*; remove the link"):
+    with pytest.raises(ConfigError, match=r"best\.safetensors is a symbolic link; .*; replace the link"):
         finish_with_checkpoint(one, 0.5)
     assert thesis.read_text() == "years"
 
@@ -437,7 +437,7 @@ def test_study_of_too_many_rows_is_refused_before_they_are_read(
     run(study(), 3)
     monkeypatch.setattr(database, "_MOST_ROWS", 5)
     with pytest.raises(
-        ConfigError, match=r"study.db has \d+ rows, and 5 is the most that a study may have; begin"
+        ConfigError, match=r"study.db has \d+ rows, and 5 is the most that a study may have; start"
     ):
         study()
 
