@@ -28,7 +28,7 @@ Function = Callable[["State"], Any]
 
 _NEAR = 0.75  # 'epoch_completed' is taken for an event, 'save' is not
 
-# What other frameworks call an event, without the prefix ``on_``.
+# What other frameworks call an event, without the prefix ``on_`` where that alone says what is meant.
 _ELSEWHERE = {
     **dict.fromkeys(("fit_start", "train_start", "train_begin"), "start"),
     **dict.fromkeys(("fit_end", "train_end"), "complete"),
@@ -41,8 +41,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("train_batch_end", "batch_end", "step_end"), "iteration_complete"),
     **dict.fromkeys(("validation_epoch_start", "validation_begin", "test_begin"), "validation_start"),
     **dict.fromkeys(("validation_epoch_end", "validation_end", "test_end"), "validation_complete"),
-    "exception": "catch_exception",
-    "save_checkpoint": "checkpoint_saved",
+    "on_exception": "catch_exception",
+    "on_save_checkpoint": "checkpoint_saved",
 }
 
 
@@ -228,8 +228,8 @@ def _check_spelling(
 ) -> None:
     own, is_meant = name.removeprefix("on_"), _is_meant_as_event(methods[name])
     meant: list[str] = []
-    if is_meant or own != name:  # `save_checkpoint` without the prefix is an ordinary method
-        event = own if own in events else _ELSEWHERE.get(own)
+    if is_meant or own != name:
+        event = own if own in events else _ELSEWHERE.get(name, _ELSEWHERE.get(own))
         meant = [event] if event and event in events and event not in methods else []
     if not meant and is_meant:
         meant = difflib.get_close_matches(name, events, n=1, cutoff=_NEAR)
