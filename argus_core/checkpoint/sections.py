@@ -45,7 +45,7 @@ SECTIONS: Mapping[str, _Section] = {
 }
 """The sections that `saving` writes and `contents` reads; the storage adds ``tensors`` and ``aliases``.
 
-docs/reference/checkpoint-format.md tells what each one holds. Sections without a form, and the contents of
+docs/reference/checkpoint-format.md describes each one. Sections without a form, and the contents of
 the others, are checked when they are read.
 """
 

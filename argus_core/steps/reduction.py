@@ -262,7 +262,7 @@ def _targets(loss: Any, target: Tensor) -> float | Tensor:
     """Return the divisor of a cross-entropy: the sum of class weights, or the number of distributions."""
     if target.is_floating_point():  # dimension 1 holds the classes' probabilities, as in the prediction
         return target.numel() // max(target.size(1), 1) if target.ndim > 1 else 1
-    return count_kept(target, _ignored(loss)) if loss.weight is None else _class_weights(loss, target)
+    return count_kept(target, _ignored(loss)) if loss.weight is None else _sum_of_class_weights(loss, target)
 
 
 def _ignored(loss: Any) -> int:
@@ -271,7 +271,7 @@ def _ignored(loss: Any) -> int:
     return -100 if ignored is None else ignored
 
 
-def _class_weights(loss: Any, target: Tensor) -> float | Tensor:
+def _sum_of_class_weights(loss: Any, target: Tensor) -> float | Tensor:
     weight = loss.weight
     kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, _ignored(loss))
     total = kept.sum(dtype=widest_float(target.device))

@@ -108,11 +108,7 @@ def test_what_cannot_be_told_without_building_is_a_note(report: Report) -> None:
 def test_a_callback_whose_class_listens_to_nothing_is_a_note(
     alone: Callable[..., Report], fake_distribution: Any
 ) -> None:
-    source = (
-        "from argus_core import Callback\n"
-        "class Deaf(Callback):\n"
-        "    def on_epoch_complete(self, trainer): ...\n"
-    )
+    source = "from argus_core import Callback\nclass Deaf(Callback):\n    def show(self, trainer): ...\n"
     fake_distribution("medseg", "1.0", {"callback": {"unheard": "medseg:Deaf"}}, {"medseg": source})
     report = alone("medseg")
     assert report.faults == ()

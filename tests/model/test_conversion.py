@@ -23,7 +23,7 @@ from torch import nn
 
 import argus_core
 from argus_core import Model, hookimpl, load_model
-from argus_core.checkpoint.legacy import read_legacy
+from argus_core.checkpoint.formats import open_checkpoint
 from argus_core.cli import main
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.model import conversion
@@ -189,12 +189,12 @@ def test_a_file_that_is_there_is_kept(old: Model, folder: Path, command: str) ->
 def test_a_file_that_another_program_puts_there_meanwhile_is_kept(
     old: Model, folder: Path, args: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_meanwhile(source: Path) -> Any:
-        state = read_legacy(source)
+    def open_meanwhile(source: Path) -> Any:
+        saved = open_checkpoint(source)
         (folder / "new.safetensors").write_text("mine", "utf-8")
-        return state
+        return saved
 
-    monkeypatch.setattr(conversion, "read_legacy", read_meanwhile)
+    monkeypatch.setattr(conversion, "open_checkpoint", open_meanwhile)
     assert refusal(*args, "old.pth", "new.safetensors") == (
         "error: new.safetensors is there already; give another name, or --overwrite\n"
     )

@@ -90,7 +90,7 @@ def test_a_row_says_what_a_declared_parameter_does(declare: Callable[..., None])
 def test_a_parameter_that_was_not_reviewed_fails(declare: Callable[..., None]) -> None:
     declare(Part)
     with pytest.raises(
-        AssertionError, match="has not been reviewed: loss part: mode .mode: 'str' = 'a'.; declare"
+        AssertionError, match="have not been reviewed: loss part: mode .mode: 'str' = 'a'.; declare"
     ):
         file_param_table("mine", {})
 
@@ -100,7 +100,7 @@ def test_a_suspicious_name_is_reviewed_whatever_its_type(declare: Callable[..., 
     namespace: dict[str, Any] = {}
     exec(f"def factory({name}: bool = False): ...", namespace)
     declare(namespace["factory"])
-    with pytest.raises(AssertionError, match=f"has not been reviewed: loss part: {name}"):
+    with pytest.raises(AssertionError, match=f"have not been reviewed: loss part: {name}"):
         file_param_table("mine", {})
 
 

@@ -35,12 +35,16 @@ run_dir = "run"
 """
 
 
+class Points(TensorDataset):
+    """A dataset that a run reads sample by sample, in workers if there are some."""
+
+
 def points(split: str = "train", samples: int = 30) -> TensorDataset:
     """Return samples of three classes, (4,) float and int64, the same in every process."""
     generator = torch.Generator().manual_seed(["train", "val", "test"].index(split))
     target = torch.randint(3, (samples,), generator=generator)
     centres = torch.eye(3, 4)[target]
-    return TensorDataset(centres + 0.5 * torch.randn(samples, 4, generator=generator), target)
+    return Points(centres + 0.5 * torch.randn(samples, 4, generator=generator), target)
 
 
 def broken_points() -> TensorDataset:

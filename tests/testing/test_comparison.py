@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from argus_core.testing.comparison import difference, tensors_in
+from argus_core.testing.comparison import difference
 
 NAN = float("nan")
 
@@ -54,8 +54,3 @@ def test_a_tolerance_is_relative_to_the_largest_number() -> None:
     found, expected = torch.tensor([100.0, 0.05]), torch.tensor([100.0, 0.0])
     assert difference(found, expected, tolerance=1e-3) is None
     assert difference(found, expected, tolerance=1e-4) == "it differs by 0.05"
-
-
-def test_tensors_are_found_in_anything_nested() -> None:
-    a, b, c = torch.zeros(1), torch.ones(1), torch.ones(2)
-    assert [*tensors_in({"a": a, "rest": [b, (c, 3, None)]})] == [a, b, c]
