@@ -78,6 +78,9 @@ def command(
 class _Witness:
     """Sees whether a run has come to a checkpoint that it can go on from; a callback."""
 
+    reads_predictions = False
+    computes = ()
+
     def __init__(self, last: Path) -> None:
         self.last = last
         self.can_go_on = False

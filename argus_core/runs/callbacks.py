@@ -55,6 +55,7 @@ class Witness(Callback):
         spec = ("monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params})
         self.best = build_component("callback", spec, "callbacks")
         self.best.name = "best_checkpoint"  # its state is found by it, whatever other callbacks there are
+        self.best.monitor.callback = "[fit]"  # where its metric is chosen
         self.began = False
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from argus_core.callbacks.asking import asking_for_keys
 from argus_core.checkpoint.saving import PREFIXES
 from argus_core.config import Config, config_differences, read_config, resolved_toml
 from argus_core.config.changes import with_params
@@ -30,7 +31,7 @@ from argus_core.runs.callbacks import Witness, run_callbacks, validation_callbac
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
-from argus_core.training.fit import seed_everything
+from argus_core.training.fit import build_metrics, seed_everything
 from argus_core.training.newest import find_checkpoint
 
 __all__ = ["Result", "build_model", "resume", "train"]
@@ -224,12 +225,16 @@ def _fit(
     fit = config.fit
     # Of its own, for another run in another thread not to write to this one's log.
     model.logger = model.logger.getChild(str(witness.directory.root).replace(".", "_"))
-    with taken_from(config.source("fit", *fit)):
+    with taken_from(config.source("fit", *fit)), asking_for_keys():
+        metrics = fit.get("metrics")
+        if "val" not in loaders and "test" in loaders and not fit["metrics_on_train"]:
+            build_metrics(metrics)  # the test uses them, after training: what is wrong in them is found now
+            metrics = None
         return model.fit(
             loaders["train"],
             loaders.get("val"),
             fit["num_epochs"],
-            metrics=fit.get("metrics"),
+            metrics=metrics,
             metrics_on_train=fit["metrics_on_train"],
             callbacks=run_callbacks(
                 witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks], checkpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.callbacks.asking import ask_for_epochs, ask_for_validation, called
+from argus_core.callbacks.audience import named
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.epoch_report import FIELDS
 from argus_core.callbacks.keeping import check_apart, check_kept
@@ -20,7 +23,7 @@ from argus_core.callbacks.lr_schedule import build_schedules, check_steps
 from argus_core.callbacks.state import State
 from argus_core.data.order import draw_seed, loader_length, ordered
 from argus_core.data.workers import with_workers_that_leave_signals
-from argus_core.errors import ConflictError, ParamsError
+from argus_core.errors import ArgusWarning, ConflictError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.metrics import Loss, Metric
 from argus_core.registry.factory import build_many, described
@@ -55,7 +58,7 @@ def fit(
     for phase, loader in (("train", train_loader), ("val", val_loader)):
         _check_batched(phase, loader)
     if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
-        raise ParamsError(f"fit takes num_epochs from 1 to 2**31 - 1, not {described(num_epochs)}")
+        raise ParamsError(f"num_epochs is {described(num_epochs)}; give an integer from 1 to 2**31 - 1")
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -63,6 +66,8 @@ def fit(
     train_loader = ordered(train_loader, order_seed)
     val_loader = None if val_loader is None else ordered(val_loader, order_seed)
     chosen = build_metrics(metrics)
+    if val_loader is None:
+        _warn_of_no_validation([] if metrics_on_train else chosen[1:], val_callbacks)
     validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
     engine = Engine(
         model.train_step,
@@ -122,6 +127,23 @@ def _check_batched(phase: str, loader: Any) -> None:
             f"the {phase} loader is the dataset {type(loader).__name__}, which gives samples; give a loader "
             "of its batches: torch.utils.data.DataLoader(dataset, batch_size=32)"
         )
+
+
+def _warn_of_no_validation(metrics: list[Metric], val_callbacks: Any) -> None:
+    """Warn of what only a validation would use, in a run that has none."""
+    callbacks = build_many("callback", val_callbacks, "val_callbacks")
+    unused = {
+        "metrics": ([each.name for each in metrics], "set metrics_on_train to compute them in training"),
+        "val_callbacks": ([name for name, _ in named(callbacks)], f"move them to {called('callbacks')}"),
+    }
+    for argument, (names, action) in unused.items():
+        if names:
+            warnings.warn(
+                f"{called(argument)} has {', '.join(map(repr, names))}, and the run has no validation, so it has no effect; "
+                f"{ask_for_validation()}, or {action}",
+                ArgusWarning,
+                stacklevel=4,
+            )
 
 
 def build_metrics(metrics: Any) -> list[Metric]:

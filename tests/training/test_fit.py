@@ -12,6 +12,7 @@ from networks import batches, make_model
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from argus_core import ArgusError, Callback, ConflictError, Metric, ParamsError, UnknownNameError
+from argus_core.errors import ArgusWarning
 from argus_core.metrics import Accuracy
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -25,6 +26,29 @@ def test_fit_returns_the_last_value_of_every_metric() -> None:
 def test_metrics_on_train_computes_them_in_training_too() -> None:
     metrics = make_model().fit(batches(), metrics=["accuracy"], metrics_on_train=True)
     assert list(metrics) == ["train_loss", "train_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"metrics": ["accuracy", "top_k_accuracy"]},
+            r"^metrics has 'accuracy', 'top_k_accuracy', and the run has no validation, so it has no effect; "
+            r"give fit a val_loader, or set metrics_on_train to compute them in training$",
+        ),
+        (
+            {"val_callbacks": ["progress"]},
+            r"^val_callbacks has 'progress', and the run has no validation, so it has no effect; "
+            r"give fit a val_loader, or move them to callbacks$",
+        ),
+    ],
+)
+def test_what_only_a_validation_would_use_is_told_where_there_is_none(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.warns(ArgusWarning, match=message) as told:
+        make_model().fit(batches(), **given)
+    assert [warning.filename for warning in told] == [__file__]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +98,7 @@ def test_an_unknown_name_of_each_kind_is_one_sentence(argument: str, kind: str) 
 
 @pytest.mark.parametrize("num_epochs", [0, -1, 1.5, True, 2**63, pytest.param(10**5000, id="huge")])
 def test_num_epochs_is_at_least_1(num_epochs: Any) -> None:
-    with pytest.raises(ParamsError, match=r"fit takes num_epochs from 1 to 2\*\*31 - 1, not"):
+    with pytest.raises(ParamsError, match=r"^num_epochs is .+; give an integer from 1 to 2\*\*31 - 1$"):
         make_model().fit(batches(), num_epochs=num_epochs)
 
 
