@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
 from argus_core.callbacks.names import may_coincide, path_pattern
 from argus_core.callbacks.written import check_no_link
-from argus_core.errors import CheckpointError, ConfigError
+from argus_core.errors import ArgusWarning, CheckpointError, ConfigError
 from argus_core.files.working_folder import absolute, shown
 from argus_core.hooks import hookimpl
 from argus_core.registry.factory import build_component
@@ -35,6 +36,7 @@ class Witness(Callback):
         monitor: the metric that decides which epoch is the best.
         begin: called before anything is written.
         config: takes the place of the run's configuration once the run goes on.
+        warning: given once the run goes on.
     """
 
     name = "run"
@@ -47,10 +49,12 @@ class Witness(Callback):
         monitor: str,
         begin: Callable[[], None] = lambda: None,
         config: str | None = None,
+        warning: str = "",
     ) -> None:
         self.directory = directory
         self.begin = begin
         self.config = config
+        self.warning = warning
         params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
         spec = ("monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params})
         self.best = build_component("callback", spec, "callbacks")
@@ -95,6 +99,8 @@ class Witness(Callback):
         self.began = state.global_step + state.updates_skipped > 0
 
     def resumed(self, state: State) -> None:
+        if self.warning:
+            warnings.warn(self.warning, ArgusWarning, stacklevel=2)
         if self.config is not None:
             self.directory.change_config(self.config)
 

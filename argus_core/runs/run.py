@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import secrets
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from argus_core.checkpoint.saving import PREFIXES
 from argus_core.config import Config, config_differences, read_config, resolved_toml
 from argus_core.config.changes import with_params
 from argus_core.data.datasets import build_dataset, make_loader
-from argus_core.errors import ArgusWarning, BuildError, ConfigError
+from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
 from argus_core.model.choice import given_by_class
 from argus_core.model.loading import load_model
@@ -155,14 +154,13 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
         _ = [*components_in(config)]  # those that only the fit would ask for, too
         model, loaders = _build(config, initial_values_wanted=False)
     told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
-    if told:
-        warnings.warn(
-            f"the run in {directory.path} goes on with other data: {'; '.join(told)}, which holds from here",
-            ArgusWarning,
-            stacklevel=3,
-        )
+    data = (
+        f"the run in {directory.path} goes on with other data: {'; '.join(told)}, which holds from here"
+        if told
+        else ""
+    )
     changed_config = resolved_toml(config) if changed else None
-    witness = Witness(directory, config.fit["monitor"], config=changed_config)
+    witness = Witness(directory, config.fit["monitor"], config=changed_config, warning=data)
     metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
 

@@ -24,6 +24,7 @@ from argus_core.callbacks.state import State
 from argus_core.data.order import draw_seed, loader_length, ordered
 from argus_core.data.workers import with_workers_that_leave_signals
 from argus_core.errors import ArgusWarning, ConflictError, ParamsError
+from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 from argus_core.metrics import Loss, Metric
 from argus_core.registry.factory import build_many, described
@@ -31,6 +32,7 @@ from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.engine import Engine
+from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
 from argus_core.training.resumption import Resumption
 
@@ -76,6 +78,7 @@ def fit(
         window_size=model.window_size(),
         callbacks=[
             *validation,
+            FiniteLoss(),
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
         ],
@@ -90,6 +93,7 @@ def fit(
     check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
+        _tell_if_complete(engine, num_epochs, resumption.path)
     check_steps(engine, loader_length(train_loader), num_epochs)
     with listening(), with_workers_that_leave_signals(train_loader, val_loader), model.training():
         model.train()
@@ -139,11 +143,25 @@ def _warn_of_no_validation(metrics: list[Metric], val_callbacks: Any) -> None:
     for argument, (names, action) in unused.items():
         if names:
             warnings.warn(
-                f"{called(argument)} has {', '.join(map(repr, names))}, and the run has no validation, so it has no effect; "
-                f"{ask_for_validation()}, or {action}",
+                f"{called(argument)} has {', '.join(map(repr, names))}, and the run has no validation, so it "
+                f"has no effect; {ask_for_validation()}, or {action}",
                 ArgusWarning,
                 stacklevel=4,
             )
+
+
+def _tell_if_complete(engine: Engine, num_epochs: int, path: Path) -> None:
+    done = engine.state.epoch + engine.position.done
+    if done >= num_epochs:
+        count = f"{done} of {done} epochs" + (
+            "" if done == num_epochs else f", and num_epochs is {num_epochs}"
+        )
+        engine.state.logger.warning(
+            "the run of %s is complete (%s); to train longer, %s or more",
+            shown(path),
+            count,
+            ask_for_epochs(done + 1),
+        )
 
 
 def build_metrics(metrics: Any) -> list[Metric]:

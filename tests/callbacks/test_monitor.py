@@ -50,8 +50,8 @@ def test_missing_metric_is_told_at_the_start_with_the_near_names_and_all_that_ar
 def test_missing_metric_of_validation_asks_for_validation_data(metric: str, model: Model) -> None:
     with pytest.raises(
         BuildError,
-        match=rf"^monitor of early_stopping is '{metric}', and the run has no validation; give fit a val_loader, "
-        r"or choose another monitor \(computed: train_loss\)$",
+        match=rf"^monitor of early_stopping is '{metric}', and the run has no validation; give fit a "
+        r"val_loader, or choose another monitor \(computed: train_loss\)$",
     ):
         model.fit(batches(), callbacks=[("early_stopping", {"monitor": metric})])
 
@@ -66,7 +66,7 @@ def test_missing_validation_is_told_at_the_start_though_a_callback_does_not_decl
         if monitoring == "early_stopping"
         else {"callbacks": counter, "lr_scheduler": ("ReduceLROnPlateau", {"monitor": "val_loss"})}
     )
-    with pytest.raises(BuildError, match=r"no validation; .*or declare computes = \('val_loss',\) in what comp"):
+    with pytest.raises(BuildError, match=r"no validation; .*, or declare computes = \('val_loss',\) in"):
         model.fit(batches(), **followed)
     assert counter.updates == 0
 
