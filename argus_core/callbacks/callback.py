@@ -108,7 +108,7 @@ class FunctionCallback(Callback):
         if not callable(function):
             raise BuildError(f"on_{event} decorates {function!r}; give it a function that takes the state")
         _check_arguments("function", self.name, function)
-        setattr(self, event, lambda state: function(state))  # the event's argument has one name, state
+        setattr(self, event, self.__call__)  # the event's argument has one name, state
 
     @property
     def name(self) -> str:
