@@ -207,6 +207,16 @@ def test_what_is_no_run_is_refused(folder: Path, path: str) -> None:
         resume(Path(path))
 
 
+def test_a_folder_near_runs_is_refused_with_up_to_three_of_them(folder: Path) -> None:
+    train(read_config(small_config(folder), ["num_epochs=1", "run_dir=runs/a"]))
+    for name in "bcd":
+        shutil.copytree("runs/a", f"runs/{name}")
+    (folder / "runs" / "other").mkdir()
+    for near, told in (("runs", "runs/a, runs/b, runs/c, ..."), ("runs/a/checkpoints", "runs/a")):
+        with pytest.raises(ConfigError, match=rf"^{near} is not a run directory; give one that is: {told}$"):
+            resume(Path(near))
+
+
 def test_a_run_without_its_last_checkpoint_is_refused(folder: Path) -> None:
     train(read_config(small_config(folder)))
     Path("run/checkpoints/last.safetensors").unlink()
