@@ -106,9 +106,9 @@ class FunctionCallback(Callback):
         self.event = event
         self.function = function
         if not callable(function):
-            raise BuildError(f"on_{event} decorates a function that takes the state, not {function!r}")
+            raise BuildError(f"on_{event} decorates {function!r}; give it a function that takes the state")
         _check_arguments("function", self.name, function)
-        setattr(self, event, lambda state: function(state))  # the event's argument has one name, state
+        setattr(self, event, self.__call__)  # the event's argument has one name, state
 
     @property
     def name(self) -> str:

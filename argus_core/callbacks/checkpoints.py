@@ -63,7 +63,9 @@ class Checkpoint(Callback):
         background: bool = False,
     ) -> None:
         if max_saves is not None and (type(max_saves) is not int or max_saves < 1):
-            raise ParamsError(f"{self.name} takes max_saves >= 1 or None, not {max_saves!r}")
+            raise ParamsError(
+                f"max_saves of {self.name} is {max_saves!r}; give an integer of at least 1, or None for all"
+            )
         self.dir_path = place_to_write(self.name, "dir_path", dir_path)
         self.every = parse_cadence(self.name, every)
         self.max_saves = max_saves

@@ -32,7 +32,9 @@ class EarlyStopping(Callback):
 
     def __init__(self, monitor: str = "val_loss", patience: int = 1, better: str = "auto") -> None:
         if type(patience) is not int or patience < 1:
-            raise ParamsError(f"{self.name} takes patience >= 1 (epochs), not {patience!r}")
+            raise ParamsError(
+                f"patience of {self.name} is {patience!r}; give an integer of at least 1 (epochs)"
+            )
         self.monitor = Monitor(self.name, monitor, better)
         self.patience = patience
         self.waited = 0

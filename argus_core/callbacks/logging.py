@@ -117,7 +117,7 @@ class LoggingToCSV(EpochReport):
     ) -> None:
         if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
             raise ParamsError(
-                f"{self.name} takes one character for separator, such as ',' or ';', not {separator!r}"
+                f"separator of {self.name} is {separator!r}; give one character, such as ',' or ';'"
             )
         self.file_path = place_to_write(self.name, "file_path", file_path)
         self.separator = separator

@@ -32,6 +32,7 @@ _NO_EFFECT = (
     "which has no effect, as the schedule continues with its saved state; for another schedule, load the "
     "weights with load_model and start a new run"
 )
+_SUCH_AS = "('StepLR', {'step_size': 10})"
 _RULES = {
     "scheduler": Rule(lambda value: isinstance(value, Mapping), "a dict"),
     "stepped": FLAG,
@@ -184,7 +185,8 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
     Besides the scheduler's own parameters a spec takes ``interval`` and ``monitor``.
 
     Raises:
-        SpecError: an unknown interval, or `ReduceLROnPlateau` without a metric to monitor.
+        SpecError: an unknown interval, `ReduceLROnPlateau` without a metric to monitor, or a scheduler that
+            was built for another optimizer than the model's.
     """
     if value is None:
         return []
@@ -194,6 +196,11 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
             "give ('ReduceLROnPlateau', {'monitor': 'val_loss'})"
         )
     if isinstance(value, LRScheduler):
+        if value.optimizer is not model.optimizer:
+            raise SpecError(
+                f"lr_scheduler is a scheduler ({type(value).__name__}) of another model's optimizer; "
+                f"build it with model.optimizer, or give a name or (name, {{params}}), such as {_SUCH_AS}"
+            )
         return [LRSchedule(value)]
     if model.optimizer is None:
         raise SpecError("lr_scheduler needs the model to have an optimizer; name one in params")

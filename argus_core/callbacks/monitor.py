@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
+from argus_core.callbacks.asking import ask_for_validation
 from argus_core.callbacks.state import State
 from argus_core.errors import BuildError, ParamsError, near
 from argus_core.storage.stored import BEST, BEST_EPOCH, MONITOR, Rule
@@ -34,10 +35,10 @@ class Monitor:
     def __init__(self, callback: str, metric: str, better: str = "auto") -> None:
         if not isinstance(metric, str) or not metric:
             raise ParamsError(
-                f"{callback} takes the name of a metric for monitor, such as 'val_loss', not {metric!r}"
+                f"monitor of {callback} is {metric!r}; give the name of a metric, such as 'val_loss'"
             )
         if better not in ("auto", "min", "max"):
-            raise ParamsError(f"{callback} takes 'auto', 'min' or 'max' for better, not {better!r}")
+            raise ParamsError(f"better of {callback} is {better!r}; give 'auto', 'min' or 'max'")
         self.callback = callback
         self.metric = metric
         self.better = better
@@ -100,11 +101,13 @@ def check_monitor(callback: str, metric: str, state: State) -> None:
     """Check when a run starts that somebody may compute ``metric``.
 
     Raises:
-        BuildError: no metric of the run has that name, and all callbacks and steps declare what they compute.
+        BuildError: no metric of the run has that name, and all callbacks and steps declare what they compute;
+            or it is a metric of validation, no callback declares it, and the run has no validation.
     """
-    declared = _declared(state)
-    computed = _computes(state, metric) or metric in state.metrics
-    if not computed and declared is not None and metric not in declared:
+    declared, all_declare = _declared(state)
+    if _computes(state, metric) or metric in state.metrics or metric in declared:
+        return
+    if all_declare or _lacks_validation(metric, state):
         raise _nobody_computes(callback, metric, [*_planned(state), *declared], state)
 
 
@@ -149,12 +152,12 @@ def _direction(name: str, state: State) -> str | None:
     return better or ("min" if name.endswith("loss") else None)
 
 
-def _declared(state: State) -> list[str] | None:
-    """Return the values that steps and callbacks put into the run's metrics; ``None`` if one does not say."""
+def _declared(state: State) -> tuple[list[str], bool]:
+    """Return the values that steps and callbacks declare to compute, and whether all of them declare it."""
     engines = [phase_state.engine for phase_state in _phases(state).values()]
     said = [_said(writer) for engine in engines for writer in (engine.step, *engine.callbacks)]
     known = [values for values in said if values is not None]
-    return [name for values in known for name in values] if len(known) == len(said) else None
+    return [name for values in known for name in values], len(known) == len(said)
 
 
 def _said(writer: Any) -> Collection[str] | None:
@@ -169,12 +172,20 @@ def _said(writer: Any) -> Collection[str] | None:
     return values
 
 
+def _lacks_validation(metric: str, state: State) -> bool:
+    return metric.startswith("val_") and "val" not in _phases(state)
+
+
 def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state: State) -> BuildError:
-    no_validation = metric.startswith("val_") and "val" not in _phases(state)
-    action = "give fit a val_loader" if no_validation else "add it to metrics="
+    if _lacks_validation(metric, state):
+        declare = "" if _declared(state)[1] else f", or declare computes = ({metric!r},) in what computes it"
+        return BuildError(
+            f"monitor of {callback} is {metric!r}, and the run has no validation; {ask_for_validation()}, or "
+            f"choose another monitor ({_shown(computed)}){declare}"
+        )
     return BuildError(
         f"{callback} monitors {metric!r}, which nobody computes{near(metric, computed)} "
-        f"({_shown(computed)}; {action})"
+        f"({_shown(computed)}; add it to metrics=)"
     )
 
 

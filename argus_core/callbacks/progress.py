@@ -63,7 +63,7 @@ class Progress(EpochReport):
         self, table: bool = False, interval: float = 0.25, monitor: str | None = None, better: str = "auto"
     ) -> None:
         if not isinstance(interval, int | float) or interval <= 0:
-            raise ParamsError(f"{self.name} takes interval > 0 (seconds), not {interval!r}")
+            raise ParamsError(f"interval of {self.name} is {interval!r}; give a number above 0 (seconds)")
         self.table = table
         self.interval = interval
         self.monitor = monitor

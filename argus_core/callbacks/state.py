@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ class AbstractEngine(ABC):
 
     state: State
     callbacks: tuple[Any, ...]
+    handlers: Mapping[str, Sequence[Callable[[State], Any]]]
     window_size: int
     num_batches: int | None
     seed: int

@@ -79,6 +79,9 @@ def command(
 class _Witness:
     """A callback that notes whether the run has a checkpoint from which it can resume."""
 
+    reads_predictions = False
+    computes = ()
+
     def __init__(self, last: Path) -> None:
         self.last = last
         self.can_resume = False

@@ -240,10 +240,14 @@ class Model(Assembly):
         Override it for another computation; step strategies work with any.
         """
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # a tensor of two samples also unpacks
+            name = type(batch).__name__
+            article = "an" if name.startswith(("a", "e", "i", "o", "nd")) else "a"
+            count = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
             raise BuildError(
-                f"a batch is {type(batch).__name__}, not a pair (input, target); "
-                "override forward_loss for others, or give a loader of pairs: "
-                "torch.utils.data.DataLoader(torch.utils.data.TensorDataset(input, target), batch_size=32)"
+                f"a batch is {article} {name}{count}, not a pair (input, target); "
+                "give a loader of pairs: "
+                "torch.utils.data.DataLoader(torch.utils.data.TensorDataset(input, target), batch_size=32), "
+                "or override forward_loss for other batches"
             )
         input, target = batch
         prediction = self.nn_module(input)
@@ -515,7 +519,8 @@ class Model(Assembly):
         if missing:
             raise BuildError(
                 f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; "
-                f"name one in params, or load it without {missing[0]}=None"
+                f"name {'one' if len(missing) == 1 else 'them'} in params, or load it without "
+                f"{' and '.join(f'{slot}=None' for slot in missing)}"
             )
 
 

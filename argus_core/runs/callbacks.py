@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
 from argus_core.callbacks.names import may_coincide, path_pattern
 from argus_core.callbacks.written import check_no_link
-from argus_core.errors import CheckpointError, ConfigError
+from argus_core.errors import ArgusWarning, CheckpointError, ConfigError
 from argus_core.files.working_folder import absolute, shown
 from argus_core.hooks import hookimpl
 from argus_core.registry.factory import build_component
@@ -36,6 +37,7 @@ class Witness(Callback):
         begin: called before anything is written.
         config: takes the place of the run's configuration once the run goes on.
         versions: of what takes part from then on.
+        notes: warnings to give once the run goes on.
     """
 
     name = "run"
@@ -49,15 +51,18 @@ class Witness(Callback):
         begin: Callable[[], None] = lambda: None,
         config: str | None = None,
         versions: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.begin = begin
         self.config = config
         self.versions = versions
+        self.notes = notes
         params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
         spec = ("monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params})
         self.best = build_component("callback", spec, "callbacks")
         self.best.name = "best_checkpoint"  # its state is found by it, whatever other callbacks there are
+        self.best.monitor.callback = "[fit]"  # where its metric is chosen
         self.began = False
 
     @property
@@ -97,6 +102,8 @@ class Witness(Callback):
         self.began = state.global_step + state.updates_skipped > 0
 
     def resumed(self, state: State) -> None:
+        for note in self.notes:
+            warnings.warn(note, ArgusWarning, stacklevel=2)
         if self.config is not None:
             self.directory.change_config(self.config)
         if self.versions is not None:

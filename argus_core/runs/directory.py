@@ -24,9 +24,11 @@ from argus_core.runs.checkpoints_link import OWNER, check_checkpoints, mark, rea
 from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, usable
 from argus_core.runs.lock import RunLock, locked
 from argus_core.runs.replaced import ReplacedRun
-from argus_core.runs.run_files import RunFiles
+from argus_core.runs.run_files import RunFiles, runs_near
 
 __all__ = ["RunDirectory"]
+
+_SHOWN = 3  # runs in a folder
 
 
 class RunDirectory(RunFiles):
@@ -57,6 +59,9 @@ class RunDirectory(RunFiles):
         directory = cls(path if os.path.isdir(path) else Path(shown(absolute(path).parent.parent)))
         has_run = directory.holds_run() and os.path.exists(directory.config)
         if not directory._replaced.is_there and not has_run:
+            if runs := runs_near(path):
+                some = ", ".join(map(str, runs[:_SHOWN])) + (", ..." if runs[_SHOWN:] else "")
+                raise ConfigError(f"{path} is not a run directory; give one that is: {some}")
             raise ConfigError(
                 f"{path} is of no run; give a run directory, which has a config.toml and a versions.json, "
                 "or a checkpoint in one"

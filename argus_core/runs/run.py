@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import secrets
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from argus_core.callbacks.asking import asking_for_keys
 from argus_core.checkpoint.sections import PREFIXES
 from argus_core.config import Config, config_differences, read_config, resolved_toml
 from argus_core.config.changes import with_params
 from argus_core.data.datasets import build_dataset, make_loader
-from argus_core.errors import ArgusWarning, BuildError, ConfigError
+from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
 from argus_core.model.assembly import BuildOptions
 from argus_core.model.loading import load_model
@@ -30,7 +30,7 @@ from argus_core.runs.callbacks import Witness, run_callbacks, validation_callbac
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
-from argus_core.training.fit import seed_everything
+from argus_core.training.fit import build_metrics, seed_everything
 from argus_core.training.newest import find_checkpoint
 
 __all__ = ["Result", "build_model", "resume", "train"]
@@ -153,33 +153,31 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
         _ = [*components_in(config)]  # those that only the fit would ask for, too
         model, loaders = _build(config, initial_values_wanted=False)
     told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
+    notes = [*_changed_measures(directory, config.fit["monitor"], [key for key, *_ in changed])]
     if told:
-        warnings.warn(
-            f"the run in {directory.path} goes on with other data: {'; '.join(told)}, which holds from here",
-            ArgusWarning,
-            stacklevel=3,
-        )
-    _warn_of_measures(directory, config.fit["monitor"], [key for key, *_ in changed])
-    changed_config = resolved_toml(config) if changed else None
+        data = "; ".join(told)
+        notes.append(f"the run in {directory.path} goes on with other data: {data}, which holds from here")
     witness = Witness(
-        directory, config.fit["monitor"], config=changed_config, versions=versions(model, config)
+        directory,
+        config.fit["monitor"],
+        config=resolved_toml(config) if changed else None,
+        versions=versions(model, config),
+        notes=notes,
     )
     metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
 
 
-def _warn_of_measures(directory: RunDirectory, monitor: str, changed: list[str]) -> None:
-    """Warn if the monitored metric is another measure now than it was for the best checkpoint."""
+def _changed_measures(directory: RunDirectory, monitor: str, changed: list[str]) -> Iterator[str]:
+    """Yield a sentence if the monitored metric was another measure when it chose the best checkpoint."""
     data = "data.train" if monitor.startswith("train_") else "data.val"
     measure = "model.loss" if monitor.endswith("_loss") else "fit.metrics"
     measures = [key for key in changed if key in (data, measure)]
     if measures and directory.best.exists():
         best = directory.shown(directory.best)
-        warnings.warn(
+        yield (
             f"{best} was chosen by {monitor} before {' and '.join(measures)} changed, and stays until an "
-            f"epoch has a better {monitor}; to choose again from here, move it away and resume",
-            ArgusWarning,
-            stacklevel=4,
+            f"epoch has a better {monitor}; to choose again from here, move it away and resume"
         )
 
 
@@ -241,12 +239,16 @@ def _fit(
     fit = config.fit
     # Of its own, for another run in another thread not to write to this one's log.
     model.logger = model.logger.getChild(str(witness.directory.root).replace(".", "_"))
-    with taken_from(config.source("fit", *fit)):
+    with taken_from(config.source("fit", *fit)), asking_for_keys():
+        metrics = fit.get("metrics")
+        if "val" not in loaders and "test" in loaders and not fit["metrics_on_train"]:
+            build_metrics(metrics)  # the test uses them, after training: what is wrong in them is found now
+            metrics = None
         return model.fit(
             loaders["train"],
             loaders.get("val"),
             fit["num_epochs"],
-            metrics=fit.get("metrics"),
+            metrics=metrics,
             metrics_on_train=fit["metrics_on_train"],
             callbacks=run_callbacks(
                 witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks], checkpoint

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from argus_core.files.output_files import writing
 from argus_core.files.working_folder import absolute
 from argus_core.text import strict_json
 
-__all__ = ["RunFiles"]
+__all__ = ["RunFiles", "runs_near"]
 
 _LONGEST = 2**20  # bytes of versions.json
 _MOST_EARLIER = 20  # versions
@@ -120,6 +121,14 @@ class RunFiles:
         except (OSError, ValueError, RecursionError):
             return {}
         return versions if isinstance(versions, dict) else {}
+
+
+def runs_near(path: Path) -> list[Path]:
+    """Return the run directory that a path lies in, or else those right in the folder ``path``, by name."""
+    folders = [path.parent]
+    if os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK):
+        folders += sorted(each for each in path.iterdir() if os.path.isdir(each))
+    return [each for each in folders if RunFiles(each).config.exists() and RunFiles(each).holds_run()]
 
 
 def _as_text(value: Any) -> str:

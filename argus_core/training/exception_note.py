@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.callbacks.asking import ask_for_validation
+from argus_core.callbacks.audience import named
 from argus_core.callbacks.state import State
 from argus_core.data.order import own_dataset
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.metrics.metric import Metric
 from argus_core.steps.output import Window
 from argus_core.tensors.listing import first_tensor
+from argus_core.training.loss_note import loss_note
+from argus_core.training.shapes import shape_of
 
 if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["add_note", "note_prediction"]
 
-_SHOWN = 6  # items of a batch
 _ITS_STATE = " (if its state is from a checkpoint, that may not fit it: load with optimizer=None)"
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch, of batch normalisation
 _CALLS = ("forward", "_call_impl")  # the second where a forward takes other arguments
 _UNKNOWN = object()
-_OF_LOSS = "check its parameters, and that it takes such predictions and targets"
 _OF_OPTIMIZER = "if its state is from a checkpoint, that may not fit it: load with optimizer=None"
 _OF_TRANSFORM = "check its parameters; load_model(path, prediction_transform=None) leaves it out"
+
+
+class _Origin(NamedTuple):
+    """Where an exception was raised, what to do about it, and the event that a callback handled."""
+
+    place: str
+    action: str = ""
+    event: str = ""
 
 
 def add_note(error: BaseException, state: State) -> None:
@@ -40,14 +50,19 @@ def add_note(error: BaseException, state: State) -> None:
     """
     if not _takes_note(error):
         return
-    place, action = _raised_by(error, state.model, state.engine.metrics) or ("in the run", "")
+    origin = _called_by(error, state) or _raised_by(error, state.model, state.engine.metrics)
+    origin = origin or _Origin("in the run")
+    epoch = f"{state.phase} epoch {state.epoch + 1}"
     done, made = ("updates", "update") if state.phase == "train" else ("batches", "batch")
-    if place.startswith("by the loader"):
-        note = f"raised {place}, after {state.iteration + 1} {done} of {state.phase} epoch {state.epoch + 1}"
+    note, action = f"raised {origin.place}", origin.action
+    if origin.event and not origin.event.startswith("iteration"):
+        note += f" of {epoch}" if "_" in origin.event else ""
+    elif origin.place.startswith("by the loader"):
+        note += f", after {state.iteration + 1} {done} of {epoch}"
     else:
-        note = f"raised {place}, in {made} {state.iteration + 1} of {state.phase} epoch {state.epoch + 1}"
+        note += f", in {made} {state.iteration + 1} of {epoch}"
         batches = state.batch if isinstance(state.batch, Window) else [state.batch]
-        shapes = " and ".join(_shape(batch) for batch in batches if batch is not None)
+        shapes = " and ".join(shape_of(batch) for batch in batches if batch is not None)
         note += shapes and f", from the batch {shapes}"
     if _ONE_VALUE in str(error):
         action = (
@@ -69,10 +84,10 @@ def note_prediction(error: Exception, model: AbstractModel, input: Any = _UNKNOW
         ParamsError: the input holds no tensor, nor anything that moves to a device as tensors do.
     """
     if _takes_note(error):
-        place, action = _raised_by(error, model) or ("while predicting", "")
+        place, action, _ = _raised_by(error, model) or _Origin("while predicting")
         if input is not _UNKNOWN and not place.startswith("by the prediction transform"):
             _check_input(input, error)
-        shape = "" if input is _UNKNOWN else f", from the input {_shape(input)}"
+        shape = "" if input is _UNKNOWN else f", from the input {shape_of(input)}"
         _note(error, f"raised {place}{shape}", action)
 
 
@@ -98,47 +113,78 @@ def _note(error: BaseException, note: str, action: str) -> None:
     error.__notes__ = [text]  # type: ignore[attr-defined]  # as add_note does, which Python 3.10 does not have
 
 
-def _raised_by(
-    error: BaseException, model: AbstractModel, metrics: Iterable[Metric] = ()
-) -> tuple[str, str] | None:
+def _frames(error: BaseException) -> list[FrameType]:
+    """Return the frames that an exception came through, the innermost first."""
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
+
+
+def _raised_by(error: BaseException, model: AbstractModel, metrics: Iterable[Metric] = ()) -> _Origin | None:
     """Return the innermost part that an exception came through, and what to do about it."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return next(filter(None, (_place(frame, model, metrics) for frame in reversed(frames))), None)
+    return next(filter(None, (_place(frame, error, model, metrics) for frame in _frames(error))), None)
 
 
-def _place(frame: FrameType, model: AbstractModel, metrics: Iterable[Metric]) -> tuple[str, str] | None:
+def _called_by(error: BaseException, state: State) -> _Origin | None:
+    """Return the innermost callback that an exception came through, and the part that it called, if any."""
+    frames = _frames(error)
+    for depth, frame in enumerate(frames):
+        callback = _callback(frame, state)
+        if callback is not None:
+            name, event = callback
+            parts = (_place(each, error, state.model, state.engine.metrics) for each in frames[:depth])
+            part = next(filter(None, parts), None)
+            place = f"{part.place}, called by" if part else "by"
+            return _Origin(f"{place} callback {name}, in {event}", _of_key(error, state), event)
+    return None
+
+
+def _callback(frame: FrameType, state: State) -> tuple[str, str] | None:
+    """Return the callback whose method a frame is of, and the event that it handles."""
+    owner, code = frame.f_locals.get("self"), frame.f_code
+    if owner is None:
+        return None
+    for engine in (each.engine for each in state.phase_states.values()):
+        name = next((name for name, callback in named(engine.callbacks) if callback is owner), None)
+        for event, handlers in engine.handlers.items() if name else ():
+            own = [each for each in handlers if getattr(each, "__self__", None) is owner]
+            codes = [getattr(each, "__code__", None) for each in own]
+            if name and own and (event == code.co_name or code in codes):
+                return name, event
+    return None
+
+
+def _of_key(error: BaseException, state: State) -> str:
+    """Return what to do about a metric that a callback looked for."""
+    key = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if not isinstance(key, str) or not key.startswith(("train_", "val_")):
+        return ""
+    has = f"state.metrics has {', '.join(state.metrics) or 'nothing yet'}"
+    lacks_validation = key.startswith("val_") and "val" not in state.phase_states
+    return f"{has}; {ask_for_validation()}" if lacks_validation else has
+
+
+def _place(
+    frame: FrameType, error: BaseException, model: AbstractModel, metrics: Iterable[Metric]
+) -> _Origin | None:
     """Return which part a frame belongs to, and what to do about it."""
     owner, function = frame.f_locals.get("self"), frame.f_code.co_name
     if owner is None:
         return None
     if isinstance(owner, nn.Module) and function in _CALLS:
         if owner is model.loss:
-            return f"by the loss {type(owner).__name__}", _OF_LOSS
+            return _Origin(f"by the loss {type(owner).__name__}", loss_note(error, owner))
         layers = model.get_nn_module().named_modules()
         name = next((name for name, layer in layers if layer is owner), None)
         if name is not None:
             layer = f"'s layer {name!r} ({type(owner).__name__})" if name else ""
-            return f"by the network{layer}", ""
+            return _Origin(f"by the network{layer}")
     if owner is model.optimizer and function == "step":
-        return f"by the optimizer {type(owner).__name__}", _OF_OPTIMIZER
+        return _Origin(f"by the optimizer {type(owner).__name__}", _OF_OPTIMIZER)
     if owner is model and function == "transform_prediction":
         part = model.parts.get("prediction_transform")
-        return f"by the prediction transform {part.name if part else ''}".rstrip(), _OF_TRANSFORM
+        return _Origin(f"by the prediction transform {part.name if part else ''}".rstrip(), _OF_TRANSFORM)
     for metric in metrics:
         if owner is metric:
-            return f"by the metric {metric.name!r}", "check its parameters, or leave it out"
+            return _Origin(f"by the metric {metric.name!r}", "check its parameters, or leave it out")
     if isinstance(owner, Dataset) and function in ("__getitem__", "__getitems__", "__iter__"):
-        return f"by the loader, in dataset {type(own_dataset(owner)).__name__}", ""
-    return ("by the loader", "") if isinstance(owner, _BaseDataLoaderIter) else None
-
-
-def _shape(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, Mapping):
-        items = [f"{key}: {_shape(each)}" for key, each in list(value.items())[:_SHOWN]]
-        return "{" + ", ".join(items) + (", ..." if len(value) > _SHOWN else "") + "}"
-    if isinstance(value, tuple | list):
-        shown = ", ".join(map(_shape, value[:_SHOWN])) + (", ..." if len(value) > _SHOWN else "")
-        return f"[{shown}]"
-    return type(value).__name__
+        return _Origin(f"by the loader, in dataset {type(own_dataset(owner)).__name__}")
+    return _Origin("by the loader") if isinstance(owner, _BaseDataLoaderIter) else None

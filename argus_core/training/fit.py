@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.callbacks.asking import ask_for_epochs, ask_for_validation, called
+from argus_core.callbacks.audience import named
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.epoch_report import FIELDS
 from argus_core.callbacks.keeping import check_apart, check_kept
@@ -20,7 +23,8 @@ from argus_core.callbacks.lr_schedule import build_schedules, check_steps
 from argus_core.callbacks.state import State
 from argus_core.data.order import draw_seed, loader_length, ordered
 from argus_core.data.workers import with_workers_that_leave_signals
-from argus_core.errors import ConflictError, ParamsError
+from argus_core.errors import ArgusWarning, ConflictError, ParamsError
+from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 from argus_core.metrics import Loss, Metric
 from argus_core.registry.factory import build_many, described
@@ -29,6 +33,7 @@ from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.engine import Engine
+from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
 from argus_core.training.resumption import Resumption
 from argus_core.training.sole_writer import SoleWriter
@@ -58,7 +63,7 @@ def fit(
     for phase, loader in (("train", train_loader), ("val", val_loader)):
         _check_batched(phase, loader)
     if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
-        raise ParamsError(f"fit takes num_epochs from 1 to 2**31 - 1, not {described(num_epochs)}")
+        raise ParamsError(f"num_epochs is {described(num_epochs)}; give an integer from 1 to 2**31 - 1")
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -67,6 +72,8 @@ def fit(
     val_loader = None if val_loader is None else ordered(val_loader, order_seed, "val")
     chosen = build_metrics(metrics)
     sole_writer = SoleWriter()
+    if val_loader is None:
+        _warn_of_no_validation([] if metrics_on_train else chosen[1:], val_callbacks)
     validation = [] if val_loader is None else [_Validation(model, val_loader, chosen, val_callbacks)]
     engine = Engine(
         model.train_step,
@@ -75,6 +82,7 @@ def fit(
         window_size=model.window_size(),
         callbacks=[
             *validation,
+            FiniteLoss(),
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
             sole_writer,
@@ -90,6 +98,7 @@ def fit(
     check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
+        _tell_if_complete(engine, num_epochs, resumption.path)
     check_steps(engine, loader_length(train_loader), num_epochs)
     workers = with_workers_that_leave_signals(train_loader, val_loader)
     with sole_writer.releasing(), listening(), workers, model.training():
@@ -128,6 +137,37 @@ def _check_batched(phase: str, loader: Any) -> None:
         raise ParamsError(
             f"the {phase} loader is the dataset {type(loader).__name__}, which gives samples; give a loader "
             "of its batches: torch.utils.data.DataLoader(dataset, batch_size=32)"
+        )
+
+
+def _warn_of_no_validation(metrics: list[Metric], val_callbacks: Any) -> None:
+    """Warn of what only a validation would use, in a run that has none."""
+    callbacks = build_many("callback", val_callbacks, "val_callbacks")
+    unused = {
+        "metrics": ([each.name for each in metrics], "set metrics_on_train to compute them in training"),
+        "val_callbacks": ([name for name, _ in named(callbacks)], f"move them to {called('callbacks')}"),
+    }
+    for argument, (names, action) in unused.items():
+        if names:
+            warnings.warn(
+                f"{called(argument)} has {', '.join(map(repr, names))}, and the run has no validation, so it "
+                f"has no effect; {ask_for_validation()}, or {action}",
+                ArgusWarning,
+                stacklevel=4,
+            )
+
+
+def _tell_if_complete(engine: Engine, num_epochs: int, path: Path) -> None:
+    done = engine.state.epoch + engine.position.done
+    if done >= num_epochs:
+        count = f"{done} of {done} epochs" + (
+            "" if done == num_epochs else f", and num_epochs is {num_epochs}"
+        )
+        engine.state.logger.warning(
+            "the run of %s is complete (%s); to train longer, %s or more",
+            shown(path),
+            count,
+            ask_for_epochs(done + 1),
         )
 
 

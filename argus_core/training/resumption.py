@@ -11,6 +11,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.state import Position
 from argus_core.callbacks.written import run_in
 from argus_core.checkpoint.contents import SavedFile
+from argus_core.checkpoint.module_state import check_module_forms
 from argus_core.checkpoint.restoring import load_saved
 from argus_core.checkpoint.sections import PREFIXES
 from argus_core.data.order import loader_length
@@ -88,8 +89,7 @@ class Resumption:
             self._check_window(engine, loader)
             data = DataDrift(loader, progress, self._is_midway)
             schedules = ScheduleDrift(engine, progress["callback"])
-            changes = model_changes(saved, progress["device"], model, schedules)
-            self._warn([*data, *changes, *schedules])
+            changes = [*data, *model_changes(saved, progress["device"], model, schedules), *schedules]
             _restore_model(model, saved, takes_options=not schedules.continued)
         for schedule in schedules.new:
             schedule.restart(alone=not schedules.continued)
@@ -102,6 +102,7 @@ class Resumption:
         except UnsafeCheckpointError as error:
             raise UnsafeCheckpointError(f"{self.path}: {error}") from error
         engine.resume_at(progress["rng"])
+        self._warn(changes)  # now that nothing refuses it
         model.logger.info("resumes from %s, after %d updates", self.path, engine.state.global_step)
 
     def _warn(self, changes: list[str]) -> None:
@@ -172,6 +173,12 @@ def _restore_model(model: AbstractModel, saved: SavedFile, takes_options: bool) 
         options.apply(model.optimizer)
 
 
+def _check_network(model: AbstractModel, saved: SavedFile) -> None:
+    network, part = model.get_nn_module(), model.parts["nn_module"]
+    title = f"nn_module {part.name!r}" if part else "nn_module"
+    check_module_forms(network, saved.forms("nn_module"), title)
+
+
 def _check_same_optimizer(model: AbstractModel, saved: SavedFile) -> None:
     """Refuse another optimizer: torch would take the old one's options for its own and fail in the update."""
     record, part = saved.components.get("optimizer"), model.parts["optimizer"]
@@ -179,6 +186,7 @@ def _check_same_optimizer(model: AbstractModel, saved: SavedFile) -> None:
         return
     before, now = record["as"], part.name
     if before.rpartition("/")[2] != now.rpartition("/")[2]:
+        _check_network(model, saved)  # the larger change
         raise StateMismatchError(
             f"the run trained with optimizer {before!r}, whose state {now!r} cannot load; "
             f"resume with {before!r}, or load the weights with load_model and start a new run"

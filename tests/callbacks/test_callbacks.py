@@ -245,7 +245,7 @@ def test_function_without_a_signature_is_taken_as_it_is() -> None:
 
 
 def test_decorating_what_is_no_function_is_refused() -> None:
-    with pytest.raises(BuildError, match="on_start decorates a function that takes the state, not 3"):
+    with pytest.raises(BuildError, match="on_start decorates 3; give it a function that takes the state"):
         argus_core.on_start(3)  # type: ignore[arg-type]
 
 

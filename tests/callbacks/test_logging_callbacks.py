@@ -395,7 +395,7 @@ def test_csv_without_a_header_forgets_the_rows_of_after_a_checkpoint(model: Mode
 
 @pytest.mark.parametrize("separator", ["", "ab", '"', "\n", None])
 def test_csv_separator_that_separates_nothing_is_refused(separator: Any, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="logging_to_csv takes one character for separator"):
+    with pytest.raises(ParamsError, match="separator of logging_to_csv is .+; give one character"):
         LoggingToCSV(tmp_path / "metrics.csv", separator=separator)
 
 

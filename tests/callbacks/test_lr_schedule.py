@@ -83,6 +83,19 @@ def test_a_scheduler_instance_is_stepped_each_epoch() -> None:
     assert model.get_lr() == pytest.approx(0.05)
 
 
+def test_a_scheduler_instance_of_another_optimizer_is_refused() -> None:
+    model, other = make_model(), make_model()
+    exponential = torch.optim.lr_scheduler.ExponentialLR(other.optimizer, 0.5)
+    chained = torch.optim.lr_scheduler.ChainedScheduler([exponential])
+    for scheduler in (exponential, chained):
+        with pytest.raises(
+            SpecError,
+            match=r"is a scheduler \(\w+\) of another model's optimizer; build it with model.optimizer",
+        ):
+            model.fit(batches(), lr_scheduler=scheduler)
+    assert other.get_lr() == 0.1
+
+
 def test_a_scheduler_without_an_optimizer_says_so() -> None:
     class Own(Model):
         nn_module = Net

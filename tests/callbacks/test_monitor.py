@@ -46,13 +46,29 @@ def test_missing_metric_is_told_at_the_start_with_the_near_names_and_all_that_ar
     assert torch.equal(model.nn_module.out.weight, weights)
 
 
-def test_missing_metric_of_validation_asks_for_validation_data(model: Model) -> None:
+@pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
+def test_missing_metric_of_validation_asks_for_validation_data(metric: str, model: Model) -> None:
     with pytest.raises(
         BuildError,
-        match=r"monitors 'val_loss', which nobody computes; did you mean 'train_loss'\? "
-        r"\(computed: train_loss; give fit a val_loader\)",
+        match=rf"^monitor of early_stopping is '{metric}', and the run has no validation; give fit a "
+        r"val_loader, or choose another monitor \(computed: train_loss\)$",
     ):
-        model.fit(batches(), callbacks=["early_stopping"])
+        model.fit(batches(), callbacks=[("early_stopping", {"monitor": metric})])
+
+
+@pytest.mark.parametrize("monitoring", ["early_stopping", "lr_scheduler"])
+def test_missing_validation_is_told_at_the_start_though_a_callback_does_not_declare_what_it_computes(
+    monitoring: str, model: Model
+) -> None:
+    counter = Count()
+    followed: Any = (
+        {"callbacks": [counter, "early_stopping"]}
+        if monitoring == "early_stopping"
+        else {"callbacks": counter, "lr_scheduler": ("ReduceLROnPlateau", {"monitor": "val_loss"})}
+    )
+    with pytest.raises(BuildError, match=r"no validation; .*, or declare computes = \('val_loss',\) in"):
+        model.fit(batches(), **followed)
+    assert counter.updates == 0
 
 
 @pytest.mark.parametrize("where", ["callbacks", "val_callbacks"])
@@ -211,14 +227,14 @@ def test_direction_is_the_metrics_own(model: Model) -> None:
 
 @pytest.mark.parametrize("better", ["", "high", None, 1])
 def test_unknown_direction_is_refused(better: Any) -> None:
-    with pytest.raises(ParamsError, match="early_stopping takes 'auto', 'min' or 'max' for better, not"):
+    with pytest.raises(ParamsError, match="better of early_stopping is .+; give 'auto', 'min' or 'max'"):
         EarlyStopping(better=better)
 
 
 @pytest.mark.parametrize("metric", ["", None, 3])
 def test_monitor_that_is_no_name_is_refused(metric: Any) -> None:
     with pytest.raises(
-        ParamsError, match="early_stopping takes the name of a metric for monitor, such as 'val_loss'"
+        ParamsError, match="monitor of early_stopping is .+; give the name of a metric, such as 'val_loss'"
     ):
         EarlyStopping(monitor=metric)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -153,16 +154,40 @@ def test_training_without_a_part_says_which(missing: str) -> None:
         model.train_step(batches()[0])
 
 
+def test_a_model_loaded_without_loss_and_optimizer_says_to_load_it_with_both(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    Model(PARAMS).save(path)
+    with pytest.raises(
+        BuildError,
+        match="the model has no loss and no optimizer, so it cannot train; name them in params, or load it "
+        "without loss=None and optimizer=None$",
+    ):
+        argus_core.load_model(path, loss=None, optimizer=None).fit(batches())
+    with pytest.raises(BuildError, match="name one in params, or load it without optimizer=None$"):
+        argus_core.load_model(path, optimizer=None).fit(batches())
+
+
 def test_validate_without_a_loss_says_so() -> None:
     with pytest.raises(BuildError, match="the model has no loss, so it cannot validate"):
         Model({**PARAMS, "loss": None}).validate(batches())
 
 
-def test_a_batch_that_is_no_pair_points_to_forward_loss() -> None:
+@pytest.mark.parametrize(
+    ("loader", "shown"),
+    [
+        (torch.randn(3, 4), "a Tensor"),
+        ((torch.randn(3, 4), torch.zeros(3).long()), "a Tensor"),
+        ([{"x": 1}], "a dict"),
+        (numpy.ones((3, 4)), "an ndarray"),
+        ([(1, 2, 3)], "a tuple of 3"),
+    ],
+)
+def test_what_gives_no_pairs_says_first_to_give_a_loader(loader: Any, shown: str) -> None:
     with pytest.raises(
-        BuildError, match=r"a batch is Tensor, not a pair \(input, target\); override forward_loss"
+        BuildError,
+        match=rf"^a batch is {shown}, not a pair \(input, target\); give a loader of pairs: .*, or overr",
     ):
-        Model(PARAMS).train_step(torch.randn(3, 4))
+        Model(PARAMS).fit(loader)
 
 
 @pytest.mark.parametrize(

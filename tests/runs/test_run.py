@@ -20,6 +20,7 @@ from argus_core import Model, State
 from argus_core.config import read_config
 from argus_core.errors import (
     ArgusError,
+    ArgusWarning,
     BuildError,
     CheckpointError,
     ConfigError,
@@ -246,14 +247,54 @@ def test_last_metrics_are_returned(folder: Path) -> None:
     assert result.metrics["val_accuracy"] == lines(result)[-1]["val_accuracy"]
 
 
-def test_run_without_validation_follows_the_training_loss(folder: Path) -> None:
-    path = small_config(folder)
-    kept = [
-        line for line in path.read_text("utf-8").splitlines() if not line.startswith(("val =", "monitor"))
-    ]
+def without(folder: Path, *keys: str, more: str = "") -> Path:
+    """Write the configuration without the lines of some keys."""
+    path = small_config(folder, more)
+    starts = tuple(f"{key} =" for key in keys)
+    kept = [line for line in path.read_text("utf-8").splitlines() if not line.startswith(starts)]
     path.write_text("\n".join(kept), "utf-8")
-    result = train(read_config(path))
+    return path
+
+
+def test_run_without_validation_follows_the_training_loss(folder: Path) -> None:
+    result = train(read_config(without(folder, "val", "monitor", "metrics")))
     assert (result.monitor, set(result.metrics)) == ("train_loss", {"train_loss"})
+
+
+def test_metrics_of_a_run_without_validation_are_told_unless_a_test_uses_them(folder: Path) -> None:
+    path = without(folder, "val", "monitor")
+    with pytest.warns(
+        ArgusWarning,
+        match=r"^\[fit\] metrics has 'accuracy', and the run has no validation, so it has no effect; "
+        r"add val to \[data\], or set metrics_on_train",
+    ):
+        train(read_config(path, ["num_epochs=1"]))
+    tested = train(read_config(path, ["num_epochs=1", "test=points"]), overwrite=True)
+    assert set(tested.test_metrics) == {"test_loss", "test_accuracy"}
+    with pytest.raises(UnknownNameError, match="no metric named 'acuracy'"):
+        train(read_config(path, ["run_dir=other", "test=points", "metrics=acuracy"]))
+    assert not (folder / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("kept", "more", "subject"),
+    [
+        (["monitor"], "", r"\[fit\] is 'val_accuracy'"),
+        ([], "callbacks = ['early_stopping']", "early_stopping is 'val_loss'"),
+        ([], "lr_scheduler = ['ReduceLROnPlateau', { monitor = 'val_loss' }]", "lr_scheduler is 'val_loss'"),
+    ],
+)
+def test_metric_of_validation_without_data_for_it_is_told_before_training(
+    folder: Path, kept: list[str], more: str, subject: str
+) -> None:
+    path = without(folder, *{"val", "metrics", "monitor"}.difference(kept), more=more)
+    with pytest.raises(
+        BuildError,
+        match=rf"^monitor of {subject}, and the run has no validation; add val to \[data\], or choose "
+        r"another monitor \(computed: train_loss\)$",
+    ):
+        train(read_config(path))
+    assert not (folder / "run").exists()
 
 
 def test_loss_that_is_never_finite_has_no_best_epoch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

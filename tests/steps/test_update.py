@@ -270,7 +270,7 @@ def test_a_loss_of_each_sample_is_refused(steps: list[Any]) -> None:
 def test_what_merely_unpacks_into_two_is_no_pair(batch: Any, is_composed: bool) -> None:
     model = build(given(Watcher())) if is_composed else build()
     with pytest.raises(
-        BuildError, match=r"a batch is \w+, not a pair \(input, target\); override forward_loss"
+        BuildError, match=r"a batch is an? .+, not a pair \(input, target\); give a loader of pairs"
     ):
         model.train_step(batch)
 

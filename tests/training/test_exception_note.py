@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import argus_core
+from argus_core import Callback, State, on_epoch_complete
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 
@@ -38,8 +40,86 @@ def test_wrong_target_in_validation_names_the_loss() -> None:
         make_model().fit(batches(), [(torch.zeros(4, 4), LABELS + 7)])
     assert note(caught.value) == (
         "raised by the loss CrossEntropyLoss, in batch 1 of val epoch 1, from the batch "
-        "[(4, 4) float32, (4,) int64]; check its parameters, and that it takes such predictions and targets"
+        "[(4, 4) float32, (4,) int64]; prediction is (4, 3) float32, target is (4,) int64; "
+        "the prediction has 3 classes, so targets are from 0 to 2; number the classes from 0, or give the "
+        "network as many outputs as there are classes"
     )
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "action"),
+    [
+        ("CrossEntropyLoss", LABELS[:, None], "(4, 1) int64; class numbers .*: give target.squeeze(1)"),
+        ("CrossEntropyLoss", LABELS.float(), "(4,) float32; class numbers are int64: give target.long()"),
+        ("CrossEntropyLoss", LABELS.int(), "(4,) int32; class numbers are int64: give target.long()"),
+        ("BCEWithLogitsLoss", torch.ones(4, 3).long(), "(4, 3) int64; give target.float()"),
+        ("CrossEntropyLoss", LABELS[:3], "(3,) int64; check its parameters, and that it takes such .*"),
+    ],
+)
+def test_loss_that_does_not_take_a_target_shows_it_beside_the_prediction(
+    loss: str, target: torch.Tensor, action: str
+) -> None:
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        make_model(loss=loss).fit([(torch.zeros(4, 4), target)])
+    pattern = re.escape(f"; prediction is (4, 3) float32, target is {action}").replace(r"\.\*", ".*")
+    assert re.search(f"{pattern}$", note(caught.value))
+
+
+class Looking(Callback):
+    def epoch_complete(self, state: State) -> None:
+        self.look(state)
+
+    def look(self, state: State) -> None:
+        state.metrics["val_loss"]
+
+
+class Aliased(Callback):
+    def report(self, state: State) -> None:
+        state.metrics["f1"]
+
+    iteration_complete = report
+
+
+class Calling(Callback):
+    def epoch_complete(self, state: State) -> None:
+        state.model.nn_module(torch.zeros(2, 7))
+
+
+class InValidation(Callback):
+    def validation_iteration_complete(self, state: State) -> None:
+        raise ValueError("no room")
+
+
+@on_epoch_complete
+def look(state: State) -> None:
+    state.metrics["val_loss"]
+
+
+AT_THE_END = "in epoch_complete of train epoch 1"
+NO_VAL_LOSS = "state.metrics has train_loss; give fit a val_loader"
+IN_UPDATE = "in update 1 of train epoch 1, from the batch [(8, 4) float32, (8,) int64]"
+
+
+@pytest.mark.parametrize(
+    ("callback", "told"),
+    [
+        (Looking(), f"by callback Looking, {AT_THE_END}; {NO_VAL_LOSS}"),
+        (look, f"by callback look, {AT_THE_END}; {NO_VAL_LOSS}"),
+        (Aliased(), f"by callback Aliased, in iteration_complete, {IN_UPDATE}"),
+        (Calling(), f"by the network's layer 'hidden' (Linear), called by callback Calling, {AT_THE_END}"),
+    ],
+)
+def test_exception_of_a_callback_names_it_and_the_event(callback: Any, told: str) -> None:
+    with pytest.raises((KeyError, RuntimeError)) as caught:
+        make_model().fit(batches(), callbacks=[callback])
+    assert note(caught.value) == f"raised {told}"
+
+
+def test_exception_of_a_callback_in_a_validation_names_it_and_the_event() -> None:
+    with pytest.raises(ValueError, match="no room") as caught:
+        make_model().fit(batches(), batches(), callbacks=[InValidation()])
+    told = "raised by callback InValidation, in validation_iteration_complete of val epoch 1"
+    assert note(caught.value) == told
 
 
 class Forgetful(torch.optim.SGD):

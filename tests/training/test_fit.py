@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from networks import batches, make_model
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from argus_core import ArgusError, Callback, ConflictError, Metric, ParamsError, UnknownNameError
+from argus_core.errors import ArgusWarning
 from argus_core.metrics import Accuracy
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -25,6 +28,32 @@ def test_fit_returns_the_last_value_of_every_metric() -> None:
 def test_metrics_on_train_computes_them_in_training_too() -> None:
     metrics = make_model().fit(batches(), metrics=["accuracy"], metrics_on_train=True)
     assert list(metrics) == ["train_loss", "train_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("given", "subject", "action"),
+    [
+        (
+            {"metrics": ["accuracy", "top_k_accuracy"]},
+            "metrics has 'accuracy', 'top_k_accuracy'",
+            "set metrics_on_train to compute them in training",
+        ),
+        (
+            {"val_callbacks": ["progress"]},
+            "val_callbacks has 'progress'",
+            "move them to callbacks",
+        ),
+    ],
+)
+def test_what_only_a_validation_would_use_is_told_where_there_is_none(
+    given: dict[str, Any], subject: str, action: str
+) -> None:
+    message = (
+        f"^{subject}, and the run has no validation, so it has no effect; give fit a val_loader, or {action}$"
+    )
+    with pytest.warns(ArgusWarning, match=message) as told:
+        make_model().fit(batches(), **given)
+    assert [warning.filename for warning in told] == [__file__]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +103,48 @@ def test_an_unknown_name_of_each_kind_is_one_sentence(argument: str, kind: str) 
 
 @pytest.mark.parametrize("num_epochs", [0, -1, 1.5, True, 2**63, pytest.param(10**5000, id="huge")])
 def test_num_epochs_is_at_least_1(num_epochs: Any) -> None:
-    with pytest.raises(ParamsError, match=r"fit takes num_epochs from 1 to 2\*\*31 - 1, not"):
+    with pytest.raises(ParamsError, match=r"^num_epochs is .+; give an integer from 1 to 2\*\*31 - 1$"):
         make_model().fit(batches(), num_epochs=num_epochs)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        (
+            math.nan,
+            1.0,
+            "train_loss is nan and val_loss is nan in epoch 1; lower .*'finite_guard'",
+        ),
+        (1.0, math.nan, "val_loss is nan in epoch 1; look for nan and inf in the validation data, or lower"),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_told_once(
+    train: float, val: float, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def scaled(factor: float) -> list[Any]:
+        return [(input * factor, target) for input, target in batches((8, 8))]
+
+    model = make_model()
+    model.fit(scaled(train), scaled(val), num_epochs=2)
+    assert [re.match(message, record.message) is not None for record in caplog.records] == [True]
+
+
+def test_a_complete_run_that_is_resumed_says_how_to_train_longer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    make_model().fit(batches(), num_epochs=2, callbacks=[checkpoint])
+    for num_epochs, count in ((2, "2 of 2 epochs"), (1, "2 of 2 epochs, and num_epochs is 1")):
+        caplog.clear()
+        make_model().fit(batches(), num_epochs=num_epochs, resume=tmp_path)
+        (told,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+        assert told == (
+            f"the run of {tmp_path / 'model-001.safetensors'} is complete ({count}); to train longer, resume "
+            "with num_epochs=3 or more"
+        )
+    caplog.clear()
+    make_model().fit(batches(), num_epochs=3, resume=tmp_path)
+    assert "is complete" not in caplog.text
 
 
 def test_a_seed_makes_runs_with_random_numbers_equal() -> None:

@@ -252,8 +252,9 @@ def _check_there(model: BuildModel, attributes: Iterable[str], purpose: str) -> 
     missing = _missing(model, attributes)
     if missing:
         raise NotReadyError(
-            f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; choose one in params, or "
-            f"load it without {missing[0]}=None"
+            f"the model has no {' and no '.join(missing)}, so it cannot {purpose}; choose "
+            f"{'one' if len(missing) == 1 else 'them'} in params, or load it without "
+            f"{' and '.join(f'{name}=None' for name in missing)}"
         )
 
 
