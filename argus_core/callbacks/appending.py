@@ -1,4 +1,4 @@
-"""Files that a run goes on with: counted line by line, whatever they hold, and never read whole."""
+"""Files that a resumed run appends to: read line by line, never whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = 2**20  # bytes, or characters
 
 
 def count_lines(callback: str, path: Path, file: IO[bytes], most: int | None) -> tuple[int, int, bool]:
-    """Return the number of lines, up to ``most``, where they end, and whether the last one has no end.
+    """Return the number of lines, up to ``most``, their end in bytes, and whether the last is cut off.
 
     Raises:
         ArgusError: the disk does not hold what the file claims.
@@ -50,7 +50,7 @@ def lines_of(callback: str, path: Path, file: IO[str]) -> Iterator[str]:
 def _check_dense(callback: str, path: Path, file: IO[Any]) -> None:
     size, held = os.fstat(file.fileno()).st_size, allocated(file)
     if size > max(_FREE, MOST_COMPRESSED * held):
-        raise _refusal(callback, path, f"it claims {size:,} bytes, and the disk holds {held:,} of them")
+        raise _refusal(callback, path, f"its size is {size:,} bytes, of which {held:,} are on the disk")
 
 
 def _refusal(callback: str, path: Path, reason: str) -> ArgusError:

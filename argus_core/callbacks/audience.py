@@ -23,7 +23,7 @@ Handler = Callable[["State"], Any]
 
 
 def named(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield callbacks with names that tell them apart: the second of one name is ``name-2``."""
+    """Yield callbacks with unique names: the second of one name is ``name-2``."""
     seen: Counter[str] = Counter()
     for callback in callbacks:
         name = str(getattr(callback, "name", type(callback).__name__))
@@ -62,7 +62,7 @@ def handlers_of(callbacks: Sequence[Any]) -> dict[str, tuple[Handler, ...]]:
 
 
 class _CallbackManager(pluggy.PluginManager):
-    """Takes a callback's methods named after events for hook implementations, marked or not."""
+    """A plugin manager that takes methods named after events as hook implementations."""
 
     def register_callback(self, callback: Any) -> None:
         events = [event for event in vars(self.hook) if not event.startswith("_")]
@@ -78,8 +78,9 @@ class _CallbackManager(pluggy.PluginManager):
             check(events)
         elif not any(callable(getattr(callback, event, None)) for event in events):
             raise BuildError(
-                f"callbacks has {described(callback)}, which listens to no event; give a name, a spec, an "
-                "argus_core.Callback, or a function decorated with on_epoch_complete and the like"
+                f"callbacks has {described(callback)}, which has no method for an event; give a name, a "
+                "spec, an argus_core.Callback, or a function decorated with on_epoch_complete or "
+                "another on_* decorator"
             )
         cls = type(callback).__name__
         for event in events:

@@ -1,4 +1,4 @@
-"""Writing checkpoints while training goes on."""
+"""Background writing of checkpoints."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["BackgroundWriter"]
 
 
 class BackgroundWriter:
-    """Writes one checkpoint at a time in a thread, from a copy of everything that training may change.
+    """Writes one checkpoint at a time in a thread, from copies of the tensors.
 
-    Where no thread can be started, it is written at once.
+    Where no thread can be started, it writes before it returns.
     """
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class BackgroundWriter:
         self._error: BaseException | None = None
 
     def __call__(self, path: Path, tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
-        """Copy the tensors, and begin to write them.
+        """Copy the tensors, and start to write them.
 
         Raises:
-            ArgusError: what the last checkpoint could not be written for.
+            ArgusError: the previous checkpoint could not be written.
         """
         self.wait()
         from argus_core.storage.writer import copied  # imports torch
@@ -42,7 +42,7 @@ class BackgroundWriter:
             self._thread = thread
 
     def wait(self) -> None:
-        """Return when the file is whole.
+        """Wait until the file is complete.
 
         Raises:
             ArgusError: it could not be written.

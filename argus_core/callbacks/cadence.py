@@ -1,4 +1,4 @@
-"""How often something happens in a run: every so many epochs, updates or minutes."""
+"""Cadences: a number of epochs, updates or minutes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Cadence:
 
 
 def is_cadence(value: object) -> bool:
-    """Return whether ``value`` means a cadence."""
+    """Return whether ``value`` is a valid cadence."""
     return _parsed(value) is not None
 
 
 def parse_cadence(callback: str, value: object, argument: str = "every") -> Cadence:
-    """Return the cadence that ``"2ep"``, ``"500up"`` or ``"10min"`` means.
+    """Parse a cadence such as ``"2ep"``, ``"500up"`` or ``"10min"``.
 
     Args:
         callback: its name, for messages.
@@ -38,7 +38,7 @@ def parse_cadence(callback: str, value: object, argument: str = "every") -> Cade
         argument: the name of its parameter.
 
     Raises:
-        ParamsError: it means nothing.
+        ParamsError: it is not a cadence.
     """
     cadence = _parsed(value)
     if cadence is None:

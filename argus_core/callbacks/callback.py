@@ -1,4 +1,4 @@
-"""What a callback is, and how a function becomes one."""
+"""The abstract callback, and decorators that turn functions into callbacks."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ class Callback:
 
     @property
     def name(self) -> str:
-        """What messages call it, and where its state is kept in a checkpoint."""
+        """The name in messages, and the key of its state in a checkpoint."""
         return type(self).__name__
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs of this callback, as plain data."""
+        """Return the state that a resumed run needs, as plain data."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
 
     def check_events(self, events: Collection[str]) -> None:
-        """Check that methods which look like events are events, and can be called.
+        """Check that methods named like events are events and take the state.
 
         Raises:
             BuildError: a method's name is nearly an event's, or an event's method takes other arguments.
@@ -95,7 +95,7 @@ class Callback:
 
 
 class FunctionCallback(Callback):
-    """Calls a function at one event; the decorators ``on_epoch_complete`` and so on make it.
+    """Calls a function at one event; ``on_epoch_complete`` and the other decorators make it.
 
     Args:
         event: a built-in event, or one that another callback declares.
@@ -123,20 +123,20 @@ class FunctionCallback(Callback):
         return f"<on_{self.event} {self.name}>"
 
     def check_events(self, events: Collection[str]) -> None:
-        """Check that the event is one of this run.
+        """Check that this run has the event.
 
         Raises:
             BuildError: it is not.
         """
         if self.event not in events:
             raise BuildError(
-                f"function {self.name!r} listens to {self.event!r}, which is no event of this run"
+                f"function {self.name!r} handles {self.event!r}, which is not an event of this run"
                 f"{near(self.event, events)}; add the callback whose hookspecs declare it"
             )
 
 
 def on_event(event: str) -> Callable[[Function], FunctionCallback]:
-    """Return a decorator that makes a function a callback for ``event``, also one of a callback's own.
+    """Return a decorator that turns a function into a callback for ``event``, built-in or a plugin's.
 
     >>> @on_event("validation_start")
     ... def announce(state):
@@ -161,7 +161,7 @@ def on_epoch_start(function: Function) -> FunctionCallback:
 
 
 def on_epoch_complete(function: Function) -> FunctionCallback:
-    """Call the function when an epoch is done, validation included."""
+    """Call the function when an epoch ends, validation included."""
     return FunctionCallback("epoch_complete", function)
 
 
@@ -181,7 +181,7 @@ def on_catch_exception(function: Function) -> FunctionCallback:
 
 
 def _methods(callback: Callback) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Give a callback's public methods, those that every callback has aside."""
+    """Yield a callback's public methods, except those that every callback has."""
     for name in dir(callback):
         if name.startswith("_") or hasattr(Callback, name):
             continue
@@ -193,7 +193,7 @@ def _methods(callback: Callback) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def _check_arguments(owner: str, name: str, method: Callable[..., Any], named: str | None = None) -> None:
-    """Check that a method can be called with the state alone, in an argument ``named`` so if given."""
+    """Check that a method accepts the state as its only argument, under the name ``named`` if given."""
     try:
         signature = inspect.signature(method)
     except (TypeError, ValueError):  # some built-in functions have none; the call itself will tell
@@ -209,7 +209,7 @@ def _check_arguments(owner: str, name: str, method: Callable[..., Any], named: s
 
 def _wrong_arguments(owner: str, name: str, signature: inspect.Signature) -> BuildError:
     return BuildError(
-        f"{owner} {name}{signature} cannot take an event, which has one argument; write {name}(state)"
+        f"{owner} {name}{signature} cannot handle an event, which passes one argument; write {name}(state)"
     )
 
 
@@ -235,10 +235,10 @@ def _check_spelling(
         meant = difflib.get_close_matches(name, events, n=1, cutoff=_NEAR)
     if meant:
         raise BuildError(
-            f"callback {owner} has a method {name!r}, which is no event; did you mean {meant[0]!r}?"
+            f"callback {owner} has a method {name!r}, which is not an event; did you mean {meant[0]!r}?"
         )
     if hasattr(methods[name], f"{PROJECT}_impl"):
         raise BuildError(
-            f"callback {owner} marks {name!r} with hookimpl, and it is no event; "
-            f"events are {', '.join(sorted(events))}"
+            f"callback {owner} marks {name!r} with hookimpl, and it is not an event; events are "
+            f"{', '.join(sorted(events))}"
         )

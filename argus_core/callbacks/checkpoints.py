@@ -1,4 +1,4 @@
-"""Writing the model to files while it is trained."""
+"""Checkpoints of a model during training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Checkpoint"]
 
 
 class Checkpoint(Callback):
-    """Saves the model every so often, after the metrics and schedulers of that moment.
+    """Saves the model at a cadence, after metrics and schedulers have been updated.
 
     Args:
         dir_path: the folder of the files.
@@ -37,7 +37,7 @@ class Checkpoint(Callback):
         save_after_exception: save also when an exception ends the run; such a file is never deleted.
         file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates) and
             the run's metrics. By default ``model-{epoch:03d}.safetensors``, or with ``step`` where ``every``
-            is no number of epochs.
+            is not a number of epochs.
         background: write while training continues, from a copy of the state; ``checkpoint_saved`` is raised,
             and old files are deleted, once the file is whole. An error shows at the next save or at the end.
     """
@@ -91,7 +91,7 @@ class Checkpoint(Callback):
         return [self.dir_path / name for name in self._files.names]
 
     def start(self, state: State) -> None:
-        """Make the folder; forget the files of an earlier run, except after `load_state_dict`."""
+        """Make the folder; clear the list of an earlier run's files, except after `load_state_dict`."""
         make_folder(self.name, self.dir_path)
         check_writable(self.name, self.dir_path)
         if self._resumed and self.max_saves is not None:
@@ -110,14 +110,14 @@ class Checkpoint(Callback):
 
     @hookimpl(trylast=True)
     def iteration_complete(self, state: State) -> None:
-        """Save if the updates or minutes are due."""
+        """Save if a cadence in updates or minutes is due."""
         if self.every.unit != "ep" and state.exception is None and self._is_due(state):
             self._last_step, self._last_time = state.global_step, time.monotonic()
             self.save(state)
 
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:
-        """Save if the epochs are due."""
+        """Save if a cadence in epochs is due."""
         if self.every.unit == "ep" and (state.epoch + 1) % self.every.count == 0:
             self.save(state)
 
@@ -130,7 +130,7 @@ class Checkpoint(Callback):
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
-        """Wait for the file that is being written; what went wrong with it shows here."""
+        """Wait for the file that is being written, and raise its error if it failed."""
         self._finish(state)
 
     @hookimpl(trylast=True)
@@ -186,7 +186,7 @@ class Checkpoint(Callback):
         path = self.dir_path / name
         check_no_link(self.name, path)
         state.logger.warning(
-            "the weights are not finite after %d updates; saved %s, and left the files before it alone",
+            "the weights are not finite after %d updates; saved %s, and kept the files before it",
             state.global_step,
             shown(path),
         )
@@ -197,7 +197,7 @@ class Checkpoint(Callback):
             self._not_finite.delete_old(self.max_saves, state.logger)
 
     def _finish(self, state: State) -> None:
-        """Wait until the file that is being written is whole, and only then delete old ones."""
+        """Wait until the file that is being written is complete, and only then delete old ones."""
         name, self._pending = self._pending, None  # also if it fails: such a file takes no other's place
         self._writer.wait()
         if name is None:
@@ -211,12 +211,12 @@ class Checkpoint(Callback):
         state.engine.raise_event("checkpoint_saved")
 
     def log_saved(self, state: State) -> None:
-        """Log that ``state.checkpoint_path`` is whole; override it where `save_model` logs that itself."""
+        """Log that ``state.checkpoint_path`` is complete; override it where `save_model` logs that itself."""
         if state.checkpoint_path is not None:
             state.logger.info("saved %s", shown(state.checkpoint_path))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which files were written, oldest first, and at which update last."""
+        """Return the written files, oldest first, and the update of the last save."""
         saved = [name for name in self._files.names if name != self._pending]
         saved += [] if self._pending is None else [self._pending]  # whose own list of files it belongs to
         return {"saved": saved, "last_step": self._last_step}
@@ -236,16 +236,16 @@ class Checkpoint(Callback):
         self._resumed = True
 
     def state_rules(self) -> Mapping[str, Rule]:
-        """Return what the values of a stored state must be, by key."""
+        """Return the rule for each value of a stored state, by key."""
         expected = "a list of plain file names" + " in its sub-folders" * (self._format.folders > 0)
         return {"saved": Rule(self._are_names, expected), "last_step": COUNT}
 
     def path_pattern(self) -> Pattern:
-        """Return what the paths of its files look like, for `names.may_coincide`."""
+        """Return the pattern of its files' paths, for `names.may_coincide`."""
         return self._format.pattern(self.dir_path)
 
     def missing_files(self) -> str | None:
-        """Return why the run has kept no file though some were due; ``None`` if it has, or none was due."""
+        """Return the reason why the run kept no file though some were due; otherwise ``None``."""
         return self._why_none() if self._due and not self.has_kept else None
 
     def _why_none(self) -> str:
@@ -280,5 +280,5 @@ class Checkpoint(Callback):
         self._saved_step = state.global_step
 
     def name_fields(self, state: State) -> dict[str, Any]:
-        """Return what a file's name may tell."""
+        """Return the fields that a file's name may contain."""
         return {**state.metrics, "epoch": state.epoch, "step": state.global_step}

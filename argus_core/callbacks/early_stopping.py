@@ -1,4 +1,4 @@
-"""Ending a run that no longer gets better."""
+"""Early stopping of a run that no longer improves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EarlyStopping(Callback):
 
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:
-        """Count the epoch if the metric did not improve; stop the run after too many."""
+        """Count an epoch without improvement; stop the run after ``patience`` of them."""
         if self.monitor.improved(state):
             self.waited = 0
             return
@@ -71,7 +71,7 @@ class EarlyStopping(Callback):
         state.logger.info("%s", state.stop_reason)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value and how many epochs have passed since."""
+        """Return the best value and the number of epochs since."""
         return {**self.monitor.state_dict(), "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

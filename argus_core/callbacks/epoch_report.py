@@ -1,4 +1,4 @@
-"""What there is to say about an epoch, for the callbacks that write or show it."""
+"""Reports of an epoch, for callbacks that write or show them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 FIELDS = frozenset({"epoch", "global_step", "updates_skipped", "time", "lr"})
-"""What a line about an epoch has besides the metrics, which stand in it under their own names."""
+"""The fields of a line about an epoch, besides the metrics under their own names."""
 
 LearningRate = float | list[float] | None
 
@@ -43,7 +43,7 @@ def _is_lr(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch that is done.
+    """The values of one finished epoch.
 
     Attributes:
         epoch: counts from 0.
@@ -68,7 +68,7 @@ class EpochRecord:
 
 
 class EpochReport(Callback):
-    """Abstract callback that reports each epoch, after all other callbacks had their say."""
+    """Abstract callback that reports each epoch, after all other callbacks were called."""
 
     state_rules: ClassVar[Mapping[str, Rule]] = {
         "lr": Rule(_is_lr, "a number, a list of them or None"),
@@ -80,11 +80,11 @@ class EpochReport(Callback):
     _lr: LearningRate = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the present epoch began with."""
+        """Return the values at the start of the current epoch."""
         return {"lr": self._lr, "skipped_before": self._skipped_before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; seconds count from here.
+        """Restore the state that `state_dict` returned; seconds are counted from this call.
 
         Raises:
             UnsafeCheckpointError: argus_core does not write such a state.
@@ -98,7 +98,7 @@ class EpochReport(Callback):
         """Write or show an epoch."""
 
     def epoch_start(self, state: State) -> None:
-        """Note what the epoch begins with."""
+        """Record the values at the start of the epoch."""
         self._began = time.monotonic()
         self._skipped_before = state.updates_skipped
         self._lr = state.model.get_lr() if state.model.optimizer is not None else None
@@ -120,12 +120,12 @@ class EpochReport(Callback):
 
 
 def is_metric_name(name: object) -> bool:
-    """Return whether a value of that name can stand in a line about an epoch."""
+    """Return whether a line about an epoch can contain a value of that name."""
     return isinstance(name, str) and name not in FIELDS
 
 
 def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return metrics as Python numbers; a callback may have put a 0-d tensor or array among them.
+    """Return metrics as Python numbers; 0-d tensors and arrays among them are converted.
 
     Raises:
         ArgusError: one is not a number, or has the name of something else in a line about an epoch.
@@ -134,19 +134,19 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     for name, value in metrics.items():
         if not is_metric_name(name):
             is_taken = name in FIELDS
-            why = "which every line about an epoch has already" if is_taken else "which is no text"
+            why = "which is a field of every epoch's line" if is_taken else "which is not a string"
             raise ArgusError(f"state.metrics holds {name!r}, {why}; put the value there under another name")
         try:
             plain[name] = value if type(value) is int else float(value)
         except (TypeError, ValueError) as error:
             raise ArgusError(
-                f"metric {name!r} is {value!r}, which is no number; put numbers into state.metrics"
+                f"metric {name!r} is {value!r}, which is not a number; put numbers into state.metrics"
             ) from error
     return plain
 
 
 def update_loss(state: State) -> Any:
-    """Return the loss of the newest update, a mean as in an epoch's loss; waits for the device.
+    """Return the mean loss of the newest update; it waits for the device.
 
     It is ``None`` where the step output has none.
     """
@@ -205,7 +205,7 @@ def format_lr(lr: LearningRate) -> str:
 
 
 def format_number(value: float) -> str:
-    """Return a number with four digits behind the point, or as many that count where that says too little.
+    """Return a number with four decimals, or four significant digits where it is small or large.
 
     >>> [format_number(value) for value in (0.5, 12.3456789, 0.0000123, float("nan"))]
     ['0.5000', '12.3457', '1.23e-05', 'nan']

@@ -1,4 +1,4 @@
-"""The table of a run's epochs, as a person reads it on a terminal or in a log."""
+"""The table of a run's epochs, for a terminal or a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events of a run, which callbacks implement."""
+"""The events of a run: the hook specifications of callbacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class RunHooks:
 
     @hookspec
     def start(self, state: State) -> None:
-        """The run begins: nothing has been computed."""
+        """The run begins, before any computation."""
 
     @hookspec
     def complete(self, state: State) -> None:
@@ -25,7 +25,7 @@ class RunHooks:
 
     @hookspec
     def epoch_complete(self, state: State) -> None:
-        """An epoch is done, validation included; ``state.metrics`` holds its values."""
+        """An epoch has ended, validation included; ``state.metrics`` holds its values."""
 
     @hookspec
     def iteration_start(self, state: State) -> None:
@@ -45,7 +45,7 @@ class RunHooks:
 
     @hookspec
     def update_skipped(self, state: State) -> None:
-        """The weights did not move in this update: a vote or the loss scaler said no."""
+        """The update was skipped: a step strategy or the loss scaler refused it."""
 
     @hookspec
     def validation_start(self, state: State) -> None:
@@ -53,11 +53,11 @@ class RunHooks:
 
     @hookspec
     def validation_iteration_complete(self, state: State) -> None:
-        """A batch of a validation within a training run is done; raised with the training state."""
+        """A validation batch within a training run has ended; raised with the training state."""
 
     @hookspec
     def validation_complete(self, state: State) -> None:
-        """Validation is done; raised with the training state, whose metrics hold its values."""
+        """Validation has ended; raised with the training state, whose metrics hold its values."""
 
     @hookspec
     def checkpoint_saved(self, state: State) -> None:
@@ -65,4 +65,4 @@ class RunHooks:
 
     @hookspec
     def resumed(self, state: State) -> None:
-        """The run continues from a checkpoint; counters and callbacks have their old values."""
+        """The run resumes from a checkpoint; counters and callbacks are restored."""

@@ -1,4 +1,4 @@
-"""What the callbacks of one run that write files owe each other, and the run."""
+"""Checks of the files that the callbacks of one run write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_apart", "check_kept"]
 
 
 def check_apart(callbacks: Iterable[Any]) -> None:
-    """Check before a run starts that no two callbacks of it, validation's included, may write one file.
+    """Check, before a run starts, that no two of its callbacks, validation's included, write the same file.
 
     Raises:
         ConflictError: two would overwrite or delete each other's files, or mix what they write.
@@ -30,20 +30,21 @@ def check_apart(callbacks: Iterable[Any]) -> None:
         if may_coincide(ours, theirs):
             raise ConflictError(
                 f"{one.name} with file_format={one.file_format!r} and {other.name} with "
-                f"file_format={other.file_format!r} may write files of one name in {shown(one.dir_path)}, "
-                "and would overwrite and delete each other's; give one of them another file_format or "
-                "dir_path"
+                f"file_format={other.file_format!r} may write files of the same name in "
+                f"{shown(one.dir_path)}, and would overwrite and delete each other's; give one of them "
+                "another file_format or dir_path"
             )
 
 
 def _check_tables_apart(callbacks: list[Any]) -> None:
-    """Check that each table has one writer; a log may have several, each of whose lines says when."""
+    """Check that each table has one writer; a log may have several, since its lines carry the time."""
     writers = [each for each in callbacks if isinstance(each, LoggingToFile | LoggingToCSV | MetricsJSONL)]
     for writer, checkpoint in itertools.product(writers, _checkpoints(callbacks)):
         if may_coincide(path_pattern(writer.file_path), checkpoint.path_pattern()):
             raise ConflictError(
-                f"{writer.name} writes {shown(writer.file_path)}, a name that {checkpoint.name} with "
-                f"file_format={checkpoint.file_format!r} may give a checkpoint; give one of them another path"
+                f"{writer.name} writes {shown(writer.file_path)}, which {checkpoint.name} with "
+                f"file_format={checkpoint.file_format!r} may use for a checkpoint; give one of them "
+                "another path"
             )
     for one, other in itertools.combinations(writers, 2):
         if isinstance(one, LoggingToFile) and isinstance(other, LoggingToFile):
@@ -57,7 +58,7 @@ def _check_tables_apart(callbacks: list[Any]) -> None:
 
 
 def check_kept(callbacks: Iterable[Any], logger: Logger) -> None:
-    """Check when a run is over that it has kept a checkpoint, if some were due.
+    """Check, after a run, that it kept a checkpoint if some were due.
 
     Raises:
         CheckpointError: no callback has kept one. Where some have, the others are only logged.
@@ -66,8 +67,8 @@ def check_kept(callbacks: Iterable[Any], logger: Logger) -> None:
     missing = [reason for each in checkpoints if (reason := each.missing_files()) is not None]
     if missing and not any(each.has_kept for each in checkpoints):
         raise CheckpointError(
-            f"the run is over and has kept no checkpoint: {'; '.join(missing)}; lower the learning rate, or "
-            "look at the data and the metric, and train again"
+            f"the run ended and kept no checkpoint: {'; '.join(missing)}; lower the learning rate, or "
+            "check the data and the metric, and train again"
         )
     for reason in missing:
         logger.warning("%s", reason)

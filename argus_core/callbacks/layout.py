@@ -1,4 +1,4 @@
-"""The layout of a model when a run starts: a checkpoint fits only a model that is built with the same."""
+"""The layout of a model at the start of a run: a checkpoint fits only a model with the same layout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Layout:
         self._told = False
 
     def tell_changes(self, model: AbstractModel, callback: str, optimizer_state: bool) -> None:
-        """Warn, once, of what the run has changed so that its checkpoints cannot be resumed or loaded."""
+        """Warn, once, about changes after which the run's checkpoints cannot be resumed or loaded."""
         if self._told:
             return
         changes = [*self._changes(model, optimizer_state)]
@@ -40,7 +40,8 @@ class Layout:
         if differing:
             yield (
                 f"the network has changed since the run began ({_shown(differing)}), so load_model and "
-                "resume, which build it from its params, cannot use the checkpoint; build all of it at first"
+                "resume, which build it from its params, cannot use the checkpoint; build the whole "
+                "network before fit"
             )
         if optimizer_state and model.optimizer is not None:
             yield from self._changes_of_optimizer(model)
@@ -50,7 +51,7 @@ class Layout:
         if kind is not self._optimizer:
             yield (
                 f"the run has replaced its optimizer {self._optimizer.__name__} with {kind.__name__}, so the "
-                "checkpoint cannot be resumed; choose it in params, or make a run for each"
+                "checkpoint cannot be resumed; choose it in params, or train with each in its own run"
             )
         elif groups != self._groups:
             names = {name for group in self._groups for name in group}
@@ -58,19 +59,19 @@ class Layout:
             what = _shown(others) or f"{len(self._groups)} groups were {len(groups)}"
             yield (
                 f"the optimizer has other parameters than when the run began ({what}), so the checkpoint "
-                "cannot be resumed, and load_model needs optimizer=None; give the optimizer all of them at "
-                "first (override build_optimizer), with lr 0 for those that wait"
+                "cannot be resumed, and load_model needs optimizer=None; give the optimizer all of them "
+                "before fit (override build_optimizer), with lr 0 for those that train later"
             )
         elif frozen != self._frozen:
             yield (
-                f"requires_grad of {_shown(sorted(frozen ^ self._frozen))} has changed since the run began, "
-                "and a checkpoint does not keep it, so a resumed run trains other parameters; set it in the "
-                "event resumed, too"
+                f"requires_grad of {_shown(sorted(frozen ^ self._frozen))} has changed since the run "
+                "began, and a checkpoint does not keep it, so a resumed run trains other parameters; "
+                "set it in the event resumed, as well"
             )
 
 
 def _shapes(model: AbstractModel) -> dict[str, Any]:
-    """Return the shapes in the network's state by name; ``None`` where there is none, or none yet."""
+    """Return the shapes in the network's state by name; ``None`` for values without a shape."""
     state = model.get_nn_module().state_dict()
     return {
         name: None if hasattr(value, "materialize") else getattr(value, "shape", None)
@@ -87,7 +88,7 @@ def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _groups(model: AbstractModel) -> list[list[str]]:
-    """Return the names of the optimizer's parameters, group by group."""
+    """Return the names of the optimizer's parameters by group."""
     known = {id(parameter): name for name, parameter in model.get_nn_module().named_parameters()}
     groups = getattr(model.optimizer, "param_groups", [])
     return [[known.get(id(each), "another parameter") for each in group["params"]] for group in groups]

@@ -1,4 +1,4 @@
-"""The lines of a log: one for each record, whatever its values hold."""
+"""The format of a log: one printable line for each record."""
 
 from __future__ import annotations
 

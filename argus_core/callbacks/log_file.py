@@ -1,4 +1,4 @@
-"""A log's file, which may become impossible to write: a full disk ends the log, and not what is logged."""
+"""A log's file: a full disk ends the log, not the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ else:
 
 
 class LogFile(_Handler):
-    """Writes records to a file, and warns once if that fails.
+    """Writes records to a file, and warns once if writing fails.
 
     Args:
         file: open for writing; closed with the handler.
@@ -35,7 +35,7 @@ class LogFile(_Handler):
         self._has_failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Warn of a file that cannot be written; show other errors as the library does."""
+        """Warn once if the file cannot be written; show other errors as the logging library does."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             self._warn(error)
@@ -55,7 +55,7 @@ class LogFile(_Handler):
             self._has_failed = True  # before the warning, which comes here as well
             reason = error.strerror or error
             self._logger.warning(
-                "%s cannot be written: %s; the run goes on without it", shown(self._path), reason
+                "%s cannot be written: %s; the run continues without it", shown(self._path), reason
             )
 
 
@@ -71,7 +71,7 @@ class _Forward(logging.Handler):
 
 
 def attach(handler: logging.Handler, logger: logging.Logger, undo: ExitStack) -> None:
-    """Give ``handler`` a logger's records from INFO up; other handlers get the records that they got before.
+    """Attach ``handler`` to a logger from INFO up; other handlers get the same records as before.
 
     Args:
         handler: of the file.

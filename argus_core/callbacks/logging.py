@@ -1,4 +1,4 @@
-"""Writing down what happens in a run: to a log, a CSV file or a JSON Lines file."""
+"""Logs of a run: a text log, a CSV file or a JSON Lines file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LINE = "%(asctime)s %(levelname)s %(message)s"
 
 
 class LoggingToFile(EpochReport):
-    """Writes a log: a line for each epoch, every message of ``state.logger``, and what ended the run.
+    """Writes a log: a line for each epoch, all messages of ``state.logger``, and the run's exception, if any.
 
     Args:
         file_path: the log; parent folders are made.
@@ -55,7 +55,7 @@ class LoggingToFile(EpochReport):
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
-        """Open the file; from now on messages of level INFO and above reach it."""
+        """Open the file for messages of level INFO and above."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
@@ -85,7 +85,7 @@ class LoggingToFile(EpochReport):
         self._undo.close()
 
     def _say(self, state: State, level: int, message: str, error: BaseException | None = None) -> None:
-        """Write to this file alone: two of these callbacks would otherwise write everything twice."""
+        """Write to this file alone: with two such callbacks each message would appear twice."""
         if os.getpid() != self._process:  # a fork, which is not the run
             return
         exc_info = (type(error), error, error.__traceback__) if error is not None else None
@@ -129,7 +129,7 @@ class LoggingToCSV(EpochReport):
         self._is_ahead = False  # the file, of the checkpoint that the run resumes from
 
     def start(self, state: State) -> None:
-        """Begin the file, or find out which columns it has."""
+        """Start the file, or read its columns."""
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
         with self._reading() as rows:
             self._columns = next(rows, []) if self.write_header else []
@@ -140,7 +140,7 @@ class LoggingToCSV(EpochReport):
         self._kept = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many rows there are: later ones are not of a run that resumes this."""
+        """Return the number of rows; a run that resumes from here removes later ones."""
         return {**super().state_dict(), "rows": self._rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class LoggingToCSV(EpochReport):
         self._kept = state_dict["rows"]
 
     def report(self, record: EpochRecord, state: State) -> None:
-        """Write the epoch's row; a metric that is new gets a column, which is empty in earlier rows."""
+        """Write the epoch's row; a new metric gets a column, which is empty in earlier rows."""
         row = self.row(record)
         if self._is_ahead:
             self._is_ahead = False
@@ -163,14 +163,14 @@ class LoggingToCSV(EpochReport):
         self._rows += 1
 
     def row(self, record: EpochRecord) -> dict[str, Any]:
-        """Return what is told of an epoch, by column; override it to tell it otherwise."""
+        """Return the values of an epoch by column; override it to write others."""
         lr = " ".join(map(str, rates(record.lr)))
         metrics = {one_line(name): value for name, value in record.metrics.items()}
         return {"time": record.time, "epoch": record.epoch, "lr": lr, **metrics}
 
     @contextmanager
     def _reading(self) -> Iterator[Iterator[list[str]]]:
-        """Return the rows that the file has, one after the other."""
+        """Yield the rows of the file."""
         try:
             with (
                 writing(self.name, self.file_path),
@@ -179,7 +179,7 @@ class LoggingToCSV(EpochReport):
                 yield csv.reader(lines_of(self.name, self.file_path, file), delimiter=self.separator)
         except (UnicodeDecodeError, csv.Error) as error:
             raise ArgusError(
-                f"{self.name} cannot append to {shown(self.file_path)!r}, which is no CSV file ({error}); "
+                f"{self.name} cannot append to {shown(self.file_path)!r}, which is not a CSV file ({error}); "
                 "choose another path"
             ) from error
 
@@ -196,7 +196,7 @@ class LoggingToCSV(EpochReport):
 
     @contextmanager
     def _replacing(self) -> Iterator[tuple[Iterator[list[str]], Any]]:
-        """Replace the file's rows by what is written inside, in one step, so that none is ever lost."""
+        """Replace the file by the rows written in the block, atomically."""
         with replacing(self.file_path, newline="") as file, self._reading() as rows:
             yield rows, self._writer(file)
 
@@ -245,7 +245,7 @@ class MetricsJSONL(EpochReport):
         self._kept = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many lines there are: later ones are not of a run that resumes this."""
+        """Return the number of lines; a run that resumes from here removes later ones."""
         return {**super().state_dict(), "lines": self._lines}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -280,7 +280,7 @@ def _is_resumed(state: State) -> bool:
 
 
 def _begin(callback: str, path: Path, append: bool) -> None:
-    """Make the folder and the file now: a path that cannot be written shows before hours of training."""
+    """Make the folder and the file, so that a path that cannot be written fails before training."""
     make_folder(callback, path.parent)
     with writing(callback, path), open(path, "a" if append else "w", encoding="utf-8", opener=opener):
         pass

@@ -1,4 +1,4 @@
-"""Learning-rate schedulers: any of torch's by name, stepped once an epoch or once an update."""
+"""Learning-rate schedules: torch's schedulers by name, stepped once an epoch or once an update."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class LRSchedule(Callback):
 
     @property
     def name(self) -> str:
-        """The scheduler's class, to find its state by."""
+        """The name of the scheduler's class, the key of its state."""
         return type(self.scheduler).__name__
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scheduler's state as plain data, and what it was built with."""
+        """Return the scheduler's state and options as plain data."""
         return {
             "scheduler": plain_state(self.scheduler),
             "stepped": self._stepped,
@@ -94,7 +94,7 @@ class LRSchedule(Callback):
         self.scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]
 
     def check_state(self, state_dict: Mapping[str, Any]) -> None:
-        """Check what `state_dict` is said to have returned.
+        """Check a stored state.
 
         Raises:
             StateMismatchError: it is not the state of such a scheduler.
@@ -114,7 +114,7 @@ class LRSchedule(Callback):
         }
         for name in {**before, **now}:
             if before.get(name) != now.get(name):
-                meaning = "which holds from here on" if name in held else _NO_EFFECT
+                meaning = "which holds from now on" if name in held else _NO_EFFECT
                 yield (
                     f"{name} of lr_scheduler {self.name!r} was {before.get(name)!r} and is "
                     f"{now.get(name)!r}, {meaning}"
@@ -134,7 +134,7 @@ class LRSchedule(Callback):
             self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
     def refuse(self, left: float, needed: float, is_resumed: bool) -> None:
-        """Raise the error for a schedule that ends before the run."""
+        """Raise an error for a schedule that ends before the run."""
         has = f"lr_scheduler {self.name!r} has {left:g} steps left, and the run makes up to {needed:g}"
         if is_resumed:
             raise StateMismatchError(
@@ -180,7 +180,7 @@ class LRSchedule(Callback):
 
 
 def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
-    """Return the callbacks that step the schedulers which ``value`` chooses: a spec or several.
+    """Build the callbacks that step the schedulers chosen by one spec or several.
 
     Besides the scheduler's own parameters a spec takes ``interval`` and ``monitor``.
 
@@ -261,7 +261,7 @@ def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> 
 
 
 def _build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer) -> LRScheduler:
-    """Build one scheduler; those of `SequentialLR` and `ChainedScheduler` are specs themselves."""
+    """Build one scheduler; those inside `SequentialLR` and `ChainedScheduler` are specs as well."""
     params = dict(params)
     nested = params.pop("schedulers", None)
     if nested is None:

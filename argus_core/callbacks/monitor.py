@@ -1,4 +1,4 @@
-"""Following one metric through a run: whether it exists, which way is better, what was its best value."""
+"""The monitored metric of a run: its existence, its direction and its best value."""
 
 from __future__ import annotations
 
@@ -47,42 +47,42 @@ class Monitor:
         self._direction: str | None = None if better == "auto" else better
 
     def forget(self) -> None:
-        """Begin without a best value."""
+        """Reset the best value."""
         self.best = self.epoch = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the metric, its best value and the epoch that this is of."""
+        """Return the metric, its best value and the epoch of that value."""
         return {"monitor": self.metric, "best": self.best, "best_epoch": self.epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned; the best of another metric is no measure."""
+        """Restore the state that `state_dict` returned; the best value of another metric is ignored."""
         self.forget()
         if state_dict.get("monitor", self.metric) == self.metric:
             self.best, self.epoch = state_dict.get("best"), state_dict.get("best_epoch")
 
     def start(self, state: State) -> None:
-        """Find out which way is better, and whether the metric will be computed.
+        """Determine whether higher or lower is better, and check that the metric will be computed.
 
         Raises:
-            BuildError: it will not be, or nobody knows which way is better.
+            BuildError: it will not be, or no metric says whether higher or lower is better.
         """
         check_monitor(self.callback, self.metric, state)
         self._direction = self.better if self.better != "auto" else _direction(self.metric, state)
         if self._direction is None and _computes(state, self.metric):
             raise BuildError(
-                f"{self.callback} monitors {self.metric!r}, whose metric does not say which way is better; "
+                f"{self.callback} monitors {self.metric!r}, whose metric does not declare a direction; "
                 "set better='min' or 'max'"
             )
         if self._direction is None:
             computed = _planned(state)
             raise BuildError(
-                f"{self.callback} monitors {self.metric!r}, which no metric of this run is named"
+                f"{self.callback} monitors {self.metric!r}, which is not a metric of this run"
                 f"{near(self.metric, computed)}; if a callback computes it, set better='min' or 'max' "
                 f"({_shown(computed)})"
             )
 
     def improved(self, state: State) -> bool:
-        """Return whether the newest value is better than all before; a value that is not finite never is.
+        """Return whether the newest value is the best so far; a value that is not finite never is.
 
         Raises:
             BuildError: there is no value.
@@ -98,7 +98,7 @@ class Monitor:
 
 
 def check_monitor(callback: str, metric: str, state: State) -> None:
-    """Check when a run starts that somebody may compute ``metric``.
+    """Check, when a run starts, that ``metric`` may be computed.
 
     Raises:
         BuildError: no metric of the run has that name, and all callbacks and steps declare what they compute;
@@ -124,7 +124,7 @@ def monitored_value(callback: str, metric: str, state: State) -> float:
 
 
 def _planned(state: State) -> list[str]:
-    """Return the names of the metrics that the engines of this run compute."""
+    """Return the names of the metrics that this run's engines compute."""
     return [name for name, _ in _metrics(state)]
 
 
@@ -139,7 +139,7 @@ def _phases(state: State) -> dict[str, State]:
 
 
 def _computes(state: State, name: str) -> list[Any]:
-    """Return the metrics that compute a value of that name, or may."""
+    """Return the metrics that compute, or may compute, a value of that name."""
     return [
         metric
         for planned, metric in _metrics(state)
@@ -161,14 +161,16 @@ def _declared(state: State) -> tuple[list[str], bool]:
 
 
 def _said(writer: Any) -> Collection[str] | None:
-    """Return what a callback or a step says itself that it computes, not what it is derived from or wraps."""
+    """Return the values that a callback or a step itself declares, not its base class or what it wraps."""
     own = (getattr(writer, "__dict__", {}), vars(type(writer)))
     if hasattr(writer, "__wrapped__") or not any("computes" in each for each in own):
         return None
     values: Collection[str] | None = writer.computes
     if isinstance(values, str):
         name = getattr(writer, "name", type(writer).__name__)
-        raise BuildError(f"computes of {name} is {values!r}; it must be a tuple of names: ({values!r},)")
+        raise BuildError(
+            f"computes of {name} is {values!r}; it must be a tuple of names, such as ({values!r},)"
+        )
     return values
 
 
@@ -184,7 +186,7 @@ def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state:
             f"choose another monitor ({_shown(computed)}){declare}"
         )
     return BuildError(
-        f"{callback} monitors {metric!r}, which nobody computes{near(metric, computed)} "
+        f"{callback} monitors {metric!r}, which is not computed{near(metric, computed)} "
         f"({_shown(computed)}; add it to metrics=)"
     )
 

@@ -1,4 +1,4 @@
-"""Writing the model to a file whenever a metric is better than before."""
+"""Checkpoints of a model whenever a metric improves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["MonitorCheckpoint"]
 
 
 class MonitorCheckpoint(Checkpoint):
-    """Saves the model whenever the monitored metric is better than ever before in the run.
+    """Saves the model whenever the monitored metric reaches a new best value of the run.
 
     Args:
         dir_path: the folder of the files.
@@ -63,7 +63,7 @@ class MonitorCheckpoint(Checkpoint):
         self._judged = 0  # epochs of this run
 
     def start(self, state: State) -> None:
-        """Check that the metric will be computed, and begin as `Checkpoint` does."""
+        """Check that the metric will be computed, and start as `Checkpoint` does."""
         self.monitor.start(state)
         if not self._resumed:
             self.monitor.forget()
@@ -73,11 +73,11 @@ class MonitorCheckpoint(Checkpoint):
         super().start(state)
 
     def interrupted(self, state: State) -> None:
-        """Leave the best ones alone."""
+        """Keep the best checkpoints: an interruption saves none."""
 
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:
-        """Save if the epochs are due and the metric has improved."""
+        """Save if a cadence in epochs is due and the metric has improved."""
         monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
         if not state.engine.position.trained:  # a run that resumes has not had this epoch yet
             return
@@ -92,7 +92,7 @@ class MonitorCheckpoint(Checkpoint):
                 self.monitor.best, self.monitor.epoch = before
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value and which files were written, oldest first."""
+        """Return the best value and the written files, oldest first."""
         return {**super().state_dict(), **self.monitor.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ class MonitorCheckpoint(Checkpoint):
         return f"{self.name} kept no file in {folder}: {metric} was not finite in {epochs}"
 
     def _judge_kept(self, state: State) -> None:
-        """Take the best value from the newest file, and none if that is gone.
+        """Read the best value from the newest file; ``None`` if it is missing.
 
         The file may be newer than the stored state: of a run that was killed once it had written the file, or
         that resumes from an earlier checkpoint.
@@ -135,8 +135,8 @@ class MonitorCheckpoint(Checkpoint):
             self.monitor.best, self.monitor.epoch = value, epoch
         if record["global_step"] > state.global_step:
             state.logger.warning(
-                "%s is of epoch %d, after the checkpoint that the run resumes from; it stays until an epoch "
-                "has a better %s; to start over, remove it and resume again",
+                "%s is of epoch %d, after the checkpoint that the run resumes from; it is kept until an "
+                "epoch has a better %s; to start over, remove it and resume again",
                 shown(path), epoch + 1, self.monitor.metric,
             )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The names of checkpoint files: the format that gives them, and which of them a folder may hold."""
+"""Names of checkpoint files: their format, and the paths that it may give."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from argus_core.text import shown
 __all__ = ["FileFormat", "Pattern", "is_plain_name", "may_coincide", "path_pattern"]
 
 Pattern = list[tuple[frozenset[str] | None, bool]]
-"""For each character of a name: what it may be (None: all but a slash), and whether there may be more."""
+"""For each character of a name: the allowed ones (None: all except a slash), and whether it may repeat."""
 
 _DIGITS = frozenset("0123456789")  # a sign would let "000-0.5" pass for one number
 _INTEGERS = ("epoch", "step")
@@ -27,7 +27,7 @@ _LONGEST_FORMAT = 1000  # characters
 
 
 class FileFormat:
-    """The format of a callback's file names.
+    """The format of a callback's file names, such as ``model-{epoch:03d}.safetensors``.
 
     Args:
         callback: for messages.
@@ -46,24 +46,25 @@ class FileFormat:
             name = string.Formatter().vformat(text, (), _AnyField(epoch=0, step=0))
         except (TypeError, ValueError, IndexError, AttributeError, MemoryError) as error:
             raise ParamsError(
-                f"{callback} has file_format={shown(text)}, which cannot be filled in ({error}); "
-                "give something like 'model-{epoch:03d}.safetensors'"
+                f"{callback} has file_format={shown(text)}, which is not a valid format ({error}); give "
+                f"one such as 'model-{{epoch:03d}}.safetensors'"
             ) from error
         self.text = text
         if self.folders > _MOST_FOLDERS:
             raise ParamsError(
-                f"{callback} has file_format={shown(text)}, which goes through {self.folders:,} folders, "
-                f"and {_MOST_FOLDERS} are the most; give something like 'best/{{epoch:03d}}.safetensors'"
+                f"{callback} has file_format={shown(text)}, which is {self.folders:,} folders deep; at "
+                f"most {_MOST_FOLDERS} are allowed; give a format such as "
+                f"'best/{{epoch:03d}}.safetensors'"
             )
         if not is_plain_name(name, self.folders):
             raise ParamsError(
-                f"{callback} has file_format={text!r}; its names must be plain and lie in dir_path; "
-                "give something like 'model-{epoch:03d}.safetensors'"
+                f"{callback} has file_format={text!r}; its names must be plain and lie in dir_path; give "
+                f"a format such as 'model-{{epoch:03d}}.safetensors'"
             )
 
     @property
     def folders(self) -> int:
-        """How many folders its names pass through, inside the callback's own."""
+        """The depth of its names in the callback's folder."""
         return self.text.replace("\\", "/").count("/")
 
     def name(self, fields: Mapping[str, Any]) -> str:
@@ -83,16 +84,16 @@ class FileFormat:
         if not is_plain_name(name, self.folders):
             raise ArgusError(
                 f"{self.callback} has file_format={self.text!r}, which gives the name {name!r}; "
-                "names must be plain and lie in dir_path; put numbers into the metrics that it tells"
+                "names must be plain and lie in dir_path; put numbers into the metrics that it names"
             )
         return name
 
     def pattern(self, folder: Path) -> Pattern:
-        """Return what the paths of its files look like in ``folder``, for `may_coincide`."""
+        """Return the pattern of its files' paths in ``folder``, for `may_coincide`."""
         return [*path_pattern(folder), (frozenset("/"), False), *self._units]
 
     def matches(self, name: str) -> bool:
-        """Return whether it may give ``name``."""
+        """Return whether the format may give ``name``."""
         return may_coincide(self._units, [(frozenset(char), False) for char in name])
 
     @cached_property
@@ -106,7 +107,7 @@ class FileFormat:
 
 
 def is_plain_name(name: object, folders: int = 0) -> bool:
-    """Return whether ``name`` is that of a file in a folder, at most so many folders further down."""
+    """Return whether ``name`` is a plain relative path, at most ``folders`` folders deep."""
     if not isinstance(name, str) or not name.isprintable() or PurePath(name).is_absolute():
         return False
     parts = name.replace("\\", "/").split("/")
@@ -116,12 +117,12 @@ def is_plain_name(name: object, folders: int = 0) -> bool:
 
 
 def path_pattern(path: Path) -> Pattern:
-    """Return what one path looks like, for `may_coincide`."""
+    """Return the pattern of one path, for `may_coincide`."""
     return [(frozenset(char), False) for char in os.path.realpath(path)]
 
 
 def may_coincide(one: Pattern, other: Pattern) -> bool:
-    """Return whether some path fits both patterns: which pairs of places both can have come to."""
+    """Return whether a path may match both patterns."""
     pairs = enumerate(zip(one, other, strict=False))
     # Most paths of one run begin alike, and go on so that they cannot coincide.
     alike = next((place for place, (ours, theirs) in pairs if ours != theirs or ours[1]), 0)
@@ -154,16 +155,16 @@ def _next(here: int, there: int, more: bool, others_more: bool) -> Iterable[tupl
 
 
 def _check_fields(text: str) -> None:
-    """Refuse what takes far more memory or time than a name, and fields of which some give no text.
+    """Raise for formats that take far more memory or time than a name, and for invalid fields.
 
     Raises:
         ValueError: there is one, or there are too many.
     """
     if len(text) > _LONGEST_FORMAT:
-        raise ValueError(f"it has {len(text):,} characters, and {_LONGEST_FORMAT:,} are the most")
+        raise ValueError(f"it has {len(text):,} characters; at most {_LONGEST_FORMAT:,} are allowed")
     fields = [each for each in string.Formatter().parse(text) if each[1] is not None]
     if len(fields) > _MOST_FIELDS:
-        raise ValueError(f"it has {len(fields):,} fields, and {_MOST_FIELDS} are the most")
+        raise ValueError(f"it has {len(fields):,} fields; at most {_MOST_FIELDS} are allowed")
     for _, field, spec, conversion in fields:
         if conversion or "{" in (spec or ""):
             raise ValueError(f"the field {field!r} has more than a format such as ':03d'")
@@ -172,7 +173,7 @@ def _check_fields(text: str) -> None:
 
 
 def _number(field: str, spec: str) -> Iterator[tuple[frozenset[str] | None, bool]]:
-    """Yield what a field's number looks like, as closely as its format says."""
+    """Yield the pattern of a field's number, as its format defines it."""
     fixed = re.fullmatch(r"0?\d*\.([1-9]\d*)f", spec)
     if fixed:
         yield _DIGITS, True
@@ -185,7 +186,7 @@ def _number(field: str, spec: str) -> Iterator[tuple[frozenset[str] | None, bool
 
 
 class _AnyField(dict[str, Any]):
-    """Has a number for every field, as every field of a file's name is one."""
+    """Returns a number for every field: all fields of a file's name are numbers."""
 
     def __missing__(self, key: str) -> float:
         return 0.0

@@ -1,4 +1,4 @@
-"""Showing how far a run is: a bar on a terminal, a line for each epoch elsewhere."""
+"""The progress of a run: a bar on a terminal, a line for each epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Progress(EpochReport):
         self._pace = _Pace()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the present epoch began with, and the best epoch that the table marks."""
+        """Return the values at the start of the current epoch, and the best epoch that the table marks."""
         return {**super().state_dict(), **self._best.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class Progress(EpochReport):
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
-        """Begin the bar on a terminal."""
+        """Start the bar on a terminal."""
         self._records = []
         loss = "val_loss" if "val" in (state.phase_states or {}) else f"{state.phase}_loss"
         metric = self.monitor or loss
@@ -111,17 +111,17 @@ class Progress(EpochReport):
         self._draw(state)
 
     def iteration_complete(self, state: State) -> None:
-        """Draw the bar again if it is time to."""
+        """Redraw the bar if its interval has passed."""
         if self._bar is not None and time.monotonic() >= self._next_time:
             self._draw(state)
 
     def validation_start(self, state: State) -> None:
-        """Show that the epoch's updates are done and validation begins."""
+        """Show that validation begins."""
         self._pace.validated = 0
         self._draw(state, " validation")
 
     def validation_iteration_complete(self, state: State) -> None:
-        """Draw the bar again if it is time to."""
+        """Redraw the bar if its interval has passed."""
         self._pace.validated += 1
         if self._bar is not None and time.monotonic() >= self._next_time:
             self._draw(state, " validation")
@@ -138,7 +138,7 @@ class Progress(EpochReport):
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
-        """End the bar; print why the run was stopped, and the table, if wanted."""
+        """End the bar; print the reason for a stop, and the table if chosen."""
         self._end_bar(state)
         records, best = self._records, self._best.epoch
         if _is_terminal():
@@ -173,12 +173,12 @@ class Progress(EpochReport):
 
 
 class _Pace:
-    """How far a run is, how fast it goes and how long it will take.
+    """The progress, rate and remaining time of a run.
 
     An update and a batch of the validation are a step each, so the bar moves in both and never back.
 
     Attributes:
-        validated: batches of the present epoch's validation that are done.
+        validated: finished batches of the current epoch's validation.
     """
 
     def __init__(self) -> None:
@@ -202,7 +202,7 @@ class _Pace:
         self._first_update = self.validated = 0
 
     def progress(self, state: State) -> tuple[int, int | None]:
-        """Return the steps that this process has done and is to do, the latter as far as it is known."""
+        """Return the steps done by this process, and their total where it is known."""
         if self._steps is None:
             return state.engine.position.updates_done, None
         total = state.engine.num_epochs * self._steps
@@ -224,7 +224,7 @@ class _Pace:
 
 
 class _Bar:
-    """A live line at the bottom of the terminal; rich is imported when the first one is made."""
+    """A live line at the bottom of the terminal; the first one imports rich."""
 
     def __init__(self) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""The state of a scheduler: taken out, compared with what was built, put back; and how long it lasts."""
+"""The state of a scheduler: saving, checking and restoring it, and its remaining steps."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _WORDS = frozenset(
 
 
 def plain_state(scheduler: Any) -> dict[str, Any]:
-    """Return a scheduler's state without subclasses of dict, which a checkpoint does not keep."""
+    """Return a scheduler's state without subclasses of dict, which a checkpoint cannot store."""
     state: dict[str, Any] = _plain(scheduler.state_dict())
     return state
 
 
 def load_scheduler_state(scheduler: Any, state: Mapping[str, Any]) -> None:
-    """Give a scheduler its state back, what was a subclass of dict, such as MultiStepLR's, as one."""
+    """Restore a scheduler's state, with subclasses of dict, such as MultiStepLR's, restored as such."""
     scheduler.load_state_dict(_like(scheduler.state_dict(), state))
 
 
 def check_scheduler_state(name: str, scheduler: Any, stored: Mapping[str, Any]) -> None:
-    """Check a stored state before a scheduler takes its values for attributes of its own.
+    """Check a stored state before its values become attributes of a scheduler.
 
     torch's schedulers are compared with what was built; what the attributes of others look like is their
     business, as long as they take the place of nothing else.
@@ -51,19 +51,19 @@ def check_scheduler_state(name: str, scheduler: Any, stored: Mapping[str, Any]) 
     problem = next(_problems(scheduler, stored), None)
     if problem is not None:
         raise StateMismatchError(
-            f"the stored state does not fit lr_scheduler {name!r}: {problem}; choose the scheduler that the "
-            "run had, or load the weights with load_model and start a new run"
+            f"the stored state does not fit lr_scheduler {name!r}: {problem}; choose the scheduler of "
+            "the run, or load the weights with load_model and start a new run"
         )
 
 
 def steps_left(scheduler: Any) -> float:
-    """Return how many steps a scheduler can still make: of torch's, ``OneCycleLR`` alone has an end."""
+    """Return the number of steps that a scheduler has left; only ``OneCycleLR`` of torch's has an end."""
     end = _end(scheduler)
     return end if end == math.inf else end - _position(scheduler)
 
 
 def _end(scheduler: Any) -> float:
-    """Return how many steps can be made in all."""
+    """Return the total number of steps."""
     parts = list(getattr(scheduler, "_schedulers", ()))
     if type(scheduler).__name__ == "OneCycleLR":
         return float(scheduler.total_steps)
@@ -85,7 +85,7 @@ def _problems(scheduler: Any, stored: Mapping[str, Any]) -> Iterator[str]:
     own = scheduler.state_dict()
     for key in stored:
         if not isinstance(key, str) or (key not in own and hasattr(scheduler, key)):
-            yield f"it has {reprlib.repr(key)}, which is no part of its state"
+            yield f"it has {reprlib.repr(key)}, which does not belong to its state"
     if not type(scheduler).__module__.startswith("torch."):
         return
     for key, value in own.items():
@@ -113,7 +113,7 @@ def _problems_of_parts(scheduler: Any, stored: Any) -> Iterator[str]:
 
 
 def _fits(own: Any, stored: Any) -> bool:
-    """Return whether a stored value may take the place of one that a scheduler of torch has."""
+    """Return whether a stored value may replace an attribute of a torch scheduler."""
     if isinstance(own, bool):
         return type(stored) is bool
     if own is None or isinstance(own, int | float):
@@ -146,7 +146,7 @@ def _plain(value: Any) -> Any:
 
 
 def _like(own: Any, stored: Any) -> Any:
-    """Return a stored state with dicts of the types that a scheduler's own has, at any depth."""
+    """Return a stored state with the dict types of the scheduler's own state, at any depth."""
     if isinstance(own, dict) and isinstance(stored, Mapping):
         return type(own)({name: _like(own.get(name), value) for name, value in stored.items()})
     if type(own) is type(stored) is list and len(own) == len(stored):
@@ -155,7 +155,7 @@ def _like(own: Any, stored: Any) -> Any:
 
 
 def shown_option(value: Any) -> Any:
-    """Return an option as plain data that stay the same from process to process, whatever it is."""
+    """Return an option as plain data that are the same in every process."""
     if isinstance(value, list | tuple):
         return [shown_option(item) for item in value]
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What callbacks see of a run: its state, and what they may ask of the engine that runs it."""
+"""The state of a run and the interface of its engine, as callbacks see them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Position:
 
 
 class AbstractEngine(ABC):
-    """The loop over batches, for those whom it calls; `argus_core.Engine` documents each."""
+    """The interface of the engine for steps and callbacks; `argus_core.Engine` documents it."""
 
     state: State
     callbacks: tuple[Any, ...]
@@ -65,7 +65,7 @@ class AbstractEngine(ABC):
 
 
 class State:
-    """What callbacks and steps see of a run.
+    """The state of a run, as callbacks and steps see it.
 
     Attributes:
         model: the model that is run.

@@ -1,4 +1,4 @@
-"""The files that a callback has written in its folder, and which of them it may delete."""
+"""The files that a callback has written, which alone it may delete."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Identity = tuple[int, int, int]
 
 
 class WrittenFiles:
-    """The files that a callback has written and keeps, oldest first; none else is ever deleted.
+    """The files that a callback has written and keeps, oldest first; it deletes no others.
 
     Args:
         folder: of the callback.
@@ -48,20 +48,20 @@ class WrittenFiles:
         self._written: dict[str, _Identity | None] = {}
 
     def clear(self) -> None:
-        """Forget all files."""
+        """Clear the list of files."""
         self.names, self._written = [], {}
 
     def add(self, name: str) -> None:
-        """Note that ``name`` has just been written."""
+        """Record that ``name`` has been written."""
         self.names = [other for other in self.names if other != name] + [name]
         self._written[name] = _identity(self.folder / name)
 
     def adopt(self, names: Iterable[str], run: str) -> None:
-        """Take over those files that are there and say that the run ``run`` wrote them."""
+        """Add the existing files whose manifest names the run ``run``."""
         self.clear()
         for name in names:
             path = self.folder / name
-            # A folder or a file that is a link may lead to what is not the callback's.
+            # A link may lead to a file that is not the callback's.
             inside = os.path.realpath(path) == os.path.join(os.path.realpath(self.folder), *name.split("/"))
             if inside and run_of(path) == run:
                 self.add(name)
@@ -79,14 +79,14 @@ class WrittenFiles:
             check_no_link(names.callback, path)
             if name not in self.names and run_of(path) != run:
                 logger.warning(
-                    "%s holds %s, which this run did not write; a save under that name overwrites it; give "
-                    "each run a folder of its own to keep both",
+                    "%s holds %s, which another run wrote; a save under that name overwrites it; give "
+                    "each run its own folder to keep both",
                     shown(self.folder), name,
                 )  # fmt: skip
                 return
 
     def delete_old(self, most: int, logger: Logger) -> None:
-        """Delete the oldest files beyond ``most``, but for those that are others by now."""
+        """Delete the oldest files beyond ``most``, except files that have been replaced since."""
         while len(self.names) > most:
             name = self.names.pop(0)
             path, written = self.folder / name, self._written.pop(name, None)
@@ -94,7 +94,7 @@ class WrittenFiles:
             if now is None and not os.path.lexists(path):
                 continue
             if now is None or now != written:
-                logger.warning("could not delete %s: it is not the file that the run wrote", shown(path))
+                logger.warning("could not delete %s: another file has replaced the run's", shown(path))
                 continue
             try:
                 path.unlink(missing_ok=True)
@@ -110,12 +110,12 @@ def check_no_link(callback: str, path: Path) -> None:
     """
     if path.is_symlink():
         raise ArgusError(
-            f"{callback} cannot write {shown(path)}: it is a link; remove it, or link the folder in its place"
+            f"{callback} cannot write {shown(path)}: it is a link; remove it, or make its folder the link"
         )
 
 
 def sweep_unfinished(folder: Path, depth: int, matches: Callable[[str], bool]) -> None:
-    """Remove what killed writers left of files that they had not finished; their names may never come again.
+    """Remove unfinished files of killed writers, whose names may not be used again.
 
     Args:
         folder: of the callback.
@@ -133,12 +133,12 @@ def _matches_in(inner: Path, matches: Callable[[str], bool], name: str) -> bool:
 
 
 def run_of(path: Path) -> str | None:
-    """Return the identifier of the run that wrote a checkpoint; ``None`` for all other files."""
+    """Return the identifier of the run that wrote a checkpoint; ``None`` for other files."""
     return run_in(_manifest(path))
 
 
 def run_record(path: Path) -> dict[str, Any]:
-    """Return what `Checkpoint.save_model` notes of the run in a checkpoint; nothing for all other files."""
+    """Return the run's record that `Checkpoint.save_model` writes; an empty one for other files."""
     record = _manifest(path).get("run")
     if not isinstance(record, dict) or not isinstance(record.get("metrics"), dict):
         return {}
@@ -155,21 +155,21 @@ def _manifest(path: Path) -> Mapping[str, Any]:
 
 
 def run_in(manifest: Mapping[str, Any]) -> str | None:
-    """Return the identifier of the run in a checkpoint's manifest, where it has one."""
+    """Return the identifier of the run in a checkpoint's manifest, or ``None``."""
     run = manifest.get("run")
     name = run.get("id") if isinstance(run, dict) else None
     return name if isinstance(name, str) and _RUN.fullmatch(name) else None
 
 
 def times_resumed(manifest: Mapping[str, Any]) -> int:
-    """Return how often the run of a checkpoint had been resumed, as far as its manifest says so."""
+    """Return the number of times that a checkpoint's run had been resumed, by its manifest."""
     run = manifest.get("run")
     count = run.get("times_resumed") if isinstance(run, dict) else None
     return int(count) if count is not None and COUNT.holds(count) else 0
 
 
 def _identity(path: Path) -> _Identity | None:
-    """Return what tells a file from another of its name, or ``None`` where there is no ordinary file."""
+    """Return the identity of a regular file (device, inode, time of change), or ``None``."""
     try:
         found = os.lstat(path)
     except (OSError, ValueError):

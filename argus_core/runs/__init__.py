@@ -1,1 +1,1 @@
-"""A run: its directory, and what a configuration makes of it."""
+"""Runs from a configuration: the run directory, training, resuming and prediction."""

@@ -29,15 +29,15 @@ __all__ = ["LastCheckpoint", "Witness", "run_callbacks", "validation_callbacks"]
 
 
 class Witness(Callback):
-    """Begins a run when all else is built, and sees how far it gets and which epoch was the best.
+    """Creates the run directory when everything else is built, and records the run's best epoch.
 
     Args:
         directory: of the run.
         monitor: the metric that decides which epoch is the best.
         begin: called before anything is written.
-        config: takes the place of the run's configuration once the run goes on.
-        versions: of what takes part from then on.
-        notes: warnings to give once the run goes on.
+        config: replaces the run's configuration once the run resumes.
+        versions: of the packages that take part in the resumed run.
+        notes: warnings to give when the run resumes.
     """
 
     name = "run"
@@ -79,7 +79,7 @@ class Witness(Callback):
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
-        """Begin the run, unless there is nothing to monitor."""
+        """Create the run directory, after a check that the monitored metric exists."""
         self.best.monitor.start(state)
         self.begin()
 
@@ -96,7 +96,7 @@ class Witness(Callback):
         self.directory.check_held()
 
     def complete(self, state: State) -> None:
-        self.began = True  # what fails from here on takes nothing away
+        self.began = True  # a later failure leaves the run as it is
 
     def catch_exception(self, state: State) -> None:
         self.began = state.global_step + state.updates_skipped > 0
@@ -117,7 +117,7 @@ class Witness(Callback):
 class LastCheckpoint(Checkpoint):
     """The checkpoint that a run resumes from, also after an exception that ends its validation, for example.
 
-    It is then written where it takes no other's place, or that of an earlier epoch's end: in the middle of an
+    After an exception it replaces no checkpoint but that of an earlier epoch's end: in the middle of an
     epoch a run resumes only with the same data.
 
     Args:
@@ -156,7 +156,7 @@ class LastCheckpoint(Checkpoint):
 
     @hookimpl(trylast=True)
     def catch_exception(self, state: State) -> None:
-        """Save where the run is, unless the exception is of an update or of the disk."""
+        """Save the current position, unless an update or the disk raised the exception."""
         super().catch_exception(state)
         last, kind = self.directory.last, type(state.exception).__name__
         if isinstance(state.exception, Interruption | CheckpointError) or not self._is_gain(state):
@@ -170,7 +170,7 @@ class LastCheckpoint(Checkpoint):
             state.logger.warning("could not save %s after %s: %s", shown(last), kind, error)
 
     def _is_gain(self, state: State) -> bool:
-        """Return whether the run has come further than its last checkpoint, and could be resumed."""
+        """Return whether the run has advanced since its last checkpoint and can be resumed."""
         position = state.engine.position
         has_moved = not state.engine.is_resumed and state.global_step not in (0, self._saved_step)
         is_over = position.trained or not self.directory.last.exists()
@@ -179,7 +179,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None = None) -> list[Any]:
-    """Return the witness and the callbacks that report a run and save it, and among them the user's own.
+    """Return the witness, the callbacks that report and save a run, and the user's own callbacks.
 
     Args:
         witness: of the run.
@@ -211,7 +211,7 @@ def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None =
 
 
 def validation_callbacks(directory: RunDirectory, own: Any) -> list[Any]:
-    """Return the callbacks of a run's validation, which write into a folder of their own.
+    """Return the callbacks of a run's validation; they write into their own folder.
 
     Args:
         directory: of the run.
@@ -228,7 +228,7 @@ def validation_callbacks(directory: RunDirectory, own: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A callback, with what chose its paths.
+    """A callback and how its paths were chosen.
 
     Attributes:
         callback: built.
@@ -244,7 +244,7 @@ class _Chosen:
 
 
 def _chosen(callbacks: Any, folder: Path) -> Iterator[_Chosen]:
-    """Yield callbacks; specs that leave a path out write into ``folder``, as their ``run_paths`` say."""
+    """Yield callbacks; paths that a spec omits lie in ``folder``, by the callback's ``run_paths``."""
     if callbacks is None:
         return
     for each in callbacks if isinstance(callbacks, list) else [callbacks]:
@@ -272,12 +272,12 @@ def _check_places(chosen: _Chosen, directory: RunDirectory) -> None:
         pattern = callback.path_pattern()
         for own in directory.own_files():
             if may_coincide(pattern, path_pattern(own)):
-                may = f"may give the name of {directory.shown(own)}"
+                may = f"may give a checkpoint the name of {directory.shown(own)}"
                 raise _refusal(chosen, "file_format", callback.file_format, may)
 
 
 def _own_file(path: Path, directory: RunDirectory) -> Path | None:
-    """Return the file of the run that ``path`` is, or would take as a folder, if there is one."""
+    """Return the file of the run that ``path`` names, or would use as a folder; ``None`` for other paths."""
     places = {os.path.realpath(place) for place in (path, *path.parents)}
     for own in directory.own_files():
         if os.path.realpath(own) in places or (path.is_file() and own.exists() and own.samefile(path)):
@@ -287,13 +287,13 @@ def _own_file(path: Path, directory: RunDirectory) -> Path | None:
 
 def _refusal(chosen: _Chosen, parameter: str, value: str | os.PathLike[str], reason: str) -> ConfigError:
     return ConfigError(
-        f"{parameter} of callback {chosen.name!r} is {shown(value)!r}, which {reason}, a file that the run "
-        "itself writes; give the callback another path"
+        f"{parameter} of callback {chosen.name!r} is {shown(value)!r}, which {reason}, a file that the "
+        "run writes; choose another path for the callback"
     )
 
 
 def _replaces(callback: Any, report: Any) -> bool:
-    """Return whether one of the user's own callbacks does what a report of the run does, to the same file."""
+    """Return whether a callback of the user writes the same report to the same file."""
     if not isinstance(callback, type(report)):
         return False
     paths = [getattr(each, "file_path", "") for each in (callback, report)]

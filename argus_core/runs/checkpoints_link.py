@@ -1,4 +1,4 @@
-"""Checkpoints that lie on another disk: what ``checkpoints`` links to is marked as the run's."""
+"""Checkpoints on another disk: the folder that ``checkpoints`` links to is marked as the run's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 2**13  # bytes of it
 
 
 def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
-    """Check that ``checkpoints`` leads where this run's are: a link that comes with a run does not.
+    """Check that ``checkpoints`` is a folder or a link to one that is marked as this run's.
 
     Args:
         checkpoints: in a run directory; it need not exist.
@@ -30,14 +30,15 @@ def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
     if not checkpoints.is_symlink():
         if os.path.lexists(checkpoints) and not checkpoints.is_dir():
             raise ConfigError(
-                f"{shown(checkpoints)} is not a folder; a run keeps its checkpoints there; remove it"
+                f"{shown(checkpoints)} is not a folder; a run keeps its checkpoints in that folder; "
+                "remove the file"
             )
         return
     target, run = Path(os.path.realpath(checkpoints)), os.path.realpath(checkpoints.parent)
     if not target.is_dir():
         raise ConfigError(
-            f"{shown(checkpoints)} is a symbolic link to {os.readlink(checkpoints)}, where no folder is; "
-            "make it first, or remove the link"
+            f"{shown(checkpoints)} is a symbolic link to {os.readlink(checkpoints)}, which does not "
+            "exist; make that folder first, or remove the link"
         )
     if Path(run).is_relative_to(target):
         raise ConfigError(
@@ -54,7 +55,7 @@ def check_checkpoints(checkpoints: Path, holds_run: bool) -> None:
 
 
 def mark(checkpoints: Path) -> None:
-    """Mark the folder that ``checkpoints`` leads to as that of the run."""
+    """Mark the folder that ``checkpoints`` links to as the run's."""
     with replacing(checkpoints / OWNER, newline="\n", errors="surrogateescape") as file:
         file.write(f"{os.path.realpath(checkpoints.parent)}\n")
 

@@ -1,7 +1,7 @@
-"""A folder that holds one run: who may write there, and what becomes of the run that was there.
+"""The run directory: creation, locking, and replacement of an earlier run.
 
-`argus_core.runs.run_files` names the files. While a run is on there is ``.lock`` as well.
-`argus_core.runs.replaced` says what an overwritten run is called until the new one has a checkpoint.
+`argus_core.runs.run_files` names the files. During a run there is also ``.lock``.
+`argus_core.runs.replaced` describes where an overwritten run is kept until the new one has a checkpoint.
 """
 
 from __future__ import annotations
@@ -63,19 +63,19 @@ class RunDirectory(RunFiles):
                 some = ", ".join(map(str, runs[:_SHOWN])) + (", ..." if runs[_SHOWN:] else "")
                 raise ConfigError(f"{path} is not a run directory; give one that is: {some}")
             raise ConfigError(
-                f"{path} is of no run; give a run directory, which has a config.toml and a versions.json, "
-                "or a checkpoint in one"
+                f"{path} is not a run directory; give one (it has config.toml and versions.json) or a "
+                "checkpoint in one"
             )
         return directory
 
     @classmethod
     def marked_in(cls, checkpoints: Path) -> RunDirectory | None:
-        """Return the run directory whose linked ``checkpoints`` a folder is, if it is one's."""
+        """Return the run directory whose ``checkpoints`` link leads to a folder, or ``None``."""
         owner = read_owner(checkpoints)
         return cls(Path(owner)) if owner else None
 
     def owns(self, file: Path) -> bool:
-        """Return whether a file is of the run that is here, or a checkpoint beside its own."""
+        """Return whether a file belongs to this run, or is a checkpoint beside its own."""
         if not self.holds_run():
             return False
         path = os.path.abspath(file)
@@ -91,7 +91,7 @@ class RunDirectory(RunFiles):
         )
 
     def check_inside(self, file: Path) -> None:
-        """Check that no link in the folder of a run leads to ``file``.
+        """Check that no link in a run directory leads to ``file``.
 
         Raises:
             ConfigError: one does.
@@ -102,10 +102,10 @@ class RunDirectory(RunFiles):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let this process alone write here while the block runs, and only to what lies here.
+        """Lock the folder for the block, and confine its writes to the folder.
 
         The folder is made, and removed if nothing is left in it. A run that a killed process was replacing is
-        put back.
+        restored.
 
         Raises:
             ConfigError: another process writes here, or something in the folder leads out of it.
@@ -140,7 +140,7 @@ class RunDirectory(RunFiles):
         self._made.note(path, is_folder, is_there)
 
     def check_held(self) -> None:
-        """Check that the run still has the folder that it began in.
+        """Check that the run still has its folder and lock.
 
         Raises:
             ArgusError: the folder was moved, removed or replaced, or the process works in another now.
@@ -149,13 +149,13 @@ class RunDirectory(RunFiles):
             self._lock.check()
 
     def recover(self) -> None:
-        """Put the run back that a killed process was replacing here, if there is one."""
+        """Restore the run that a killed process was replacing."""
         if self._replaced.is_there:
             with self.held():
                 pass
 
     def check(self, overwrite: bool) -> None:
-        """Check that a run may be put here.
+        """Check that a new run may use this folder.
 
         Raises:
             ConfigError: there is something that must not be lost.
@@ -165,12 +165,12 @@ class RunDirectory(RunFiles):
             return  # what is here is known when it has been put back
         found = [file.name for file in self.files() if os.path.lexists(file)]
         if found and not self.holds_run():
-            raise ConfigError(f"{self.path} holds {found[0]!r}, which is of no run; {OTHER}")
+            raise ConfigError(f"{self.path} holds {found[0]!r}, which does not belong to a run; {OTHER}")
         if found and not overwrite:
             raise ConfigError(f"{self.path} already holds a run; {OTHER}, or replace it with --overwrite")
 
     def create(self, config: str, versions: Mapping[str, Any]) -> None:
-        """Begin a run; one that is here already is kept until `settle` or `give_up`.
+        """Create the run's files; an earlier run is kept until `settle` or `give_up`.
 
         Raises:
             ArgusError: it cannot be written.
@@ -188,12 +188,12 @@ class RunDirectory(RunFiles):
                 file.write(config)
 
     def settle(self) -> None:
-        """Remove the run that the new one replaces, if there is one."""
+        """Remove the run that the new one replaces."""
         if self._replaces and self._is_held:
             self._remove_replaced()
 
     def give_up(self, discard: bool) -> str:
-        """Put the run back that the new one was to replace; return what to say of it.
+        """Restore the run that the new one would have replaced; return a sentence about it.
 
         Args:
             discard: remove the new one also if it was to replace none.
@@ -202,17 +202,17 @@ class RunDirectory(RunFiles):
             return ""  # what is here now is of another run
         try:
             if self._replaces:
-                return f"the earlier run in {self.path} is back" if self._replaced.put_back() else ""
+                return f"the earlier run in {self.path} is restored" if self._replaced.put_back() else ""
             if self._is_begun and discard:
                 self._replaced.discard()
                 self._remove_empty_checkpoints()
         except OSError as error:
             reason = error.strerror or error
             if not self._replaces:
-                return f"what it left in {self.path} could not be removed ({reason})"
+                return f"its files in {self.path} could not be removed ({reason})"
             return (
-                f"the earlier run could not be put back ({reason}): its files lie in {self.path} as "
-                ".NAME.old, and the next argus train or argus resume there puts them back"
+                f"the earlier run could not be restored ({reason}): its files are in {self.path} as "
+                ".NAME.old, and the next argus train or argus resume there restores them"
             )
         return ""
 
@@ -221,7 +221,7 @@ class RunDirectory(RunFiles):
 
     @property
     def keeps_run(self) -> bool:
-        """Whether the run that is on here stays if it fails now."""
+        """True if the current run is kept when it fails now."""
         return self._is_held and not self._replaced.is_returnable
 
     @property
@@ -229,11 +229,11 @@ class RunDirectory(RunFiles):
         return self._lock is not None and self._lock.is_held
 
     def own_files(self) -> list[Path]:
-        """Return what nothing but the run itself may write here."""
+        """Return the files that only the run itself may write."""
         return [*self.files(), *self._replaced.places, self.root / ".lock"]
 
     def _sweep(self) -> None:
-        """Remove what killed processes were still writing: while the lock is held, nobody else is."""
+        """Remove unfinished files of killed processes; the lock excludes living writers."""
         for file in self.root.glob(".*.tmp"):
             name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", file.name)
             if name and self.root / name[1] in (self.config, self.versions, self.test) and _is_file(file):
@@ -247,8 +247,8 @@ class RunDirectory(RunFiles):
             rest = "and other files of that kind, whose list came with a copy; rename them"
             but = f", but for {left[0]} {rest}" if left else ""
             warnings.warn(
-                f"the run that was to replace the one in {self.path} ended before its first checkpoint; the "
-                f"earlier run is back{but}",
+                f"the run that would have replaced the one in {self.path} ended before its first "
+                f"checkpoint; the earlier run is restored{but}",
                 ArgusWarning,
                 stacklevel=4,
             )
@@ -262,14 +262,14 @@ class RunDirectory(RunFiles):
             self._has_warned = True
             warnings.warn(
                 f"the run that was replaced in {self.path} could not be removed "
-                f"({error.strerror or error}): its files lie there as .NAME.old, and the next argus train or "
+                f"({error.strerror or error}): its files are there as .NAME.old, and the next argus train or "
                 "argus resume there removes them",
                 ArgusWarning,
                 stacklevel=3,
             )
 
     def _remove_empty_checkpoints(self) -> None:
-        """Remove the folder of the checkpoints, but not one that was there, linked, before the run."""
+        """Remove the folder of the checkpoints, unless it is a link that existed before the run."""
         if self.checkpoints.is_symlink():
             if all(file.name == OWNER for file in self.checkpoints.iterdir()):
                 (self.checkpoints / OWNER).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The places of a run: what may stand there, and what to do where the system refuses one."""
+"""Folders of runs: validity, creation, and advice where the system refuses one."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["OTHER", "check_run_folder", "make_run_folder", "remedy", "usable"]
 OTHER = "choose another with --run-dir"
 
 _REMEDIES = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "let this user write in {folder}"),
-    errno.EROFS: "copy it to a disk that can be written",
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on its disk"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "allow this user to write in {folder}"),
+    errno.EROFS: "copy it to a writable disk",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space on its disk"),
     errno.EMLINK: "remove some of the folders beside it",
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "let the process open more files (ulimit -n)"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
 }
 
 
 def remedy(error: OSError, folder: str) -> str:
-    """Return what to do where the system refuses to write in ``folder``."""
+    """Return advice for the user where the system refuses to write in ``folder``."""
     known = _REMEDIES.get(error.errno or 0)
     return f"{known.format(folder=folder)}, or {OTHER}" if known else OTHER
 
 
 def check_run_folder(path: Path, name: str) -> None:
-    """Check that a folder is at ``path``, or may be made.
+    """Check that ``path`` is a folder or can be made one.
 
     Args:
         path: the run directory.
@@ -62,7 +62,7 @@ def check_run_folder(path: Path, name: str) -> None:
 
 
 def make_run_folder(path: Path, name: str) -> None:
-    """Make a run directory and its parents where they are missing.
+    """Make a run directory and its missing parents.
 
     Raises:
         ArgusError: the system does not allow it.
@@ -79,7 +79,7 @@ def make_run_folder(path: Path, name: str) -> None:
 
 @contextmanager
 def usable(name: str) -> Iterator[None]:
-    """Turn what the system says about a run directory into a sentence.
+    """Raise a system error about a run directory as one sentence.
 
     Raises:
         ArgusError: it cannot be read or written.

@@ -1,6 +1,6 @@
-"""The lock of a run directory: of the processes that would write there, one does.
+"""The lock of a run directory: one process at a time writes in it.
 
-The system holds it for a process and gives it back when that ends, however it ends. The file's text is for
+The operating system releases it when its process ends, however it ends. The file's text is for
 messages alone.
 """
 
@@ -37,7 +37,7 @@ _LONGEST = 4096  # bytes of text
 
 
 class RunLock:
-    """The lock of a run directory, while a run is on.
+    """The lock of a run directory during a run.
 
     Args:
         folder: the run directory.
@@ -52,7 +52,7 @@ class RunLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process, and no fork of it, has the lock, and that is still the folder's.
+        """True if this process, not a fork of it, holds the folder's lock.
 
         A run directory may be moved, removed or replaced. Where the system cannot say, the lock is not held.
         """
@@ -62,9 +62,9 @@ class RunLock:
             return False
 
     def check(self) -> None:
-        """Check that what is written now is written to the folder that was locked.
+        """Check that the folder and its lock are still those that were locked.
 
-        A lock whose file somebody has removed is taken again.
+        A lock whose file was removed is taken again.
 
         Raises:
             ArgusError: the folder is another, another run has it, or the process is a fork of the run's.
@@ -77,14 +77,14 @@ class RunLock:
             return
         if not is_of_folder:
             raise ArgusError(
-                f"run directory {shown(self.folder)!r} was moved, removed or replaced while the run was on; "
-                "what the run has saved is in the folder that was there; resume it from that"
+                f"run directory {shown(self.folder)!r} was moved, removed or replaced during the run; "
+                "the run's files are in the original folder; resume from that"
             )
         if not is_in_place:
             self._acquire()
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock is None or os.getpid() != self._process:
             return
         if self.is_held:
@@ -108,9 +108,9 @@ class RunLock:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[RunLock]:
-    """Hold the lock of a run directory while the block runs.
+    """Lock a run directory for the block.
 
-    A file system that has no locks is told, and the block runs without one.
+    On a file system without locks it warns, and the block runs without one.
 
     Raises:
         ConfigError: another run holds it.
@@ -124,7 +124,7 @@ def locked(folder: Path) -> Iterator[RunLock]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file or folder from another of its name, or ``None`` where there is none.
+    """Return the identity of a file or folder (device and inode), or ``None`` if it is missing.
 
     Raises:
         OSError: the system cannot say.
@@ -153,8 +153,8 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise _refusal(path, folder, error) from error
         warnings.warn(
-            f"{shown(folder)} cannot be locked, as its file system has no locks ({error}); see to it that no "
-            "other process trains there",
+            f"{shown(folder)} cannot be locked, as its file system has no locks ({error}); make sure "
+            "that no other process trains there",
             ArgusWarning,
             stacklevel=4,
         )
@@ -185,8 +185,8 @@ def _refusal(path: Path, folder: Path, error: OSError) -> ArgusError:
     reason, place = error.strerror or error, shown(folder)
     if isinstance(error, PermissionError) and os.path.exists(path):
         return ArgusError(
-            f"cannot lock {place}: {reason} for its file {path.name}, of another user's run; remove that "
-            f"file if the run is over, or {OTHER}"
+            f"cannot lock {place}: {reason} for its file {path.name}, which belongs to another user's "
+            f"run; remove that file if the run is over, or {OTHER}"
         )
     return ArgusError(f"cannot lock {place}: {reason}; {remedy(error, place)}")
 
@@ -199,7 +199,7 @@ def _write_holder(path: Path) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Return who holds a lock, as far as its file says so."""
+    """Return the lock's holder, as its file describes it."""
     try:
         with open(path, encoding="utf-8", opener=opener) as file:
             known = json.loads(file.read(_LONGEST))

@@ -1,4 +1,4 @@
-"""Files that a user names for a command to write."""
+"""Output files that a user names on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_output"]
 
 
 def check_output(output: Path, *inputs: Path, overwrite: bool) -> None:
-    """Check before any work that ``output`` may be written.
+    """Check, before any work, that ``output`` may be written.
 
     Args:
         output: the file.
@@ -28,13 +28,13 @@ def check_output(output: Path, *inputs: Path, overwrite: bool) -> None:
         ArgusError: it may not.
     """
     if any(_is_same(output, file) for file in inputs):
-        raise ArgusError(f"{output} is the file that is read; give another name")
+        raise ArgusError(f"{output} is also the input; choose another output file")
     for directory in _runs_around(output):
         if directory.owns(output):
-            raise ArgusError(f"{output} is a file of the run in {directory.path}; give another name")
+            raise ArgusError(f"{output} is a file of the run in {directory.path}; choose another output file")
         directory.check_inside(output)
     if os.path.lexists(output) and not overwrite:
-        raise ArgusError(f"{output} is there already; give another name, or --overwrite")
+        raise ArgusError(f"{output} exists already; choose another output file, or add --overwrite")
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -42,7 +42,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _runs_around(output: Path) -> Iterator[RunDirectory]:
-    """Yield the run directories that a file may be of, by its own name and by that of what it leads to."""
+    """Yield the run directories that may contain a file, by its path and by its resolved path."""
     from argus_core.runs.directory import RunDirectory  # a command that is asked for help needs none
 
     for path in (os.path.abspath(output), os.path.realpath(output)):

@@ -1,4 +1,4 @@
-"""What takes part in a run: its components, and the versions of everything that provides them."""
+"""The components of a run, and the versions of the packages that provide them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["components_in", "versions"]
 
 
 def versions(model: Model, config: Config) -> dict[str, Any]:
-    """Return the versions of everything that takes part in a run."""
+    """Return the versions of all packages that take part in a run."""
     components = [*_components_of(model), *components_in(config)]
     providers = {each.provider: each.version for each in components if each.provider not in (None, BUILTIN)}
     return {
@@ -31,7 +31,7 @@ def versions(model: Model, config: Config) -> dict[str, Any]:
 
 
 def components_in(config: Config) -> Iterator[Component]:
-    """Yield the components that a configuration names outside the model's parts."""
+    """Yield the components that a configuration names outside the model."""
     yield resolve("model", config.model["name"])
     yield from (resolve(kind, spec.name) for kind, _, spec in config.specs("data", "fit"))
 

@@ -1,4 +1,4 @@
-"""Predicting over a whole loader, with metrics where the targets are known."""
+"""Prediction over a whole loader, with metrics where targets are known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COMPILE = ("compile", f"{BUILTIN}/compile")
 def predict_all(
     model: Model, loader: Iterable[Any], metrics: Any = None
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Return what ``model`` predicts for every sample, in order, and the values of ``metrics``.
+    """Return the predictions of ``model`` for every sample, in order, and the values of ``metrics``.
 
     Args:
         model: needs its loss only if there are metrics.
@@ -60,7 +60,7 @@ def predict_all(
 
 
 def without_compile(params: dict[str, Any]) -> dict[str, Any]:
-    """Return a model's params without the step strategy that changes nothing but speed and rounding."""
+    """Return a model's params without ``compile``, which changes only speed and rounding."""
     if params.get("step") is None:
         return params
     specs = parse_specs("step", params["step"], "params['step']")
@@ -82,27 +82,27 @@ class _Collected(Callback):
 
     def joined(self) -> dict[str, Tensor]:
         if not self.parts:
-            raise ArgusError("the loader gave no batches, so there is nothing to predict; give it data")
+            raise ArgusError("the loader gave no batches; give it data to predict on")
         try:
             return {name: torch.cat(parts) for name, parts in self.parts.items()}
         except RuntimeError as error:
             raise ArgusError(
-                f"the predictions of the batches cannot be put together ({error}); "
-                "predict batch by batch with model.predict"
+                f"the predictions of the batches cannot be concatenated ({error}); predict batch by "
+                "batch with model.predict"
             ) from error
 
 
 def _plain(name: str, tensor: Tensor) -> Tensor:
-    """Return a tensor on the CPU as files hold it.
+    """Return a tensor on the CPU in a form that files can hold.
 
     Raises:
-        ArgusError: it is of a sort that they do not hold, which is told before the other batches.
+        ArgusError: files cannot hold it; raised at the first batch.
     """
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         sort = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else str(tensor.layout)
         raise ArgusError(
-            f"{name} is a {sort.removeprefix('torch.')} tensor, and files hold plain ones; choose a "
-            "prediction_transform that makes it one"
+            f"{name} is a {sort.removeprefix('torch.')} tensor, and a file holds dense tensors only; "
+            "choose a prediction_transform that makes it dense"
         )
     plain = tensor.cpu().resolve_conj().resolve_neg()
     return plain.to(torch.complex64) if plain.dtype is torch.complex32 else plain

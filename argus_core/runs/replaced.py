@@ -1,11 +1,11 @@
-"""A run that another is to replace, kept beside it until the new one has a checkpoint.
+"""A run that is being replaced, kept until the new one has a checkpoint.
 
 Each of its files, those on its list and the list included, is renamed to ``.NAME.old`` in its folder. One
 file in the run directory says how far that is, so that a process can be killed at any moment, and the next
 one knows what to do:
 
-    .replacing   the old files are on their way; all that is not there yet is where it was
-    .replaced    they are all there, and what has their names is of the new run
+    .replacing   the old files are being renamed; some still have their names
+    .replaced    all are renamed; files with their names belong to the new run
     .discarded   the new run has a checkpoint, and they are being removed
 
 Other files that are there, such as those of a run that was copied with its folder, stay. What the new run
@@ -26,14 +26,14 @@ __all__ = ["ReplacedRun"]
 
 
 class ReplacedRun:
-    """The old run in a run directory.
+    """The old run in a run directory that a new run replaces.
 
     Args:
         folder: the run directory.
         files: those that every run has there.
         made: the list of those that only the run in question has.
-        overwritten: the list of files that are not on it, and that a new run overwrites.
-        first: the one by which the new run has a checkpoint; from then on the old one is not put back.
+        overwritten: the list of other files that a new run overwrites.
+        first: the one by which the new run has a checkpoint; from then on the old one is not restored.
     """
 
     def __init__(
@@ -54,24 +54,24 @@ class ReplacedRun:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is an old run that could be put back, or is being removed."""
+        """True if there is an old run, restorable or being removed."""
         return any(map(os.path.lexists, (self._replacing, self._replaced, self._discarded)))
 
     @property
     def is_returnable(self) -> bool:
-        """Whether there is an old run that could be put back: the new one has no checkpoint."""
+        """True if there is an old run that can be restored: the new one has no checkpoint."""
         has_first = self._first is not None and os.path.lexists(self._first)
         return os.path.lexists(self._replacing) or (os.path.lexists(self._replaced) and not has_first)
 
     @property
     def places(self) -> list[Path]:
-        """Where an old run and the marks of it would be."""
+        """The paths of an old run's files and marks."""
         files = [_aside(file) for file in (*self._files, self._made.path)]
         lists = [self._made.path, self._overwritten.path]
         return [*lists, self._replacing, self._replaced, self._discarded, *files]
 
     def set_aside(self) -> None:
-        """Give the names of the old run's files free."""
+        """Rename the old run's files to ``.NAME.old``."""
         files = [*self._files, *self._made.files(), self._made.path]
         for file in files:
             _aside(file).unlink(missing_ok=True)  # of no run that could be put back
@@ -83,7 +83,7 @@ class ReplacedRun:
         self._replacing.replace(self._replaced)
 
     def keep(self, path: Path) -> None:
-        """Keep what a file holds that the new run is about to overwrite, until it has a checkpoint."""
+        """Keep the content of a file that the new run is about to overwrite, until it has a checkpoint."""
         if not os.path.lexists(self._replaced) or path in self._files or not _is_file(path):
             return
         if self._overwritten.add(path):
@@ -95,7 +95,7 @@ class ReplacedRun:
                 shutil.copy2(path, aside)
 
     def put_back(self) -> bool:
-        """Remove the new run and put the old one back; return whether there was something to put back."""
+        """Remove the new run and restore the old one; return whether there was one."""
         if not self.is_returnable:
             return False
         if os.path.lexists(self._replaced):
@@ -113,7 +113,7 @@ class ReplacedRun:
         return bool(moved)
 
     def discard(self) -> None:
-        """Remove the run that has the names."""
+        """Remove the new run's files."""
         for file in (*self._files, *self._made.files()):
             file.unlink(missing_ok=True)
         self._made.remove()
@@ -129,7 +129,7 @@ class ReplacedRun:
             self._discarded.unlink()
 
     def _set_aside(self) -> list[Path]:
-        """Return the old run's files, its list last, wherever that is."""
+        """Return the old run's files, its list last, under their current names."""
         place = _aside(self._made.path)
         listed = self._made.files(place if os.path.lexists(place) else self._made.path)
         return [*self._files, *listed, self._made.path]

@@ -42,7 +42,7 @@ Loader = DataLoader[Any]
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a run.
+    """The result of a run.
 
     Attributes:
         directory: where everything is.
@@ -62,20 +62,20 @@ class Result:
 
 
 def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
-    """Return the model that a configuration describes.
+    """Build the model that a configuration describes.
 
     Args:
         config: what to build.
         initial_values_wanted: whether it is used with the values it begins with, such as pretrained weights.
 
     Raises:
-        BuildError: the component that ``name`` in ``[model]`` chooses is no class of model.
+        BuildError: the component that ``name`` in ``[model]`` chooses is not a model class.
     """
     name = config.model["name"]
     cls: Any = resolve("model", name).load()
     if not isinstance(cls, type) or not issubclass(cls, Model):
         raise BuildError(
-            f"model {name!r} is {cls!r}, which is no subclass of argus_core.Model; choose another"
+            f"model {name!r} is {cls!r}, which is not a subclass of argus_core.Model; choose another model"
         )
     options = BuildOptions(
         source=config.source("model", *config.model),
@@ -86,7 +86,7 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
 
 
 def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
-    """Train as ``config`` says and keep the run in its run directory.
+    """Train as ``config`` describes, and keep the run in its run directory.
 
     A run that fails before its first update leaves nothing behind. One that it is to replace is kept until it
     has a checkpoint, and is put back if it fails before.
@@ -122,7 +122,7 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
 
 
 def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = ()) -> Result:
-    """Go on with the run that a run directory holds, from its last checkpoint or from a file in it.
+    """Resume the run in a run directory, from its last checkpoint or from a file in it.
 
     Changes are kept in the run's configuration once the run goes on.
 
@@ -156,7 +156,7 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
     notes = [*_changed_measures(directory, config.fit["monitor"], [key for key, *_ in changed])]
     if told:
         data = "; ".join(told)
-        notes.append(f"the run in {directory.path} goes on with other data: {data}, which holds from here")
+        notes.append(f"the run in {directory.path} resumes with other data: {data}, which holds from here")
     witness = Witness(
         directory,
         config.fit["monitor"],
@@ -182,29 +182,29 @@ def _changed_measures(directory: RunDirectory, monitor: str, changed: list[str])
 
 
 def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]]) -> None:
-    """Refuse changes that a run which goes on could only pretend to take."""
+    """Raise for changed settings that a resumed run cannot adopt."""
     reasons = {
-        "fit.seed": "the order of its batches and its random numbers follow from the seed that it began with",
-        "fit.run_dir": f"it stays in {directory.path}; copy the folder first to have two runs",
-        "model.name": "its checkpoints are of another class; take the weights with load_model and train anew",
+        "fit.seed": "the order of its batches and its random numbers follow from its first seed",
+        "fit.run_dir": f"a resumed run stays in {directory.path}; copy the folder to have two runs",
+        "model.name": "its checkpoints are of another class; load the weights with load_model into a new run",
     }
     for key, was, now in changed:
         if key in reasons:
             raise ConfigError(
-                f"--set {key.removeprefix('fit.')}={now}: a run that goes on keeps {was!r}, as "
-                f"{reasons[key]}; leave the change out, or train anew with argus train"
+                f"--set {key.removeprefix('fit.')}={now}: a resumed run keeps {was!r}, as "
+                f"{reasons[key]}; leave the change out, or start a new run with argus train"
             )
 
 
 def _check_whose(config: Config, directory: RunDirectory) -> None:
-    """Refuse to replace the run that the configuration of another names, as that of a copied folder does."""
+    """Raise if ``config`` names the run directory of another run, as a copied folder's does."""
     own = RunDirectory(Path(config.file).parent)
     is_given = any(path[:2] == ("fit", "run_dir") for path in config.given)
     is_own = os.path.realpath(own.path) == os.path.realpath(directory.path)
     if is_given or is_own or not directory.owns(directory.config) or not own.owns(Path(config.file)):
         return
     raise ConfigError(
-        f"{config.file} is of the run in {own.path}, and says run_dir = {str(directory.path)!r}, where "
+        f"{config.file} belongs to the run in {own.path}, and has run_dir = {str(directory.path)!r}, where "
         "another run is; choose one of the two with --run-dir, or a third folder"
     )
 
@@ -261,7 +261,7 @@ def _fit(
 
 
 def _build_loaders(config: Config) -> dict[str, Loader]:
-    """Return the loaders of the datasets that there are; only training is shuffled."""
+    """Build the loaders of the configured datasets; only training is shuffled."""
     data = config.data
     shared = {key: data[key] for key in ("num_workers", "pin_memory")} | {"seed": config.fit["seed"]}
     loaders: dict[str, Loader] = {}
@@ -278,7 +278,7 @@ def _build_loaders(config: Config) -> dict[str, Loader]:
 
 
 def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dict[str, float]:
-    """Measure the best checkpoint on the test data, once, after training."""
+    """Evaluate the best checkpoint on the test data, once, after training."""
     if loader is None or not directory.best.exists():
         return {}
     model = load_model(directory.best, optimizer=None, device=config.model["device"], **_chosen(config))
@@ -290,7 +290,7 @@ def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dic
 
 
 def _chosen(config: Config) -> dict[str, Any]:
-    """Return the parameters that the run was built with, which its own checkpoint need not be held to."""
+    """Return the parameters that the run was built with, which are trusted in its own checkpoint."""
     specs = {part: config.model[part] for part in PREFIXES if part in config.model}
     chosen = {
         part: spec if isinstance(spec, Mapping) else with_params(spec)[1] for part, spec in specs.items()

@@ -1,14 +1,14 @@
-"""The files of a run, and what they say.
+"""The files of a run and their content.
 
 ::
 
     config.toml       the resolved configuration; trains as it is
-    versions.json     of everything that took part
+    versions.json     the versions of all packages that took part
     metrics.jsonl     the metrics of each epoch
     log.txt
     test.json         the best checkpoint's metrics on the test data, if there are any
     checkpoints/      best.safetensors and last.safetensors
-    .made             the list of what only this run has made here, if there is something
+    .made             the list of other files that this run made
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_EARLIER = 20  # versions
 
 
 class RunFiles:
-    """The files that a run writes in its folder, whether they exist or not.
+    """The paths of a run's files, existing or not.
 
     Args:
         path: of the folder.
@@ -54,11 +54,11 @@ class RunFiles:
         self.last = self.checkpoints / "last.safetensors"
 
     def shown(self, file: Path) -> Path:
-        """Return the path of one of the run's files as that of the run is given."""
+        """Return the path of a file of the run, relative or absolute as the run's own path."""
         return self.path / file.relative_to(self.root)
 
     def files(self) -> list[Path]:
-        """Return what a run writes here, that which marks the folder as a run's last."""
+        """Return the files that a run writes, ``versions.json``, which marks the folder as a run's, last."""
         checkpoints = [
             file
             for best in (self.best, self.last)
@@ -72,12 +72,12 @@ class RunFiles:
 
     @property
     def providers(self) -> Mapping[str, Any]:
-        """The versions of what took part in the run, as far as its files say so."""
+        """The versions of the packages that took part in the run, as its files list them."""
         providers = self._read_versions().get("providers")
         return providers if isinstance(providers, dict) else {}
 
     def change_config(self, config: str) -> None:
-        """Put another configuration in the place of the run's, in one step.
+        """Replace the run's configuration, atomically.
 
         Raises:
             ArgusError: it cannot be written.

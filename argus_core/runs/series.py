@@ -1,4 +1,4 @@
-"""Several runs in one process, one after the other."""
+"""Several runs in one process, in sequence."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["run_series"]
 
 @contextmanager
 def run_series(command: str) -> Iterator[None]:
-    """Make several runs inside the block, one after the other, as one command.
+    """Allow several runs in the block, in sequence, as one command.
 
-    A signal ends the present run, and `check_interruption` raises it between two of them. Relative paths are
+    A signal ends the current run, and `check_interruption` raises it between two of them. Relative paths are
     taken from the folder in which the block began, also when a run changes the working directory.
 
     Args:

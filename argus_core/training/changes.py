@@ -167,7 +167,7 @@ def model_changes(
         was, new = before.get(name), model.params.get(name)
         if name == "device" or repr(was) == repr(new):
             continue
-        meaning = "which holds from here on"
+        meaning = "which holds from now on"
         if name == "optimizer" and schedules.continued:
             names = ", ".join(repr(schedule.name) for schedule in schedules.continued)
             meaning = f"which has no effect: with lr_scheduler {names}, the saved options hold"
@@ -204,7 +204,7 @@ def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _groups(model: AbstractModel, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the options of each parameter group of the optimizer that params give a model, as it is new.
+    """Return the options of each parameter group of a newly built optimizer.
 
     It is built by a copy, so that what a `build_optimizer` keeps in the model stays there.
     """

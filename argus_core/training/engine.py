@@ -1,4 +1,4 @@
-"""The loop: the one place in the project that goes through batches.
+"""The loop over batches: no other module iterates over a loader to train or validate.
 
 ::
 
@@ -66,7 +66,8 @@ class Engine(AbstractEngine):
     ) -> None:
         if type(window_size) is not int or not 1 <= window_size <= sys.maxsize:
             raise BuildError(
-                f"one update is to take {window_size!r} loader batches; make window_size 1 or more"
+                f"window_size is {window_size!r}; it must be an integer from 1 to {sys.maxsize} (loader "
+                "batches per update)"
             )
         self.step = step
         self.window_size = window_size
@@ -93,7 +94,7 @@ class Engine(AbstractEngine):
         self._loader: Iterable[Any] = ()
 
     def raise_event(self, event: str) -> None:
-        """Call the callbacks that listen to ``event``, a built-in one or one of a callback's own."""
+        """Call the callbacks' handlers of ``event``, a built-in event or one that a callback declares."""
         try:
             handlers = self.handlers[event]
         except KeyError:
@@ -119,7 +120,7 @@ class Engine(AbstractEngine):
 
     @property
     def is_resumed(self) -> bool:
-        """Whether the run has been restored, and no batch has been read since."""
+        """True after the run has been restored, until a batch is read."""
         return self._random_state is not None
 
     def resume_at(self, random_state: dict[str, Any]) -> None:
@@ -279,7 +280,7 @@ def _options(model: AbstractModel) -> list[dict[str, Any]]:
 
 
 def _windows(batches: Iterator[Any], size: int) -> Iterator[Any]:
-    """Return batches in windows of ``size``; the last has what is left."""
+    """Return batches in windows of ``size``; the last one may be smaller."""
     return batches if size == 1 else _grouped(batches, size)
 
 
@@ -289,7 +290,7 @@ def _grouped(batches: Iterator[Any], size: int) -> Iterator[Window]:
 
 
 def _check_loader(loader: Any, phase: str) -> None:
-    """Refuse what cannot be gone through; `iter` itself could start a loader's workers."""
+    """Raise for a loader that is not iterable; calling `iter` could start its workers."""
     if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
         raise ParamsError(
             f"the {phase} loader is {reprlib.repr(loader)}; give an iterable of batches, such as a list or a "

@@ -1,4 +1,4 @@
-"""The note on an exception of a part of a model, of a metric or of a dataset: where it was raised."""
+"""Notes on exceptions: the component, update and epoch in which one was raised."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OF_TRANSFORM = "check its parameters; load_model(path, prediction_transform=Non
 
 
 class _Origin(NamedTuple):
-    """Where an exception was raised, what to do about it, and the event that a callback handled."""
+    """The origin of an exception, advice for the user, and the event that a callback handled."""
 
     place: str
     action: str = ""
@@ -44,7 +44,7 @@ class _Origin(NamedTuple):
 
 
 def add_note(error: BaseException, state: State) -> None:
-    """Say in a note on ``error`` where in the run it was raised; a Python without notes shows none.
+    """Add a note to ``error`` with the place in the run where it was raised (Python 3.11 or newer).
 
     argus_core's own errors say it themselves.
     """
@@ -73,7 +73,7 @@ def add_note(error: BaseException, state: State) -> None:
 
 
 def note_prediction(error: Exception, model: AbstractModel, input: Any = _UNKNOWN) -> None:
-    """Say in a note on ``error`` which part of ``model`` raised it in a prediction.
+    """Add a note to ``error`` that names the component of ``model`` that raised it in a prediction.
 
     Args:
         error: that was raised.
@@ -119,7 +119,7 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 
 def _raised_by(error: BaseException, model: AbstractModel, metrics: Iterable[Metric] = ()) -> _Origin | None:
-    """Return the innermost part that an exception came through, and what to do about it."""
+    """Return the innermost component of an exception's traceback, and advice for the user."""
     return next(filter(None, (_place(frame, error, model, metrics) for frame in _frames(error))), None)
 
 
@@ -165,7 +165,7 @@ def _of_key(error: BaseException, state: State) -> str:
 def _place(
     frame: FrameType, error: BaseException, model: AbstractModel, metrics: Iterable[Metric]
 ) -> _Origin | None:
-    """Return which part a frame belongs to, and what to do about it."""
+    """Return the component that a frame belongs to, and advice for the user."""
     owner, function = frame.f_locals.get("self"), frame.f_code.co_name
     if owner is None:
         return None

@@ -1,4 +1,4 @@
-"""Fitting and validating: the engine with its metrics, callbacks and schedulers put together."""
+"""Training and validation: engines with their metrics, callbacks and schedules."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def validate(
 
 
 def _check_batched(phase: str, loader: Any) -> None:
-    """Refuse data in the place of a loader: iterated over, they give samples, keys or characters."""
+    """Raise for data in place of a loader: they would give samples, keys or characters."""
     if isinstance(loader, Mapping | str | bytes):
         given = "characters" if isinstance(loader, str) else "bytes" if isinstance(loader, bytes) else "keys"
         raise ParamsError(
@@ -172,19 +172,17 @@ def _tell_if_complete(engine: Engine, num_epochs: int, path: Path) -> None:
 
 
 def build_metrics(metrics: Any) -> list[Metric]:
-    """Return the loss metric and the metrics that specs, names and instances choose, in that order."""
+    """Build the loss metric and the chosen metrics (names, specs or instances), in that order."""
     chosen: dict[str, Metric] = {"loss": Loss()}
     for metric in build_many("metric", metrics, "metrics"):
         if not isinstance(metric, Metric):
             raise ParamsError(f"metrics has {described(metric)}; give a name, a spec or an argus_core.Metric")
         if not isinstance(getattr(metric, "name", None), str):
-            raise ParamsError(
-                f"metric {type(metric).__name__} has no name; set name = '...' in the class, or give it one"
-            )
+            raise ParamsError(f"metric {type(metric).__name__} has no name; set name = '...' in its class")
         if metric.name in FIELDS:
             raise ConflictError(
-                f"a metric is named {metric.name!r}, as a field of every line about an epoch is; "
-                "give it another name"
+                f"a metric is named {metric.name!r}, which is a field of every epoch's line; give it "
+                "another name"
             )
         if metric.name == "loss" != getattr(type(metric), "name", None):
             raise ConflictError(
@@ -234,7 +232,7 @@ class _Validation(Callback):
 
 @contextmanager
 def _mode_restored(model: AbstractModel) -> Iterator[None]:
-    """Put a model that is in training mode back into it, however a validation ends."""
+    """Restore the training mode of a model after a validation, also after an exception."""
     was_training = model.nn_module.training
     try:
         yield
@@ -244,7 +242,7 @@ def _mode_restored(model: AbstractModel) -> Iterator[None]:
 
 
 class _Relay(Callback):
-    """Tells the training run's callbacks of each batch of its validation."""
+    """Passes the events of a validation on to the training run's callbacks."""
 
     reads_predictions = False
     computes = ()

@@ -1,6 +1,6 @@
-"""SIGINT, SIGTERM, SIGHUP and SIGUSR1: a run ends after the present update, and resumes from there.
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1: a run ends after the current update, and resumes from there.
 
-A run that goes on waiting for a batch is between two updates, and ends there: its dataset may hang.
+A run that waits for a batch is between two updates, and ends there: its dataset may hang.
 
 A supervisor may signal a process twice, itself and through the process group: signals close to the first are
 the same one. A later one ends the process at once, as does a second Ctrl-C on a terminal.
@@ -34,7 +34,7 @@ _received: list[int] = []  # while a run is on, in the main thread
 
 
 class Interruption(BaseException):
-    """A signal asked the run to end."""
+    """A signal has asked the run to end."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -47,7 +47,7 @@ class Interruption(BaseException):
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Take signals while a run is on; only the main thread can, and only the outermost run does.
+    """Handle signals during a run; only the main thread can, and only the outermost run does.
 
     A signal that the process ignores, as under ``nohup``, stays ignored, and handlers that a host program has
     put there itself stay as well.
@@ -139,14 +139,14 @@ class _Note:
         _leave_lost_terminal()
 
     def _end_wait(self, signum: int, wait: object) -> None:
-        """End the main thread's wait, if it goes on; a worker cut off amid a batch prints a traceback."""
+        """End the main thread's wait for a batch; a worker that is killed in a batch prints a traceback."""
         time.sleep(_LONGEST_WAIT)
         if present_wait() is wait:
             self._ends_wait = True
             signal.pthread_kill(threading.main_thread().ident or 0, signum)
 
     def end_run(self) -> None:
-        """Let later signals do what they usually do."""
+        """Restore the usual handling of signals."""
         self.is_over = True
         if self._child_handler is not None:
             signal.signal(signal.SIGCHLD, self._child_handler)

@@ -1,4 +1,4 @@
-"""What a loss was given when it raised an exception, and what to do about it."""
+"""Notes on exceptions of a loss: its arguments, and advice for the user."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
         own: a file in the folder; its run is resumed if it can be, and otherwise the one that saved last.
 
     Raises:
-        ParamsError: it is no path.
-        CheckpointError: there is none.
+        ParamsError: it is not a path.
+        CheckpointError: the folder has none.
     """
     path = checked_path("fit", "resume", path)
     if not path.is_dir():

@@ -156,7 +156,7 @@ def restore_callbacks(engine: AbstractEngine, progress: Mapping[str, Any]) -> No
 
 
 def _named(engine: AbstractEngine) -> Iterator[tuple[str, Any]]:
-    """Yield the callbacks with names that tell them apart; ``val/progress`` is one of another phase."""
+    """Yield the callbacks with unique names; ``val/progress`` is one of the validation phase."""
     yield from named(engine.callbacks)
     for phase, state in engine.state.phase_states.items():
         if state.engine is not engine:
@@ -170,5 +170,5 @@ def _callback_state(callback: Any) -> dict[str, Any]:
 
 
 def _load(kind: str, name: str, part: Any, stored: Mapping[str, Any]) -> None:
-    with fitting(f"{kind} {name}", f"leave the {kind} out, or use the version that it was saved with"):
+    with fitting(f"{kind} {name}", f"leave the {kind} out, or install the version that saved it"):
         part.load_state_dict(dict(stored))

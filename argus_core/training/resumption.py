@@ -63,12 +63,12 @@ class Resumption:
 
     @property
     def _is_midway(self) -> bool:
-        """Whether the checkpoint was written in the middle of an epoch."""
+        """True if the checkpoint was written in the middle of an epoch."""
         return self._position.updates_done > 0 and not self._position.trained
 
     @property
     def seed(self) -> int:
-        """The seed of the order of the run's batches."""
+        """The seed of the run's order of batches."""
         seed: int = self.progress["loader"]["seed"]
         return seed
 
@@ -142,7 +142,7 @@ class Resumption:
         return f"{ways}, or resume from {newest}, the end of an epoch"
 
     def _ends_an_epoch(self, file: Path) -> bool:
-        """Return whether a checkpoint of the same run can be resumed with other batches."""
+        """Return whether a checkpoint is of an epoch's end, from which other batches may follow."""
         try:
             manifest = read_header(file).manifest
             counters = manifest["progress"]["counters"]
@@ -180,7 +180,7 @@ def _check_network(model: AbstractModel, saved: SavedFile) -> None:
 
 
 def _check_same_optimizer(model: AbstractModel, saved: SavedFile) -> None:
-    """Refuse another optimizer: torch would take the old one's options for its own and fail in the update."""
+    """Raise for another optimizer, which would fail in the update with the old one's options."""
     record, part = saved.components.get("optimizer"), model.parts["optimizer"]
     if record is None or part is None:
         return

@@ -36,7 +36,7 @@ def test_file_full_of_holes_is_refused_at_once(reader: Any, model: Model, tmp_pa
     path = tmp_path / "file"
     with path.open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(ArgusError, match=r"it claims 1,099,511,627,776 bytes, and the disk holds 0 of them"):
+    with pytest.raises(ArgusError, match=r"its size is 1,099,511,627,776 bytes, of which 0 are on the disk"):
         resume(model, reader(path))
     assert path.stat().st_size == 2**40
 
@@ -81,7 +81,7 @@ def test_line_without_end_is_refused_where_it_is_to_be_a_row(model: Model, tmp_p
 def test_what_is_not_csv_is_refused_and_kept(content: bytes, model: Model, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_bytes(content)
-    with pytest.raises(ArgusError, match="logging_to_csv cannot append to .*, which is no CSV file"):
+    with pytest.raises(ArgusError, match="logging_to_csv cannot append to .*, which is not a CSV file"):
         resume(model, LoggingToCSV(path))
     assert path.read_bytes() == content
 

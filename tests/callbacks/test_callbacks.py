@@ -105,7 +105,7 @@ def test_function_for_an_event_that_the_run_does_not_have_is_refused(model: Mode
 
     with pytest.raises(
         BuildError,
-        match=r"function 'note' listens to 'probd', which is no event of this run; did you mean 'probed'\?; "
+        match=r"function 'note' handles 'probd', which is not an event of this run; did you mean 'probed'\?; "
         "add the callback whose hookspecs declare it",
     ):
         planned_engine(model, [1.0], [note, Probe()])
@@ -125,7 +125,7 @@ def test_misspelled_event_is_refused(misspelled: str, meant: str, model: Model) 
     callback = type("Note", (Callback,), {misspelled: lambda self, state: None})()
     with pytest.raises(
         BuildError,
-        match=rf"callback Note has a method '{misspelled}', which is no event; did you mean '{meant}'\?",
+        match=rf"callback Note has a method '{misspelled}', which is not an event; did you mean '{meant}'\?",
     ):
         planned_engine(model, [1.0], [callback])
 
@@ -151,7 +151,7 @@ def test_event_by_the_name_of_another_framework_is_refused(
 ) -> None:
     method = eval(f"lambda {', '.join(('self', *arguments))}: None")
     callback = type("Note", (Callback,), {name: method})()
-    with pytest.raises(BuildError, match=f"method '{name}', which is no event; did you mean '{meant}'"):
+    with pytest.raises(BuildError, match=f"method '{name}', which is not an event; did you mean '{meant}'"):
         planned_engine(model, [1.0], [callback])
 
 
@@ -183,7 +183,7 @@ def test_misspelled_custom_event_is_refused(model: Model) -> None:
     class Note(Callback):
         def probed_(self, state: State) -> None: ...
 
-    with pytest.raises(BuildError, match="method 'probed_', which is no event; did you mean 'probed'"):
+    with pytest.raises(BuildError, match="method 'probed_', which is not an event; did you mean 'probed'"):
         planned_engine(model, [1.0], [Note(), Probe()])
 
 
@@ -193,7 +193,7 @@ def test_method_marked_as_a_hook_that_is_no_event_is_refused(model: Model) -> No
         def whenever(self, state: State) -> None: ...
 
     with pytest.raises(
-        BuildError, match="callback Note marks 'whenever' with hookimpl, and it is no event; events are"
+        BuildError, match="callback Note marks 'whenever' with hookimpl, and it is not an event; events are"
     ):
         planned_engine(model, [1.0], [Note()])
 
@@ -224,7 +224,7 @@ def test_other_methods_are_left_alone(model: Model) -> None:
 def test_event_method_with_other_arguments_is_refused(method: Any, model: Model) -> None:
     callback = type("Note", (Callback,), {"epoch_complete": method})()
     with pytest.raises(
-        BuildError, match=r"callback Note: epoch_complete\(.*\) cannot take an event.*; write epoch_com"
+        BuildError, match=r"callback Note: epoch_complete\(.*\) cannot handle an event.*; write epoch_com"
     ):
         planned_engine(model, [1.0], [callback])
 
@@ -236,7 +236,7 @@ def test_event_method_may_have_further_arguments_with_defaults(method: Any, mode
 
 @pytest.mark.parametrize("function", [lambda: None, lambda state, other: None])
 def test_function_with_other_arguments_is_refused(function: Any) -> None:
-    with pytest.raises(BuildError, match="cannot take an event, which has one argument"):
+    with pytest.raises(BuildError, match="cannot handle an event, which passes one argument"):
         on_event("start")(function)
 
 
@@ -287,7 +287,9 @@ def test_early_and_late_methods_frame_those_in_the_listed_order(model: Model) ->
 
 @pytest.mark.parametrize("value", [5, object(), lambda state: None, {"progress"}, [None]])
 def test_what_listens_to_no_event_is_refused(value: Any, model: Model) -> None:
-    with pytest.raises(BuildError, match="callbacks has .*, which listens to no event; give a name, a spec"):
+    with pytest.raises(
+        BuildError, match="callbacks has .*, which has no method for an event; give a name, a spec"
+    ):
         planned_engine(model, [1.0], build_many("callback", value, "callbacks"))
 
 
@@ -295,7 +297,9 @@ def test_what_listens_to_no_event_is_told_without_its_place_in_memory(model: Mod
     class Plain: ...
 
     for value, said in ((Plain(), f"an object of class {Plain.__qualname__}"), (print, "the function print")):
-        with pytest.raises(BuildError, match=f"^callbacks has {re.escape(said)}, which listens to no event"):
+        with pytest.raises(
+            BuildError, match=f"^callbacks has {re.escape(said)}, which has no method for an event"
+        ):
             planned_engine(model, [1.0], [value])
 
 

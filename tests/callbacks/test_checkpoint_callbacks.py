@@ -116,7 +116,7 @@ def test_max_saves_that_is_no_count_is_refused(max_saves: Any, tmp_path: Path) -
     "file_format", ["model-{epoch:q}.pt", "model-{.pt", "model-{}.pt", 3, "{epoch.year}"]
 )
 def test_file_format_that_cannot_be_filled_in_is_refused(file_format: Any, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"checkpoint has file_format=.* which cannot be filled in"):
+    with pytest.raises(ParamsError, match=r"checkpoint has file_format=.* which is not a valid format"):
         Checkpoint(tmp_path, file_format=file_format)
 
 

@@ -77,7 +77,7 @@ def test_a_format_with_a_folder_is_that_of_the_folder_itself(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("folders", [33, 400])
 def test_format_through_folders_without_end_is_refused(folders: int) -> None:
-    with pytest.raises(ParamsError, match=f"which goes through {folders:,} folders, and 32 are the most"):
+    with pytest.raises(ParamsError, match=f"which is {folders:,} folders deep; at most 32 are allowed"):
         FileFormat("checkpoint", "a/" * folders + "{epoch}")
     assert FileFormat("checkpoint", "a/" * 32 + "{epoch}").folders == 32
 
@@ -85,9 +85,9 @@ def test_format_through_folders_without_end_is_refused(folders: int) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{epoch}" * 200, r"it has 1,400 characters, and 1,000 are the most"),
+        ("{epoch}" * 200, r"it has 1,400 characters; at most 1,000 are allowed"),
         ("a/" * 100_000 + "{epoch}", r"it has 200,007 characters"),
-        ("{epoch}" * 65, r"it has 65 fields, and 64 are the most"),
+        ("{epoch}" * 65, r"it has 65 fields; at most 64 are allowed"),
         ("{epoch:01999999999d}", r"the field 'epoch' is wider than 255 characters"),
         ("{val_loss:.1999999999f}", r"the field 'val_loss' is wider than 255 characters"),
         (
@@ -100,7 +100,7 @@ def test_format_through_folders_without_end_is_refused(folders: int) -> None:
 )
 def test_format_that_takes_far_more_than_a_name_is_refused(text: str, reason: str) -> None:
     with pytest.raises(
-        ParamsError, match=rf"checkpoint has file_format='.*cannot be filled in \({reason}"
+        ParamsError, match=rf"checkpoint has file_format='.*is not a valid format \({reason}"
     ) as caught:
         FileFormat("checkpoint", text)
     assert len(str(caught.value)) < 500

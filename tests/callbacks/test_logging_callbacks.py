@@ -139,7 +139,7 @@ def test_metric_that_is_no_number_is_refused(writer: Any, model: Model, tmp_path
         state.metrics["note"] = "good"  # type: ignore[assignment]
 
     with pytest.raises(
-        ArgusError, match="metric 'note' is 'good', which is no number; put numbers into state.metrics"
+        ArgusError, match="metric 'note' is 'good', which is not a number; put numbers into state.metrics"
     ):
         planned_run(model, [1.0], writer(tmp_path / "file"), measure)
 
@@ -366,7 +366,7 @@ def test_csv_that_cannot_get_a_column_stays_whole(
 
 def test_csv_refuses_to_continue_another_kind_of_file(model: Model, tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ArgusError, match="logging_to_csv cannot append to .*, which is no CSV file"):
+    with pytest.raises(ArgusError, match="logging_to_csv cannot append to .*, which is not a CSV file"):
         planned_run(model, [1.0], LoggingToCSV(tmp_path / "metrics.csv", append=True))
 
 
@@ -489,6 +489,6 @@ def test_log_on_a_full_disk_is_told_once_and_ends_no_run(
 ) -> None:
     ended = planned_run(model, [1.0, 1.0], LoggingToFile("/dev/full"))
     assert ended.epoch == 1
-    told = "/dev/full cannot be written: No space left on device; the run goes on without it"
+    told = "/dev/full cannot be written: No space left on device; the run continues without it"
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == [told]
     assert capsys.readouterr().err == ""

@@ -39,7 +39,7 @@ def test_missing_metric_is_told_at_the_start_with_the_near_names_and_all_that_ar
     weights = model.nn_module.out.weight.clone()
     with pytest.raises(
         BuildError,
-        match=r"^early_stopping monitors 'val_acc', which nobody computes; did you mean 'val_accuracy'\? "
+        match=r"^early_stopping monitors 'val_acc', which is not computed; did you mean 'val_accuracy'\? "
         r"\(computed: train_loss, val_loss, val_accuracy; add it to metrics=\)$",
     ):
         model.fit(batches(), batches(), metrics=["accuracy"], callbacks=[EarlyStopping("val_acc")])
@@ -83,7 +83,7 @@ def test_missing_metric_is_told_after_the_first_epoch_where_a_callback_could_com
     arguments["callbacks"].append(counter)
     with pytest.raises(
         BuildError,
-        match=r"early_stopping monitors 'dice', which nobody computes \(computed: train_loss, val_loss; add",
+        match=r"early_stopping monitors 'dice', which is not computed \(computed: train_loss, val_loss; add",
     ):
         model.fit(batches(), batches(), 3, **arguments)
     assert counter.updates == len(batches())
@@ -152,7 +152,7 @@ def test_step_that_wraps_the_models_own_may_compute_anything(model: Model) -> No
 def test_declared_values_are_several_names(model: Model) -> None:
     gap = Gap()
     gap.computes = "gap"
-    with pytest.raises(BuildError, match=r"computes of Gap is 'gap'; it must be .*: \('gap',\)"):
+    with pytest.raises(BuildError, match=r"computes of Gap is 'gap'; it must be .*, such as \('gap',\)"):
         model.fit(batches(), callbacks=[gap, EarlyStopping("gap", better="min")])
 
 
@@ -174,7 +174,7 @@ def test_one_of_a_metrics_several_values_is_monitored_its_way(model: Model) -> N
 
 def test_a_value_that_a_metric_of_several_does_not_have_is_told_after_the_first_epoch(model: Model) -> None:
     callback = EarlyStopping("val_per_class_7")
-    with pytest.raises(BuildError, match=r"monitors 'val_per_class_7', which nobody computes; did you mean"):
+    with pytest.raises(BuildError, match=r"monitors 'val_per_class_7', which is not computed; did you mean"):
         model.fit(batches(), batches(), metrics=[PerClass()], callbacks=[callback])
 
 
@@ -183,7 +183,7 @@ def test_direction_that_a_metric_does_not_have_must_be_told(model: Model) -> Non
     metric.better = None
     with pytest.raises(
         BuildError,
-        match="early_stopping monitors 'val_per_class_0', whose metric does not say which way is better; set "
+        match="early_stopping monitors 'val_per_class_0', whose metric does not declare a direction; set "
         "better='min' or 'max'",
     ):
         model.fit(batches(), batches(), metrics=[metric], callbacks=[EarlyStopping("val_per_class_0")])
@@ -193,7 +193,7 @@ def test_direction_of_an_unknown_metric_must_be_told(model: Model) -> None:
     counter = Count()
     with pytest.raises(
         BuildError,
-        match=r"early_stopping monitors 'train_dice', which no metric of this run is named; "
+        match=r"early_stopping monitors 'train_dice', which is not a metric of this run; "
         r"did you mean 'train_loss'\?; if a callback computes it, set better='min' or 'max' "
         r"\(computed: train_loss\)",
     ):

@@ -209,7 +209,9 @@ def test_a_schedule_takes_its_own_state_and_refuses_other_forms(spec: Any) -> No
 def test_no_method_of_a_scheduler_is_replaced(key: str) -> None:
     state = schedule(SCHEDULES[0]).state_dict()
     changed = {**state, "scheduler": {**state["scheduler"], key: 5}}
-    refused(schedule(SCHEDULES[0]), changed, f"it has '{key}', which is no part of its", StateMismatchError)
+    refused(
+        schedule(SCHEDULES[0]), changed, f"it has '{key}', which does not belong to its", StateMismatchError
+    )
 
 
 @pytest.mark.parametrize(

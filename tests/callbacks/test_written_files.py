@@ -104,7 +104,7 @@ def test_nothing_is_written_through_a_link(name: str, tmp_path: Path) -> None:
             state.model.nn_module.out.bias.data.fill_(float("nan"))
 
     with pytest.raises(
-        ArgusError, match=f"checkpoint cannot write .*{name}: it is a link; remove it, or link"
+        ArgusError, match=f"checkpoint cannot write .*{name}: it is a link; remove it, or make"
     ):
         fit(2, keep(tmp_path / "run"), spoil)
     assert (tmp_path / "thesis.tex").read_text() == "years"
@@ -153,10 +153,7 @@ def test_a_run_that_resumes_into_the_folder_of_another_leaves_its_files(
         fit(2, keep(folder, max_saves=2))
     fit(4, keep(b, max_saves=2), resume=a)
     assert names(b) == [f"model-{epoch:03d}.safetensors" for epoch in range(4)]
-    assert (
-        f"{b} holds model-000.safetensors, which this run did not write; a save under that name"
-        in caplog.text
-    )
+    assert f"{b} holds model-000.safetensors, which another run wrote; a save under that name" in caplog.text
 
 
 def test_the_same_cell_run_twice_warns_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -165,7 +162,7 @@ def test_the_same_cell_run_twice_warns_and_goes_on(tmp_path: Path, caplog: pytes
     fit(3, keep(tmp_path, max_saves=1))
     assert names(tmp_path) == ["model-002.safetensors"]
     assert run_of(tmp_path / "model-002.safetensors") != first
-    assert caplog.text.count("which this run did not write") == 1
+    assert caplog.text.count("which another run wrote") == 1
 
 
 def test_of_several_runs_in_a_folder_the_one_that_saved_last_is_resumed(tmp_path: Path) -> None:
@@ -231,8 +228,8 @@ def test_two_callbacks_whose_files_have_one_name_are_refused_before_anything_is_
     ]  # fmt: skip
     with pytest.raises(
         ConflictError,
-        match=r"checkpoint with file_format='model-\{epoch:03d\}.safetensors' and monitor_checkpoint .* may "
-        "write files of one name .*; give one of them another file_format or dir_path",
+        match=r"checkpoint with file_format='model-\{epoch:03d\}.safetensors' and monitor_checkpoint .* "
+        "may write files of the same name .*; give one of them another file_format or dir_path",
     ):
         fit(1, *callbacks)
     assert log.read_text() == "of before"
@@ -247,7 +244,7 @@ def test_callbacks_whose_names_differ_share_a_folder(tmp_path: Path) -> None:
 
 def test_checkpoints_of_validation_and_of_training_do_not_share_names(tmp_path: Path) -> None:
     with pytest.raises(
-        ConflictError, match=f"may write files of one name in {tmp_path}, and would overwrite"
+        ConflictError, match=f"may write files of the same name in {tmp_path}, and would overwrite"
     ):
         fit(1, keep(tmp_path), val_loader=DATA, val_callbacks=[keep(tmp_path, max_saves=1)])
     assert names(tmp_path) == []
@@ -269,7 +266,7 @@ def test_table_has_one_writer(other: str, where: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["metrics_jsonl", "logging_to_csv", "logging_to_file"])
 def test_table_does_not_have_the_name_of_a_checkpoint(name: str, tmp_path: Path) -> None:
     table = (name, {"file_path": str(tmp_path / "model-007.safetensors")})
-    with pytest.raises(ConflictError, match=f"{name} writes .*, a name that checkpoint .* give one of them"):
+    with pytest.raises(ConflictError, match=f"{name} writes .*, which checkpoint .* give one of them"):
         fit(1, table, keep(tmp_path))
     assert names(tmp_path) == []
 

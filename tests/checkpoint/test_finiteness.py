@@ -180,7 +180,7 @@ def test_a_run_whose_weights_are_not_finite_from_the_first_epoch_ends_with_an_er
     done = argus_core.on_complete(lambda state: heard.append(state.epoch))
     with pytest.raises(
         CheckpointError,
-        match="the run is over and has kept no checkpoint: checkpoint kept no file in .*: the weights were "
+        match="the run ended and kept no checkpoint: checkpoint kept no file in .*: the weights were "
         "not finite at each of its 3 saves; lower the learning rate, or look at",
     ):
         make_model().fit(

@@ -141,7 +141,7 @@ def test_resume_deletes_no_file_that_a_checkpoint_names(folder: Path) -> None:
 def test_train_that_keeps_no_checkpoint_ends_with_an_error(folder: Path) -> None:
     result = argus("train", "small.toml", "--set", "optimizer.lr=1e38", "--set", "monitor=val_loss")
     assert result.exit_code == 1
-    assert "error: the run is over and has kept no checkpoint: best_checkpoint kept no" in result.stderr
+    assert "error: the run ended and kept no checkpoint: best_checkpoint kept no" in result.stderr
     assert (folder / "run" / "metrics.jsonl").exists()
 
 
@@ -335,7 +335,7 @@ def test_predict_replaces_a_file_only_if_asked(trained: Path, folder: Path) -> N
     result = argus("predict", trained, "points")
     assert (result.exit_code, result.stderr) == (
         1,
-        "error: predictions.npz is there already; give another name, or --overwrite\n",
+        "error: predictions.npz exists already; choose another output file, or add --overwrite\n",
     )
     assert (folder / "predictions.npz").read_text("utf-8") == "mine"
     assert argus("predict", trained, "points", "--overwrite").exit_code == 0
@@ -356,7 +356,7 @@ def test_predict_replaces_no_file_that_was_put_there_meanwhile(
         return points()
 
     result = argus("predict", trained, "meanwhile")
-    assert (result.exit_code, "predictions.npz is there already" in result.stderr) == (1, True)
+    assert (result.exit_code, "predictions.npz exists already" in result.stderr) == (1, True)
     assert output.read_text("utf-8") == "mine"
 
 
@@ -364,7 +364,7 @@ def test_predict_replaces_what_a_link_leads_to_and_keeps_the_link(trained: Path,
     (folder / "old.npz").write_text("mine", "utf-8")
     (folder / "link.npz").symlink_to("old.npz")
     result = argus("predict", trained, "points", "--output", "link.npz")
-    assert result.stderr == "error: link.npz is there already; give another name, or --overwrite\n"
+    assert result.stderr == "error: link.npz exists already; choose another output file, or add --overwrite\n"
     assert argus("predict", trained, "points", "--output", "link.npz", "--overwrite").exit_code == 0
     assert (folder / "link.npz").readlink() == Path("old.npz")
     with np.load(folder / "old.npz") as written:
@@ -376,7 +376,7 @@ def test_predict_never_replaces_a_checkpoint_of_a_run(trained: Path, name: str) 
     before = trained.with_name(name).read_bytes()
     result = argus("predict", trained, "points", "--output", trained.with_name(name), "--overwrite")
     assert result.exit_code == 1
-    assert re.search(r"is (the file that is read|a file of the run in .*); give another name", result.stderr)
+    assert re.search("is (also the input|a file of the run in .*); choose another output file", result.stderr)
     assert trained.with_name(name).read_bytes() == before
 
 

@@ -180,7 +180,7 @@ def test_convert_of_a_network_that_does_not_fit_leaves_nothing(old: Model, folde
 def test_a_file_that_is_there_is_kept(old: Model, folder: Path, command: str) -> None:
     (folder / "new.safetensors").write_text("mine", "utf-8")
     assert refusal(command, "old.pth", "new.safetensors") == (
-        "error: new.safetensors is there already; give another name, or --overwrite\n"
+        "error: new.safetensors exists already; choose another output file, or add --overwrite\n"
     )
     assert (folder / "new.safetensors").read_text("utf-8") == "mine"
 
@@ -196,7 +196,7 @@ def test_a_file_that_another_program_puts_there_meanwhile_is_kept(
 
     monkeypatch.setattr(conversion, "open_checkpoint", open_meanwhile)
     assert refusal(*args, "old.pth", "new.safetensors") == (
-        "error: new.safetensors is there already; give another name, or --overwrite\n"
+        "error: new.safetensors exists already; choose another output file, or add --overwrite\n"
     )
     assert (folder / "new.safetensors").read_text("utf-8") == "mine"
 
@@ -209,7 +209,7 @@ def test_a_file_that_is_there_is_replaced_if_asked(old: Model, folder: Path, arg
 
 
 def test_what_is_read_is_never_overwritten(old: Model, folder: Path) -> None:
-    message = "error: old.pth is the file that is read; give another name\n"
+    message = "error: old.pth is also the input; choose another output file\n"
     assert refusal("export", "old.pth", "old.pth", "--overwrite") == message
 
 

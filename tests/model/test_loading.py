@@ -611,7 +611,9 @@ def test_a_state_load_func_that_returns_something_else_is_named(path: Path) -> N
 def test_a_registered_model_that_is_no_class_of_models_is_refused(path: Path) -> None:
     argus_core.register("model", "function", lambda params: None)
     trained().save(path)
-    with pytest.raises(SpecError, match="model 'function' is .*, which is no subclass of argus_core.Model"):
+    with pytest.raises(
+        SpecError, match="model 'function' is .*, which is not a subclass of argus_core.Model"
+    ):
         load_model(path, model_name="function")
 
 

@@ -74,7 +74,8 @@ def test_file_of_no_run_is_never_overwritten(tmp_path: Path, overwrite: bool, ve
     if versions is not None:
         (tmp_path / "versions.json").write_text(versions, "utf-8")
     with pytest.raises(
-        ConfigError, match=r"holds 'config.toml', which is of no run; choose another with --run-dir"
+        ConfigError,
+        match="holds 'config.toml', which does not belong to a run; choose another with --run-dir",
     ):
         make_run(tmp_path, overwrite)
     assert (tmp_path / "config.toml").read_text("utf-8") == "mine"
@@ -142,7 +143,7 @@ def test_lock_is_not_of_what_a_killed_process_overwrote(tmp_path: Path) -> None:
     with killed.held():
         killed.create("[model]\n", VERSIONS)  # and neither settled nor given up
     directory = RunDirectory(run)
-    with pytest.warns(ArgusWarning, match="the earlier run is back"):
+    with pytest.warns(ArgusWarning, match="the earlier run is restored"):
         directory.recover()
     assert directory.last.exists()
     left = {file.name for file in run.iterdir()}

@@ -165,9 +165,7 @@ def test_lock_whose_file_was_removed_is_not_taken_from_another_run(tmp_path: Pat
 def test_folder_that_replaces_the_locked_one_is_noticed_and_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    reason = (
-        "run' was moved, removed or replaced while the run was on; what the run has saved is in the folder"
-    )
+    reason = "run' was moved, removed or replaced during the run; the run's files are in the original folder"
     with locked(folder) as lock:
         lock.check()
         folder.rename(tmp_path / "moved")
@@ -246,7 +244,7 @@ def test_file_system_without_locks_is_told_and_used(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", without)
-    reason = "cannot be locked, as its file system has no locks .*; see to it that no other process trains"
+    reason = "cannot be locked, as its file system has no locks .*; make sure that no other process trains"
     with pytest.warns(ArgusWarning, match=reason):
         assert is_free(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -256,12 +254,12 @@ def test_file_system_without_locks_is_told_and_used(
     ("number", "told"),
     [
         (errno.EIO, "Input/output error; choose another with --run-dir"),
-        (errno.EROFS, "Read-only file system; copy it to a disk that can be written, or choose another"),
-        (errno.ENOSPC, "No space left on device; make room on its disk, or choose another"),
-        (errno.EDQUOT, "Disk quota exceeded; make room on its disk, or choose another"),
+        (errno.EROFS, "Read-only file system; copy it to a writable disk, or choose another"),
+        (errno.ENOSPC, "No space left on device; free space on its disk, or choose another"),
+        (errno.EDQUOT, "Disk quota exceeded; free space on its disk, or choose another"),
         (
             errno.EMFILE,
-            r"Too many open files; let the process open more files \(ulimit -n\), or choose another",
+            r"Too many open files; raise the limit of open files \(ulimit -n\), or choose another",
         ),
         (errno.EMLINK, "Too many links; remove some of the folders beside it, or choose another"),
     ],

@@ -38,7 +38,9 @@ def test_file_that_is_there_is_written_only_if_asked(directory: RunDirectory) ->
     Path("old.npz").touch()
     Path("nowhere.npz").symlink_to("new.npz")
     for name in ("old.npz", "nowhere.npz"):
-        with pytest.raises(ArgusError, match=f"^{name} is there already; give another name, or --overwrite$"):
+        with pytest.raises(
+            ArgusError, match=f"^{name} exists already; choose another output file, or add --overwrite$"
+        ):
             check_output(Path(name), directory.best, overwrite=False)
         check_output(Path(name), directory.best, overwrite=True)
 
@@ -51,7 +53,7 @@ def test_what_is_read_is_not_written_by_any_name(directory: RunDirectory, name: 
     Path("same.safetensors").touch()
     Path("link.safetensors").symlink_to("same.safetensors")
     os.link("same.safetensors", "hard.safetensors")
-    with pytest.raises(ArgusError, match="is the file that is read; give another name"):
+    with pytest.raises(ArgusError, match="is also the input; choose another output file"):
         check_output(Path(name), directory.best, Path("same.safetensors"), overwrite=True)
 
 
@@ -70,7 +72,7 @@ def test_checkpoint_of_a_run_is_not_written_by_any_name(directory: RunDirectory,
         directory.checkpoints.symlink_to(Path("disk").resolve())
         Path("disk/.run-directory").write_text(os.path.realpath("run"), "utf-8")
         output = output if way == "linked checkpoints" else Path("disk") / name
-    with pytest.raises(ArgusError, match="is a file of the run in .*; give another name"):
+    with pytest.raises(ArgusError, match="is a file of the run in .*; choose another output file"):
         check_output(output, overwrite=True)
 
 
@@ -79,14 +81,14 @@ def test_checkpoint_of_a_run_is_not_written_by_another_name_beside_it(
     directory: RunDirectory, name: str
 ) -> None:
     os.link(directory.checkpoints / name, "run/hard.safetensors")
-    with pytest.raises(ArgusError, match="is a file of the run in .*; give another name"):
+    with pytest.raises(ArgusError, match="is a file of the run in .*; choose another output file"):
         check_output(Path("run/hard.safetensors"), overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
 def test_checkpoint_that_a_run_is_still_to_write_is_not_written(directory: RunDirectory, name: str) -> None:
     (directory.checkpoints / name).unlink()
-    with pytest.raises(ArgusError, match="is a file of the run in .*run; give another name"):
+    with pytest.raises(ArgusError, match="is a file of the run in .*run; choose another output file"):
         check_output(directory.checkpoints / name, overwrite=True)
 
 

@@ -34,7 +34,7 @@ def run(*changes: str, callbacks: Any = ()) -> Path:
 
 
 def refused(parameter: str, name: str) -> Any:
-    reason = rf"{parameter} of callback '\w+' is .*run/{re.escape(name)}, a file that the run itself writes"
+    reason = rf"{parameter} of callback '\w+' is .*run/{re.escape(name)}, a file that the run writes"
     return pytest.raises(ConfigError, match=reason)
 
 
@@ -87,7 +87,7 @@ def test_checkpoints_by_the_name_of_a_file_of_the_run_are_refused(
 )
 def test_path_that_leads_to_a_file_of_the_run_is_refused(change: str, folder: Path) -> None:
     before = contents(folder)
-    with pytest.raises(ConfigError, match="a file that the run itself writes; give the callback another"):
+    with pytest.raises(ConfigError, match="a file that the run writes; choose another path"):
         run(change)
     assert contents(folder) == before
 
@@ -99,7 +99,7 @@ def test_path_that_leads_to_a_file_of_the_run_is_refused(change: str, folder: Pa
 ])  # fmt: skip
 def test_instance_that_writes_to_a_file_of_the_run_is_refused(make: Any, folder: Path) -> None:
     before = contents(folder)
-    with pytest.raises(ConfigError, match="a file that the run itself writes"):
+    with pytest.raises(ConfigError, match="a file that the run writes"):
         run(callbacks=[make()])
     assert contents(folder) == before
 

@@ -161,7 +161,7 @@ def test_several_outputs_are_named_by_their_key() -> None:
 
 def test_predictions_that_cannot_be_put_together_are_refused() -> None:
     with pytest.raises(
-        ArgusError, match=r"cannot be put together .*; predict batch by batch with model\.predict"
+        ArgusError, match=r"cannot be concatenated .*; predict batch by batch with model\.predict"
     ):
         predict_all(model("mean", prediction_transform=None), [torch.ones(2, 3)])
 
@@ -189,7 +189,9 @@ class Sort(nn.Module):
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_predictions_of_a_sort_that_no_file_holds_are_refused_at_the_first_batch(sort: str) -> None:
     argus_core.register("transform", "sort")(Sort)
-    with pytest.raises(ArgusError, match=f"prediction is a {sort} tensor, and files hold plain ones; choose"):
+    with pytest.raises(
+        ArgusError, match=f"prediction is a {sort} tensor, and a file holds dense tensors only; choose"
+    ):
         predict_all(model(prediction_transform=("sort", {"sort": sort})), batches())
 
 
@@ -208,7 +210,5 @@ def test_complex_predictions_are_written_whole(sort: str, suffix: str, tmp_path:
 
 
 def test_loader_without_batches_is_refused() -> None:
-    with pytest.raises(
-        ArgusError, match="the loader gave no batches, so there is nothing to predict; give it data"
-    ):
+    with pytest.raises(ArgusError, match="the loader gave no batches; give it data to predict on"):
         predict_all(model(), [])

@@ -308,8 +308,9 @@ def test_loss_that_is_never_finite_has_no_best_epoch(folder: Path, caplog: pytes
 def test_run_whose_weights_are_never_finite_is_an_error_and_is_kept(folder: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match="has kept no checkpoint: best_checkpoint kept no file .* val_loss was not finite in each of "
-        "the 3 .*; last_checkpoint kept no file in run/checkpoints: the weights were not finite at each of",
+        match="ended and kept no checkpoint: best_checkpoint kept no file .* val_loss was not finite in "
+        "each of the 3 .*; last_checkpoint kept no file in run/checkpoints: the weights were not "
+        "finite at each of",
     ):
         run(folder, "optimizer.lr=1e38", "monitor=val_loss")
     assert len((folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 3
@@ -398,7 +399,7 @@ def test_second_run_overwrites_the_first_if_asked(folder: Path) -> None:
         ("callbacks=early_stopping.x", UnknownNameError, "no callback named 'early_stopping.x'"),
         ("lr_scheduler.gamma=1", ConfigError, "lr_scheduler is not set; choose a component first"),
         ("lr_scheduler=StepLR", ParamsError, "lr_scheduler 'StepLR' does not take these parameters"),
-        ("monitor=val_acuracy", BuildError, "monitors 'val_acuracy', which nobody computes; did you mean"),
+        ("monitor=val_acuracy", BuildError, "monitors 'val_acuracy', which is not computed; did you mean"),
         ("train.samples=0", ArgusError, r"\[data\] train has no samples"),
         ("batch_size=31 drop_last=true", ArgusError, "the train loader gave no batches"),
         ("device=warp", ArgusError, "unknown device 'warp'"),
@@ -446,7 +447,7 @@ def test_own_model_class_is_built_by_name(folder: Path) -> None:
 def test_model_that_is_no_subclass_is_refused(folder: Path) -> None:
     argus_core.register("model", "function", lambda params: None)
     with pytest.raises(
-        BuildError, match="model 'function' is .*, which is no subclass of argus_core.Model; choose"
+        BuildError, match="model 'function' is .*, which is not a subclass of argus_core.Model; choose"
     ):
         build_model(read_config(small_config(folder), ["model.name=function"]))
 

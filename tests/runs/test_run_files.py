@@ -92,7 +92,7 @@ def test_run_that_was_copied_amid_its_replacement_says_which_files_are_not_back(
     run(WRITERS)
     copy = argus_core.on_iteration_complete(lambda state: shutil.copytree("run", "copy", dirs_exist_ok=True))
     run(WRITERS, overwrite=True, callbacks=[copy])
-    told = r"the earlier run is back, but for \..*\.old and other files of that kind, whose list came"
+    told = r"the earlier run is restored, but for \..*\.old and other files of that kind, whose list came"
     with pytest.warns(ArgusWarning, match=told):
         RunDirectory(Path("copy")).recover()
 
@@ -136,7 +136,7 @@ def test_files_of_a_resumed_run_are_its_own(folder: Path) -> None:
 
 def test_checkpoints_that_are_not_finite_are_replaced_with_their_run(folder: Path) -> None:
     argus_core.register("dataset", "broken", broken_points)
-    with pytest.raises(ArgusError, match="has kept no checkpoint"):
+    with pytest.raises(ArgusError, match="kept no checkpoint"):
         run("train=broken", "val=broken", "monitor=val_loss", "batch_size=4", "val_batch_size=4")
     assert (folder / "run" / "checkpoints" / "last-not-finite.safetensors").exists()
     run(overwrite=True)
@@ -237,7 +237,7 @@ def test_files_of_callbacks_are_put_back_after_a_kill(folder: Path) -> None:
     done = run_program(KILLED, *args, folder=folder)
     assert done.returncode == -9, done.stderr
     assert (folder / "run" / ".metrics.csv.old").exists()
-    with pytest.warns(ArgusWarning, match="the earlier run is back"):
+    with pytest.warns(ArgusWarning, match="the earlier run is restored"):
         resume(folder / "run")
     before.pop("run/log.txt")  # to which the resumed run appends
     assert before.items() <= contents(folder).items()
@@ -250,20 +250,20 @@ def test_failed_overwrite_says_that_the_earlier_run_is_back(folder: Path) -> Non
     run()
     with pytest.raises(ArgusError, match="no epoch") as caught:
         run(overwrite=True, callbacks=[raising(ArgusError("no epoch"))])
-    assert caught.value.__notes__ == ["the earlier run in run is back"]  # type: ignore[attr-defined]
+    assert caught.value.__notes__ == ["the earlier run in run is restored"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (ArgusError("no epoch"), 1, "error: no epoch; the earlier run in run is back\n"),
+        (ArgusError("no epoch"), 1, "error: no epoch; the earlier run in run is restored\n"),
         (
             RuntimeError("planned"),
             1,
-            "update 1 of train epoch 1.*; the earlier run in run is back\\); --trace",
+            "update 1 of train epoch 1.*; the earlier run in run is restored\\); --trace",
         ),
-        (KeyboardInterrupt(), 130, "the earlier run in run is back\ninterrupted\n"),
-        (SystemExit(143), 143, "the earlier run in run is back\n"),
+        (KeyboardInterrupt(), 130, "the earlier run in run is restored\ninterrupted\n"),
+        (SystemExit(143), 143, "the earlier run in run is restored\n"),
     ],
 )
 def test_command_says_that_the_earlier_run_is_back(
@@ -298,7 +298,7 @@ def test_replaced_run_that_cannot_be_removed_ends_no_run(
     def forbid(state: State) -> None:
         monkeypatch.setattr(Path, method, refuse)
 
-    told = r"the run that was replaced in run could not be removed \(Operation not permitted\): its files lie"
+    told = r"the run that was replaced in run could not be removed \(Operation not permitted\): its files are"
     with pytest.warns(ArgusWarning, match=told) as warned:
         run("seed=1", "num_epochs=2", overwrite=True, callbacks=[argus_core.on_epoch_start(forbid)])
     assert len(warned) == 1
@@ -345,10 +345,10 @@ def test_failed_overwrite_says_where_a_run_lies_that_could_not_be_put_back(
             run(overwrite=True, callbacks=[argus_core.on_event("iteration_start")(fail_to_put_back)])
     [note] = caught.value.__notes__  # type: ignore[attr-defined]
     assert note == (
-        "the earlier run could not be put back (No space left on device): its files lie in run as .NAME.old, "
-        "and the next argus train or argus resume there puts them back"
+        "the earlier run could not be restored (No space left on device): its files are in run as .NAME.old, "
+        "and the next argus train or argus resume there restores them"
     )
-    with pytest.warns(ArgusWarning, match="the earlier run is back"):
+    with pytest.warns(ArgusWarning, match="the earlier run is restored"):
         resume(Path("run"))
     before.pop("run/log.txt")
     assert before.items() <= contents(folder).items()

@@ -62,12 +62,15 @@ def bind(path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("/dev/full", "is a symbolic link to /dev/full, where no folder is; make it first, or remove the"),
-        ("/dev/null", "is a symbolic link to /dev/null, where no folder is"),
-        ("../pipe", "is a symbolic link to ../pipe, where no folder is"),
-        ("checkpoints", "is a symbolic link to checkpoints, where no folder is"),
-        ("nowhere", "is a symbolic link to nowhere, where no folder is"),
-        ("../notes.md", "is a symbolic link to ../notes.md, where no folder is"),
+        (
+            "/dev/full",
+            "is a symbolic link to /dev/full, which does not exist; make that folder first, or remove the",
+        ),
+        ("/dev/null", "is a symbolic link to /dev/null, which does not exist"),
+        ("../pipe", "is a symbolic link to ../pipe, which does not exist"),
+        ("checkpoints", "is a symbolic link to checkpoints, which does not exist"),
+        ("nowhere", "is a symbolic link to nowhere, which does not exist"),
+        ("../notes.md", "is a symbolic link to ../notes.md, which does not exist"),
         (".", "is a symbolic link to .*run, which holds the run; remove it"),
         ("..", "is a symbolic link to .*, which holds the run; remove it"),
         ("/", "is a symbolic link to /, which holds the run; remove it"),
@@ -248,10 +251,22 @@ def hidden_checkpoints(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (closed, "run directory '{run}' cannot be made: Permission denied; let this user write in {folder}"),
-        (closed_run, "cannot lock {run}: Permission denied; let this user write in {run}, or choose another"),
-        (hidden_run, "cannot lock {run}: Permission denied; let this user write in {run}, or choose another"),
-        (closed_lock, "cannot lock {run}: Permission denied for its file .lock, of another user's run;"),
+        (
+            closed,
+            "run directory '{run}' cannot be made: Permission denied; allow this user to write in {folder}",
+        ),
+        (
+            closed_run,
+            "cannot lock {run}: Permission denied; allow this user to write in {run}, or choose another",
+        ),
+        (
+            hidden_run,
+            "cannot lock {run}: Permission denied; allow this user to write in {run}, or choose another",
+        ),
+        (
+            closed_lock,
+            "cannot lock {run}: Permission denied for its file .lock, which belongs to another user's run;",
+        ),
         (
             hidden_checkpoints,
             "run directory '{run}' cannot be used: {run}/checkpoints/.best.safetensors.old: ",

@@ -174,16 +174,16 @@ def test_changes_that_are_refused_are_not_kept(folder: Path) -> None:
     [
         (
             "seed=1",
-            r"--set seed=1: a run that goes on keeps 0, as the order of its .* began with; leave",
+            r"--set seed=1: a resumed run keeps 0, as the order of its .* follow from its first seed; leave",
         ),
-        ("fit.seed=1", "--set seed=1: a run that goes on keeps 0"),
+        ("fit.seed=1", "--set seed=1: a resumed run keeps 0"),
         (
             "run_dir=other",
-            "--set run_dir=other: a run that goes on keeps 'run', as it stays in run; copy",
+            "--set run_dir=other: a resumed run keeps 'run', as a resumed run stays in run; copy",
         ),
         (
             "model.name=Other",
-            "--set model.name=Other: a run that goes on keeps 'Model', as its ",
+            "--set model.name=Other: a resumed run keeps 'Model', as its ",
         ),
     ],
 )
@@ -208,7 +208,7 @@ def test_other_data_are_told(folder: Path) -> None:
         resume(Path("run"), ["num_epochs=4", "data.train.samples=40", "shuffle=false"])
     length, data = (str(each.message) for each in told)
     assert "an epoch had 4 batches and has 5" in length
-    assert data.startswith("the run in run goes on with other data: data.train was ('points', ")
+    assert data.startswith("the run in run resumes with other data: data.train was ('points', ")
     assert "data.shuffle was True and is False, which holds from here" in data
 
 
@@ -264,9 +264,7 @@ def test_a_checkpoint_of_another_run_among_its_own_is_not_resumed(folder: Path) 
 @pytest.mark.parametrize("path", ["nowhere", ".", "small.toml"])
 def test_what_is_no_run_is_refused(folder: Path, path: str) -> None:
     small_config(folder)
-    with pytest.raises(
-        ConfigError, match=rf"{path} is of no run; give a run directory, which has a config.toml"
-    ):
+    with pytest.raises(ConfigError, match=rf"{path} is not a run directory; give one \(it has config.toml"):
         resume(Path(path))
 
 
@@ -368,7 +366,7 @@ def test_an_exception_in_the_middle_of_a_later_epoch_leaves_the_checkpoint_of_th
     with pytest.raises(RuntimeError, match="it does not fit"):
         train(read_config(small_config(folder)), callbacks=[keep, fault])
     assert last.read_bytes() == before[1]
-    with pytest.warns(ArgusWarning, match="an epoch had 4 batches and has 8|goes on with other data"):
+    with pytest.warns(ArgusWarning, match="an epoch had 4 batches and has 8|resumes with other data"):
         resume(Path("run"), ["data.batch_size=4"])  # which the middle of an epoch would not take
 
 
@@ -378,7 +376,7 @@ def test_other_batches_in_the_middle_of_an_epoch_are_refused_with_the_ways_to_go
     with pytest.raises(StateMismatchError, match=f"{ways}$"):
         resume(path, ["batch_size=4"])
     resume(path, ["num_epochs=2"])
-    with pytest.warns(ArgusWarning, match="an epoch had 4 batches and has 8|goes on with other data"):
+    with pytest.warns(ArgusWarning, match="an epoch had 4 batches and has 8|resumes with other data"):
         resume(path, ["batch_size=4", "num_epochs=3"])
 
 

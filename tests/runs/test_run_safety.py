@@ -199,7 +199,7 @@ def test_failed_run_puts_checkpoints_on_another_disk_back(folder: Path) -> None:
     disk = linked_checkpoints(folder)
     run()
     before = contents(folder)
-    with pytest.raises(ArgusError, match="nobody computes"):
+    with pytest.raises(ArgusError, match="is not computed"):
         run("monitor=val_acc", overwrite=True)
     assert contents(folder) == before
     assert set(contents(disk)) == {"best.safetensors", "last.safetensors", ".run-directory"}
@@ -207,7 +207,7 @@ def test_failed_run_puts_checkpoints_on_another_disk_back(folder: Path) -> None:
 
 def test_failed_start_leaves_a_linked_folder_empty(folder: Path) -> None:
     disk = linked_checkpoints(folder)
-    with pytest.raises(ArgusError, match="nobody computes"):
+    with pytest.raises(ArgusError, match="is not computed"):
         run("monitor=val_acc")
     assert contents(disk) == {}
     assert (folder / "run" / "checkpoints").is_symlink()
@@ -258,7 +258,7 @@ def test_checkpoints_that_were_moved_to_another_disk_are_marked_by_hand(folder: 
 
 def test_link_to_a_folder_that_is_not_there_is_told(folder: Path) -> None:
     linked_checkpoints(folder).rmdir()
-    with pytest.raises(ConfigError, match="where no folder is; make it first, or remove the link"):
+    with pytest.raises(ConfigError, match="which does not exist; make that folder first, or remove the link"):
         run()
     assert not (folder / "disk").exists()
 
@@ -387,8 +387,8 @@ def test_configuration_of_a_copied_run_does_not_replace_the_original(folder: Pat
     shutil.copytree(run(), folder / "copy")
     before = contents(folder)
     reason = (
-        "copy/config.toml is of the run in copy, and says run_dir = 'run', where another run is; choose one "
-        "of the two with --run-dir"
+        "copy/config.toml belongs to the run in copy, and has run_dir = 'run', where another run is; "
+        "choose one of the two with --run-dir"
     )
     with pytest.raises(ConfigError, match=reason):
         train(read_config(Path("copy/config.toml")), overwrite=True)
@@ -464,7 +464,8 @@ def test_run_whose_replacement_was_killed_is_put_back_by_the_next_command(
     killed: dict[str, bytes], folder: Path
 ) -> None:
     told = (
-        "warning: the run that was to replace the one in run ended before its first checkpoint; the earlier"
+        "warning: the run that would have replaced the one in run ended before its first checkpoint; "
+        "the earlier"
     )
     result = argus("train", "run/config.toml")
     assert result.exit_code == 1
@@ -474,14 +475,14 @@ def test_run_whose_replacement_was_killed_is_put_back_by_the_next_command(
 
 
 def test_run_whose_replacement_was_killed_can_be_resumed(killed: dict[str, bytes], folder: Path) -> None:
-    with pytest.warns(ArgusWarning, match="the earlier run is back"):
+    with pytest.warns(ArgusWarning, match="the earlier run is restored"):
         resume(Path("run/checkpoints/last.safetensors"), ["num_epochs=2"])
     assert read_config(Path("run/config.toml")).fit["seed"] == 0
     assert len((folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
 
 
 def test_run_whose_replacement_was_killed_can_be_replaced(killed: dict[str, bytes], folder: Path) -> None:
-    with pytest.warns(ArgusWarning, match="the earlier run is back"):
+    with pytest.warns(ArgusWarning, match="the earlier run is restored"):
         run(overwrite=True)
     assert set(contents(folder / "run")) == set(RUN_FILES)
 
@@ -552,7 +553,7 @@ def test_run_whose_directory_was_replaced_ends_and_leaves_the_new_one_alone(
         if first == "resume"
         else (lambda: run("num_epochs=4", overwrite=first == "overwrite", callbacks=callbacks))
     )
-    with pytest.raises(ArgusError, match="run directory 'run' was moved, removed or replaced while the run"):
+    with pytest.raises(ArgusError, match="run directory 'run' was moved, removed or replaced during the run"):
         begin()
     assert contents(folder / "run") == seen[0]
     resume(Path("moved"), ["num_epochs=4"])
@@ -574,7 +575,7 @@ def test_run_directory_whose_name_is_too_long_is_told(folder: Path) -> None:
         f"error: run directory {reprlib.repr(name)} cannot be used: File name too long; "
         "choose another with --run-dir\n"
     )
-    assert argus("resume", name).stderr.startswith(f"error: {name} is of no run; give a run directory")
+    assert argus("resume", name).stderr.startswith(f"error: {name} is not a run directory; give one")
 
 
 # A disk that is full.

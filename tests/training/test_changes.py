@@ -101,7 +101,7 @@ def test_another_function_of_a_schedule_holds_and_is_told(tmp_path: Path) -> Non
     save(tmp_path, ("LambdaLR", {"lr_lambda": halve}))
     _, rates, told = go_on(tmp_path, ("LambdaLR", {"lr_lambda": third}))
     assert rates == pytest.approx([0.025, 0.1 / 27, 0.1 / 81])
-    assert "third', which holds from here on" in told
+    assert "third', which holds from now on" in told
 
 
 def test_another_interval_holds_and_is_told(tmp_path: Path) -> None:
@@ -175,13 +175,13 @@ def test_without_the_schedule_of_before_the_new_options_of_the_optimizer_hold(
     model, rates, told = go_on(tmp_path, schedule, optimizer=sgd(0.4, weight_decay=0.1))
     assert rates == pytest.approx([0.4, 0.4, 0.4] if schedule is None else [0.4, 0.2, 0.1])
     assert model.optimizer.param_groups[0]["weight_decay"] == 0.1
-    assert "('SGD', {'lr': 0.4, 'weight_decay': 0.1}), which holds from here on" in told
+    assert "('SGD', {'lr': 0.4, 'weight_decay': 0.1}), which holds from now on" in told
 
 
 def test_an_option_that_is_no_longer_given_has_its_default_again(tmp_path: Path) -> None:
     save(tmp_path, optimizer=sgd(0.1, momentum=0.9))
     model, _, told = go_on(tmp_path, optimizer=sgd(0.1))
-    assert "which holds from here on" in told
+    assert "which holds from now on" in told
     assert model.optimizer.param_groups[0]["momentum"] == 0
 
 
@@ -200,7 +200,7 @@ def test_an_option_that_needs_state_which_there_is_not_is_refused(
     save(tmp_path, optimizer=(name, {"lr": 0.01}))
     message = rf"trained {name} with {next(iter(option))}=(False|0), and its state lacks the '{slot}' that .*"
     with (
-        pytest.warns(ArgusWarning, match="which holds from here on"),
+        pytest.warns(ArgusWarning, match="which holds from now on"),
         pytest.raises(StateMismatchError, match=message),
     ):
         build(optimizer=(name, {"lr": 0.01, **option})).fit(DATA, num_epochs=4, resume=tmp_path)

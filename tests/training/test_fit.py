@@ -186,14 +186,14 @@ def test_a_metric_without_a_name_is_refused() -> None:
         def compute(self) -> float:
             return 0.0
 
-    with pytest.raises(ParamsError, match="metric Nameless has no name; set name = '...' in the class"):
+    with pytest.raises(ParamsError, match="metric Nameless has no name; set name = '...' in its class"):
         make_model().fit(batches(), metrics=[Nameless()])
 
 
 @pytest.mark.parametrize("name", ["epoch", "lr", "time", "global_step", "updates_skipped"])
 def test_a_metric_is_not_named_as_a_field_of_every_line(name: str) -> None:
     with pytest.raises(
-        ConflictError, match=f"a metric is named '{name}', as a field of every line about an epoch"
+        ConflictError, match=f"a metric is named '{name}', which is a field of every epoch's line"
     ):
         make_model().fit(batches(), metrics=[("accuracy", {"name": name})])
     with pytest.raises(ConflictError, match=f"a metric is named '{name}'"):
@@ -206,7 +206,7 @@ def test_a_metric_is_not_renamed_to_the_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("epoch", "which every line about an epoch has already"), (5, "which is no text")]
+    ("name", "why"), [("epoch", "which is a field of every epoch's line"), (5, "which is not a string")]
 )
 def test_a_value_of_a_callback_is_not_named_as_a_field_of_every_line(
     name: Any, why: str, tmp_path: Path

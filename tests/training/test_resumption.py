@@ -385,7 +385,7 @@ def test_a_run_whose_samples_had_numbers_by_their_indices_goes_on_and_is_told(
             {"optimizer": ("SGD", {"lr": 0.01, "momentum": 0.9})},
             r"params\['optimizer'\] was .* and is .*0.01.*, which",
         ),
-        ({"step": "ema"}, r"params\['step'\] was .* and is .*, which holds from here on"),
+        ({"step": "ema"}, r"params\['step'\] was .* and is .*, which holds from now on"),
     ],
 )
 def test_what_has_changed_is_told_before_the_run_goes_on(tmp_path: Path, changed: Any, message: str) -> None:

@@ -207,7 +207,7 @@ def test_pruning_of_a_metric_that_nobody_computes_is_refused(write: Any) -> None
     model = argus_core.Model(
         {"nn_module": "cnn", "loss": "CrossEntropyLoss", "optimizer": "SGD", "device": "cpu"}
     )
-    with pytest.raises(ArgusError, match="Pruning monitors 'val_acuracy', which nobody computes"):
+    with pytest.raises(ArgusError, match="Pruning monitors 'val_acuracy', which is not computed"):
         model.fit([BATCH], callbacks=[Pruning(optuna.create_study().ask(), "val_acuracy")])
 
 

@@ -49,6 +49,6 @@ class EarlyStopping(Callback):
             self._stopping.start(state)
 
     def epoch_complete(self, state: argus_core.State) -> None:
-        """Count the epoch if the metric did not improve; stop the run after too many."""
+        """Count an epoch without improvement; stop the run after ``patience`` of them."""
         with also(ValueError):
             self._stopping.epoch_complete(state)
