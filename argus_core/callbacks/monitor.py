@@ -101,13 +101,12 @@ def check_monitor(callback: str, metric: str, state: State) -> None:
     """Check, when a run starts, that ``metric`` may be computed.
 
     Raises:
-        BuildError: no metric of the run has that name, and all callbacks and steps declare what they compute;
-            or it is a metric of validation, no callback declares it, and the run has no validation.
+        BuildError: no metric of the run has that name, and all callbacks and steps declare what they compute.
     """
     declared, all_declare = _declared(state)
     if _computes(state, metric) or metric in state.metrics or metric in declared:
         return
-    if all_declare or _lacks_validation(metric, state):
+    if all_declare:
         raise _nobody_computes(callback, metric, [*_planned(state), *declared], state)
 
 
@@ -180,10 +179,9 @@ def _lacks_validation(metric: str, state: State) -> bool:
 
 def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state: State) -> BuildError:
     if _lacks_validation(metric, state):
-        declare = "" if _declared(state)[1] else f", or declare computes = ({metric!r},) in what computes it"
         return BuildError(
             f"monitor of {callback} is {metric!r}, and the run has no validation; {ask_for_validation()}, or "
-            f"choose another monitor ({_shown(computed)}){declare}"
+            f"choose another monitor ({_shown(computed)})"
         )
     return BuildError(
         f"{callback} monitors {metric!r}, which is not computed{near(metric, computed)} "
