@@ -45,8 +45,8 @@ class Names:
         found = component.load()
         if not isinstance(found, type) or not hasattr(found, "build_nn_module"):
             raise SpecError(
-                f"model {component.name!r} is {component.target}, which is no subclass of argus_core.Model; "
-                "register it as one, or give load_model another model_name"
+                f"model {component.name!r} is {component.target}, which is not a subclass of "
+                "argus_core.Model; register it as one, or give load_model another model_name"
             )
         return cast(type[Model], found)
 

@@ -188,7 +188,7 @@ def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None =
         resumed: the checkpoint that the run resumes from.
 
     Raises:
-        ConfigError: one of them would write over a file of the run.
+        ConfigError: one of them would overwrite a file of the run.
     """
     directory = witness.directory
     reports = [
@@ -218,7 +218,7 @@ def validation_callbacks(directory: RunDirectory, own: Any) -> list[Any]:
         own: instances, names or specs.
 
     Raises:
-        ConfigError: one of them would write over a file of the run.
+        ConfigError: one of them would overwrite a file of the run.
     """
     chosen = [*_chosen(own, directory.root / "val")]
     for each in chosen:

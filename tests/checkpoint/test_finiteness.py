@@ -181,7 +181,7 @@ def test_a_run_whose_weights_are_not_finite_from_the_first_epoch_ends_with_an_er
     with pytest.raises(
         CheckpointError,
         match="the run ended and kept no checkpoint: checkpoint kept no file in .*: the weights were "
-        "not finite at each of its 3 saves; lower the learning rate, or look at",
+        "not finite at each of its 3 saves; lower the learning rate, or check",
     ):
         make_model().fit(
             batches(),
