@@ -107,7 +107,7 @@ def check_monitor(callback: str, metric: str, state: State) -> None:
     declared, all_declare = _declared(state)
     if _computes(state, metric) or metric in state.metrics or metric in declared:
         return
-    if all_declare or _lacks_validation(metric, state):
+    if all_declare or (_planned(state) and _lacks_validation(metric, state)):  # an engine by hand plans none
         raise _nobody_computes(callback, metric, [*_planned(state), *declared], state)
 
 

@@ -207,7 +207,9 @@ def test_pruning_of_a_metric_that_nobody_computes_is_refused(write: Any) -> None
     model = argus_core.Model(
         {"nn_module": "cnn", "loss": "CrossEntropyLoss", "optimizer": "SGD", "device": "cpu"}
     )
-    with pytest.raises(ArgusError, match="Pruning monitors 'val_acuracy', which nobody computes"):
+    with pytest.raises(
+        ArgusError, match="monitor of Pruning is 'val_acuracy', and the run has no validation"
+    ):
         model.fit([BATCH], callbacks=[Pruning(optuna.create_study().ask(), "val_acuracy")])
 
 
