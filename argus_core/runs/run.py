@@ -88,8 +88,8 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
 def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
     """Train as ``config`` describes, and keep the run in its run directory.
 
-    A run that fails before its first update leaves nothing behind. A run that it replaces is kept until the new
-    one has a checkpoint, and is restored if the new one fails before.
+    A run that fails before its first update leaves nothing behind. A run that it replaces is kept until the
+    new one has a checkpoint, and is restored if the new one fails before.
 
     Args:
         config: without a seed one is drawn, and kept with the run.
