@@ -124,7 +124,7 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
 def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = ()) -> Result:
     """Resume the run in a run directory, from its last checkpoint or from a file in it.
 
-    Changes are kept in the run's configuration once the run goes on.
+    Changes are kept in the run's configuration once the run has resumed.
 
     Args:
         path: the run directory, or one of its checkpoints.
@@ -132,8 +132,8 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
         callbacks: as in `train`.
 
     Raises:
-        ConfigError: there is no run, or a change that a run which goes on cannot take.
-        CheckpointError: there is no checkpoint that it could go on from.
+        ConfigError: there is no run, or a change that a resumed run cannot adopt.
+        CheckpointError: there is no checkpoint to resume from.
     """
     check_single_process("argus resume")
     directory = RunDirectory.of(path)
