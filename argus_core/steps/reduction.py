@@ -41,21 +41,11 @@ _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
 # Their mean divides by the number of elements of the target; so does that of a class derived from one of
 # them with the same forward.
 _OF_ELEMENTS: frozenset[Any] = frozenset(
-    kind.forward
-    for kind in (
-        nn.BCELoss,
-        nn.BCEWithLogitsLoss,
-        nn.GaussianNLLLoss,
-        nn.HingeEmbeddingLoss,
-        nn.HuberLoss,
-        nn.KLDivLoss,
-        nn.L1Loss,
-        nn.MSELoss,
-        nn.MultiLabelSoftMarginLoss,
-        nn.PoissonNLLLoss,
-        nn.SmoothL1Loss,
-        nn.SoftMarginLoss,
-    )
+    getattr(nn, f"{name}Loss").forward
+    for name in (
+        "BCE BCEWithLogits GaussianNLL HingeEmbedding Huber KLDiv L1 MSE MultiLabelSoftMargin PoissonNLL "
+        "SmoothL1 SoftMargin"
+    ).split()
 )
 
 # Looking up a missing method of a module takes as long as a small kernel, in every update.

@@ -168,27 +168,21 @@ def _encode_atom(value: Any, sort: str) -> Any:
 def _put(value: Any, sort: str, name: str, tensors: dict[str, Tensor]) -> dict[str, str]:
     if name in tensors:
         raise ParamsError(f"two tensors would be stored as {name!r}; give one of them another key")
-    tensors[name] = value if sort == "tensor" else _array_tensor(value)
+    if sort == "ndarray":
+        import numpy
+        import torch
+
+        # torch shares the memory of writable arrays in C order, and warns or raises for others.
+        value = torch.from_numpy(numpy.require(value, requirements=["C", "W"]))
+    tensors[name] = value
     return {f"${sort}": name}
-
-
-def _array_tensor(array: Any) -> Tensor:
-    import numpy
-    import torch
-
-    # torch shares the memory of writable arrays in C order, and warns or raises for others.
-    return torch.from_numpy(numpy.require(array, requirements=["C", "W"]))
 
 
 def _segment(key: str) -> str:
     """Return a dict's key as one segment of a tensor's name; different keys give different segments."""
-    quoted = _UNUSUAL.sub(_quote, key)
+    quoted = _UNUSUAL.sub(lambda found: "%" + found[0].encode("utf-8", "surrogatepass").hex("%").upper(), key)
     # "", "." and ".." are invalid in a path, and no other key becomes a lone "%".
     return quoted if quoted.strip(".") else "%" + "%2E" * len(quoted)
-
-
-def _quote(found: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
 def _decode_tag(tag: str, payload: Any, tensors: Mapping[str, Tensor]) -> Any:
