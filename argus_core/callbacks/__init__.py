@@ -16,7 +16,7 @@ from argus_core.callbacks.callback import (
 )
 from argus_core.callbacks.checkpoints import Checkpoint
 from argus_core.callbacks.early_stopping import EarlyStopping
-from argus_core.callbacks.logging import LoggingToCSV, LoggingToFile, MetricsJSONL
+from argus_core.callbacks.logs import LoggingToCSV, LoggingToFile, MetricsJSONL
 from argus_core.callbacks.monitor_checkpoint import MonitorCheckpoint
 from argus_core.callbacks.progress import Progress
 

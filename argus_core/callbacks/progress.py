@@ -18,8 +18,8 @@ from argus_core.callbacks.epoch_report import (
     plain_metrics,
     update_loss,
 )
-from argus_core.callbacks.epoch_table import epoch_table
 from argus_core.callbacks.monitor import Monitor
+from argus_core.callbacks.progress_table import epoch_table
 from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
 from argus_core.files.standard_streams import ending_alone

@@ -38,7 +38,7 @@ def _printable_log() -> Iterator[None]:
     """Escape control characters in what loggers without a handler write to standard error."""
     import logging
 
-    from argus_core.callbacks.log import LineFormatter
+    from argus_core.callbacks.log_format import LineFormatter
 
     last = logging.lastResort
     if last is None:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from argus_core.callbacks.appending import count_lines, lines_of
 from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, format_record, rates
-from argus_core.callbacks.log import LineFormatter
 from argus_core.callbacks.log_file import LogFile, attach
+from argus_core.callbacks.log_format import LineFormatter
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.files.confinement import opener, replacing
