@@ -123,7 +123,8 @@ def _unknown_name(
         hint = near(name, suggested, 2) or near(_last_part(name), suggested, 2)
     where = f" in {origin}" if origin else ""
     some = f"{count} known" if count else f"it has no {kind}" if origin else "no installed package has one"
-    return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind})")
+    own = "" if hint or origin else "; register your own by argus_core.register, or install its package"
+    return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind}){own}")
 
 
 def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNameError:

@@ -132,11 +132,13 @@ def check_params(
         signature.bind(*args, **params)
     except TypeError as error:
         takes = [name for name in list(signature.parameters)[len(args) :] if name != "self"]
-        unknown = next((name for name in params if name not in takes), None)
-        hint = near(unknown, takes) if unknown is not None else ""
+        any_name = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+        unknown = None if any_name else next((name for name in params if name not in takes), None)
+        problem = f"does not take these parameters ({error})"
+        if unknown is not None:  # more telling than what is missing, for which it may stand
+            problem = f"has no parameter {unknown!r}{near(unknown, takes)}"
         raise ParamsError(
-            f"{label} does not take these parameters ({error}){hint}; "
-            f"it takes {name_of(factory)}{_without_types(signature)}, not {_shown(params)}"
+            f"{label} {problem}; it takes {name_of(factory)}{_without_types(signature)}, not {_shown(params)}"
         ) from error
     return signature
 

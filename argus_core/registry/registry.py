@@ -8,12 +8,13 @@ module. Names are looked up, never imported: a dotted path is an unknown name.
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, overload
 
-from argus_core.errors import ConfigError, SpecError
+from argus_core.errors import ArgusError, ConfigError, SpecError
 from argus_core.registry import diagnosis
 from argus_core.registry.component import KINDS, Component, Factory, check_kind, check_name
 from argus_core.registry.discovery import Index, scan, scan_builtins
@@ -65,6 +66,12 @@ class Registry:
         check_name(kind, name)
         if not callable(factory):
             raise SpecError(f"{kind} {name!r} is {factory!r}; register a class or a function that builds it")
+        torch = sys.modules.get("torch")  # never imported here
+        if torch is not None and isinstance(factory, torch.nn.Module):
+            raise SpecError(
+                f"{kind} {name!r} is an object of class {type(factory).__qualname__}, which cannot be built "
+                "again; register the class, or a function that returns a new object"
+            )
         declared = self._allowed(kind, name)
         if any(component.declares(factory) for component in declared):
             return  # a plugin that declares it also registers it: the entry point is used
@@ -245,6 +252,14 @@ def register(kind: str, name: str, factory: Any = _ABSENT, *, override: bool = F
 def _register(kind: str, name: str, factory: F, *, override: bool) -> F:
     active().register(kind, name, factory, override=override)
     return factory
+
+
+def is_factory_of(kind: str, name: str, factory: object) -> bool:
+    """Return whether a name means the component that ``factory`` builds; False if its package cannot load."""
+    with suppress(ArgusError):
+        component = active().find(kind, name)
+        return component is not None and component.load() is factory
+    return False
 
 
 def resolve(kind: str, name: str) -> Component:

@@ -160,6 +160,7 @@ def _check_key(key: object, where: str, levels: int) -> None:
 def _registration(factory: Any, where: str, what: str = "it") -> str:
     """Return advice on registering a class or function so that it can be chosen by name at ``where``."""
     from argus_core.registry.part import KIND_OF_PART  # lazy: reading a file's header needs no registry
+    from argus_core.registry.registry import is_factory_of
 
     part = next(
         (part for part in KIND_OF_PART if where in (f"params[{part!r}]", f"params[{part!r}][0]")), None
@@ -167,8 +168,12 @@ def _registration(factory: Any, where: str, what: str = "it") -> str:
     name = getattr(factory, "__name__", "")
     if part is None or not name.isidentifier():
         return f"register {what} and choose it by name"
-    line = f"argus_core.register({KIND_OF_PART[part]!r}, {name!r}, {factory.__qualname__})"
-    return f"register {what} by {line} and choose it by name: {{{part!r}: {name!r}}}"
+    kind = KIND_OF_PART[part]
+    chosen = f"({name!r}, {{...}})" if where.endswith("[0]") else repr(name)
+    advice = f"choose it by name: {{{part!r}: {chosen}}}"
+    if is_factory_of(kind, name, factory):
+        return advice
+    return f"register {what} by argus_core.register({kind!r}, {name!r}, {factory.__qualname__}) and {advice}"
 
 
 def _description(value: object, where: str) -> str:

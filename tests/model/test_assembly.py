@@ -397,3 +397,26 @@ def test_a_tensor_in_params_that_requires_grad_is_refused() -> None:
     weight = torch.ones(3, requires_grad=True) * 2
     with pytest.raises(ParamsError, match=r"\['weight'\] requires grad, and would come back without"):
         Model(PARAMS | {"loss": ("CrossEntropyLoss", {"weight": weight})})
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "advice"),
+    [
+        ("loss", nn.CrossEntropyLoss, r"\{'loss': 'CrossEntropyLoss'\}"),
+        ("optimizer", (torch.optim.SGD, {"lr": 0.1}), r"\{'optimizer': \('SGD', \{...\}\)\}"),
+    ],
+)
+def test_class_that_has_a_name_is_refused_with_that_name(part: str, value: object, advice: str) -> None:
+    with (
+        argus_core.isolated_registry(builtins=True),
+        pytest.raises(ParamsError, match=rf"is the class \w+; choose it by name: {advice}$"),
+    ):
+        Model({"nn_module": "net", part: value, "device": "cpu"})
+
+
+def test_object_in_place_of_its_class_is_not_registered() -> None:
+    with (
+        argus_core.isolated_registry(),
+        pytest.raises(SpecError, match="an object of class Linear, .*; register"),
+    ):
+        argus_core.register("nn_module", "linear", nn.Linear(2, 2))

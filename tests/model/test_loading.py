@@ -508,7 +508,7 @@ def test_parameters_in_a_file_are_checked_before_any_factory_is_called(path: Pat
         manifest["components"][slot] = [record] if slot == "step" else record
 
     rewrite(path, hostile)
-    with pytest.raises(ParamsError, match=r"'own' does not take these parameters .*'path'.*not \(lr=1.0"):
+    with pytest.raises(ParamsError, match=r"'own' has no parameter 'path'.*not \(lr=1.0"):
         load_model(path)
     assert called == []
 

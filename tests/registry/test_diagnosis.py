@@ -58,7 +58,8 @@ optimizer torch.optim.SGD
 optimizer torch.optim:SGD
     no optimizer named 'torch.optim:SGD'; did you mean 'SGD'? (15 known: argus list optimizer)
 optimizer zzz
-    no optimizer named 'zzz' (15 known: argus list optimizer)
+    no optimizer named 'zzz' (15 known: argus list optimizer); register your own by \
+argus_core.register, or install its package
 optimizer focal
     no optimizer named 'focal'; there is a loss of that name (15 known: argus list optimizer)
 metric both
