@@ -129,7 +129,7 @@ def test_parameters_at_the_limits_of_a_manifest_take_little_memory(folder: Path,
         sound[0], path
     )
     refusal = loaded(path, sound)
-    assert "does not take these parameters" in refusal.message
+    assert "has no parameter 'x'" in refusal.message
     assert refusal.growth < MOST
 
 

@@ -312,7 +312,7 @@ def test_predict_refuses_what_makes_no_sense(
     [
         (["pints"], "no dataset named 'pints'; did you mean 'points'"),
         (["points", "--param", "samples=0"], "dataset 'points' has no samples"),
-        (["points", "--param", "spit=val"], "dataset 'points' does not take these parameters"),
+        (["points", "--param", "spit=val"], "dataset 'points' has no parameter 'spit'"),
         (["points", "--metric", "acuracy"], "no metric named 'acuracy'; did you mean 'accuracy'"),
         (["nowhere.csv"], "no data file 'nowhere.csv'; check the path"),
         (

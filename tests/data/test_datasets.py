@@ -71,7 +71,7 @@ def test_unknown_dataset_is_refused() -> None:
 
 
 def test_parameters_that_a_dataset_does_not_take_are_refused() -> None:
-    with pytest.raises(ParamsError, match="dataset 'numbers' does not take these parameters"):
+    with pytest.raises(ParamsError, match="dataset 'numbers' has no parameter 'split'"):
         build_dataset(("numbers", {"split": "val"}), "[data] train")
 
 

@@ -395,7 +395,7 @@ def test_second_run_overwrites_the_first_if_asked(folder: Path) -> None:
         ("lr_scheduler=StepLr", UnknownNameError, "no lr_scheduler named 'StepLr'; did you mean 'StepLR'"),
         ("train=pints", UnknownNameError, "no dataset named 'pints'; did you mean 'points'"),
         ("model.name=Modle", UnknownNameError, "no model named 'Modle'; did you mean 'Model'"),
-        ("optimizer.learning_rate=1", ParamsError, "optimizer 'SGD' does not take these parameters"),
+        ("optimizer.learning_rate=1", ParamsError, "optimizer 'SGD' has no parameter 'learning_rate'"),
         ("callbacks=early_stopping.x", UnknownNameError, "no callback named 'early_stopping.x'"),
         ("lr_scheduler.gamma=1", ConfigError, "lr_scheduler is not set; choose a component first"),
         ("lr_scheduler=StepLR", ParamsError, "lr_scheduler 'StepLR' does not take these parameters"),

@@ -81,10 +81,10 @@ def test_unknown_pruner_is_refused_with_near_names() -> None:
 
 def test_wrong_parameter_is_refused_beside_the_right_ones() -> None:
     with pytest.raises(
-        ParamsError, match=r"pruner 'median' does not take .*; did you mean 'n_warmup_steps'\?"
+        ParamsError, match=r"pruner 'median' has no parameter .*; did you mean 'n_warmup_steps'\?"
     ):
         build_pruner(Spec("median", {"n_warmup_step": 3}))
-    with pytest.raises(ParamsError, match=r"sampler 'random' does not take these parameters"):
+    with pytest.raises(ParamsError, match=r"sampler 'random' has no parameter 'n_startup_trials'"):
         build_sampler(Spec("random", {"n_startup_trials": 3}), 0, 0)
 
 

@@ -450,7 +450,7 @@ def test_trial_whose_run_was_moved_away_starts_over(write: Any) -> None:
         (
             "optimizer.lrr = { low = 0.1, high = 1.0 }",
             ParamsError,
-            r"with optimizer\.lrr=0\.1, \[model\] optimizer: optimizer 'SGD' does not take ",
+            r"with optimizer\.lrr=0\.1, \[model\] optimizer: optimizer 'SGD' has no parameter ",
         ),
         (
             "optimizer = { choices = ['SGD', 'AdamWW'] }",
@@ -480,7 +480,7 @@ def test_trial_whose_run_was_moved_away_starts_over(write: Any) -> None:
         (
             "nn_module.widht = { low = 1, high = 2 }",
             ParamsError,
-            r"nn_module 'cnn' does not take .*; did you mean 'width'",
+            r"nn_module 'cnn' has no parameter .*; did you mean 'width'",
         ),
     ],
 )

@@ -222,7 +222,7 @@ def test_texts_that_do_not_fit_are_told() -> None:
             {"num_classes": 1},
             "to be an integer larger than 1, but got 1; see argus show metric Mult",
         ),
-        ("BinaryAUROC", {"sync_on_compute": True}, "unexpected keyword argument 'sync_on_compute'"),
+        ("BinaryAUROC", {"sync_on_compute": True}, "has no parameter 'sync_on_compute'"),
         ("Accuracy", {"task": "ternary"}, "metric 'Accuracy': .*ternary"),
         (
             "PermutationInvariantTraining",

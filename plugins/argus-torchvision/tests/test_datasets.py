@@ -234,7 +234,7 @@ def test_an_image_that_no_batch_can_hold_is_told(folder: Path) -> None:
         ("ToImag", "no transform named 'ToImag'; did you mean 'ToImage'"),
         (
             [["Resize", {"sise": 4}]],
-            r"'Resize' does not take these parameters .*did you mean 'size'\?",
+            r"'Resize' has no parameter .*did you mean 'size'\?",
         ),
         ({"size": 4}, r"transform is {'size': 4}; give the name of a transform"),
     ],
