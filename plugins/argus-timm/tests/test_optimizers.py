@@ -123,9 +123,7 @@ def test_a_variant_is_a_parameter() -> None:
 
 
 def test_a_parameter_that_an_optimizer_does_not_take_is_told() -> None:
-    with pytest.raises(
-        ParamsError, match=r"'lamb' has no parameter .*; did you mean 'weight_decay'"
-    ):
+    with pytest.raises(ParamsError, match=r"'lamb' has no parameter .*; did you mean 'weight_decay'"):
         model("lamb", weight_decai=0.1)
 
 
