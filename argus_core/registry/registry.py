@@ -28,6 +28,7 @@ __all__ = [
     "active",
     "component_of",
     "components",
+    "is_factory_of",
     "isolated_registry",
     "names",
     "register",
@@ -66,12 +67,9 @@ class Registry:
         check_name(kind, name)
         if not callable(factory):
             raise SpecError(f"{kind} {name!r} is {factory!r}; register a class or a function that builds it")
-        torch = sys.modules.get("torch")  # never imported here
-        if torch is not None and isinstance(factory, torch.nn.Module):
-            raise SpecError(
-                f"{kind} {name!r} is an object of class {type(factory).__qualname__}, which cannot be built "
-                "again; register the class, or a function that returns a new object"
-            )
+        if "torch" in sys.modules and isinstance(factory, sys.modules["torch"].nn.Module):
+            cls = type(factory).__qualname__
+            raise SpecError(f"{kind} {name!r} is an object of class {cls}; register the class, or a function")
         declared = self._allowed(kind, name)
         if any(component.declares(factory) for component in declared):
             return  # a plugin that declares it also registers it: the entry point is used

@@ -417,6 +417,6 @@ def test_class_that_has_a_name_is_refused_with_that_name(part: str, value: objec
 def test_object_in_place_of_its_class_is_not_registered() -> None:
     with (
         argus_core.isolated_registry(),
-        pytest.raises(SpecError, match="an object of class Linear, .*; register"),
+        pytest.raises(SpecError, match="an object of class Linear; register the"),
     ):
         argus_core.register("nn_module", "linear", nn.Linear(2, 2))
