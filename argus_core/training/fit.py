@@ -58,12 +58,7 @@ def fit(
     seed: int | None,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
-    check_single_process("fit")
-    check_has_values(model.device, "train")
-    for phase, loader in (("train", train_loader), ("val", val_loader)):
-        _check_batched(phase, loader)
-    if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
-        raise ParamsError(f"num_epochs is {described(num_epochs)}; give an integer from 1 to 2**31 - 1")
+    _check_arguments(model, train_loader, val_loader, num_epochs)
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -90,10 +85,7 @@ def fit(
         metrics=chosen if metrics_on_train else chosen[:1],
     )
     for part in validation:
-        engine.state.phase_states["val"] = part.engine.state
-        part.engine.state.phase_states["train"] = engine.state
-        if reads_predictions([*engine.callbacks, *part.engine.callbacks]):  # either phase's
-            engine.reading.is_kept = part.engine.reading.is_kept = True
+        _connect(engine, part.engine)
     engine.seed = order_seed
     check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
@@ -106,6 +98,23 @@ def fit(
         state = engine.run(train_loader, num_epochs)
     check_kept(engine.callbacks, model.logger)
     return dict(state.metrics)
+
+
+def _check_arguments(model: AbstractModel, train_loader: Any, val_loader: Any, num_epochs: Any) -> None:
+    check_single_process("fit")
+    check_has_values(model.device, "train")
+    for phase, loader in (("train", train_loader), ("val", val_loader)):
+        _check_batched(phase, loader)
+    if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
+        raise ParamsError(f"num_epochs is {described(num_epochs)}; give an integer from 1 to 2**31 - 1")
+
+
+def _connect(training: Engine, validation: Engine) -> None:
+    """Let the callbacks of each phase see the other's state, and read the predictions of both."""
+    training.state.phase_states["val"] = validation.state
+    validation.state.phase_states["train"] = training.state
+    if reads_predictions([*training.callbacks, *validation.callbacks]):
+        training.reading.is_kept = validation.reading.is_kept = True
 
 
 def validate(
