@@ -100,6 +100,8 @@ class _CallbackManager(pluggy.PluginManager):
             ) from error
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        if name.startswith("__"):  # most of an object's attributes; looking at each takes 10 us
+            return None
         marked = super().parse_hookimpl_opts(plugin, name)
         if marked is not None or name.startswith("_") or name not in vars(self.hook):
             return marked

@@ -76,18 +76,20 @@ def present_wait() -> object | None:
 
 
 def _waited_for(batches: Iterator[Any]) -> Iterator[Any]:
-    is_main = threading.current_thread() is threading.main_thread()
-    while True:
-        try:
-            if is_main:
-                _waits.append(object())
-            batch = next(batches)
-        except StopIteration:
-            return
-        finally:
-            if is_main:
-                _waits.clear()
-        yield batch
+    if threading.current_thread() is not threading.main_thread():
+        return batches
+    return _noting_waits(batches)
+
+
+def _noting_waits(batches: Iterator[Any]) -> Iterator[Any]:
+    _waits.append(object())
+    try:
+        for batch in batches:
+            _waits.clear()
+            yield batch
+            _waits.append(object())
+    finally:
+        _waits.clear()
 
 
 @contextmanager

@@ -67,11 +67,15 @@ class Microbatch:
     @hookimpl
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
         parts: list[Any] = []
-        sizes = [*map(self._batch_size, window)]
+        if self.size is not None and not self.halve_on_oom:
+            for batch in window:
+                parts += deep_split(batch, self.size, self._batch_dim, self._batch_size)
+            return parts
         self._largest = 0
-        for batch, samples in zip(window, sizes, strict=True):
+        for batch in window:
+            samples = self._batch_size(batch)
             size = self.size if self.size is not None else -(-samples // (self.chunks or 1)) or 1
-            parts += deep_split(batch, size, self._batch_dim, samples)
+            parts += deep_split(batch, size, self._batch_dim, self._batch_size)
             self._largest = max(self._largest, min(size, samples))
         return parts
 

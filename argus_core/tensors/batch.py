@@ -95,7 +95,9 @@ def deep_chunk(value: Any, chunks: int, dim: BatchDim = 0) -> list[Any]:
     return _slices(value, -(-samples // chunks) or 1, samples, dim)
 
 
-def deep_split(value: Any, size: int, dim: BatchDim = None, samples: int | None = None) -> list[Any]:
+def deep_split(
+    value: Any, size: int, dim: BatchDim = None, count: Callable[[Any], int] | None = None
+) -> list[Any]:
     """Return ``value`` in parts of ``size`` samples; the last may be smaller.
 
     Tensors, arrays and lists of one entry per sample are split; any other value goes into every part. An
@@ -105,7 +107,7 @@ def deep_split(value: Any, size: int, dim: BatchDim = None, samples: int | None 
         value: a batch.
         size: the number of samples in a part.
         dim: the declared dimension of the samples, if any.
-        samples: the number of samples in ``value``, if known.
+        count: returns the number of samples in ``value``; called only where its tensors alone do not tell.
 
     Raises:
         ArgusError: the number of samples in ``value`` is unknown, or differs between its entries.
@@ -113,7 +115,7 @@ def deep_split(value: Any, size: int, dim: BatchDim = None, samples: int | None 
     parts = _cut_tensors(value, methodcaller("unsafe_split", size)) if dim is None else None
     if parts is not None:
         return parts
-    return _slices(value, size, batch_size(value, dim) if samples is None else samples, dim)
+    return _slices(value, size, batch_size(value, dim) if count is None else count(value), dim)
 
 
 def is_flat(value: Any) -> bool:
