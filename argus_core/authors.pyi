@@ -37,6 +37,7 @@ from argus_core.hooks import hookspec as hookspec
 from argus_core.metrics import Accuracy as Accuracy
 from argus_core.metrics import MeanMetric as MeanMetric
 from argus_core.metrics import Reduction as Reduction
+from argus_core.metrics.build import build_metrics as build_metrics
 from argus_core.model.choice import choose as choose
 from argus_core.registry.factory import build_component as build_component
 from argus_core.registry.factory import build_many as build_many
@@ -71,5 +72,4 @@ from argus_core.tensors.batch import deep_map as deep_map
 from argus_core.tensors.device import resolve_devices as resolve_devices
 from argus_core.tensors.processes import is_first as is_first
 from argus_core.text import one_line as one_line
-from argus_core.training.fit import build_metrics as build_metrics
 from argus_core.training.interruption import check_interruption as check_interruption

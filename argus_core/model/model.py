@@ -195,7 +195,7 @@ class Model(Assembly):
         """Return ``val_loss`` and the value of every metric over ``val_loader``."""
         if type(self).val_step is Model.val_step:
             self._check_ready("validate", "loss")
-        from argus_core.training.fit import validate
+        from argus_core.training.validation import validate
 
         return validate(self, val_loader, metrics=metrics, callbacks=callbacks)
 

@@ -20,6 +20,7 @@ from argus_core.config.changes import with_params
 from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
+from argus_core.metrics.build import build_metrics
 from argus_core.model.assembly import BuildOptions
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
@@ -30,7 +31,7 @@ from argus_core.runs.callbacks import Witness, run_callbacks, validation_callbac
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
-from argus_core.training.fit import build_metrics, seed_everything
+from argus_core.training.fit import seed_everything
 from argus_core.training.newest import find_checkpoint
 
 __all__ = ["Result", "build_model", "resume", "train"]
