@@ -90,13 +90,11 @@ def test_training_with_groups_equals_torchs_own_groups() -> None:
     model = Model(params("SGD", lr=0.1, groups=[{"match": "head.*", "lr": 1.0, "momentum": 0.9}]))
     torch.manual_seed(0)
     network = Classifier()
-    by_hand = torch.optim.SGD(
-        [
-            {"params": network.backbone.parameters()},
-            {"params": network.head.parameters(), "lr": 1.0, "momentum": 0.9},
-        ],
-        lr=0.1,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": network.backbone.parameters()},
+        {"params": network.head.parameters(), "lr": 1.0, "momentum": 0.9},
+    ]
+    by_hand = torch.optim.SGD(groups, lr=0.1)
     for input, target in BATCHES:
         by_hand.zero_grad()
         nn.functional.cross_entropy(network(input), target).backward()  # type: ignore[no-untyped-call]
