@@ -25,6 +25,7 @@ from argus_core.registry.spec import is_spec
 
 __all__ = [
     "BATCH_SIZE",
+    "EXTENDS",
     "MOST_WORKERS",
     "SECTIONS",
     "TEMPLATE",
@@ -47,6 +48,7 @@ _MOST = 2**31 - 1  # of counts, the largest that torch's loops take on every sys
 _MOST_DIMENSIONS = 64  # of a tensor in torch
 _MOST_THREADS = 1024
 
+EXTENDS = "extends"
 TEMPLATE = "template"
 """The key before all sections that chooses the template of a file."""
 
@@ -107,7 +109,7 @@ def read_value(sections: Sections, section: str, key: str, value: Any, source: s
 
 def unknown_key(section: str, key: str) -> str:
     """Return the end of a message about a key that ``section`` does not have."""
-    if key == TEMPLATE:
+    if key in (TEMPLATE, EXTENDS):
         return f"[{section}] has {key!r}, which belongs at the top of the file, before all sections"
     elsewhere = next((name for name, keys in SECTIONS.items() if key in keys), None)
     if elsewhere is not None:
@@ -136,7 +138,10 @@ def check_section(name: str, section: Any, source: str) -> None:
     if elsewhere is not None:
         raise ConfigError(f"{source}: {name!r} is outside its section; move it under [{elsewhere}]")
     known = [*SECTIONS, *commands]
-    hint = near(name, [*known, TEMPLATE]) or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
+    hint = (
+        near(name, [*known, TEMPLATE, EXTENDS])
+        or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
+    )
     raise ConfigError(f"{source} has the section [{name}]{hint}")
 
 
