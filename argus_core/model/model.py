@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -46,6 +46,9 @@ from argus_core.steps.weights import Weights, method_of
 from argus_core.storage import write
 from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
+
+if TYPE_CHECKING:
+    from argus_core.model.summary import Summary
 
 __all__ = ["Model"]
 
@@ -416,6 +419,20 @@ class Model(Assembly):
         from argus_core.steps.explanation import explain  # lazy: few runs draw their update
 
         return explain(self, self._composed)
+
+    def summary(self, input: Any = None) -> Summary:
+        """Return the network's modules with their parameters, memory, output shapes and operations.
+
+        Args:
+            input: a batch as the network takes it, of any number of samples. The network runs on it once, in
+                evaluation mode; without it shapes and operations are unknown.
+
+        Raises:
+            ParamsError: the network has lazy modules that have seen no input yet.
+        """
+        from argus_core.model.summary import summarize  # lazy: few runs need it
+
+        return summarize(self, input)
 
     def traits(self) -> set[str]:
         """Return traits that step strategies may conflict with or require, such as ``optimizer:LBFGS``."""

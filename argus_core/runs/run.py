@@ -34,7 +34,7 @@ from argus_core.tensors.single_process import check_single_process
 from argus_core.training.fit import seed_everything
 from argus_core.training.newest import find_checkpoint
 
-__all__ = ["Result", "build_model", "resume", "train"]
+__all__ = ["Result", "build_model", "first_batch", "resume", "train"]
 
 _LARGEST_SEED = 2**32
 
@@ -276,6 +276,13 @@ def _build_loaders(config: Config) -> dict[str, Loader]:
                 options = {"batch_size": data["val_batch_size"]}
             loaders[split] = make_loader(dataset, **options, **shared)
     return loaders
+
+
+def first_batch(config: Config) -> Any:
+    """Return a batch of one sample of the configured training data."""
+    with taken_from(config.source("data", "train")):
+        dataset = build_dataset(config.data["train"], "[data] train")
+    return next(iter(make_loader(dataset, 1)))
 
 
 def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dict[str, float]:

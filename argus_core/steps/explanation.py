@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.steps.composition import Composed
 from argus_core.steps.hooks import Composition, composition_of
 
-__all__ = ["explain"]
+__all__ = ["explain", "group_lines"]
 
 _LAYOUT: tuple[tuple[str, str], ...] = (
     ("set_up", "set up"),
@@ -50,7 +51,7 @@ def explain(model: AbstractModel, composed: Composed) -> str:
     width = max(len(text) for text, members in rows if members) + 2
     head = "one optimizer update of " + _title(model)
     drawn = [line for text, members in rows for line in _lines(text, members, width)]
-    return "\n".join([head, *drawn, *_declared(composed), *_groups(model), _LEGEND])
+    return "\n".join([head, *drawn, *_declared(composed), *group_lines(model.optimizer), _LEGEND])
 
 
 def _declared(composed: Composed) -> Iterator[str]:
@@ -62,9 +63,9 @@ def _declared(composed: Composed) -> Iterator[str]:
             yield f"{strategy.name} needs {trait}: {reason}"
 
 
-def _groups(model: AbstractModel) -> Iterator[str]:
+def group_lines(optimizer: Any) -> Iterator[str]:
     """Yield a line for each of several parameter groups: its name, its size and the options that differ."""
-    groups = getattr(model.optimizer, "param_groups", ())
+    groups = getattr(optimizer, "param_groups", ())
     if len(groups) < 2:
         return
     options = dict.fromkeys(key for group in groups for key in group if key not in ("params", "name"))
