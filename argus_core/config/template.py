@@ -1,4 +1,4 @@
-"""What a configuration starts from: other files, and templates, which are components of kind ``config``.
+"""The layers below a configuration: other files, and templates, which are components of kind ``config``.
 
 A file with ``template = "digits"`` has the template's values, overridden by its own. A template may itself
 start from another. A file with ``extends = ["base.toml"]`` has the values of those files, which override a
