@@ -214,6 +214,11 @@ def _is_device(value: Any) -> bool:
     return all(type(item) is str or (type(item) is int and 0 <= item <= _MOST) for item in items)
 
 
+def _is_texts(value: Any) -> bool:
+    texts = value if isinstance(value, list) else [value]
+    return bool(texts) and all(isinstance(text, str) and text for text in texts)
+
+
 def _is_batch_dim(value: Any) -> bool:
     if isinstance(value, list | dict):
         return all(map(_is_batch_dim, value.values() if isinstance(value, dict) else value))
@@ -224,6 +229,7 @@ _TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and va
 _CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
 _BATCH_DIM = _Value("a dimension below 64 or 'entries', or one for each entry of the batch", _is_batch_dim)
+_PATTERNS = _Value("a pattern of parameter names, or a list of them", _is_texts)
 _DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 
@@ -245,6 +251,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "step": _several("step", "the step strategies"),
         "device": Key("where to train", _DEVICE, "auto"),
         "batch_dim": Key("the dimension of the samples in a batch, where it is not the first", _BATCH_DIM),
+        "freeze": Key("patterns of the names of parameters that do not learn", _PATTERNS),
     },
     "data": {
         "train": _one("dataset", "the dataset to train on", required=True),

@@ -16,6 +16,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
 from argus_core.model.choice import choose, choose_steps, given_by_class
 from argus_core.model.parameter_groups import check_groups, group_parameters, split_options
+from argus_core.model.parameter_patterns import freeze
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
 from argus_core.registry.file_params import Source, taken_from
@@ -141,6 +142,8 @@ class Assembly(AbstractModel):
                 built = self.build_part(part, chosen)
             _check_built(part, chosen, built)
         setattr(self, part, built)
+        if part == "nn_module":
+            freeze(self.nn_module, self.params.get("freeze"))
 
     def build_part(self, part: str, chosen: Part) -> Any:
         """Return a built part; ``build_loss`` builds the part ``loss``."""

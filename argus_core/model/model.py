@@ -60,7 +60,8 @@ class Model(Assembly):
         params: plain data: for each of ``nn_module``, ``loss``, ``optimizer`` and
             ``prediction_transform`` a name, ``(name, {params})`` or ``None``; ``step``: a strategy or a
             list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``batch_dim``: the
-            dimension of the samples in a batch, if it is not the first dimension of its tensors.
+            dimension of the samples in a batch, if it is not the first dimension of its tensors; ``freeze``:
+            a pattern, or a list of patterns, of the names of parameters that do not learn.
 
     A subclass may fix a part by a class attribute (a class), offer a choice (a dict of classes) or name
     one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. A subclass is registered in this

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from argus_core.errors import ParamsError, near
+from argus_core.errors import ParamsError
+from argus_core.model.parameter_patterns import MOST_PATTERNS, check_matches, is_match, patterns_of
 from argus_core.registry.arguments import signature_of
 from argus_core.registry.factory import described
 
@@ -22,9 +22,7 @@ __all__ = ["check_groups", "group_parameters", "split_options"]
 
 _OPTIONS = ("groups", "no_decay", "layer_decay")
 _NO_DECAY = "norm_and_bias"
-_MOST_PATTERNS = 1000  # each is compared with each parameter's name
 _EXAMPLE = "{ match = 'backbone.*', lr = 1e-4 }"
-_SHOWN = 4
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 Groups = list[dict[str, Any]]
@@ -63,7 +61,8 @@ def group_parameters(
     """
     entries = _entries(options.get("groups", ()))
     chosen = {name: _chosen(name, entries) for name in named}
-    _check_matches(entries, network, named)
+    for index, (_, patterns, _) in enumerate(entries):
+        check_matches(f"groups[{index}] of the optimizer", patterns, network, [*named])
     _check_no_decay(options.get("no_decay"))
     undecayed = _norms_and_biases(network, named) if "no_decay" in options else frozenset()
     scales = _layer_scales(network, named, options["layer_decay"]) if "layer_decay" in options else {}
@@ -109,10 +108,8 @@ def _entries(groups: Any) -> list[tuple[str, list[str], dict[str, Any]]]:
         raise ParamsError(f"the optimizer's groups is {described(groups)}; give a list such as [{_EXAMPLE}]")
     entries = []
     for index, entry in enumerate(groups):
-        match = entry.get("match") if isinstance(entry, Mapping) else None
-        patterns = [match] if isinstance(match, str) else match
-        is_list = isinstance(patterns, list | tuple) and all(isinstance(each, str) for each in patterns)
-        if not is_list or not patterns or "params" in entry or len(entry) < 2:
+        patterns = patterns_of(entry.get("match")) if isinstance(entry, Mapping) else None
+        if patterns is None or "params" in entry or len(entry) < 2:
             raise ParamsError(
                 f"groups[{index}] of the optimizer is {described(entry)}; give match, a pattern of parameter "
                 f"names or a list of them, and the group's options: {_EXAMPLE}"
@@ -121,9 +118,9 @@ def _entries(groups: Any) -> list[tuple[str, list[str], dict[str, Any]]]:
         if not isinstance(name, str) or not name:
             raise ParamsError(f"groups[{index}] of the optimizer is named {described(name)}; give a string")
         values = {key: value for key, value in entry.items() if key not in ("match", "name")}
-        entries.append((name, list(patterns), values))
-    if sum(len(patterns) for _, patterns, _ in entries) > _MOST_PATTERNS:
-        raise ParamsError(f"the optimizer's groups have over {_MOST_PATTERNS:,} patterns; give fewer")
+        entries.append((name, patterns, values))
+    if sum(len(patterns) for _, patterns, _ in entries) > MOST_PATTERNS:
+        raise ParamsError(f"the optimizer's groups have over {MOST_PATTERNS:,} patterns; give fewer")
     return entries
 
 
@@ -135,7 +132,7 @@ def _chosen(
     values: dict[str, Any] = {}
     set_by: dict[str, int] = {}
     for index, (label, patterns, options) in enumerate(entries):
-        if not any(fnmatchcase(name, pattern) for pattern in patterns):
+        if not is_match(name, patterns):
             continue
         labels.append(label)
         for option, value in options.items():
@@ -147,24 +144,6 @@ def _chosen(
             values[option] = value
             set_by.setdefault(option, index)
     return tuple(labels), values
-
-
-def _check_matches(
-    entries: Sequence[tuple[str, list[str], dict[str, Any]]],
-    network: nn.Module,
-    named: Mapping[str, nn.Parameter],
-) -> None:
-    for index, (_, patterns, _) in enumerate(entries):
-        for pattern in patterns:
-            if any(fnmatchcase(name, pattern) for name in named):
-                continue
-            if any(fnmatchcase(name, pattern) for name, _ in network.named_parameters()):
-                problem = "only parameters that do not require grad; leave it out, or unfreeze them"
-            else:
-                modules = [f"{name}.*" for name, _ in network.named_modules() if name]
-                some = ", ".join([*named][:_SHOWN]) + ", ..." * (len(named) > _SHOWN)
-                problem = f"none of the parameters {some}{near(pattern, [*modules, *named])}"
-            raise ParamsError(f"groups[{index}] of the optimizer: {pattern!r} matches {problem}")
 
 
 def _check_no_decay(value: Any) -> None:
