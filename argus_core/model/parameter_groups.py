@@ -120,7 +120,7 @@ def _entries(groups: Any) -> list[tuple[str, list[str], dict[str, Any]]]:
         values = {key: value for key, value in entry.items() if key not in ("match", "name")}
         entries.append((name, patterns, values))
     if sum(len(patterns) for _, patterns, _ in entries) > MOST_PATTERNS:
-        raise ParamsError(f"the optimizer's groups have over {MOST_PATTERNS:,} patterns; give fewer")
+        raise ParamsError(f"the optimizer's groups have over {MOST_PATTERNS} patterns; give fewer")
     return entries
 
 

@@ -14,8 +14,10 @@ from argus_core.registry.factory import described
 
 __all__ = ["MOST_PATTERNS", "check_matches", "freeze", "is_match", "patterns_of"]
 
-MOST_PATTERNS = 1000
-"""More than anyone writes; each is compared with the name of each parameter."""
+MOST_PATTERNS = 100
+"""More than anyone writes; each is compared with the name of each parameter, perhaps of an untrusted file."""
+
+_LONGEST = 1000  # characters of a pattern
 
 _SHOWN = 4
 
@@ -23,8 +25,10 @@ _SHOWN = 4
 def patterns_of(value: Any) -> list[str] | None:
     """Return a pattern, or a list of them, as a list; ``None`` for any other value, and for none."""
     patterns = [value] if isinstance(value, str) else value
-    is_list = isinstance(patterns, list | tuple) and 0 < len(patterns) <= MOST_PATTERNS
-    return list(patterns) if is_list and all(isinstance(each, str) for each in patterns) else None
+    if not isinstance(patterns, list | tuple) or not 0 < len(patterns) <= MOST_PATTERNS:
+        return None
+    fits = all(isinstance(each, str) and len(each) <= _LONGEST for each in patterns)
+    return list(patterns) if fits else None
 
 
 def is_match(name: str, patterns: Iterable[str]) -> bool:
