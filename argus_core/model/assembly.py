@@ -98,7 +98,7 @@ class Assembly(AbstractModel):
     parts: dict[str, Part | None]
     device: torch.device
     _devices: list[torch.device]
-    _updater: Updater | None  # of the parts on their device; built again after a move
+    _updater: Updater | None  # of the parts on their device; built again after a move or a change
     _build_options = _USUAL
 
     def __new__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:
@@ -140,6 +140,7 @@ class Assembly(AbstractModel):
                 built = self.build_part(part, chosen)
             _check_built(part, chosen, built)
         setattr(self, part, built)
+        self._updater = None
 
     def build_part(self, part: str, chosen: Part) -> Any:
         """Return a built part; ``build_loss`` builds the part ``loss``."""
