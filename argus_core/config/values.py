@@ -21,6 +21,7 @@ _NOTHING = ("none", "null", "nil")
 _NAME = "none"  # a reduction of torch's losses; parameters of another type reject it themselves
 _NUMBERS = {"infinity": "inf", "inf": "inf", "nan": "nan"}
 _LIKE_A_NUMBER = re.compile(r"[+-]*[.,]?\d[\d.,_]*([eE][+-]?[\d._]*)?%?")
+_LIKE_A_TUPLE = re.compile(r"\(.*,.*\)")
 _LIKE_A_BASE = re.compile(r"[+-]?0[xXoObB]\w+")
 
 
@@ -56,7 +57,7 @@ def parse_value(text: str, source: str) -> Any:
 
     Raises:
         ConfigError: the text begins like a list, table or quoted string and is not one, or it looks like a
-            number, a boolean or a null value and is not written in TOML's form.
+            number, a boolean, a tuple or a null value and is not written in TOML's form.
     """
     if text in _PYTHON_WORDS:
         return _PYTHON_WORDS[text]
@@ -103,6 +104,8 @@ def _refuse_ambiguous(text: str, source: str) -> None:
         wanted = f"-{number}" if text.startswith("-") else number
     if wanted is None and (_LIKE_A_NUMBER.fullmatch(text) or _LIKE_A_BASE.fullmatch(text)):
         wanted = _as_number(text)
+    if wanted is None and _LIKE_A_TUPLE.fullmatch(text):
+        wanted = f"a list, [{text[1:-1].strip(' ,')[:40]}]"
     if wanted is not None:
         shown = text if len(text) <= 40 else f"{text[:40]}..."
         raise ConfigError(f"{source}: {shown} is not a value in TOML; write {wanted}; {_quoted(shown)}")

@@ -100,7 +100,7 @@ class Assembly(AbstractModel):
     parts: dict[str, Part | None]
     device: torch.device
     _devices: list[torch.device]
-    _updater: Updater | None  # of the parts on their device; built again after a move
+    _updater: Updater | None  # of the parts on their device; built again after a move or a change
     _build_options = _USUAL
 
     def __new__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:
@@ -144,6 +144,7 @@ class Assembly(AbstractModel):
         setattr(self, part, built)
         if part == "nn_module":
             freeze(self.nn_module, self.params.get("freeze"))
+        self._updater = None
 
     def build_part(self, part: str, chosen: Part) -> Any:
         """Return a built part; ``build_loss`` builds the part ``loss``."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from argus_core.errors import SpecError, near
-from argus_core.registry.factory import call_factory, name_of
+from argus_core.registry.factory import call_factory, described, name_of
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.registry.registry import Component, component_of
 from argus_core.registry.spec import Spec, parse_spec, parse_specs
@@ -120,7 +120,9 @@ def build_strategies(parts: Iterable[Part]) -> list[Strategy]:
 def _check_offered(what: str, offered: Any, accepted: str) -> None:
     # A module is callable too, but with a batch.
     if not callable(offered) or (not isinstance(offered, type) and hasattr(offered, "state_dict")):
-        raise SpecError(f"{what} is {offered!r}; give {accepted}")
+        is_built = hasattr(offered, "state_dict")  # the repr of a network has a line for each layer
+        shown = f"an object of class {type(offered).__qualname__}" if is_built else described(offered)
+        raise SpecError(f"{what} is {shown}; give {accepted}")
 
 
 def _from_choices(kind: str, where: str, offered: Mapping[str, Any], value: Any, resolve: Resolve) -> Part:

@@ -33,6 +33,7 @@ from argus_core.errors import (
 from argus_core.files.output_files import checked_path
 from argus_core.model.assembly import Assembly, unchanged
 from argus_core.model.choice import build_strategies, check_params
+from argus_core.model.untrained import warn_of_untrained
 from argus_core.registry import registry
 from argus_core.registry.file_params import check_file_params
 from argus_core.registry.part import load_all
@@ -177,6 +178,7 @@ class Model(Assembly):
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
+            warn_of_untrained(self)
         from argus_core.training.fit import fit  # lazy: prediction does not need it
 
         return fit(

@@ -42,7 +42,7 @@ def parse_spec(kind: str, value: object, where: str = "") -> Spec:
         case [str() as name, Mapping() as params] if name:
             return Spec(name, _checked(name, params, where))
     raise SpecError(
-        f"{where} is {reprlib.repr(value)}; give the name of a {kind}, or (name, {{params}}); "
+        f"{where} is {reprlib.repr(value)}; give a name or (name, {{params}}){_meant(value)}; "
         f"the names: argus list {kind}"
     )
 
@@ -66,6 +66,14 @@ def is_spec(value: list[Any] | tuple[Any, ...]) -> bool:
     if not value or not isinstance(value[0], str):
         return False
     return len(value) == 1 or (len(value) == 2 and isinstance(value[1], Mapping))
+
+
+def _meant(value: object) -> str:
+    """Return the spec that a table of a configuration, with its name beside the parameters, stands for."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        return ""
+    params = {key: item for key, item in value.items() if key != "name"}
+    return f", such as {reprlib.repr((value['name'], params))}"
 
 
 def _checked(name: str, params: Mapping[Any, Any], where: str) -> dict[str, Any]:

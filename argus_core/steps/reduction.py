@@ -74,8 +74,7 @@ def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_si
     """
     target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if isinstance(target, Tensor):
-        kind = type(loss)
-        if kind not in _TORCHS and callable(getattr(loss, "divisor", None)):
+        if _declares_divisor(loss):
             return exact(loss.divisor(target))
         if isinstance(loss, _CLASS_WEIGHTED):
             return _targets(loss, target)
@@ -88,12 +87,13 @@ def mean_divisors(
     loss: Any, batches: Sequence[Any], count: Callable[[Any], float] = batch_size
 ) -> Sequence[float | Tensor]:
     """Return the `mean_divisor` of each of ``batches``."""
-    if _is_of_elements(loss) and _are_pairs(batches):
-        return [*map(Tensor.numel, map(_second, batches))]
-    if isinstance(loss, _CLASS_WEIGHTED) and loss.weight is None:
-        counts = _few_kept(batches, _ignored(loss))
-        if counts is not None:
-            return counts
+    if not _declares_divisor(loss):
+        if _is_of_elements(loss) and _are_pairs(batches):
+            return [*map(Tensor.numel, map(_second, batches))]
+        if isinstance(loss, _CLASS_WEIGHTED) and loss.weight is None:
+            counts = _few_kept(batches, _ignored(loss))
+            if counts is not None:
+                return counts
     return [mean_divisor(loss, batch, count) for batch in batches]
 
 
@@ -242,6 +242,10 @@ def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
     if max(counts) > _FEW:
         return None
     return [*map(sub, counts, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
+
+
+def _declares_divisor(loss: Any) -> bool:
+    return type(loss) not in _TORCHS and callable(getattr(loss, "divisor", None))
 
 
 def _is_of_elements(loss: Any) -> bool:

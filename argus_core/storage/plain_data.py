@@ -185,7 +185,7 @@ def _description(value: object, where: str) -> str:
         return f"an integer of {value.bit_length():,} bits, and {_MOST_BITS:,} is the most; give it as bytes"
     if name in {"function", "builtin_function_or_method", "method", "partial"}:
         return f"a function; {_registration(value, where)}"
-    if callable(value):
+    if callable(value) or hasattr(value, "state_dict"):
         cls = type(value)
         return f"an object of the class {cls.__qualname__}; {_registration(cls, where, 'the class')}"
     near_type = next((plain.__name__ for plain in _PLAIN_TYPES if isinstance(value, plain)), None)

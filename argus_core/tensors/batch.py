@@ -268,7 +268,8 @@ def _slice_tensor(value: Tensor, part: slice, samples: int, dim: BatchDim) -> Te
     if value.is_nested:
         return torch.nested.as_nested_tensor([*value.unbind()][part], layout=value.layout)
     if value.layout is not torch.strided:
-        return value.index_select(place, torch.arange(part.start, part.stop, device=value.device))
+        rows = torch.arange(part.start, part.stop, device=value.device)
+        return value.to_sparse().index_select(place, rows).to_sparse(layout=value.layout)
     return value.narrow(place, part.start, part.stop - part.start)
 
 

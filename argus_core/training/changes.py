@@ -73,8 +73,8 @@ class OptimizerDrift:
             if kind in kinds and is_on and any(slot not in slots for slots in optimizer.state.values()):
                 raise StateMismatchError(
                     f"the run trained {kind} with {name}={self._was.get(name)!r}, and its state lacks the "
-                    f"{slot!r} that {name} needs; leave {name} as it was, or load the weights with "
-                    "load_model and start a new run"
+                    f"{slot!r} that {name} needs; leave {name} as it was, or start a new run without the "
+                    f"state: load_model takes the optimizer as a spec, ({kind!r}, {{params}})"
                 )
 
 

@@ -348,7 +348,8 @@ def test_an_unknown_device_is_refused() -> None:
 @pytest.mark.parametrize(
     ("slot", "offered", "message"),
     [
-        ("loss", nn.MSELoss(), r"class attribute loss is MSELoss\(\); give a class, a dict of classes"),
+        ("loss", nn.MSELoss(), "loss is an object of class MSELoss; give a class, a dict of classes"),
+        ("nn_module", nn.Linear(1, 1), "nn_module is an object of class Linear; give a class"),
         ("loss", {"mse": 5}, "the model class offers 'mse', which is 5; give a class or a name"),
         ("loss", {1: nn.MSELoss}, "names 'mse'; the model class offers '1'"),
         ("loss", {}, "names 'mse'; the model class offers none"),

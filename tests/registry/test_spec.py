@@ -54,7 +54,7 @@ def test_several_specs_are_parsed_in_order(
     st.none() | st.integers() | st.floats() | st.binary() | PARAMS | st.lists(st.integers()) | st.just(""),
 )
 def test_anything_else_is_refused_where_it_stands(kind: str, value: Any) -> None:
-    with pytest.raises(SpecError, match=rf"^params\['{kind}'\] is .*; give the name of a {kind}, or "):
+    with pytest.raises(SpecError, match=rf"^params\['{kind}'\] is .*; give a name or "):
         parse_spec(kind, value)
 
 
@@ -66,16 +66,21 @@ WRONG = [
     (("focal", 3), "params['loss'] is ('focal', 3); "),
     (("focal", {}, {}), "params['loss'] is ('focal', {}, {}); "),
     (("focal", None), "params['loss'] is ('focal', None); "),
-    ({"name": "focal"}, "params['loss'] is {'name': 'focal'}; "),
+    ({"gamma": 2}, "params['loss'] is {'gamma': 2}; "),
     (len, "params['loss'] is <built-in function len>; "),
 ]
 
 
 @pytest.mark.parametrize(("value", "start"), WRONG)
 def test_a_wrong_shape_is_shown_with_what_is_accepted(value: Any, start: str) -> None:
-    rest = "give the name of a loss, or (name, {params}); the names: argus list loss"
+    rest = "give a name or (name, {params}); the names: argus list loss"
     with pytest.raises(SpecError, match=f"^{re.escape(start + rest)}$"):
         parse_spec("loss", value)
+
+
+def test_a_table_of_a_configuration_is_shown_as_the_spec_it_stands_for() -> None:
+    with pytest.raises(SpecError, match=r"or \(name, \{params\}\), such as \('SGD', \{'lr': 0\.1\}\); "):
+        parse_spec("optimizer", {"name": "SGD", "lr": 0.1})
 
 
 def test_a_long_value_is_shown_short() -> None:

@@ -247,6 +247,7 @@ def test_a_module_that_is_added_later_trains() -> None:
     model.validate(batches())
     model.eval()
     model.nn_module.head.append(nn.BatchNorm1d(3))
+    model.set_part("optimizer")
     model.fit(batches(), batches(), num_epochs=2)
     assert seen(model.nn_module.head[2]) == 6
     assert asleep(model.nn_module) == ASLEEP

@@ -183,6 +183,23 @@ def test_a_loss_may_say_what_its_mean_divides_by() -> None:
     torch.testing.assert_close(cut, weights_after(TARGET, "summed", None), rtol=1e-5, atol=1e-6)
 
 
+def test_a_divisor_holds_in_a_loss_derived_from_one_of_torchs() -> None:
+    """Its mean counts the ignored targets, which its base class does not."""
+
+    class Focal(nn.CrossEntropyLoss):
+        def divisor(self, target: Tensor) -> int:
+            return target.numel()
+
+        def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+            errors = nn.functional.cross_entropy(prediction, target, reduction="none")
+            return ((1 - (-errors).exp()) * errors).mean()
+
+    argus_core.register("loss", "derived_focal", Focal)
+    target = torch.where(torch.arange(len(TARGET)) < 3, -100, TARGET)
+    cut = weights_after(target, "derived_focal", ("microbatch", {"size": 4}))
+    torch.testing.assert_close(cut, weights_after(target, "derived_focal", None), rtol=1e-5, atol=1e-6)
+
+
 def window_weighed_by(weigh: Callable[[int], Any], device: str = "cpu", **params: Any) -> tuple[Any, Any]:
     """Return a model whose own weight comes of the number of samples, and a step of it by two batches."""
 

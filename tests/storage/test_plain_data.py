@@ -83,6 +83,13 @@ def test_callable_object_is_refused() -> None:
     refused([Weights()], r"^params\[0\] is an object of the class Weights; register the class and choose")
 
 
+def test_an_optimizer_that_is_built_is_refused_with_its_name(torch: Any) -> None:
+    refused(
+        {"optimizer": torch.optim.SGD([torch.zeros(1)])},
+        r"is an object of the class SGD; choose it by name: \{'optimizer': 'SGD'\}$",
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "plain"), [(OrderedDict(), "dict"), (defaultdict(list), "dict"), (Point(1, 2), "tuple")]
 )

@@ -231,6 +231,15 @@ def test_deep_cat_joins_tensors_within_their_containers() -> None:
     assert same(deep_cat([left, right]), expected)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse C")  # in beta state
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_rows_of_a_sparse_matrix_are_split(layout: torch.layout) -> None:
+    rows = torch.eye(5, 3) + torch.arange(15).view(5, 3)
+    parts = deep_split((rows.to_sparse(layout=layout), rows), 2)
+    assert [part[0].layout for part in parts] == [layout] * 3
+    assert all(torch.equal(sparse.to_dense(), dense) for sparse, dense in parts)
+
+
 def test_deep_cat_stacks_0d_tensors() -> None:
     assert deep_cat([torch.tensor(1.0), torch.tensor(2.0)]).tolist() == [1, 2]
 

@@ -46,7 +46,7 @@ def model() -> argus.Model:
 
 
 def test_a_model_without_a_network_says_so() -> None:
-    with pytest.raises(SpecError, match=r"params\['nn_module'\] is \{\}; give the name of a"):
+    with pytest.raises(SpecError, match=r"params\['nn_module'\] is \{\}; give a name or"):
         argus.Model({})
 
 
@@ -57,7 +57,7 @@ def test_a_part_that_nobody_chose_is_missed_at_once(slot: str) -> None:
 
     params = {"loss": "MSELoss", "optimizer": "SGD"}
     del params[slot]
-    with pytest.raises(SpecError, match=rf"params\['{slot}'\] is \{{\}}; give the name of a"):
+    with pytest.raises(SpecError, match=rf"params\['{slot}'\] is \{{\}}; give a name or"):
         Bare(params)
 
 
