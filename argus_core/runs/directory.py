@@ -62,6 +62,11 @@ class RunDirectory(RunFiles):
             if runs := runs_near(path):
                 some = ", ".join(map(str, runs[:_SHOWN])) + (", ..." if runs[_SHOWN:] else "")
                 raise ConfigError(f"{path} is not a run directory; give one that is: {some}")
+            if path.suffix in (".pth", ".pt"):
+                raise ConfigError(
+                    f"{path} is not in a run directory; a checkpoint of pytorch-argus cannot be resumed; "
+                    "convert it (argus convert), and give the result to load_model"
+                )
             raise ConfigError(
                 f"{path} is not a run directory; give one (it has config.toml and versions.json) or a "
                 "checkpoint in one"

@@ -105,6 +105,11 @@ class CheckpointFile:
         try:
             yield
         except CheckpointError as error:
+            if self.path.suffix == ".toml":
+                raise CheckpointError(
+                    f"{self.path} is a configuration, not a checkpoint; train with it (argus train CONFIG), "
+                    "and give a checkpoint in the run directory"
+                ) from error
             raise type(error)(f"{self.path}: {error}") from error
         except OSError as error:
             raise CheckpointError(f"cannot read {self.path}: {error.strerror}; use another copy") from error
@@ -239,8 +244,8 @@ def _refuse_others(start: bytes) -> None:
             what = "a pickle such as old versions of torch.save write"
     if what is not None:
         raise CheckpointError(
-            f"not an argus checkpoint: {what}; if its origin is trusted, read it with "
-            "torch.load(weights_only=True)"
+            f"not an argus checkpoint: {what}; convert it if pytorch-argus saved it (argus convert), or read "
+            "it with torch.load(weights_only=True) if its origin is trusted"
         )
 
 
