@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["CheckpointFile", "open_file", "read_header", "read_tensors", "verify_sha256"]
+__all__ = ["CheckpointFile", "open_file", "read_header", "verify_sha256"]
 
 _SHOWN = 3  # checkpoints listed where the path is a folder
 
@@ -119,24 +119,6 @@ def read_header(path: str | os.PathLike[str], sha256: str | None = None) -> Head
     """Return the header of a checkpoint, without torch; see `CheckpointFile`."""
     with CheckpointFile(path, sha256) as file:
         return file.header
-
-
-def read_tensors(
-    path: str | os.PathLike[str],
-    header: Header,
-    names: Iterable[str] | None = None,
-    device: torch.device | str = "cpu",
-    verify: bool = True,
-) -> dict[str, Tensor]:
-    """Read tensors of the checkpoint that ``header`` was read from; see `CheckpointFile.read`.
-
-    Raises:
-        CheckpointError: the file at ``path`` has been replaced since.
-    """
-    with CheckpointFile(path) as file:
-        if file.header != header:
-            raise CheckpointError(f"{path} was replaced after its header was read; load it again")
-        return file.read(names, device, verify)
 
 
 def verify_sha256(path: str | os.PathLike[str], expected: str, file: FileIO | None = None) -> None:
