@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy
 import torch
-from frameworks import FRAMEWORKS, NotInstalled
+from frameworks import MLP, installed
 from interleave import interleave, print_table
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -71,17 +71,6 @@ class Images(Dataset[Any]):
         top, left = torch.randint(9, (2,)).tolist()
         image = self.inputs[index, :, top : top + 32, left : left + 32]
         return image.flip(2) if torch.rand(()) < 0.5 else image, self.targets[index]
-
-
-class MLP(nn.Module):
-    """16-32-1."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
-
-    def forward(self, input: torch.Tensor) -> Any:
-        return self.layers(input)
 
 
 class CNN(nn.Module):
@@ -207,17 +196,6 @@ def argus(case: Case, workers: int) -> Callable[[], object]:
     metrics = [] if case.val is None else ["accuracy"]
     loaders = case.loaders(workers)
     return lambda: model.fit(*loaders, num_epochs=case.epochs, metrics=metrics)
-
-
-def installed() -> dict[str, Any]:
-    """Return the other frameworks that can be imported, and name the rest."""
-    found = {}
-    for name, find in FRAMEWORKS.items():
-        try:
-            found[name] = find()
-        except NotInstalled as error:
-            print(f"{name}: not installed ({error})")
-    return found
 
 
 def contenders(case: Case, workers: int, others: dict[str, Any]) -> dict[str, Contender]:

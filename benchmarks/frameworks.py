@@ -1,4 +1,4 @@
-"""The other frameworks of `step_overhead`: the same updates with the same tracking, each in its own idiom."""
+"""The other frameworks: the same updates with the same tracking, each in its own idiom, and the network."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ import importlib
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["FRAMEWORKS", "NotInstalled"]
+__all__ = ["FRAMEWORKS", "MLP", "installed"]
 
 Make = Callable[[nn.Module, nn.Module, list[Any], bool], Callable[[], object]]
 """Takes network, loss, batches and whether accuracy is tracked; returns what is measured."""
+
+
+class MLP(nn.Module):
+    """16-32-outputs."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, outputs))
+
+    def forward(self, input: torch.Tensor) -> Any:
+        return self.layers(input)
 
 
 class NotInstalled(Exception):
@@ -190,3 +201,14 @@ FRAMEWORKS: dict[str, Callable[[], Make]] = {
     "accelerate": accelerate,
     "skorch": skorch,
 }
+
+
+def installed(names: Iterable[str] = FRAMEWORKS) -> dict[str, Make]:
+    """Return the frameworks of these names that can be imported, and print the rest."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = FRAMEWORKS[name]()
+        except NotInstalled as error:
+            print(f"{name}: not installed ({error})")
+    return found

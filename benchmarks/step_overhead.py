@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
-from frameworks import FRAMEWORKS, NotInstalled
+from frameworks import FRAMEWORKS, MLP, installed
 from interleave import interleave, print_table
 from torch import nn
 
@@ -21,17 +20,6 @@ import argus_core
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 Contender = Callable[[], Callable[[], object]]
-
-
-class MLP(nn.Module):
-    """16-32-outputs."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, outputs))
-
-    def forward(self, input: torch.Tensor) -> Any:
-        return self.layers(input)
 
 
 def regression(updates: int) -> Batches:
@@ -123,12 +111,7 @@ def argus(outputs: int, batches: Batches, metrics: list[str]) -> Callable[[], ob
 def frameworks(outputs: int, batches: Batches, accuracy: bool, names: Iterable[str]) -> dict[str, Contender]:
     """Return the other frameworks that are installed, each ready to be measured."""
     contenders: dict[str, Contender] = {}
-    for name in names:
-        try:
-            make = FRAMEWORKS[name]()
-        except NotInstalled as error:
-            print(f"{name}: not installed ({error})")
-            continue
+    for name, make in installed(names).items():
         contenders[name] = lambda make=make: make(  # type: ignore[misc]
             MLP(outputs), loss_of(outputs), batches, accuracy
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -61,6 +63,17 @@ def test_config_reaches_97_percent_and_its_checkpoint_the_same_to_the_last_digit
     model = argus_core.load_model(folder / "run/checkpoints/best.safetensors", optimizer=None)
     loader = DataLoader(digits("val"), batch_size=32)
     assert model.validate(loader, metrics=["accuracy"])["val_accuracy"] == best
+
+
+def test_tutorial_shows_the_numbers_of_its_example_up_to_rounding(folder: Path) -> None:
+    page = (EXAMPLES.parent / "docs/tutorial/first-run.md").read_text("utf-8")
+    row = re.compile(r"^epoch \d/3  train_loss (\S+)  val_loss (\S+)  val_accuracy (\S+)", re.MULTILINE)
+    train("digits.toml", "--set", "num_epochs=3")
+    epochs = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text("utf-8").splitlines()]
+    printed = [[epoch[name] for name in ("train_loss", "val_loss", "val_accuracy")] for epoch in epochs]
+    shown = [[*map(float, match.groups())] for match in row.finditer(page)]
+    # Another processor adds in another order: at most a few of 359 images change sides.
+    assert np.allclose(shown, printed, atol=0.01)
 
 
 def test_checkpoint_of_the_ema_example_predicts_with_the_averaged_weights(folder: Path) -> None:

@@ -39,7 +39,8 @@ def test_installed_entry_points_are_those_of_pyproject(pyproject: dict[str, Any]
 
 def test_torch_free_environments_hold_every_dependency_but_torch(pyproject: dict[str, Any]) -> None:
     needed = [text for text in pyproject["project"]["dependencies"] if not text.startswith("torch")]
-    assert [*needed, "hypothesis", "pytest", "pytest-xdist"] == pyproject["dependency-groups"]["torchfree"]
+    tools = [{"include-group": "build"}, "hypothesis", "pytest", "pytest-xdist"]
+    assert [*needed, *tools] == pyproject["dependency-groups"]["torchfree"]
 
 
 def test_metadata_never_caps_torch(pyproject: dict[str, Any]) -> None:

@@ -237,7 +237,7 @@ class MetricsJSONL(EpochReport):
         _begin(self.name, self.file_path, self.append or _is_resumed(state))
         with writing(self.name, self.file_path), open(self.file_path, "r+b", opener=opener) as file:
             self._lines, end, is_cut_off = count_lines(self.name, self.file_path, file, self._kept)
-            if is_cut_off:  # somebody has edited it, or a write was cut off
+            if is_cut_off:  # a user has edited it, or a write was cut off
                 file.seek(0, os.SEEK_END)
                 file.write(b"\n")
                 end = file.tell()

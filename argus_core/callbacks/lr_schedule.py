@@ -206,7 +206,7 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
         raise SpecError("lr_scheduler needs the model to have an optimizer; name one in params")
     specs = parse_specs("lr_scheduler", value, "lr_scheduler")
     if not any("last_epoch" in spec.params for spec in specs):
-        # An earlier run's schedule left its first rate there, and torch would take it for the present one.
+        # An earlier run's schedule left its first rate there, and torch would take it for the current one.
         for group in model.optimizer.param_groups:
             group.pop("initial_lr", None)
     return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from argus_core.callbacks.asking import ask_for_validation
 from argus_core.callbacks.state import State
@@ -12,8 +12,6 @@ from argus_core.errors import BuildError, ParamsError, near
 from argus_core.storage.stored import BEST, BEST_EPOCH, MONITOR, Rule
 
 __all__ = ["Monitor", "check_monitor", "monitored_value"]
-
-Better = Literal["auto", "min", "max"]
 
 
 class Monitor:

@@ -124,7 +124,7 @@ def path_pattern(path: Path) -> Pattern:
 def may_coincide(one: Pattern, other: Pattern) -> bool:
     """Return whether a path may match both patterns."""
     pairs = enumerate(zip(one, other, strict=False))
-    # Most paths of one run begin alike, and go on so that they cannot coincide.
+    # Most paths of one run begin alike, and continue so that they cannot coincide.
     alike = next((place for place, (ours, theirs) in pairs if ours != theirs or ours[1]), 0)
     seen, reached = {(alike, alike)}, [(alike, alike)]
     while reached:

@@ -185,7 +185,7 @@ class _Pace:
         self._run_began = self._epoch_began = time.monotonic()
         self._steps: int | None = None  # in an epoch
         self._first_step = 0
-        self._first_update = 0  # of this process, in the present epoch
+        self._first_update = 0  # of this process, in the current epoch
         self.validated = 0
 
     def begin_run(self, state: State) -> None:

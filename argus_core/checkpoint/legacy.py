@@ -130,7 +130,7 @@ def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
         state = _unpickled(_Measured(file, 2 * size + _ROOM), file_path)
     if not isinstance(state, dict) or any(key not in state for key in _KEYS):
         raise CheckpointError(
-            f"{file_path} is no pytorch-argus checkpoint: it lacks {', '.join(_KEYS)}; "
+            f"{file_path} is not a pytorch-argus checkpoint: it lacks {', '.join(_KEYS)}; "
             "read it with torch.load(weights_only=True), or give state_load_func"
         )
     _check_sizes(state, file_path, size)

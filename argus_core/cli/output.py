@@ -47,14 +47,14 @@ def echo(*lines: str, err: bool = False) -> None:
     click.echo("\n".join(map(one_line, lines)), err=err)
 
 
-def echo_sentence(text: str, err: bool = True) -> None:
-    """Write a sentence in one line; on a terminal it is wrapped to the width of the terminal."""
-    if is_terminal(err):
+def echo_sentence(text: str) -> None:
+    """Write a sentence to standard error in one line; on a terminal it is wrapped to the terminal's width."""
+    if is_terminal(err=True):
         import shutil  # lazy: slow to import
 
-        echo_text(wrapped(text, shutil.get_terminal_size().columns), err)
+        echo_text(wrapped(text, shutil.get_terminal_size().columns), err=True)
     else:
-        echo(text, err=err)
+        echo(text, err=True)
 
 
 def is_terminal(err: bool = False) -> bool:

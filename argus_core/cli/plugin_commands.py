@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 
 from argus_core.errors import ArgusError, BrokenPluginError, UnknownNameError, near
-from argus_core.registry.diagnosis import PUBLISHED
 from argus_core.registry.registry import active, names, resolve
+from argus_core.registry.requirements import PUBLISHED, pip_install
 from argus_core.text import one_line
 
 __all__ = ["described", "load", "unknown"]
@@ -62,7 +62,7 @@ def unknown(name: str, built_in: Sequence[str]) -> str:
     else:
         return ""
     if ("command", name) in PUBLISHED:
-        return f"no command {name!r}; pip install {PUBLISHED['command', name]}"
+        return f"no command {name!r}; {pip_install([PUBLISHED['command', name]])}"
     known = [*built_in, *names("command")]
     hint = near(name, known) or f"; the commands are {', '.join(known)}"
     return f"no command {name!r}{hint}"

@@ -12,6 +12,7 @@ from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ArgusError
 from argus_core.runs.outputs import check_output
+from argus_core.storage.file import open_file, read_header
 
 __all__ = ["command"]
 
@@ -63,6 +64,7 @@ def command(
     rounding.
     """
     values = _parameters(params)
+    _check_header(checkpoint)
     check_output(output, checkpoint, Path(data), overwrite=overwrite)
     from argus_core.data import files as data_files  # imports torch, as do those below
     from argus_core.data.datasets import make_loader
@@ -80,6 +82,14 @@ def command(
     for name, value in measured.items():
         echo(f"{name}: {value!r}")
     echo(f"predictions: {output} ({len(next(iter(tensors.values())))} samples)")
+
+
+def _check_header(checkpoint: Path) -> None:
+    """Check what can be checked of a checkpoint before torch is imported, which takes seconds."""
+    with open_file(checkpoint) as file:
+        start = file.read(2)
+    if not start.startswith((b"PK", b"\x80")):  # of pytorch-argus
+        read_header(checkpoint)
 
 
 def _parameters(params: tuple[str, ...]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ConfigError
+from argus_core.hooks import hookimpl
 from argus_core.tensors.single_process import check_single_process
 
 if TYPE_CHECKING:
@@ -69,11 +70,24 @@ def command(
     chosen = read_config(config, [*changes, *given])
     directory = RunDirectory(Path(chosen.fit["run_dir"]))
     directory.check(overwrite)  # before torch is imported, which takes seconds
-    echo(f"run directory: {directory.path}")
     from argus_core.runs.run import train  # imports torch
 
     with saying_how_to_resume(directory) as witness:
-        report(train(chosen, overwrite, [witness]))
+        report(train(chosen, overwrite, [witness, _Announcement(directory.path)]))
+
+
+class _Announcement:
+    """A callback that prints the run directory once all checks have passed."""
+
+    reads_predictions = False
+    computes = ()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @hookimpl(trylast=True)
+    def start(self, state: State) -> None:
+        echo(f"run directory: {self.path}")
 
 
 class _Witness:

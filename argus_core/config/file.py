@@ -18,7 +18,7 @@ from argus_core.config.template import read_layers
 from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
 from argus_core.files.ordinary_files import read_ordinary
-from argus_core.files.toml import MOST_BYTES, parse
+from argus_core.files.toml import MOST_BYTES, not_toml, parse
 from argus_core.registry.file_params import Source
 from argus_core.registry.spec import Spec, parse_specs
 
@@ -198,7 +198,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         document = parse(text)
     except ValueError as error:
-        raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+        raise ConfigError(not_toml(path, error)) from error
     check_values(document, str(path))
     return document
 

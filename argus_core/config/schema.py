@@ -18,9 +18,9 @@ from typing import Any
 from argus_core.callbacks.cadence import is_cadence
 from argus_core.errors import ConfigError, ParamsError, near
 from argus_core.files.ordinary_files import as_path
-from argus_core.registry.diagnosis import PUBLISHED
 from argus_core.registry.factory import described
 from argus_core.registry.registry import components
+from argus_core.registry.requirements import PUBLISHED
 from argus_core.registry.spec import is_spec
 
 __all__ = [

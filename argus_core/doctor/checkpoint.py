@@ -10,8 +10,9 @@ from argus_core.checkpoint.records import Record, drift, find, missing, origin_o
 from argus_core.doctor.fault import split_message
 from argus_core.errors import ArgusError
 from argus_core.registry.component import BUILTIN
-from argus_core.registry.diagnosis import missing_action, missing_message, pip_install, requirement
+from argus_core.registry.diagnosis import missing_action, missing_message
 from argus_core.registry.distributions import versions_of
+from argus_core.registry.requirements import pip_install, requirement
 from argus_core.storage import read_header
 from argus_core.storage.encoding import describe
 

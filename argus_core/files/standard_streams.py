@@ -43,7 +43,7 @@ def ending_alone(logger: logging.Logger) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        logger.warning("standard output cannot be written: %s; the run goes on without it", reason)
+        logger.warning("standard output cannot be written: %s; the run continues without it", reason)
         with suppress(OSError, ValueError):  # a stream may have no descriptor
             _discard(sys.stdout.fileno())
 

@@ -12,7 +12,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["MOST_BYTES", "parse"]
+__all__ = ["MOST_BYTES", "not_toml", "parse"]
 
 MOST_BYTES = 2**20
 """The maximum length of a document."""
@@ -47,6 +47,12 @@ def parse(text: str) -> dict[str, Any]:
         raise ValueError(_shortened(str(error))) from error
     _check_keys(document)
     return document
+
+
+def not_toml(path: object, error: ValueError) -> str:
+    """Return the message for a file that `parse` refused."""
+    action = "correct it; text needs quotes" if str(error).startswith("Invalid value") else "correct it"
+    return f"{path} is not TOML: {error}; {action}"
 
 
 def _shortened(problem: str) -> str:

@@ -95,5 +95,5 @@ def _number(metric: Metric, value: Any) -> float:
         if isinstance(value, Mapping):
             action = "set several = True for values by name"
         raise BuildError(
-            f"metric {metric.name!r} computed {reprlib.repr(value)}, which is no number; {action}"
+            f"metric {metric.name!r} computed {reprlib.repr(value)}, which is not a number; {action}"
         ) from error

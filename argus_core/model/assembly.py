@@ -58,7 +58,7 @@ class BuildOptions:
                 model: Made = cls(params)
         finally:
             _next.reset(token)
-        vars(model)["_build_options"] = BuildOptions(bindings=self.bindings)  # lets go of the file
+        vars(model)["_build_options"] = BuildOptions(bindings=self.bindings)  # closes the file
         return model
 
     @classmethod

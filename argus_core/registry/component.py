@@ -212,7 +212,8 @@ class Component:
 def check_kind(kind: object) -> None:
     """Raise `UnknownNameError` unless ``kind`` is one of `KINDS`."""
     if kind not in KINDS:
-        raise UnknownNameError(f"no kind {kind!r}{near(str(kind), KINDS)} ({len(KINDS)} kinds: argus list)")
+        hint = near(str(kind), KINDS) or f"; the kinds are {', '.join(KINDS)}"
+        raise UnknownNameError(f"no kind {kind!r}{hint}")
 
 
 def check_name(kind: str, name: object) -> None:

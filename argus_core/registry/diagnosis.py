@@ -14,20 +14,17 @@ from argus_core.errors import AmbiguousNameError, ConfigError, ConflictError, Un
 from argus_core.registry.component import Component
 from argus_core.registry.discovery import Index, Removal
 from argus_core.registry.distributions import version_of, versions_of
-from argus_core.registry.metadata import is_name, is_version, normalised
+from argus_core.registry.metadata import is_name, normalised
 from argus_core.registry.pins import TABLE, Pins
+from argus_core.registry.requirements import PUBLISHED, is_own, pip_install, requirement
 from argus_core.text import shown
 
 __all__ = [
-    "PUBLISHED",
     "Missing",
     "ambiguous",
     "missing_action",
     "missing_message",
     "naming_missing",
-    "pip_install",
-    "quoted",
-    "requirement",
     "some",
     "taken",
     "unknown",
@@ -36,36 +33,10 @@ __all__ = [
 ]
 
 _MOST_TOLD = 20  # items that a message lists
-_MOST_INSTALLED = 50
 _SUFFIX = r"(?i)\.[a-z]{2,11}[0-9]?$"  # of files; 'resnet50.a1_in1k' has none
 
 Missing = tuple[str, str, str | None, str]
 """A component that a checkpoint needs and that is missing: kind, qualified name, version or None, reason."""
-
-_OWN_PLUGINS = {
-    "argus-example": {
-        "loss": "focal",
-        "nn_module": "cnn",
-        "step": "gradient_centralization",
-        "transform": "temperature_softmax",
-    },
-    "argus-optuna": {"command": "sweep"},
-    "argus-sklearn": {"config": "digits", "dataset": "breast_cancer diabetes digits wine"},
-    "argus-tensorboard": {"callback": "tensorboard"},
-    "argus-timm": {"nn_module": "timm"},
-    "argus-torchvision": {"dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST"},
-}
-
-PUBLISHED: dict[tuple[str, str], str] = {
-    (kind, name): provider
-    for provider, kinds in _OWN_PLUGINS.items()
-    for kind, names in kinds.items()
-    for name in names.split()
-}
-"""The package to install for a name of this project's own plugins, by kind and name.
-
-Names that a plugin takes from a library, such as hundreds of networks, are left out.
-"""
 
 
 def unknown(
@@ -91,7 +62,7 @@ def unknown(
         return _unknown_name(kind, name, suggested, count)
     theirs = [each for each in index.components if each.provider == asked]
     if not theirs:
-        return _unknown_provider(kind, name, {each.provider for each in index.components if each.provider})
+        return _unknown_provider(kind, name, index.components)
     return _unknown_name(kind, short, theirs, sum(each.kind == kind for each in theirs), theirs[0].origin)
 
 
@@ -116,7 +87,7 @@ def _unknown_name(
     elsewhere = sorted(other for other, of_kind in known.items() if name in of_kind)
     published = None if origin else PUBLISHED.get((kind, name))
     if published and published not in providers:
-        hint = f"; pip install {published}"
+        hint = f"; {pip_install([published])}"
     elif elsewhere:
         hint = f"; there is {' and '.join(map(_with_article, elsewhere))} of that name"
     else:
@@ -142,9 +113,9 @@ def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNam
     return UnknownNameError(f"no component named {name!r}{hint} ({len(components)} known: argus list)")
 
 
-def _unknown_provider(kind: str, name: str, providers: Collection[str]) -> UnknownNameError:
+def _unknown_provider(kind: str, name: str, components: Collection[Component]) -> UnknownNameError:
     """Return the error for a qualified name whose package declares no components."""
-    provider = name.partition("/")[0]
+    provider, _, short = name.partition("/")
     version = version_of(provider)
     if _is_path(name):
         reason = f"there is no such file; give a path that exists, or a name (argus list {kind})"
@@ -154,8 +125,10 @@ def _unknown_provider(kind: str, name: str, providers: Collection[str]) -> Unkno
         reason = f"{shown(provider)} cannot be the name of a package; write provider/name (argus list {kind})"
     else:
         # A near name comes first: a stranger may have published a package under the misspelled name.
-        hint = near(provider, providers, 2) or f"; pip install {provider}"
-        reason = f"the package {provider!r} is not installed{hint}"
+        meant = [each.qualified_name for each in components if (each.kind, each.name) == (kind, short)]
+        others = {each.provider for each in components if each.provider}
+        hint = "" if is_own(provider) else near(name, meant, 2) or near(provider, others, 2)
+        reason = f"the package {provider!r} is not installed{hint or f'; {pip_install([provider])}'}"
     return UnknownNameError(f"no {kind} named {name!r}: {reason}")
 
 
@@ -199,16 +172,6 @@ def taken(kind: str, name: str, holders: Sequence[Component]) -> ConflictError:
     )
 
 
-def requirement(provider: str, version: str | None) -> str | None:
-    """Return the argument of ``pip install`` for a package, quoted for a shell; None for any other text.
-
-    pip also takes addresses, paths and options, which a hostile file may give as the name of a package.
-    """
-    if not is_name(provider):
-        return None
-    return quoted(f"{provider}=={version}" if version and is_version(version) else provider)
-
-
 @contextmanager
 def naming_missing(providers: Mapping[str, Any]) -> Iterator[None]:
     """Add to an unknown name which packages of a run are not installed.
@@ -234,11 +197,6 @@ def naming_missing(providers: Mapping[str, Any]) -> Iterator[None]:
         raise UnknownNameError(
             f"{error}; the run used packages that are not installed: {pip_install(missing)}"
         ) from error
-
-
-def quoted(text: str) -> str:
-    """Return text quoted as one word for a shell."""
-    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def missing_message(parts: Collection[Missing]) -> str:
@@ -270,13 +228,6 @@ def missing_action(parts: Iterable[Missing]) -> str:
             f"for {what} ask the author of the file which package to install; the file does not say"
         )
     return "; ".join(actions)
-
-
-def pip_install(requirements: Sequence[str]) -> str:
-    """Return the command that installs the results of `requirement`, or the first of them."""
-    few = f"pip install {' '.join(requirements[:_MOST_INSTALLED])}"
-    rest = len(requirements) - _MOST_INSTALLED
-    return few if rest <= 0 else f"{few}, and {rest:,} more packages, listed once these are installed"
 
 
 def some(items: Sequence[str]) -> list[str]:

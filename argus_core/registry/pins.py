@@ -69,12 +69,12 @@ def line_of(pins: Pins, kind: str, name: str) -> int | None:
 def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
     if b"argus" not in content or b"prefer" not in content:
         return  # most projects have no pins; the file is not parsed then
-    from argus_core.files.toml import parse  # not at start-up, where milliseconds count
+    from argus_core.files.toml import not_toml, parse  # not at start-up, where milliseconds count
 
     try:
         pinned = [*_flat(_table(parse(content.decode())))]
     except ValueError as error:  # not TOML, or not UTF-8
-        raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+        raise ConfigError(not_toml(path, error)) from error
     for key, provider in pinned:
         kind, _, name = key.partition(".")
         if not name or not isinstance(provider, str):

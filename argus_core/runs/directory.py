@@ -62,6 +62,11 @@ class RunDirectory(RunFiles):
             if runs := runs_near(path):
                 some = ", ".join(map(str, runs[:_SHOWN])) + (", ..." if runs[_SHOWN:] else "")
                 raise ConfigError(f"{path} is not a run directory; give one that is: {some}")
+            if path.suffix in (".pth", ".pt"):
+                raise ConfigError(
+                    f"{path} is not in a run directory; a checkpoint of pytorch-argus cannot be resumed; "
+                    "convert it (argus convert), and give the result to load_model"
+                )
             raise ConfigError(
                 f"{path} is not a run directory; give one (it has config.toml and versions.json) or a "
                 "checkpoint in one"
@@ -162,7 +167,7 @@ class RunDirectory(RunFiles):
         """
         check_run_folder(self.root, str(self.path))
         if self._replaced.is_there:
-            return  # what is here is known when it has been put back
+            return  # what is here is known when it has been restored
         found = [file.name for file in self.files() if os.path.lexists(file)]
         if found and not self.holds_run():
             raise ConfigError(f"{self.path} holds {found[0]!r}, which does not belong to a run; {OTHER}")
@@ -245,7 +250,7 @@ class RunDirectory(RunFiles):
         if is_back:
             left = [file.name for folder in (self.root, self.checkpoints) for file in folder.glob(".?*.old")]
             rest = "and other files of that kind, whose list came with a copy; rename them"
-            but = f", but for {left[0]} {rest}" if left else ""
+            but = f", except {left[0]} {rest}" if left else ""
             warnings.warn(
                 f"the run that would have replaced the one in {self.path} ended before its first "
                 f"checkpoint; the earlier run is restored{but}",

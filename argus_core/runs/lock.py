@@ -88,7 +88,7 @@ class RunLock:
         if self._lock is None or os.getpid() != self._process:
             return
         if self.is_held:
-            # While it is held: whoever has just opened the file sees that it is gone, and makes another.
+            # While it is held: a process that has just opened the file sees it gone, and makes another.
             with suppress(PermissionError):  # Windows removes no file that is open
                 self._path.unlink(missing_ok=True)
         self._lock.release()
@@ -192,7 +192,7 @@ def _refusal(path: Path, folder: Path, error: OSError) -> ArgusError:
 
 
 def _write_holder(path: Path) -> None:
-    if os.name == "nt":  # pragma: no cover - there, nobody can read what another has locked
+    if os.name == "nt":  # pragma: no cover - a process cannot read what another has locked
         return
     with suppress(OSError), open(path, "w", encoding="utf-8", opener=opener) as file:  # of a full disk
         json.dump({"process": os.getpid(), "host": platform.node()}, file)

@@ -74,7 +74,7 @@ class ReplacedRun:
         """Rename the old run's files to ``.NAME.old``."""
         files = [*self._files, *self._made.files(), self._made.path]
         for file in files:
-            _aside(file).unlink(missing_ok=True)  # of no run that could be put back
+            _aside(file).unlink(missing_ok=True)  # of no run that could be restored
         self._overwritten.begin()
         self._replacing.open("x").close()
         for file in files:
@@ -90,7 +90,7 @@ class ReplacedRun:
             aside = _aside(path)
             aside.unlink(missing_ok=True)
             try:
-                os.link(path, aside)  # whoever writes to a file of two names makes a copy first
+                os.link(path, aside)  # a writer of a file with two names makes a copy first
             except OSError:  # a file system that has no such names
                 shutil.copy2(path, aside)
 

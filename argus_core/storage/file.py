@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["CheckpointFile", "open_file", "read_header", "read_tensors", "verify_sha256"]
+__all__ = ["CheckpointFile", "open_file", "read_header", "verify_sha256"]
 
 _SHOWN = 3  # checkpoints listed where the path is a folder
 
@@ -105,6 +105,11 @@ class CheckpointFile:
         try:
             yield
         except CheckpointError as error:
+            if self.path.suffix == ".toml":
+                raise CheckpointError(
+                    f"{self.path} is a configuration, not a checkpoint; train with it (argus train CONFIG), "
+                    "and give a checkpoint in the run directory"
+                ) from error
             raise type(error)(f"{self.path}: {error}") from error
         except OSError as error:
             raise CheckpointError(f"cannot read {self.path}: {error.strerror}; use another copy") from error
@@ -114,24 +119,6 @@ def read_header(path: str | os.PathLike[str], sha256: str | None = None) -> Head
     """Return the header of a checkpoint, without torch; see `CheckpointFile`."""
     with CheckpointFile(path, sha256) as file:
         return file.header
-
-
-def read_tensors(
-    path: str | os.PathLike[str],
-    header: Header,
-    names: Iterable[str] | None = None,
-    device: torch.device | str = "cpu",
-    verify: bool = True,
-) -> dict[str, Tensor]:
-    """Read tensors of the checkpoint that ``header`` was read from; see `CheckpointFile.read`.
-
-    Raises:
-        CheckpointError: the file at ``path`` has been replaced since.
-    """
-    with CheckpointFile(path) as file:
-        if file.header != header:
-            raise CheckpointError(f"{path} was replaced after its header was read; load it again")
-        return file.read(names, device, verify)
 
 
 def verify_sha256(path: str | os.PathLike[str], expected: str, file: FileIO | None = None) -> None:
@@ -239,8 +226,8 @@ def _refuse_others(start: bytes) -> None:
             what = "a pickle such as old versions of torch.save write"
     if what is not None:
         raise CheckpointError(
-            f"not an argus checkpoint: {what}; if its origin is trusted, read it with "
-            "torch.load(weights_only=True)"
+            f"not an argus checkpoint: {what}; convert it if pytorch-argus saved it (argus convert), or read "
+            "it with torch.load(weights_only=True) if its origin is trusted"
         )
 
 

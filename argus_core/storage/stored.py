@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _INT64 = range(-(2**63), 2**63)
-_MOST = 2**53  # of a count: however far a run goes on from there, what it counts fits into 64 bits
+_MOST = 2**53  # of a count: however far a run continues from there, what it counts fits into 64 bits
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["EXAMPLES"]
+__all__ = ["EXAMPLES", "STEP_PARAMS"]
 
 _SAMPLES = 7
 
@@ -46,6 +46,18 @@ def _loss(batch: Callable[[], Any], **others: Any) -> dict[str, Any]:
     return {"batch": batch, **others}
 
 
+STEP_PARAMS: dict[str, list[dict[str, Any]]] = {
+    "accumulate": [{"steps": 2}],
+    "amp": [{"dtype": "bfloat16"}, {"dtype": "float16", "init_scale": 2.0**10}],
+    "clip_grad_norm": [{"max_norm": 0.3}],
+    "clip_grad_value": [{"clip_value": 0.05}],
+    "compile": [{"backend": "eager"}],  # fast, with the same graphs as other backends
+    "ema": [{"decay": 0.9}],
+    "microbatch": [{"chunks": 3}],
+    "sam": [{"rho": 0.05}],
+}
+"""The parameters of each step strategy in the checks of its own and in the composition matrix."""
+
 EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any]]] = {
     ("loss", "BCELoss"): [{}, {"params": {"reduction": "sum"}}],
     ("loss", "CrossEntropyLoss"): [{}, {"params": {"weight": torch.arange(1.0, 6), "label_smoothing": 0.0}}],
@@ -67,13 +79,7 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any
     ("transform", "LogSoftmax"): {"params": {"dim": 1}},
     ("transform", "Softmax2d"): {"input": (2, 5, 3, 4)},
     ("transform", "Unflatten"): {"params": {"dim": 1, "unflattened_size": (2, 3)}, "input": (4, 6)},
-    ("step", "accumulate"): {"params": {"steps": 2}},
-    ("step", "amp"): [{"params": {"dtype": "bfloat16"}}, {"params": {"dtype": "float16"}}],
-    ("step", "clip_grad_norm"): {"params": {"max_norm": 0.3}},
-    ("step", "clip_grad_value"): {"params": {"clip_value": 0.05}},
-    ("step", "compile"): {"params": {"backend": "eager"}},
-    ("step", "ema"): {"params": {"decay": 0.9}},
-    ("step", "microbatch"): {"params": {"chunks": 3}},
+    **{("step", name): [{"params": each} for each in params] for name, params in STEP_PARAMS.items()},
     ("metric", "top_k_accuracy"): {"params": {"k": 2}},
     ("callback", "checkpoint"): {"params": {"dir_path": "checkpoints"}},
     ("callback", "monitor_checkpoint"): {"params": {"dir_path": "checkpoints", "monitor": "train_loss"}},

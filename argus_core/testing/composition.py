@@ -25,6 +25,7 @@ from argus_core.model.model import Model
 from argus_core.registry.registry import names, resolve
 from argus_core.steps.composition import Composed
 from argus_core.steps.strategy import Strategy
+from argus_core.testing.builtin import STEP_PARAMS
 from argus_core.testing.by_hand import BY_HAND, Loop
 from argus_core.testing.settings import LBFGS, Setting, settings
 
@@ -32,17 +33,6 @@ __all__ = ["Example", "check_composition", "check_strategy", "compositions", "ex
 
 _EPOCHS = 2
 _LARGEST = 4
-
-_PARAMS: dict[str, list[dict[str, Any]]] = {
-    "accumulate": [{"steps": 2}],
-    "amp": [{"dtype": "bfloat16"}, {"dtype": "float16", "init_scale": 2.0**10}],
-    "clip_grad_norm": [{"max_norm": 0.3}],
-    "clip_grad_value": [{"clip_value": 0.05}],
-    "compile": [{"backend": "eager"}],  # fast, with the same graphs as other backends
-    "ema": [{"decay": 0.9}],
-    "microbatch": [{"chunks": 3}],
-    "sam": [{"rho": 0.05}],
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,7 @@ def examples(params: Mapping[str, Sequence[dict[str, Any]]] | None = None) -> li
     Args:
         params: a list of parameters to try, by name.
     """
-    known = {**_PARAMS, **(params or {})}
+    known = {**STEP_PARAMS, **(params or {})}
     found = [name for name in names("step") if name != "default"]
     return [
         Example(name, each)

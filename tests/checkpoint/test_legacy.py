@@ -108,7 +108,7 @@ def test_a_damaged_pth_is_corrupt(tmp_path: Path) -> None:
 
 def test_a_pth_that_is_no_model_says_so(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match="is no pytorch-argus checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a pytorch-argus checkpoint"):
         load_model(tmp_path / "other.pth")
 
 

@@ -100,7 +100,7 @@ def test_train_overwrites_a_run_if_asked(folder: Path) -> None:
 
 def test_train_that_cannot_begin_leaves_nothing_behind(folder: Path) -> None:
     result = argus("train", "small.toml", "--set", "loss=CrossEntropyLos")
-    assert (result.exit_code, result.stdout) == (1, "run directory: run\n")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: no loss named 'CrossEntropyLos'; did you mean 'CrossEntropyLoss'")
     assert not (folder / "run").exists()
 
@@ -328,6 +328,18 @@ def test_predict_names_what_is_wrong(trained: Path, folder: Path, args: list[str
     assert result.exit_code == 1
     assert message in result.stderr
     assert not (folder / "predictions.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("gone.safetensors", "no checkpoint at gone.safetensors"),
+        ("small.toml", "small.toml is a configuration"),
+    ],
+)
+def test_predict_checks_the_checkpoint_before_its_output(folder: Path, checkpoint: str, message: str) -> None:
+    (folder / "predictions.npz").write_text("mine", "utf-8")
+    assert argus("predict", checkpoint, "points").stderr.startswith(f"error: {message}")
 
 
 def test_predict_replaces_a_file_only_if_asked(trained: Path, folder: Path) -> None:

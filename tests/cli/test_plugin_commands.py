@@ -127,7 +127,10 @@ def test_plugin_does_not_shadow_a_built_in_command() -> None:
     [
         ("croscheck", "no command 'croscheck'; did you mean 'crosscheck'?"),
         ("lst", "no command 'lst'; did you mean 'list'?"),
-        ("sweep", "no command 'sweep'; pip install argus-optuna"),
+        (
+            "sweep",
+            "no command 'sweep'; in a checkout of argus_core: pip install -e . -e plugins/argus-optuna",
+        ),
         ("zzz", "no command 'zzz'; the commands are train, resume, list, "),
     ],
 )

@@ -178,7 +178,11 @@ def test_params_of_the_model_leave_out_its_name(tmp_path: Path) -> None:
             "[model]\nnn_module = 'cnn'\nloss = 'MSELoss'" + DATA,
             r"\[model\] has no 'optimizer'; name the optimizer",
         ),
-        (MODEL + "x", r"digits\.toml is not TOML: .*\(at .*\)"),
+        (MODEL + "x", r"digits\.toml is not TOML: .*\(at .*\); correct it$"),
+        (
+            "[model]\nnn_module = cnn",
+            r"digits\.toml is not TOML: Invalid value \(at .*\); correct it; text needs quotes$",
+        ),
         ("x = " + 100_000 * "[", r"digits\.toml is not TOML: "),
     ],
 )

@@ -53,10 +53,10 @@ def test_several_values_may_be_none() -> None:
 @pytest.mark.parametrize(
     ("value", "several", "message"),
     [
-        ("two", False, "'two', which is no number; return a float from compute"),
-        (None, True, "None, which is no number; return a float from compute"),
-        ({"a": 1}, False, "which is no number; set several = True for values by name"),
-        ({"a": {"b": 1}}, True, "{'b': 1}, which is no number; set several"),
+        ("two", False, "'two', which is not a number; return a float from compute"),
+        (None, True, "None, which is not a number; return a float from compute"),
+        ({"a": 1}, False, "which is not a number; set several = True for values by name"),
+        ({"a": {"b": 1}}, True, "{'b': 1}, which is not a number; set several"),
     ],
 )
 def test_what_is_no_number_is_refused(value: Any, several: bool, message: str) -> None:

@@ -271,9 +271,9 @@ def test_every_kind_is_a_kind(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("optimiser", r"^no kind 'optimiser'; did you mean 'optimizer'\? \(13 kinds: argus list\)$"),
-        (3, r"^no kind 3 \(13 kinds: argus list\)$"),
-        (["loss"], r"^no kind \['loss'\]; did you mean 'loss'\? "),
+        ("optimiser", r"^no kind 'optimiser'; did you mean 'optimizer'\?$"),
+        (3, r"^no kind 3; the kinds are nn_module, loss, optimizer, .*, config$"),
+        (["loss"], r"^no kind \['loss'\]; did you mean 'loss'\?$"),
     ],
 )
 def test_an_unknown_kind_is_refused_with_near_ones(kind: object, message: str) -> None:

@@ -22,8 +22,9 @@ from argus_core.errors import (
     UnknownNameError,
     near,
 )
-from argus_core.registry.diagnosis import PUBLISHED, Missing, missing_action, missing_message, requirement
+from argus_core.registry.diagnosis import Missing, missing_action, missing_message
 from argus_core.registry.registry import Registry
+from argus_core.registry.requirements import PUBLISHED, is_own, requirement
 
 pytestmark = pytest.mark.torchfree
 
@@ -50,7 +51,7 @@ def registry(fake_distribution, scan_registry: Scan) -> Registry:
 
 LADDER = """
 optimiser Adam
-    no kind 'optimiser'; did you mean 'optimizer'? (13 kinds: argus list)
+    no kind 'optimiser'; did you mean 'optimizer'?
 optimizer adamm
     no optimizer named 'adamm'; did you mean 'Adam' or 'AdamW'? (15 known: argus list optimizer)
 optimizer torch.optim.SGD
@@ -68,9 +69,11 @@ argus list metric)
 loss SGD
     no loss named 'SGD'; there is an optimizer of that name (2 known: argus list loss)
 command sweep
-    no command named 'sweep'; pip install argus-optuna (no installed package has one: argus list command)
+    no command named 'sweep'; in a checkout of argus_core: pip install -e . -e plugins/argus-optuna \
+(no installed package has one: argus list command)
 dataset digits
-    no dataset named 'digits'; pip install argus-sklearn (no installed package has one: argus list dataset)
+    no dataset named 'digits'; in a checkout of argus_core: pip install -e . -e plugins/argus-sklearn \
+(no installed package has one: argus list dataset)
 nn_module vnet
     nn_module 'vnet' was removed from medseg 2.1; use 'unet'
 nn_module medseg/vnet
@@ -87,6 +90,11 @@ metric mdseg/dice
     no metric named 'mdseg/dice': the package 'mdseg' is not installed; did you mean 'medseg'?
 metric faraway/dice
     no metric named 'faraway/dice': the package 'faraway' is not installed; pip install faraway
+nn_module mdseg/unet
+    no nn_module named 'mdseg/unet': the package 'mdseg' is not installed; did you mean 'medseg/unet'?
+nn_module Argus_Timm/resnet18
+    no nn_module named 'Argus_Timm/resnet18': the package 'Argus_Timm' is not installed; in a checkout of \
+argus_core: pip install -e . -e plugins/argus-timm
 metric medsag/dice.a1_in1k
     no metric named 'medsag/dice.a1_in1k': the package 'medsag' is not installed; did you mean 'medseg'?
 dataset new/images.npy
@@ -125,6 +133,7 @@ def test_what_is_to_be_installed_for_a_name_has_it() -> None:
             kind = group.removeprefix("argus_core.")
             declared.update(((kind, name), project["name"]) for name in entries)
     assert PUBLISHED.items() <= declared.items()
+    assert all(is_own(provider) for provider in declared.values())
     few = {key for key in declared if key[0] in ("callback", "command", "config", "dataset")}
     assert few <= PUBLISHED.keys()
 
@@ -197,6 +206,7 @@ def test_every_error_is_one_sentence(registry: Registry, kind: str) -> None:
     assert not str(caught.value).endswith(".")
 
 
+CNN = ("nn_module", "argus-example/cnn", "0.1.0", "argus-example is not installed")
 UNET = ("nn_module", "medseg/unet", "2.1", "medseg is not installed")
 FOCAL = ("loss", "medseg/focal", "2.1", "medseg is not installed")
 DICE = ("metric", "other/dice", None, "other is not installed")
@@ -217,6 +227,12 @@ def test_all_missing_components_are_listed_with_one_command() -> None:
         "(medseg is not installed), metric 'other/dice' (other is not installed); "
         "pip install 'medseg==2.1' 'other'"
     )
+
+
+def test_a_plugin_of_this_project_is_installed_from_a_checkout_and_others_from_the_index() -> None:
+    checkout = "in a checkout of argus_core: pip install -e . -e plugins/argus-example"
+    assert missing_action([CNN]) == checkout
+    assert missing_action([CNN, UNET]) == f"pip install 'medseg==2.1'; {checkout}"
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_run_that_was_copied_amid_its_replacement_says_which_files_are_not_back(
     run(WRITERS)
     copy = argus_core.on_iteration_complete(lambda state: shutil.copytree("run", "copy", dirs_exist_ok=True))
     run(WRITERS, overwrite=True, callbacks=[copy])
-    told = r"the earlier run is restored, but for \..*\.old and other files of that kind, whose list came"
+    told = r"the earlier run is restored, except \..*\.old and other files of that kind, whose list came"
     with pytest.warns(ArgusWarning, match=told):
         RunDirectory(Path("copy")).recover()
 

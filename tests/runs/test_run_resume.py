@@ -268,6 +268,13 @@ def test_what_is_no_run_is_refused(folder: Path, path: str) -> None:
         resume(Path(path))
 
 
+def test_a_checkpoint_of_pytorch_argus_is_not_resumed_but_converted() -> None:
+    with pytest.raises(
+        ConfigError, match=r"of pytorch-argus cannot be resumed; convert it \(argus convert\)"
+    ):
+        resume(Path("old.pth"))
+
+
 def test_a_folder_near_runs_is_refused_with_up_to_three_of_them(folder: Path) -> None:
     train(read_config(small_config(folder), ["num_epochs=1", "run_dir=runs/a"]))
     for name in "bcd":

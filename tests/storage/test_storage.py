@@ -22,7 +22,7 @@ from safetensors import safe_open
 from same_tensors import assert_same
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, ParamsError
-from argus_core.storage import CheckpointFile, read_header, read_tensors, write
+from argus_core.storage import CheckpointFile, read_header, write
 from argus_core.storage.crc import CHUNK, ChunkSums, fastest
 from argus_core.storage.encoding import decode, encode
 from argus_core.storage.entry import STORED_AS, name_problem
@@ -450,16 +450,6 @@ def test_open_checkpoint_stays_the_one_that_was_opened(tmp_path: Path) -> None:
         write(path, {"a": torch.zeros(3)}, {"run": 2})
         assert file.header.manifest["run"] == 1
         assert torch.equal(file.read()["a"], torch.ones(3))
-
-
-def test_header_reads_the_tensors_of_its_own_file_only(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    write(path, {"a": torch.ones(3)}, {})
-    header = read_header(path)
-    assert torch.equal(read_tensors(path, header)["a"], torch.ones(3))
-    write(path, {"a": torch.zeros(3)}, {})
-    with pytest.raises(CheckpointError, match="was replaced after its header was read; load it again"):
-        read_tensors(path, header)
 
 
 def test_sha256_pins_the_file(tmp_path: Path) -> None:

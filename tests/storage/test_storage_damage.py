@@ -446,7 +446,8 @@ def test_safetensors_file_of_others_is_told(path: Path) -> None:
 def test_torch_save_is_told(path: Path) -> None:
     torch.save({"a": torch.ones(2)}, path)
     with pytest.raises(
-        CheckpointError, match=r"not an argus checkpoint: a zip archive .* torch\.load\(weights_only=True\)"
+        CheckpointError,
+        match=r"a zip archive .*; convert it if pytorch-argus saved it \(argus convert\), or read it with",
     ):
         read_header(path)
     torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
@@ -458,6 +459,16 @@ def test_torch_save_is_told(path: Path) -> None:
 def test_pickle_is_told_and_not_loaded(path: Path, protocol: int) -> None:
     with pytest.raises(CheckpointError, match="not an argus checkpoint: a pickle"):
         read_bytes(path, pickle.dumps({"a": os.system}, protocol))
+
+
+def test_a_configuration_is_told_and_not_called_corrupt(path: Path) -> None:
+    config = path.with_name("digits.toml")
+    config.write_text('[model]\nnn_module = "cnn"\n', "utf-8")
+    with pytest.raises(
+        CheckpointError, match=r"digits\.toml is a configuration, not a checkpoint; train with"
+    ) as told:
+        read_header(config)
+    assert type(told.value) is CheckpointError
 
 
 def test_text_is_refused(path: Path) -> None:

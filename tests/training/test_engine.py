@@ -292,7 +292,7 @@ def test_a_metric_computes_a_number(model: Model) -> None:
 
     metrics = model.fit(batches(), batches(), metrics=[Constant(torch.tensor(2))])
     assert type(metrics["val_constant"]) is float
-    with pytest.raises(BuildError, match="metric 'constant' computed 'two', which is no number"):
+    with pytest.raises(BuildError, match="metric 'constant' computed 'two', which is not a number"):
         model.fit(batches(), batches(), metrics=[Constant("two")])
 
 

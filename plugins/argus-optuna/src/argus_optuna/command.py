@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from argus_core.authors import TorchCommand, echo, echo_json, examples, print_table, read_config
+from argus_core.authors import CHANGES, TorchCommand, echo, echo_json, examples, print_table, read_config
 
 if TYPE_CHECKING:
     from argus_optuna.result import SweepResult, TrialRecord
@@ -36,13 +36,7 @@ _ROWS = 10
 @click.option("--trials", type=int, metavar="N", help="Stop when the study has N trials in total.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Start no trial after this time.")
 @click.option("--study-dir", metavar="DIR", help="Keep the study in DIR (default: study_dir of CONFIG).")
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a value of the configuration; repeatable.",
-)
+@CHANGES
 @click.option("--device",
               help="Train on this device: auto, cpu, cuda, cuda:1, ... (default: as in CONFIG).")  # fmt: skip
 @click.option(
