@@ -50,7 +50,7 @@ def registry(fake_distribution, scan_registry: Scan) -> Registry:
 
 LADDER = """
 optimiser Adam
-    no kind 'optimiser'; did you mean 'optimizer'? (13 kinds: argus list)
+    no kind 'optimiser'; did you mean 'optimizer'? (15 kinds: argus list)
 optimizer adamm
     no optimizer named 'adamm'; did you mean 'Adam' or 'AdamW'? (15 known: argus list optimizer)
 optimizer torch.optim.SGD
