@@ -53,7 +53,10 @@ _OWN_PLUGINS = {
     "argus-sklearn": {"config": "digits", "dataset": "breast_cancer diabetes digits wine"},
     "argus-tensorboard": {"callback": "tensorboard"},
     "argus-timm": {"nn_module": "timm"},
-    "argus-torchvision": {"dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST"},
+    "argus-torchvision": {
+        "collate": "CutMix MixUp",
+        "dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST",
+    },
 }
 
 PUBLISHED: dict[tuple[str, str], str] = {

@@ -15,7 +15,7 @@ from argus_core.data.collation import build_collate
 from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.data.samplers import build_sampler
 from argus_core.data.splits import split_indices
-from argus_core.errors import BuildError
+from argus_core.errors import BuildError, ConfigError
 from argus_core.registry.file_params import Source, taken_from
 from argus_core.tensors.device import resolve_devices
 
@@ -47,6 +47,11 @@ def build_loaders(config: Config) -> dict[str, Loader]:
         if collate in data:
             with taken_from(config.source("data", collate)):
                 options["collate"] = build_collate(data[collate], f"[data] {collate}")
+            if part != "train" and getattr(options["collate"], "training_only", False):
+                raise ConfigError(
+                    f"[data] {collate} is {with_params(data[collate])[0]!r}, which is for training only, and there "
+                    f'is {part}; choose val_collate too, such as val_collate = "default"'
+                )
         loaders[part] = make_loader(dataset, **options, **shared)
     return loaders
 

@@ -122,6 +122,17 @@ def test_validation_may_be_collated_otherwise() -> None:
     assert [sum(len(input) for input, _ in loaders[part]) for part in ("train", "val")] == [60, 10]
 
 
+def test_a_function_for_training_only_is_not_used_for_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Doubled, "training_only", True, raising=False)
+    build_loaders(config('collate = "doubled"'))
+    build_loaders(config('split.val = 10\ncollate = "doubled"\nval_collate = "default"'))
+    message = (
+        r"\[data\] collate is 'doubled', which is for training only, and there is val; choose val_collate"
+    )
+    with pytest.raises(ConfigError, match=message):
+        build_loaders(config('split.val = 10\ncollate = "doubled"'))
+
+
 def test_options_of_workers_are_those_of_the_loader() -> None:
     loader = build_loaders(config("num_workers=2\npersistent_workers=false\nprefetch_factor=5"))["train"]
     assert (loader.num_workers, loader.persistent_workers, loader.prefetch_factor) == (2, False, 5)
