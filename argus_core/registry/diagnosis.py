@@ -42,6 +42,7 @@ _SUFFIX = r"(?i)\.[a-z]{2,11}[0-9]?$"  # of files; 'resnet50.a1_in1k' has none
 Missing = tuple[str, str, str | None, str]
 """A component that a checkpoint needs and that is missing: kind, qualified name, version or None, reason."""
 
+_OF_TORCHVISION = "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST"
 _OWN_PLUGINS = {
     "argus-example": {
         "loss": "focal",
@@ -53,10 +54,7 @@ _OWN_PLUGINS = {
     "argus-sklearn": {"config": "digits", "dataset": "breast_cancer diabetes digits wine"},
     "argus-tensorboard": {"callback": "tensorboard"},
     "argus-timm": {"nn_module": "timm"},
-    "argus-torchvision": {
-        "collate": "CutMix MixUp",
-        "dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST",
-    },
+    "argus-torchvision": {"collate": "CutMix MixUp", "dataset": _OF_TORCHVISION},
 }
 
 PUBLISHED: dict[tuple[str, str], str] = {

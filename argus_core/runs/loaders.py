@@ -37,23 +37,34 @@ def build_loaders(config: Config) -> dict[str, Loader]:
     shared |= {"seed": config.fit["seed"], "pin_memory": _is_pinned(config)}
     loaders: dict[str, Loader] = {}
     for part, dataset in _datasets(config).items():
-        collate = "val_collate" if part != "train" and "val_collate" in data else "collate"
         options: dict[str, Any] = {"batch_size": data["val_batch_size"]}
         if part == "train":
             options = {key: data[key] for key in ("batch_size", "shuffle", "drop_last")}
-            if "sampler" in data:
-                with taken_from(config.source("data", "sampler")):
-                    options["sampler"] = build_sampler(data["sampler"], dataset, "[data] sampler")
-        if collate in data:
-            with taken_from(config.source("data", collate)):
-                options["collate"] = build_collate(data[collate], f"[data] {collate}")
-            if part != "train" and getattr(options["collate"], "training_only", False):
-                raise ConfigError(
-                    f"[data] {collate} is {with_params(data[collate])[0]!r}, which is for training only, and there "
-                    f'is {part}; choose val_collate too, such as val_collate = "default"'
-                )
-        loaders[part] = make_loader(dataset, **options, **shared)
+            options["sampler"] = _sampler(config, dataset)
+        loaders[part] = make_loader(dataset, **options, collate=_collate(config, part), **shared)
     return loaders
+
+
+def _sampler(config: Config, dataset: Dataset[Any]) -> Any:
+    if "sampler" not in config.data:
+        return None
+    with taken_from(config.source("data", "sampler")):
+        return build_sampler(config.data["sampler"], dataset, "[data] sampler")
+
+
+def _collate(config: Config, part: str) -> Any:
+    key = "val_collate" if part != "train" and "val_collate" in config.data else "collate"
+    if key not in config.data:
+        return None
+    spec = config.data[key]
+    with taken_from(config.source("data", key)):
+        collate = build_collate(spec, f"[data] {key}")
+    if part != "train" and getattr(collate, "training_only", False):
+        raise ConfigError(
+            f"[data] {key} is {with_params(spec)[0]!r}, which is for training only, and there is {part}; choose "
+            'val_collate too, such as val_collate = "default"'
+        )
+    return collate
 
 
 def _is_pinned(config: Config) -> bool:

@@ -126,9 +126,7 @@ def test_a_function_for_training_only_is_not_used_for_validation(monkeypatch: py
     monkeypatch.setattr(Doubled, "training_only", True, raising=False)
     build_loaders(config('collate = "doubled"'))
     build_loaders(config('split.val = 10\ncollate = "doubled"\nval_collate = "default"'))
-    message = (
-        r"\[data\] collate is 'doubled', which is for training only, and there is val; choose val_collate"
-    )
+    message = r"\[data\] collate is 'doubled', which is for training only, and there is val; choose val"
     with pytest.raises(ConfigError, match=message):
         build_loaders(config('split.val = 10\ncollate = "doubled"'))
 
