@@ -61,8 +61,8 @@ def _collate(config: Config, part: str) -> Any:
         collate = build_collate(spec, f"[data] {key}")
     if part != "train" and getattr(collate, "training_only", False):
         raise ConfigError(
-            f"[data] {key} is {with_params(spec)[0]!r}, which is for training only, and there is {part}; choose "
-            'val_collate too, such as val_collate = "default"'
+            f"[data] {key} is {with_params(spec)[0]!r}, which is for training only, and there is {part}; "
+            'choose val_collate too, such as val_collate = "default"'
         )
     return collate
 
