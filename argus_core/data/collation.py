@@ -1,4 +1,4 @@
-"""Functions by name that make a batch of samples, and the message for one that fails."""
+"""Functions by name that make a batch of samples."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import default_collate
 
-from argus_core.errors import ArgusError, BuildError, ParamsError
+from argus_core.errors import BuildError, ParamsError
 from argus_core.registry.factory import build_component
-from argus_core.tensors.shapes import shape_of
 
-__all__ = ["Pad", "as_lists", "build_collate", "collated", "default"]
+__all__ = ["Pad", "as_lists", "build_collate", "default"]
 
 Collate = Callable[[list[Any]], Any]
-
-_SHOWN = 8  # indices that a message lists
 
 
 def build_collate(spec: Any, where: str) -> Collate:
@@ -36,21 +33,6 @@ def build_collate(spec: Any, where: str) -> Collate:
         )
     found: Collate = collate
     return found
-
-
-def collated(collate: Collate, samples: Any, indices: Sequence[Any]) -> Any:
-    """Return the batch of samples.
-
-    Raises:
-        ArgusError: the samples do not make a batch; the message names them.
-        StopIteration: ``collate`` raised it.
-    """
-    try:
-        return collate(samples)
-    except (ArgusError, StopIteration):
-        raise
-    except Exception as error:
-        raise ArgusError(_failure(error, collate, samples, indices)) from error
 
 
 def default() -> Collate:
@@ -99,7 +81,7 @@ class Pad:
             return padded
         if not isinstance(padded, Tensor) or padded.ndim < 2:
             raise ParamsError(
-                f"collate 'pad' has lengths=True, and an input is {shape_of(inputs[0])}, which has none; "
+                f"collate 'pad' has lengths=True, and an input is of type {type(inputs[0]).__name__}, which has none; "
                 "give inputs as tensors with a first dimension, or leave lengths out"
             )
         return padded, torch.tensor([*map(len, inputs)])
@@ -137,21 +119,3 @@ def _lengths(values: Sequence[Any]) -> list[int]:
         for each in values
     )
     return [*map(len, values)] if is_sequence else []
-
-
-def _failure(error: Exception, collate: Collate, samples: Any, indices: Sequence[Any]) -> str:
-    """Return the message for samples that do not make a batch: the first, and the first unlike it."""
-    name = getattr(collate, "__qualname__", type(collate).__qualname__)
-    shown = ", ".join(map(str, indices[:_SHOWN])) + (", ..." if len(indices) > _SHOWN else "")
-    message = (
-        f"{name} makes no batch of the samples {shown}: "
-        f"{type(error).__name__}: {' '.join(str(error).split())}"
-    )
-    shapes = [shape_of(sample) for sample in samples] if isinstance(samples, list | tuple) else []
-    other = next((place for place, shape in enumerate(shapes) if shape != shapes[0]), None)
-    if other is None:
-        return f"{message}; check the dataset's samples, or choose another collate"
-    return (
-        f"{message}; sample {indices[0]} is {shapes[0]} and sample {indices[other]} is {shapes[other]}; make "
-        "them alike in the dataset, or choose a collate such as 'pad' or 'list'"
-    )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from argus_core.data.reading import Chosen
-from argus_core.data.samplers import held, is_of_torch, order_of, sampler_name
+from argus_core.data.samplers import held, is_of_torch, order_of
 from argus_core.tensors.generators import global_sources, source_of
 from argus_core.tensors.rng import kept_random_state, key_seed, seed_all, seeded
 
@@ -68,7 +68,7 @@ class EpochOrder:
         return self._chosen(self.epoch, self.skip, self.given)
 
     def sampler_name(self) -> str:
-        return sampler_name(self._batches)
+        return " over ".join(type(sampler).__name__ for sampler in held(self._batches)[0])
 
     def fingerprint(self, epoch: int) -> str | None:
         """Return a fingerprint of the order, as far as it is known; ``None`` before the epoch has begun."""

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from argus_core.data.epoch_order import EpochOrder, Given
 from argus_core.data.memory import MemoryReader, is_in_memory
 from argus_core.data.reading import BatchReader, Samples, as_it_is
-from argus_core.data.samplers import sampler_name
 from argus_core.data.workers import begun, leaving_signals
 from argus_core.errors import ArgusError
 
@@ -41,9 +40,7 @@ class OrderedLoader:
     def __init__(self, loader: DataLoader[Any], seed: int, phase: str) -> None:
         self.seed = seed
         self.dataset = loader.dataset
-        reader: Any = BatchReader(
-            loader.dataset, loader.collate_fn, seed, phase, sampler_name(loader.batch_sampler)
-        )
+        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase)
         self.is_in_memory = is_in_memory(loader)
         if self.is_in_memory:
             reader = MemoryReader(loader.dataset, reader)

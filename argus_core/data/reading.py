@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 import numpy
 from torch.utils.data import Dataset, Subset, default_collate
 
-from argus_core.data.collation import collated
 from argus_core.data.draws import Draws
-from argus_core.data.samplers import check_indices
 from argus_core.tensors.rng import key_seed
 
 __all__ = ["BatchReader", "Chosen", "Samples", "as_it_is"]
@@ -50,14 +48,12 @@ class BatchReader:
         collate: makes a batch of samples.
         seed: of the random numbers.
         phase: ``"train"`` or ``"val"``, whose random numbers differ.
-        sampler: its name, for messages.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], seed: int, phase: str, sampler: str
+        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], seed: int, phase: str
     ) -> None:
         self.dataset = dataset
-        self._sampler = sampler
         self._samples = Samples(dataset)
         self._collate = collate
         self._key = seed, phase
@@ -76,7 +72,6 @@ class BatchReader:
                     is_read = not draws.learn()
                 except Exception:
                     if not draws.learn():
-                        check_indices(self.dataset, chosen.indices, self._sampler)
                         raise
             return batch
         finally:
@@ -85,7 +80,7 @@ class BatchReader:
     def _read(self, chosen: Chosen, draws: Draws) -> Any:
         indices = chosen.indices
         if not draws.seeded:
-            return collated(self._collate, self._samples.__getitems__(indices), indices)
+            return self._collate(self._samples.__getitems__(indices))
         key = key_seed(*self._key, chosen.epoch)
         seeds = _seeds(key, chosen.position, max(1, len(indices)))
         number = 0
@@ -103,7 +98,7 @@ class BatchReader:
             (seed,) = _seeds(key_seed(key, "collate"), chosen.position, 1)
             for source in draws.seeded:
                 source.seed(seed)
-        return collated(self._collate, samples, indices)
+        return self._collate(samples)
 
 
 def _seeders(draws: Draws) -> list[Callable[[int], None]]:

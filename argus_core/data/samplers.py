@@ -27,12 +27,10 @@ from argus_core.tensors.generators import is_generator
 
 __all__ = [
     "build_sampler",
-    "check_indices",
     "class_balanced",
     "held",
     "is_of_torch",
     "order_of",
-    "sampler_name",
 ]
 
 _MOST_SAMPLERS = 100  # in a list of samplers; longer lists hold indices or weights
@@ -97,29 +95,6 @@ def class_balanced(dataset: Any, num_samples: int | None = None) -> WeightedRand
 
 
 class_balanced.exact_types = True  # type: ignore[attr-defined]
-
-
-def sampler_name(batches: Any) -> str:
-    """Return the classes of the samplers that make the batches, for messages."""
-    return " over ".join(type(sampler).__name__ for sampler in held(batches)[0])
-
-
-def check_indices(dataset: Any, indices: Any, sampler: str) -> None:
-    """Raise for indices outside of a dataset, with which it could not be read.
-
-    Raises:
-        ArgusError: an index is outside; the message names it and the sampler.
-    """
-    if not hasattr(dataset, "__len__"):
-        return
-    length = len(dataset)
-    for index in indices:
-        if isinstance(index, int) and not -length <= index < length:
-            raise ArgusError(
-                f"the sampler ({sampler}) gave index {index} of a dataset of {length} samples, whose "
-                f"indices are from 0 to {length - 1}; build the sampler for this dataset, with one weight "
-                "for each of its samples if it takes weights"
-            )
 
 
 def held(batches: Any) -> tuple[list[Any], list[Any]]:

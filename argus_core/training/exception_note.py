@@ -19,8 +19,8 @@ from argus_core.errors import ArgusError, ParamsError
 from argus_core.metrics.metric import Metric
 from argus_core.steps.output import Window
 from argus_core.tensors.listing import first_tensor
-from argus_core.tensors.shapes import shape_of
 from argus_core.training.loss_note import loss_note
+from argus_core.training.shapes import shape_of
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from argus_core.tensors.shapes import shape_of
+from argus_core.training.shapes import shape_of
 
 __all__ = ["loss_note"]
 

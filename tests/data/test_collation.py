@@ -1,4 +1,4 @@
-"""Collate functions by name, and the message for samples that do not make a batch."""
+"""Collate functions by name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 
 import argus_core
-from argus_core import ArgusError, BuildError, ParamsError
+from argus_core import BuildError, ParamsError
 from argus_core.data.collation import Pad, build_collate
-from argus_core.data.order import epoch_batches, ordered
 
 TOKENS = [([1, 2, 3], [4, 5, 6]), ([7], [8])]
 
@@ -75,7 +74,9 @@ def test_pad_asks_for_the_value_of_targets() -> None:
 
 
 def test_pad_gives_no_lengths_of_numbers() -> None:
-    with pytest.raises(ParamsError, match="has lengths=True, and an input is float, which has none; give in"):
+    with pytest.raises(
+        ParamsError, match="has lengths=True, and an input is of type float, which has none; give in"
+    ):
         Pad(lengths=True)([(1.0, 0), (2.0, 1)])
 
 
@@ -83,32 +84,3 @@ def test_component_that_builds_no_function_is_refused() -> None:
     argus_core.register("collate", "number", lambda: 3)
     with pytest.raises(BuildError, match=r"\[data\] collate builds a int, which cannot be called; its"):
         build_collate("number", "[data] collate")
-
-
-UNEVEN = [(torch.zeros(2), 0), (torch.zeros(2), 1), (torch.zeros(3), 0)]
-
-
-def read(samples: Any, size: int, workers: int = 0, **options: Any) -> list[Any]:
-    loader = DataLoader(samples, size, num_workers=workers, **options)
-    return list(epoch_batches(ordered(loader, 0, "train"), 0))
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_samples_that_make_no_batch_are_named_with_their_shapes(workers: int) -> None:
-    message = (
-        r"default_collate makes no batch of the samples 0, 1, 2: RuntimeError: stack .*; sample 0 is "
-        r"\[\(2,\) float32, int\] and sample 2 is \[\(3,\) float32, int\]; make them alike in the dataset, "
-        "or choose a collate such as 'pad' or 'list'$"
-    )
-    with pytest.raises(ArgusError, match=message):
-        read(UNEVEN, 3, workers)
-
-
-def test_collate_that_fails_for_alike_samples_is_named() -> None:
-    def careless(samples: Any) -> Any:
-        raise KeyError("mask")
-
-    message = r"careless makes no batch of the samples 0, 1, 2, 3, 4, 5, 6, 7, ...: KeyError: 'mask'; check"
-    with pytest.raises(ArgusError, match=message) as caught:
-        read([torch.zeros(1)] * 12, 10, collate_fn=careless)
-    assert isinstance(caught.value.__cause__, KeyError)

@@ -12,7 +12,6 @@ from networks import make_model
 from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
-    DataLoader,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -24,7 +23,6 @@ from torch.utils.data import (
 import argus_core
 from argus_core import ArgusError, BuildError, ParamsError
 from argus_core.data.datasets import make_loader
-from argus_core.data.order import epoch_batches, ordered
 from argus_core.data.samplers import build_sampler, class_balanced, is_of_torch, order_of
 
 ITEMS = range(100)
@@ -162,18 +160,6 @@ def test_what_is_no_sampler_of_indices_is_refused(factory: Any, error: Any, mess
 def test_an_iterable_dataset_takes_no_sampler() -> None:
     with pytest.raises(ArgusError, match="is 'RandomSampler', and Stream is an IterableDataset.*; leave"):
         build_sampler("RandomSampler", Stream(), "[data] sampler")
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_index_outside_the_dataset_is_named_with_its_sampler(workers: int) -> None:
-    samples = [torch.zeros(1)] * 3
-    sampler = WeightedRandomSampler([0.0] * 5 + [1.0], 2)
-    loader = DataLoader(samples, 2, sampler=sampler, num_workers=workers)  # type: ignore[arg-type]
-    message = (
-        r"the sampler \(BatchSampler over WeightedRandomSampler\) gave index 5 of a dataset of 3 samples"
-    )
-    with pytest.raises(ArgusError, match=message):
-        list(epoch_batches(ordered(loader, 0, "train"), 0))
 
 
 class Rare(TensorDataset):
