@@ -75,7 +75,7 @@ def test_pad_asks_for_the_value_of_targets() -> None:
 
 def test_pad_gives_no_lengths_of_numbers() -> None:
     with pytest.raises(
-        ParamsError, match="has lengths=True, and an input is of type float, which has none; give in"
+        ParamsError, match="has lengths=True, and an input is of type float, which has none; give"
     ):
         Pad(lengths=True)([(1.0, 0), (2.0, 1)])
 
