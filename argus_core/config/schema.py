@@ -26,6 +26,7 @@ from argus_core.registry.spec import is_spec
 
 __all__ = [
     "BATCH_SIZE",
+    "EXTENDS",
     "MOST_WORKERS",
     "SECTIONS",
     "TEMPLATE",
@@ -49,6 +50,7 @@ _MOST_DIMENSIONS = 64  # of a tensor in torch
 _MOST_THREADS = 1024
 _MOST_AHEAD = 1024
 
+EXTENDS = "extends"
 TEMPLATE = "template"
 """The key before all sections that chooses the template of a file."""
 
@@ -111,7 +113,7 @@ def read_value(sections: Sections, section: str, key: str, value: Any, source: s
 
 def unknown_key(section: str, key: str) -> str:
     """Return the end of a message about a key that ``section`` does not have."""
-    if key == TEMPLATE:
+    if key in (TEMPLATE, EXTENDS):
         return f"[{section}] has {key!r}, which belongs at the top of the file, before all sections"
     elsewhere = next((name for name, keys in SECTIONS.items() if key in keys), None)
     if elsewhere is not None:
@@ -140,7 +142,10 @@ def check_section(name: str, section: Any, source: str) -> None:
     if elsewhere is not None:
         raise ConfigError(f"{source}: {name!r} is outside its section; move it under [{elsewhere}]")
     known = [*SECTIONS, *commands]
-    hint = near(name, [*known, TEMPLATE]) or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
+    hint = (
+        near(name, [*known, TEMPLATE, EXTENDS])
+        or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
+    )
     raise ConfigError(f"{source} has the section [{name}]{hint}")
 
 
@@ -213,6 +218,11 @@ def _is_device(value: Any) -> bool:
     return all(type(item) is str or (type(item) is int and 0 <= item <= _MOST) for item in items)
 
 
+def _is_texts(value: Any) -> bool:
+    texts = value if isinstance(value, list) else [value]
+    return bool(texts) and all(isinstance(text, str) and text for text in texts)
+
+
 def _is_batch_dim(value: Any) -> bool:
     if isinstance(value, list | dict):
         return all(map(_is_batch_dim, value.values() if isinstance(value, dict) else value))
@@ -224,6 +234,7 @@ _CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
 _PINNED = _Value("true, false or 'auto'", lambda value: isinstance(value, bool) or value == "auto")
 _BATCH_DIM = _Value("a dimension below 64 or 'entries', or one for each entry of the batch", _is_batch_dim)
+_PATTERNS = _Value("a pattern of parameter names, or a list of them", _is_texts)
 _DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 
@@ -245,6 +256,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "step": _several("step", "the step strategies"),
         "device": Key("where to train", _DEVICE, "auto"),
         "batch_dim": Key("the dimension of the samples in a batch, where it is not the first", _BATCH_DIM),
+        "freeze": Key("patterns of the names of parameters that do not learn", _PATTERNS),
     },
     "data": {
         "train": _one("dataset", "the dataset to train on", required=True),

@@ -81,8 +81,8 @@ class Pad:
             return padded
         if not isinstance(padded, Tensor) or padded.ndim < 2:
             raise ParamsError(
-                f"collate 'pad' has lengths=True, and an input is of type {type(inputs[0]).__name__}, which has "
-                "none; give inputs as tensors with a first dimension, or leave lengths out"
+                f"collate 'pad' has lengths=True, and an input is of type {type(inputs[0]).__name__}, which "
+                "has none; give inputs as tensors with a first dimension, or leave lengths out"
             )
         return padded, torch.tensor([*map(len, inputs)])
 

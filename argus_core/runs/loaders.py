@@ -19,7 +19,7 @@ from argus_core.errors import BuildError, ConfigError
 from argus_core.registry.file_params import Source, taken_from
 from argus_core.tensors.device import resolve_devices
 
-__all__ = ["build_loaders"]
+__all__ = ["Loader", "build_loaders", "first_batch"]
 
 Loader = DataLoader[Any]
 
@@ -43,6 +43,13 @@ def build_loaders(config: Config) -> dict[str, Loader]:
             options["sampler"] = _sampler(config, dataset)
         loaders[part] = make_loader(dataset, **options, collate=_collate(config, part), **shared)
     return loaders
+
+
+def first_batch(config: Config) -> Any:
+    """Return a batch of one sample of the configured training data."""
+    with taken_from(config.source("data", "train")):
+        dataset = build_dataset(config.data["train"], "[data] train")
+    return next(iter(make_loader(dataset, 1, collate=_collate(config, "train"))))
 
 
 def _sampler(config: Config, dataset: Dataset[Any]) -> Any:
