@@ -40,6 +40,7 @@ from argus_core.metrics import MeanMetric as MeanMetric
 from argus_core.metrics import Reduction as Reduction
 from argus_core.metrics.build import build_metrics as build_metrics
 from argus_core.model.choice import choose as choose
+from argus_core.registry.arguments import handed_over as handed_over
 from argus_core.registry.factory import build_component as build_component
 from argus_core.registry.factory import build_many as build_many
 from argus_core.registry.factory import call_factory as call_factory

@@ -19,7 +19,8 @@ from argus_core.cli.torch_command import TorchCommand
 from argus_core.doctor.place import written_at
 from argus_core.doctor.precedence import kinds_of
 from argus_core.errors import BrokenPluginError
-from argus_core.registry.component import HANDED_OVER, Component
+from argus_core.registry.arguments import handed_over
+from argus_core.registry.component import Component
 from argus_core.registry.factory import in_a_sentence
 from argus_core.registry.registry import resolve
 from argus_core.text import one_line
@@ -51,7 +52,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     # Output that the package's own code prints is not part of this command's output.
     with redirect_stdout(sys.stderr), in_a_sentence(BrokenPluginError, lambda: label, action):
         factory = component.load()
-        parameters = _parameters(factory, HANDED_OVER.get(kind, 0))
+        parameters = _parameters(factory, handed_over(kind, factory))
         record = _record(component, factory, parameters)
     if kind == "config" and not any(parameter["required"] for parameter in record["parameters"]):
         from argus_core.config import build_template

@@ -62,7 +62,8 @@ def _of_config(file: Path, changes: tuple[str, ...], shape: tuple[int, ...] | No
     from argus_core.config import read_config  # lazy: --help does not need it
 
     config = read_config(file, changes)
-    from argus_core.runs.run import build_model, first_batch  # imports torch
+    from argus_core.runs.loaders import first_batch  # imports torch, as does the next
+    from argus_core.runs.run import build_model
 
     model = build_model(config, initial_values_wanted=False)
     if shape is not None:

@@ -7,6 +7,7 @@ components, the path names one of them first: ``step.accumulate.steps``.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from argus_core.config.schema import (
@@ -117,6 +118,11 @@ def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str,
     """Set a parameter of the component, or of one of the components, that ``path[0]`` chooses."""
     key, rest = path[0], path[1:]
     known = SECTIONS[section].get(key)
+    if known is not None and known.is_table:
+        table = deepcopy(values.get(key) or {})
+        _set_nested(table, rest, value, where)
+        values[key] = known.read(table, where)
+        return
     if known is not None and not known.kind:
         raise ConfigError(f"{where} has no parameters; set it whole: --set {section}.{key}=VALUE")
     chosen = values.get(key) if known is not None else own_choice(values.get(key), where)

@@ -14,6 +14,7 @@ import tomli_w
 
 from argus_core.config.changes import apply_change, with_params
 from argus_core.config.schema import EXTENDS, SECTIONS, Key, Sections, plain_model
+from argus_core.config.split import check_data, has_validation
 from argus_core.config.template import read_layers
 from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
@@ -234,12 +235,14 @@ def _check_required(sections: Sections, source: str) -> None:
             if known.required and key not in sections[section]:
                 hint = "" if sections[section] else f" (there is no section [{section}])"
                 raise ConfigError(f"{source}: [{section}] has no {key!r}{hint}; name {known.about}")
+    check_data(sections["data"], source)
 
 
 def _complete(sections: Sections, stem: str) -> Config:
+    sections["data"].setdefault("shuffle", "sampler" not in sections["data"])
     model, data, fit = (_with_defaults(section, sections[section]) for section in SECTIONS)
     data.setdefault("val_batch_size", data["batch_size"])
-    fit.setdefault("monitor", "val_loss" if "val" in data else "train_loss")
+    fit.setdefault("monitor", "val_loss" if has_validation(data) else "train_loss")
     fit.setdefault("run_dir", f"runs/{stem}")
     return Config(model, data, fit, {name: sections[name] for name in sections if name not in SECTIONS})
 

@@ -33,6 +33,9 @@ def lay_over(sections: Sections, document: Mapping[str, Any], source: str) -> No
         for key, value in sorted(document.get(name, {}).items(), key=lambda item: item[0] != "name"):
             below = sections[name].get(key)
             where = f"{source}: [{name}] {key}"
+            if key in known and known[key].is_table and isinstance(value, dict):
+                value = {**(below or {}), **value}
+                below = None
             if below is not None and _is_table(value) and _has_parameters(sections, name, key, below):
                 sections[name][key] = _changed(
                     below if key in known else own_choice(below, where), value, where

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from argus_core.callbacks.cadence import is_cadence
+from argus_core.config.split import read_split
 from argus_core.errors import ConfigError, ParamsError, near
 from argus_core.files.ordinary_files import as_path
 from argus_core.registry.factory import described
@@ -47,6 +48,7 @@ MOST_WORKERS = 256
 _MOST = 2**31 - 1  # of counts, the largest that torch's loops take on every system
 _MOST_DIMENSIONS = 64  # of a tensor in torch
 _MOST_THREADS = 1024
+_MOST_AHEAD = 1024
 
 EXTENDS = "extends"
 TEMPLATE = "template"
@@ -68,6 +70,7 @@ class Key:
         default: the value of an omitted key.
         required: whether the key is required.
         kind: the kind of the components that it chooses; "" if it chooses none.
+        is_table: whether its value is a table, of which single values can be changed.
     """
 
     about: str
@@ -75,6 +78,7 @@ class Key:
     default: Any = None
     required: bool = False
     kind: str = ""
+    is_table: bool = False
 
     def check(self, value: Any, where: str) -> None:
         """Check a value that was given in Python; ``where`` is the beginning of the message.
@@ -228,6 +232,7 @@ def _is_batch_dim(value: Any) -> bool:
 _TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and value != "")
 _CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
+_PINNED = _Value("true, false or 'auto'", lambda value: isinstance(value, bool) or value == "auto")
 _BATCH_DIM = _Value("a dimension below 64 or 'entries', or one for each entry of the batch", _is_batch_dim)
 _PATTERNS = _Value("a pattern of parameter names, or a list of them", _is_texts)
 _DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
@@ -257,12 +262,20 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "train": _one("dataset", "the dataset to train on", required=True),
         "val": _one("dataset", "the dataset to validate on after each epoch"),
         "test": _one("dataset", "the dataset to measure the best checkpoint on, after training"),
+        "split": Key("the shares of train that become val and test", read_split, is_table=True),
         "batch_size": Key("samples in a batch", _whole(1, _MOST), BATCH_SIZE),
         "val_batch_size": Key("samples in a batch of val and test, batch_size if left out", _whole(1, _MOST)),
-        "num_workers": Key("processes that read data", _whole(0, MOST_WORKERS), 0),
-        "shuffle": Key("whether each epoch has its own order of training samples", _SWITCH, True),
+        "shuffle": Key("whether each epoch has its own order; false with a sampler", _SWITCH, True),
+        "sampler": _one("sampler", "the choice and order of training samples"),
+        "collate": _one("collate", "the function that makes a batch of samples"),
+        "val_collate": _one("collate", "the same for val and test, collate if left out"),
         "drop_last": Key("whether to leave out a smaller last training batch", _SWITCH, False),
-        "pin_memory": Key("whether batches wait in memory that an accelerator reads faster", _SWITCH, False),
+        "num_workers": Key("processes that read data", _whole(0, MOST_WORKERS), 0),
+        "persistent_workers": Key("whether they stay for the next epoch; true if left out", _SWITCH),
+        "prefetch_factor": Key("batches that each reads ahead; 2 if left out", _whole(1, _MOST_AHEAD)),
+        "pin_memory": Key(
+            "whether batches wait in memory that an accelerator reads faster; auto: on CUDA", _PINNED, "auto"
+        ),
     },
     "fit": {
         "num_epochs": Key("how often to go through the training data", _whole(1, _MOST), 1),

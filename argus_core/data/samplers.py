@@ -1,4 +1,4 @@
-"""The samplers that make a loader's batches, their generators, and the orders of torch's own as tensors."""
+"""Samplers by name; those in a loader, their generators, and the orders of torch's own as tensors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
+    IterableDataset,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -16,12 +17,84 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from argus_core.data.targets import classes_of
+from argus_core.errors import ArgusError, BuildError, ParamsError
+from argus_core.registry.arguments import handed_over
+from argus_core.registry.factory import call_factory
+from argus_core.registry.registry import resolve
+from argus_core.registry.spec import parse_spec
 from argus_core.tensors.generators import is_generator
 
-__all__ = ["held", "is_of_torch", "order_of"]
+__all__ = [
+    "build_sampler",
+    "class_balanced",
+    "held",
+    "is_of_torch",
+    "order_of",
+]
 
 _MOST_SAMPLERS = 100  # in a list of samplers; longer lists hold indices or weights
+_MOST_WEIGHTS = 2**24  # that torch.multinomial takes
 _OF_TORCH = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+def build_sampler(spec: Any, dataset: Any, where: str) -> Any:
+    """Build the sampler that a spec chooses, for a dataset; ``where`` is the beginning of messages.
+
+    The factory gets the dataset if it asks for it: its first parameter is called ``dataset``, or
+    ``data_source`` as in torch's samplers.
+
+    Raises:
+        ArgusError: the dataset keeps its own order, or the sampler gives no samples.
+        BuildError: the component builds an object that is not a sampler.
+    """
+    if isinstance(dataset, IterableDataset):
+        raise ArgusError(
+            f"{where} is {spec!r}, and {type(dataset).__name__} is an IterableDataset, which has its own "
+            "order; leave the sampler out, or use a dataset with __getitem__"
+        )
+    chosen = parse_spec("sampler", spec, where)
+    factory = resolve("sampler", chosen.name).load()
+    asked = (dataset,)[: handed_over("sampler", factory)]
+    sampler: Any = call_factory(f"sampler {chosen.name!r}", factory, asked, chosen.params)
+    if isinstance(sampler, BatchSampler):
+        raise BuildError(
+            f"{where} builds a {type(sampler).__name__}, which gives batches; its factory must return a "
+            "sampler that gives single indices; to choose batches, pass DataLoader(batch_sampler=...) to fit"
+        )
+    if not hasattr(sampler, "__iter__") or not hasattr(sampler, "__len__"):
+        raise BuildError(
+            f"{where} builds a {type(sampler).__name__}, which is not a sampler; its factory must return an "
+            "object with __iter__ and __len__, such as a torch.utils.data.Sampler"
+        )
+    if len(sampler) == 0:
+        raise ArgusError(f"{where} gives no samples; choose other parameters")
+    return sampler
+
+
+def class_balanced(dataset: Any, num_samples: int | None = None) -> WeightedRandomSampler:
+    """Return a sampler that draws each class equally often, with replacement.
+
+    The dataset's ``targets`` (or ``labels``) holds the class of each sample; a `TensorDataset` needs no
+    attribute if its last tensor does.
+
+    Args:
+        dataset: the training data.
+        num_samples: samples in an epoch; by default as many as the dataset has.
+    """
+    if num_samples is not None and num_samples < 1:
+        raise ParamsError(f"sampler 'class_balanced': num_samples is {num_samples!r}; give 1 or more")
+    if len(dataset) > _MOST_WEIGHTS:
+        raise ArgusError(
+            f"sampler 'class_balanced' draws from at most 2**24 samples, and {type(dataset).__name__} has "
+            f"{len(dataset):,}; train on a subset of it"
+        )
+    classes = classes_of(dataset, "sampler 'class_balanced'")
+    weights = torch.from_numpy(1.0 / classes.counts[classes.numbers])
+    return WeightedRandomSampler(weights, len(dataset) if num_samples is None else num_samples)  # type: ignore[arg-type]
+
+
+class_balanced.exact_types = True  # type: ignore[attr-defined]
 
 
 def held(batches: Any) -> tuple[list[Any], list[Any]]:

@@ -18,7 +18,10 @@ from typing import Any
 
 from argus_core.errors import ParamsError
 
-__all__ = ["arguments_for", "signature_of"]
+__all__ = ["arguments_for", "handed_over", "signature_of"]
+
+_HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
+_DATASET = ("dataset", "data_source")  # the second in torch's samplers
 
 _NUMBERS = frozenset({int, float, complex})
 _TEXTS = frozenset({str, os.PathLike})
@@ -35,6 +38,17 @@ def signature_of(factory: Callable[..., Any]) -> inspect.Signature | None:
         except Exception:  # an annotation may be any expression; some extension types have no signature
             continue
     return None
+
+
+def handed_over(kind: str, factory: Callable[..., Any]) -> int:
+    """Return the number of arguments that a run passes to a factory before the spec's parameters.
+
+    The factory of a sampler asks for the dataset by the name of its first parameter.
+    """
+    if kind != "sampler":
+        return _HANDED_OVER.get(kind, 0)
+    signature = signature_of(factory)
+    return int(signature is not None and next(iter(signature.parameters), None) in _DATASET)
 
 
 def arguments_for(

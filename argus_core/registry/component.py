@@ -15,7 +15,6 @@ from argus_core.registry.distributions import BUILTIN, version_of
 __all__ = [
     "ADDED_IN",
     "BUILTIN",
-    "HANDED_OVER",
     "KINDS",
     "Component",
     "Factory",
@@ -37,6 +36,8 @@ KINDS: tuple[str, ...] = (
     "callback",
     "lr_scheduler",
     "dataset",
+    "sampler",
+    "collate",
     "parallel",
     "model",
     "command",
@@ -44,8 +45,6 @@ KINDS: tuple[str, ...] = (
 )
 ADDED_IN = {"torch.nn:LinearCrossEntropyLoss": "2.13"}
 """The first torch version with each class; other declared classes are in the oldest torch allowed."""
-HANDED_OVER = {"optimizer": 1, "lr_scheduler": 1}
-"""The number of arguments that a model passes to the factories of a kind before the spec's parameters."""
 
 
 @dataclass

@@ -97,6 +97,10 @@ _OF_TORCH: Mapping[str, Mapping[str, FileParam]] = {
     "torch.optim.lr_scheduler:CyclicLR": {"scale_fn": FUNCTION},
     "torch.optim.lr_scheduler:LambdaLR": {"lr_lambda": FUNCTION},
     "torch.optim.lr_scheduler:MultiplicativeLR": {"lr_lambda": FUNCTION},
+    **{
+        f"torch.utils.data.sampler:{name}": {"generator": OBJECT}
+        for name in ("RandomSampler", "SubsetRandomSampler", "WeightedRandomSampler")
+    },
 }
 
 # The key of each kind in params, in the arguments of load_model and in a configuration.

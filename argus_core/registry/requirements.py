@@ -23,7 +23,10 @@ _OWN_PLUGINS: dict[str, dict[str, str]] = {
     "argus-tensorboard": {"callback": "tensorboard"},
     "argus-timm": {"nn_module": "timm"},
     "argus-torchmetrics": {},
-    "argus-torchvision": {"dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST"},
+    "argus-torchvision": {
+        "collate": "CutMix MixUp",
+        "dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST",
+    },
 }
 
 PUBLISHED: dict[tuple[str, str], str] = {

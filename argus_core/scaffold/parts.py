@@ -61,6 +61,8 @@ PARTS: dict[str, StartingPart] = {
             "rises, then falls with 1/sqrt(step)",
         ),
         StartingPart("dataset", "datasets", "spirals", "dataset", "points on two spirals"),
+        StartingPart("sampler", "samplers", "by_share", "sampler", "an epoch of a share of the samples"),
+        StartingPart("collate", "collation", "NoisyBatch", "collate", "adds noise to the inputs of a batch"),
         StartingPart("config", "templates", "classification", "template", "a configuration to start from"),
     )
 }

@@ -42,6 +42,10 @@ def _texts() -> tuple[Tensor, ...]:
     return log_probabilities, texts, torch.full((3,), 6), torch.full((3,), 3)
 
 
+def _sequences() -> list[tuple[Tensor, Tensor]]:
+    return [(_numbers(3)[:length], _classes()[:length]) for length in (4, 2, 7)]
+
+
 def _loss(batch: Callable[[], Any], **others: Any) -> dict[str, Any]:
     return {"batch": batch, **others}
 
@@ -108,4 +112,7 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any
         }
     },
     ("lr_scheduler", "StepLR"): {"params": {"step_size": 2}},
+    ("sampler", "SubsetRandomSampler"): {"params": {"indices": [1, 3, 4, 9]}},
+    ("sampler", "WeightedRandomSampler"): {"params": {"weights": [1.0, 2.0] * 12, "num_samples": 10}},
+    ("collate", "pad"): {"params": {"target_value": -100, "lengths": True}, "samples": _sequences},
 }

@@ -24,6 +24,8 @@ _CONTRACTS = {
     "callback": "CallbackContract",
     "lr_scheduler": "SchedulerContract",
     "dataset": "DatasetContract",
+    "sampler": "SamplerContract",
+    "collate": "CollateContract",
     "model": "ModelContract",
     "config": "ConfigContract",
 }

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from argus_core.doctor.place import failure
 from argus_core.errors import BrokenPluginError
-from argus_core.registry.component import HANDED_OVER, Component, Factory
+from argus_core.registry.arguments import handed_over
+from argus_core.registry.component import Component, Factory
 from argus_core.registry.factory import call_factory
 from argus_core.registry.registry import resolve
 from argus_core.storage.plain_data import check_plain
@@ -165,7 +166,7 @@ class Contract(ABC):
         except (TypeError, ValueError):  # compiled code may have no signature
             return []
         named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-        return [each.name for each in named[HANDED_OVER.get(self.kind, 0) :]]
+        return [each.name for each in named[handed_over(self.kind, self.factory) :]]
 
     def _documentation(self) -> str:
         described: list[object] = [self.factory, *getattr(self.factory, "__mro__", ())[:-1]]

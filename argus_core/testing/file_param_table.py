@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from argus_core.registry.component import HANDED_OVER, KINDS, Component
+from argus_core.registry.arguments import handed_over
+from argus_core.registry.component import KINDS, Component
 from argus_core.registry.file_params import file_params_of
 from argus_core.registry.registry import components
 
@@ -129,7 +130,7 @@ def _row(
 
 
 def _parameters(kind: str, factory: Any) -> dict[str, inspect.Parameter]:
-    parameters = list(inspect.signature(factory).parameters.values())[HANDED_OVER.get(kind, 0) :]
+    parameters = list(inspect.signature(factory).parameters.values())[handed_over(kind, factory) :]
     return {
         ("**" if each.kind is each.VAR_KEYWORD else "") + each.name: each
         for each in parameters

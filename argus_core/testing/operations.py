@@ -17,7 +17,10 @@ import torch
 from argus_core.callbacks import on_iteration_complete
 from argus_core.callbacks.state import State
 from argus_core.checkpoint.formats import open_checkpoint
-from argus_core.data.datasets import build_dataset
+from argus_core.data.collation import build_collate
+from argus_core.data.datasets import build_dataset, make_loader
+from argus_core.data.order import OrderedLoader
+from argus_core.data.samplers import build_sampler
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
 from argus_core.registry.part import KIND_OF_PART
@@ -25,9 +28,11 @@ from argus_core.testing import probe as probe  # registers the models that files
 
 __all__ = [
     "OPERATIONS",
+    "batch_of",
     "evaluate",
     "fit",
     "fitted",
+    "order_of_indices",
     "predict",
     "predictable",
     "samples",
@@ -104,6 +109,22 @@ def seeded_samples(spec: Any, count: int) -> Any:
         return samples(spec, count)
 
 
+def order_of_indices(spec: Any, dataset: Any) -> list[list[int]]:
+    """Return the batches of indices that a sampler gives in the second epoch of a run."""
+    places: Any = range(len(dataset))
+    with predictable():
+        sampler = build_sampler(spec, dataset, "the sampler")
+        loader = OrderedLoader(make_loader(places, 4, sampler=sampler), SEED, "train")
+        _, order = ([batch.tolist() for batch in loader.epoch_batches(epoch, 0)] for epoch in (0, 1))
+    return order
+
+
+def batch_of(spec: Any, samples: list[Any]) -> Any:
+    """Return the batch that a collate function makes of samples."""
+    with predictable():
+        return build_collate(spec, "collate")(samples)
+
+
 def fitted(model: Model, batches: Sequence[Any], **options: Any) -> Any:
     """Return the learning rate of each update of a run, and the weights after it."""
     rates: list[Any] = []
@@ -130,5 +151,6 @@ def _has_params(value: Any) -> bool:
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    operation.__name__: operation for operation in (predict, evaluate, train, validate, fit, seeded_samples)
+    operation.__name__: operation
+    for operation in (predict, evaluate, train, validate, fit, seeded_samples, order_of_indices, batch_of)
 }

@@ -129,7 +129,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     assert (config.data["shuffle"], config.data["drop_last"], config.data["pin_memory"]) == (
         True,
         False,
-        False,
+        "auto",
     )
     assert (config.fit["num_epochs"], config.fit["metrics_on_train"]) == (1, False)
     assert "seed" not in config.fit
@@ -164,7 +164,7 @@ def test_params_of_the_model_leave_out_its_name(tmp_path: Path) -> None:
         ),
         (
             MODEL + DATA + "zzz = 3",
-            r"digits\.toml: \[data\] has 'zzz'; it takes train, val, test, batch_size, ",
+            r"digits\.toml: \[data\] has 'zzz'; it takes train, val, test, split, batch_size, ",
         ),
         (MODEL + DATA + "num_epochs = 3", r"\[data\] has 'num_epochs', which belongs under \[fit\]"),
         ("[modle]\n" + MODEL + DATA, r"digits\.toml has the section \[modle\]; did you mean 'model'\?"),

@@ -134,7 +134,7 @@ def test_what_is_to_be_installed_for_a_name_has_it() -> None:
             declared.update(((kind, name), project["name"]) for name in entries)
     assert PUBLISHED.items() <= declared.items()
     assert all(is_own(provider) for provider in declared.values())
-    few = {key for key in declared if key[0] in ("callback", "command", "config", "dataset")}
+    few = {key for key in declared if key[0] in ("callback", "collate", "command", "config", "dataset")}
     assert few <= PUBLISHED.keys()
 
 

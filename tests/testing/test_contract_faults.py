@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Sampler, TensorDataset, default_collate
 
 import argus_core
 from argus_core import Callback, Metric, hookimpl
@@ -631,6 +631,124 @@ def test_a_sample_that_is_no_pair_is_told() -> None:
         lambda: TensorDataset(torch.zeros(6, 2)),
         r"make batches: a batch of it is a list of 1; return samples \(input, target\)",
     )
+
+
+# Samplers and collate functions.
+
+
+class Listed(Sampler[Any]):
+    """Indices.
+
+    Args:
+        dataset: is not read.
+    """
+
+    length = 3
+
+    def __init__(self, dataset: Any) -> None:
+        self.seed = torch.initial_seed()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([0, 1, 2])
+
+
+class Short(Listed):
+    length = 2
+
+
+class Outside(Listed):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([0, 24, 2])
+
+
+class InLists(Listed):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([[0], [1], [2]])
+
+
+class Once(Listed):
+    def __init__(self, dataset: Any) -> None:
+        self.left = iter([0, 1, 2])
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.left
+
+
+class Timed(Listed):
+    length = 24
+
+    def __iter__(self) -> Iterator[Any]:
+        generator = torch.Generator()
+        generator.seed()
+        return iter(torch.randperm(24, generator=generator).tolist())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "reason"),
+    [
+        (Short, "give as many indices as its length: it gives 3 indices, and its length is 2; return"),
+        (Outside, "give indices of the dataset: it gives 24 for a dataset of 24 samples; give integers"),
+        (InLists, r"give indices of the dataset: it gives \[0\] for a dataset of 24 samples; give int"),
+        (Once, "give every epoch from the beginning: iterated again, it gives 0 indices instead of 3; let"),
+        (Timed, "give the same order from the same seed: two runs with the same seed give different"),
+        (lambda: 3, "be built: .* builds a int, which is not a sampler"),
+    ],
+)
+def test_a_sampler_that_breaks_the_contract_is_found_out(sampler: Any, reason: str) -> None:
+    refused("sampler", sampler, reason)
+
+
+def test_a_sampler_is_checked_with_a_dataset_of_its_author() -> None:
+    argus_core.register("sampler", "part", Listed)
+    check_component("sampler", "part", reload=False, dataset=lambda: range(3))
+    with pytest.raises(AssertionError, match="gives 2 for a dataset of 2 samples"):
+        check_component("sampler", "part", reload=False, dataset=lambda: range(2))
+
+
+class Counting:
+    """Batches that know how many came before."""
+
+    calls = 0
+
+    def __call__(self, samples: Any) -> Any:
+        self.calls += 1
+        return [*default_collate(samples), torch.tensor(self.calls)]
+
+
+class InPlace:
+    """Batches of changed samples."""
+
+    def __call__(self, samples: Any) -> Any:
+        for input, _ in samples:
+            input.zero_()
+        return default_collate(samples)
+
+
+class Empty:
+    """Batches without tensors."""
+
+    def __call__(self, samples: Any) -> Any:
+        return len(samples)
+
+
+@pytest.mark.parametrize(
+    ("collate", "reason"),
+    [
+        (Counting, "give the same batch twice: .*; keep no state between calls"),
+        (InPlace, "leave its samples unchanged: .* after the call; do not change samples in place"),
+        (Empty, "make a batch: a batch contains no tensor; return"),
+        (
+            lambda: lambda samples: default_collate(samples),
+            "be sent to worker processes: .*; return a function",
+        ),
+        (lambda: 3, "be built: .* builds a int, which cannot be called"),
+    ],
+)
+def test_a_collate_function_that_breaks_the_contract_is_found_out(collate: Any, reason: str) -> None:
+    refused("collate", collate, reason)
 
 
 # Transforms and models.

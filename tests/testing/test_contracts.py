@@ -27,6 +27,8 @@ CHECKED = (
     "callback",
     "lr_scheduler",
     "dataset",
+    "sampler",
+    "collate",
     "config",
 )
 

@@ -14,6 +14,7 @@ from argus_core.authors import (
     build_model,
     check_params,
     complete_config,
+    handed_over,
     read_document,
 )
 from argus_optuna.space import Space
@@ -21,11 +22,10 @@ from argus_optuna.toml_text import toml_text
 
 __all__ = ["Variants"]
 
-_HANDED_OVER = {"optimizer": 1}  # the arguments of the model come before the parameters of a spec
 _UNCHECKED = ("lr_scheduler",)  # argus_core uses some of their parameters itself
 _CIRCUMSTANCES = {
-    "model.device", "data.num_workers", "data.pin_memory", "fit.run_dir", "fit.num_threads",
-    "fit.checkpoint_every",
+    "model.device", "data.num_workers", "data.persistent_workers", "data.prefetch_factor", "data.pin_memory",
+    "fit.run_dir", "fit.num_threads", "fit.checkpoint_every",
 }  # fmt: skip
 
 
@@ -126,10 +126,10 @@ def _check_spec(kind: str, spec: Spec, where: str) -> None:
     component = resolve(kind, spec.name)
     if kind in _UNCHECKED:
         return
-    handed_over = (None,) * _HANDED_OVER.get(kind, 0)
     try:
         factory = component.load()
         params = {**getattr(factory, "run_paths", {}), **spec.params}  # paths that the run will give
-        check_params(f"{kind} {spec.name!r}", factory, handed_over, params)
+        given = (None,) * handed_over(kind, factory)  # before the parameters of the spec
+        check_params(f"{kind} {spec.name!r}", factory, given, params)
     except ArgusError as error:
         raise type(error)(f"{where}: {error}") from error

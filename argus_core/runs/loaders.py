@@ -1,0 +1,127 @@
+"""The data loaders of a run, from the section ``[data]`` of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from argus_core.config import Config
+from argus_core.config.changes import with_params
+from argus_core.config.split import PARTS
+from argus_core.data.collation import build_collate
+from argus_core.data.datasets import build_dataset, make_loader
+from argus_core.data.samplers import build_sampler
+from argus_core.data.splits import split_indices
+from argus_core.errors import BuildError, ConfigError
+from argus_core.registry.file_params import Source, taken_from
+from argus_core.tensors.device import resolve_devices
+
+__all__ = ["Loader", "build_loaders", "first_batch"]
+
+Loader = DataLoader[Any]
+
+_SPLIT = "[data] split"
+
+
+def build_loaders(config: Config) -> dict[str, Loader]:
+    """Build the loaders of the configured datasets by ``train``, ``val`` and ``test``.
+
+    Only training is shuffled, or has a sampler.
+    """
+    data = config.data
+    keys = ("num_workers", "persistent_workers", "prefetch_factor")
+    shared = {key: data[key] for key in keys if key in data}
+    shared |= {"seed": config.fit["seed"], "pin_memory": _is_pinned(config)}
+    loaders: dict[str, Loader] = {}
+    for part, dataset in _datasets(config).items():
+        options: dict[str, Any] = {"batch_size": data["val_batch_size"]}
+        if part == "train":
+            options = {key: data[key] for key in ("batch_size", "shuffle", "drop_last")}
+            options["sampler"] = _sampler(config, dataset)
+        loaders[part] = make_loader(dataset, **options, collate=_collate(config, part), **shared)
+    return loaders
+
+
+def first_batch(config: Config) -> Any:
+    """Return a batch of one sample of the configured training data."""
+    with taken_from(config.source("data", "train")):
+        dataset = build_dataset(config.data["train"], "[data] train")
+    return next(iter(make_loader(dataset, 1, collate=_collate(config, "train"))))
+
+
+def _sampler(config: Config, dataset: Dataset[Any]) -> Any:
+    if "sampler" not in config.data:
+        return None
+    with taken_from(config.source("data", "sampler")):
+        return build_sampler(config.data["sampler"], dataset, "[data] sampler")
+
+
+def _collate(config: Config, part: str) -> Any:
+    key = "val_collate" if part != "train" and "val_collate" in config.data else "collate"
+    if key not in config.data:
+        return None
+    spec = config.data[key]
+    with taken_from(config.source("data", key)):
+        collate = build_collate(spec, f"[data] {key}")
+    if part != "train" and getattr(collate, "training_only", False):
+        raise ConfigError(
+            f"[data] {key} is {with_params(spec)[0]!r}, which is for training only, and there is {part}; "
+            'choose val_collate too, such as val_collate = "default"'
+        )
+    return collate
+
+
+def _is_pinned(config: Config) -> bool:
+    pin_memory: Any = config.data["pin_memory"]
+    if pin_memory == "auto":
+        return resolve_devices(config.model["device"])[0].type == "cuda"
+    return bool(pin_memory)
+
+
+def _datasets(config: Config) -> dict[str, Dataset[Any]]:
+    """Build the datasets; those that a split makes come last."""
+    datasets: dict[str, Dataset[Any]] = {}
+    for part in ("train", *PARTS):
+        if part in config.data:
+            with taken_from(config.source("data", part)):
+                datasets[part] = build_dataset(config.data[part], f"[data] {part}")
+    return _split(config, datasets) if "split" in config.data else datasets
+
+
+def _split(config: Config, datasets: dict[str, Dataset[Any]]) -> dict[str, Dataset[Any]]:
+    split, whole = config.data["split"], datasets["train"]
+    shares = {part: split[part] for part in PARTS if part in split}
+    indices = split_indices(whole, shares, split["seed"], split["stratify"], _SPLIT)
+    other = _with_val_params(config, split["val_params"], whole) if "val_params" in split else whole
+    made = {part: Subset(other, indices[part]) for part in shares}
+    return {**datasets, "train": Subset(whole, indices["train"]), **made}
+
+
+def _with_val_params(config: Config, params: Mapping[str, Any], whole: Any) -> Dataset[Any]:
+    """Build the training dataset once more, with parameters that differ for validation."""
+    name, own = with_params(config.data["train"])
+    with taken_from(_source(config, own, params)):
+        other: Any = build_dataset((name, {**own, **params}), f"{_SPLIT}.val_params")
+    if len(other) != len(whole):
+        raise BuildError(
+            f"{_SPLIT}.val_params makes train {len(other)} samples long, and it has {len(whole)}; give "
+            "parameters that leave the samples and their order as they are, such as a transform"
+        )
+    found: Dataset[Any] = other
+    return found
+
+
+def _source(config: Config, own: Mapping[str, Any], params: Mapping[str, Any]) -> Source | None:
+    """Return the source of the parameters of train, and of those in ``val_params`` that replace them."""
+    source = config.source("data", "train")
+    if source is None:
+        return None
+    given = {key for _, key in source.given if key is not None}
+    given |= set(own) if ("dataset", None) in source.given else set()
+    given -= set(params)
+    if any(path[:2] == ("data", "split") and path[2:3] in ((), ("val_params",)) for path in config.given):
+        given |= set(params)
+    return replace(source, given=frozenset(("dataset", key) for key in given))
