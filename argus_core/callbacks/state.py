@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # configurations read durations as callbacks do, without torch
     from argus_core.abstract_model import AbstractModel
 
-__all__ = ["AbstractEngine", "Position", "State"]
+__all__ = ["AbstractEngine", "Position", "State", "validation_phases"]
 
 
 @dataclass
@@ -70,7 +70,7 @@ class State:
     Attributes:
         model: the model that is run.
         engine: the engine that runs it.
-        phase: ``"train"`` or ``"val"``.
+        phase: ``"train"`` or ``"val"``; ``"val_clean"`` of the validation set ``clean``.
         phase_states: the states of all phases of this run by phase.
         epoch: counts from 0.
         iteration: updates within this epoch, counting from 0.
@@ -103,3 +103,8 @@ class State:
         self.exception: BaseException | None = None
         self.checkpoint_path: Path | None = None
         self.logger: logging.Logger = model.logger
+
+
+def validation_phases(state: State) -> list[str]:
+    """Return the phases of a run that validate: ``val``, or ``val_clean`` and others of sets with names."""
+    return [phase for phase in state.phase_states or () if phase == "val" or phase.startswith("val_")]

@@ -15,6 +15,7 @@ from argus_core.config.file import (
     read_config,
     read_document,
     resolved_toml,
+    validation_phases,
 )
 from argus_core.config.schema import BATCH_SIZE, SECTIONS, Key
 from argus_core.config.template import build_template
@@ -33,4 +34,5 @@ __all__ = [
     "read_config",
     "read_document",
     "resolved_toml",
+    "validation_phases",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "read_config",
     "read_document",
     "resolved_toml",
+    "validation_phases",
 ]
 
 
@@ -70,8 +71,11 @@ class Config:
             for key, known in SECTIONS[section].items():
                 if known.kind and key in values:
                     place = f"[{section}] {key}"
-                    for spec in parse_specs(known.kind, values[key], place):
-                        yield known.kind, place, spec
+                    sets = values[key] if isinstance(values[key], dict) else {"": values[key]}
+                    for name, each in sets.items():
+                        where = f"{place}.{name}" if name else place
+                        for spec in parse_specs(known.kind, each, where):
+                            yield known.kind, where, spec
 
     def source(self, section: str, *keys: str) -> Source | None:
         """Return the source of the parameters in keys of a section: a file, or ``None`` for the caller."""
@@ -169,6 +173,10 @@ def _callers(key: Key | None, value: Any, path: tuple[str, ...]) -> Iterator[tup
         for name in (with_params(spec)[0] for spec in value):
             if not path or (len(path) == 2 and path[0] in (name, name.rpartition("/")[2])):
                 yield f"{kind} {name!r}", path[1] if path else None
+    elif isinstance(value, dict):
+        for name, spec in value.items():
+            if path[:1] in ((), (name,)):
+                yield f"{kind} {with_params(spec)[0]!r}", path[1] if len(path) > 1 else None
     elif len(path) < 2:
         yield kind, path[0] if path else None
 
@@ -196,9 +204,16 @@ def _check_required(sections: Sections, source: str) -> None:
 def _complete(sections: Sections, stem: str) -> Config:
     model, data, fit = (_with_defaults(section, sections[section]) for section in SECTIONS)
     data.setdefault("val_batch_size", data["batch_size"])
-    fit.setdefault("monitor", "val_loss" if "val" in data else "train_loss")
+    fit.setdefault("monitor", f"{[*validation_phases(data), 'train'][0]}_loss")
     fit.setdefault("run_dir", f"runs/{stem}")
     return Config(model, data, fit, {name: sections[name] for name in sections if name not in SECTIONS})
+
+
+def validation_phases(data: Mapping[str, Any]) -> list[str]:
+    """Return the phases of a run that validate, ``val`` or one for each set, from its section ``[data]``."""
+    if "val" not in data:
+        return []
+    return [f"val_{name}" for name in data["val"]] if isinstance(data["val"], dict) else ["val"]
 
 
 def _with_defaults(section: str, values: Mapping[str, Any]) -> dict[str, Any]:

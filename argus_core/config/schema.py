@@ -32,6 +32,7 @@ __all__ = [
     "Sections",
     "check_section",
     "plain_model",
+    "read_sets",
     "read_spec",
     "read_value",
     "unknown_key",
@@ -166,6 +167,26 @@ def read_spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
     )
 
 
+def read_sets(value: Any, where: str) -> Any:
+    """Return the parsed form of a spec, or of a table of specs by the names of validation sets.
+
+    In such a table no value is a bare name: ``split = "val"`` is a parameter of a missing component.
+    """
+    if not isinstance(value, dict) or "name" in value or not value:
+        return read_spec(value, where)
+    sets: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, each in value.items():
+        if not isinstance(each, list | dict) or not name.isidentifier():
+            raise ConfigError(
+                f"{where} is a table without a name, and its {name!r} is {described(each)}; give the table "
+                "the name of a dataset, or make it one of validation sets, as in "
+                'val = { clean = ["dataset", { parameter = value }] }'
+            )
+        spec = read_spec(each, f"{where}.{name}")
+        sets[name] = (spec, {}) if isinstance(spec, str) else spec
+    return sets
+
+
 def _specs(value: Any, where: str) -> list[str | tuple[str, dict[str, Any]]]:
     if not isinstance(value, list) or is_spec(value):
         return [read_spec(value, where)]
@@ -243,7 +264,11 @@ SECTIONS: dict[str, dict[str, Key]] = {
     },
     "data": {
         "train": _one("dataset", "the dataset to train on", required=True),
-        "val": _one("dataset", "the dataset to validate on after each epoch"),
+        "val": Key(
+            "the dataset to validate on after each epoch, or a table of several by name",
+            read_sets,
+            kind="dataset",
+        ),
         "test": _one("dataset", "the dataset to measure the best checkpoint on, after training"),
         "batch_size": Key("samples in a batch", _whole(1, _MOST), BATCH_SIZE),
         "val_batch_size": Key("samples in a batch of val and test, batch_size if left out", _whole(1, _MOST)),
@@ -259,7 +284,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "callbacks": _several("callback", "callbacks besides those of every run"),
         "val_callbacks": _several("callback", "callbacks for the events of validation"),
         "lr_scheduler": _several("lr_scheduler", "learning-rate schedulers"),
-        "monitor": Key("the metric of the best checkpoint; val_loss, or train_loss without val", _TEXT),
+        "monitor": Key(
+            "the metric of the best checkpoint; val_loss (of the first set), or train_loss without val", _TEXT
+        ),
         "checkpoint_every": Key("how often the last checkpoint is written", _CADENCE, "1ep"),
         "seed": Key(
             "fixes initial weights and the order of samples; drawn if left out", _whole(0, 2**64 - 1)

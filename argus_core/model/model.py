@@ -144,7 +144,7 @@ class Model(Assembly):
     def fit(
         self,
         train_loader: Iterable[Any],
-        val_loader: Iterable[Any] | None = None,
+        val_loader: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
         num_epochs: int = 1,
         metrics: Any = None,
         metrics_on_train: bool = False,
@@ -158,12 +158,13 @@ class Model(Assembly):
 
         Args:
             train_loader: any iterable of batches.
-            val_loader: for a validation after each epoch.
+            val_loader: for a validation after each epoch; for several sets a dict of loaders by name,
+                ``{"clean": loader}``, which gives ``val_clean_loss`` and so on.
             num_epochs: the number of passes over ``train_loader``.
             metrics: names, specs or instances; computed in validation.
             metrics_on_train: whether to compute them in training, too.
             callbacks: names, specs or instances.
-            val_callbacks: callbacks for the events of validation.
+            val_callbacks: callbacks for the events of validation; a dict for own ones of each set.
             lr_scheduler: a spec, or several, of a torch scheduler, with ``interval="epoch"`` (default) or
                 ``"update"``; `ReduceLROnPlateau` also takes ``monitor="val_loss"``.
             resume: a checkpoint with the state of its run, or a folder of such checkpoints. The run resumes
@@ -190,9 +191,15 @@ class Model(Assembly):
         )
 
     def validate(
-        self, val_loader: Iterable[Any], metrics: Any = None, callbacks: Any = None
+        self,
+        val_loader: Iterable[Any] | Mapping[str, Iterable[Any]],
+        metrics: Any = None,
+        callbacks: Any = None,
     ) -> dict[str, float]:
-        """Return ``val_loss`` and the value of every metric over ``val_loader``."""
+        """Return ``val_loss`` and the value of every metric over ``val_loader``.
+
+        A dict of loaders by name, ``{"clean": loader}``, gives ``val_clean_loss`` and so on.
+        """
         if type(self).val_step is Model.val_step:
             self._check_ready("validate", "loss")
         from argus_core.training.validation import validate

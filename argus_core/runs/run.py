@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from argus_core.callbacks.asking import asking_for_keys
 from argus_core.checkpoint.sections import PREFIXES
-from argus_core.config import Config, config_differences, read_config, resolved_toml
+from argus_core.config import Config, config_differences, read_config, resolved_toml, validation_phases
 from argus_core.config.changes import with_params
-from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
 from argus_core.metrics.build import build_metrics
@@ -29,6 +27,7 @@ from argus_core.registry.file_params import taken_from
 from argus_core.registry.registry import resolve
 from argus_core.runs.callbacks import Witness, run_callbacks, validation_callbacks
 from argus_core.runs.directory import RunDirectory
+from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.fit import seed_everything
@@ -37,8 +36,6 @@ from argus_core.training.newest import find_checkpoint
 __all__ = ["Result", "build_model", "resume", "train"]
 
 _LARGEST_SEED = 2**32
-
-Loader = DataLoader[Any]
 
 
 @dataclass(frozen=True)
@@ -210,17 +207,17 @@ def _check_whose(config: Config, directory: RunDirectory) -> None:
     )
 
 
-def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Loader]]:
+def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Any]]:
     if "num_threads" in config.fit:
         torch.set_num_threads(config.fit["num_threads"])
     seed_everything(config.fit["seed"])  # before the network draws its initial weights
-    loaders = _build_loaders(config)
+    loaders = build_loaders(config)
     return build_model(config, initial_values_wanted), loaders
 
 
 def _result(
     config: Config,
-    loaders: dict[str, Loader],
+    loaders: dict[str, Any],
     directory: RunDirectory,
     witness: Witness,
     metrics: dict[str, float],
@@ -232,7 +229,7 @@ def _result(
 def _fit(
     model: Model,
     config: Config,
-    loaders: dict[str, Loader],
+    loaders: dict[str, Any],
     witness: Witness,
     callbacks: Iterable[Any],
     checkpoint: Path | None = None,
@@ -254,28 +251,13 @@ def _fit(
             callbacks=run_callbacks(
                 witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks], checkpoint
             ),
-            val_callbacks=validation_callbacks(witness.directory, fit.get("val_callbacks")),
+            val_callbacks=validation_callbacks(
+                witness.directory, fit.get("val_callbacks"), validation_phases(config.data)
+            ),
             lr_scheduler=fit.get("lr_scheduler"),
             resume=checkpoint,
             seed=fit["seed"],
         )
-
-
-def _build_loaders(config: Config) -> dict[str, Loader]:
-    """Build the loaders of the configured datasets; only training is shuffled."""
-    data = config.data
-    shared = {key: data[key] for key in ("num_workers", "pin_memory")} | {"seed": config.fit["seed"]}
-    loaders: dict[str, Loader] = {}
-    for split in ("train", "val", "test"):
-        if split in data:
-            with taken_from(config.source("data", split)):
-                dataset = build_dataset(data[split], f"[data] {split}")
-            if split == "train":
-                options = {key: data[key] for key in ("batch_size", "shuffle", "drop_last")}
-            else:
-                options = {"batch_size": data["val_batch_size"]}
-            loaders[split] = make_loader(dataset, **options, **shared)
-    return loaders
 
 
 def _test(config: Config, loader: Loader | None, directory: RunDirectory) -> dict[str, float]:
