@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -46,6 +46,9 @@ from argus_core.steps.weights import Weights, method_of
 from argus_core.storage import write
 from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
+
+if TYPE_CHECKING:
+    from argus_core.training.dry_run import DryRun
 
 __all__ = ["Model"]
 
@@ -153,6 +156,8 @@ class Model(Assembly):
         lr_scheduler: Any = None,
         resume: str | Path | None = None,
         seed: int | None = None,
+        *,
+        dry_run: bool | DryRun = False,
     ) -> dict[str, float]:
         """Train, and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
 
@@ -171,6 +176,8 @@ class Model(Assembly):
                 from there up to ``num_epochs`` in total. With an ordinary DataLoader on a CPU the result is
                 bit for bit that of an uninterrupted run.
             seed: seeds the generators of Python, numpy and torch, and the order of an ordinary DataLoader.
+            dry_run: whether to try the run on copies of the model and of callbacks and metrics: one update,
+                one batch of each validation set, and a checkpoint saved and loaded. Nothing of it is kept.
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
@@ -188,6 +195,7 @@ class Model(Assembly):
             lr_scheduler=lr_scheduler,
             resume=resume,
             seed=seed,
+            dry_run=dry_run,
         )
 
     def validate(

@@ -30,6 +30,7 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
+from argus_core.training.dry_run import DryRun, FirstBatches
 from argus_core.training.fit import seed_everything
 from argus_core.training.newest import find_checkpoint
 
@@ -83,7 +84,9 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
     return model
 
 
-def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
+def train(
+    config: Config, overwrite: bool = False, callbacks: Iterable[Any] = (), trial: DryRun | None = None
+) -> Result:
     """Train as ``config`` describes, and keep the run in its run directory.
 
     A run that fails before its first update leaves nothing behind. A run that it replaces is kept until the
@@ -93,6 +96,7 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
         config: without a seed one is drawn, and kept with the run.
         overwrite: whether a run that the directory already holds is removed.
         callbacks: instances, names or specs, besides those of the configuration; not kept with the run.
+        trial: makes it a dry run, whose run directory is in the folder of that.
 
     Raises:
         ConfigError: the directory already holds a run, or something else that is in the way; or the run that
@@ -109,13 +113,15 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
         begin = functools.partial(directory.create, resolved_toml(config), versions(model, config))
         witness = Witness(directory, config.fit["monitor"], begin)
         try:
-            metrics = _fit(model, config, loaders, witness, callbacks)
+            metrics = _fit(model, config, loaders, witness, callbacks, trial=trial)
             directory.settle()
         except BaseException as error:
             note = directory.give_up(discard=not witness.began)
             if note:  # as add_note does, which Python 3.10 does not have
                 error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
             raise
+        if trial is not None and "test" in loaders:
+            loaders["test"] = FirstBatches(loaders["test"], 1, trial.batches, "test")
         return _result(config, loaders, directory, witness, metrics)
 
 
@@ -233,6 +239,7 @@ def _fit(
     witness: Witness,
     callbacks: Iterable[Any],
     checkpoint: Path | None = None,
+    trial: DryRun | None = None,
 ) -> dict[str, float]:
     fit = config.fit
     # Of its own, for another run in another thread not to write to this one's log.
@@ -257,6 +264,7 @@ def _fit(
             lr_scheduler=fit.get("lr_scheduler"),
             resume=checkpoint,
             seed=fit["seed"],
+            dry_run=trial or False,
         )
 
 

@@ -24,6 +24,7 @@ from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
+from argus_core.training.dry_run import DryRun, rehearse
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
@@ -50,8 +51,25 @@ def fit(
     lr_scheduler: Any,
     resume: str | Path | None,
     seed: int | None,
+    dry_run: bool | DryRun = False,
 ) -> dict[str, float]:
-    """Train ``model`` and return the last value of every metric; see `Model.fit`."""
+    """Train ``model`` and return the last value of every metric; see `Model.fit`.
+
+    A dry run with a `DryRun` changes the model itself, and writes all files into the folder of that.
+    """
+    if dry_run is True:
+        loaders = {"train_loader": train_loader, "val_loader": val_loader}
+        options = {
+            "num_epochs": num_epochs,
+            "metrics": metrics,
+            "metrics_on_train": metrics_on_train,
+            "callbacks": callbacks,
+            "val_callbacks": val_callbacks,
+            "lr_scheduler": lr_scheduler,
+            "resume": resume,
+            "seed": seed,
+        }
+        return rehearse(fit, model, loaders, options)
     _check_arguments(model, train_loader, num_epochs)
     val_loaders = loaders_by_phase(val_loader)
     resumption = None if resume is None else Resumption(resume)
@@ -79,6 +97,7 @@ def fit(
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
             sole_writer,
+            *(dry_run.callbacks() if dry_run else ()),
         ],
         metrics=chosen if metrics_on_train else chosen[:1],
     )
@@ -91,9 +110,14 @@ def fit(
         _tell_if_complete(engine, num_epochs, resumption.path)
     check_steps(engine, loader_length(train_loader), num_epochs)
     workers = with_workers_that_leave_signals(train_loader, *val_loaders.values())
+    batches, end = (
+        dry_run.shorten(engine, train_loader, validation) if dry_run else (train_loader, num_epochs)
+    )
     with sole_writer.releasing(), listening(), workers, model.training():
         model.train()
-        state = engine.run(train_loader, num_epochs)
+        state = engine.run(batches, end)
+        if dry_run:
+            dry_run.load(engine, train_loader)
     check_kept(engine.callbacks, model.logger)
     return dict(state.metrics)
 
