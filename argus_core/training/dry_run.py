@@ -1,18 +1,14 @@
 """A dry run: an update, a batch of each validation set, and a checkpoint that is saved and loaded.
 
 Everything that a run would do after hours is done at once, and all files go into a folder that is removed.
-`fit` trains copies, so that the model, its optimizer, metrics and callbacks stay as they are.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,23 +16,20 @@ from typing import Any
 from argus_core.callbacks import Callback, Checkpoint
 from argus_core.callbacks.state import Position, State
 from argus_core.data.order import epoch_batches, loader_length
-from argus_core.errors import ArgusError, ArgusWarning, ParamsError
+from argus_core.errors import ArgusError, ArgusWarning
 from argus_core.files.working_folder import absolute
 from argus_core.hooks import hookimpl
 from argus_core.registry.file_params import file_params_of
 from argus_core.registry.registry import resolve
 from argus_core.registry.spec import is_spec, parse_spec
-from argus_core.tensors.rng import Generators
 from argus_core.training.engine import Engine
 from argus_core.training.position import restore_callbacks
 from argus_core.training.resumption import Resumption
 from argus_core.training.validation import Validation
 
-__all__ = ["DryRun", "FirstBatches", "rehearse"]
+__all__ = ["DryRun", "FirstBatches", "written_paths"]
 
 _MOST_UPDATES = 32  # that are skipped before one moves the weights: a scale of 2**16 halves 16 times
-
-_COPIED = ("metrics", "callbacks", "val_callbacks", "lr_scheduler")
 
 
 class DryRun:
@@ -73,7 +66,7 @@ class DryRun:
     def _placed(self, value: Any) -> Any:
         spec = parse_spec("callback", value, "callbacks")
         factory = resolve("callback", spec.name).load()
-        given = {name: spec.params.get(name, _default(factory, name)) for name in _written(factory)}
+        given = {name: spec.params.get(name, _default(factory, name)) for name in written_paths(factory)}
         places = {name: str(self.place(path)) for name, path in given.items() if _is_path(path)}
         return (spec.name, {**spec.params, **places})
 
@@ -179,76 +172,11 @@ class _SaveAll(Callback):
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:
         for callback in state.engine.callbacks:
-            if isinstance(callback, Checkpoint) and not callback.saved:
+            if isinstance(callback, Checkpoint) and not isinstance(callback, _Trial) and not callback.saved:
                 callback.save(state)
 
 
-def rehearse(
-    run: Callable[..., dict[str, float]],
-    model: Any,
-    loaders: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> dict[str, float]:
-    """Make a dry run with copies of a model and its callbacks; return the metrics.
-
-    Args:
-        run: `fit`.
-        model: trained as a copy.
-        loaders: its arguments that give batches.
-        options: its other arguments.
-
-    Raises:
-        ParamsError: a loader gives its batches only once, or something cannot be copied.
-    """
-    _check_readable_again(loaders)
-    with (
-        tempfile.TemporaryDirectory(prefix="argus-dry-run-", ignore_cleanup_errors=True) as folder,
-        _generators_restored(loaders),
-    ):
-        trial = DryRun(Path(folder).resolve())
-        placed = {name: trial.placed(options[name]) for name in ("callbacks", "val_callbacks")}
-        model, copied = _copies(model, {**options, **placed}, trial)
-        return run(model, **loaders, **copied, dry_run=trial)
-
-
-def _copies(model: Any, options: Mapping[str, Any], trial: DryRun) -> tuple[Any, dict[str, Any]]:
-    """Return copies of a model and of the options with state, callbacks writing into the trial's folder."""
-    instances = [*_instances(options["callbacks"]), *_instances(options["val_callbacks"])]
-    memo: dict[int, Any] = {}
-    for callback in instances:
-        for path in (getattr(callback, name, None) for name in _written(type(callback))):
-            if isinstance(path, Path):
-                memo[id(path)] = trial.place(path)  # wherever the callback keeps the same object
-    parts = {"model": model, **{name: options[name] for name in _COPIED}}
-    copied = {}  # with one memo, as a schedule refers to the optimizer of the model
-    for name, part in parts.items():
-        copied[name] = _copy(part, name, memo)
-    for callback in [memo.get(id(each), each) for each in instances]:
-        for name in _written(type(callback)):
-            if isinstance(path := getattr(callback, name, None), str):
-                setattr(callback, name, str(trial.place(path)))
-    return copied.pop("model"), {**options, **copied}
-
-
-def _copy(part: Any, where: str, memo: dict[int, Any]) -> Any:
-    if isinstance(part, list):
-        return [_copy(each, f"{where}[{index}]", memo) for index, each in enumerate(part)]
-    try:
-        return copy.deepcopy(part, memo)
-    except Exception as error:  # of whatever a user's class keeps
-        raise ParamsError(
-            f"a dry run works on copies, and {where} ({type(part).__name__}) cannot be copied: "
-            f"{type(error).__name__}: {error}; choose it by name, or give its class a __deepcopy__"
-        ) from error
-
-
-def _instances(callbacks: Any) -> list[Any]:
-    if isinstance(callbacks, Mapping):
-        return [each for own in callbacks.values() for each in _instances(own)]
-    return [each for each in callbacks or () if not isinstance(each, str | tuple | list)]
-
-
-def _written(factory: Any) -> list[str]:
+def written_paths(factory: Any) -> list[str]:
     """Return the parameters of a callback that name places to write to."""
     return [name for name, rule in file_params_of(factory).items() if rule.writes]
 
@@ -260,29 +188,3 @@ def _default(factory: Any, name: str) -> Any:
 
 def _is_path(value: Any) -> bool:
     return isinstance(value, str | os.PathLike) and bool(str(value))
-
-
-def _check_readable_again(loaders: Mapping[str, Any]) -> None:
-    values = loaders["val_loader"]
-    validation = values.values() if isinstance(values, Mapping) else [values]
-    for loader in (loaders["train_loader"], *validation):
-        if hasattr(loader, "__next__"):
-            raise ParamsError(
-                f"a loader is a {type(loader).__name__}, which gives its batches once, and a dry run would "
-                "take the first of them; give a list or a DataLoader"
-            )
-
-
-@contextmanager
-def _generators_restored(loaders: Mapping[str, Any]) -> Iterator[None]:
-    """Restore the generators of the process, and those of loaders, when the block ends."""
-    values = loaders["val_loader"]
-    found = [loaders["train_loader"], *(values.values() if isinstance(values, Mapping) else [values])]
-    own = [each for loader in found if (each := getattr(loader, "generator", None)) is not None]
-    kept, states = Generators(), [each.get_state() for each in own]
-    try:
-        yield
-    finally:
-        kept.restore()
-        for generator, state in zip(own, states, strict=True):
-            generator.set_state(state)

@@ -24,7 +24,8 @@ from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
-from argus_core.training.dry_run import DryRun, rehearse
+from argus_core.training.copies import rehearse
+from argus_core.training.dry_run import DryRun
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
