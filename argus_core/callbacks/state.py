@@ -83,8 +83,8 @@ class State:
         stop_reason: a sentence for people; a callback that sets ``stopped`` may set it.
         exception: what ended the run, if something was raised.
         checkpoint_path: the file that a callback wrote last.
-        is_dry_run: True in a dry run, in which a callback writes nothing but to the paths that its
-            ``file_params`` declare, and sends nothing to a server.
+        is_dry_run: True in a dry run, in which a callback writes only to the paths that its ``file_params``
+            declare, and sends nothing to a server.
         logger: for callbacks' messages.
     """
 

@@ -121,7 +121,7 @@ def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str,
     if known is not None and not known.kind:
         raise ConfigError(f"{where} has no parameters; set it whole: --set {section}.{key}=VALUE")
     chosen = values.get(key) if known is not None else own_choice(values.get(key), where)
-    if isinstance(chosen, dict) and known is not None:
+    if isinstance(chosen, dict) and section == "data":
         change_set(chosen, rest, value, where)
     elif isinstance(chosen, list):
         _set_in_list(chosen, rest, value, where)

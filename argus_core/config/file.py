@@ -28,6 +28,7 @@ __all__ = [
     "read_config",
     "read_document",
     "resolved_toml",
+    "specs_of",
     "validation_phases",
 ]
 
@@ -70,12 +71,8 @@ class Config:
             values = getattr(self, section)
             for key, known in SECTIONS[section].items():
                 if known.kind and key in values:
-                    place = f"[{section}] {key}"
-                    sets = values[key] if isinstance(values[key], dict) else {"": values[key]}
-                    for name, each in sets.items():
-                        where = f"{place}.{name}" if name else place
-                        for spec in parse_specs(known.kind, each, where):
-                            yield known.kind, where, spec
+                    for place, spec in specs_of(known.kind, values[key], f"[{section}] {key}"):
+                        yield known.kind, place, spec
 
     def source(self, section: str, *keys: str) -> Source | None:
         """Return the source of the parameters in keys of a section: a file, or ``None`` for the caller."""
@@ -124,6 +121,17 @@ def complete_config(
         given -= {each for each in given if all(map(eq, each, own))}
     _check_required(sections, str(path))
     return replace(_complete(sections, path.stem), file=str(path), given=frozenset(given))
+
+
+def specs_of(kind: str, value: Any, place: str) -> Iterator[tuple[str, Spec]]:
+    """Yield place and spec of each component that the parsed value of a key chooses, that of each set too."""
+    sets = (
+        {f"{place}.{name}": each for name, each in value.items()}
+        if isinstance(value, dict)
+        else {place: value}
+    )
+    for where, each in sets.items():
+        yield from ((where, spec) for spec in parse_specs(kind, each, where))
 
 
 def resolved_toml(config: Config) -> str:

@@ -33,7 +33,7 @@ def lay_over(sections: Sections, document: Mapping[str, Any], source: str) -> No
         for key, value in sorted(document.get(name, {}).items(), key=lambda item: item[0] != "name"):
             below = sections[name].get(key)
             where = f"{source}: [{name}] {key}"
-            if isinstance(below, dict) and _is_table(value) and key in known:
+            if isinstance(below, dict) and _is_table(value) and name == "data":
                 _change_sets(below, value, where)
             elif below is not None and _is_table(value) and _has_parameters(sections, name, key, below):
                 sections[name][key] = _changed(

@@ -179,8 +179,7 @@ def read_sets(value: Any, where: str) -> Any:
         if not isinstance(each, list | dict) or not name.isidentifier():
             raise ConfigError(
                 f"{where} is a table without a name, and its {name!r} is {described(each)}; give the table "
-                "the name of a dataset, or make it one of validation sets, as in "
-                'val = { clean = ["dataset", { parameter = value }] }'
+                'the name of a dataset, or of datasets, as in val = { clean = ["dataset", {}] }'
             )
         spec = read_spec(each, f"{where}.{name}")
         sets[name] = (spec, {}) if isinstance(spec, str) else spec

@@ -76,7 +76,7 @@ def callbacks_by_phase(phases: Iterable[str], callbacks: Any, argument: str) -> 
     An instance that is not in a dict hears the events of every set.
 
     Raises:
-        ParamsError: a dict names a set that there is not.
+        ParamsError: a dict names an unknown set.
         ConflictError: one that writes files would write those of several sets to one place.
     """
     phases = [*phases]

@@ -78,7 +78,7 @@ def test_a_single_set_is_what_it_was(tmp_path: Path, written: str) -> None:
         ),
         (
             '{ clean = "digits" }',
-            r"its 'clean' is 'digits'; give the table the name of a dataset, or make it one of va",
+            r"its 'clean' is 'digits'; give the table the name of a dataset, or of datasets",
         ),
         ('{ "my set" = ["digits"] }', r"\[data\] val is a table without a name, and its 'my set' is"),
         ("{ clean = { split = 1 } }", r"\[data\] val.clean is \{'split': 1\}; give a name"),
