@@ -140,6 +140,8 @@ def change_set(sets: dict[str, Any], path: list[str], value: Any, where: str) ->
         ConfigError: there is no such set, or the value does not choose a component.
     """
     name, rest = path[0], path[1:]
+    if name == "name":
+        raise ConfigError(f"{where} has the sets {', '.join(sets)}; to have one dataset, set it whole")
     if not rest:
         sets.update(read_sets({name: value}, where))
         return

@@ -181,22 +181,22 @@ class Model(Assembly):
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
-        from argus_core.training.fit import fit  # lazy: prediction does not need it
+        from argus_core.training.copies import rehearse  # lazy: prediction does not need them
+        from argus_core.training.fit import fit
 
-        return fit(
-            self,
-            train_loader,
-            val_loader,
-            num_epochs=num_epochs,
-            metrics=metrics,
-            metrics_on_train=metrics_on_train,
-            callbacks=callbacks,
-            val_callbacks=val_callbacks,
-            lr_scheduler=lr_scheduler,
-            resume=resume,
-            seed=seed,
-            dry_run=dry_run,
-        )
+        options = {
+            "num_epochs": num_epochs,
+            "metrics": metrics,
+            "metrics_on_train": metrics_on_train,
+            "callbacks": callbacks,
+            "val_callbacks": val_callbacks,
+            "lr_scheduler": lr_scheduler,
+            "resume": resume,
+            "seed": seed,
+        }
+        if dry_run is True:
+            return rehearse(fit, self, {"train_loader": train_loader, "val_loader": val_loader}, options)
+        return fit(self, train_loader, val_loader, **options, dry_run=dry_run or None)
 
     def validate(
         self,

@@ -24,7 +24,6 @@ from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
-from argus_core.training.copies import rehearse
 from argus_core.training.dry_run import DryRun
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
@@ -52,25 +51,12 @@ def fit(
     lr_scheduler: Any,
     resume: str | Path | None,
     seed: int | None,
-    dry_run: bool | DryRun = False,
+    dry_run: DryRun | None = None,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`.
 
-    A dry run with a `DryRun` changes the model itself, and writes all files into the folder of that.
+    A dry run changes the model itself; `argus_core.training.copies` gives it copies.
     """
-    if dry_run is True:
-        loaders = {"train_loader": train_loader, "val_loader": val_loader}
-        options = {
-            "num_epochs": num_epochs,
-            "metrics": metrics,
-            "metrics_on_train": metrics_on_train,
-            "callbacks": callbacks,
-            "val_callbacks": val_callbacks,
-            "lr_scheduler": lr_scheduler,
-            "resume": resume,
-            "seed": seed,
-        }
-        return rehearse(fit, model, loaders, options)
     _check_arguments(model, train_loader, num_epochs)
     val_loaders = loaders_by_phase(val_loader)
     resumption = None if resume is None else Resumption(resume)

@@ -106,7 +106,8 @@ class Validation(Callback):
                     own = engine.run(self.loaders[phase], epoch + 1, epoch).metrics
                 for name in own.keys() & values.keys():
                     raise ConflictError(
-                        f"two validation sets compute {name!r}; give one of them, or its metric, another name"
+                        f"two validation sets compute {name!r}; give one of them another name, or put the "
+                        "value into state.metrics under a name that begins with state.phase"
                     )
                 values.update(own)
         return values

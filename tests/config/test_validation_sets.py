@@ -109,6 +109,10 @@ def test_changes_of_the_command_line_set_parameters_and_sets(tmp_path: Path) -> 
     assert read(tmp_path, BASE + SETS, "val=digits").data["val"] == "digits"
     with pytest.raises(ConfigError, match=r"\[data\] val has no set 'nosy'; did you mean 'noisy'\?"):
         read(tmp_path, BASE + SETS, "val.nosy.noise=0.3")
+    with pytest.raises(
+        ConfigError, match=r"\[data\] val has the sets clean, noisy; to have one dataset, set it w"
+    ):
+        read(tmp_path, BASE + SETS, "val.name=digits")
     with pytest.raises(ConfigError, match=r"its 'third' is 'digits'; give the table"):
         read(tmp_path, BASE + SETS, "val.third=digits")
 
