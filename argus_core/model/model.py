@@ -497,6 +497,8 @@ class Model(Assembly):
         memo[id(self)] = copied
         with self.training():
             vars(copied).update(copy.deepcopy(vars(self), memo))
+            if isinstance(self.optimizer, Optimizer):
+                _copy_own_attributes(self.optimizer, copied.optimizer, memo)
         return copied
 
     # Inside.
@@ -549,6 +551,13 @@ def _rates(lr: Any, count: int) -> list[float]:
     if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
         raise SpecError(f"set_lr got {lr!r}; give a number that is not negative, or a list of such numbers")
     return rates
+
+
+def _copy_own_attributes(optimizer: Any, copied: Any, memo: dict[int, Any]) -> None:
+    """Copy what the class of an optimizer keeps besides options and state, which torch leaves out."""
+    left = vars(optimizer).keys() - vars(copied).keys() - {"step"}  # a schedule's wrapper of the original
+    for name in left:
+        setattr(copied, name, copy.deepcopy(vars(optimizer)[name], memo))
 
 
 def _needs_closure(optimizer: Optimizer) -> bool:

@@ -289,3 +289,24 @@ def test_a_default_path_of_a_plugin_is_replaced_too(folder: Path) -> None:
     assert files(folder) == []
     make_model().fit(batches(), callbacks=["writer"])
     assert files(folder) == ["default.txt"]
+
+
+@pytest.mark.parametrize(
+    ("step", "optimizer"),
+    [
+        (["sam"], ("SGD", {"lr": 0.1, "momentum": 0.9})),
+        (["closure"], ("LBFGS", {"max_iter": 2})),
+        ([("amp", {"dtype": "float16"}), ("ema", {"decay": 0.5})], ("AdamW", {"lr": 0.1})),
+        ([("compile", {"backend": "eager"})], ("SGD", {"lr": 0.1})),
+    ],
+)
+def test_a_run_after_dry_runs_equals_one_without(step: Any, optimizer: Any) -> None:
+    tried, other = (make_model(step=step, optimizer=optimizer) for _ in range(2))
+    for seed in (0, 1):  # the second one with state of the optimizer and the strategies
+        tried.fit(batches(), VAL, seed=9, lr_scheduler=("StepLR", {"step_size": 1}), dry_run=True)
+        values = [
+            model.fit(batches(), VAL, seed=seed, lr_scheduler=("StepLR", {"step_size": 1}))
+            for model in (tried, other)
+        ]
+        assert values[0] == values[1]
+        assert same_weights(tried, other)
