@@ -31,10 +31,10 @@ __all__ = ["command", "report", "saying_how_to_resume"]
     "train",
     cls=TorchCommand,
     epilog=examples(
+        "argus train examples/digits.toml --dry-run",
         "argus train examples/digits.toml",
         "argus train examples/digits.toml --set optimizer.lr=0.01 --set num_epochs=3 --run-dir runs/short",
         "argus train examples/digits.toml --set step.accumulate.steps=4 --overwrite",
-        "argus train examples/digits.toml --dry-run",
     ),
 )
 @click.argument("config", type=click.Path(path_type=Path))
