@@ -133,20 +133,26 @@ class ProviderDriftWarning(ArgusWarning):
 def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Return ``"; did you mean 'X' or 'Y'?"`` for the known names close to ``name``, or ``""``.
 
-    The comparison ignores case and punctuation, and a prefix is close to its name. Where no name is close,
-    names with the same first word are suggested: for ``train_dice`` the metrics of training.
+    The comparison ignores case and punctuation, and a prefix is close to its name, as are the initials of its
+    words. Where no name is close, names with the same first word are suggested: for ``train_dice`` the
+    metrics of training.
 
     >>> near("f1", ["recall", "F1_Score"]), near("crossentropyloss", ["CrossEntropyLoss", "NLLLoss"])
     ("; did you mean 'F1_Score'?", "; did you mean 'CrossEntropyLoss'?")
     >>> near("train_dice", ["val_loss", "train_loss", "train_accuracy"])
     "; did you mean 'train_loss' or 'train_accuracy'?"
+    >>> near("learning_rate", ["lr", "momentum"])
+    "; did you mean 'lr'?"
     """
     by_folded: dict[str, dict[str, None]] = {}
     for candidate in known:
         by_folded.setdefault(_folded(candidate), {})[candidate] = None
     folded_name = _folded(name)
+    initials = "".join(word[0] for word in name.casefold().split("_") if word)
     if folded_name in by_folded:
         close = [folded_name]
+    elif len(initials) > 1 and initials in by_folded:
+        close = [initials]
     elif len(folded_name) > _LONGEST:
         return ""
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError
 from argus_core.hooks import hookimpl
 from argus_core.storage.stored import COUNT, Rule, check_callback_state, is_number
+from argus_core.text import one_line
 
 __all__ = [
     "FIELDS",
@@ -55,6 +56,7 @@ class EpochRecord:
         lr: the learning rate that it began with, a list for several parameter groups, ``None`` without an
             optimizer.
         metrics: plain numbers.
+        groups: the names of several parameter groups.
     """
 
     epoch: int
@@ -65,6 +67,7 @@ class EpochRecord:
     seconds: float
     lr: LearningRate
     metrics: Mapping[str, float]
+    groups: tuple[str, ...] = ()
 
 
 class EpochReport(Callback):
@@ -115,8 +118,15 @@ class EpochReport(Callback):
             seconds=time.monotonic() - self._began,
             lr=self._lr,
             metrics=plain_metrics(state.metrics),
+            groups=_group_names(state.model.optimizer),
         )
         self.report(record, state)
+
+
+def _group_names(optimizer: Any) -> tuple[str, ...]:
+    groups = getattr(optimizer, "param_groups", ())
+    names = (group.get("name") for group in groups)
+    return tuple(one_line(name) if isinstance(name, str) else f"group {at}" for at, name in enumerate(names))
 
 
 def is_metric_name(name: object) -> bool:
@@ -177,7 +187,9 @@ def format_record(record: EpochRecord, width: int | None = None) -> str:
     metrics = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
     tail = [f"{record.updates_skipped} updates skipped"] if record.updates_skipped else []
     tail.append(f"{record.seconds:.1f} s")
-    line = "  ".join([head, *metrics, *([] if record.lr is None else [f"lr {format_lr(record.lr)}"]), *tail])
+    line = "  ".join(
+        [head, *metrics, *([] if record.lr is None else [f"lr {format_lr(record.lr, record.groups)}"]), *tail]
+    )
     for left_out in range(len(metrics) + 1):
         if width is None or len(line) <= width:
             break
@@ -191,17 +203,21 @@ def rates(lr: LearningRate) -> list[float]:
     return lr if isinstance(lr, list) else [] if lr is None else [lr]
 
 
-def format_lr(lr: LearningRate) -> str:
+def format_lr(lr: LearningRate, groups: Sequence[str] = ()) -> str:
     """Return a learning rate, or those of the parameter groups, in few digits.
 
     >>> format_lr([0.1, 0.01]), format_lr([0.1, 0.01, 0.01, 0.001])
     ('0.1 0.01', '0.001 to 0.1')
+    >>> format_lr([0.1, 0.01, 0.01], ["head", "backbone", "no decay"])
+    '0.1 (head) 0.01 (backbone)'
     """
-    distinct = list(dict.fromkeys(rates(lr)))
+    each = rates(lr)
+    distinct = list(dict.fromkeys(each))
     if len(distinct) > _MOST_RATES:
-        distinct = [min(distinct), max(distinct)]
-        return " to ".join(f"{rate:.4g}" for rate in distinct)
-    return " ".join(f"{rate:.4g}" for rate in distinct)
+        return f"{min(distinct):.4g} to {max(distinct):.4g}"
+    if len(groups) != len(each) or len(distinct) < 2:
+        return " ".join(f"{rate:.4g}" for rate in distinct)
+    return " ".join(f"{rate:.4g} ({groups[each.index(rate)]})" for rate in distinct)
 
 
 def format_number(value: float) -> str:

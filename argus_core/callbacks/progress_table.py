@@ -33,7 +33,7 @@ def epoch_table(
     columns = [_column(name, [record.metrics.get(name) for record in records]) for name in metrics]
     first = ["epoch" + (" " * len(_BEST) if best is not None else ""), *epochs]
     last = [
-        ["lr at start", *(format_lr(record.lr) for record in records)],
+        ["lr at start", *(format_lr(record.lr, record.groups) for record in records)],
         ["seconds", *(f"{record.seconds:.1f}" for record in records)],
     ]
     room = width - _width(first) - sum(len(_GAP) + _width(column) for column in last)

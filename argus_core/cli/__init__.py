@@ -28,8 +28,8 @@ from argus_core.files.standard_streams import lasting
 __all__ = ["Commands", "PluggableCommands", "main"]
 
 _COMMANDS = (
-    "train", "resume", "list", "show", "explain", "inspect", "predict", "convert", "export", "plugins",
-    "new-plugin",
+    "train", "resume", "list", "show", "explain", "summary", "inspect", "predict", "convert", "export",
+    "plugins", "new-plugin",
 )  # fmt: skip
 _INTERRUPTED = 130  # 128 + SIGINT, as in shells
 _TRACEBACK = "argus_core.traceback"

@@ -14,11 +14,10 @@ from argus_core.config.schema import (
     TEMPLATE,
     Sections,
     plain_model,
-    read_sets,
-    read_spec,
     read_value,
     unknown_key,
 )
+from argus_core.config.specs import read_sets, read_spec
 from argus_core.config.values import check_values, parse_value
 from argus_core.errors import ConfigError, near
 from argus_core.registry.spec import is_spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 import tomli_w
 
 from argus_core.config.changes import apply_change, with_params
-from argus_core.config.schema import SECTIONS, Key, Sections, plain_model
+from argus_core.config.schema import EXTENDS, SECTIONS, Key, Sections, plain_model
 from argus_core.config.template import read_layers
 from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
@@ -31,6 +32,9 @@ __all__ = [
     "specs_of",
     "validation_phases",
 ]
+
+
+_MOST_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,50 @@ def config_differences(before: Config, now: Config) -> Iterator[tuple[str, Any, 
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Return the parsed document of a TOML file.
+    """Return the parsed document of a TOML file; its ``extends`` holds those of the files that it names.
 
     Raises:
-        ConfigError: the file is missing or not TOML, or holds a value of a type that no key takes.
+        ConfigError: a file is missing or not TOML, holds a value of a type that no key takes, or extends
+            itself.
     """
+    return _read_all(path, [], Counter())
+
+
+def _read_all(path: Path, below: list[Path], read: Counter[Path]) -> dict[str, Any]:
+    """Return a document with those that it extends.
+
+    Args:
+        path: its file.
+        below: the files that extend it, directly and indirectly.
+        read: the files that have been read so far.
+    """
+    document = _parsed(path)
+    names = document.get(EXTENDS, [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"{path}: {EXTENDS} is {names!r}; give the path of a TOML file, or a list of them")
+    read[path] += 1
+    if read.total() > _MOST_FILES:
+        raise ConfigError(f"{path} is one of over {_MOST_FILES} files that extend each other; give fewer")
+    bases = []
+    for name in names:
+        base = path.parent / name
+        if any(_is_same(base, each) for each in [*below, path]):
+            circle = " -> ".join(map(str, [*below, path, base]))
+            raise ConfigError(f"{path} extends itself: {circle}; remove one of these from {EXTENDS}")
+        if not base.is_file():
+            raise ConfigError(
+                f"{path} extends {name!r}, and there is no file {str(base)!r}; correct the path"
+            )
+        bases.append((str(base), _read_all(base, [*below, path], read)))
+    return {**document, EXTENDS: bases} if bases else document
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _parsed(path: Path) -> dict[str, Any]:
     try:
         text = read_ordinary(path, MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:

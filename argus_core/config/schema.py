@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from argus_core.callbacks.cadence import is_cadence
+from argus_core.config.specs import read_sets, read_spec, read_specs
 from argus_core.errors import ConfigError, ParamsError, near
 from argus_core.files.ordinary_files import as_path
 from argus_core.registry.diagnosis import PUBLISHED
 from argus_core.registry.factory import described
 from argus_core.registry.registry import components
-from argus_core.registry.spec import is_spec
 
 __all__ = [
     "BATCH_SIZE",
+    "EXTENDS",
     "MOST_WORKERS",
     "SECTIONS",
     "TEMPLATE",
@@ -32,8 +33,6 @@ __all__ = [
     "Sections",
     "check_section",
     "plain_model",
-    "read_sets",
-    "read_spec",
     "read_value",
     "unknown_key",
 ]
@@ -48,6 +47,7 @@ _MOST = 2**31 - 1  # of counts, the largest that torch's loops take on every sys
 _MOST_DIMENSIONS = 64  # of a tensor in torch
 _MOST_THREADS = 1024
 
+EXTENDS = "extends"
 TEMPLATE = "template"
 """The key before all sections that chooses the template of a file."""
 
@@ -108,7 +108,7 @@ def read_value(sections: Sections, section: str, key: str, value: Any, source: s
 
 def unknown_key(section: str, key: str) -> str:
     """Return the end of a message about a key that ``section`` does not have."""
-    if key == TEMPLATE:
+    if key in (TEMPLATE, EXTENDS):
         return f"[{section}] has {key!r}, which belongs at the top of the file, before all sections"
     elsewhere = next((name for name, keys in SECTIONS.items() if key in keys), None)
     if elsewhere is not None:
@@ -137,7 +137,10 @@ def check_section(name: str, section: Any, source: str) -> None:
     if elsewhere is not None:
         raise ConfigError(f"{source}: {name!r} is outside its section; move it under [{elsewhere}]")
     known = [*SECTIONS, *commands]
-    hint = near(name, [*known, TEMPLATE]) or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
+    hint = (
+        near(name, [*known, TEMPLATE, EXTENDS])
+        or f"; the sections are {', '.join(f'[{each}]' for each in known)}"
+    )
     raise ConfigError(f"{source} has the section [{name}]{hint}")
 
 
@@ -148,48 +151,6 @@ def _commands() -> list[str]:
     """
     published = {name for kind, name in PUBLISHED if kind == "command"}
     return sorted(published | {component.name for component in components("command")})
-
-
-def read_spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
-    """Return the parsed form of a spec; ``where`` is the beginning of the message for an invalid one."""
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, dict):
-        params = dict(value)
-        name = params.pop("name", None)
-        if isinstance(name, str) and name:
-            return (name, params) if params else name
-    if isinstance(value, list) and is_spec(value):
-        return (value[0], dict(value[1])) if len(value) == 2 else str(value[0])
-    raise ConfigError(
-        f"{where} is {described(value)}; "
-        'give a name, ["name", { parameter = value }] or a table that has a name'
-    )
-
-
-def read_sets(value: Any, where: str) -> Any:
-    """Return the parsed form of a spec, or of a table of specs by the names of validation sets.
-
-    In such a table no value is a bare name: ``split = "val"`` is a parameter of a missing component.
-    """
-    if not isinstance(value, dict) or "name" in value or not value:
-        return read_spec(value, where)
-    sets: dict[str, tuple[str, dict[str, Any]]] = {}
-    for name, each in value.items():
-        if not isinstance(each, list | dict) or not name.isidentifier():
-            raise ConfigError(
-                f"{where} is a table without a name, and its {name!r} is {described(each)}; give the table "
-                'the name of a dataset, or of datasets, as in val = { clean = ["dataset", {}] }'
-            )
-        spec = read_spec(each, f"{where}.{name}")
-        sets[name] = (spec, {}) if isinstance(spec, str) else spec
-    return sets
-
-
-def _specs(value: Any, where: str) -> list[str | tuple[str, dict[str, Any]]]:
-    if not isinstance(value, list) or is_spec(value):
-        return [read_spec(value, where)]
-    return [read_spec(item, f"{where}[{index}]") for index, item in enumerate(value)]
 
 
 @dataclass(frozen=True)
@@ -229,6 +190,11 @@ def _is_device(value: Any) -> bool:
     return all(type(item) is str or (type(item) is int and 0 <= item <= _MOST) for item in items)
 
 
+def _is_texts(value: Any) -> bool:
+    texts = value if isinstance(value, list) else [value]
+    return bool(texts) and all(isinstance(text, str) and text for text in texts)
+
+
 def _is_batch_dim(value: Any) -> bool:
     if isinstance(value, list | dict):
         return all(map(_is_batch_dim, value.values() if isinstance(value, dict) else value))
@@ -239,6 +205,7 @@ _TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and va
 _CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
 _BATCH_DIM = _Value("a dimension below 64 or 'entries', or one for each entry of the batch", _is_batch_dim)
+_PATTERNS = _Value("a pattern of parameter names, or a list of them", _is_texts)
 _DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
 
 
@@ -247,7 +214,7 @@ def _one(kind: str, about: str, required: bool = False) -> Key:
 
 
 def _several(kind: str, about: str) -> Key:
-    return Key(about, _specs, kind=kind)
+    return Key(about, read_specs, kind=kind)
 
 
 SECTIONS: dict[str, dict[str, Key]] = {
@@ -260,6 +227,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "step": _several("step", "the step strategies"),
         "device": Key("where to train", _DEVICE, "auto"),
         "batch_dim": Key("the dimension of the samples in a batch, where it is not the first", _BATCH_DIM),
+        "freeze": Key("patterns of the names of parameters that do not learn", _PATTERNS),
     },
     "data": {
         "train": _one("dataset", "the dataset to train on", required=True),

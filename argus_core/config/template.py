@@ -1,7 +1,8 @@
-"""Templates: registered configurations (components of kind ``config``) that a file may start from.
+"""The layers below a configuration: other files, and templates, which are components of kind ``config``.
 
-A file whose first line is ``template = "digits"`` has the template's values, overridden by its own. A
-template may itself start from another.
+A file with ``template = "digits"`` has the template's values, overridden by its own. A template may itself
+start from another. A file with ``extends = ["base.toml"]`` has the values of those files, which override a
+template and each other in this order.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from argus_core.config.layers import lay_over
-from argus_core.config.schema import SECTIONS, TEMPLATE, Sections, read_spec
+from argus_core.config.schema import EXTENDS, SECTIONS, TEMPLATE, Sections
+from argus_core.config.specs import read_spec
 from argus_core.errors import ConfigError
 from argus_core.registry.component import Component
 from argus_core.registry.factory import call_factory
@@ -24,7 +26,8 @@ def read_layers(document: Mapping[str, Any], source: str) -> Sections:
     """Return the sections of a parsed file, merged over those of its templates.
 
     Args:
-        document: may be modified.
+        document: may be modified. Its ``extends`` holds a pair of source and document for each file, as
+            `argus_core.config.read_document` returns it.
         source: the beginning of messages.
 
     Raises:
@@ -33,7 +36,7 @@ def read_layers(document: Mapping[str, Any], source: str) -> Sections:
         ArgusError: the template is missing or cannot be loaded, or does not take its parameters.
     """
     sections: Sections = {name: {} for name in SECTIONS}
-    for layer, its_source in reversed(list(_layers(document, source))):
+    for layer, its_source in _layers(document, source):
         lay_over(sections, layer, its_source)
     return sections
 
@@ -60,12 +63,17 @@ def build_template(component: Component, params: Mapping[str, Any]) -> dict[str,
 
 
 def _layers(document: Mapping[str, Any], source: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the file, its template, the template of that template, and so on."""
+    """Yield the layers of a file from the lowest one up, each with its source."""
+    yield from reversed(list(_templates(document, source)))
+    for base, its_document in document.get(EXTENDS, ()):
+        yield from _layers(its_document, base)
+    yield {key: value for key, value in document.items() if key not in (TEMPLATE, EXTENDS)}, source
+
+
+def _templates(document: Mapping[str, Any], source: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the template of a file, the template of that template, and so on."""
     passed: list[str] = []
-    while True:
-        yield {key: value for key, value in document.items() if key != TEMPLATE}, source
-        if TEMPLATE not in document:
-            return
+    while TEMPLATE in document:
         chosen = read_spec(document[TEMPLATE], f"{source}: {TEMPLATE}")
         name, params = (chosen, {}) if isinstance(chosen, str) else chosen
         component = resolve("config", name)
@@ -80,6 +88,7 @@ def _layers(document: Mapping[str, Any], source: str) -> Iterator[tuple[dict[str
         with taken_from(file):
             document = build_template(component, params)
         source = f"config {component.name!r} of {component.origin}"
+        yield {key: value for key, value in document.items() if key != TEMPLATE}, source
 
 
 def _as_toml(value: Any, label: str, path: str) -> Any:

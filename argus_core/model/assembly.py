@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
 from argus_core.model.choice import choose, choose_steps, given_by_class
+from argus_core.model.parameter_groups import check_groups, group_parameters, split_options
+from argus_core.model.parameter_patterns import freeze
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
 from argus_core.registry.file_params import Source, taken_from
@@ -140,6 +142,8 @@ class Assembly(AbstractModel):
                 built = self.build_part(part, chosen)
             _check_built(part, chosen, built)
         setattr(self, part, built)
+        if part == "nn_module":
+            freeze(self.nn_module, self.params.get("freeze"))
 
     def build_part(self, part: str, chosen: Part) -> Any:
         """Return a built part; ``build_loss`` builds the part ``loss``."""
@@ -158,13 +162,21 @@ class Assembly(AbstractModel):
         return self._call("loss", factory, (), params)
 
     def build_optimizer(self, factory: Callable[..., Optimizer], params: Mapping[str, Any]) -> Optimizer:
-        """Return the optimizer of the parameters of network and loss that require grad."""
+        """Return the optimizer of the parameters of network and loss that require grad, in their groups."""
         trainable = self.trainable_parameters()
         if not trainable:
             raise BuildError(
                 "no parameter of nn_module or loss requires grad; unfreeze some or set optimizer to None"
             )
-        optimizer: Optimizer = self._call("optimizer", factory, (trainable,), params)
+        options, rest = split_options(factory, params)
+        if not options:
+            optimizer: Optimizer = self._call("optimizer", factory, (trainable,), params)
+            return optimizer
+        wanted = {id(parameter) for parameter in trainable}
+        named = {name: each for name, each in named_parameters(self).items() if id(each) in wanted}
+        groups = group_parameters(self.get_nn_module(), named, options)
+        check_groups(groups, lambda given, own: self._call("optimizer", factory, (given,), own), rest)
+        optimizer = self._call("optimizer", factory, (groups,), rest)
         return optimizer
 
     def build_prediction_transform(self, factory: Callable[..., Any], params: Mapping[str, Any]) -> Any:

@@ -48,6 +48,7 @@ from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
 
 if TYPE_CHECKING:
+    from argus_core.model.summary import Summary
     from argus_core.training.dry_run import DryRun
 
 __all__ = ["Model"]
@@ -60,7 +61,8 @@ class Model(Assembly):
         params: plain data: for each of ``nn_module``, ``loss``, ``optimizer`` and
             ``prediction_transform`` a name, ``(name, {params})`` or ``None``; ``step``: a strategy or a
             list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``batch_dim``: the
-            dimension of the samples in a batch, if it is not the first dimension of its tensors.
+            dimension of the samples in a batch, if it is not the first dimension of its tensors; ``freeze``:
+            a pattern, or a list of patterns, of the names of parameters that do not learn.
 
     A subclass may fix a part by a class attribute (a class), offer a choice (a dict of classes) or name
     one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. A subclass is registered in this
@@ -431,6 +433,20 @@ class Model(Assembly):
         from argus_core.steps.explanation import explain  # lazy: few runs draw their update
 
         return explain(self, self._composed)
+
+    def summary(self, input: Any = None) -> Summary:
+        """Return the network's modules with their parameters, memory, output shapes and operations.
+
+        Args:
+            input: a batch as the network takes it, of any number of samples. The network runs on it once, in
+                evaluation mode; without it shapes and operations are unknown.
+
+        Raises:
+            ParamsError: the network has lazy modules that have seen no input yet.
+        """
+        from argus_core.model.summary import summarize  # lazy: few runs need it
+
+        return summarize(self, input)
 
     def traits(self) -> set[str]:
         """Return traits that step strategies may conflict with or require, such as ``optimizer:LBFGS``."""

@@ -10,7 +10,7 @@ from argus_core.config import Config
 from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.registry.file_params import taken_from
 
-__all__ = ["Loader", "build_loaders"]
+__all__ = ["Loader", "build_loaders", "first_batch"]
 
 Loader = DataLoader[Any]
 
@@ -38,3 +38,10 @@ def build_loaders(config: Config) -> dict[str, Any]:
                 else build(sets, split, **options)
             )
     return loaders
+
+
+def first_batch(config: Config) -> Any:
+    """Return a batch of one sample of the configured training data."""
+    with taken_from(config.source("data", "train")):
+        dataset = build_dataset(config.data["train"], "[data] train")
+    return next(iter(make_loader(dataset, 1)))

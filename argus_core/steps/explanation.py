@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.steps.composition import Composed
 from argus_core.steps.hooks import Composition, composition_of
 
-__all__ = ["explain"]
+__all__ = ["explain", "group_lines"]
 
 _LAYOUT: tuple[tuple[str, str], ...] = (
     ("set_up", "set up"),
@@ -50,7 +51,7 @@ def explain(model: AbstractModel, composed: Composed) -> str:
     width = max(len(text) for text, members in rows if members) + 2
     head = "one optimizer update of " + _title(model)
     drawn = [line for text, members in rows for line in _lines(text, members, width)]
-    return "\n".join([head, *drawn, *_declared(composed), _LEGEND])
+    return "\n".join([head, *drawn, *_declared(composed), *group_lines(model.optimizer), _LEGEND])
 
 
 def _declared(composed: Composed) -> Iterator[str]:
@@ -60,6 +61,23 @@ def _declared(composed: Composed) -> Iterator[str]:
             yield f"{strategy.name} does not go with {trait}: {reason}"
         for trait, reason in strategy.requires.items():
             yield f"{strategy.name} needs {trait}: {reason}"
+
+
+def group_lines(optimizer: Any) -> Iterator[str]:
+    """Yield a line for each of several parameter groups: its name, its size and the options that differ."""
+    groups = getattr(optimizer, "param_groups", ())
+    if len(groups) < 2:
+        return
+    options = dict.fromkeys(key for group in groups for key in group if key not in ("params", "name"))
+    differing = [key for key in options if len({repr(group.get(key)) for group in groups}) > 1]
+    for number, group in enumerate(groups):
+        size = sum(parameter.numel() for parameter in group["params"])
+        values = ", ".join(f"{key} {_value(group.get(key))}" for key in dict.fromkeys(["lr", *differing]))
+        yield f"parameter group {group.get('name', number)!r}: {size:,} values, {values}"
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _lines(text: str, members: list[str], width: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ every 8 MiB and memory format, in the order of the file. ``aliases`` holds the o
 are stored once. The manifest determines every byte of the header, so a change anywhere in the file
 contradicts a checksum or the manifest.
 
-Three checksums are compared, each by one function:
+Checksums are compared by four functions:
 
 - `file.verify_sha256` compares the whole file with the SHA-256 that the caller expects, before anything else.
 - `text.verify_text` compares the manifest with ``argus_crc`` when the file is opened. Then

@@ -62,20 +62,23 @@ def _resolve_one(device: Any) -> torch.device:
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-        hint = (
-            "; did you mean 'cuda'?"
-            if str(device) == "gpu"
-            else near(str(device), ["auto", "cpu", *_PREFERENCE])
-        )
+        known = "cuda" if str(device) == "gpu" else str(device)
         raise SpecError(
-            f"unknown device {device!r}{hint}; give 'auto', 'cpu', 'cuda', 'cuda:0' or another torch device"
+            f"unknown device {device!r}; give 'auto', 'cpu', 'cuda', 'cuda:0' or another torch device"
+            f"{near(known, ['auto', 'cpu', *_PREFERENCE])}"
         ) from error
     is_there = resolved.type in _ALWAYS_THERE or 0 <= (resolved.index or 0) < _count(resolved.type)
     if not is_there or _is_wrapped(device, resolved):
         raise BuildError(
-            f"device {str(device)!r} is not on this machine; choose from {_available()} or 'auto'"
+            f"device {str(device)!r} is not on this machine{_without_cuda(resolved)}; choose from "
+            f"{_available()} or 'auto'"
         )
     return resolved
+
+
+def _without_cuda(device: torch.device) -> str:
+    built_for_cpu = device.type == "cuda" and torch.version.cuda is None and torch.version.hip is None
+    return " (this torch is built without CUDA)" if built_for_cpu else ""
 
 
 def _is_wrapped(device: Any, resolved: torch.device) -> bool:

@@ -62,9 +62,10 @@ def parts_of(distribution: str) -> list[ComponentUnderTest]:
     name = normalised(distribution)
     version = version_of(name)
     if version is None:
-        raise UnknownNameError(
-            f"the package {distribution!r} is not installed; pip install it in this environment"
-        )
+        advice = "install it in this environment"
+        if name == "argus-core":  # its import name, which is another distribution's name on the index
+            advice = "its distribution is named 'argus-torch'"
+        raise UnknownNameError(f"the package {distribution!r} is not installed; {advice}")
     found = [each for each in active().components() if each.provider == name]
     if not found:
         wrong = wrong_declarations(name, version)

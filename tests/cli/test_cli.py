@@ -23,7 +23,7 @@ from argus_core.registry.component import KINDS
 
 pytestmark = pytest.mark.torchfree
 
-COMMANDS = ("train", "list", "show", "explain", "inspect", "predict", "new-plugin")
+COMMANDS = ("train", "list", "show", "explain", "summary", "inspect", "predict", "new-plugin")
 
 
 class Focal:

@@ -35,7 +35,7 @@ from sybil.parsers.myst import CodeBlockParser, SkipParser
 
 from argus_core.cli import main
 from argus_core.config import read_config, specs_of
-from argus_core.config.schema import SECTIONS, TEMPLATE
+from argus_core.config.schema import EXTENDS, SECTIONS, TEMPLATE
 from argus_core.config.template import read_layers
 from argus_core.registry import discovery
 from argus_core.registry.registry import isolated_registry, resolve
@@ -161,7 +161,7 @@ def _compare_output(example: Example) -> str | None:
 def _read_toml(example: Example) -> None:
     _write_named_file(example)
     document = tomllib.loads(example.parsed)
-    if {"model", "data"} <= document.keys() or TEMPLATE in document:
+    if {"model", "data"} <= document.keys() or {TEMPLATE, EXTENDS} & document.keys():
         file = Path(".page.toml")
         file.write_text(example.parsed, "utf-8")
         config = read_config(file)

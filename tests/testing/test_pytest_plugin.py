@@ -58,7 +58,7 @@ def test_the_distribution_can_be_configured(project: Path) -> None:
 @pytest.mark.parametrize(
     ("pyproject", "message"),
     [
-        ('[project]\nname = "nowhere"\n', "the package 'nowhere' is not installed; pip install it"),
+        ('[project]\nname = "nowhere"\n', "the package 'nowhere' is not installed; install it"),
         ('[project]\nname = "pytest"\n', "declares no components; declare them as entry points"),
         ("[tool.pytest.ini_options]\n", "has a [project] with a name; set argus_distribution in"),
     ],

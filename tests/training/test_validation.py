@@ -192,7 +192,7 @@ def test_a_package_that_is_not_installed_is_told() -> None:
     result = argus("nowhere")
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: the package 'nowhere' is not installed; pip install it in this environment\n"
+        "error: the package 'nowhere' is not installed; install it in this environment\n"
     )
 
 
@@ -212,3 +212,11 @@ def test_an_unknown_kind_is_told() -> None:
 @pytest.mark.parametrize("limit", ["0", "-1", "soon"])
 def test_a_time_limit_without_meaning_is_a_usage_error(limit: str) -> None:
     assert argus("argus-sklearn", "--time-limit", limit).exit_code == 2
+
+
+def test_the_import_name_of_the_core_leads_to_its_distribution() -> None:
+    result = argus("argus_core")
+    assert result.exit_code == 1
+    assert (
+        "the package 'argus_core' is not installed; its distribution is named 'argus-torch'" in result.output
+    )
