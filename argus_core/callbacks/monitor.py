@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from argus_core.callbacks.asking import ask_for_validation
-from argus_core.callbacks.state import State
+from argus_core.callbacks.state import State, validation_phases
 from argus_core.errors import BuildError, ParamsError, near
 from argus_core.storage.stored import BEST, BEST_EPOCH, MONITOR, Rule
 
@@ -171,15 +171,24 @@ def _said(writer: Any) -> Collection[str] | None:
     return values
 
 
-def _lacks_validation(metric: str, state: State) -> bool:
-    return metric.startswith("val_") and "val" not in _phases(state)
+def _of_sets(metric: str, state: State) -> list[str]:
+    """Return the values that the validation sets compute of a metric that is named without one."""
+    phases = validation_phases(state)
+    if "val" in phases or not metric.startswith("val_"):
+        return []
+    return [name for phase in phases if _computes(state, name := f"{phase}_{metric.removeprefix('val_')}")]
 
 
 def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state: State) -> BuildError:
-    if _lacks_validation(metric, state):
+    if metric.startswith("val_") and not validation_phases(state):
         return BuildError(
             f"monitor of {callback} is {metric!r}, and the run has no validation; {ask_for_validation()}, or "
             f"choose another monitor ({_shown(computed)})"
+        )
+    if sets := _of_sets(metric, state):
+        return BuildError(
+            f"{callback} monitors {metric!r}, and the run's validation sets have names; choose "
+            f"{' or '.join(map(repr, sets))}"
         )
     return BuildError(
         f"{callback} monitors {metric!r}, which is not computed{near(metric, computed)} "

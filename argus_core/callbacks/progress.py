@@ -20,7 +20,7 @@ from argus_core.callbacks.epoch_report import (
 )
 from argus_core.callbacks.monitor import Monitor
 from argus_core.callbacks.progress_table import epoch_table
-from argus_core.callbacks.state import State
+from argus_core.callbacks.state import State, validation_phases
 from argus_core.errors import ParamsError
 from argus_core.files.standard_streams import ending_alone
 from argus_core.hooks import hookimpl
@@ -44,8 +44,8 @@ class Progress(EpochReport):
         table: whether to print a table at the end: of all epochs, or on a terminal, which shows their lines
             already, of the best and the last one.
         interval: seconds between drawings of the bar.
-        monitor: the metric by which the table marks the best epoch; by default the loss of the validation,
-            or of training where there is none.
+        monitor: the metric by which the table marks the best epoch; by default the loss of the validation (of
+            its first set), or of training where there is none.
         better: ``"min"``, ``"max"``, or ``"auto"`` to ask the metric.
     """
 
@@ -89,7 +89,7 @@ class Progress(EpochReport):
     def start(self, state: State) -> None:
         """Start the bar on a terminal."""
         self._records = []
-        loss = "val_loss" if "val" in (state.phase_states or {}) else f"{state.phase}_loss"
+        loss = f"{next(iter(validation_phases(state)), state.phase)}_loss"
         metric = self.monitor or loss
         if not self._resumed or metric != self._best.metric:
             self._best.forget()
@@ -189,10 +189,11 @@ class _Pace:
         self.validated = 0
 
     def begin_run(self, state: State) -> None:
-        engine, validation = state.engine, (state.phase_states or {}).get("val", state).engine
+        engine = state.engine
+        validations = [state.phase_states[phase].engine for phase in validation_phases(state)]
         if engine.num_batches is not None:
             self._steps = -(-engine.num_batches // engine.window_size)
-            self._steps += (validation.num_batches or 0) if validation is not engine else 0
+            self._steps += sum(each.num_batches or 0 for each in validations if each is not engine)
             done = engine.position.done  # the epoch that a resumed run was saved in
             self._first_step = (state.epoch + 1) * self._steps if done else self._step(state, self._steps)
         self._first_update = engine.position.updates_done

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # configurations read durations as callbacks do, without torch
     from argus_core.abstract_model import AbstractModel
 
-__all__ = ["AbstractEngine", "Position", "State"]
+__all__ = ["AbstractEngine", "Position", "State", "validation_phases"]
 
 
 @dataclass
@@ -70,7 +70,7 @@ class State:
     Attributes:
         model: the model that is run.
         engine: the engine that runs it.
-        phase: ``"train"`` or ``"val"``.
+        phase: ``"train"`` or ``"val"``; ``"val_clean"`` of the validation set ``clean``.
         phase_states: the states of all phases of this run by phase.
         epoch: counts from 0.
         iteration: updates within this epoch, counting from 0.
@@ -83,6 +83,8 @@ class State:
         stop_reason: a sentence for people; a callback that sets ``stopped`` may set it.
         exception: what ended the run, if something was raised.
         checkpoint_path: the file that a callback wrote last.
+        is_dry_run: True in a dry run, in which a callback writes only to the paths that its ``file_params``
+            declare, and sends nothing to a server.
         logger: for callbacks' messages.
     """
 
@@ -102,4 +104,10 @@ class State:
         self.stop_reason: str | None = None
         self.exception: BaseException | None = None
         self.checkpoint_path: Path | None = None
+        self.is_dry_run = False
         self.logger: logging.Logger = model.logger
+
+
+def validation_phases(state: State) -> list[str]:
+    """Return the phases of a run that validate: ``val``, or ``val_clean`` and others of sets with names."""
+    return [phase for phase in state.phase_states or () if phase == "val" or phase.startswith("val_")]

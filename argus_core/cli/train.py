@@ -21,6 +21,7 @@ from argus_core.tensors.single_process import check_single_process
 
 if TYPE_CHECKING:
     from argus_core.callbacks.state import State
+    from argus_core.config import Config
     from argus_core.runs.directory import RunDirectory
     from argus_core.runs.run import Result
 
@@ -31,6 +32,7 @@ __all__ = ["command", "report", "saying_how_to_resume"]
     "train",
     cls=TorchCommand,
     epilog=examples(
+        "argus train examples/digits.toml --dry-run",
         "argus train examples/digits.toml",
         "argus train examples/digits.toml --set optimizer.lr=0.01 --set num_epochs=3 --run-dir runs/short",
         "argus train examples/digits.toml --set step.accumulate.steps=4 --overwrite",
@@ -46,8 +48,18 @@ __all__ = ["command", "report", "saying_how_to_resume"]
     is_flag=True,
     help="Replace the run in the directory, but no other files, after the first checkpoint.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Try all parts of the run in seconds, and keep nothing.",
+)
 def command(
-    config: Path, changes: tuple[str, ...], run_dir: str | None, device: str | None, overwrite: bool
+    config: Path,
+    changes: tuple[str, ...],
+    run_dir: str | None,
+    device: str | None,
+    overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Train the model of CONFIG, a TOML file.
 
@@ -58,7 +70,8 @@ def command(
     from argus_core.runs.directory import RunDirectory
 
     check_single_process("argus train")
-    RunDirectory(config.parent).recover()
+    if not dry_run:
+        RunDirectory(config.parent).recover()
     options = {"fit.run_dir": run_dir, "model.device": device}
     if (
         run_dir is not None
@@ -70,6 +83,9 @@ def command(
     chosen = read_config(config, [*changes, *given])
     directory = RunDirectory(Path(chosen.fit["run_dir"]))
     directory.check(overwrite)  # before torch is imported, which takes seconds
+    if dry_run:
+        _dry_run(chosen, directory)
+        return
     from argus_core.runs.run import train  # imports torch
 
     with saying_how_to_resume(directory) as witness:
@@ -88,6 +104,20 @@ class _Announcement:
     @hookimpl(trylast=True)
     def start(self, state: State) -> None:
         echo(f"run directory: {self.path}")
+
+
+def _dry_run(config: Config, directory: RunDirectory) -> None:
+    from argus_core.runs.dry_run import dry_run  # imports torch
+
+    echo(f"dry run of {config.file}: its files go into a temporary folder, which is removed")
+    result = dry_run(config)
+    for phase, count in result.batches.items():
+        echo(f"{phase}: {count} batch{'es' * (count != 1)}")
+    for name, value in result.metrics.items():
+        if name.startswith("test_"):
+            echo(f"{name}: {value!r}")
+    echo(f"checkpoint: saved and loaded, {result.checkpoint_size:,} bytes")
+    echo(f"nothing failed in {result.seconds:.1f} s; {directory.path} is as it was")
 
 
 class _Witness:

@@ -15,6 +15,8 @@ from argus_core.config.file import (
     read_config,
     read_document,
     resolved_toml,
+    specs_of,
+    validation_phases,
 )
 from argus_core.config.schema import BATCH_SIZE, SECTIONS, Key
 from argus_core.config.template import build_template
@@ -33,4 +35,6 @@ __all__ = [
     "read_config",
     "read_document",
     "resolved_toml",
+    "specs_of",
+    "validation_phases",
 ]

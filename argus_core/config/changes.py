@@ -15,15 +15,15 @@ from argus_core.config.schema import (
     TEMPLATE,
     Sections,
     plain_model,
-    read_spec,
     read_value,
     unknown_key,
 )
+from argus_core.config.specs import read_sets, read_spec
 from argus_core.config.values import check_values, parse_value
 from argus_core.errors import ConfigError, near
 from argus_core.registry.spec import is_spec
 
-__all__ = ["Spec", "apply_change", "own_choice", "position_of", "with_params"]
+__all__ = ["Spec", "apply_change", "change_set", "own_choice", "position_of", "with_params"]
 
 _MOST_PARTS = 64
 _LONGEST = 120  # the most characters of a change that messages quote
@@ -126,7 +126,9 @@ def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str,
     if known is not None and not known.kind:
         raise ConfigError(f"{where} has no parameters; set it whole: --set {section}.{key}=VALUE")
     chosen = values.get(key) if known is not None else own_choice(values.get(key), where)
-    if isinstance(chosen, list):
+    if isinstance(chosen, dict) and section == "data":
+        change_set(chosen, rest, value, where)
+    elif isinstance(chosen, list):
         _set_in_list(chosen, rest, value, where)
     elif isinstance(chosen, str | tuple):
         values[key] = _with_parameter(chosen, rest, value, where)
@@ -134,6 +136,25 @@ def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str,
         raise ConfigError(f"{where} is not set; choose a component first: --set {section}.{key}=NAME")
     else:
         _set_nested(values, [key, *rest], value, where)
+
+
+def change_set(sets: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    """Set one of the sets of a key by name, or a parameter of its component.
+
+    Raises:
+        ConfigError: there is no such set, or the value does not choose a component.
+    """
+    name, rest = path[0], path[1:]
+    if name == "name":
+        raise ConfigError(f"{where} has the sets {', '.join(sets)}; to have one dataset, set it whole")
+    if not rest:
+        sets.update(read_sets({name: value}, where))
+        return
+    if name not in sets:
+        raise ConfigError(f"{where} has no set {name!r}{near(name, sets) or '; it has ' + ', '.join(sets)}")
+    sets[name] = _with_parameter(sets[name], rest, value, f"{where}.{name}")
+    if isinstance(sets[name], str):
+        sets[name] = (sets[name], {})
 
 
 def _is_plain(values: dict[str, Any], section: str) -> bool:

@@ -14,7 +14,7 @@ import tomli_w
 
 from argus_core.config.changes import apply_change, with_params
 from argus_core.config.schema import EXTENDS, SECTIONS, Key, Sections, plain_model
-from argus_core.config.split import check_data, has_validation
+from argus_core.config.split import check_data
 from argus_core.config.template import read_layers
 from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
@@ -30,6 +30,8 @@ __all__ = [
     "read_config",
     "read_document",
     "resolved_toml",
+    "specs_of",
+    "validation_phases",
 ]
 
 
@@ -74,8 +76,7 @@ class Config:
             values = getattr(self, section)
             for key, known in SECTIONS[section].items():
                 if known.kind and key in values:
-                    place = f"[{section}] {key}"
-                    for spec in parse_specs(known.kind, values[key], place):
+                    for place, spec in specs_of(known.kind, values[key], f"[{section}] {key}"):
                         yield known.kind, place, spec
 
     def source(self, section: str, *keys: str) -> Source | None:
@@ -125,6 +126,17 @@ def complete_config(
         given -= {each for each in given if all(map(eq, each, own))}
     _check_required(sections, str(path))
     return replace(_complete(sections, path.stem), file=str(path), given=frozenset(given))
+
+
+def specs_of(kind: str, value: Any, place: str) -> Iterator[tuple[str, Spec]]:
+    """Yield place and spec of each component that the parsed value of a key chooses, that of each set too."""
+    sets = (
+        {f"{place}.{name}": each for name, each in value.items()}
+        if isinstance(value, dict)
+        else {place: value}
+    )
+    for where, each in sets.items():
+        yield from ((where, spec) for spec in parse_specs(kind, each, where))
 
 
 def resolved_toml(config: Config) -> str:
@@ -213,6 +225,10 @@ def _callers(key: Key | None, value: Any, path: tuple[str, ...]) -> Iterator[tup
         for name in (with_params(spec)[0] for spec in value):
             if not path or (len(path) == 2 and path[0] in (name, name.rpartition("/")[2])):
                 yield f"{kind} {name!r}", path[1] if path else None
+    elif isinstance(value, dict):
+        for name, spec in value.items():
+            if path[:1] in ((), (name,)):
+                yield f"{kind} {with_params(spec)[0]!r}", path[1] if len(path) > 1 else None
     elif len(path) < 2:
         yield kind, path[0] if path else None
 
@@ -242,9 +258,16 @@ def _complete(sections: Sections, stem: str) -> Config:
     sections["data"].setdefault("shuffle", "sampler" not in sections["data"])
     model, data, fit = (_with_defaults(section, sections[section]) for section in SECTIONS)
     data.setdefault("val_batch_size", data["batch_size"])
-    fit.setdefault("monitor", "val_loss" if has_validation(data) else "train_loss")
+    fit.setdefault("monitor", f"{[*validation_phases(data), 'train'][0]}_loss")
     fit.setdefault("run_dir", f"runs/{stem}")
     return Config(model, data, fit, {name: sections[name] for name in sections if name not in SECTIONS})
+
+
+def validation_phases(data: Mapping[str, Any]) -> list[str]:
+    """Return the phases of a run that validate, ``val`` or one for each set, from its section ``[data]``."""
+    if "val" not in data:
+        return ["val"] if "val" in data.get("split", ()) else []
+    return [f"val_{name}" for name in data["val"]] if isinstance(data["val"], dict) else ["val"]
 
 
 def _with_defaults(section: str, values: Mapping[str, Any]) -> dict[str, Any]:

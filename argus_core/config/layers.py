@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from argus_core.config.changes import Spec, own_choice, position_of, with_params
+from argus_core.config.changes import Spec, change_set, own_choice, position_of, with_params
 from argus_core.config.schema import SECTIONS, Sections, check_section, plain_model, read_value
 from argus_core.errors import ConfigError
 
@@ -34,9 +34,10 @@ def lay_over(sections: Sections, document: Mapping[str, Any], source: str) -> No
             below = sections[name].get(key)
             where = f"{source}: [{name}] {key}"
             if key in known and known[key].is_table and isinstance(value, dict):
-                value = {**(below or {}), **value}
-                below = None
-            if below is not None and _is_table(value) and _has_parameters(sections, name, key, below):
+                sections[name][key] = read_value(sections, name, key, {**(below or {}), **value}, source)
+            elif isinstance(below, dict) and _is_table(value) and name == "data":
+                _change_sets(below, value, where)
+            elif below is not None and _is_table(value) and _has_parameters(sections, name, key, below):
                 sections[name][key] = _changed(
                     below if key in known else own_choice(below, where), value, where
                 )
@@ -71,6 +72,16 @@ def _changed(below: Spec | list[Spec] | dict[str, Any], table: dict[str, Any], w
             raise ConfigError(f"{where}.{name} is {params!r}; give a table of parameters of {name!r}")
         below[position] = _with_changes(below[position], params)
     return below
+
+
+def _change_sets(below: dict[str, Any], table: dict[str, Any], where: str) -> None:
+    """Add the validation sets of ``table``; one without ``name`` sets parameters of the set below."""
+    for name, value in table.items():
+        if _is_table(value) and name in below:
+            for parameter, each in value.items():
+                change_set(below, [name, parameter], each, where)
+        else:
+            change_set(below, [name], value, where)
 
 
 def _with_changes(spec: Spec, table: dict[str, Any]) -> Spec:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from argus_core.callbacks.cadence import is_cadence
+from argus_core.config.specs import read_sets, read_spec, read_specs
 from argus_core.config.split import read_split
 from argus_core.errors import ConfigError, ParamsError, near
 from argus_core.files.ordinary_files import as_path
 from argus_core.registry.factory import described
 from argus_core.registry.registry import components
 from argus_core.registry.requirements import PUBLISHED
-from argus_core.registry.spec import is_spec
 
 __all__ = [
     "BATCH_SIZE",
@@ -34,7 +34,6 @@ __all__ = [
     "Sections",
     "check_section",
     "plain_model",
-    "read_spec",
     "read_value",
     "unknown_key",
 ]
@@ -158,29 +157,6 @@ def _commands() -> list[str]:
     return sorted(published | {component.name for component in components("command")})
 
 
-def read_spec(value: Any, where: str) -> str | tuple[str, dict[str, Any]]:
-    """Return the parsed form of a spec; ``where`` is the beginning of the message for an invalid one."""
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, dict):
-        params = dict(value)
-        name = params.pop("name", None)
-        if isinstance(name, str) and name:
-            return (name, params) if params else name
-    if isinstance(value, list) and is_spec(value):
-        return (value[0], dict(value[1])) if len(value) == 2 else str(value[0])
-    raise ConfigError(
-        f"{where} is {described(value)}; "
-        'give a name, ["name", { parameter = value }] or a table that has a name'
-    )
-
-
-def _specs(value: Any, where: str) -> list[str | tuple[str, dict[str, Any]]]:
-    if not isinstance(value, list) or is_spec(value):
-        return [read_spec(value, where)]
-    return [read_spec(item, f"{where}[{index}]") for index, item in enumerate(value)]
-
-
 @dataclass(frozen=True)
 class _Value:
     """A reader of values: `accepts` returns whether a value is allowed; ``takes`` describes such values."""
@@ -243,7 +219,7 @@ def _one(kind: str, about: str, required: bool = False) -> Key:
 
 
 def _several(kind: str, about: str) -> Key:
-    return Key(about, _specs, kind=kind)
+    return Key(about, read_specs, kind=kind)
 
 
 SECTIONS: dict[str, dict[str, Key]] = {
@@ -260,7 +236,11 @@ SECTIONS: dict[str, dict[str, Key]] = {
     },
     "data": {
         "train": _one("dataset", "the dataset to train on", required=True),
-        "val": _one("dataset", "the dataset to validate on after each epoch"),
+        "val": Key(
+            "the dataset to validate on after each epoch, or a table of several by name",
+            read_sets,
+            kind="dataset",
+        ),
         "test": _one("dataset", "the dataset to measure the best checkpoint on, after training"),
         "split": Key("the shares of train that become val and test", read_split, is_table=True),
         "batch_size": Key("samples in a batch", _whole(1, _MOST), BATCH_SIZE),
@@ -284,7 +264,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "callbacks": _several("callback", "callbacks besides those of every run"),
         "val_callbacks": _several("callback", "callbacks for the events of validation"),
         "lr_scheduler": _several("lr_scheduler", "learning-rate schedulers"),
-        "monitor": Key("the metric of the best checkpoint; val_loss, or train_loss without val", _TEXT),
+        "monitor": Key(
+            "the metric of the best checkpoint; val_loss (of the first set), or train_loss without val", _TEXT
+        ),
         "checkpoint_every": Key("how often the last checkpoint is written", _CADENCE, "1ep"),
         "seed": Key(
             "fixes initial weights and the order of samples; drawn if left out", _whole(0, 2**64 - 1)

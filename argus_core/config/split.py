@@ -8,7 +8,7 @@ from typing import Any
 from argus_core.errors import ConfigError, near
 from argus_core.registry.factory import described
 
-__all__ = ["PARTS", "check_data", "has_validation", "read_split"]
+__all__ = ["PARTS", "check_data", "read_split"]
 
 PARTS = ("val", "test")
 """The parts that a split makes, besides training data."""
@@ -49,11 +49,6 @@ def read_split(value: Any, where: str) -> dict[str, Any]:
     if params is not None and not isinstance(params, Mapping):
         raise ConfigError(f"{where}.val_params is {described(params)}; give a table of parameters of train")
     return {**shares, "seed": seed, "stratify": stratify, **({"val_params": dict(params)} if params else {})}
-
-
-def has_validation(data: Mapping[str, Any]) -> bool:
-    """Return whether a section has data to validate on."""
-    return "val" in data or "val" in data.get("split", ())
 
 
 def check_data(data: Mapping[str, Any], source: str) -> None:

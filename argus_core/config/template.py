@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from argus_core.config.layers import lay_over
-from argus_core.config.schema import EXTENDS, SECTIONS, TEMPLATE, Sections, read_spec
+from argus_core.config.schema import EXTENDS, SECTIONS, TEMPLATE, Sections
+from argus_core.config.specs import read_spec
 from argus_core.errors import ConfigError
 from argus_core.registry.component import Component
 from argus_core.registry.factory import call_factory

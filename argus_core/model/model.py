@@ -50,6 +50,7 @@ from argus_core.tensors.samples import batch_size
 
 if TYPE_CHECKING:
     from argus_core.model.summary import Summary
+    from argus_core.training.dry_run import DryRun
 
 __all__ = ["Model"]
 
@@ -149,7 +150,7 @@ class Model(Assembly):
     def fit(
         self,
         train_loader: Iterable[Any],
-        val_loader: Iterable[Any] | None = None,
+        val_loader: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
         num_epochs: int = 1,
         metrics: Any = None,
         metrics_on_train: bool = False,
@@ -158,47 +159,59 @@ class Model(Assembly):
         lr_scheduler: Any = None,
         resume: str | Path | None = None,
         seed: int | None = None,
+        *,
+        dry_run: bool | DryRun = False,
     ) -> dict[str, float]:
         """Train, and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
 
         Args:
             train_loader: any iterable of batches.
-            val_loader: for a validation after each epoch.
+            val_loader: for a validation after each epoch; for several sets a dict of loaders by name,
+                ``{"clean": loader}``, which gives ``val_clean_loss`` and so on.
             num_epochs: the number of passes over ``train_loader``.
             metrics: names, specs or instances; computed in validation.
             metrics_on_train: whether to compute them in training, too.
             callbacks: names, specs or instances.
-            val_callbacks: callbacks for the events of validation.
+            val_callbacks: callbacks for the events of validation; a dict for own ones of each set.
             lr_scheduler: a spec, or several, of a torch scheduler, with ``interval="epoch"`` (default) or
                 ``"update"``; `ReduceLROnPlateau` also takes ``monitor="val_loss"``.
             resume: a checkpoint with the state of its run, or a folder of such checkpoints. The run resumes
                 from there up to ``num_epochs`` in total. With an ordinary DataLoader on a CPU the result is
                 bit for bit that of an uninterrupted run.
             seed: seeds the generators of Python, numpy and torch, and the order of an ordinary DataLoader.
+            dry_run: whether to try the run on copies of the model and of callbacks and metrics: one update,
+                one batch of each validation set, and a checkpoint saved and loaded. Nothing of it is kept.
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
             warn_of_untrained(self)
-        from argus_core.training.fit import fit  # lazy: prediction does not need it
+        from argus_core.training.copies import rehearse  # lazy: prediction does not need them
+        from argus_core.training.fit import fit
 
-        return fit(
-            self,
-            train_loader,
-            val_loader,
-            num_epochs=num_epochs,
-            metrics=metrics,
-            metrics_on_train=metrics_on_train,
-            callbacks=callbacks,
-            val_callbacks=val_callbacks,
-            lr_scheduler=lr_scheduler,
-            resume=resume,
-            seed=seed,
-        )
+        options = {
+            "num_epochs": num_epochs,
+            "metrics": metrics,
+            "metrics_on_train": metrics_on_train,
+            "callbacks": callbacks,
+            "val_callbacks": val_callbacks,
+            "lr_scheduler": lr_scheduler,
+            "resume": resume,
+            "seed": seed,
+        }
+        if dry_run is True:
+            return rehearse(fit, self, {"train_loader": train_loader, "val_loader": val_loader}, options)
+        return fit(self, train_loader, val_loader, **options, dry_run=dry_run or None)
 
     def validate(
-        self, val_loader: Iterable[Any], metrics: Any = None, callbacks: Any = None
+        self,
+        val_loader: Iterable[Any] | Mapping[str, Iterable[Any]],
+        metrics: Any = None,
+        callbacks: Any = None,
     ) -> dict[str, float]:
-        """Return ``val_loss`` and the value of every metric over ``val_loader``."""
+        """Return ``val_loss`` and the value of every metric over ``val_loader``.
+
+        A dict of loaders by name, ``{"clean": loader}``, gives ``val_clean_loss`` and so on.
+        """
         if type(self).val_step is Model.val_step:
             self._check_ready("validate", "loss")
         from argus_core.training.validation import validate
@@ -502,6 +515,8 @@ class Model(Assembly):
         memo[id(self)] = copied
         with self.training():
             vars(copied).update(copy.deepcopy(vars(self), memo))
+            if isinstance(self.optimizer, Optimizer):
+                _copy_own_attributes(self.optimizer, copied.optimizer, memo)
         return copied
 
     # Inside.
@@ -554,6 +569,13 @@ def _rates(lr: Any, count: int) -> list[float]:
     if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
         raise SpecError(f"set_lr got {lr!r}; give a number that is not negative, or a list of such numbers")
     return rates
+
+
+def _copy_own_attributes(optimizer: Any, copied: Any, memo: dict[int, Any]) -> None:
+    """Copy what the class of an optimizer keeps besides options and state, which torch leaves out."""
+    left = vars(optimizer).keys() - vars(copied).keys() - {"step"}  # a schedule's wrapper of the original
+    for name in left:
+        setattr(copied, name, copy.deepcopy(vars(optimizer)[name], memo))
 
 
 def _needs_closure(optimizer: Optimizer) -> bool:

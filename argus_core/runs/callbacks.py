@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
-from argus_core.callbacks.names import may_coincide, path_pattern
 from argus_core.callbacks.written import check_no_link
-from argus_core.errors import ArgusWarning, CheckpointError, ConfigError
-from argus_core.files.working_folder import absolute, shown
+from argus_core.errors import ArgusWarning, CheckpointError
+from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 from argus_core.registry.factory import build_component
-from argus_core.registry.file_params import file_params_of
-from argus_core.registry.registry import resolve
-from argus_core.registry.spec import parse_spec
+from argus_core.runs.chosen import check_places, chosen_callbacks
 from argus_core.runs.directory import RunDirectory
 from argus_core.training.interruption import Interruption
 
@@ -196,11 +192,11 @@ def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None =
         LoggingToFile(directory.log),
         MetricsJSONL(directory.metrics),
     ]
-    chosen = [*_chosen(own, directory.root)]
+    chosen = [*chosen_callbacks(own, directory.root)]
     built = [each.callback for each in chosen]
     for each in chosen:
         if not any(_replaces(each.callback, report) for report in reports):
-            _check_places(each, directory)
+            check_places(each, directory)
     return [
         witness,
         *(report for report in reports if not any(_replaces(each, report) for each in built)),
@@ -210,86 +206,28 @@ def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None =
     ]
 
 
-def validation_callbacks(directory: RunDirectory, own: Any) -> list[Any]:
-    """Return the callbacks of a run's validation; they write into their own folder.
+def validation_callbacks(directory: RunDirectory, own: Any, phases: Sequence[str] = ("val",)) -> Any:
+    """Return the callbacks of a run's validation; they write into their own folder, one for each set.
 
     Args:
         directory: of the run.
         own: instances, names or specs.
+        phases: that validate: ``val``, or one for each set.
 
     Raises:
         ConfigError: one of them would overwrite a file of the run.
     """
-    chosen = [*_chosen(own, directory.root / "val")]
+    if "val" in phases or not phases:
+        return _placed(directory, own, directory.root / "val")
+    sets = [phase.removeprefix("val_") for phase in phases]
+    return {name: _placed(directory, own, directory.root / "val" / name) for name in sets}
+
+
+def _placed(directory: RunDirectory, own: Any, folder: Path) -> list[Any]:
+    chosen = [*chosen_callbacks(own, folder)]
     for each in chosen:
-        _check_places(each, directory)
+        check_places(each, directory)
     return [each.callback for each in chosen]
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """A callback and how its paths were chosen.
-
-    Attributes:
-        callback: built.
-        name: for messages.
-        factory: declares which parameters are paths.
-        params: of its spec; an instance has its paths in attributes of the parameters' names.
-    """
-
-    callback: Any
-    name: str
-    factory: Any
-    params: Mapping[str, Any]
-
-
-def _chosen(callbacks: Any, folder: Path) -> Iterator[_Chosen]:
-    """Yield callbacks; paths that a spec omits lie in ``folder``, by the callback's ``run_paths``."""
-    if callbacks is None:
-        return
-    for each in callbacks if isinstance(callbacks, list) else [callbacks]:
-        if not isinstance(each, str | tuple | list):
-            yield _Chosen(each, getattr(each, "name", type(each).__name__), type(each), {})
-            continue
-        spec = parse_spec("callback", each, "callbacks")
-        factory = resolve("callback", spec.name).load()
-        paths = getattr(factory, "run_paths", {})
-        params = {**{name: str(folder / path) for name, path in paths.items()}, **spec.params}
-        callback = build_component("callback", (spec.name, params), "callbacks")
-        yield _Chosen(callback, spec.name, factory, params)
-
-
-def _check_places(chosen: _Chosen, directory: RunDirectory) -> None:
-    """Check that a callback writes to none of the files that the run itself writes."""
-    callback = chosen.callback
-    for parameter, rule in file_params_of(chosen.factory).items():
-        value = chosen.params.get(parameter, getattr(callback, parameter, None))
-        if rule.writes and isinstance(value, str | os.PathLike):
-            own = _own_file(absolute(os.path.expanduser(value)), directory)
-            if own is not None:
-                raise _refusal(chosen, parameter, value, f"is {directory.shown(own)}")
-    if isinstance(callback, Checkpoint):
-        pattern = callback.path_pattern()
-        for own in directory.own_files():
-            if may_coincide(pattern, path_pattern(own)):
-                may = f"may give a checkpoint the name of {directory.shown(own)}"
-                raise _refusal(chosen, "file_format", callback.file_format, may)
-
-
-def _own_file(path: Path, directory: RunDirectory) -> Path | None:
-    """Return the file of the run that ``path`` names, or would use as a folder; ``None`` for other paths."""
-    places = {os.path.realpath(place) for place in (path, *path.parents)}
-    for own in directory.own_files():
-        if os.path.realpath(own) in places or (path.is_file() and own.exists() and own.samefile(path)):
-            return own
-    return None
-
-
-def _refusal(chosen: _Chosen, parameter: str, value: str | os.PathLike[str], reason: str) -> ConfigError:
-    return ConfigError(
-        f"{parameter} of callback {chosen.name!r} is {shown(value)!r}, which {reason}, a file that the "
-        "run writes; choose another path for the callback"
-    )
 
 
 def _replaces(callback: Any, report: Any) -> bool:

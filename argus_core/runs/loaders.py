@@ -26,22 +26,27 @@ Loader = DataLoader[Any]
 _SPLIT = "[data] split"
 
 
-def build_loaders(config: Config) -> dict[str, Loader]:
+def build_loaders(config: Config) -> dict[str, Any]:
     """Build the loaders of the configured datasets by ``train``, ``val`` and ``test``.
 
-    Only training is shuffled, or has a sampler.
+    Of validation sets with names, ``val`` is a dict. Only training is shuffled, or has a sampler.
     """
     data = config.data
     keys = ("num_workers", "persistent_workers", "prefetch_factor")
     shared = {key: data[key] for key in keys if key in data}
     shared |= {"seed": config.fit["seed"], "pin_memory": _is_pinned(config)}
-    loaders: dict[str, Loader] = {}
+    loaders: dict[str, Any] = {}
     for part, dataset in _datasets(config).items():
         options: dict[str, Any] = {"batch_size": data["val_batch_size"]}
         if part == "train":
             options = {key: data[key] for key in ("batch_size", "shuffle", "drop_last")}
             options["sampler"] = _sampler(config, dataset)
-        loaders[part] = make_loader(dataset, **options, collate=_collate(config, part), **shared)
+        options["collate"] = _collate(config, part)
+        loaders[part] = (
+            {name: make_loader(each, **options, **shared) for name, each in dataset.items()}
+            if isinstance(dataset, dict)
+            else make_loader(dataset, **options, **shared)
+        )
     return loaders
 
 
@@ -81,17 +86,23 @@ def _is_pinned(config: Config) -> bool:
     return bool(pin_memory)
 
 
-def _datasets(config: Config) -> dict[str, Dataset[Any]]:
-    """Build the datasets; those that a split makes come last."""
-    datasets: dict[str, Dataset[Any]] = {}
+def _datasets(config: Config) -> dict[str, Any]:
+    """Build the datasets, of validation sets with names a dict; those that a split makes come last."""
+    datasets: dict[str, Any] = {}
     for part in ("train", *PARTS):
-        if part in config.data:
-            with taken_from(config.source("data", part)):
-                datasets[part] = build_dataset(config.data[part], f"[data] {part}")
+        if part not in config.data:
+            continue
+        chosen, where = config.data[part], f"[data] {part}"
+        with taken_from(config.source("data", part)):
+            datasets[part] = (
+                {name: build_dataset(spec, f"{where}.{name}") for name, spec in chosen.items()}
+                if isinstance(chosen, dict)
+                else build_dataset(chosen, where)
+            )
     return _split(config, datasets) if "split" in config.data else datasets
 
 
-def _split(config: Config, datasets: dict[str, Dataset[Any]]) -> dict[str, Dataset[Any]]:
+def _split(config: Config, datasets: dict[str, Any]) -> dict[str, Any]:
     split, whole = config.data["split"], datasets["train"]
     shares = {part: split[part] for part in PARTS if part in split}
     indices = split_indices(whole, shares, split["seed"], split["stratify"], _SPLIT)

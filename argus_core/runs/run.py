@@ -14,7 +14,7 @@ import torch
 
 from argus_core.callbacks.asking import asking_for_keys
 from argus_core.checkpoint.sections import PREFIXES
-from argus_core.config import Config, config_differences, read_config, resolved_toml
+from argus_core.config import Config, config_differences, read_config, resolved_toml, validation_phases
 from argus_core.config.changes import with_params
 from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
@@ -30,6 +30,7 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
+from argus_core.training.dry_run import DryRun, FirstBatches
 from argus_core.training.fit import seed_everything
 from argus_core.training.newest import find_checkpoint
 
@@ -83,7 +84,9 @@ def build_model(config: Config, initial_values_wanted: bool = True) -> Model:
     return model
 
 
-def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()) -> Result:
+def train(
+    config: Config, overwrite: bool = False, callbacks: Iterable[Any] = (), trial: DryRun | None = None
+) -> Result:
     """Train as ``config`` describes, and keep the run in its run directory.
 
     A run that fails before its first update leaves nothing behind. A run that it replaces is kept until the
@@ -93,6 +96,7 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
         config: without a seed one is drawn, and kept with the run.
         overwrite: whether a run that the directory already holds is removed.
         callbacks: instances, names or specs, besides those of the configuration; not kept with the run.
+        trial: makes it a dry run, whose run directory is in the folder of that.
 
     Raises:
         ConfigError: the directory already holds a run, or something else that is in the way; or the run that
@@ -109,13 +113,15 @@ def train(config: Config, overwrite: bool = False, callbacks: Iterable[Any] = ()
         begin = functools.partial(directory.create, resolved_toml(config), versions(model, config))
         witness = Witness(directory, config.fit["monitor"], begin)
         try:
-            metrics = _fit(model, config, loaders, witness, callbacks)
+            metrics = _fit(model, config, loaders, witness, callbacks, trial=trial)
             directory.settle()
         except BaseException as error:
             note = directory.give_up(discard=not witness.began)
             if note:  # as add_note does, which Python 3.10 does not have
                 error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
             raise
+        if trial is not None and "test" in loaders:
+            loaders["test"] = FirstBatches(loaders["test"], 1, trial.batches, "test")
         return _result(config, loaders, directory, witness, metrics)
 
 
@@ -207,7 +213,7 @@ def _check_whose(config: Config, directory: RunDirectory) -> None:
     )
 
 
-def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Loader]]:
+def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, dict[str, Any]]:
     if "num_threads" in config.fit:
         torch.set_num_threads(config.fit["num_threads"])
     seed_everything(config.fit["seed"])  # before the network draws its initial weights
@@ -217,7 +223,7 @@ def _build(config: Config, initial_values_wanted: bool = True) -> tuple[Model, d
 
 def _result(
     config: Config,
-    loaders: dict[str, Loader],
+    loaders: dict[str, Any],
     directory: RunDirectory,
     witness: Witness,
     metrics: dict[str, float],
@@ -229,10 +235,11 @@ def _result(
 def _fit(
     model: Model,
     config: Config,
-    loaders: dict[str, Loader],
+    loaders: dict[str, Any],
     witness: Witness,
     callbacks: Iterable[Any],
     checkpoint: Path | None = None,
+    trial: DryRun | None = None,
 ) -> dict[str, float]:
     fit = config.fit
     # Of its own, for another run in another thread not to write to this one's log.
@@ -251,10 +258,13 @@ def _fit(
             callbacks=run_callbacks(
                 witness, fit["checkpoint_every"], [*fit.get("callbacks", []), *callbacks], checkpoint
             ),
-            val_callbacks=validation_callbacks(witness.directory, fit.get("val_callbacks")),
+            val_callbacks=validation_callbacks(
+                witness.directory, fit.get("val_callbacks"), validation_phases(config.data)
+            ),
             lr_scheduler=fit.get("lr_scheduler"),
             resume=checkpoint,
             seed=fit["seed"],
+            dry_run=trial or False,
         )
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "is_seed",
     "kept_random_state",
     "key_seed",
+    "own_random_numbers",
     "random_state",
     "seed_all",
     "seeded",
@@ -153,6 +154,19 @@ def kept_random_state() -> Iterator[None]:
         random.setstate(states[0])
         numpy.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+@contextmanager
+def own_random_numbers(seed: int) -> Iterator[None]:
+    """Seed all generators, those of CUDA devices too, and restore their states when the block ends."""
+    kept = Generators()
+    seed_all(seed)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    try:
+        yield
+    finally:
+        kept.restore()
 
 
 @contextmanager

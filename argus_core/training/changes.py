@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ _NEEDED = {
     "centered": ("grad_avg", ("RMSprop",)),
     "momentum": ("momentum_buffer", ("RMSprop",)),
 }
+
+_OF_VALIDATION = re.compile(r"val(_\w+)?/")  # a callback's name
 
 
 class OptimizerDrift:
@@ -94,7 +97,7 @@ class ScheduleDrift:
         self._stored = {
             name: state
             for name, state in stored.items()
-            if {"scheduler", "stepped"} <= state.keys() and not name.startswith("val/")
+            if {"scheduler", "stepped"} <= state.keys() and not _OF_VALIDATION.match(name)
         }
         self._now = {name: each for name, each in named(engine.callbacks) if isinstance(each, LRSchedule)}
         self.continued = [each for name, each in self._now.items() if name in self._stored]

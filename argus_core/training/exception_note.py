@@ -13,7 +13,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.asking import ask_for_validation
 from argus_core.callbacks.audience import named
-from argus_core.callbacks.state import State
+from argus_core.callbacks.state import State, validation_phases
 from argus_core.data.order import own_dataset
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.metrics.metric import Metric
@@ -158,7 +158,7 @@ def _of_key(error: BaseException, state: State) -> str:
     if not isinstance(key, str) or not key.startswith(("train_", "val_")):
         return ""
     has = f"state.metrics has {', '.join(state.metrics) or 'nothing yet'}"
-    lacks_validation = key.startswith("val_") and "val" not in state.phase_states
+    lacks_validation = key.startswith("val_") and not validation_phases(state)
     return f"{has}; {ask_for_validation()}" if lacks_validation else has
 
 

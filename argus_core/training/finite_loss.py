@@ -20,7 +20,7 @@ class FiniteLoss(Callback):
         self._has_warned = False
 
     def epoch_complete(self, state: State) -> None:
-        losses = {name: state.metrics.get(name, 0.0) for name in ("train_loss", "val_loss")}
+        losses = {name: state.metrics.get(name, 0.0) for name in map("{}_loss".format, state.phase_states)}
         broken = {name: value for name, value in losses.items() if not math.isfinite(value)}
         if not broken or self._has_warned:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
+from argus_core.training.dry_run import DryRun
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
 from argus_core.training.resumption import Resumption
 from argus_core.training.sole_writer import SoleWriter
-from argus_core.training.validation import Validation, check_batched, warn_of_no_validation
+from argus_core.training.validation import Validation, warn_of_no_validation
+from argus_core.training.validation_sets import check_batched, loaders_by_phase
 
 __all__ = ["fit", "seed_everything"]
 
@@ -39,7 +41,7 @@ _MOST_EPOCHS = 2**31 - 1
 def fit(
     model: AbstractModel,
     train_loader: Iterable[Any],
-    val_loader: Iterable[Any] | None = None,
+    val_loader: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
     *,
     num_epochs: int,
     metrics: Any,
@@ -49,20 +51,28 @@ def fit(
     lr_scheduler: Any,
     resume: str | Path | None,
     seed: int | None,
+    dry_run: DryRun | None = None,
 ) -> dict[str, float]:
-    """Train ``model`` and return the last value of every metric; see `Model.fit`."""
-    _check_arguments(model, train_loader, val_loader, num_epochs)
+    """Train ``model`` and return the last value of every metric; see `Model.fit`.
+
+    A dry run changes the model itself; `argus_core.training.copies` gives it copies.
+    """
+    _check_arguments(model, train_loader, num_epochs)
+    val_loaders = loaders_by_phase(val_loader)
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
     order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
     train_loader = ordered(train_loader, order_seed, "train")
-    val_loader = None if val_loader is None else ordered(val_loader, order_seed, "val")
+    val_loaders = {phase: ordered(loader, order_seed, phase) for phase, loader in val_loaders.items()}
     chosen = build_metrics(metrics)
     sole_writer = SoleWriter()
-    if val_loader is None:
+    if not val_loaders:
         warn_of_no_validation([] if metrics_on_train else chosen[1:], val_callbacks)
-    validation = [] if val_loader is None else [Validation(model, val_loader, chosen, val_callbacks)]
+    seeds = dict.fromkeys(val_loaders, order_seed)
+    validation = (
+        [Validation(model, val_loaders, chosen, val_callbacks, "val_callbacks", seeds)] if val_loaders else []
+    )
     engine = Engine(
         model.train_step,
         model,
@@ -74,40 +84,47 @@ def fit(
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
             sole_writer,
+            *(dry_run.callbacks() if dry_run else ()),
         ],
         metrics=chosen if metrics_on_train else chosen[:1],
     )
     for part in validation:
-        _connect(engine, part.engine)
+        _connect(engine, part)
     engine.seed = order_seed
-    check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
+    check_apart([*engine.callbacks, *(each for part in validation for each in part.callbacks)])
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
         _tell_if_complete(engine, num_epochs, resumption.path)
     check_steps(engine, loader_length(train_loader), num_epochs)
-    workers = with_workers_that_leave_signals(train_loader, val_loader)
+    workers = with_workers_that_leave_signals(train_loader, *val_loaders.values())
+    batches, end = (
+        dry_run.shorten(engine, train_loader, validation) if dry_run else (train_loader, num_epochs)
+    )
     with sole_writer.releasing(), listening(), workers, model.training():
         model.train()
-        state = engine.run(train_loader, num_epochs)
+        state = engine.run(batches, end)
+        if dry_run:
+            dry_run.load(engine, train_loader)
     check_kept(engine.callbacks, model.logger)
     return dict(state.metrics)
 
 
-def _check_arguments(model: AbstractModel, train_loader: Any, val_loader: Any, num_epochs: Any) -> None:
+def _check_arguments(model: AbstractModel, train_loader: Any, num_epochs: Any) -> None:
     check_single_process("fit")
     check_has_values(model.device, "train")
-    for phase, loader in (("train", train_loader), ("val", val_loader)):
-        check_batched(phase, loader)
+    check_batched("train", train_loader)
     if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
         raise ParamsError(f"num_epochs is {described(num_epochs)}; give an integer from 1 to 2**31 - 1")
 
 
-def _connect(training: Engine, validation: Engine) -> None:
-    """Let the callbacks of each phase see the other's state, and read the predictions of both."""
-    training.state.phase_states["val"] = validation.state
-    validation.state.phase_states["train"] = training.state
-    if reads_predictions([*training.callbacks, *validation.callbacks]):
-        training.reading.is_kept = validation.reading.is_kept = True
+def _connect(training: Engine, validation: Validation) -> None:
+    """Let the callbacks of each phase see the states of all others, and read the predictions of all."""
+    engines = {"train": training, **validation.engines}
+    states = {phase: engine.state for phase, engine in engines.items()}
+    is_read = reads_predictions([each for engine in engines.values() for each in engine.callbacks])
+    for engine in engines.values():
+        engine.state.phase_states.update(states)
+        engine.reading.is_kept = engine.reading.is_kept or is_read
 
 
 def _tell_if_complete(engine: Engine, num_epochs: int, path: Path) -> None:

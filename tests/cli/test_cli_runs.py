@@ -601,3 +601,25 @@ def test_exception_of_a_checkpoints_transform_is_one_sentence(folder: Path, opti
     assert told.endswith("leaves it out); --traceback shows the lines of code")
     with pytest.raises(IndexError):
         argus("predict", "odd.safetensors", "points.npz", *options, "--traceback")
+
+
+def test_a_dry_run_says_what_it_has_tried_and_keeps_nothing(folder: Path) -> None:
+    result = argus("train", "small.toml", "--dry-run", "--set", 'data.test=["points", { split = "test" }]')
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "dry run of small.toml: its files go into a temporary folder, which is removed"
+    assert {"train: 2 batches", "val: 1 batch", "test: 1 batch"} <= set(lines)
+    assert re.fullmatch(r"checkpoint: saved and loaded, [\d,]+ bytes", lines[-2])
+    assert re.fullmatch(r"nothing failed in \d+\.\d s; run is as it was", lines[-1])
+    assert [file.name for file in folder.iterdir()] == ["small.toml"]
+
+
+def test_a_dry_run_that_fails_exits_as_the_run_would(folder: Path) -> None:
+    argus("train", "small.toml", "--set", "num_epochs=1")
+    before = {file: file.read_bytes() for file in (folder / "run").rglob("*") if file.is_file()}
+    refused = argus("train", "small.toml", "--dry-run")
+    assert (refused.exit_code, "run already holds a run" in refused.output) == (1, True)
+    failed = argus("train", "small.toml", "--dry-run", "--overwrite", "--set", "monitor=val_f1")
+    assert (failed.exit_code, "error: [fit] monitors 'val_f1'" in failed.output) == (1, True)
+    assert argus("train", "small.toml", "--dry-run", "--overwrite").exit_code == 0
+    assert {file: file.read_bytes() for file in (folder / "run").rglob("*") if file.is_file()} == before

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from networks import PARAMS, Net, batches
+from networks import PARAMS, Net, batches, make_model, same_weights
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -232,6 +232,16 @@ def test_the_learning_rate_is_read_and_set_for_all_groups_or_each() -> None:
 def test_get_lr_without_an_optimizer_says_so() -> None:
     with pytest.raises(BuildError, match="the model has no optimizer"):
         Model({**PARAMS, "optimizer": None}).get_lr()
+
+
+def test_a_copy_trains_with_an_optimizer_that_keeps_attributes_of_its_own() -> None:
+    model = make_model(optimizer=("LBFGS", {"max_iter": 2}), step="closure")
+    other = copy.deepcopy(model)
+    other.train_step(batches()[0])
+    assert same_weights(model, make_model())
+    assert not same_weights(model, other)
+    model.train_step(batches()[0])
+    assert same_weights(model, other)
 
 
 def test_a_deep_copy_trains_on_its_own() -> None:

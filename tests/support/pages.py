@@ -34,12 +34,11 @@ from sybil.document import Document
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 
 from argus_core.cli import main
-from argus_core.config import read_config
+from argus_core.config import read_config, specs_of
 from argus_core.config.schema import EXTENDS, SECTIONS, TEMPLATE
 from argus_core.config.template import read_layers
 from argus_core.registry import discovery
 from argus_core.registry.registry import isolated_registry, resolve
-from argus_core.registry.spec import parse_specs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -177,7 +176,7 @@ def _resolve_all(sections: dict[str, Any]) -> None:
     for section, values in sections.items():
         for key, known in SECTIONS.get(section, {}).items():
             if known.kind and key in values:
-                for spec in parse_specs(known.kind, values[key], key):
+                for _, spec in specs_of(known.kind, values[key], key):
                     resolve(known.kind, spec.name)
 
 

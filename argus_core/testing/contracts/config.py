@@ -11,10 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from argus_core.config import SECTIONS, build_template, complete_config, resolved_toml
+from argus_core.config import SECTIONS, build_template, complete_config, resolved_toml, specs_of
 from argus_core.config.template import read_layers
 from argus_core.registry.registry import resolve
-from argus_core.registry.spec import parse_specs
 from argus_core.testing.comparison import difference
 from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
 
@@ -105,5 +104,5 @@ class ConfigContract(Contract):
         for section, keys in SECTIONS.items():
             for key, known in keys.items():
                 value = self.sections[section].get(key)
-                if known.kind and value is not None and not isinstance(value, dict):
-                    yield from ((known.kind, spec.name) for spec in parse_specs(known.kind, value))
+                if known.kind and value is not None and (section == "data" or not isinstance(value, dict)):
+                    yield from ((known.kind, spec.name) for _, spec in specs_of(known.kind, value, key))

@@ -510,3 +510,19 @@ def test_event_files_go_with_their_run(tmp_path: Path) -> None:
     train(config, overwrite=True)
     assert len(files()) == 2
     assert first[0] not in files()
+
+
+def test_the_curves_of_validation_sets_are_grouped_by_metric(tmp_path: Path) -> None:
+    board = ("tensorboard", {"log_dir": str(tmp_path), "samples": "1ep"})
+    sets = {"clean": LOADER[:2], "noisy": LOADER[2:]}
+    values = make_model().fit(LOADER, sets, metrics=["accuracy"], callbacks=[board], seed=0)
+    for name in sets:
+        for metric in ("loss", "accuracy"):
+            (value,) = scalars(tmp_path, f"{metric}/val_{name}").values()
+            assert value == pytest.approx(values[f"val_{name}_{metric}"])
+
+
+def test_a_dry_run_writes_its_events_elsewhere(tmp_path: Path) -> None:
+    for board in (("tensorboard", {"log_dir": str(tmp_path / "a")}), TensorBoard(tmp_path / "a")):
+        make_model().fit(LOADER, LOADER[:2], callbacks=[board], dry_run=True)
+    assert [*tmp_path.iterdir()] == []

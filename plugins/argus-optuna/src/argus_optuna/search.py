@@ -238,7 +238,9 @@ def _better(config: Config) -> str:
         ConfigError: no metric of the run has that name, or it does not declare which is better.
     """
     monitor = config.fit["monitor"]
-    phases = ["val", "train"] if "val" in config.data else ["train"]
+    val = config.data.get("val")
+    validations = [f"val_{name}" for name in val] if isinstance(val, dict) else ["val"] if val else []
+    phases = [*validations, "train"]
     metrics = build_metrics(config.fit.get("metrics"))
     known = {f"{phase}_{metric.name}": metric for phase in phases for metric in metrics}
     # A metric with several values adds their names to its own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,9 +34,10 @@ __all__ = ["TensorBoard"]
 class TensorBoard(Callback):
     """Writes the curves of a run, and optionally more, to event files; a step is the number of updates.
 
-    Metrics are written after each epoch, ``val_accuracy`` as ``accuracy/val``. The callback waits for the
-    device only when it writes. A resumed run continues in the same folder, and TensorBoard no longer shows
-    what an earlier process wrote after the checkpoint. Of several processes the first writes.
+    Metrics are written after each epoch, ``val_accuracy`` as ``accuracy/val``, and that of the validation set
+    ``clean`` as ``accuracy/val_clean``. The callback waits for the device only when it writes. A resumed run
+    continues in the same folder, and TensorBoard no longer shows what an earlier process wrote after the
+    checkpoint. Of several processes the first writes.
 
     Args:
         log_dir: the folder of the event files.
@@ -127,7 +128,8 @@ class TensorBoard(Callback):
         if writer is None:
             return
         with writing(self.name, self.log_dir):
-            metrics = {_tag(name): value for name, value in plain_metrics(state.metrics).items()}
+            phases = sorted(state.phase_states or ("train", "val"), key=len, reverse=True)
+            metrics = {_tag(name, phases): value for name, value in plain_metrics(state.metrics).items()}
             for tag, value in metrics.items():
                 writer.add_scalar(tag, value, step)
             writer.add_scalar("epoch", state.epoch, step)
@@ -198,7 +200,9 @@ class TensorBoard(Callback):
             writer.add_scalar(tag, float(group["lr"]), state.global_step)
 
     def _add_samples(self, writer: SummaryWriter, state: State) -> None:
-        validated = (state.phase_states or {}).get("val")
+        validated = next(
+            (each for phase, each in (state.phase_states or {}).items() if phase != "train"), None
+        )
         source = state if validated is None or validated.step_output is None else validated
         output = source.step_output
         prediction, target = (output.get(key) for key in ("prediction", "target"))
@@ -233,8 +237,14 @@ def _add_summary(writer: Any, summary: Any) -> None:
     writer.file_writer.add_summary(summary)
 
 
-def _tag(name: str) -> str:
-    """Return the name under which TensorBoard groups the curves of all phases."""
+def _tag(name: str, phases: Sequence[str]) -> str:
+    """Return the name under which TensorBoard groups the curves of all phases.
+
+    Args:
+        name: of a metric's value.
+        phases: of the run, the longest first.
+    """
     name = one_line(name)
-    phase, _, metric = name.partition("_")
-    return f"{metric}/{phase}" if metric and phase in ("train", "val") else name
+    phase = next((each for each in phases if name.startswith(f"{each}_")), "")
+    metric = name.removeprefix(f"{phase}_")
+    return f"{metric}/{phase}" if phase and metric else name

@@ -1,0 +1,58 @@
+"""A dry run of a configuration: all of a run in seconds, in a folder that is removed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from argus_core.config import Config
+from argus_core.runs.run import train
+from argus_core.training.dry_run import DryRun
+from argus_core.training.interruption import listening
+
+__all__ = ["DryRunResult", "dry_run"]
+
+_CALLBACKS = ("callbacks", "val_callbacks")
+
+
+@dataclass(frozen=True)
+class DryRunResult:
+    """The result of a dry run that has found nothing wrong.
+
+    Attributes:
+        batches: the loader batches that were read, by phase: ``train``, ``val`` or ``val_clean``, ``test``.
+        metrics: their values, those of the test data too; of so few samples they only show that they exist.
+        checkpoint_size: bytes of the last checkpoint.
+        seconds: the time that it took.
+    """
+
+    batches: Mapping[str, int]
+    metrics: Mapping[str, float]
+    checkpoint_size: int
+    seconds: float
+
+
+def dry_run(config: Config) -> DryRunResult:
+    """Make a dry run of a configuration; its own run directory is not touched.
+
+    Raises:
+        ArgusError: the run would fail.
+    """
+    began = time.monotonic()
+    with (
+        listening(),
+        tempfile.TemporaryDirectory(prefix="argus-dry-run-", ignore_cleanup_errors=True) as folder,
+    ):
+        trial = DryRun(Path(folder).resolve())
+        placed = {key: trial.placed(config.fit[key]) for key in _CALLBACKS if key in config.fit}
+        run_dir = str(trial.place(config.fit["run_dir"]))
+        result = train(replace(config, fit={**config.fit, **placed, "run_dir": run_dir}), trial=trial)
+        return DryRunResult(
+            batches=trial.batches,
+            metrics={**result.metrics, **result.test_metrics},
+            checkpoint_size=result.directory.last.stat().st_size,
+            seconds=time.monotonic() - began,
+        )
