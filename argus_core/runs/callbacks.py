@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
-from argus_core.callbacks.names import may_coincide, path_pattern
+from argus_core.callbacks.names import in_one_case, may_coincide, path_pattern
 from argus_core.callbacks.written import check_no_link
 from argus_core.errors import ArgusWarning, CheckpointError, ConfigError
 from argus_core.files.working_folder import absolute, shown
@@ -191,11 +191,8 @@ def run_callbacks(witness: Witness, every: str, own: Any, resumed: Path | None =
         ConfigError: one of them would overwrite a file of the run.
     """
     directory = witness.directory
-    reports = [
-        Progress(table=True, monitor=witness.best.monitor.metric),
-        LoggingToFile(directory.log),
-        MetricsJSONL(directory.metrics),
-    ]
+    progress = Progress(table=True, monitor=witness.best.monitor.metric)
+    reports = [progress, LoggingToFile(directory.log), MetricsJSONL(directory.metrics)]
     chosen = [*_chosen(own, directory.root)]
     built = [each.callback for each in chosen]
     for each in chosen:
@@ -264,23 +261,26 @@ def _check_places(chosen: _Chosen, directory: RunDirectory) -> None:
     callback = chosen.callback
     for parameter, rule in file_params_of(chosen.factory).items():
         value = chosen.params.get(parameter, getattr(callback, parameter, None))
-        if rule.writes and isinstance(value, str | os.PathLike):
-            own = _own_file(absolute(os.path.expanduser(value)), directory)
-            if own is not None:
-                raise _refusal(chosen, parameter, value, f"is {directory.shown(own)}")
+        is_written = rule.writes and isinstance(value, str | os.PathLike)
+        if is_written and (own := _own_file(value, directory)):
+            raise _refusal(chosen, parameter, value, f"is {directory.shown(own)}")
     if isinstance(callback, Checkpoint):
-        pattern = callback.path_pattern()
+        pattern = in_one_case(callback.path_pattern())
         for own in directory.own_files():
-            if may_coincide(pattern, path_pattern(own)):
+            if may_coincide(pattern, in_one_case(path_pattern(own))):
                 may = f"may give a checkpoint the name of {directory.shown(own)}"
                 raise _refusal(chosen, "file_format", callback.file_format, may)
 
 
-def _own_file(path: Path, directory: RunDirectory) -> Path | None:
-    """Return the file of the run that ``path`` names, or would use as a folder; ``None`` for other paths."""
-    places = {os.path.realpath(place) for place in (path, *path.parents)}
+def _own_file(value: str | os.PathLike[str], directory: RunDirectory) -> Path | None:
+    """Return the file of the run that a path names, or would use as a folder; ``None`` for other paths."""
+    path = absolute(os.path.expanduser(value))
+    # Case-insensitive: some file systems are.
+    places = {os.path.realpath(place).casefold() for place in (path, *path.parents)}
     for own in directory.own_files():
-        if os.path.realpath(own) in places or (path.is_file() and own.exists() and own.samefile(path)):
+        if os.path.realpath(own).casefold() in places or (
+            path.is_file() and own.exists() and own.samefile(path)
+        ):
             return own
     return None
 
@@ -296,5 +296,5 @@ def _replaces(callback: Any, report: Any) -> bool:
     """Return whether a callback of the user writes the same report to the same file."""
     if not isinstance(callback, type(report)):
         return False
-    paths = [getattr(each, "file_path", "") for each in (callback, report)]
-    return os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+    ours, theirs = (os.path.realpath(getattr(each, "file_path", "")) for each in (callback, report))
+    return ours == theirs
