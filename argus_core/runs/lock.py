@@ -91,7 +91,8 @@ class RunLock:
             # While it is held: whoever has just opened the file sees that it is gone, and makes another.
             with suppress(PermissionError):  # Windows removes no file that is open
                 self._path.unlink(missing_ok=True)
-        self._lock.release()
+        with suppress(OSError):  # a network may be away; the system releases it with the process
+            self._lock.release()
 
     def _is_of_folder(self) -> bool:
         return _identity(self.folder) == self._folder_identity

@@ -250,6 +250,14 @@ def test_file_system_without_locks_is_told_and_used(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lock_that_cannot_be_given_back_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with locked(tmp_path):
+        monkeypatch.setattr(fcntl, "flock", without)
+
+
 @pytest.mark.parametrize(
     ("number", "told"),
     [
