@@ -121,6 +121,11 @@ def path_pattern(path: Path) -> Pattern:
     return [(frozenset(char), False) for char in os.path.realpath(path)]
 
 
+def in_one_case(pattern: Pattern) -> Pattern:
+    """Return the pattern of the paths that differ in case alone, and are one file on some file systems."""
+    return [(chars and frozenset(map(str.lower, chars)), more) for chars, more in pattern]
+
+
 def may_coincide(one: Pattern, other: Pattern) -> bool:
     """Return whether a path may match both patterns."""
     pairs = enumerate(zip(one, other, strict=False))

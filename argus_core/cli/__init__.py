@@ -6,6 +6,7 @@ The sub-commands of plugins are components of kind ``command``; installed metada
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -181,6 +182,8 @@ def _sentence(error: Exception) -> str:
     notes = "; ".join(getattr(error, "__notes__", ()))
     if isinstance(error, ArgusError):
         return f"{error}; {notes}" if notes else str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"path {str(error.filename)!r} is too long for this system; give a shorter one"
     if not notes:
         is_full = isinstance(error, MemoryError)
         return "the process is out of memory; allow it more, or give it less to do" if is_full else ""

@@ -7,8 +7,6 @@ can a pickle of a few bytes that calls ``bytearray(2**40)``.
 from __future__ import annotations
 
 import os
-import pickletools
-import re
 import struct
 import zipfile
 from contextlib import nullcontext
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
+from argus_core.files.pickle_check import check_pickle
 
 __all__ = ["check_archive", "directory_size"]
 
@@ -30,23 +29,6 @@ _OBJECTS_PER_ENTRY = 16
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
-
-_BUILDING = frozenset(
-    "REDUCE BUILD NEWOBJ EMPTY_DICT EMPTY_LIST EMPTY_SET DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3".split()
-)
-# The globals in the state of a model. torch's own list has more: some take any amount of memory or time
-# (_codecs.encode, nested codecs), some replace a tensor's methods by attributes.
-_GLOBALS = re.compile(
-    r"collections\.OrderedDict|(builtins|__builtin__)\.set"
-    r"|torch\._utils\._rebuild_(tensor(_v[23])?|parameter)"
-    r"|torch\.nn\.parameter\.Parameter|torch\.(Size|device|bool)|torch\.serialization\._get_layout"
-    r"|torch\.(storage\.Untyped|(cuda\.)?(Double|Float|Half|BFloat16|Complex(Float|Double))"
-    r"|(cuda\.)?(Long|Int|Short|Char|Byte|Bool))Storage"
-    r"|torch\.(b?float|u?int|complex)[0-9]\w*"
-)
-
-# The globals that a pickle calls to build bytes. Arguments are not checked, so the calls are not allowed.
-_BYTES = ("_codecs.encode", "__builtin__.bytes", "builtins.bytes")
 
 
 def check_archive(file_path: Path, file: BinaryIO | None = None) -> None:
@@ -144,24 +126,4 @@ def _check_pickles(archive: zipfile.ZipFile, file_path: Path) -> None:
                 f"{entry.filename!r} in {file_path} takes {entry.file_size:,} bytes, "
                 f"and {_MAX_PICKLE:,} is the most; do not load it"
             )
-        _check_pickle(archive.read(entry), _FREE_OBJECTS + _OBJECTS_PER_ENTRY * len(entries), str(file_path))
-
-
-def _check_pickle(data: bytes, most: int, what: str) -> None:
-    count = 0
-    for opcode, argument, _ in pickletools.genops(data):
-        count += opcode.name in _BUILDING
-        if count > most:
-            raise UnsafeCheckpointError(f"{what} asks for more objects than it has data; do not load it")
-        # torch's unpickler rejects other calls.
-        name = str(argument).replace(" ", ".") if opcode.name == "GLOBAL" else None
-        if name is not None and not _GLOBALS.fullmatch(name):
-            found, advice = repr(name[:80]), "save it again from code that you trust"
-            if name in _BYTES:
-                found, advice = (
-                    "bytes, which a codec makes",
-                    "save it again with lists of numbers in their place",
-                )
-            raise UnsafeCheckpointError(
-                f"{what} asks for objects that are not tensors or plain data ({found}); {advice}"
-            )
+        check_pickle(archive.read(entry), _FREE_OBJECTS + _OBJECTS_PER_ENTRY * len(entries), str(file_path))

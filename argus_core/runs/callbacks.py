@@ -234,5 +234,5 @@ def _replaces(callback: Any, report: Any) -> bool:
     """Return whether a callback of the user writes the same report to the same file."""
     if not isinstance(callback, type(report)):
         return False
-    paths = [getattr(each, "file_path", "") for each in (callback, report)]
-    return os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+    ours, theirs = (os.path.realpath(getattr(each, "file_path", "")) for each in (callback, report))
+    return ours == theirs

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from argus_core.callbacks import Checkpoint
-from argus_core.callbacks.names import may_coincide, path_pattern
+from argus_core.callbacks.names import in_one_case, may_coincide, path_pattern
 from argus_core.errors import ConfigError
 from argus_core.files.working_folder import absolute, shown
 from argus_core.registry.factory import build_component
@@ -59,23 +59,26 @@ def check_places(chosen: Chosen, directory: RunDirectory) -> None:
     callback = chosen.callback
     for parameter, rule in file_params_of(chosen.factory).items():
         value = chosen.params.get(parameter, getattr(callback, parameter, None))
-        if rule.writes and isinstance(value, str | os.PathLike):
-            own = _own_file(absolute(os.path.expanduser(value)), directory)
-            if own is not None:
-                raise _refusal(chosen, parameter, value, f"is {directory.shown(own)}")
+        is_written = rule.writes and isinstance(value, str | os.PathLike)
+        if is_written and (own := _own_file(value, directory)):
+            raise _refusal(chosen, parameter, value, f"is {directory.shown(own)}")
     if isinstance(callback, Checkpoint):
-        pattern = callback.path_pattern()
+        pattern = in_one_case(callback.path_pattern())
         for own in directory.own_files():
-            if may_coincide(pattern, path_pattern(own)):
+            if may_coincide(pattern, in_one_case(path_pattern(own))):
                 may = f"may give a checkpoint the name of {directory.shown(own)}"
                 raise _refusal(chosen, "file_format", callback.file_format, may)
 
 
-def _own_file(path: Path, directory: RunDirectory) -> Path | None:
-    """Return the file of the run that ``path`` names, or would use as a folder; ``None`` for other paths."""
-    places = {os.path.realpath(place) for place in (path, *path.parents)}
+def _own_file(value: str | os.PathLike[str], directory: RunDirectory) -> Path | None:
+    """Return the file of the run that a path names, or would use as a folder; ``None`` for other paths."""
+    path = absolute(os.path.expanduser(value))
+    # Case-insensitive: some file systems are.
+    places = {os.path.realpath(place).casefold() for place in (path, *path.parents)}
     for own in directory.own_files():
-        if os.path.realpath(own) in places or (path.is_file() and own.exists() and own.samefile(path)):
+        if os.path.realpath(own).casefold() in places or (
+            path.is_file() and own.exists() and own.samefile(path)
+        ):
             return own
     return None
 

@@ -44,8 +44,8 @@ class RunDirectory(RunFiles):
         super().__init__(path)
         root = self.root
         self._made = MadeFiles(root, self.checkpoints, (*self.files(), self.checkpoints / OWNER))
-        overwritten = MadeFiles(root, self.checkpoints, (), ".overwritten")
-        self._replaced = ReplacedRun(root, self.files(), self._made, overwritten, first=self.last)
+        self._overwritten = MadeFiles(root, self.checkpoints, (), ".overwritten")
+        self._replaced = ReplacedRun(root, self.files(), self._made, self._overwritten, first=self.last)
         self._is_begun = self._replaces = self._has_warned = False
         self._lock: RunLock | None = None
 
@@ -129,8 +129,8 @@ class RunDirectory(RunFiles):
                         check_checkpoints(self.checkpoints, self.holds_run())
                         for file in self._replaced.places:
                             check_file(file)
-                        self._recover()
                         self._sweep()
+                        self._recover()
                         for file in self.files():
                             check_file(file)
                     yield
@@ -239,9 +239,10 @@ class RunDirectory(RunFiles):
 
     def _sweep(self) -> None:
         """Remove unfinished files of killed processes; the lock excludes living writers."""
+        own = {*self.files(), *self._made.files(), *self._overwritten.files()}
         for file in self.root.glob(".*.tmp"):
             name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", file.name)
-            if name and self.root / name[1] in (self.config, self.versions, self.test) and _is_file(file):
+            if name and self.root / name[1] in own and _is_file(file):
                 file.unlink(missing_ok=True)
 
     def _recover(self) -> None:

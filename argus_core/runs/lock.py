@@ -87,11 +87,12 @@ class RunLock:
         """Release the lock."""
         if self._lock is None or os.getpid() != self._process:
             return
-        if self.is_held:
-            # While it is held: a process that has just opened the file sees it gone, and makes another.
-            with suppress(PermissionError):  # Windows removes no file that is open
+        with suppress(OSError):  # Windows removes no file that is open, and a network may be away
+            if self.is_held:
+                # While it is held: whoever has just opened the file sees that it is gone, and makes another.
                 self._path.unlink(missing_ok=True)
-        self._lock.release()
+        with suppress(OSError):  # the system releases it with the process
+            self._lock.release()
 
     def _is_of_folder(self) -> bool:
         return _identity(self.folder) == self._folder_identity

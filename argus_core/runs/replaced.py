@@ -108,6 +108,7 @@ class ReplacedRun:
         for file in self._overwritten.files():
             if os.path.lexists(_aside(file)):
                 _aside(file).replace(file)
+                _aside(file).unlink(missing_ok=True)  # two names of one file: then replacing does nothing
         self._overwritten.begin()
         self._replacing.unlink()
         return bool(moved)

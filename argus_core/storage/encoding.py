@@ -18,6 +18,7 @@ import base64
 import contextlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,10 @@ __all__ = ["decode", "describe", "encode", "references", "tensor_names", "torch_
 
 _SMALL = range(-(2**63), 2**64)
 _FLOATS = ("inf", "-inf", "nan")
-_DEVICE = r"[a-z]{1,20}(:[0-9]{1,4})?"
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]+")
 # The hexadecimal length of the longest integer that is plain data.
 _HEXADECIMAL = r"-?0x[0-9a-f]{1,3500}"
+_MOST_OF_ONE_HASH = 256  # keys of a dict: a file can choose them, and they take time by their square
 
 # The JSON type of each tag's payload.
 _PAYLOADS: dict[str, type] = {
@@ -210,16 +211,16 @@ def _decode_text(tag: str, text: str) -> Any:
         return Path(text)
     if tag == "$dtype":
         return torch_dtype(text)
-    if tag == "$device" and re.fullmatch(_DEVICE, text):
+    if tag == "$device" and re.fullmatch(r"[a-z]{1,20}(:[0-9]{1,4})?", text):
         return _torch_device(text)
     raise ValueError(text)
 
 
 def _decode_dict(pairs: list[Any], tensors: Mapping[str, Tensor]) -> dict[Any, Any]:
-    result = {decode(key, tensors): decode(item, tensors) for key, item in _checked_pairs(pairs)}
-    if len(result) != len(pairs):
-        raise ValueError("a key twice")
-    return result
+    keys = [decode(key, tensors) for key, _ in _checked_pairs(pairs)]
+    if max(Counter(map(hash, keys)).values(), default=0) > _MOST_OF_ONE_HASH or len(set(keys)) < len(keys):
+        raise ValueError("keys of one hash, or a key twice")
+    return {key: decode(item, tensors) for key, (_, item) in zip(keys, pairs, strict=True)}
 
 
 def _checked_pairs(pairs: list[Any]) -> list[Any]:

@@ -34,9 +34,11 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
     files = sorted([*path.glob("*.safetensors"), *path.glob("checkpoints/*.safetensors")])
     found = {file: place for file in files if (place := _place_of(file)) is not None}
     if not found:
+        start = "if the run ended before its first, start it over with argus train and --overwrite"
+        write = "write them by the callback checkpoint with optimizer_state=True"
         raise CheckpointError(
             f"{path} holds no checkpoint that a run can resume from ({len(files)} checkpoints in all); "
-            "write them by the callback checkpoint with optimizer_state=True"
+            f"{write if own is None else start}"
         )
     written = {file: file.stat().st_mtime_ns for file in found}
     runs = {place.run for place in found.values()}

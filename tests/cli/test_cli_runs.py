@@ -51,6 +51,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return result.directory.best
 
 
+@pytest.mark.parametrize(
+    "command", ["export BEST LONG.pt", "export BEST LONG/b.pt", "convert BEST LONG.safetensors"]
+)
+def test_path_that_is_too_long_for_the_system_is_one_sentence(command: str, trained: Path) -> None:
+    words = [word.replace("LONG", "a" * 5000).replace("BEST", str(trained)) for word in command.split()]
+    result = argus(*words)
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        r"error: path '?aaa.* is too long for this system; give a shorter one\n", result.stderr
+    )
+
+
 def best_value(run_dir: Path) -> float:
     lines = (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()
     return max(json.loads(line)["val_accuracy"] for line in lines)

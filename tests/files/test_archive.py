@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hostile_archives import pickled, state
+from hostile_archives import number, pickled, state, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -127,6 +127,58 @@ def test_pickle_of_more_than_a_state_is_refused_by_its_size(path: Path) -> None:
 def test_pickle_of_more_objects_than_data_is_refused(path: Path) -> None:
     pickled(b"](" + b"]" * 70_000 + b"e")(path, path)
     with pytest.raises(UnsafeCheckpointError, match="asks for more objects than it has data"):
+        check_archive(path)
+
+
+STORED = b"](" + b"".join(b"M" + index.to_bytes(2, "little") for index in range(2_000)) + b"eq\0"
+LETTERS = text("".join(map(chr, range(2_000)))) + b"q\0"
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        (STORED, b"c__builtin__\nset\nh\0\x85R"),
+        (LETTERS, b"c__builtin__\nset\nh\0\x85R"),
+        (STORED, b"ctorch\nSize\nh\0\x85R"),
+        (STORED, b"ctorch\nSize\nh\0\x85\x81"),
+        (b"}(" + STORED[2:-3] + b"uq\0", b"ccollections\nOrderedDict\nh\0\x85R"),
+        (b"}(" + STORED[2:-3] + b"uq\0", b"ccollections\nOrderedDict\n)Rh\0b"),
+        (STORED, b"ccollections\nOrderedDict\n)R(h\0h\0tb"),
+    ],
+    ids=["set", "letters", "size", "new object", "dict", "attributes", "attributes and slots"],
+)
+def test_one_value_that_many_calls_copy_is_refused(path: Path, argument: bytes, call: bytes) -> None:
+    pickled(b"](" + argument + call * 200 + b"e")(path, path)
+    with pytest.raises(UnsafeCheckpointError, match="asks for more objects than it has data"):
+        check_archive(path)
+
+
+def test_calls_after_a_string_of_arguments_are_counted(path: Path) -> None:
+    pickled(
+        b"](c__builtin__\nset\n" + text("a") + b"R" + STORED + b"c__builtin__\nset\nh\0\x85R" * 200 + b"e"
+    )(path, path)
+    with pytest.raises(UnsafeCheckpointError, match="asks for more objects than it has data"):
+        check_archive(path)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [lambda index: number(index * (2**61 - 1)), lambda index: number(index) + b"\x85"],
+    ids=["integers of one hash", "tuples"],
+)
+@pytest.mark.parametrize("form", ["dict", "item by item", "set"])
+def test_keys_whose_hashes_a_pickle_can_choose_are_few(path: Path, key: Any, form: str) -> None:
+    def program(count: int) -> bytes:
+        keys = [key(index % 3 + 1) for index in range(count)]
+        if form == "set":
+            return b"c__builtin__\nset\n](" + b"".join(keys) + b"e\x85R"
+        items = [each + b"N" for each in keys]
+        return b"}(" + b"".join(items) + b"u" if form == "dict" else b"}" + b"".join(f + b"s" for f in items)
+
+    pickled(program(1024))(path, path)
+    check_archive(path)
+    pickled(program(1025))(path, path)
+    with pytest.raises(UnsafeCheckpointError, match="has more than 1,024 keys that are tuples or integers"):
         check_archive(path)
 
 

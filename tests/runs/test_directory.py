@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
+from argus_core.files.confinement import opener
 from argus_core.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.torchfree
@@ -124,7 +125,10 @@ def test_discarded_run_leaves_what_is_not_of_it(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_was_writing_is_removed_by_the_next_command(tmp_path: Path) -> None:
     finish(make_run(tmp_path))
-    left = [tmp_path / f".{name}.0123abcd.tmp" for name in ("config.toml", "versions.json", "test.json")]
+    names = ("config.toml", "versions.json", "test.json", "log.txt", "table.csv")
+    with RunDirectory(tmp_path).held(), open(tmp_path / "table.csv", "w", opener=opener):
+        pass
+    left = [tmp_path / f".{name}.0123abcd.tmp" for name in names]
     own = [tmp_path / ".notes.md.0123abcd.tmp", tmp_path / ".config.toml.mine.tmp"]
     for file in (*left, *own):
         file.touch()

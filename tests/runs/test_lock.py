@@ -250,6 +250,17 @@ def test_file_system_without_locks_is_told_and_used(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("module", "call"), [(fcntl, "flock"), (os, "unlink")])
+def test_lock_that_cannot_be_given_back_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, call: str
+) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with locked(tmp_path):
+        monkeypatch.setattr(module, call, failing)
+
+
 @pytest.mark.parametrize(
     ("number", "told"),
     [

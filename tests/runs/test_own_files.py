@@ -53,6 +53,27 @@ def test_callback_that_names_a_file_of_its_run_is_refused(
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "parameter", "name"),
+    [
+        ('callbacks=["logging_to_csv", {file_path="run/Config.toml"}]', "file_path", "config.toml"),
+        ('callbacks=["logging_to_csv", {file_path="run/LOG.TXT/a.csv"}]', "file_path", "log.txt"),
+        (
+            'callbacks=["checkpoint", {dir_path="run/Checkpoints", file_format="LAST.safetensors"}]',
+            "file_format",
+            "checkpoints/last.safetensors",
+        ),
+    ],
+)
+def test_name_that_differs_in_case_alone_is_refused(
+    change: str, parameter: str, name: str, folder: Path
+) -> None:
+    before = contents(folder)
+    with refused(parameter, name):
+        run(change)
+    assert contents(folder) == before
+
+
 class Writer:
     """A callback of a package, which says which of its parameters is a path."""
 

@@ -213,6 +213,17 @@ def test_overwritten_files_are_back_with_their_run_wherever_the_process_is_kille
     assert texts in ([whole, replaced] if is_kept else [whole])
 
 
+def test_file_that_was_kept_and_not_yet_overwritten_has_one_name_again(tmp_path: Path) -> None:
+    write(tmp_path, dict.fromkeys([*NAMES, "table.csv"], "old"))
+    (tmp_path / ".made").unlink()
+    run = run_in(tmp_path)
+    run.set_aside()
+    run.keep(tmp_path / "table.csv")
+    run.put_back()
+    assert (tmp_path / "table.csv").read_text("utf-8") == "old"
+    assert not list(tmp_path.rglob("*.old"))
+
+
 def without_links(*_: object) -> None:
     raise OSError(errno.EPERM, "Operation not permitted")
 

@@ -288,7 +288,8 @@ def test_a_folder_near_runs_is_refused_with_up_to_three_of_them(folder: Path) ->
 def test_a_run_without_its_last_checkpoint_is_refused(folder: Path) -> None:
     train(read_config(small_config(folder)))
     Path("run/checkpoints/last.safetensors").unlink()
-    with pytest.raises(argus_core.CheckpointError, match="holds no checkpoint that a run can resume from"):
+    told = r"holds no checkpoint that a run can resume from .* start it over with argus train and --overwrite"
+    with pytest.raises(argus_core.CheckpointError, match=told):
         resume(Path("run"))
 
 

@@ -193,6 +193,8 @@ def test_numpy_scalars_come_back_with_their_dtype(data: Any) -> None:
         {"$dict": [[1, 2, 3]]},
         {"$dict": [[[], 1]]},
         {"$dict": [[1, 2], [1, 3]]},
+        {"$dict": [[{"$int": hex((2**61 - 1) * count)}, 0] for count in range(8, 8 + 257)]},
+        {"$dict": [[{"$tuple": [{"$int": hex((2**61 - 1) * count)}]}, 0] for count in range(8, 8 + 257)]},
         {"$float": "1.0"},
         {"$int": "10"},
         {"$int": 10},
