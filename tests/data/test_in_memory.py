@@ -15,6 +15,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from argus_core.data.memory import is_in_memory
 from argus_core.data.order import epoch_batches, ordered
+from argus_core.errors import ArgusError
 
 INPUTS = torch.randn(11, 2, 3)
 TARGETS = torch.arange(11)
@@ -95,9 +96,9 @@ def test_odd_indices_give_what_they_give_torch(indices: list[Any]) -> None:
     assert_same(list(epoch_batches(ordered(loader, 0, "train"), 0)), list(loader))
 
 
-def test_an_index_outside_the_dataset_is_an_error_of_the_dataset() -> None:
+def test_an_index_outside_the_dataset_is_an_error_that_names_the_sampler() -> None:
     loader = DataLoader(IN_MEMORY["tensors"], 2, sampler=Listed([0, 11]))
-    with pytest.raises(IndexError, match="index 11 is out of bounds"):
+    with pytest.raises(ArgusError, match="Listed gives the index 11, and the dataset TensorDataset has 11 s"):
         list(epoch_batches(ordered(loader, 0, "train"), 0))
 
 
