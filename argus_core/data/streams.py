@@ -113,7 +113,7 @@ class StreamLoader:
     def _judge(self, first: list[Any], is_all: bool) -> None:
         """Decide whether workers repeat each other, once the first batch of each is there.
 
-        If one worker's own batches are equal too, the data are all alike, and nothing can be told.
+        If one worker's own batches are equal too, the data are all alike, which shows nothing.
         """
         workers = self._loader.num_workers
         if len(first) < workers:
