@@ -268,6 +268,24 @@ def test_a_run_over_a_stream_without_an_end_resumes_exactly_at_any_update(
 
 
 @pytest.mark.usefixtures("net")
+def test_a_run_that_stops_in_a_stream_without_an_end_continues_its_epoch(tmp_path: Path) -> None:
+    def fit(updates: int, **more: Any) -> tuple[int, Any]:
+        model, epochs = argus_core.Model(PARAMS), []
+        keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+        epoch = argus_core.on_iteration_complete(lambda state: epochs.append(state.epoch))
+        model.fit(DataLoader(Endless(), 4), callbacks=[keep, epoch, stop_after(updates)], **more)
+        return len(epochs), model.get_nn_module().state_dict()
+
+    _, whole = fit(6, seed=0)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    fit(2, seed=0)
+    made, resumed = fit(6, resume=tmp_path)
+    assert made == 4
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.usefixtures("net")
 def test_another_number_of_workers_starts_the_epoch_over_and_is_told(tmp_path: Path) -> None:
     callbacks = [
         ("checkpoint", {"dir_path": str(tmp_path), "every": "2up", "optimizer_state": True}),
