@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any
 from weakref import WeakSet
 
@@ -45,7 +46,7 @@ class Sent:
 
 def watch(batches: Iterator[Any]) -> None:
     """Let `naming_lost_workers` look at an iterator over a DataLoader."""
-    if hasattr(batches, "_workers"):
+    if all(isinstance(each, BaseProcess) for each in getattr(batches, "_workers", [None])):
         _watched.add(batches)
 
 
@@ -88,7 +89,7 @@ def _lost(batches: Any) -> str:
     count = len(batches._workers)
     for worker in batches._workers:
         worker.join(_LONGEST_END / count)
-    codes = {number: worker.exitcode for number, worker in enumerate(batches._workers) if worker.exitcode}
+    codes = {number: each.exitcode for number, each in enumerate(batches._workers) if each.exitcode}
     if not codes:
         return ""
     number, code = next(iter(codes.items()))

@@ -113,7 +113,7 @@ def present_wait() -> object | None:
 
 
 def _waited_for(batches: Iterator[Any]) -> Iterator[Any]:
-    if threading.current_thread() is not threading.main_thread():
+    if not _HAS_MASKS or threading.current_thread() is not threading.main_thread():
         return batches
     return _noting_waits(batches)
 
