@@ -223,10 +223,9 @@ class Engine(AbstractEngine):
 
     def _stopped_midway(self) -> bool:
         """Return whether the run has stopped before the end of an epoch, as far as that is known."""
-        consumed = self.position.updates_done * self.window_size
         if self.num_batches is None:  # there may be more, which a run that resumes finds out
             return self.state.stopped and can_skip(self._loader)
-        return self.state.stopped and consumed < self.num_batches
+        return self.state.stopped and self.position.updates_done * self.window_size < self.num_batches
 
     def _end_epoch(self) -> None:
         """Raise ``epoch_complete``; if it fails, checkpoints hold the position before it."""

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from networks import Net
@@ -84,6 +85,10 @@ SENTENCES: dict[str, tuple[Any, str]] = {
     "outside, a batch sampler": (
         lambda **more: DataLoader(Points(), batch_sampler=BatchSampler(Chosen(-13), 2, False), **more),
         "^Chosen gives the index -13, and the dataset Points has 12 samples",
+    ),
+    "outside, of numpy": (
+        lambda **more: DataLoader(Points(), 2, sampler=Chosen(*numpy.array([12])), **more),
+        "^Chosen gives the index 12, and the dataset Points has 12 samples",
     ),
     "outside a subset": (
         lambda **more: DataLoader(Subset(Points(), [3, 4]), 2, sampler=Chosen(0, 2), **more),
