@@ -64,7 +64,7 @@ def sample_error(error: Exception, dataset: Any, index: Any, sampler: str) -> Ex
     """
     name = type(dataset).__name__
     length = _length(dataset)
-    if isinstance(index, Integral) and length is not None and not -length <= index < length:
+    if isinstance(index, Integral) and length is not None and not -length <= int(index) < length:
         return ArgusError(
             f"{sampler} gives the index {index}, and the dataset {name} has {length} samples; give the "
             "sampler the dataset of its loader, or leave the index out"
