@@ -270,6 +270,7 @@ def test_a_run_over_a_stream_without_an_end_resumes_exactly_at_any_update(
 @pytest.mark.usefixtures("net")
 def test_a_run_that_stops_in_a_stream_without_an_end_continues_its_epoch(tmp_path: Path) -> None:
     def fit(updates: int, **more: Any) -> tuple[int, Any]:
+        torch.manual_seed(1)  # of the initial weights
         model, epochs = argus_core.Model(PARAMS), []
         keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
         epoch = argus_core.on_iteration_complete(lambda state: epochs.append(state.epoch))
