@@ -169,6 +169,62 @@ def skorch() -> Make:
     return make
 
 
+def lightning() -> Make:
+    library = imported("pytorch_lightning")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+
+    class Module(library.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self, network: nn.Module, loss: nn.Module, accuracy: bool) -> None:
+            super().__init__()
+            self.network, self.criterion, self.has_accuracy = network, loss, accuracy
+
+        def training_step(self, batch: Any, number: int) -> Any:
+            input, target = batch
+            prediction = self.network(input)
+            loss = self.criterion(prediction, target)
+            size = target.shape[0]
+            self.log("loss", loss, on_step=False, on_epoch=True, batch_size=size)
+            if self.has_accuracy:
+                right = (prediction.argmax(1) == target).float().mean()
+                self.log("accuracy", right, on_step=False, on_epoch=True, batch_size=size)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return sgd(self.network)
+
+    def make(network: nn.Module, loss: nn.Module, batches: list[Any], accuracy: bool) -> Callable[[], object]:
+        module = Module(network, loss, accuracy)
+
+        def run() -> None:
+            trainer = library.Trainer(
+                accelerator="cpu",
+                devices=1,
+                max_epochs=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                trainer.fit(module, batches)
+
+        return run
+
+    return make
+
+
+def poutyne() -> Make:
+    library = imported("poutyne")
+
+    def make(network: nn.Module, loss: nn.Module, batches: list[Any], accuracy: bool) -> Callable[[], object]:
+        metrics = ["accuracy"] if accuracy else None
+        model = library.Model(network, sgd(network), loss, batch_metrics=metrics)
+        return lambda: model.fit_generator(batches, epochs=1, verbose=False)
+
+    return make
+
+
 def loop(
     network: nn.Module,
     loss_function: nn.Module,
@@ -197,9 +253,11 @@ def loop(
 FRAMEWORKS: dict[str, Callable[[], Make]] = {
     "pytorch-argus": pytorch_argus,
     "ignite": ignite,
+    "Lightning": lightning,
     "Lightning Fabric": fabric,
     "accelerate": accelerate,
     "skorch": skorch,
+    "poutyne": poutyne,
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from argus_core.data.lost_workers import Sent
 from argus_core.data.reading import Chosen
 from argus_core.data.samplers import held, is_of_torch, order_of
 from argus_core.tensors.generators import global_sources, source_of
@@ -40,19 +41,23 @@ class EpochOrder:
     """A batch sampler that gives the samples of an epoch's batches, from any batch on.
 
     Args:
-        batches: the batch sampler of a DataLoader; must have a length.
+        batches: the batch sampler of a DataLoader.
         seed: of the order.
         as_tensors: give indices as tensors, where they are.
+        waiting: how many batches workers may have before them.
 
     Attributes:
         epoch: the one whose batches an iteration gives.
         skip: how many of its batches it leaves out.
         given: by the iteration that began last.
+        sent: the indices of its last batches.
     """
 
-    def __init__(self, batches: Any, seed: int, as_tensors: bool) -> None:
+    def __init__(self, batches: Any, seed: int, as_tensors: bool, waiting: int = 0) -> None:
         self.epoch = self.skip = 0
         self.given = Given()
+        self.sent = Sent(waiting)
+        self._waiting = waiting
         self._seed = seed
         self._batches = batches
         self._as_tensors = as_tensors
@@ -64,8 +69,8 @@ class EpochOrder:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Chosen]:
-        self.given = Given()
-        return self._chosen(self.epoch, self.skip, self.given)
+        self.given, self.sent = Given(), Sent(self._waiting)
+        return self._chosen(self.epoch, self.skip, self.given, self.sent)
 
     def sampler_name(self) -> str:
         return " over ".join(type(sampler).__name__ for sampler in held(self._batches)[0])
@@ -84,12 +89,14 @@ class EpochOrder:
         if count:
             is_number = count.isdecimal() and len(count) < _LONGEST_COUNT
             return is_number and str(_Fingerprint(islice(self._indices(epoch), int(count)))) == fingerprint
+        if not hasattr(self._batches, "__len__"):  # it may have no end, and had no fingerprint then
+            return False
         whole = blake2b(digest_size=16)
         for batch in self._indices(epoch):
             whole.update(repr(_listed(batch)).encode())
         return whole.hexdigest() == digest
 
-    def _chosen(self, epoch: int, skip: int, given: Given) -> Iterator[Chosen]:
+    def _chosen(self, epoch: int, skip: int, given: Given, sent: Sent) -> Iterator[Chosen]:
         if self._is_of_torch:
             position = skip * self._batches.batch_size
             batches = self._indices(epoch, skip)
@@ -100,6 +107,7 @@ class EpochOrder:
             position = sum(map(len, islice(batches, skip)))
         for batch in batches:
             given.batches += 1
+            sent.add(position, batch)
             yield Chosen(epoch, position, batch if self._as_tensors else _listed(batch))
             position += len(batch)
         given.is_all = True

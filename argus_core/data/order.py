@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 
 from argus_core.data.epoch_order import EpochOrder, Given
+from argus_core.data.failures import Failure
 from argus_core.data.memory import MemoryReader, is_in_memory
-from argus_core.data.reading import BatchReader, Samples, as_it_is
-from argus_core.data.workers import begun, leaving_signals
-from argus_core.errors import ArgusError
+from argus_core.data.reading import BatchReader, as_it_is
+from argus_core.data.streams import StreamLoader
+from argus_core.data.workers import begun, options_of_workers, shared_numbers
+from argus_core.errors import ArgusError, ArgusWarning
 
 __all__ = [
     "OrderedLoader",
@@ -24,7 +26,6 @@ __all__ = [
     "epoch_batches",
     "loader_length",
     "ordered",
-    "own_dataset",
 ]
 
 
@@ -40,18 +41,22 @@ class OrderedLoader:
     def __init__(self, loader: DataLoader[Any], seed: int, phase: str) -> None:
         self.seed = seed
         self.dataset = loader.dataset
-        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase)
+        sampler = type(getattr(loader.batch_sampler, "sampler", loader.batch_sampler)).__name__
+        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase, sampler)
         self.is_in_memory = is_in_memory(loader)
         if self.is_in_memory:
             reader = MemoryReader(loader.dataset, reader)
-        self._order = EpochOrder(loader.batch_sampler, seed, as_tensors=self.is_in_memory)
+        elif loader.num_workers:
+            reader.positions = shared_numbers(loader.num_workers)
+        waiting = (1 + loader.num_workers) * (1 + (loader.prefetch_factor or 0))  # batches, before workers
+        self._order = EpochOrder(loader.batch_sampler, seed, self.is_in_memory, waiting)
         self._loader: DataLoader[Any] = DataLoader(
             reader,
             batch_sampler=cast(Any, self._order),
             collate_fn=as_it_is,
             pin_memory=loader.pin_memory,
             generator=torch.Generator().manual_seed(seed),  # else it would draw from torch's
-            **({} if self.is_in_memory else _workers_of(loader)),
+            **({} if self.is_in_memory else options_of_workers(loader)),
         )
 
     def __len__(self) -> int:
@@ -68,11 +73,11 @@ class OrderedLoader:
         """
         self._order.epoch, self._order.skip = epoch, skip
         batches = begun(self._loader)
-        return _whole(batches, self._order.given, len(self) - skip)
+        return _whole(batches, self._order.given)
 
-    def sampler_name(self) -> str:
-        """Return the classes of the samplers, for messages."""
-        return self._order.sampler_name()
+    def changed_order(self) -> str:
+        """Return in words why an order may not be that of before."""
+        return f"other data, or {self._order.sampler_name()} draws from what neither seed nor epoch decides"
 
     def fingerprint(self, epoch: int) -> str | None:
         """Return a fingerprint of the order of an epoch's batches so far, ``None`` before it has begun."""
@@ -83,43 +88,32 @@ class OrderedLoader:
         return self._order.has(epoch, fingerprint)
 
 
-def _workers_of(loader: DataLoader[Any]) -> dict[str, Any]:
-    """Return the options of a loader's workers, who leave signals to the run."""
-    if loader.num_workers == 0:
-        return {}
-    return {
-        "num_workers": loader.num_workers,
-        "timeout": loader.timeout,
-        "worker_init_fn": leaving_signals(partial(_show_own_dataset, loader.worker_init_fn)),
-        "multiprocessing_context": loader.multiprocessing_context,
-        "prefetch_factor": loader.prefetch_factor,
-        "persistent_workers": loader.persistent_workers,
-    }
-
-
 def ordered(loader: Iterable[Any], seed: int, phase: str) -> Iterable[Any]:
-    """Return an `OrderedLoader` for an ordinary DataLoader over a dataset with indices, else ``loader``."""
-    return OrderedLoader(cast("DataLoader[Any]", loader), seed, phase) if _is_ordinary(loader) else loader
+    """Return an `OrderedLoader` or a `StreamLoader` for an ordinary DataLoader, else ``loader``."""
+    if not _is_ordinary(loader):
+        return loader
+    made = StreamLoader if isinstance(loader.dataset, IterableDataset) else OrderedLoader
+    return made(loader, seed, phase)
 
 
 def draw_seed(loader: Iterable[Any]) -> int:
     """Return a seed for the order, drawn from torch's generator as a DataLoader does; 0 for other loaders."""
-    if not _is_ordinary(loader):
-        return 0
-    generator = cast("DataLoader[Any]", loader).generator
-    return int(torch.randint(2**62, (), generator=generator))
+    return int(torch.randint(2**62, (), generator=loader.generator)) if _is_ordinary(loader) else 0
 
 
 def can_skip(loader: Iterable[Any]) -> bool:
     """Return whether an epoch of ``loader`` can begin at any batch and then give the same batches."""
-    return isinstance(loader, OrderedLoader | Sequence)
+    return isinstance(loader, OrderedLoader | StreamLoader | Sequence)
 
 
 def epoch_batches(loader: Iterable[Any], epoch: int, skip: int = 0) -> Iterator[Any]:
     """Return the batches of an epoch without the first ``skip``."""
-    if isinstance(loader, OrderedLoader):
-        return loader.epoch_batches(epoch, skip)
-    return islice(begun(loader), skip, None) if skip else begun(loader)
+    if isinstance(loader, OrderedLoader | StreamLoader):
+        batches = loader.epoch_batches(epoch, skip)
+    else:
+        batches = islice(begun(loader), skip, None) if skip else begun(loader)
+    length = None if isinstance(loader, Sequence) else loader_length(loader)
+    return batches if length is None else _counted(batches, loader, length, skip)
 
 
 def changed_numbers(loader: Iterable[Any], fingerprint: str | None) -> Iterator[str]:
@@ -136,48 +130,47 @@ def changed_numbers(loader: Iterable[Any], fingerprint: str | None) -> Iterator[
 
 
 def loader_length(loader: Iterable[Any]) -> int | None:
-    """Return the number of batches of a loader, ``None`` for an iterable dataset or a generator."""
+    """Return the number of batches that a loader says it has, ``None`` if it does not say."""
     try:
         return len(loader)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError):
+    except (TypeError, NotImplementedError, OverflowError):
         return None
 
 
-def _whole(batches: Iterator[Any], chosen: Given, count: int) -> Iterator[Any]:
-    """Yield all batches that were chosen: a dataset's StopIteration would pass for the end of the epoch."""
+def _whole(batches: Iterator[Any], chosen: Given) -> Iterator[Any]:
+    """Yield all batches that were chosen: a StopIteration of user code would pass for their end."""
     given = 0
     for batch in batches:
+        if type(batch) is Failure:
+            batch.raise_again()
         given += 1
         yield batch
     if given < chosen.batches or not chosen.is_all:
         raise ArgusError(
-            f"the loader gave {given} of {count} batches; its dataset or collate_fn raised StopIteration, as "
-            "next() does at the end of an iterator; catch it there, or raise another exception"
+            f"the loader ended after {given} batches, and its sampler has more; its worker_init_fn raised "
+            "StopIteration, as next() does at the end of an iterator; catch it there"
         )
 
 
-def _is_ordinary(loader: Any) -> bool:
-    is_mapped = type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
-    return is_mapped and loader.batch_sampler is not None and _has_end(loader.batch_sampler)
+def _counted(batches: Iterator[Any], loader: Any, length: int, skip: int) -> Iterator[Any]:
+    """Yield batches, and warn at their end of a number that is not the loader's length."""
+    given = skip
+    for batch in batches:
+        given += 1
+        yield batch
+    # Each worker of a stream may have a last batch of its own. A window of batches may reach beyond the last.
+    most_off = loader.uneven if isinstance(loader, StreamLoader) else 0
+    if given > skip and abs(given - length) > most_off:
+        name = type(getattr(loader, "dataset", loader)).__name__
+        warnings.warn(
+            f"the length of the loader ({name}) is {length}, and it gave {given} batches; correct __len__ of "
+            "its dataset or sampler, since progress, schedules and resuming count on it",
+            ArgusWarning,
+            stacklevel=2,
+        )
 
 
-def _has_end(batches: Any) -> bool:
-    """Return whether batches can be counted; others may be infinite."""
-    try:
-        return len(batches) >= 0
-    except (TypeError, NotImplementedError):
+def _is_ordinary(loader: Any) -> TypeGuard[DataLoader[Any]]:
+    if type(loader) is not DataLoader or isinstance(loader.dataset, IterDataPipe):
         return False
-
-
-def own_dataset(dataset: Any) -> Any:
-    """Return the user's dataset behind what reads it."""
-    return dataset.dataset if isinstance(dataset, Samples) else dataset
-
-
-def _show_own_dataset(init: Callable[[int], None] | None, worker: int) -> None:
-    info = get_worker_info()
-    assert info is not None
-    # User code expects its own dataset there; WorkerInfo does not allow assignments.
-    object.__setattr__(info, "dataset", info.dataset.dataset)  # type: ignore[attr-defined]
-    if init is not None:
-        init(worker)
+    return isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is not None

@@ -7,15 +7,16 @@ dataset that reads a batch in one call gets those of the batch's first position.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy
-from torch.utils.data import Dataset, Subset, default_collate
+from torch.utils.data import Dataset, Subset, default_collate, get_worker_info
 
 from argus_core.data.draws import Draws
+from argus_core.data.failures import Failure, collation_error, sample_error, samples_error
 from argus_core.tensors.rng import key_seed
 
-__all__ = ["BatchReader", "Chosen", "Samples", "as_it_is"]
+__all__ = ["BatchReader", "Chosen", "Samples", "as_it_is", "own_dataset"]
 
 
 _FIRST = 16  # samples from which a dataset shows what it draws from
@@ -48,21 +49,34 @@ class BatchReader:
         collate: makes a batch of samples.
         seed: of the random numbers.
         phase: ``"train"`` or ``"val"``, whose random numbers differ.
+        sampler: the class that chooses the samples, for messages.
+
+    Attributes:
+        positions: in memory that workers share, of the batch that each has begun last, where there are some.
     """
 
+    positions: Any = None
+
     def __init__(
-        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], seed: int, phase: str
+        self,
+        dataset: Dataset[Any],
+        collate: Callable[[list[Any]], Any],
+        seed: int,
+        phase: str,
+        sampler: str = "the sampler",
     ) -> None:
         self.dataset = dataset
-        self._samples = Samples(dataset)
-        self._collate = collate
+        self._samples = Samples(dataset, sampler)
+        self.collate = collate
         self._key = seed, phase
         self._draws: Draws | None = None  # of this process
 
     def __getitems__(self, chosen: Chosen) -> Any:
         if self._draws is None:
-            self._draws = Draws(self.dataset, self._collate)
-        draws = self._draws
+            self._draws = Draws(self.dataset, self.collate)
+        draws, worker = self._draws, get_worker_info()
+        if worker is not None and self.positions is not None:
+            self.positions[worker.id] = chosen.position
         draws.keep()
         is_read = False
         try:
@@ -70,9 +84,11 @@ class BatchReader:
                 try:
                     batch = self._read(chosen, draws)
                     is_read = not draws.learn()
-                except Exception:
+                except Exception as error:
                     if not draws.learn():
-                        raise
+                        if worker is None:
+                            raise
+                        return Failure(error)
             return batch
         finally:
             draws.restore(is_read)
@@ -80,7 +96,7 @@ class BatchReader:
     def _read(self, chosen: Chosen, draws: Draws) -> Any:
         indices = chosen.indices
         if not draws.seeded:
-            return self._collate(self._samples.__getitems__(indices))
+            return self._collated(self._samples.__getitems__(indices), indices)
         key = key_seed(*self._key, chosen.epoch)
         seeds = _seeds(key, chosen.position, max(1, len(indices)))
         number = 0
@@ -94,11 +110,24 @@ class BatchReader:
         elif number < len(indices):
             rest = self._samples.__getitems__(indices[number:], seeds[number:], _seeders(draws))
             samples = [*samples, *rest]
-        if self._collate is not default_collate:
+        if self.collate is not default_collate:
             (seed,) = _seeds(key_seed(key, "collate"), chosen.position, 1)
             for source in draws.seeded:
                 source.seed(seed)
-        return self._collate(samples)
+        return self._collated(samples, indices)
+
+    def _collated(self, samples: Any, indices: Sequence[Any]) -> Any:
+        try:
+            return self.collate(samples)
+        except Exception as error:
+            _, inner = self._samples.inner(indices)
+            _raise(collation_error(error, self.collate, samples, inner), error)
+
+
+def _raise(told: Exception, error: Exception) -> NoReturn:
+    if told is error:
+        raise error
+    raise told from error
 
 
 def _seeders(draws: Draws) -> list[Callable[[int], None]]:
@@ -106,10 +135,16 @@ def _seeders(draws: Draws) -> list[Callable[[int], None]]:
 
 
 class Samples(Dataset[Any]):
-    """The samples of a dataset, read past the views of it that `Subset` gives."""
+    """The samples of a dataset, read past the views of it that `Subset` gives.
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
+    Args:
+        dataset: has indices.
+        sampler: the class that chooses the samples, for messages.
+    """
+
+    def __init__(self, dataset: Dataset[Any], sampler: str = "the sampler") -> None:
         self.dataset = dataset
+        self._sampler = sampler
 
     def is_read_at_once(self) -> bool:
         """Return whether the dataset reads all samples of a batch in one call."""
@@ -131,23 +166,45 @@ class Samples(Dataset[Any]):
             seeds: one for each.
             seeders: called with a sample's seed before it is read, or with the first before all are at once.
         """
-        dataset: Any = self.dataset
-        while type(dataset) is Subset:
-            indices = [dataset.indices[index] for index in indices]
-            dataset = dataset.dataset
+        dataset, indices = self.inner(indices)
         whole = _whole_reader(dataset)
         if whole is not None:
             for seed_source in seeders:
                 seed_source(seeds[0])
-            return whole(indices)
-        if not seeders:
-            return [dataset[index] for index in indices]
-        samples = []
-        for index, seed in zip(indices, seeds, strict=False):
-            for seed_source in seeders:
-                seed_source(seed)
-            samples.append(dataset[index])
+            try:
+                return whole(indices)
+            except Exception as error:
+                _raise(samples_error(error, dataset, indices), error)
+        samples: list[Any] = []
+        try:
+            if not seeders:
+                for index in indices:
+                    samples.append(dataset[index])
+            for index, seed in zip(indices, seeds, strict=False) if seeders else ():
+                for seed_source in seeders:
+                    seed_source(seed)
+                samples.append(dataset[index])
+        except Exception as error:
+            _raise(sample_error(error, dataset, indices[len(samples)], self._sampler), error)
         return samples
+
+    def inner(self, indices: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+        """Return the dataset behind all subsets, and the indices into it."""
+        dataset: Any = self.dataset
+        while type(dataset) is Subset:
+            inner: list[Any] = []
+            try:
+                for index in indices:
+                    inner.append(dataset.indices[index])
+            except Exception as error:
+                _raise(sample_error(error, dataset, indices[len(inner)], self._sampler), error)
+            dataset, indices = dataset.dataset, inner
+        return dataset, indices
+
+
+def own_dataset(dataset: Any) -> Any:
+    """Return the user's dataset behind what reads it."""
+    return dataset.dataset if isinstance(dataset, Samples | BatchReader) else dataset
 
 
 def _whole_reader(dataset: Any) -> Callable[[Sequence[Any]], Any] | None:

@@ -168,11 +168,10 @@ class _GlobalPython(_Twister, _Python):
 
     @staticmethod
     def is_known() -> bool:
-        """Return whether the bytes of the object are its state, as CPython lays it out."""
-        if (
-            sys.implementation.name != "cpython"
-            or random.Random.__basicsize__ < object.__basicsize__ + _WORDS + 4
-        ):
+        """Return whether the bytes of the object are its state, as every CPython lays it out."""
+        own = getattr(random.random, "__self__", None)  # a program may have put a function of its own there
+        is_long_enough = random.Random.__basicsize__ >= object.__basicsize__ + _WORDS + 4
+        if sys.implementation.name != "cpython" or type(own) is not random.Random or not is_long_enough:
             return False
         _, (*words, position), _ = random.getstate()
         expected = position.to_bytes(4, sys.byteorder) + numpy.array(words, numpy.uint32).tobytes()

@@ -15,6 +15,7 @@ from argus_core.callbacks.audience import named
 from argus_core.callbacks.lr_schedule import LRSchedule
 from argus_core.checkpoint.contents import SavedFile
 from argus_core.data.order import OrderedLoader, can_skip, changed_numbers, loader_length
+from argus_core.data.streams import StreamLoader
 from argus_core.errors import StateMismatchError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.distributions import version_of
@@ -134,15 +135,14 @@ class DataDrift:
         self._batches = progress["loader"]["batches"]
         self._order = order = progress["loader"].get("order")
         self._has_order = True  # as far as that is known
-        if order is not None and isinstance(loader, OrderedLoader):
+        if order is not None and isinstance(loader, OrderedLoader | StreamLoader):
             self._has_order = loader.has_order(self._epoch, order)
         self.starts_over = is_midway and not (can_skip(loader) and self._has_order)
 
     def __iter__(self) -> Iterator[str]:
         loader, length = self._loader, loader_length(self._loader)
-        sampler = loader.sampler_name() if isinstance(loader, OrderedLoader) else ""
-        another = "gives another order of batches (other data, or "
-        another += f"{sampler} draws from what neither seed nor epoch decides)"
+        reason = loader.changed_order() if isinstance(loader, OrderedLoader | StreamLoader) else ""
+        another = f"gives another order of batches ({reason})"
         if self._batches != length:
             yield f"an epoch had {self._batches} batches and has {length}, so samples come in another order"
         elif not self._has_order and not self.starts_over:

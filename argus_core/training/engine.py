@@ -26,7 +26,7 @@ from typing import Any
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.audience import Handler, handlers_of, named
 from argus_core.callbacks.state import AbstractEngine, Position, State
-from argus_core.data.order import epoch_batches, loader_length
+from argus_core.data.order import can_skip, epoch_batches, loader_length
 from argus_core.errors import ArgusError, BuildError, ParamsError, near
 from argus_core.metrics.metric import Metric
 from argus_core.metrics.values import epoch_values
@@ -222,9 +222,10 @@ class Engine(AbstractEngine):
         self._end_epoch()
 
     def _stopped_midway(self) -> bool:
-        """Return whether the run has stopped in the middle of an epoch, which some loaders lack."""
-        consumed = self.position.updates_done * self.window_size
-        return self.state.stopped and self.num_batches is not None and consumed < self.num_batches
+        """Return whether the run has stopped before the end of an epoch, as far as that is known."""
+        if self.num_batches is None:  # there may be more, which a run that resumes finds out
+            return self.state.stopped and can_skip(self._loader)
+        return self.state.stopped and self.position.updates_done * self.window_size < self.num_batches
 
     def _end_epoch(self) -> None:
         """Raise ``epoch_complete``; if it fails, checkpoints hold the position before it."""

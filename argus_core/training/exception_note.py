@@ -14,7 +14,8 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.asking import ask_for_validation
 from argus_core.callbacks.audience import named
 from argus_core.callbacks.state import State, validation_phases
-from argus_core.data.order import own_dataset
+from argus_core.data.failures import failed_place
+from argus_core.data.reading import own_dataset
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.metrics.metric import Metric
 from argus_core.steps.output import Window
@@ -50,8 +51,9 @@ def add_note(error: BaseException, state: State) -> None:
     """
     if not _takes_note(error):
         return
-    origin = _called_by(error, state) or _raised_by(error, state.model, state.engine.metrics)
-    origin = origin or _Origin("in the run")
+    read = failed_place(error)
+    origin = _Origin(f"by the loader, {read}") if read else _called_by(error, state)
+    origin = origin or _raised_by(error, state.model, state.engine.metrics) or _Origin("in the run")
     epoch = f"{state.phase} epoch {state.epoch + 1}"
     done, made = ("updates", "update") if state.phase == "train" else ("batches", "batch")
     note, action = f"raised {origin.place}", origin.action

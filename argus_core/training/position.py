@@ -10,6 +10,7 @@ from argus_core.callbacks.epoch_report import is_metric_name
 from argus_core.callbacks.lr_schedule import LRSchedule
 from argus_core.callbacks.state import AbstractEngine, Position
 from argus_core.data.order import OrderedLoader
+from argus_core.data.streams import StreamLoader
 from argus_core.metrics.metric import Metric
 from argus_core.storage.mismatch import fitting
 from argus_core.storage.stored import COUNT
@@ -38,6 +39,9 @@ def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[s
         random_state: of the generators.
     """
     state, position = engine.state, engine.position
+    order = None
+    if isinstance(loader, OrderedLoader | StreamLoader):
+        order = loader.fingerprint(state.epoch)
     metrics = () if position.trained else engine.metrics  # which the next epoch resets
     return {
         "counters": {
@@ -55,7 +59,7 @@ def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[s
             "seed": engine.seed,
             "batches": engine.num_batches,
             "window": engine.window_size,
-            "order": loader.fingerprint(state.epoch) if isinstance(loader, OrderedLoader) else None,
+            "order": order,
         },
         "metrics": {name: float(value) for name, value in state.metrics.items()},
         "running": {metric.name: metric.state_dict() for metric in metrics},

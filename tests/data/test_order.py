@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy
@@ -24,7 +25,7 @@ from torch.utils.data import (
 )
 
 from argus_core import ArgusError
-from argus_core.data.order import OrderedLoader, can_skip, draw_seed, epoch_batches, ordered
+from argus_core.data.order import OrderedLoader, can_skip, draw_seed, epoch_batches, loader_length, ordered
 from argus_core.tensors.rng import random_state, set_random_state
 
 
@@ -180,7 +181,7 @@ def test_other_loaders_stay_as_they_are_and_draw_nothing() -> None:
         pass
 
     before = torch.get_rng_state()
-    for loader in (batches(), DataLoader(Stream()), Special(Drawn()), DataLoader(Drawn(), batch_size=None)):
+    for loader in (batches(), Special(Stream()), Special(Drawn()), DataLoader(Drawn(), batch_size=None)):
         assert ordered(loader, 0, "train") is loader
         assert draw_seed(loader) == 0
     assert torch.equal(before, torch.get_rng_state())
@@ -229,15 +230,18 @@ def test_a_worker_finds_its_own_dataset() -> None:
     assert [batch.tolist() for batch in ordered(loader, 0, "train")] == [[0.0, 10.0], [20.0, 30.0]]
 
 
-def test_a_sampler_without_an_end_is_left_alone() -> None:
+def test_a_sampler_without_an_end_can_begin_anywhere() -> None:
     class Endless(Sampler[int]):
         def __iter__(self) -> Iterator[int]:
             while True:
-                yield 1
+                yield random.randrange(10)
 
-    loader = DataLoader(Drawn(), 2, sampler=Endless())
-    assert ordered(loader, 0, "train") is loader
-    assert not can_skip(loader)
+    def first(skip: int) -> list[Any]:
+        loader = ordered(DataLoader(Drawn(), 2, sampler=Endless()), 0, "train")
+        assert loader_length(loader) is None
+        return [batch.tolist() for batch in islice(epoch_batches(loader, 0, skip), 40)]
+
+    assert first(0)[10:] == first(10)[:30]
 
 
 def test_samplers_side_by_side_draw_independently_of_each_other() -> None:
@@ -326,5 +330,6 @@ def test_a_sample_that_raises_stop_iteration_does_not_end_the_epoch_in_silence(
     workers: int, skip: int
 ) -> None:
     given = epoch_batches(ordered(DataLoader(Stopping(), 2, num_workers=workers), 0, "train"), 0, skip)
-    with pytest.raises(ArgusError, match=f"the loader gave {2 - skip} of {5 - skip} batches; its dataset or"):
-        list(given)
+    assert len(list(islice(given, 2 - skip))) == 2 - skip
+    with pytest.raises(ArgusError, match="the dataset Stopping raised StopIteration at index 5"):
+        next(given)

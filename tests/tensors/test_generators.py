@@ -118,6 +118,31 @@ def test_a_generator_of_ones_own_is_seeded_and_comes_back(name: str) -> None:
     assert streams[0] == streams[1] != streams[2]
 
 
+def test_a_function_in_the_place_of_random_random_leaves_the_other_functions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.5)
+    source = global_sources()[2]
+    source.keep()
+    expected = random.gauss(0, 1)
+    assert source.moved()
+    source.restore()
+    assert random.gauss(0, 1) == expected
+
+
+def test_the_bytes_are_only_read_where_they_are_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert generators._GlobalPython.is_known()
+    assert generators._GlobalNumpy.is_known()
+    monkeypatch.setattr(generators.sys.implementation, "name", "pypy")
+    assert not generators._GlobalPython.is_known()
+    own = numpy.random.get_bit_generator()
+    numpy.random.set_bit_generator(numpy.random.PCG64(0))
+    try:
+        assert not generators._GlobalNumpy.is_known()
+    finally:
+        numpy.random.set_bit_generator(own)
+
+
 def test_the_systems_generator_has_no_state() -> None:
     assert is_generator(random.Random())
     assert not is_generator(random.SystemRandom())

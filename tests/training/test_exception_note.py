@@ -206,7 +206,7 @@ def test_exception_of_a_dataset_names_it(workers: int, dataset: Any) -> None:
     loader = DataLoader(dataset(), batch_size=2, num_workers=workers)
     with pytest.raises(KeyError, match="image 5") as caught:
         make_model().fit(loader)
-    where = "by the loader" if workers else f"by the loader, in dataset {dataset.__name__}"
+    where = f"by the loader, in dataset {dataset.__name__}, at index 5"
     assert note(caught.value) == f"raised {where}, after 2 updates of train epoch 1"
 
 

@@ -1,0 +1,122 @@
+"""DataLoader workers that were killed or have crashed: which, how, and the samples that they were reading."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
+from weakref import WeakSet
+
+from torch import Tensor
+
+from argus_core.errors import ArgusError
+
+__all__ = ["Sent", "naming_lost_workers", "watch"]
+
+_LONGEST_END = 1.0  # seconds, until a process that is gone has an exit code
+_SHOWN = 8  # samples in a message
+
+_watched: WeakSet[Any] = WeakSet()  # torch's iterators with worker processes
+
+
+class Sent:
+    """The batches that workers may be reading.
+
+    Args:
+        most: how many workers may have before them; earlier ones are forgotten.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._batches: dict[int, Any] = {}
+
+    def add(self, position: int, indices: Any) -> None:
+        """Add the indices of a batch, and the position of the first of them in the epoch's order."""
+        self._batches[position] = indices
+        if len(self._batches) > self._most:
+            del self._batches[next(iter(self._batches))]
+
+    def at(self, position: int) -> list[Any]:
+        indices = self._batches.get(position, [])
+        return indices.tolist() if isinstance(indices, Tensor) else list(indices)
+
+
+def watch(batches: Iterator[Any]) -> None:
+    """Let `naming_lost_workers` look at an iterator over a DataLoader."""
+    if all(isinstance(each, BaseProcess) for each in getattr(batches, "_workers", [None])):
+        _watched.add(batches)
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Raise an error that names the worker, if one was lost and the block failed for that.
+
+    torch notices it by a signal, at any place in the program, or as a connection that is gone.
+
+    Raises:
+        ArgusError: a worker was killed, or ended by itself.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+            raise
+        with _unheard_ends():
+            lost = [each for each in map(_lost, list(_watched)) if each]
+        if not lost:
+            raise
+        raise ArgusError(lost[0]) from error
+
+
+@contextmanager
+def _unheard_ends() -> Iterator[None]:
+    """Leave out torch's handler of ended workers, which raises wherever the program is."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def _lost(batches: Any) -> str:
+    """Return how a worker of an iterator was lost, in words, and end the others; or an empty string."""
+    count = len(batches._workers)
+    for worker in batches._workers:
+        worker.join(_LONGEST_END / count)
+    codes = {number: each.exitcode for number, each in enumerate(batches._workers) if each.exitcode}
+    if not codes:
+        return ""
+    number, code = next(iter(codes.items()))
+    text = f"worker {number} of the loader's {count} {_ended(code)}{_reading(batches, number)}"
+    batches._shutdown_workers()  # else torch would raise for the lost one again, in another loader's turn
+    _watched.discard(batches)
+    if code == -signal.SIGKILL:
+        return f"{text}; if memory ran out, choose fewer workers (num_workers) or smaller batches"
+    return f"{text}; choose num_workers=0 to see where that happens"
+
+
+def _ended(code: int) -> str:
+    if code > 0:
+        return f"ended with exit status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def _reading(batches: Any, worker: int) -> str:
+    """Return in words the samples of the batch that a worker began last."""
+    positions = getattr(batches._dataset, "positions", None)
+    sent = getattr(batches._index_sampler, "sent", None)
+    if positions is None or not isinstance(sent, Sent):
+        return ""
+    indices = sent.at(positions[worker])
+    shown = ", ".join(map(repr, indices[:_SHOWN]))
+    more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
+    return f" while it read the samples {shown}{more}" if indices else ""
