@@ -24,6 +24,7 @@ __all__ = [
     "format_number",
     "format_record",
     "is_metric_name",
+    "of_epochs",
     "plain_metrics",
     "rates",
     "update_loss",
@@ -47,7 +48,7 @@ class EpochRecord:
 
     Attributes:
         epoch: counts from 0.
-        num_epochs: how many the run will have.
+        num_epochs: the most that the run will have, or ``None``.
         global_step: updates since the run began.
         updates_skipped: updates of this epoch that did not move the weights.
         time: when the epoch was done, ISO 8601, UTC.
@@ -58,7 +59,7 @@ class EpochRecord:
     """
 
     epoch: int
-    num_epochs: int
+    num_epochs: int | None
     global_step: int
     updates_skipped: int
     time: str
@@ -173,7 +174,7 @@ def format_record(record: EpochRecord, width: int | None = None) -> str:
     >>> format_record(record, width=50)
     'epoch 3/15  train_loss 0.1234  +1 metric  1.2 s'
     """
-    head = f"epoch {record.epoch + 1}/{record.num_epochs}"
+    head = f"epoch {of_epochs(record.epoch, record.num_epochs)}"
     metrics = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
     tail = [f"{record.updates_skipped} updates skipped"] if record.updates_skipped else []
     tail.append(f"{record.seconds:.1f} s")
@@ -184,6 +185,15 @@ def format_record(record: EpochRecord, width: int | None = None) -> str:
         more = [f"+{left_out} metric{'s' * (left_out > 1)}"] if left_out else []
         line = "  ".join([head, *metrics[: len(metrics) - left_out], *more, *tail])
     return line
+
+
+def of_epochs(epoch: int, num_epochs: int | None) -> str:
+    """Return the number of an epoch for people, with that of the run's epochs where it is known.
+
+    >>> of_epochs(2, 15), of_epochs(2, None)
+    ('3/15', '3')
+    """
+    return f"{epoch + 1}" if num_epochs is None else f"{epoch + 1}/{num_epochs}"
 
 
 def rates(lr: LearningRate) -> list[float]:

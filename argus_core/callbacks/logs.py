@@ -66,7 +66,7 @@ class LoggingToFile(EpochReport):
         self._undo.callback(setattr, self, "_handler", logging.NullHandler())
         self._undo.callback(self._handler.close)
         attach(self._handler, state.logger, self._undo)
-        self._say(state, logging.INFO, f"{state.phase} starts, epochs: {state.engine.num_epochs}")
+        self._say(state, logging.INFO, f"{state.phase} starts, {_bounds(state)}")
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's line."""
@@ -273,6 +273,12 @@ class MetricsJSONL(EpochReport):
                 self._end = None
             file.write(escape_json(line) + "\n")
         self._lines += 1
+
+
+def _bounds(state: State) -> str:
+    engine = state.engine
+    bounds = {"epochs": engine.num_epochs, "updates": engine.num_updates}
+    return ", ".join(f"{name}: {most}" for name, most in bounds.items() if most) or "no number of epochs"
 
 
 def _is_resumed(state: State) -> bool:

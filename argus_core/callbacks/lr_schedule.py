@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -133,15 +134,34 @@ class LRSchedule(Callback):
         else:  # an instance, which was built for the rates of before
             self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
-    def refuse(self, left: float, needed: float, is_resumed: bool) -> None:
+    def steps_of(self, engine: AbstractEngine, batches: int | None) -> Iterator[int]:
+        """Yield, for each bound of a run, the number of steps up to it; none where that is not known."""
+        position, is_resumed = engine.position, engine.is_resumed
+        begun = position.updates_done if is_resumed and not position.trained else 0
+        length = None if batches is None else -(-batches // engine.window_size)
+        if engine.num_epochs is not None:
+            epochs = engine.num_epochs - (engine.state.epoch + position.trained if is_resumed else 0)
+            if self.interval == "epoch":
+                yield epochs
+            else:  # without a length, as many as it takes
+                yield 0 if length is None else epochs * length - begun
+        if engine.num_updates is not None:
+            updates = engine.num_updates - engine.state.global_step
+            if self.interval == "update":
+                yield updates
+            elif length is not None:
+                yield (begun + updates) // length
+
+    def refuse(self, left: float, needed: float, engine: AbstractEngine) -> None:
         """Raise an error for a schedule that ends before the run."""
         has = f"lr_scheduler {self.name!r} has {left:g} steps left, and the run makes up to {needed:g}"
-        if is_resumed:
+        bound = "num_updates" if engine.num_epochs is None else "num_epochs"
+        if engine.is_resumed:
             raise StateMismatchError(
-                f"{has}; resume with fewer num_epochs, as a schedule follows the curve it began with, or "
+                f"{has}; resume with fewer {bound}, as a schedule follows the curve it began with, or "
                 "load the weights with load_model and start a new run with another schedule"
             )
-        raise SpecError(f"{has}; give it {needed:g} total_steps, or fewer num_epochs")
+        raise SpecError(f"{has}; give it {needed:g} total_steps, or fewer {bound}")
 
     def _chosen(self) -> dict[str, Any]:
         chosen = {"interval": self.interval, "monitor": self.monitor}
@@ -175,7 +195,7 @@ class LRSchedule(Callback):
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ArgusError(
                 f"lr_scheduler {self.name!r} cannot make its next step ({reason}); give it options that last "
-                "for the whole run, or fewer epochs"
+                "for the whole run, or a shorter run"
             ) from error
 
 
@@ -212,28 +232,29 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
     return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]
 
 
-def check_steps(engine: AbstractEngine, batches: int | None, num_epochs: int) -> None:
+def check_steps(engine: AbstractEngine, batches: int | None) -> None:
     """Check before a run starts, or resumes, that its schedules last for all updates that it may make.
 
     Args:
-        engine: of the run.
+        engine: of the run, with its bounds.
         batches: of an epoch; ``None`` where it is not known.
-        num_epochs: in all.
 
     Raises:
-        SpecError: one ends before.
+        SpecError: one ends before, or the number of its steps is not known.
         StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
     """
-    position, is_resumed = engine.position, engine.is_resumed
-    epochs = num_epochs - (engine.state.epoch + position.trained if is_resumed else 0)
     for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
-        needed = epochs
-        if schedule.interval == "update":
-            done = position.updates_done if is_resumed and not position.trained else 0
-            needed = 0 if batches is None else epochs * -(-batches // engine.window_size) - done
         left = steps_left(schedule.scheduler)
+        if left == math.inf:
+            continue
+        needed = min(schedule.steps_of(engine, batches), default=None)
+        if needed is None:
+            raise SpecError(
+                f"lr_scheduler {schedule.name!r} has {left:g} steps, and the number of steps that the run "
+                "makes is not known; give num_epochs or num_updates"
+            )
         if needed > left:
-            schedule.refuse(left, needed, is_resumed)
+            schedule.refuse(left, needed, engine)
 
 
 def _has_function(value: Any) -> bool:

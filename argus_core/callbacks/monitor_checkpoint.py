@@ -79,7 +79,8 @@ class MonitorCheckpoint(Checkpoint):
     def epoch_complete(self, state: State) -> None:
         """Save if a cadence in epochs is due and the metric has improved."""
         monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
-        if not state.engine.position.trained:  # a run that resumes has not had this epoch yet
+        # A run that resumes has not had an epoch yet that a callback stopped.
+        if not state.engine.position.trained and not state.is_complete:
             return
         if (state.epoch + 1) % self.every.count:
             return

@@ -15,6 +15,7 @@ from argus_core.callbacks.epoch_report import (
     EpochReport,
     format_number,
     format_record,
+    of_epochs,
     plain_metrics,
     update_loss,
 )
@@ -161,7 +162,7 @@ class Progress(EpochReport):
         now = time.monotonic()
         self._next_time = now + self.interval
         done, total = self._pace.progress(state)
-        title = f"epoch {state.epoch + 1}/{state.engine.num_epochs}{activity}"
+        title = f"epoch {of_epochs(state.epoch, state.engine.num_epochs)}{activity}"
         with ending_alone(state.logger):
             self._bar.draw(title, done, total, self._pace.status(state, now) + _newest(state))
 
@@ -205,8 +206,9 @@ class _Pace:
         """Return the steps done by this process, and their total where it is known."""
         if self._steps is None:
             return state.engine.position.updates_done, None
-        total = state.engine.num_epochs * self._steps
-        return self._step(state, self._steps) - self._first_step, total - self._first_step
+        done = self._step(state, self._steps) - self._first_step
+        num_epochs = state.engine.num_epochs
+        return done, None if num_epochs is None else num_epochs * self._steps - self._first_step
 
     def status(self, state: State, now: float) -> str:
         """Return the rate and the time left, or nothing before the first update."""

@@ -49,13 +49,18 @@ class AbstractEngine(ABC):
     position: Position
     step: Callable[[Any, State], Any]
     metrics: tuple[Any, ...]
-    num_epochs: int
+    num_epochs: int | None
+    num_updates: int | None
     run_id: str
     times_resumed: int
 
     @property
     @abstractmethod
     def is_resumed(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def seconds(self) -> float: ...
 
     @abstractmethod
     def snapshot(self) -> dict[str, Any]: ...
@@ -80,6 +85,7 @@ class State:
         step_output: what the step returned: a mapping with prediction, target and loss.
         metrics: the newest value of every metric by name, ``train_loss`` or ``val_accuracy``.
         stopped: set it to ``True`` to end the run after the current iteration.
+        is_complete: the run has reached its number of updates or its time, perhaps in the middle of an epoch.
         stop_reason: a sentence for people; a callback that sets ``stopped`` may set it.
         exception: what ended the run, if something was raised.
         checkpoint_path: the file that a callback wrote last.
@@ -98,7 +104,7 @@ class State:
         self.batch: Any = None
         self.step_output: Any = None
         self.metrics: dict[str, float] = {}
-        self.stopped = False
+        self.stopped = self.is_complete = False
         self.stop_reason: str | None = None
         self.exception: BaseException | None = None
         self.checkpoint_path: Path | None = None

@@ -196,6 +196,8 @@ def _check_required(sections: Sections, source: str) -> None:
 def _complete(sections: Sections, stem: str) -> Config:
     model, data, fit = (_with_defaults(section, sections[section]) for section in SECTIONS)
     data.setdefault("val_batch_size", data["batch_size"])
+    if not {"num_updates", "max_time"} & fit.keys():
+        fit.setdefault("num_epochs", 1)
     fit.setdefault("monitor", "val_loss" if "val" in data else "train_loss")
     fit.setdefault("run_dir", f"runs/{stem}")
     return Config(model, data, fit, {name: sections[name] for name in sections if name not in SECTIONS})

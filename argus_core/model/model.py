@@ -145,7 +145,7 @@ class Model(Assembly):
         self,
         train_loader: Iterable[Any],
         val_loader: Iterable[Any] | None = None,
-        num_epochs: int = 1,
+        num_epochs: int | None = None,
         metrics: Any = None,
         metrics_on_train: bool = False,
         callbacks: Any = None,
@@ -153,13 +153,16 @@ class Model(Assembly):
         lr_scheduler: Any = None,
         resume: str | Path | None = None,
         seed: int | None = None,
+        *,
+        num_updates: int | None = None,
+        max_time: str | None = None,
     ) -> dict[str, float]:
         """Train, and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
 
         Args:
             train_loader: any iterable of batches.
             val_loader: for a validation after each epoch.
-            num_epochs: the number of passes over ``train_loader``.
+            num_epochs: the most passes over ``train_loader``; without any bound the run makes one.
             metrics: names, specs or instances; computed in validation.
             metrics_on_train: whether to compute them in training, too.
             callbacks: names, specs or instances.
@@ -167,9 +170,12 @@ class Model(Assembly):
             lr_scheduler: a spec, or several, of a torch scheduler, with ``interval="epoch"`` (default) or
                 ``"update"``; `ReduceLROnPlateau` also takes ``monitor="val_loss"``.
             resume: a checkpoint with the state of its run, or a folder of such checkpoints. The run resumes
-                from there up to ``num_epochs`` in total. With an ordinary DataLoader on a CPU the result is
+                from there, and its bounds count all of it. With an ordinary DataLoader on a CPU the result is
                 bit for bit that of an uninterrupted run.
             seed: seeds the generators of Python, numpy and torch, and the order of an ordinary DataLoader.
+            num_updates: the most updates that move the weights.
+            max_time: the most time, ``"90min"`` or ``"3h"``. The run ends after the update that reaches the
+                first of its bounds, and ``state.stop_reason`` says which.
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
@@ -180,6 +186,8 @@ class Model(Assembly):
             train_loader,
             val_loader,
             num_epochs=num_epochs,
+            num_updates=num_updates,
+            max_time=max_time,
             metrics=metrics,
             metrics_on_train=metrics_on_train,
             callbacks=callbacks,

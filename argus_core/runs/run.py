@@ -248,7 +248,7 @@ def _fit(
         return model.fit(
             loaders["train"],
             loaders.get("val"),
-            fit["num_epochs"],
+            **{key: fit.get(key) for key in ("num_epochs", "num_updates", "max_time")},
             metrics=metrics,
             metrics_on_train=fit["metrics_on_train"],
             callbacks=run_callbacks(

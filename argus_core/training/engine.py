@@ -19,8 +19,9 @@ import os
 import reprlib
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 from argus_core.abstract_model import AbstractModel
@@ -74,11 +75,15 @@ class Engine(AbstractEngine):
         self.callbacks: tuple[Any, ...] = tuple(callbacks)
         self.metrics: tuple[Metric, ...] = tuple(metrics)
         self.state = State(model, self, phase)
-        self.num_epochs = 0
+        self.num_epochs: int | None = 0
+        self.num_updates: int | None = None  # in all, as `RunBounds` sees to
         self.num_batches: int | None = None
         self.seed = 0
         self.run_id = secrets.token_hex(16)  # in all checkpoints of the run, before and after it is resumed
         self.times_resumed = 0
+        self.limit: int | None = None  # of the steps of an epoch
+        self.seconds_before = 0.0  # of the run, in earlier processes
+        self._began = time.monotonic()
         self.position = Position()
         self.handlers = handlers_of(self.callbacks)
         # A step of the user's own may keep its output for itself.
@@ -123,6 +128,19 @@ class Engine(AbstractEngine):
         """True after the run has been restored, until a batch is read."""
         return self._random_state is not None
 
+    @property
+    def seconds(self) -> float:
+        """The time that the run has taken, in earlier processes too."""
+        return self.seconds_before + time.monotonic() - self._began
+
+    def count_batches(self, loader: Iterable[Any]) -> int | None:
+        """Return the number of batches of an epoch, ``None`` where it is not known."""
+        length = loader_length(loader)
+        if self.limit is None:
+            return length
+        most = self.limit * self.window_size
+        return most if length is None else min(most, length)
+
     def resume_at(self, random_state: dict[str, Any]) -> None:
         """Let the next `run` continue from the position to which the run has been restored.
 
@@ -131,19 +149,22 @@ class Engine(AbstractEngine):
         """
         self._random_state = random_state
 
-    def run(self, loader: Iterable[Any], num_epochs: int = 1, start_epoch: int = 0) -> State:
+    def run(self, loader: Iterable[Any], num_epochs: int | None = 1, start_epoch: int = 0) -> State:
         """Run the epochs ``start_epoch`` to ``num_epochs - 1`` over ``loader``; return the last state.
+
+        With ``None`` epochs follow until a callback sets ``state.stopped``.
 
         Raises:
             ArgusError: the loader gives no batches.
         """
         state = self.state
         _check_loader(loader, state.phase)
-        state.stopped, state.stop_reason, state.exception = False, None, None
+        state.stopped = state.is_complete = False
+        state.stop_reason = state.exception = None
         self._snapshot = self._before_end = None
         self._unheard = iter(())
-        self.num_epochs = num_epochs
-        self._loader, self.num_batches = loader, loader_length(loader)
+        self.num_epochs, self._began = num_epochs, time.monotonic()
+        self._loader, self.num_batches = loader, self.count_batches(loader)
         process = os.getpid()
         if not self.is_resumed:
             state.epoch, self.position = start_epoch, Position()
@@ -152,7 +173,7 @@ class Engine(AbstractEngine):
             if self.is_resumed:
                 self.raise_event("resumed")
                 start_epoch = state.epoch + self.position.done
-            for epoch in range(start_epoch, num_epochs):
+            for epoch in count(start_epoch) if num_epochs is None else range(start_epoch, num_epochs):
                 if state.stopped:
                     break
                 if self.position.done:
@@ -248,7 +269,10 @@ class Engine(AbstractEngine):
             batches = epoch_batches(loader, state.epoch, position.updates_done * self.window_size)
         batches = until_interrupted(batches)
         self._set_random_state()
-        for state.batch in _windows(batches, self.window_size):
+        windows = _windows(batches, self.window_size)
+        if self.limit is not None:
+            windows = islice(windows, max(self.limit - position.updates_done, 0))
+        for state.batch in windows:
             state.iteration += 1
             if is_announced:
                 self.raise_event("iteration_start")
@@ -259,8 +283,8 @@ class Engine(AbstractEngine):
             self._unheard = unheard = iter(after)
             if getattr(output, "stepped", True):
                 state.global_step += 1
-                for count in through:
-                    count(output)
+                for read in through:
+                    read(output)
             else:
                 state.updates_skipped += 1
                 position.skipped += 1

@@ -11,19 +11,18 @@ from typing import Any
 import torch
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.callbacks.asking import ask_for_epochs
 from argus_core.callbacks.keeping import check_apart, check_kept
 from argus_core.callbacks.lr_schedule import build_schedules, check_steps
-from argus_core.data.order import draw_seed, loader_length, ordered
+from argus_core.data.order import draw_seed, ordered
 from argus_core.data.workers import with_workers_that_leave_signals
 from argus_core.errors import ParamsError
-from argus_core.files.working_folder import shown
 from argus_core.metrics.build import build_metrics
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
+from argus_core.training.bounds import RunBounds, read_bounds, warn_if_complete
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
@@ -33,15 +32,15 @@ from argus_core.training.validation import Validation, check_batched, warn_of_no
 
 __all__ = ["fit", "seed_everything"]
 
-_MOST_EPOCHS = 2**31 - 1
-
 
 def fit(
     model: AbstractModel,
     train_loader: Iterable[Any],
     val_loader: Iterable[Any] | None = None,
     *,
-    num_epochs: int,
+    num_epochs: int | None,
+    num_updates: int | None,
+    max_time: str | None,
     metrics: Any,
     metrics_on_train: bool,
     callbacks: Any,
@@ -51,7 +50,8 @@ def fit(
     seed: int | None,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
-    _check_arguments(model, train_loader, val_loader, num_epochs)
+    _check_arguments(model, train_loader, val_loader)
+    bounds = read_bounds(num_epochs, num_updates, max_time)
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -71,6 +71,7 @@ def fit(
         callbacks=[
             *validation,
             FiniteLoss(),
+            *RunBounds.of(bounds),
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
             sole_writer,
@@ -79,27 +80,25 @@ def fit(
     )
     for part in validation:
         _connect(engine, part.engine)
-    engine.seed = order_seed
+    engine.seed, engine.num_epochs, engine.num_updates = order_seed, bounds.num_epochs, bounds.num_updates
     check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
-        _tell_if_complete(engine, num_epochs, resumption.path)
-    check_steps(engine, loader_length(train_loader), num_epochs)
+        warn_if_complete(engine, bounds, resumption.path)
+    check_steps(engine, engine.count_batches(train_loader))
     workers = with_workers_that_leave_signals(train_loader, val_loader)
     with sole_writer.releasing(), listening(), workers, model.training():
         model.train()
-        state = engine.run(train_loader, num_epochs)
+        state = engine.run(train_loader, bounds.num_epochs)
     check_kept(engine.callbacks, model.logger)
     return dict(state.metrics)
 
 
-def _check_arguments(model: AbstractModel, train_loader: Any, val_loader: Any, num_epochs: Any) -> None:
+def _check_arguments(model: AbstractModel, train_loader: Any, val_loader: Any) -> None:
     check_single_process("fit")
     check_has_values(model.device, "train")
     for phase, loader in (("train", train_loader), ("val", val_loader)):
         check_batched(phase, loader)
-    if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
-        raise ParamsError(f"num_epochs is {described(num_epochs)}; give an integer from 1 to 2**31 - 1")
 
 
 def _connect(training: Engine, validation: Engine) -> None:
@@ -108,20 +107,6 @@ def _connect(training: Engine, validation: Engine) -> None:
     validation.state.phase_states["train"] = training.state
     if reads_predictions([*training.callbacks, *validation.callbacks]):
         training.reading.is_kept = validation.reading.is_kept = True
-
-
-def _tell_if_complete(engine: Engine, num_epochs: int, path: Path) -> None:
-    done = engine.state.epoch + engine.position.done
-    if done >= num_epochs:
-        count = f"{done} of {done} epochs" + (
-            "" if done == num_epochs else f", and num_epochs is {num_epochs}"
-        )
-        engine.state.logger.warning(
-            "the run of %s is complete (%s); to train longer, %s or more",
-            shown(path),
-            count,
-            ask_for_epochs(done + 1),
-        )
 
 
 def seed_everything(seed: int) -> None:

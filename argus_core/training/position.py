@@ -9,10 +9,10 @@ from argus_core.callbacks.audience import named
 from argus_core.callbacks.epoch_report import is_metric_name
 from argus_core.callbacks.lr_schedule import LRSchedule
 from argus_core.callbacks.state import AbstractEngine, Position
-from argus_core.data.order import OrderedLoader
+from argus_core.data.order import OrderedLoader, loader_length
 from argus_core.metrics.metric import Metric
 from argus_core.storage.mismatch import fitting
-from argus_core.storage.stored import COUNT
+from argus_core.storage.stored import COUNT, DURATION
 from argus_core.tensors.rng import is_seed
 
 __all__ = [
@@ -49,11 +49,12 @@ def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[s
             "epoch_done": position.done,
             "global_step": state.global_step,
             "updates_skipped": state.updates_skipped,
+            "seconds": engine.seconds,
         },
         "device": state.model.device.type,
         "loader": {
             "seed": engine.seed,
-            "batches": engine.num_batches,
+            "batches": loader_length(loader),
             "window": engine.window_size,
             "order": loader.fingerprint(state.epoch) if isinstance(loader, OrderedLoader) else None,
         },
@@ -81,6 +82,7 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
         and type(counters.get("epoch_begun", False)) is bool
         and type(counters.get("epoch_trained", False)) is bool
         and COUNT.holds(counters.get("skipped_in_epoch", 0))
+        and DURATION.holds(counters.get("seconds", 0.0))
         and type(progress.get("stepped", True)) is bool
         and _is_missed(progress.get("missed", {}))
         and all(

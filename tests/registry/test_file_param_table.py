@@ -28,7 +28,7 @@ REVIEWED = {
     "buffers": "a listed word",
     "device": "the name of a device",
     "dtype": "the name of a dtype",
-    "every": "a number of epochs, updates or minutes",
+    "every": "a number of epochs, updates, minutes or hours",
     "line_search_fn": "a listed word",
     "monitor": "the name of a metric",
     "name": "what the values are called",

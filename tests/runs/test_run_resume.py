@@ -548,3 +548,18 @@ def test_count_of_resumptions_that_argus_core_never_writes_counts_as_none(folder
 def load_position(path: Path) -> dict[str, Any]:
     run: dict[str, Any] = read_header(path).manifest["run"]
     return run
+
+
+def test_run_of_so_many_updates_resumes_with_more_of_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = small_config(folder)
+    path.write_text(path.read_text("utf-8").replace("num_epochs = 3", "num_updates = 3"), "utf-8")
+    whole = train(read_config(path, ["num_updates=5", 'run_dir="whole"']))
+    assert "num_updates=5 ended the run after 5 updates, in epoch 3" in capsys.readouterr().out
+    first = train(read_config(path))
+    assert (first.best_epoch, "num_epochs" in read_config(first.directory.config).fit) == (1, False)
+    resumed = resume(first.directory.path, ["num_updates=5", "max_time=3h"])
+    assert resumed.metrics == whole.metrics
+    assert same_weights(load_model(resumed.directory.last), load_model(whole.directory.last))
+    assert "num_updates=5 ended the run after 5 updates" in resumed.directory.log.read_text("utf-8")
