@@ -134,11 +134,11 @@ class LRSchedule(Callback):
         else:  # an instance, which was built for the rates of before
             self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
-    def steps_of(self, engine: AbstractEngine, batches: int | None) -> Iterator[int]:
+    def steps_of(self, engine: AbstractEngine) -> Iterator[int]:
         """Yield, for each bound of a run, the number of steps up to it; none where that is not known."""
         position, is_resumed = engine.position, engine.is_resumed
         begun = position.updates_done if is_resumed and not position.trained else 0
-        length = None if batches is None else -(-batches // engine.window_size)
+        length = None if engine.num_batches is None else -(-engine.num_batches // engine.window_size)
         if engine.num_epochs is not None:
             epochs = engine.num_epochs - (engine.state.epoch + position.trained if is_resumed else 0)
             if self.interval == "epoch":
@@ -232,12 +232,11 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
     return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]
 
 
-def check_steps(engine: AbstractEngine, batches: int | None) -> None:
+def check_steps(engine: AbstractEngine) -> None:
     """Check before a run starts, or resumes, that its schedules last for all updates that it may make.
 
     Args:
         engine: of the run, with its bounds.
-        batches: of an epoch; ``None`` where it is not known.
 
     Raises:
         SpecError: one ends before, or the number of its steps is not known.
@@ -247,7 +246,7 @@ def check_steps(engine: AbstractEngine, batches: int | None) -> None:
         left = steps_left(schedule.scheduler)
         if left == math.inf:
             continue
-        needed = min(schedule.steps_of(engine, batches), default=None)
+        needed = min(schedule.steps_of(engine), default=None)
         if needed is None:
             raise SpecError(
                 f"lr_scheduler {schedule.name!r} has {left:g} steps, and the number of steps that the run "

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from argus_core.callbacks.cadence import DURATIONS, is_cadence, is_time
+from argus_core.callbacks.limit import LIMITS, is_limit
 from argus_core.errors import ConfigError, ParamsError, near
 from argus_core.files.ordinary_files import as_path
 from argus_core.registry.diagnosis import PUBLISHED
@@ -218,6 +219,7 @@ def _is_batch_dim(value: Any) -> bool:
 _TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and value != "")
 _CADENCE = _Value(DURATIONS, is_cadence)
 _TIME = _Value("minutes or hours, such as '90min' or '3h'", is_time)
+_LIMIT = _Value(LIMITS, is_limit)
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
 _BATCH_DIM = _Value("a dimension below 64 or 'entries', or one for each entry of the batch", _is_batch_dim)
 _DEVICE = _Value("a device such as 'auto', 'cpu' or 'cuda:0'", _is_device)
@@ -259,6 +261,8 @@ SECTIONS: dict[str, dict[str, Key]] = {
         ),
         "num_updates": Key("the most updates that move the weights", _whole(1, _MOST)),
         "max_time": Key("the most time for the whole run, resumed or not", _TIME),
+        "limit_train": Key("the most updates in an epoch", _LIMIT),
+        "limit_val": Key("the most batches in a validation", _LIMIT),
         "metrics": _several("metric", "the metrics besides the loss"),
         "metrics_on_train": Key("whether to compute the metrics in training too", _SWITCH, False),
         "callbacks": _several("callback", "callbacks besides those of every run"),

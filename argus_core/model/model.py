@@ -156,6 +156,8 @@ class Model(Assembly):
         *,
         num_updates: int | None = None,
         max_time: str | None = None,
+        limit_train: float | None = None,
+        limit_val: float | None = None,
     ) -> dict[str, float]:
         """Train, and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
 
@@ -176,6 +178,8 @@ class Model(Assembly):
             num_updates: the most updates that move the weights.
             max_time: the most time, ``"90min"`` or ``"3h"``. The run ends after the update that reaches the
                 first of its bounds, and ``state.stop_reason`` says which.
+            limit_train: the most updates in an epoch, or a share of an epoch such as ``0.1``.
+            limit_val: the most batches in a validation, or a share.
         """
         if type(self).train_step is Model.train_step:
             self._check_ready("train", "loss", "optimizer")
@@ -188,6 +192,8 @@ class Model(Assembly):
             num_epochs=num_epochs,
             num_updates=num_updates,
             max_time=max_time,
+            limit_train=limit_train,
+            limit_val=limit_val,
             metrics=metrics,
             metrics_on_train=metrics_on_train,
             callbacks=callbacks,

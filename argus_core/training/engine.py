@@ -81,7 +81,7 @@ class Engine(AbstractEngine):
         self.seed = 0
         self.run_id = secrets.token_hex(16)  # in all checkpoints of the run, before and after it is resumed
         self.times_resumed = 0
-        self.limit: int | None = None  # of the steps of an epoch
+        self._limit: int | None = None  # of the steps of an epoch
         self.seconds_before = 0.0  # of the run, in earlier processes
         self._began = time.monotonic()
         self.position = Position()
@@ -133,13 +133,11 @@ class Engine(AbstractEngine):
         """The time that the run has taken, in earlier processes too."""
         return self.seconds_before + time.monotonic() - self._began
 
-    def count_batches(self, loader: Iterable[Any]) -> int | None:
-        """Return the number of batches of an epoch, ``None`` where it is not known."""
-        length = loader_length(loader)
-        if self.limit is None:
-            return length
-        most = self.limit * self.window_size
-        return most if length is None else min(most, length)
+    def limit_to(self, steps: int | None, loader: Iterable[Any]) -> None:
+        """Let epochs have at most so many steps, and count the batches of one."""
+        self._limit, length = steps, loader_length(loader)
+        most = None if steps is None else steps * self.window_size
+        self.num_batches = min((each for each in (most, length) if each is not None), default=None)
 
     def resume_at(self, random_state: dict[str, Any]) -> None:
         """Let the next `run` continue from the position to which the run has been restored.
@@ -164,7 +162,8 @@ class Engine(AbstractEngine):
         self._snapshot = self._before_end = None
         self._unheard = iter(())
         self.num_epochs, self._began = num_epochs, time.monotonic()
-        self._loader, self.num_batches = loader, self.count_batches(loader)
+        self._loader = loader
+        self.limit_to(self._limit, loader)
         process = os.getpid()
         if not self.is_resumed:
             state.epoch, self.position = start_epoch, Position()
@@ -270,8 +269,8 @@ class Engine(AbstractEngine):
         batches = until_interrupted(batches)
         self._set_random_state()
         windows = _windows(batches, self.window_size)
-        if self.limit is not None:
-            windows = islice(windows, max(self.limit - position.updates_done, 0))
+        if self._limit is not None:
+            windows = islice(windows, max(self._limit - position.updates_done, 0))
         for state.batch in windows:
             state.iteration += 1
             if is_announced:

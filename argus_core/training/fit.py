@@ -26,6 +26,7 @@ from argus_core.training.bounds import RunBounds, read_bounds, warn_if_complete
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
+from argus_core.training.limits import check_limit, steps_within
 from argus_core.training.resumption import Resumption
 from argus_core.training.sole_writer import SoleWriter
 from argus_core.training.validation import Validation, check_batched, warn_of_no_validation
@@ -41,6 +42,8 @@ def fit(
     num_epochs: int | None,
     num_updates: int | None,
     max_time: str | None,
+    limit_train: float | None,
+    limit_val: float | None,
     metrics: Any,
     metrics_on_train: bool,
     callbacks: Any,
@@ -52,6 +55,8 @@ def fit(
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
     _check_arguments(model, train_loader, val_loader)
     bounds = read_bounds(num_epochs, num_updates, max_time)
+    check_limit("limit_train", limit_train)
+    check_limit("limit_val", limit_val)
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -80,12 +85,14 @@ def fit(
     )
     for part in validation:
         _connect(engine, part.engine)
+        part.engine.limit_to(steps_within("limit_val", limit_val, part.loader), part.loader)
+    engine.limit_to(steps_within("limit_train", limit_train, train_loader, engine.window_size), train_loader)
     engine.seed, engine.num_epochs, engine.num_updates = order_seed, bounds.num_epochs, bounds.num_updates
     check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
         warn_if_complete(engine, bounds, resumption.path)
-    check_steps(engine, engine.count_batches(train_loader))
+    check_steps(engine)
     workers = with_workers_that_leave_signals(train_loader, val_loader)
     with sole_writer.releasing(), listening(), workers, model.training():
         model.train()

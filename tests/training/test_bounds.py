@@ -85,7 +85,8 @@ def test_time_of_a_resumed_run_counts_that_of_before(
     _, state = run(tmp_path, path, max_time="0.000001min")
     assert state.stop_reason == "max_time=0.000001min ended the run after 2 updates, in epoch 1"
     assert re.search(
-        r"is complete \(0\.\d of 0\.0 minutes\); to train longer, resume with max_time=1min or more", caplog.text
+        r"is complete \(0\.\d of 0\.0 minutes\); to train longer, resume with max_time=1min or more",
+        caplog.text,
     )
 
 
