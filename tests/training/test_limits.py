@@ -25,7 +25,13 @@ def loader(**options: Any) -> DataLoader[Any]:
 def run(train: Any = None, *callbacks: Any, **options: Any) -> tuple[Model, list[State]]:
     model, ends = make_model(), list[Any]()
     note = on_epoch_complete(lambda s: ends.append((s.iteration + 1, s.phase_states["val"].iteration + 1)))
-    model.fit(train or loader(shuffle=True), loader(), callbacks=[note, *callbacks], seed=0, **options)
+    model.fit(
+        loader(shuffle=True) if train is None else train,
+        loader(),
+        callbacks=[note, *callbacks],
+        seed=0,
+        **options,
+    )
     return model, ends
 
 
@@ -70,18 +76,15 @@ def test_loader_without_a_length_is_limited_to_a_number() -> None:
     assert ends == [(3, 10), (3, 10)]
     with pytest.raises(
         ParamsError,
-        match=r"^limit_train is 0\.5, a share of an epoch, and the loader \(DataLoader\) has no length; give a n",
+        match=r"^limit_train is 0\.5, a share of an epoch, and the loader \(DataLoader\) has no length; gi",
     ):
         run(endless, limit_train=0.5)
 
 
-@pytest.mark.parametrize("stop", range(1, 7))
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("stop", "workers"), [*((stop, 0) for stop in range(1, 7)), (2, 2), (3, 2)])
 def test_limited_run_that_ended_at_an_update_continues_exactly(
     stop: int, workers: int, tmp_path: Path
 ) -> None:
-    if workers and stop not in (2, 3):
-        pytest.skip("workers take long to start")
     options: dict[str, Any] = {
         "limit_train": 3,
         "limit_val": 0.2,
@@ -111,7 +114,5 @@ def test_schedule_and_checkpoint_count_limited_epochs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0, -1, 0.0, 1.5, float("nan"), True, "10%", "500up", 2**31])
 @pytest.mark.parametrize("name", ["limit_train", "limit_val"])
 def test_limit_that_is_none_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(
-        ParamsError, match=rf"^{name} is .*; give a whole number from 1 to 2\*\*31 - 1, or a sh"
-    ):
+    with pytest.raises(ParamsError, match=rf"^{name} is .*; give a whole number from 1 to 2\*\*31 - 1, or"):
         run(**{name: value})
