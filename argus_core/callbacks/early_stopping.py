@@ -53,6 +53,16 @@ class EarlyStopping(Callback):
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:
         """Count an epoch without improvement; stop the run after ``patience`` of them."""
+        if self.monitor.new.at_epoch(state):
+            self._judge(state)
+
+    @hookimpl(trylast=True)
+    def measured_midway(self, state: State) -> None:
+        """Count a validation without improvement."""
+        if self.monitor.new.midway(state):
+            self._judge(state)
+
+    def _judge(self, state: State) -> None:
         if self.monitor.improved(state):
             self.waited = 0
             return

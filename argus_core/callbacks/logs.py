@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from argus_core.callbacks.appending import count_lines, lines_of
-from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, format_record, rates
+from argus_core.callbacks.epoch_report import (
+    EpochRecord,
+    EpochReport,
+    LearningRate,
+    format_midway,
+    format_record,
+    rates,
+)
 from argus_core.callbacks.log_file import LogFile, attach
 from argus_core.callbacks.log_format import LineFormatter
+from argus_core.callbacks.midway import MidwayRecord
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.files.confinement import opener, replacing
@@ -71,6 +79,10 @@ class LoggingToFile(EpochReport):
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's line."""
         self._say(state, logging.INFO, format_record(record))
+
+    def report_midway(self, record: MidwayRecord, state: State) -> None:
+        """Write a line about the middle of an epoch."""
+        self._say(state, logging.INFO, format_midway(record, state.engine.num_epochs))
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
@@ -150,7 +162,15 @@ class LoggingToCSV(EpochReport):
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's row; a new metric gets a column, which is empty in earlier rows."""
-        row = self.row(record)
+        self._write(self.row(record))
+
+    def report_midway(self, record: MidwayRecord, state: State) -> None:
+        """Write a row about the middle of an epoch, which has a phase and a global_step besides."""
+        row = {"time": record.time, "epoch": record.epoch, "lr": _csv_lr(record.lr), "phase": record.phase}
+        metrics = {one_line(name): value for name, value in record.metrics.items()}
+        self._write({**row, "global_step": record.global_step, **record.rates, **metrics})
+
+    def _write(self, row: Mapping[str, Any]) -> None:
         if self._is_ahead:
             self._is_ahead = False
             with self._replacing() as (rows, writer):
@@ -164,9 +184,8 @@ class LoggingToCSV(EpochReport):
 
     def row(self, record: EpochRecord) -> dict[str, Any]:
         """Return the values of an epoch by column; override it to write others."""
-        lr = " ".join(map(str, rates(record.lr)))
         metrics = {one_line(name): value for name, value in record.metrics.items()}
-        return {"time": record.time, "epoch": record.epoch, "lr": lr, **metrics}
+        return {"time": record.time, "epoch": record.epoch, "lr": _csv_lr(record.lr), **metrics}
 
     @contextmanager
     def _reading(self) -> Iterator[Iterator[list[str]]]:
@@ -205,9 +224,10 @@ class LoggingToCSV(EpochReport):
 
 
 class MetricsJSONL(EpochReport):
-    """Writes a JSON object on a line for each epoch.
+    """Writes a JSON object on a line for each epoch, and for values of the middle of one.
 
-    It has epoch (from 0), global_step, updates_skipped (of this epoch), time, lr and all metrics.
+    A line about an epoch has epoch (from 0), global_step, updates_skipped (of this epoch), time, lr and all
+    metrics. A line about its middle has a phase as well: ``"val"`` of a validation, or ``"train"``.
 
     Values that are not finite are the strings ``"nan"``, ``"inf"`` and ``"-inf"``, since JSON has no numbers
     for them; Python's ``float`` reads them back.
@@ -261,8 +281,15 @@ class MetricsJSONL(EpochReport):
             "updates_skipped": record.updates_skipped,
             "time": record.time,
             "lr": record.lr,
-            **record.metrics,
         }
+        self._write({**values, **record.metrics})
+
+    def report_midway(self, record: MidwayRecord, state: State) -> None:
+        """Write a line about the middle of an epoch."""
+        values = {"phase": record.phase, "epoch": record.epoch, "global_step": record.global_step}
+        self._write({**values, "time": record.time, "lr": record.lr, **record.rates, **record.metrics})
+
+    def _write(self, values: Mapping[str, Any]) -> None:
         line = json.dumps(strict_json(values), allow_nan=False)
         with (
             writing(self.name, self.file_path),
@@ -273,6 +300,10 @@ class MetricsJSONL(EpochReport):
                 self._end = None
             file.write(escape_json(line) + "\n")
         self._lines += 1
+
+
+def _csv_lr(lr: LearningRate) -> str:
+    return " ".join(map(str, rates(lr)))
 
 
 def _bounds(state: State) -> str:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.monitor import check_monitor, monitored_value
+from argus_core.callbacks.monitor import NewValues, check_monitor, monitored_value
 from argus_core.callbacks.scheduler_state import (
     check_scheduler_state,
     load_scheduler_state,
@@ -68,6 +68,7 @@ class LRSchedule(Callback):
         self.monitor = monitor
         self.options = options
         self._stepped = False
+        self._new = NewValues(monitor or "")
 
     @property
     def name(self) -> str:
@@ -170,6 +171,7 @@ class LRSchedule(Callback):
     def start(self, state: State) -> None:
         if self.monitor is not None:
             check_monitor("lr_scheduler", self.monitor, state)
+            self._new = NewValues(self.monitor)
 
     def iteration_complete(self, state: State) -> None:
         # A scheduler that runs ahead of a skipped update would be out of step for the rest of the run.
@@ -184,9 +186,14 @@ class LRSchedule(Callback):
         if self.interval == "epoch" and self._stepped:
             if self.monitor is None:
                 self._step()
-            else:
+            elif self._new.at_epoch(state):
                 self._step(monitored_value("lr_scheduler", self.monitor, state))
         self._stepped = False
+
+    def measured_midway(self, state: State) -> None:
+        # After the last epoch there is nothing left to train.
+        if self.monitor is not None and not state.engine.position.done and self._new.midway(state):
+            self._step(monitored_value("lr_scheduler", self.monitor, state))
 
     def _step(self, *metric: Any) -> None:
         try:

@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 from argus_core.callbacks.epoch_report import (
     EpochRecord,
     EpochReport,
+    format_midway,
     format_number,
     format_record,
     of_epochs,
     plain_metrics,
     update_loss,
 )
+from argus_core.callbacks.midway import MidwayRecord
 from argus_core.callbacks.monitor import Monitor
 from argus_core.callbacks.progress_table import epoch_table
 from argus_core.callbacks.state import State
@@ -123,7 +125,7 @@ class Progress(EpochReport):
 
     def validation_iteration_complete(self, state: State) -> None:
         """Redraw the bar if its interval has passed."""
-        self._pace.validated += 1
+        self._pace.validated += state.validated_at is None
         if self._bar is not None and time.monotonic() >= self._next_time:
             self._draw(state, " validation")
 
@@ -131,11 +133,18 @@ class Progress(EpochReport):
         """Print the epoch's line."""
         if self.table:
             self._records.append(record)
-        if self._best.metric in state.metrics:
+        if self._best.metric in record.metrics:
             self._best.improved(state)
         with ending_alone(state.logger):
             # With a bar, rich puts it above.
             print(one_line(format_record(record, _width())), flush=True)
+
+    def report_midway(self, record: MidwayRecord, state: State) -> None:
+        """Print a line about the middle of an epoch."""
+        if record.phase == "val" and self._best.metric in record.metrics:
+            self._best.improved(state)
+        with ending_alone(state.logger):
+            print(one_line(format_midway(record, state.engine.num_epochs)), flush=True)
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
@@ -193,7 +202,8 @@ class _Pace:
         engine, validation = state.engine, (state.phase_states or {}).get("val", state).engine
         if engine.num_batches is not None:
             self._steps = -(-engine.num_batches // engine.window_size)
-            self._steps += (validation.num_batches or 0) if validation is not engine else 0
+            if validation is not engine and state.validated_at is None:
+                self._steps += validation.num_batches or 0
             done = engine.position.done  # the epoch that a resumed run was saved in
             self._first_step = (state.epoch + 1) * self._steps if done else self._step(state, self._steps)
         self._first_update = engine.position.updates_done

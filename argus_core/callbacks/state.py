@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from argus_core.callbacks.midway import MidwayRecord
 
 if TYPE_CHECKING:  # configurations read durations as callbacks do, without torch
     from argus_core.abstract_model import AbstractModel
@@ -66,6 +69,12 @@ class AbstractEngine(ABC):
     def snapshot(self) -> dict[str, Any]: ...
 
     @abstractmethod
+    def hold_position(self) -> None: ...
+
+    @abstractmethod
+    def kept_position(self) -> AbstractContextManager[None]: ...
+
+    @abstractmethod
     def raise_event(self, event: str) -> None: ...
 
 
@@ -84,6 +93,9 @@ class State:
         batch: the current loader batch, or a `Window` of several that make one update.
         step_output: what the step returned: a mapping with prediction, target and loss.
         metrics: the newest value of every metric by name, ``train_loss`` or ``val_accuracy``.
+        validated_at: the ``global_step`` of the newest validation, -1 before the first; ``None`` where each
+            epoch ends with one.
+        midway: the newest values of the middle of an epoch, for the event ``measured_midway``.
         stopped: set it to ``True`` to end the run after the current iteration.
         is_complete: the run has reached its number of updates or its time, perhaps in the middle of an epoch.
         stop_reason: a sentence for people; a callback that sets ``stopped`` may set it.
@@ -104,8 +116,14 @@ class State:
         self.batch: Any = None
         self.step_output: Any = None
         self.metrics: dict[str, float] = {}
+        self.validated_at: int | None = None
+        self.midway: MidwayRecord | None = None
         self.stopped = self.is_complete = False
         self.stop_reason: str | None = None
         self.exception: BaseException | None = None
         self.checkpoint_path: Path | None = None
         self.logger: logging.Logger = model.logger
+
+    def is_measured(self, metric: str) -> bool:
+        """Return whether the value of a metric is of the present update, not of an earlier validation."""
+        return self.validated_at in (None, self.global_step) or not metric.startswith("val_")

@@ -261,6 +261,8 @@ SECTIONS: dict[str, dict[str, Key]] = {
         ),
         "num_updates": Key("the most updates that move the weights", _whole(1, _MOST)),
         "max_time": Key("the most time for the whole run, resumed or not", _TIME),
+        "validate_every": Key("how often to validate, besides at the end", _CADENCE, "1ep"),
+        "log_every": Key("how often to log the metrics of training so far", _CADENCE),
         "limit_train": Key("the most updates in an epoch", _LIMIT),
         "limit_val": Key("the most batches in a validation", _LIMIT),
         "metrics": _several("metric", "the metrics besides the loss"),

@@ -156,6 +156,8 @@ class Model(Assembly):
         *,
         num_updates: int | None = None,
         max_time: str | None = None,
+        validate_every: str = "1ep",
+        log_every: str | None = None,
         limit_train: float | None = None,
         limit_val: float | None = None,
     ) -> dict[str, float]:
@@ -163,7 +165,7 @@ class Model(Assembly):
 
         Args:
             train_loader: any iterable of batches.
-            val_loader: for a validation after each epoch.
+            val_loader: for a validation after each epoch, or as ``validate_every`` says.
             num_epochs: the most passes over ``train_loader``; without any bound the run makes one.
             metrics: names, specs or instances; computed in validation.
             metrics_on_train: whether to compute them in training, too.
@@ -178,6 +180,8 @@ class Model(Assembly):
             num_updates: the most updates that move the weights.
             max_time: the most time, ``"90min"`` or ``"3h"``. The run ends after the update that reaches the
                 first of its bounds, and ``state.stop_reason`` says which.
+            validate_every: ``"2ep"``, ``"500up"`` or ``"30min"``; the end of the run validates in any case.
+            log_every: ``"100up"`` or ``"1min"``: how often to log the metrics of training so far.
             limit_train: the most updates in an epoch, or a share of an epoch such as ``0.1``.
             limit_val: the most batches in a validation, or a share.
         """
@@ -192,6 +196,8 @@ class Model(Assembly):
             num_epochs=num_epochs,
             num_updates=num_updates,
             max_time=max_time,
+            validate_every=validate_every,
+            log_every=log_every,
             limit_train=limit_train,
             limit_val=limit_val,
             metrics=metrics,

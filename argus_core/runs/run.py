@@ -37,7 +37,7 @@ from argus_core.training.newest import find_checkpoint
 __all__ = ["Result", "build_model", "resume", "train"]
 
 _LARGEST_SEED = 2**32
-_LENGTHS = ("num_epochs", "num_updates", "max_time", "limit_train", "limit_val")
+_LENGTHS = "num_epochs num_updates max_time validate_every log_every limit_train limit_val".split()
 
 Loader = DataLoader[Any]
 
@@ -249,7 +249,7 @@ def _fit(
         return model.fit(
             loaders["train"],
             loaders.get("val"),
-            **{key: fit.get(key) for key in _LENGTHS},
+            **dict[str, Any]({key: fit.get(key) for key in _LENGTHS}),
             metrics=metrics,
             metrics_on_train=fit["metrics_on_train"],
             callbacks=run_callbacks(

@@ -21,6 +21,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any
 
@@ -133,6 +134,19 @@ class Engine(AbstractEngine):
         """The time that the run has taken, in earlier processes too."""
         return self.seconds_before + time.monotonic() - self._began
 
+    def hold_position(self) -> None:
+        """Let checkpoints hold the present position, whatever the rest of this run does."""
+        if self._keeps_positions:
+            self._snapshot = copy.deepcopy(self.snapshot())
+
+    @contextmanager
+    def kept_position(self) -> Iterator[None]:
+        """Let checkpoints hold the position before the block if the block fails."""
+        if self._keeps_positions:
+            self._before_end = copy.deepcopy((self.snapshot(), _options(self.state.model)))
+        yield
+        self._before_end = None
+
     def limit_to(self, steps: int | None, loader: Iterable[Any]) -> None:
         """Let epochs have at most so many steps, and count the batches of one."""
         self._limit, length = steps, loader_length(loader)
@@ -158,7 +172,7 @@ class Engine(AbstractEngine):
         state = self.state
         _check_loader(loader, state.phase)
         state.stopped = state.is_complete = False
-        state.stop_reason = state.exception = None
+        state.stop_reason = state.exception = state.midway = None
         self._snapshot = self._before_end = None
         self._unheard = iter(())
         self.num_epochs, self._began = num_epochs, time.monotonic()
@@ -234,8 +248,8 @@ class Engine(AbstractEngine):
                     f"{again if state.epoch > 0 else ''}"
                 )
             is_whole = not self._stopped_midway()
-            if self._keeps_positions and not is_whole:  # a run that resumes trains the rest of the epoch
-                self._snapshot = copy.deepcopy(self.snapshot())
+            if not is_whole:  # a run that resumes trains the rest of the epoch
+                self.hold_position()
             state.metrics.update(epoch_values(self.metrics, state))
             position.trained = is_whole
         self._set_random_state()
@@ -250,15 +264,13 @@ class Engine(AbstractEngine):
         """Raise ``epoch_complete``; if it fails, checkpoints hold the position before it."""
         state, position = self.state, self.position
         handlers = self.handlers["epoch_complete"]
-        if self._keeps_positions:
-            self._before_end = copy.deepcopy((self.snapshot(), _options(state.model)))
-        position.done = True  # those that write checkpoints are called last
-        if position.unheard is not None:
-            callbacks = [each for name, each in named(self.callbacks) if name in position.unheard]
-            handlers = handlers_of(callbacks)["epoch_complete"]
-        for handler in handlers:
-            handler(state)
-        self._before_end = None
+        with self.kept_position():
+            position.done = True  # those that write checkpoints are called last
+            if position.unheard is not None:
+                callbacks = [each for name, each in named(self.callbacks) if name in position.unheard]
+                handlers = handlers_of(callbacks)["epoch_complete"]
+            for handler in handlers:
+                handler(state)
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
         state, step, position = self.state, self.step, self.position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 from collections.abc import Iterable
@@ -22,14 +23,16 @@ from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
-from argus_core.training.bounds import RunBounds, read_bounds, warn_if_complete
+from argus_core.training.bounds import RunBounds, warn_if_complete
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
-from argus_core.training.limits import check_limit, steps_within
+from argus_core.training.lengths import Lengths
 from argus_core.training.resumption import Resumption
+from argus_core.training.running_log import RunningLog
 from argus_core.training.sole_writer import SoleWriter
 from argus_core.training.validation import Validation, check_batched, warn_of_no_validation
+from argus_core.training.validation_schedule import is_midway, scheduled
 
 __all__ = ["fit", "seed_everything"]
 
@@ -39,11 +42,6 @@ def fit(
     train_loader: Iterable[Any],
     val_loader: Iterable[Any] | None = None,
     *,
-    num_epochs: int | None,
-    num_updates: int | None,
-    max_time: str | None,
-    limit_train: float | None,
-    limit_val: float | None,
     metrics: Any,
     metrics_on_train: bool,
     callbacks: Any,
@@ -51,12 +49,12 @@ def fit(
     lr_scheduler: Any,
     resume: str | Path | None,
     seed: int | None,
+    **lengths: Any,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`."""
     _check_arguments(model, train_loader, val_loader)
-    bounds = read_bounds(num_epochs, num_updates, max_time)
-    check_limit("limit_train", limit_train)
-    check_limit("limit_val", limit_val)
+    chosen_lengths = Lengths(**lengths)
+    bounds, cadence = chosen_lengths.bounds, chosen_lengths.validate_every
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -64,30 +62,35 @@ def fit(
     train_loader = ordered(train_loader, order_seed, "train")
     val_loader = None if val_loader is None else ordered(val_loader, order_seed, "val")
     chosen = build_metrics(metrics)
+    trained = chosen if metrics_on_train else chosen[:1]
     sole_writer = SoleWriter()
     if val_loader is None:
         warn_of_no_validation([] if metrics_on_train else chosen[1:], val_callbacks)
     validation = [] if val_loader is None else [Validation(model, val_loader, chosen, val_callbacks)]
+    first, last = scheduled(validation, cadence)
     engine = Engine(
         model.train_step,
         model,
         "train",
         window_size=model.window_size(),
         callbacks=[
-            *validation,
+            *first,
             FiniteLoss(),
             *RunBounds.of(bounds),
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
+            *RunningLog.at(chosen_lengths.log_every),
+            *last,
             sole_writer,
         ],
-        metrics=chosen if metrics_on_train else chosen[:1],
+        metrics=copy.deepcopy(trained) if is_midway(cadence) else trained,
     )
     for part in validation:
         _connect(engine, part.engine)
-        part.engine.limit_to(steps_within("limit_val", limit_val, part.loader), part.loader)
-    engine.limit_to(steps_within("limit_train", limit_train, train_loader, engine.window_size), train_loader)
-    engine.seed, engine.num_epochs, engine.num_updates = order_seed, bounds.num_epochs, bounds.num_updates
+    if first is not validation:  # a schedule validates
+        engine.state.validated_at = -1
+    chosen_lengths.apply(engine, train_loader, validation)
+    engine.seed = order_seed
     check_apart([*engine.callbacks, *(each for part in validation for each in part.engine.callbacks)])
     if resumption is not None:
         resumption.restore(model, engine, train_loader)

@@ -404,7 +404,10 @@ def test_steps_of_ones_own_need_no_loss_and_no_optimizer(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"every": "often"}, "tensorboard has every='often'; give epochs, updates, minutes or hours, such as '2ep'"),
+        (
+            {"every": "often"},
+            "tensorboard has every='often'; give epochs, updates, minutes or hours, such as '2ep'",
+        ),
         ({"histograms": 3}, "callback 'tensorboard': histograms is 3, a number; give a string"),
         ({"histograms": "3"}, "tensorboard has histograms='3'; give epochs, updates, minutes or hours"),
         ({"samples": "0up"}, "tensorboard has samples='0up'"),

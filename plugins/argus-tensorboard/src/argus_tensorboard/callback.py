@@ -127,7 +127,8 @@ class TensorBoard(Callback):
         if writer is None:
             return
         with writing(self.name, self.log_dir):
-            metrics = {_tag(name): value for name, value in plain_metrics(state.metrics).items()}
+            measured = {name: value for name, value in state.metrics.items() if state.is_measured(name)}
+            metrics = {_tag(name): value for name, value in plain_metrics(measured).items()}
             for tag, value in metrics.items():
                 writer.add_scalar(tag, value, step)
             writer.add_scalar("epoch", state.epoch, step)
@@ -141,6 +142,20 @@ class TensorBoard(Callback):
             if self._samples.at_epoch(state):
                 self._add_samples(writer, state)
             writer.flush()
+
+    @hookimpl(trylast=True)
+    def measured_midway(self, state: State) -> None:
+        """Write values of the middle of an epoch, those of training as ``loss/running``."""
+        record, writer = state.midway, self._writer
+        if record is None or writer is None:
+            return
+        with writing(self.name, self.log_dir):
+            for name, value in {**record.metrics, **record.rates}.items():
+                tag = _tag(name)
+                if record.phase == "train":
+                    tag = f"{tag.removesuffix('/train')}/running"
+                writer.add_scalar(tag, value, record.global_step)
+            self._add_learning_rates(writer, state)
 
     def checkpoint_saved(self, state: State) -> None:
         """Flush the file, so that a run that resumes from the checkpoint finds all earlier values."""
