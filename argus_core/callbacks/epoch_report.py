@@ -26,6 +26,7 @@ __all__ = [
     "format_record",
     "is_metric_name",
     "measured",
+    "midway_record",
     "of_epochs",
     "plain_metrics",
     "rates",
@@ -145,6 +146,14 @@ def is_metric_name(name: object) -> bool:
 def measured(state: State) -> dict[str, Any]:
     """Return the metrics without values of an earlier validation."""
     return {name: value for name, value in state.metrics.items() if state.is_measured(name)}
+
+
+def midway_record(
+    phase: str, state: State, metrics: Mapping[str, float], rates: Mapping[str, float] | None = None
+) -> MidwayRecord:
+    """Return the record of values at a run's present position."""
+    lr = state.model.get_lr() if state.model.optimizer is not None else None
+    return MidwayRecord(phase, state.epoch, state.global_step, now(), lr, metrics, rates or {})
 
 
 def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from argus_core.callbacks.cadence import DURATIONS, Due, is_cadence, parse_cadence
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import NewValues, check_monitor, monitored_value
 from argus_core.callbacks.scheduler_state import (
@@ -33,6 +34,7 @@ _NO_EFFECT = (
     "which has no effect, as the schedule continues with its saved state; for another schedule, load the "
     "weights with load_model and start a new run"
 )
+_CADENCES = {"epoch": "1ep", "update": "1up"}
 _SUCH_AS = "('StepLR', {'step_size': 10})"
 _RULES = {
     "scheduler": Rule(lambda value: isinstance(value, Mapping), "a dict"),
@@ -48,7 +50,7 @@ class LRSchedule(Callback):
 
     Args:
         scheduler: built for the model's optimizer.
-        interval: ``"epoch"`` or ``"update"``.
+        interval: ``"epoch"``, ``"update"`` or a cadence such as ``"500up"``.
         monitor: the metric that `ReduceLROnPlateau` follows.
         options: what the scheduler was built with, where that is known.
     """
@@ -69,6 +71,7 @@ class LRSchedule(Callback):
         self.options = options
         self._stepped = False
         self._new = NewValues(monitor or "")
+        self._due = Due(parse_cadence("lr_scheduler", _CADENCES.get(interval, interval), "interval"))
 
     @property
     def name(self) -> str:
@@ -139,19 +142,22 @@ class LRSchedule(Callback):
         """Yield, for each bound of a run, the number of steps up to it; none where that is not known."""
         position, is_resumed = engine.position, engine.is_resumed
         begun = position.updates_done if is_resumed and not position.trained else 0
+        first = engine.state.epoch + position.trained if is_resumed else 0
+        step, unit, each = engine.state.global_step, self._due.cadence.unit, int(self._due.cadence.count)
         length = None if engine.num_batches is None else -(-engine.num_batches // engine.window_size)
         if engine.num_epochs is not None:
-            epochs = engine.num_epochs - (engine.state.epoch + position.trained if is_resumed else 0)
-            if self.interval == "epoch":
-                yield epochs
-            else:  # without a length, as many as it takes
-                yield 0 if length is None else epochs * length - begun
+            epochs = engine.num_epochs - first
+            if unit == "ep":
+                yield (first + epochs) // each - first // each
+            elif unit == "up":  # without a length, as many as it takes
+                updates = 0 if length is None else epochs * length - begun
+                yield (step + updates) // each - step // each
         if engine.num_updates is not None:
-            updates = engine.num_updates - engine.state.global_step
-            if self.interval == "update":
-                yield updates
-            elif length is not None:
-                yield (begun + updates) // length
+            updates = engine.num_updates - step
+            if unit == "up":
+                yield engine.num_updates // each - step // each
+            elif unit == "ep" and length is not None:
+                yield (first + (begun + updates) // length) // each - first // each
 
     def refuse(self, left: float, needed: float, engine: AbstractEngine) -> None:
         """Raise an error for a schedule that ends before the run."""
@@ -169,6 +175,7 @@ class LRSchedule(Callback):
         return chosen | {name: shown_option(value) for name, value in (self.options or {}).items()}
 
     def start(self, state: State) -> None:
+        self._due.start(state.global_step)
         if self.monitor is not None:
             check_monitor("lr_scheduler", self.monitor, state)
             self._new = NewValues(self.monitor)
@@ -177,13 +184,13 @@ class LRSchedule(Callback):
         # A scheduler that runs ahead of a skipped update would be out of step for the rest of the run.
         if getattr(state.step_output, "stepped", True):
             self._stepped = True
-            if self.interval == "update":
+            if self._due.after_update(state.global_step):
                 self._step()
 
     def epoch_complete(self, state: State) -> None:
         if not state.engine.position.trained:  # a run that resumes makes the rest of the epoch first
             return
-        if self.interval == "epoch" and self._stepped:
+        if self._due.after_epoch(state.epoch) and self._stepped:
             if self.monitor is None:
                 self._step()
             elif self._new.at_epoch(state):
@@ -257,7 +264,7 @@ def check_steps(engine: AbstractEngine) -> None:
         if needed is None:
             raise SpecError(
                 f"lr_scheduler {schedule.name!r} has {left:g} steps, and the number of steps that the run "
-                "makes is not known; give num_epochs or num_updates"
+                "makes is not known; give num_epochs or num_updates, and an interval that counts one of them"
             )
         if needed > left:
             schedule.refuse(left, needed, engine)
@@ -270,8 +277,10 @@ def _has_function(value: Any) -> bool:
 def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:
     interval = params.pop("interval", "epoch")
     monitor = params.pop("monitor", None)
-    if interval not in ("epoch", "update"):
-        raise SpecError(f"lr_scheduler {name!r} has interval {interval!r}; give 'epoch' or 'update'")
+    if interval not in _CADENCES and not is_cadence(interval):
+        raise SpecError(
+            f"lr_scheduler {name!r} has interval {interval!r}; give 'epoch' or 'update', or {DURATIONS}"
+        )
     if not isinstance(monitor, str | None):
         raise SpecError(
             f"lr_scheduler {name!r} has monitor {monitor!r}; give the name of a metric, such as 'val_loss'"

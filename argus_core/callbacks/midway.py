@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # a state holds such a record
-    from argus_core.callbacks.state import State
 
 __all__ = ["MidwayRecord", "now"]
 
@@ -34,14 +30,6 @@ class MidwayRecord:
     lr: float | list[float] | None
     metrics: Mapping[str, float]
     rates: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls, phase: str, state: State, metrics: Mapping[str, float], rates: Mapping[str, float] | None = None
-    ) -> MidwayRecord:
-        """Return the record of a run's present position."""
-        lr = state.model.get_lr() if state.model.optimizer is not None else None
-        return cls(phase, state.epoch, state.global_step, now(), lr, metrics, rates or {})
 
 
 def now() -> str:

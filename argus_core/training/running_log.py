@@ -8,7 +8,7 @@ import torch
 
 from argus_core.callbacks.cadence import Cadence, Due
 from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.midway import MidwayRecord
+from argus_core.callbacks.epoch_report import midway_record
 from argus_core.callbacks.state import State
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
@@ -75,7 +75,7 @@ class RunningLog(Callback):
             rates["samples_per_second"] = self._samples / seconds
         if device.type == "cuda":
             rates["peak_memory"] = torch.cuda.max_memory_allocated(device)
-        state.midway = MidwayRecord.of(state.phase, state, values, rates)
+        state.midway = midway_record(state.phase, state, values, rates)
         self._begin()
         engine.raise_event("measured_midway")
 

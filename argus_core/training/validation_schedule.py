@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from argus_core.callbacks.cadence import Cadence, Due
 from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.midway import MidwayRecord
+from argus_core.callbacks.epoch_report import midway_record
 from argus_core.callbacks.state import State
 from argus_core.hooks import hookimpl
 from argus_core.storage.stored import COUNT, check_callback_state
@@ -95,7 +95,7 @@ class ValidationSchedule(Callback):
         """Validate where no end of an epoch follows, and let callbacks follow the values."""
         self.validate(state)
         values = {name: value for name, value in state.metrics.items() if name.startswith("val_")}
-        state.midway = MidwayRecord.of("val", state, values)
+        state.midway = midway_record("val", state, values)
         state.engine.raise_event("measured_midway")
 
 

@@ -28,6 +28,7 @@ REVIEWED = {
     "buffers": "a listed word",
     "device": "the name of a device",
     "dtype": "the name of a dtype",
+    "early_stopping.patience": "a number of epochs, updates, minutes or hours",
     "every": "a number of epochs, updates, minutes or hours",
     "line_search_fn": "a listed word",
     "monitor": "the name of a metric",

@@ -146,7 +146,7 @@ def test_schedule_lasts_for_the_updates_of_the_run(bounds: dict[str, Any], sched
         (
             {"max_time": "3h"},
             once(6),
-            r"has 6 steps, and the number of steps that the run makes is not known; give num_epochs or num_u",
+            r"has 6 steps, and the number of steps that the run makes is not known; give num_epochs or",
         ),
     ],
 )
