@@ -61,7 +61,7 @@ class RunHooks:
 
     @hookspec
     def measured_midway(self, state: State) -> None:
-        """``state.midway`` holds values that no end of an epoch follows: of a validation, or of training."""
+        """``state.midway`` holds values from within an epoch, or from the end of the run."""
 
     @hookspec
     def checkpoint_saved(self, state: State) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,9 @@ from argus_core.callbacks.scheduler_state import (
     load_scheduler_state,
     plain_state,
     shown_option,
-    steps_left,
 )
-from argus_core.callbacks.state import AbstractEngine, State
-from argus_core.errors import ArgusError, BuildError, SpecError, StateMismatchError
+from argus_core.callbacks.state import State
+from argus_core.errors import ArgusError, BuildError, SpecError
 from argus_core.registry.factory import build_component
 from argus_core.registry.spec import parse_spec, parse_specs
 from argus_core.storage.stored import FLAG, Rule, check_state
@@ -28,7 +26,7 @@ from argus_core.storage.stored import FLAG, Rule, check_state
 if TYPE_CHECKING:
     from argus_core.abstract_model import AbstractModel
 
-__all__ = ["LRSchedule", "build_schedules", "check_steps"]
+__all__ = ["LRSchedule", "build_schedules"]
 
 _NO_EFFECT = (
     "which has no effect, as the schedule continues with its saved state; for another schedule, load the "
@@ -71,7 +69,7 @@ class LRSchedule(Callback):
         self.options = options
         self._stepped = False
         self._new = NewValues(monitor or "")
-        self._due = Due(parse_cadence("lr_scheduler", _CADENCES.get(interval, interval), "interval"))
+        self.due = Due(parse_cadence("lr_scheduler", _CADENCES.get(interval, interval), "interval"))
 
     @property
     def name(self) -> str:
@@ -138,59 +136,27 @@ class LRSchedule(Callback):
         else:  # an instance, which was built for the rates of before
             self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
-    def steps_of(self, engine: AbstractEngine) -> Iterator[int]:
-        """Yield, for each bound of a run, the number of steps up to it; none where that is not known."""
-        position, is_resumed = engine.position, engine.is_resumed
-        begun = position.updates_done if is_resumed and not position.trained else 0
-        first = engine.state.epoch + position.trained if is_resumed else 0
-        step, unit, each = engine.state.global_step, self._due.cadence.unit, int(self._due.cadence.count)
-        length = None if engine.num_batches is None else -(-engine.num_batches // engine.window_size)
-        if engine.num_epochs is not None:
-            epochs = engine.num_epochs - first
-            if unit == "ep":
-                yield (first + epochs) // each - first // each
-            elif unit == "up":  # without a length, as many as it takes
-                updates = 0 if length is None else epochs * length - begun
-                yield (step + updates) // each - step // each
-        if engine.num_updates is not None:
-            updates = engine.num_updates - step
-            if unit == "up":
-                yield engine.num_updates // each - step // each
-            elif unit == "ep" and length is not None:
-                yield (first + (begun + updates) // length) // each - first // each
-
-    def refuse(self, left: float, needed: float, engine: AbstractEngine) -> None:
-        """Raise an error for a schedule that ends before the run."""
-        has = f"lr_scheduler {self.name!r} has {left:g} steps left, and the run makes up to {needed:g}"
-        bound = "num_updates" if engine.num_epochs is None else "num_epochs"
-        if engine.is_resumed:
-            raise StateMismatchError(
-                f"{has}; resume with fewer {bound}, as a schedule follows the curve it began with, or "
-                "load the weights with load_model and start a new run with another schedule"
-            )
-        raise SpecError(f"{has}; give it {needed:g} total_steps, or fewer {bound}")
-
     def _chosen(self) -> dict[str, Any]:
         chosen = {"interval": self.interval, "monitor": self.monitor}
         return chosen | {name: shown_option(value) for name, value in (self.options or {}).items()}
 
     def start(self, state: State) -> None:
-        self._due.start(state.global_step)
+        self.due.start(state.global_step)
         if self.monitor is not None:
             check_monitor("lr_scheduler", self.monitor, state)
             self._new = NewValues(self.monitor)
 
     def iteration_complete(self, state: State) -> None:
-        # A scheduler that runs ahead of a skipped update would be out of step for the rest of the run.
         if getattr(state.step_output, "stepped", True):
             self._stepped = True
-            if self._due.after_update(state.global_step):
-                self._step()
+        # Skipped updates do not count: a scheduler that runs ahead would be out of step for the whole run.
+        if self.due.after_update(state.global_step):
+            self._step()
 
     def epoch_complete(self, state: State) -> None:
         if not state.engine.position.trained:  # a run that resumes makes the rest of the epoch first
             return
-        if self._due.after_epoch(state.epoch) and self._stepped:
+        if self.due.after_epoch(state.epoch) and self._stepped:
             if self.monitor is None:
                 self._step()
             elif self._new.at_epoch(state):
@@ -244,30 +210,6 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
         for group in model.optimizer.param_groups:
             group.pop("initial_lr", None)
     return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]
-
-
-def check_steps(engine: AbstractEngine) -> None:
-    """Check before a run starts, or resumes, that its schedules last for all updates that it may make.
-
-    Args:
-        engine: of the run, with its bounds.
-
-    Raises:
-        SpecError: one ends before, or the number of its steps is not known.
-        StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
-    """
-    for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
-        left = steps_left(schedule.scheduler)
-        if left == math.inf:
-            continue
-        needed = min(schedule.steps_of(engine), default=None)
-        if needed is None:
-            raise SpecError(
-                f"lr_scheduler {schedule.name!r} has {left:g} steps, and the number of steps that the run "
-                "makes is not known; give num_epochs or num_updates, and an interval that counts one of them"
-            )
-        if needed > left:
-            schedule.refuse(left, needed, engine)
 
 
 def _has_function(value: Any) -> bool:

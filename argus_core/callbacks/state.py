@@ -125,5 +125,5 @@ class State:
         self.logger: logging.Logger = model.logger
 
     def is_measured(self, metric: str) -> bool:
-        """Return whether the value of a metric is of the present update, not of an earlier validation."""
+        """Return whether the value of a metric is of the current update, not of an earlier validation."""
         return self.validated_at in (None, self.global_step) or not metric.startswith("val_")

@@ -61,7 +61,7 @@ def read_bounds(num_epochs: Any, num_updates: Any, max_time: Any) -> Bounds:
 
 
 class RunBounds(Callback):
-    """Ends a run that has reached its number of updates or its time, after the present update."""
+    """Ends a run that has reached its number of updates or its time, after the current update."""
 
     reads_predictions = False
     computes = ()

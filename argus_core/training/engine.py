@@ -16,28 +16,27 @@ from __future__ import annotations
 
 import copy
 import os
-import reprlib
 import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import count
 from typing import Any
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.audience import Handler, handlers_of, named
 from argus_core.callbacks.state import AbstractEngine, Position, State
 from argus_core.data.order import epoch_batches, loader_length
-from argus_core.errors import ArgusError, BuildError, ParamsError, near
+from argus_core.errors import ArgusError, BuildError, near
 from argus_core.metrics.metric import Metric
 from argus_core.metrics.values import epoch_values
-from argus_core.steps.output import Window
 from argus_core.steps.reading import Reading, is_output_released, reads_predictions
 from argus_core.tensors.rng import random_state, set_random_state
 from argus_core.training.exception_note import add_note
 from argus_core.training.interruption import Interruption, check_interruption, interrupting, until_interrupted
-from argus_core.training.position import snapshot
+from argus_core.training.position import optimizer_options, snapshot
+from argus_core.training.windows import check_loader, windows_of
 
 __all__ = ["Engine"]
 
@@ -143,7 +142,7 @@ class Engine(AbstractEngine):
     def kept_position(self) -> Iterator[None]:
         """Let checkpoints hold the position before the block if the block fails."""
         if self._keeps_positions:
-            self._before_end = copy.deepcopy((self.snapshot(), _options(self.state.model)))
+            self._before_end = copy.deepcopy((self.snapshot(), optimizer_options(self.state.model)))
         yield
         self._before_end = None
 
@@ -164,13 +163,13 @@ class Engine(AbstractEngine):
     def run(self, loader: Iterable[Any], num_epochs: int | None = 1, start_epoch: int = 0) -> State:
         """Run the epochs ``start_epoch`` to ``num_epochs - 1`` over ``loader``; return the last state.
 
-        With ``None`` epochs follow until a callback sets ``state.stopped``.
+        ``None``: without a bound.
 
         Raises:
             ArgusError: the loader gives no batches.
         """
         state = self.state
-        _check_loader(loader, state.phase)
+        check_loader(loader, state.phase)
         state.stopped = state.is_complete = False
         state.stop_reason = state.exception = state.midway = None
         self._snapshot = self._before_end = None
@@ -280,10 +279,8 @@ class Engine(AbstractEngine):
             batches = epoch_batches(loader, state.epoch, position.updates_done * self.window_size)
         batches = until_interrupted(batches)
         self._set_random_state()
-        windows = _windows(batches, self.window_size)
-        if self._limit is not None:
-            windows = islice(windows, max(self._limit - position.updates_done, 0))
-        for state.batch in windows:
+        left = None if self._limit is None else max(self._limit - position.updates_done, 0)
+        for state.batch in windows_of(batches, self.window_size, left):
             state.iteration += 1
             if is_announced:
                 self.raise_event("iteration_start")
@@ -306,28 +303,3 @@ class Engine(AbstractEngine):
             check_interruption()
             if state.stopped:
                 break
-
-
-def _options(model: AbstractModel) -> list[dict[str, Any]]:
-    """Return the options of each parameter group, such as the learning rate, which schedules set."""
-    groups = [] if model.optimizer is None else model.optimizer.param_groups
-    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
-
-
-def _windows(batches: Iterator[Any], size: int) -> Iterator[Any]:
-    """Return batches in windows of ``size``; the last one may be smaller."""
-    return batches if size == 1 else _grouped(batches, size)
-
-
-def _grouped(batches: Iterator[Any], size: int) -> Iterator[Window]:
-    while window := Window(islice(batches, size)):
-        yield window
-
-
-def _check_loader(loader: Any, phase: str) -> None:
-    """Raise for a loader that is not iterable; calling `iter` could start its workers."""
-    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
-        raise ParamsError(
-            f"the {phase} loader is {reprlib.repr(loader)}; give an iterable of batches, such as a list or a "
-            "torch.utils.data.DataLoader"
-        )

@@ -13,7 +13,8 @@ import torch
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.keeping import check_apart, check_kept
-from argus_core.callbacks.lr_schedule import build_schedules, check_steps
+from argus_core.callbacks.lr_schedule import build_schedules
+from argus_core.callbacks.schedule_steps import check_steps
 from argus_core.data.order import draw_seed, ordered
 from argus_core.data.workers import with_workers_that_leave_signals
 from argus_core.errors import ParamsError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.audience import named
 from argus_core.callbacks.epoch_report import is_metric_name
 from argus_core.callbacks.lr_schedule import LRSchedule
@@ -17,6 +18,7 @@ from argus_core.tensors.rng import is_seed
 
 __all__ = [
     "is_progress",
+    "optimizer_options",
     "position_in",
     "restore_callbacks",
     "restore_counters",
@@ -63,6 +65,12 @@ def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[s
         "callback": {name: kept for name, callback in _named(engine) if (kept := _callback_state(callback))},
         "rng": random_state,
     }
+
+
+def optimizer_options(model: AbstractModel) -> list[dict[str, Any]]:
+    """Return the options of each parameter group, such as the learning rate, which schedules set."""
+    groups = [] if model.optimizer is None else model.optimizer.param_groups
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
 
 
 def is_progress(progress: Mapping[str, Any]) -> bool:

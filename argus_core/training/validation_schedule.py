@@ -14,7 +14,7 @@ from argus_core.storage.stored import COUNT, check_callback_state
 from argus_core.tensors.rng import random_state, set_random_state
 from argus_core.training.validation import Validation
 
-__all__ = ["is_midway", "scheduled"]
+__all__ = ["MidwaySchedule", "ValidationSchedule", "is_midway", "scheduled"]
 
 _EACH_EPOCH = Cadence(1, "ep")
 
@@ -92,7 +92,7 @@ class ValidationSchedule(Callback):
         self.validated_at = state.validated_at = state.global_step
 
     def validate_midway(self, state: State) -> None:
-        """Validate where no end of an epoch follows, and let callbacks follow the values."""
+        """Validate apart from the end of an epoch, and let callbacks follow the values."""
         self.validate(state)
         values = {name: value for name, value in state.metrics.items() if name.startswith("val_")}
         state.midway = midway_record("val", state, values)
@@ -132,7 +132,7 @@ class MidwaySchedule(ValidationSchedule):
 
 
 class _AfterUpdates(Callback):
-    """Calls a schedule after an update, once all callbacks have heard of it that write no checkpoints."""
+    """Calls a schedule after an update, and after all callbacks that write no checkpoints."""
 
     reads_predictions = False
     computes = ()
