@@ -513,3 +513,13 @@ def test_event_files_go_with_their_run(tmp_path: Path) -> None:
     train(config, overwrite=True)
     assert len(files()) == 2
     assert first[0] not in files()
+
+
+def test_values_of_the_middle_of_an_epoch_are_written_once(tmp_path: Path) -> None:
+    make_model().fit(
+        LOADER, LOADER[:2], 1, callbacks=[TensorBoard(tmp_path)], validate_every="2up", log_every="1up"
+    )
+    assert list(scalars(tmp_path, "loss/val")) == [2, 4, 5]
+    for tag in ("loss/running", "updates_per_second/running", "lr"):
+        assert list(scalars(tmp_path, tag)) == [1, 2, 3, 4, 5]
+    assert scalars(tmp_path, "loss/running")[5] == scalars(tmp_path, "loss/train")[5]

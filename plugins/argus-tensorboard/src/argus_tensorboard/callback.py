@@ -78,6 +78,7 @@ class TensorBoard(Callback):
         self._writer: SummaryWriter | None = None
         self._waiting_for_graph = self._waiting_for_hparams = False
         self._session_end: Any = None
+        self._lr_step = -1  # whose rates are written
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
@@ -96,7 +97,7 @@ class TensorBoard(Callback):
         for due in (self._every, self._histograms, self._samples):
             due.start(state)
         self._waiting_for_graph, self._waiting_for_hparams = self.graph, self.hparams
-        self._session_end = None
+        self._session_end, self._lr_step = None, -1
         is_resumed = state.global_step > 0 or state.epoch > 0
         make_folder(self.name, self.log_dir)
         with writing(self.name, self.log_dir):
@@ -207,6 +208,9 @@ class TensorBoard(Callback):
             writer.add_scalar("loss/update", float(loss), state.global_step)
 
     def _add_learning_rates(self, writer: SummaryWriter, state: State) -> None:
+        if self._lr_step == state.global_step:
+            return
+        self._lr_step = state.global_step
         groups = getattr(state.model.optimizer, "param_groups", [])
         for number, group in enumerate(groups):
             tag = "lr" if len(groups) == 1 else one_line(f"lr/{group.get('name', number)}")
