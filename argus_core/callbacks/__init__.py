@@ -15,8 +15,9 @@ from argus_core.callbacks.callback import (
     on_start,
 )
 from argus_core.callbacks.checkpoints import Checkpoint
+from argus_core.callbacks.csv_log import LoggingToCSV
 from argus_core.callbacks.early_stopping import EarlyStopping
-from argus_core.callbacks.logs import LoggingToCSV, LoggingToFile, MetricsJSONL
+from argus_core.callbacks.logs import LoggingToFile, MetricsJSONL
 from argus_core.callbacks.monitor_checkpoint import MonitorCheckpoint
 from argus_core.callbacks.progress import Progress
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["ask_for_epochs", "ask_for_validation", "asking_for_keys", "called"]
+__all__ = ["ask_for_validation", "ask_to_resume_with", "asking_for_keys", "called"]
 
 _is_configured: ContextVar[bool] = ContextVar("is_configured", default=False)
 
@@ -31,6 +31,6 @@ def ask_for_validation() -> str:
     return "add val to [data]" if _is_configured.get() else "give fit a val_loader"
 
 
-def ask_for_epochs(number: int) -> str:
-    """Return the action that makes a run ``number`` epochs long."""
-    return f"resume with {'--set ' if _is_configured.get() else ''}num_epochs={number}"
+def ask_to_resume_with(argument: str, value: object) -> str:
+    """Return the action that resumes a run with another value of an argument."""
+    return f"resume with {'--set ' if _is_configured.get() else ''}{argument}={value}"

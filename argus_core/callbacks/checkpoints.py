@@ -30,7 +30,7 @@ class Checkpoint(Callback):
 
     Args:
         dir_path: the folder of the files.
-        every: epochs, updates or minutes: ``"2ep"``, ``"500up"``, ``"10min"``.
+        every: epochs, updates, minutes or hours: ``"2ep"``, ``"500up"``, ``"10min"``, ``"3h"``.
         max_saves: how many files to keep; older ones that this callback wrote in this run, or in the one that
             it resumes in the same folder, are deleted.
         optimizer_state: whether to keep the optimizer's state, for training on.

@@ -7,10 +7,10 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 from argus_core.callbacks.callback import Callback
+from argus_core.callbacks.midway import MidwayRecord, now
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError
 from argus_core.hooks import hookimpl
@@ -22,16 +22,26 @@ __all__ = [
     "EpochRecord",
     "EpochReport",
     "format_lr",
+    "format_midway",
     "format_number",
     "format_record",
     "is_metric_name",
+    "measured",
+    "midway_record",
+    "of_epochs",
     "plain_metrics",
     "rates",
     "update_loss",
 ]
 
-FIELDS = frozenset({"epoch", "global_step", "updates_skipped", "time", "lr"})
-"""The fields of a line about an epoch, besides the metrics under their own names."""
+_RATE_NAMES = {
+    "updates_per_second": "updates/s",
+    "samples_per_second": "samples/s",
+    "peak_memory": "peak memory",
+}
+
+FIELDS = _RATE_NAMES.keys() | {"phase", "epoch", "global_step", "updates_skipped", "time", "lr"}
+"""The fields of a line about an epoch or its middle, besides the metrics under their own names."""
 
 LearningRate = float | list[float] | None
 
@@ -48,7 +58,7 @@ class EpochRecord:
 
     Attributes:
         epoch: counts from 0.
-        num_epochs: how many the run will have.
+        num_epochs: the most that the run will have, or ``None``.
         global_step: updates since the run began.
         updates_skipped: updates of this epoch that did not move the weights.
         time: when the epoch was done, ISO 8601, UTC.
@@ -60,7 +70,7 @@ class EpochRecord:
     """
 
     epoch: int
-    num_epochs: int
+    num_epochs: int | None
     global_step: int
     updates_skipped: int
     time: str
@@ -100,6 +110,9 @@ class EpochReport(Callback):
     def report(self, record: EpochRecord, state: State) -> None:
         """Write or show an epoch."""
 
+    def report_midway(self, record: MidwayRecord, state: State) -> None:
+        """Write or show values of the middle of an epoch; override it for a callback that can."""
+
     def epoch_start(self, state: State) -> None:
         """Record the values at the start of the epoch."""
         self._began = time.monotonic()
@@ -114,13 +127,19 @@ class EpochReport(Callback):
             num_epochs=state.engine.num_epochs,
             global_step=state.global_step,
             updates_skipped=state.updates_skipped - self._skipped_before,
-            time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            time=now(),
             seconds=time.monotonic() - self._began,
             lr=self._lr,
-            metrics=plain_metrics(state.metrics),
+            metrics=plain_metrics(measured(state)),
             groups=_group_names(state.model.optimizer),
         )
         self.report(record, state)
+
+    @hookimpl(trylast=True)
+    def measured_midway(self, state: State) -> None:
+        """Report the values of the middle of an epoch."""
+        if state.midway is not None:
+            self.report_midway(state.midway, state)
 
 
 def _group_names(optimizer: Any) -> tuple[str, ...]:
@@ -132,6 +151,19 @@ def _group_names(optimizer: Any) -> tuple[str, ...]:
 def is_metric_name(name: object) -> bool:
     """Return whether a line about an epoch can contain a value of that name."""
     return isinstance(name, str) and name not in FIELDS
+
+
+def measured(state: State) -> dict[str, Any]:
+    """Return the metrics without values of an earlier validation."""
+    return {name: value for name, value in state.metrics.items() if state.is_measured(name)}
+
+
+def midway_record(
+    phase: str, state: State, metrics: Mapping[str, float], rates: Mapping[str, float] | None = None
+) -> MidwayRecord:
+    """Return the record of values at a run's present position."""
+    lr = state.model.get_lr() if state.model.optimizer is not None else None
+    return MidwayRecord(phase, state.epoch, state.global_step, now(), lr, metrics, rates or {})
 
 
 def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -183,7 +215,7 @@ def format_record(record: EpochRecord, width: int | None = None) -> str:
     >>> format_record(record, width=50)
     'epoch 3/15  train_loss 0.1234  +1 metric  1.2 s'
     """
-    head = f"epoch {record.epoch + 1}/{record.num_epochs}"
+    head = f"epoch {of_epochs(record.epoch, record.num_epochs)}"
     metrics = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
     tail = [f"{record.updates_skipped} updates skipped"] if record.updates_skipped else []
     tail.append(f"{record.seconds:.1f} s")
@@ -196,6 +228,30 @@ def format_record(record: EpochRecord, width: int | None = None) -> str:
         more = [f"+{left_out} metric{'s' * (left_out > 1)}"] if left_out else []
         line = "  ".join([head, *metrics[: len(metrics) - left_out], *more, *tail])
     return line
+
+
+def format_midway(record: MidwayRecord, num_epochs: int | None) -> str:
+    """Return one line about the middle of an epoch.
+
+    >>> record = MidwayRecord("val", 2, 500, "2026-01-05T10:00:00+00:00", 0.002, {"val_loss": 0.1234})
+    >>> format_midway(record, 15)
+    'epoch 3/15  update 500  val_loss 0.1234'
+    """
+    values = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
+    if record.phase == "train":
+        values += [] if record.lr is None else [f"lr {format_lr(record.lr)}"]
+        values += [f"{_RATE_NAMES[name]} {value:.4g}" for name, value in record.rates.items()]
+    head = f"epoch {of_epochs(record.epoch, num_epochs)}"
+    return "  ".join([head, f"update {record.global_step}", *values])
+
+
+def of_epochs(epoch: int, num_epochs: int | None) -> str:
+    """Return the number of an epoch for people, with that of the run's epochs where it is known.
+
+    >>> of_epochs(2, 15), of_epochs(2, None)
+    ('3/15', '3')
+    """
+    return f"{epoch + 1}" if num_epochs is None else f"{epoch + 1}/{num_epochs}"
 
 
 def rates(lr: LearningRate) -> list[float]:

@@ -60,6 +60,10 @@ class RunHooks:
         """Validation has ended; raised with the training state, whose metrics hold its values."""
 
     @hookspec
+    def measured_midway(self, state: State) -> None:
+        """``state.midway`` holds values from within an epoch, or from the end of the run."""
+
+    @hookspec
     def checkpoint_saved(self, state: State) -> None:
         """A callback wrote ``state.checkpoint_path``."""
 

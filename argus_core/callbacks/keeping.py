@@ -9,7 +9,8 @@ from logging import Logger
 from typing import Any
 
 from argus_core.callbacks.checkpoints import Checkpoint
-from argus_core.callbacks.logs import LoggingToCSV, LoggingToFile, MetricsJSONL
+from argus_core.callbacks.csv_log import LoggingToCSV
+from argus_core.callbacks.logs import LoggingToFile, MetricsJSONL
 from argus_core.callbacks.names import may_coincide, path_pattern
 from argus_core.errors import CheckpointError, ConflictError
 from argus_core.files.working_folder import shown

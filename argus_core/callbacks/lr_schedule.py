@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from argus_core.callbacks.cadence import DURATIONS, Due, is_cadence, parse_cadence
 from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.monitor import check_monitor, monitored_value
+from argus_core.callbacks.monitor import NewValues, check_monitor, monitored_value
 from argus_core.callbacks.scheduler_state import (
     check_scheduler_state,
     load_scheduler_state,
     plain_state,
     shown_option,
-    steps_left,
 )
-from argus_core.callbacks.state import AbstractEngine, State
-from argus_core.errors import ArgusError, BuildError, SpecError, StateMismatchError
+from argus_core.callbacks.state import State
+from argus_core.errors import ArgusError, BuildError, SpecError
 from argus_core.registry.factory import build_component
 from argus_core.registry.spec import parse_spec, parse_specs
 from argus_core.storage.stored import FLAG, Rule, check_state
@@ -26,12 +26,13 @@ from argus_core.storage.stored import FLAG, Rule, check_state
 if TYPE_CHECKING:
     from argus_core.abstract_model import AbstractModel
 
-__all__ = ["LRSchedule", "build_schedules", "check_steps"]
+__all__ = ["LRSchedule", "build_schedules"]
 
 _NO_EFFECT = (
     "which has no effect, as the schedule continues with its saved state; for another schedule, load the "
     "weights with load_model and start a new run"
 )
+_CADENCES = {"epoch": "1ep", "update": "1up"}
 _SUCH_AS = "('StepLR', {'step_size': 10})"
 _RULES = {
     "scheduler": Rule(lambda value: isinstance(value, Mapping), "a dict"),
@@ -47,7 +48,7 @@ class LRSchedule(Callback):
 
     Args:
         scheduler: built for the model's optimizer.
-        interval: ``"epoch"`` or ``"update"``.
+        interval: ``"epoch"``, ``"update"`` or a cadence such as ``"500up"``.
         monitor: the metric that `ReduceLROnPlateau` follows.
         options: what the scheduler was built with, where that is known.
     """
@@ -67,6 +68,8 @@ class LRSchedule(Callback):
         self.monitor = monitor
         self.options = options
         self._stepped = False
+        self._new = NewValues(monitor or "")
+        self.due = Due(parse_cadence("lr_scheduler", _CADENCES.get(interval, interval), "interval"))
 
     @property
     def name(self) -> str:
@@ -133,40 +136,37 @@ class LRSchedule(Callback):
         else:  # an instance, which was built for the rates of before
             self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
-    def refuse(self, left: float, needed: float, is_resumed: bool) -> None:
-        """Raise an error for a schedule that ends before the run."""
-        has = f"lr_scheduler {self.name!r} has {left:g} steps left, and the run makes up to {needed:g}"
-        if is_resumed:
-            raise StateMismatchError(
-                f"{has}; resume with fewer num_epochs, as a schedule follows the curve it began with, or "
-                "load the weights with load_model and start a new run with another schedule"
-            )
-        raise SpecError(f"{has}; give it {needed:g} total_steps, or fewer num_epochs")
-
     def _chosen(self) -> dict[str, Any]:
         chosen = {"interval": self.interval, "monitor": self.monitor}
         return chosen | {name: shown_option(value) for name, value in (self.options or {}).items()}
 
     def start(self, state: State) -> None:
+        self.due.start(state.global_step)
         if self.monitor is not None:
             check_monitor("lr_scheduler", self.monitor, state)
+            self._new = NewValues(self.monitor)
 
     def iteration_complete(self, state: State) -> None:
-        # A scheduler that runs ahead of a skipped update would be out of step for the rest of the run.
         if getattr(state.step_output, "stepped", True):
             self._stepped = True
-            if self.interval == "update":
-                self._step()
+        # Skipped updates do not count: a scheduler that runs ahead would be out of step for the whole run.
+        if self.due.after_update(state.global_step):
+            self._step()
 
     def epoch_complete(self, state: State) -> None:
         if not state.engine.position.trained:  # a run that resumes makes the rest of the epoch first
             return
-        if self.interval == "epoch" and self._stepped:
+        if self.due.after_epoch(state.epoch) and self._stepped:
             if self.monitor is None:
                 self._step()
-            else:
+            elif self._new.at_epoch(state):
                 self._step(monitored_value("lr_scheduler", self.monitor, state))
         self._stepped = False
+
+    def measured_midway(self, state: State) -> None:
+        # After the last epoch there is nothing left to train.
+        if self.monitor is not None and not state.engine.position.done and self._new.midway(state):
+            self._step(monitored_value("lr_scheduler", self.monitor, state))
 
     def _step(self, *metric: Any) -> None:
         try:
@@ -175,7 +175,7 @@ class LRSchedule(Callback):
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ArgusError(
                 f"lr_scheduler {self.name!r} cannot make its next step ({reason}); give it options that last "
-                "for the whole run, or fewer epochs"
+                "for the whole run, or a shorter run"
             ) from error
 
 
@@ -212,30 +212,6 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
     return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]
 
 
-def check_steps(engine: AbstractEngine, batches: int | None, num_epochs: int) -> None:
-    """Check before a run starts, or resumes, that its schedules last for all updates that it may make.
-
-    Args:
-        engine: of the run.
-        batches: of an epoch; ``None`` where it is not known.
-        num_epochs: in all.
-
-    Raises:
-        SpecError: one ends before.
-        StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
-    """
-    position, is_resumed = engine.position, engine.is_resumed
-    epochs = num_epochs - (engine.state.epoch + position.trained if is_resumed else 0)
-    for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
-        needed = epochs
-        if schedule.interval == "update":
-            done = position.updates_done if is_resumed and not position.trained else 0
-            needed = 0 if batches is None else epochs * -(-batches // engine.window_size) - done
-        left = steps_left(schedule.scheduler)
-        if needed > left:
-            schedule.refuse(left, needed, is_resumed)
-
-
 def _has_function(value: Any) -> bool:
     return any(map(callable, value if isinstance(value, list | tuple) else [value]))
 
@@ -243,8 +219,10 @@ def _has_function(value: Any) -> bool:
 def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:
     interval = params.pop("interval", "epoch")
     monitor = params.pop("monitor", None)
-    if interval not in ("epoch", "update"):
-        raise SpecError(f"lr_scheduler {name!r} has interval {interval!r}; give 'epoch' or 'update'")
+    if interval not in _CADENCES and not is_cadence(interval):
+        raise SpecError(
+            f"lr_scheduler {name!r} has interval {interval!r}; give 'epoch' or 'update', or {DURATIONS}"
+        )
     if not isinstance(monitor, str | None):
         raise SpecError(
             f"lr_scheduler {name!r} has monitor {monitor!r}; give the name of a metric, such as 'val_loss'"

@@ -11,7 +11,7 @@ from argus_core.callbacks.state import State, validation_phases
 from argus_core.errors import BuildError, ParamsError, near
 from argus_core.storage.stored import BEST, BEST_EPOCH, MONITOR, Rule
 
-__all__ = ["Monitor", "check_monitor", "monitored_value"]
+__all__ = ["Monitor", "NewValues", "check_monitor", "monitored_value"]
 
 
 class Monitor:
@@ -42,6 +42,7 @@ class Monitor:
         self.better = better
         self.best: float | None = None
         self.epoch: int | None = None
+        self.new = NewValues(metric)
         self._direction: str | None = None if better == "auto" else better
 
     def forget(self) -> None:
@@ -65,6 +66,7 @@ class Monitor:
             BuildError: it will not be, or no metric says whether higher or lower is better.
         """
         check_monitor(self.callback, self.metric, state)
+        self.new = NewValues(self.metric)
         self._direction = self.better if self.better != "auto" else _direction(self.metric, state)
         if self._direction is None and _computes(state, self.metric):
             raise BuildError(
@@ -93,6 +95,31 @@ class Monitor:
 
     def _is_better(self, value: float, best: float) -> bool:
         return value > best if self._direction == "max" else value < best
+
+
+class NewValues:
+    """Tells a metric's new values from those that a callback has seen.
+
+    Args:
+        metric: a name among a run's metrics; one that begins with ``val_`` follows the validations.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self._seen: int | None = None
+
+    def at_epoch(self, state: State) -> bool:
+        """Return whether the end of an epoch has a value that was not seen."""
+        if state.validated_at is None or not self.metric.startswith("val_"):
+            return True
+        is_new = state.is_measured(self.metric) and state.validated_at != self._seen
+        self._seen = state.validated_at
+        return is_new
+
+    def midway(self, state: State) -> bool:
+        """Return whether ``state.midway`` is of a validation, whose values the metric follows."""
+        is_of_validation = state.midway is not None and state.midway.phase == "val"
+        return is_of_validation and self.metric.startswith("val_") and self.at_epoch(state)
 
 
 def check_monitor(callback: str, metric: str, state: State) -> None:

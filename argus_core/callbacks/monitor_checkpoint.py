@@ -78,9 +78,21 @@ class MonitorCheckpoint(Checkpoint):
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:
         """Save if a cadence in epochs is due and the metric has improved."""
-        monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
-        if not state.engine.position.trained:  # a run that resumes has not had this epoch yet
+        if not self.monitor.new.at_epoch(state):
             return
+        monitored_value(self.name, self.monitor.metric, state)  # its absence shows in the first epoch
+        # A run that resumes has not had an epoch yet that a callback stopped.
+        if not state.engine.position.trained and not state.is_complete:
+            return
+        self._judge(state)
+
+    @hookimpl(trylast=True)
+    def measured_midway(self, state: State) -> None:
+        """Save if a validation has improved the metric."""
+        if self.monitor.new.midway(state):
+            self._judge(state)
+
+    def _judge(self, state: State) -> None:
         if (state.epoch + 1) % self.every.count:
             return
         self._judged += 1

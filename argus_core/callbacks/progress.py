@@ -13,11 +13,14 @@ from typing import Any, ClassVar
 from argus_core.callbacks.epoch_report import (
     EpochRecord,
     EpochReport,
+    format_midway,
     format_number,
     format_record,
+    of_epochs,
     plain_metrics,
     update_loss,
 )
+from argus_core.callbacks.midway import MidwayRecord
 from argus_core.callbacks.monitor import Monitor
 from argus_core.callbacks.progress_table import epoch_table
 from argus_core.callbacks.state import State, validation_phases
@@ -122,7 +125,7 @@ class Progress(EpochReport):
 
     def validation_iteration_complete(self, state: State) -> None:
         """Redraw the bar if its interval has passed."""
-        self._pace.validated += 1
+        self._pace.validated += state.validated_at is None
         if self._bar is not None and time.monotonic() >= self._next_time:
             self._draw(state, " validation")
 
@@ -130,11 +133,18 @@ class Progress(EpochReport):
         """Print the epoch's line."""
         if self.table:
             self._records.append(record)
-        if self._best.metric in state.metrics:
+        if self._best.metric in record.metrics:
             self._best.improved(state)
         with ending_alone(state.logger):
             # With a bar, rich puts it above.
             print(one_line(format_record(record, _width())), flush=True)
+
+    def report_midway(self, record: MidwayRecord, state: State) -> None:
+        """Print a line about the middle of an epoch."""
+        if record.phase == "val" and self._best.metric in record.metrics:
+            self._best.improved(state)
+        with ending_alone(state.logger):
+            print(one_line(format_midway(record, state.engine.num_epochs)), flush=True)
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
@@ -161,7 +171,7 @@ class Progress(EpochReport):
         now = time.monotonic()
         self._next_time = now + self.interval
         done, total = self._pace.progress(state)
-        title = f"epoch {state.epoch + 1}/{state.engine.num_epochs}{activity}"
+        title = f"epoch {of_epochs(state.epoch, state.engine.num_epochs)}{activity}"
         with ending_alone(state.logger):
             self._bar.draw(title, done, total, self._pace.status(state, now) + _newest(state))
 
@@ -193,7 +203,8 @@ class _Pace:
         validations = [state.phase_states[phase].engine for phase in validation_phases(state)]
         if engine.num_batches is not None:
             self._steps = -(-engine.num_batches // engine.window_size)
-            self._steps += sum(each.num_batches or 0 for each in validations if each is not engine)
+            if state.validated_at is None:
+                self._steps += sum(each.num_batches or 0 for each in validations if each is not engine)
             done = engine.position.done  # the epoch that a resumed run was saved in
             self._first_step = (state.epoch + 1) * self._steps if done else self._step(state, self._steps)
         self._first_update = engine.position.updates_done
@@ -206,8 +217,9 @@ class _Pace:
         """Return the steps done by this process, and their total where it is known."""
         if self._steps is None:
             return state.engine.position.updates_done, None
-        total = state.engine.num_epochs * self._steps
-        return self._step(state, self._steps) - self._first_step, total - self._first_step
+        done = self._step(state, self._steps) - self._first_step
+        num_epochs = state.engine.num_epochs
+        return done, None if num_epochs is None else num_epochs * self._steps - self._first_step
 
     def status(self, state: State, now: float) -> str:
         """Return the rate and the time left, or nothing before the first update."""

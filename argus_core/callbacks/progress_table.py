@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from argus_core.callbacks.epoch_report import EpochRecord, format_lr, format_number
+from argus_core.callbacks.epoch_report import EpochRecord, format_lr, format_number, of_epochs
 from argus_core.text import one_line
 
 __all__ = ["epoch_table"]
@@ -26,7 +26,7 @@ def epoch_table(
         monitor: the metric by which it is the best.
     """
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
-    epochs = [f"{record.epoch + 1}/{record.num_epochs}" for record in records]
+    epochs = [of_epochs(record.epoch, record.num_epochs) for record in records]
     if best is not None:
         marks = [_BEST if record.epoch == best else " " * len(_BEST) for record in records]
         epochs = [epoch + mark for epoch, mark in zip(epochs, marks, strict=True)]

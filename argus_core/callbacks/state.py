@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from argus_core.callbacks.midway import MidwayRecord
 
 if TYPE_CHECKING:  # configurations read durations as callbacks do, without torch
     from argus_core.abstract_model import AbstractModel
@@ -49,7 +52,8 @@ class AbstractEngine(ABC):
     position: Position
     step: Callable[[Any, State], Any]
     metrics: tuple[Any, ...]
-    num_epochs: int
+    num_epochs: int | None
+    num_updates: int | None
     run_id: str
     times_resumed: int
 
@@ -57,8 +61,18 @@ class AbstractEngine(ABC):
     @abstractmethod
     def is_resumed(self) -> bool: ...
 
+    @property
+    @abstractmethod
+    def seconds(self) -> float: ...
+
     @abstractmethod
     def snapshot(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def hold_position(self) -> None: ...
+
+    @abstractmethod
+    def kept_position(self) -> AbstractContextManager[None]: ...
 
     @abstractmethod
     def raise_event(self, event: str) -> None: ...
@@ -79,7 +93,11 @@ class State:
         batch: the current loader batch, or a `Window` of several that make one update.
         step_output: what the step returned: a mapping with prediction, target and loss.
         metrics: the newest value of every metric by name, ``train_loss`` or ``val_accuracy``.
+        validated_at: the ``global_step`` of the newest validation, -1 before the first; ``None`` where each
+            epoch ends with one.
+        midway: the newest values of the middle of an epoch, for the event ``measured_midway``.
         stopped: set it to ``True`` to end the run after the current iteration.
+        is_complete: the run has reached its number of updates or its time, perhaps in the middle of an epoch.
         stop_reason: a sentence for people; a callback that sets ``stopped`` may set it.
         exception: what ended the run, if something was raised.
         checkpoint_path: the file that a callback wrote last.
@@ -100,12 +118,18 @@ class State:
         self.batch: Any = None
         self.step_output: Any = None
         self.metrics: dict[str, float] = {}
-        self.stopped = False
+        self.validated_at: int | None = None
+        self.midway: MidwayRecord | None = None
+        self.stopped = self.is_complete = False
         self.stop_reason: str | None = None
         self.exception: BaseException | None = None
         self.checkpoint_path: Path | None = None
         self.is_dry_run = False
         self.logger: logging.Logger = model.logger
+
+    def is_measured(self, metric: str) -> bool:
+        """Return whether the value of a metric is of the current update, not of an earlier validation."""
+        return self.validated_at in (None, self.global_step) or not metric.startswith("val_")
 
 
 def validation_phases(state: State) -> list[str]:

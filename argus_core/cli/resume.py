@@ -21,6 +21,7 @@ __all__ = ["command"]
     epilog=examples(
         "argus resume runs/digits",
         "argus resume runs/digits --set num_epochs=20",
+        "argus resume runs/digits --set num_updates=20000",
         "argus resume runs/digits/checkpoints/last.safetensors --set device=cpu",
     ),
 )
@@ -30,7 +31,8 @@ def command(run: Path, changes: tuple[str, ...]) -> None:
     """Resume RUN, a training run that was stopped.
 
     RUN is a run directory or one of its checkpoints. The run resumes from its newest checkpoint, also in the
-    middle of an epoch, and trains until num_epochs in total. Results equal those of a run without a stop.
+    middle of an epoch, and trains until num_epochs, num_updates or max_time in total. Results equal those of
+    a run without a stop.
 
     Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop a run after the current update. It saves a checkpoint and exits
     with status 130, 143, 129 or 138.

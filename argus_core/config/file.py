@@ -258,6 +258,8 @@ def _complete(sections: Sections, stem: str) -> Config:
     sections["data"].setdefault("shuffle", "sampler" not in sections["data"])
     model, data, fit = (_with_defaults(section, sections[section]) for section in SECTIONS)
     data.setdefault("val_batch_size", data["batch_size"])
+    if not {"num_updates", "max_time"} & fit.keys():
+        fit.setdefault("num_epochs", 1)
     fit.setdefault("monitor", f"{[*validation_phases(data), 'train'][0]}_loss")
     fit.setdefault("run_dir", f"runs/{stem}")
     return Config(model, data, fit, {name: sections[name] for name in sections if name not in SECTIONS})

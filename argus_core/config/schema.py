@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from argus_core.callbacks.cadence import is_cadence
+from argus_core.callbacks.cadence import DURATIONS, is_cadence, is_time
+from argus_core.callbacks.limit import LIMITS, is_limit
 from argus_core.config.specs import read_sets, read_spec, read_specs
 from argus_core.config.split import read_split
 from argus_core.errors import ConfigError, ParamsError, near
@@ -206,7 +207,9 @@ def _is_batch_dim(value: Any) -> bool:
 
 
 _TEXT = _Value("a non-empty string", lambda value: isinstance(value, str) and value != "")
-_CADENCE = _Value("epochs, updates or minutes, such as '2ep', '500up' or '10min'", is_cadence)
+_CADENCE = _Value(DURATIONS, is_cadence)
+_TIME = _Value("minutes or hours, such as '90min' or '3h'", is_time)
+_LIMIT = _Value(LIMITS, is_limit)
 _SWITCH = _Value("true or false", lambda value: isinstance(value, bool))
 _PINNED = _Value("true, false or 'auto'", lambda value: isinstance(value, bool) or value == "auto")
 _BATCH_DIM = _Value("a dimension below 64 or 'entries', or one for each entry of the batch", _is_batch_dim)
@@ -258,7 +261,15 @@ SECTIONS: dict[str, dict[str, Key]] = {
         ),
     },
     "fit": {
-        "num_epochs": Key("how often to go through the training data", _whole(1, _MOST), 1),
+        "num_epochs": Key(
+            "the most passes over the training data; 1 without num_updates and max_time", _whole(1, _MOST)
+        ),
+        "num_updates": Key("the most updates that move the weights", _whole(1, _MOST)),
+        "max_time": Key("the most time for the whole run, resumed or not", _TIME),
+        "validate_every": Key("how often to validate, besides at the end", _CADENCE, "1ep"),
+        "log_every": Key("how often to log the metrics of training so far", _CADENCE),
+        "limit_train": Key("the most updates in an epoch", _LIMIT),
+        "limit_val": Key("the most batches in a validation", _LIMIT),
         "metrics": _several("metric", "the metrics besides the loss"),
         "metrics_on_train": Key("whether to compute the metrics in training too", _SWITCH, False),
         "callbacks": _several("callback", "callbacks besides those of every run"),

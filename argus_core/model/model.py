@@ -151,7 +151,7 @@ class Model(Assembly):
         self,
         train_loader: Iterable[Any],
         val_loader: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
-        num_epochs: int = 1,
+        num_epochs: int | None = None,
         metrics: Any = None,
         metrics_on_train: bool = False,
         callbacks: Any = None,
@@ -160,15 +160,21 @@ class Model(Assembly):
         resume: str | Path | None = None,
         seed: int | None = None,
         *,
+        num_updates: int | None = None,
+        max_time: str | None = None,
+        validate_every: str = "1ep",
+        log_every: str | None = None,
+        limit_train: float | None = None,
+        limit_val: float | None = None,
         dry_run: bool | DryRun = False,
     ) -> dict[str, float]:
         """Train, and return the last value of every metric: ``train_loss``, ``val_accuracy`` and so on.
 
         Args:
             train_loader: any iterable of batches.
-            val_loader: for a validation after each epoch; for several sets a dict of loaders by name,
-                ``{"clean": loader}``, which gives ``val_clean_loss`` and so on.
-            num_epochs: the number of passes over ``train_loader``.
+            val_loader: for a validation after each epoch, or as ``validate_every`` says; for several sets a
+                dict of loaders by name, ``{"clean": loader}``, which gives ``val_clean_loss`` and so on.
+            num_epochs: the most passes over ``train_loader``; without any bound the run makes one.
             metrics: names, specs or instances; computed in validation.
             metrics_on_train: whether to compute them in training, too.
             callbacks: names, specs or instances.
@@ -176,9 +182,16 @@ class Model(Assembly):
             lr_scheduler: a spec, or several, of a torch scheduler, with ``interval="epoch"`` (default) or
                 ``"update"``; `ReduceLROnPlateau` also takes ``monitor="val_loss"``.
             resume: a checkpoint with the state of its run, or a folder of such checkpoints. The run resumes
-                from there up to ``num_epochs`` in total. With an ordinary DataLoader on a CPU the result is
+                from there, and its bounds count all of it. With an ordinary DataLoader on a CPU the result is
                 bit for bit that of an uninterrupted run.
             seed: seeds the generators of Python, numpy and torch, and the order of an ordinary DataLoader.
+            num_updates: the most updates that move the weights.
+            max_time: the most time, ``"90min"`` or ``"3h"``. The run ends after the update that reaches the
+                first of its bounds, and ``state.stop_reason`` says which.
+            validate_every: ``"2ep"``, ``"500up"`` or ``"30min"``; the end of the run validates in any case.
+            log_every: ``"100up"`` or ``"1min"``: how often to log the metrics of training so far.
+            limit_train: the most updates in an epoch, or a share of an epoch such as ``0.1``.
+            limit_val: the most batches in a validation, or a share.
             dry_run: whether to try the run on copies of the model and of callbacks and metrics: one update,
                 one batch of each validation set, and a checkpoint saved and loaded. Nothing of it is kept.
         """
@@ -190,6 +203,12 @@ class Model(Assembly):
 
         options = {
             "num_epochs": num_epochs,
+            "num_updates": num_updates,
+            "max_time": max_time,
+            "validate_every": validate_every,
+            "log_every": log_every,
+            "limit_train": limit_train,
+            "limit_val": limit_val,
             "metrics": metrics,
             "metrics_on_train": metrics_on_train,
             "callbacks": callbacks,

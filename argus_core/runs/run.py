@@ -37,6 +37,7 @@ from argus_core.training.newest import find_checkpoint
 __all__ = ["Result", "build_model", "resume", "train"]
 
 _LARGEST_SEED = 2**32
+_LENGTHS = "num_epochs num_updates max_time validate_every log_every limit_train limit_val".split()
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def _fit(
         return model.fit(
             loaders["train"],
             loaders.get("val"),
-            fit["num_epochs"],
+            **dict[str, Any]({key: fit.get(key) for key in _LENGTHS}),
             metrics=metrics,
             metrics_on_train=fit["metrics_on_train"],
             callbacks=run_callbacks(

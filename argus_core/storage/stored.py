@@ -14,6 +14,7 @@ __all__ = [
     "BEST",
     "BEST_EPOCH",
     "COUNT",
+    "DURATION",
     "FLAG",
     "MONITOR",
     "Rule",
@@ -52,6 +53,9 @@ def _is_best(value: Any) -> bool:
 
 
 COUNT = Rule(lambda value: type(value) is int and 0 <= value <= _MOST, "an integer from 0 up")
+DURATION = Rule(
+    lambda value: is_number(value) and 0 <= value < math.inf, "a number of seconds from 0 up", optional=True
+)
 FLAG = Rule(lambda value: type(value) is bool, "True or False")
 BEST = Rule(_is_best, "a finite number or None")
 BEST_EPOCH = Rule(

@@ -16,26 +16,27 @@ from __future__ import annotations
 
 import copy
 import os
-import reprlib
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.audience import Handler, handlers_of, named
 from argus_core.callbacks.state import AbstractEngine, Position, State
 from argus_core.data.order import can_skip, epoch_batches, loader_length
-from argus_core.errors import ArgusError, BuildError, ParamsError, near
+from argus_core.errors import ArgusError, BuildError, near
 from argus_core.metrics.metric import Metric
 from argus_core.metrics.values import epoch_values
-from argus_core.steps.output import Window
 from argus_core.steps.reading import Reading, is_output_released, reads_predictions
 from argus_core.tensors.rng import random_state, set_random_state
 from argus_core.training.exception_note import add_note
 from argus_core.training.interruption import Interruption, check_interruption, interrupting, until_interrupted
-from argus_core.training.position import snapshot
+from argus_core.training.position import optimizer_options, snapshot
+from argus_core.training.windows import check_loader, windows_of
 
 __all__ = ["Engine"]
 
@@ -74,11 +75,15 @@ class Engine(AbstractEngine):
         self.callbacks: tuple[Any, ...] = tuple(callbacks)
         self.metrics: tuple[Metric, ...] = tuple(metrics)
         self.state = State(model, self, phase)
-        self.num_epochs = 0
+        self.num_epochs: int | None = 0
+        self.num_updates: int | None = None  # in all, as `RunBounds` sees to
         self.num_batches: int | None = None
         self.seed = 0
         self.run_id = secrets.token_hex(16)  # in all checkpoints of the run, before and after it is resumed
         self.times_resumed = 0
+        self._limit: int | None = None  # of the steps of an epoch
+        self.seconds_before = 0.0  # of the run, in earlier processes
+        self._began = time.monotonic()
         self.position = Position()
         self.handlers = handlers_of(self.callbacks)
         # A step of the user's own may keep its output for itself.
@@ -123,6 +128,30 @@ class Engine(AbstractEngine):
         """True after the run has been restored, until a batch is read."""
         return self._random_state is not None
 
+    @property
+    def seconds(self) -> float:
+        """The time that the run has taken, in earlier processes too."""
+        return self.seconds_before + time.monotonic() - self._began
+
+    def hold_position(self) -> None:
+        """Let checkpoints hold the present position, whatever the rest of this run does."""
+        if self._keeps_positions:
+            self._snapshot = copy.deepcopy(self.snapshot())
+
+    @contextmanager
+    def kept_position(self) -> Iterator[None]:
+        """Let checkpoints hold the position before the block if the block fails."""
+        if self._keeps_positions:
+            self._before_end = copy.deepcopy((self.snapshot(), optimizer_options(self.state.model)))
+        yield
+        self._before_end = None
+
+    def limit_to(self, steps: int | None, loader: Iterable[Any]) -> None:
+        """Let epochs have at most so many steps, and count the batches of one."""
+        self._limit, length = steps, loader_length(loader)
+        most = None if steps is None else steps * self.window_size
+        self.num_batches = min((each for each in (most, length) if each is not None), default=None)
+
     def resume_at(self, random_state: dict[str, Any]) -> None:
         """Let the next `run` continue from the position to which the run has been restored.
 
@@ -131,19 +160,23 @@ class Engine(AbstractEngine):
         """
         self._random_state = random_state
 
-    def run(self, loader: Iterable[Any], num_epochs: int = 1, start_epoch: int = 0) -> State:
+    def run(self, loader: Iterable[Any], num_epochs: int | None = 1, start_epoch: int = 0) -> State:
         """Run the epochs ``start_epoch`` to ``num_epochs - 1`` over ``loader``; return the last state.
+
+        ``None``: without a bound.
 
         Raises:
             ArgusError: the loader gives no batches.
         """
         state = self.state
-        _check_loader(loader, state.phase)
-        state.stopped, state.stop_reason, state.exception = False, None, None
+        check_loader(loader, state.phase)
+        state.stopped = state.is_complete = False
+        state.stop_reason = state.exception = state.midway = None
         self._snapshot = self._before_end = None
         self._unheard = iter(())
-        self.num_epochs = num_epochs
-        self._loader, self.num_batches = loader, loader_length(loader)
+        self.num_epochs, self._began = num_epochs, time.monotonic()
+        self._loader = loader
+        self.limit_to(self._limit, loader)
         process = os.getpid()
         if not self.is_resumed:
             state.epoch, self.position = start_epoch, Position()
@@ -152,7 +185,7 @@ class Engine(AbstractEngine):
             if self.is_resumed:
                 self.raise_event("resumed")
                 start_epoch = state.epoch + self.position.done
-            for epoch in range(start_epoch, num_epochs):
+            for epoch in count(start_epoch) if num_epochs is None else range(start_epoch, num_epochs):
                 if state.stopped:
                     break
                 if self.position.done:
@@ -214,8 +247,8 @@ class Engine(AbstractEngine):
                     f"{again if state.epoch > 0 else ''}"
                 )
             is_whole = not self._stopped_midway()
-            if self._keeps_positions and not is_whole:  # a run that resumes trains the rest of the epoch
-                self._snapshot = copy.deepcopy(self.snapshot())
+            if not is_whole:  # a run that resumes trains the rest of the epoch
+                self.hold_position()
             state.metrics.update(epoch_values(self.metrics, state))
             position.trained = is_whole
         self._set_random_state()
@@ -231,15 +264,13 @@ class Engine(AbstractEngine):
         """Raise ``epoch_complete``; if it fails, checkpoints hold the position before it."""
         state, position = self.state, self.position
         handlers = self.handlers["epoch_complete"]
-        if self._keeps_positions:
-            self._before_end = copy.deepcopy((self.snapshot(), _options(state.model)))
-        position.done = True  # those that write checkpoints are called last
-        if position.unheard is not None:
-            callbacks = [each for name, each in named(self.callbacks) if name in position.unheard]
-            handlers = handlers_of(callbacks)["epoch_complete"]
-        for handler in handlers:
-            handler(state)
-        self._before_end = None
+        with self.kept_position():
+            position.done = True  # those that write checkpoints are called last
+            if position.unheard is not None:
+                callbacks = [each for name, each in named(self.callbacks) if name in position.unheard]
+                handlers = handlers_of(callbacks)["epoch_complete"]
+            for handler in handlers:
+                handler(state)
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
         state, step, position = self.state, self.step, self.position
@@ -249,7 +280,8 @@ class Engine(AbstractEngine):
             batches = epoch_batches(loader, state.epoch, position.updates_done * self.window_size)
         batches = until_interrupted(batches)
         self._set_random_state()
-        for state.batch in _windows(batches, self.window_size):
+        left = None if self._limit is None else max(self._limit - position.updates_done, 0)
+        for state.batch in windows_of(batches, self.window_size, left):
             state.iteration += 1
             if is_announced:
                 self.raise_event("iteration_start")
@@ -260,8 +292,8 @@ class Engine(AbstractEngine):
             self._unheard = unheard = iter(after)
             if getattr(output, "stepped", True):
                 state.global_step += 1
-                for count in through:
-                    count(output)
+                for read in through:
+                    read(output)
             else:
                 state.updates_skipped += 1
                 position.skipped += 1
@@ -272,28 +304,3 @@ class Engine(AbstractEngine):
             check_interruption()
             if state.stopped:
                 break
-
-
-def _options(model: AbstractModel) -> list[dict[str, Any]]:
-    """Return the options of each parameter group, such as the learning rate, which schedules set."""
-    groups = [] if model.optimizer is None else model.optimizer.param_groups
-    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
-
-
-def _windows(batches: Iterator[Any], size: int) -> Iterator[Any]:
-    """Return batches in windows of ``size``; the last one may be smaller."""
-    return batches if size == 1 else _grouped(batches, size)
-
-
-def _grouped(batches: Iterator[Any], size: int) -> Iterator[Window]:
-    while window := Window(islice(batches, size)):
-        yield window
-
-
-def _check_loader(loader: Any, phase: str) -> None:
-    """Raise for a loader that is not iterable; calling `iter` could start its workers."""
-    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
-        raise ParamsError(
-            f"the {phase} loader is {reprlib.repr(loader)}; give an iterable of batches, such as a list or a "
-            "torch.utils.data.DataLoader"
-        )

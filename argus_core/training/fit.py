@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,31 +12,32 @@ from typing import Any
 import torch
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.callbacks.asking import ask_for_epochs
 from argus_core.callbacks.keeping import check_apart, check_kept
-from argus_core.callbacks.lr_schedule import build_schedules, check_steps
-from argus_core.data.order import draw_seed, loader_length, ordered
+from argus_core.callbacks.lr_schedule import build_schedules
+from argus_core.callbacks.schedule_steps import check_steps
+from argus_core.data.order import draw_seed, ordered
 from argus_core.data.workers import with_workers_that_leave_signals
 from argus_core.errors import ParamsError
-from argus_core.files.working_folder import shown
 from argus_core.metrics.build import build_metrics
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import is_seed
 from argus_core.tensors.single_process import check_single_process
+from argus_core.training.bounds import RunBounds, warn_if_complete
 from argus_core.training.dry_run import DryRun
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
 from argus_core.training.interruption import listening
+from argus_core.training.lengths import Lengths
 from argus_core.training.resumption import Resumption
+from argus_core.training.running_log import RunningLog
 from argus_core.training.sole_writer import SoleWriter
 from argus_core.training.validation import Validation, warn_of_no_validation
+from argus_core.training.validation_schedule import EACH_EPOCH, is_midway, scheduled
 from argus_core.training.validation_sets import check_batched, loaders_by_phase
 
 __all__ = ["fit", "seed_everything"]
-
-_MOST_EPOCHS = 2**31 - 1
 
 
 def fit(
@@ -43,7 +45,6 @@ def fit(
     train_loader: Iterable[Any],
     val_loader: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
     *,
-    num_epochs: int,
     metrics: Any,
     metrics_on_train: bool,
     callbacks: Any,
@@ -52,13 +53,16 @@ def fit(
     resume: str | Path | None,
     seed: int | None,
     dry_run: DryRun | None = None,
+    **lengths: Any,
 ) -> dict[str, float]:
     """Train ``model`` and return the last value of every metric; see `Model.fit`.
 
     A dry run changes the model itself; `argus_core.training.copies` gives it copies.
     """
-    _check_arguments(model, train_loader, num_epochs)
+    _check_arguments(model, train_loader)
     val_loaders = loaders_by_phase(val_loader)
+    chosen_lengths = Lengths(**lengths)
+    bounds, cadence = chosen_lengths.bounds, EACH_EPOCH if dry_run else chosen_lengths.validate_every
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
@@ -66,6 +70,7 @@ def fit(
     train_loader = ordered(train_loader, order_seed, "train")
     val_loaders = {phase: ordered(loader, order_seed, phase) for phase, loader in val_loaders.items()}
     chosen = build_metrics(metrics)
+    trained = chosen if metrics_on_train else chosen[:1]
     sole_writer = SoleWriter()
     if not val_loaders:
         warn_of_no_validation([] if metrics_on_train else chosen[1:], val_callbacks)
@@ -73,32 +78,39 @@ def fit(
     validation = (
         [Validation(model, val_loaders, chosen, val_callbacks, "val_callbacks", seeds)] if val_loaders else []
     )
+    first, last = scheduled(validation, cadence)
     engine = Engine(
         model.train_step,
         model,
         "train",
         window_size=model.window_size(),
         callbacks=[
-            *validation,
+            *first,
             FiniteLoss(),
+            *([] if dry_run else RunBounds.of(bounds)),
             *build_many("callback", callbacks, "callbacks"),
             *build_schedules(lr_scheduler, model),
+            *RunningLog.at(chosen_lengths.log_every),
+            *last,
             sole_writer,
             *(dry_run.callbacks() if dry_run else ()),
         ],
-        metrics=chosen if metrics_on_train else chosen[:1],
+        metrics=copy.deepcopy(trained) if is_midway(cadence) else trained,
     )
     for part in validation:
         _connect(engine, part)
+    if first is not validation:  # a schedule validates
+        engine.state.validated_at = -1
+    chosen_lengths.apply(engine, train_loader, validation)
     engine.seed = order_seed
     check_apart([*engine.callbacks, *(each for part in validation for each in part.callbacks)])
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
-        _tell_if_complete(engine, num_epochs, resumption.path)
-    check_steps(engine, loader_length(train_loader), num_epochs)
+        warn_if_complete(engine, bounds, resumption.path)
+    check_steps(engine)
     workers = with_workers_that_leave_signals(train_loader, *val_loaders.values())
     batches, end = (
-        dry_run.shorten(engine, train_loader, validation) if dry_run else (train_loader, num_epochs)
+        dry_run.shorten(engine, train_loader, validation) if dry_run else (train_loader, bounds.num_epochs)
     )
     with sole_writer.releasing(), listening(), workers, model.training():
         model.train()
@@ -109,12 +121,10 @@ def fit(
     return dict(state.metrics)
 
 
-def _check_arguments(model: AbstractModel, train_loader: Any, num_epochs: Any) -> None:
+def _check_arguments(model: AbstractModel, train_loader: Any) -> None:
     check_single_process("fit")
     check_has_values(model.device, "train")
     check_batched("train", train_loader)
-    if type(num_epochs) is not int or not 1 <= num_epochs <= _MOST_EPOCHS:
-        raise ParamsError(f"num_epochs is {described(num_epochs)}; give an integer from 1 to 2**31 - 1")
 
 
 def _connect(training: Engine, validation: Validation) -> None:
@@ -125,20 +135,6 @@ def _connect(training: Engine, validation: Validation) -> None:
     for engine in engines.values():
         engine.state.phase_states.update(states)
         engine.reading.is_kept = engine.reading.is_kept or is_read
-
-
-def _tell_if_complete(engine: Engine, num_epochs: int, path: Path) -> None:
-    done = engine.state.epoch + engine.position.done
-    if done >= num_epochs:
-        count = f"{done} of {done} epochs" + (
-            "" if done == num_epochs else f", and num_epochs is {num_epochs}"
-        )
-        engine.state.logger.warning(
-            "the run of %s is complete (%s); to train longer, %s or more",
-            shown(path),
-            count,
-            ask_for_epochs(done + 1),
-        )
 
 
 def seed_everything(seed: int) -> None:

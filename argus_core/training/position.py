@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.audience import named
 from argus_core.callbacks.epoch_report import is_metric_name
 from argus_core.callbacks.lr_schedule import LRSchedule
 from argus_core.callbacks.state import AbstractEngine, Position
-from argus_core.data.order import OrderedLoader
+from argus_core.data.order import OrderedLoader, loader_length
 from argus_core.data.streams import StreamLoader
 from argus_core.metrics.metric import Metric
 from argus_core.storage.mismatch import fitting
-from argus_core.storage.stored import COUNT
+from argus_core.storage.stored import COUNT, DURATION
 from argus_core.tensors.rng import is_seed
 
 __all__ = [
     "is_progress",
+    "optimizer_options",
     "position_in",
     "restore_callbacks",
     "restore_counters",
@@ -53,11 +55,12 @@ def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[s
             "epoch_done": position.done,
             "global_step": state.global_step,
             "updates_skipped": state.updates_skipped,
+            "seconds": engine.seconds,
         },
         "device": state.model.device.type,
         "loader": {
             "seed": engine.seed,
-            "batches": engine.num_batches,
+            "batches": loader_length(loader),
             "window": engine.window_size,
             "order": order,
         },
@@ -66,6 +69,12 @@ def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[s
         "callback": {name: kept for name, callback in _named(engine) if (kept := _callback_state(callback))},
         "rng": random_state,
     }
+
+
+def optimizer_options(model: AbstractModel) -> list[dict[str, Any]]:
+    """Return the options of each parameter group, such as the learning rate, which schedules set."""
+    groups = [] if model.optimizer is None else model.optimizer.param_groups
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
 
 
 def is_progress(progress: Mapping[str, Any]) -> bool:
@@ -85,6 +94,7 @@ def is_progress(progress: Mapping[str, Any]) -> bool:
         and type(counters.get("epoch_begun", False)) is bool
         and type(counters.get("epoch_trained", False)) is bool
         and COUNT.holds(counters.get("skipped_in_epoch", 0))
+        and DURATION.holds(counters.get("seconds", 0.0))
         and type(progress.get("stepped", True)) is bool
         and _is_missed(progress.get("missed", {}))
         and all(

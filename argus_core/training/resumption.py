@@ -94,6 +94,7 @@ class Resumption:
         for schedule in schedules.new:
             schedule.restart(alone=not schedules.continued)
         engine.run_id, engine.times_resumed = self._run_id or engine.run_id, self._times_resumed
+        engine.seconds_before = progress["counters"].get("seconds", 0.0)
         try:
             check_random_state(progress["rng"])
             restore_counters(engine, progress, Position() if data.starts_over else self._position)

@@ -101,7 +101,7 @@ def test_skipped_updates_save_nothing_again(model: Model, tmp_path: Path) -> Non
 def test_cadence_that_means_nothing_is_refused(every: Any, tmp_path: Path) -> None:
     with pytest.raises(
         ParamsError,
-        match=r"checkpoint has every=.*; give epochs, updates or minutes, such as '2ep', '500up' or '10min'",
+        match=r"checkpoint has every=.*; give epochs, updates, minutes or hours, such as '2ep', '500up'",
     ):
         Checkpoint(tmp_path, every=every)
 

@@ -101,7 +101,9 @@ def test_used_again_it_begins_anew(model: Model) -> None:
 def test_restored_it_goes_on_where_it_was(model: Model) -> None:
     first = EarlyStopping("train_loss", patience=2)
     planned_run(model, [1.0, 2.0], first)
-    assert first.state_dict() == {"monitor": "train_loss", "best": 1.0, "best_epoch": 0, "waited": 1}
+    state = first.state_dict()
+    assert 0 < state.pop("best_seconds") < 60
+    assert state == {"monitor": "train_loss", "best": 1.0, "best_epoch": 0, "waited": 1, "best_step": 2}
     second = EarlyStopping("train_loss", patience=2)
     second.load_state_dict(first.state_dict())
     state = planned_engine(model, [1.0, 2.0, 1.5, 0.5], [second]).run(range(2), 4, 2)
@@ -112,3 +114,32 @@ def test_restored_it_goes_on_where_it_was(model: Model) -> None:
 def test_metric_that_nobody_computes_is_an_error(model: Model) -> None:
     with pytest.raises(BuildError, match="monitor of early_stopping is 'val_loss', and the run has no"):
         planned_run(model, [1.0], EarlyStopping())
+
+
+@pytest.mark.parametrize(
+    ("patience", "epochs"), [("2ep", 4), ("3up", 4), ("4up", 4), ("5up", 5), ("0.0000001min", 3), ("3h", 6)]
+)
+def test_patience_may_be_a_duration(patience: str, epochs: int, model: Model) -> None:
+    state = planned_run(model, [3.0, 2.0, 4.0, 4.0, 4.0, 4.0], EarlyStopping("train_loss", patience))
+    assert state.epoch + 1 == epochs
+    assert patience == "3h" or f"has not improved for {patience} (best 2)" in str(state.stop_reason)
+
+
+@pytest.mark.parametrize("patience", ["2ep", "4up"])
+def test_patience_of_a_resumed_run_counts_from_the_best_before(patience: str, model: Model) -> None:
+    stop = EarlyStopping("train_loss", patience)
+    planned_run(model, [2.0, 4.0], stop)
+    resumed = EarlyStopping("train_loss", patience)
+    resumed.load_state_dict(stop.state_dict())
+    engine = planned_engine(model, [2.0, 4.0, 4.0, 4.0], [resumed])
+    engine.state.global_step = 4
+    assert engine.run(range(2), 4, 2).epoch == 2
+
+
+@pytest.mark.parametrize("patience", [0, True, 1.5, "", "0ep", "nanmin", None])
+def test_patience_that_is_none_is_refused(patience: object) -> None:
+    with pytest.raises(
+        ParamsError,
+        match=r"^patience of early_stopping is .*; give an integer of at least 1 \(epochs\), or",
+    ):
+        EarlyStopping("train_loss", patience)  # type: ignore[arg-type]

@@ -154,3 +154,25 @@ def test_a_run_with_nested_schedulers_goes_on(spec: Any, tmp_path: Path) -> None
     resumed.fit(batches(), num_epochs=5, lr_scheduler=spec, resume=tmp_path)
     assert resumed.get_lr() == whole.get_lr()
     assert same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize(
+    ("interval", "halvings"), [("2up", 3), ("4up", 1), ("2ep", 1), ("1ep", 2), ("0.0000001min", 6)]
+)
+def test_interval_may_be_a_duration(interval: str, halvings: int) -> None:
+    model = make_model()
+    schedule = ("StepLR", {"step_size": 1, "gamma": 0.5, "interval": interval})
+    model.fit(batches(), num_epochs=2, lr_scheduler=schedule)
+    assert model.get_lr() == pytest.approx(0.1 / 2**halvings)
+
+
+def test_schedule_with_an_interval_of_updates_lasts_for_the_run() -> None:
+    def once(total: int) -> Any:
+        return ("OneCycleLR", {"max_lr": 0.1, "total_steps": total, "interval": "2up"})
+
+    make_model().fit(batches(), num_epochs=2, lr_scheduler=once(3))
+    make_model().fit(batches(), num_updates=7, lr_scheduler=once(3))
+    with pytest.raises(
+        SpecError, match=r"has 2 steps left, and the run makes up to 3; give it 3 total_steps"
+    ):
+        make_model().fit(batches(), num_epochs=2, lr_scheduler=once(2))

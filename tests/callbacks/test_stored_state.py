@@ -40,7 +40,15 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"dir_path": "a"},
         {"saved": NO_NAMES, "last_step": NO_COUNTS, **BEST},
     ),
-    "early_stopping": ({}, {**BEST, "waited": NO_COUNTS}),
+    "early_stopping": (
+        {},
+        {
+            **BEST,
+            "waited": NO_COUNTS,
+            "best_step": NO_COUNTS,
+            "best_seconds": [-1.0, NAN, INF, HUGE, True, "1"],
+        },
+    ),
     "logging_to_file": ({"file_path": "a"}, REPORT),
     "logging_to_csv": ({"file_path": "a"}, {**REPORT, "rows": NO_COUNTS}),
     "metrics_jsonl": ({"file_path": "a"}, {**REPORT, "lines": NO_COUNTS}),
@@ -52,7 +60,7 @@ CASES = [
     for key, values in keys.items()
     for value in values
 ]
-OPTIONAL = {"monitor", "best_epoch"}
+OPTIONAL = {"monitor", "best_epoch", "best_step", "best_seconds"}
 
 
 def built(name: str) -> Any:

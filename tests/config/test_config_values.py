@@ -154,7 +154,9 @@ def test_run_directory_that_is_an_address_is_refused(tmp_path: Path, address: st
 
 
 def test_cadence_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="checkpoint_every is '9*[^']*'; give epochs, updates or minutes"):
+    with pytest.raises(
+        ConfigError, match="checkpoint_every is '9*[^']*'; give epochs, updates, minutes or hours"
+    ):
         read(tmp_path, TEXT, f"checkpoint_every='{400 * '9'}min'")
 
 

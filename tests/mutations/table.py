@@ -98,7 +98,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "The batches left at the end of an epoch make an update.",
-            "training/engine.py",
+            "training/windows.py",
             "while window := Window(islice(batches, size)):",
             "while len(window := Window(islice(batches, size))) == size:",
             "training/test_engine.py::test_a_window_is_complete_except_for_the_real_tail",
@@ -403,16 +403,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
     "Skipped updates": (
         Mutation(
             "A scheduler that steps each update does not step for a skipped one.",
-            "callbacks/lr_schedule.py",
-            'if getattr(state.step_output, "stepped", True):',
-            "if True:",
+            "callbacks/cadence.py",
+            " or step == self._last_step",
+            "",
             "steps/test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
         ),
         Mutation(
             "A scheduler that steps each epoch does not step for one whose updates were all skipped.",
             "callbacks/lr_schedule.py",
-            'if self.interval == "epoch" and self._stepped:',
-            'if self.interval == "epoch":',
+            "if self.due.after_epoch(state.epoch) and self._stepped:",
+            "if self.due.after_epoch(state.epoch):",
             "callbacks/test_lr_schedule.py::test_an_epoch_of_skipped_updates_does_not_step_a_scheduler",
         ),
         Mutation(

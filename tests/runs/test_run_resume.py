@@ -556,3 +556,32 @@ def test_count_of_resumptions_that_argus_core_never_writes_counts_as_none(folder
 def load_position(path: Path) -> dict[str, Any]:
     run: dict[str, Any] = read_header(path).manifest["run"]
     return run
+
+
+def test_run_of_so_many_updates_resumes_with_more_of_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = small_config(folder)
+    path.write_text(path.read_text("utf-8").replace("num_epochs = 3", "num_updates = 3"), "utf-8")
+    whole = train(read_config(path, ["num_updates=5", 'run_dir="whole"']))
+    assert "num_updates=5 ended the run after 5 updates, in epoch 3" in capsys.readouterr().out
+    first = train(read_config(path))
+    assert first.best_epoch is not None
+    assert "num_epochs" not in read_config(first.directory.config).fit
+    resumed = resume(first.directory.path, ["num_updates=5", "max_time=3h"])
+    assert resumed.metrics == whole.metrics
+    assert same_weights(load_model(resumed.directory.last), load_model(whole.directory.last))
+    assert "num_updates=5 ended the run after 5 updates" in resumed.directory.log.read_text("utf-8")
+
+
+def test_lengths_of_a_configuration_reach_the_run(folder: Path) -> None:
+    lengths = ["validate_every=1up", "log_every=2up", "limit_train=2", "limit_val=0.5", "num_epochs=1"]
+    result = train(read_config(small_config(folder), lengths))
+    lines = [json.loads(line) for line in result.directory.metrics.read_text("utf-8").splitlines()]
+    assert [(line.get("phase"), line["global_step"]) for line in lines] == [
+        ("val", 1), ("train", 2), (None, 2)
+    ]  # fmt: skip
+    for change in ("limit_train=0", "limit_val=1.5", "validate_every=0ep", "log_every=often", "max_time=5ep"):
+        key = change.partition("=")[0]
+        with pytest.raises(ConfigError, match=rf"\[fit\] {key} is .*; give "):
+            read_config(small_config(folder), [change])

@@ -153,6 +153,13 @@ def test_hook_validation_complete() -> None:
     assert fit(seen, val_loader=DATA, num_epochs=1) == [("train", 0, True)]
 
 
+def test_hook_measured_midway() -> None:
+    seen = heard("measured_midway", lambda state: (state.midway.phase, state.midway.global_step))
+    assert fit(seen, val_loader=DATA, num_epochs=1, log_every="1up", validate_every="1up") == [
+        ("train", 1), ("val", 1), ("train", 2)
+    ]  # fmt: skip
+
+
 def test_hook_checkpoint_saved(tmp_path: Path) -> None:
     seen = heard("checkpoint_saved", lambda state: (state.checkpoint_path.is_file(), state.epoch))
     assert fit(seen, ("checkpoint", {"dir_path": tmp_path})) == [(True, 0), (True, 1)]

@@ -404,9 +404,12 @@ def test_steps_of_ones_own_need_no_loss_and_no_optimizer(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"every": "often"}, "tensorboard has every='often'; give epochs, updates or minutes, such as '2ep'"),
+        (
+            {"every": "often"},
+            "tensorboard has every='often'; give epochs, updates, minutes or hours, such as '2ep'",
+        ),
         ({"histograms": 3}, "callback 'tensorboard': histograms is 3, a number; give a string"),
-        ({"histograms": "3"}, "tensorboard has histograms='3'; give epochs, updates or minutes"),
+        ({"histograms": "3"}, "tensorboard has histograms='3'; give epochs, updates, minutes or hours"),
         ({"samples": "0up"}, "tensorboard has samples='0up'"),
         ({"max_samples": 0}, "max_samples of tensorboard is 0; give an integer of at least 1"),
         ({"max_samples": True}, "max_samples of tensorboard is True; give an integer"),
@@ -526,3 +529,13 @@ def test_a_dry_run_writes_its_events_elsewhere(tmp_path: Path) -> None:
     for board in (("tensorboard", {"log_dir": str(tmp_path / "a")}), TensorBoard(tmp_path / "a")):
         make_model().fit(LOADER, LOADER[:2], callbacks=[board], dry_run=True)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_values_of_the_middle_of_an_epoch_are_written_once(tmp_path: Path) -> None:
+    make_model().fit(
+        LOADER, LOADER[:2], 1, callbacks=[TensorBoard(tmp_path)], validate_every="2up", log_every="1up"
+    )
+    assert list(scalars(tmp_path, "loss/val")) == [2, 4, 5]
+    for tag in ("loss/running", "updates_per_second/running", "lr"):
+        assert list(scalars(tmp_path, tag)) == [1, 2, 3, 4, 5]
+    assert scalars(tmp_path, "loss/running")[5] == scalars(tmp_path, "loss/train")[5]

@@ -10,9 +10,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "file-parameters.md"
 
 # What the parameters are that their types do not show to be plain.
 REVIEWED = {
-    "every": "a number of epochs, updates or minutes",
-    "histograms": "a number of epochs, updates or minutes",
-    "samples": "a number of epochs, updates or minutes",
+    "every": "a number of epochs, updates, minutes or hours",
+    "histograms": "a number of epochs, updates, minutes or hours",
+    "samples": "a number of epochs, updates, minutes or hours",
 }
 
 

@@ -57,7 +57,16 @@ class Pruning(Callback):
             self._stop(state)
 
     def epoch_complete(self, state: State) -> None:
-        """Report the value of the epoch."""
+        """Report the value of the epoch, if it was measured again."""
+        if state.is_measured(self.monitor):
+            self._report(state)
+
+    def measured_midway(self, state: State) -> None:
+        """Report the value of the first validation within an epoch."""
+        if state.midway is not None and self.monitor in state.midway.metrics and state.midway.phase == "val":
+            self._report(state)
+
+    def _report(self, state: State) -> None:
         value = monitored_value(type(self).__name__, self.monitor, state)
         if not math.isfinite(value):
             self.not_finite = f"{self.monitor} is {value} in epoch {state.epoch + 1}"

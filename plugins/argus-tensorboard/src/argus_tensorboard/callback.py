@@ -79,6 +79,7 @@ class TensorBoard(Callback):
         self._writer: SummaryWriter | None = None
         self._waiting_for_graph = self._waiting_for_hparams = False
         self._session_end: Any = None
+        self._lr_step = -1  # whose rates are written
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
@@ -97,7 +98,7 @@ class TensorBoard(Callback):
         for due in (self._every, self._histograms, self._samples):
             due.start(state)
         self._waiting_for_graph, self._waiting_for_hparams = self.graph, self.hparams
-        self._session_end = None
+        self._session_end, self._lr_step = None, -1
         is_resumed = state.global_step > 0 or state.epoch > 0
         make_folder(self.name, self.log_dir)
         with writing(self.name, self.log_dir):
@@ -129,7 +130,8 @@ class TensorBoard(Callback):
             return
         with writing(self.name, self.log_dir):
             phases = sorted(state.phase_states or ("train", "val"), key=len, reverse=True)
-            metrics = {_tag(name, phases): value for name, value in plain_metrics(state.metrics).items()}
+            measured = {name: value for name, value in state.metrics.items() if state.is_measured(name)}
+            metrics = {_tag(name, phases): value for name, value in plain_metrics(measured).items()}
             for tag, value in metrics.items():
                 writer.add_scalar(tag, value, step)
             writer.add_scalar("epoch", state.epoch, step)
@@ -143,6 +145,20 @@ class TensorBoard(Callback):
             if self._samples.at_epoch(state):
                 self._add_samples(writer, state)
             writer.flush()
+
+    @hookimpl(trylast=True)
+    def measured_midway(self, state: State) -> None:
+        """Write values of the middle of an epoch, those of training as ``loss/running``."""
+        record, writer = state.midway, self._writer
+        if record is None or writer is None:
+            return
+        with writing(self.name, self.log_dir):
+            for name, value in {**record.metrics, **record.rates}.items():
+                tag = _tag(name)
+                if record.phase == "train":
+                    tag = f"{tag.removesuffix('/train')}/running"
+                writer.add_scalar(tag, value, record.global_step)
+            self._add_learning_rates(writer, state)
 
     def checkpoint_saved(self, state: State) -> None:
         """Flush the file, so that a run that resumes from the checkpoint finds all earlier values."""
@@ -194,6 +210,9 @@ class TensorBoard(Callback):
             writer.add_scalar("loss/update", float(loss), state.global_step)
 
     def _add_learning_rates(self, writer: SummaryWriter, state: State) -> None:
+        if self._lr_step == state.global_step:
+            return
+        self._lr_step = state.global_step
         groups = getattr(state.model.optimizer, "param_groups", [])
         for number, group in enumerate(groups):
             tag = "lr" if len(groups) == 1 else one_line(f"lr/{group.get('name', number)}")

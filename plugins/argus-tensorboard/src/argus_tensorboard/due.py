@@ -1,4 +1,4 @@
-"""Intervals of epochs, updates or minutes."""
+"""Intervals of epochs, updates, minutes or hours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Due:
 
     Args:
         argument: its name in messages.
-        every: ``"2ep"``, ``"500up"`` or ``"10min"``; ``None`` for never.
+        every: ``"2ep"``, ``"500up"``, ``"10min"`` or ``"3h"``; ``None`` for never.
     """
 
     def __init__(self, argument: str, every: str | None) -> None:
