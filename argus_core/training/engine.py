@@ -86,10 +86,8 @@ class Engine(AbstractEngine):
         self._began = time.monotonic()
         self.position = Position()
         self.handlers = handlers_of(self.callbacks)
-        # A step of the user's own may keep its output for itself.
-        self.reading = Reading(
-            self.metrics, not is_output_released(step) or reads_predictions(self.callbacks)
-        )
+        is_kept = not is_output_released(step)  # by a step of the user's own, perhaps
+        self.reading = Reading(self.metrics, is_kept or reads_predictions(self.callbacks))
         keeps_state = any(getattr(each, "optimizer_state", False) for each in self.callbacks)
         self._keeps_positions = phase == "train" and keeps_state
         self._snapshot: dict[str, Any] | None = None  # that checkpoints hold, if it is not the present one
@@ -172,8 +170,7 @@ class Engine(AbstractEngine):
         check_loader(loader, state.phase)
         state.stopped = state.is_complete = False
         state.stop_reason = state.exception = state.midway = None
-        self._snapshot = self._before_end = None
-        self._unheard = iter(())
+        self._snapshot, self._before_end, self._unheard = None, None, iter(())
         self.num_epochs, self._began = num_epochs, time.monotonic()
         self._loader = loader
         self.limit_to(self._limit, loader)
@@ -241,10 +238,9 @@ class Engine(AbstractEngine):
         if not position.trained:
             self._run_iterations(loader)
             if state.iteration < 0:
-                again = "; a generator gives them once, so make it a list or a DataLoader"
+                again = "; a generator gives them once, so make it a list or a DataLoader" * (state.epoch > 0)
                 raise ArgusError(
-                    f"the {state.phase} loader gave no batches; give it data, or drop drop_last"
-                    f"{again if state.epoch > 0 else ''}"
+                    f"the {state.phase} loader gave no batches; give it data, or drop drop_last{again}"
                 )
             is_whole = not self._stopped_midway()
             if not is_whole:  # a run that resumes trains the rest of the epoch
@@ -262,15 +258,13 @@ class Engine(AbstractEngine):
 
     def _end_epoch(self) -> None:
         """Raise ``epoch_complete``; if it fails, checkpoints hold the position before it."""
-        state, position = self.state, self.position
-        handlers = self.handlers["epoch_complete"]
+        unheard, handlers = self.position.unheard, self.handlers
         with self.kept_position():
-            position.done = True  # those that write checkpoints are called last
-            if position.unheard is not None:
-                callbacks = [each for name, each in named(self.callbacks) if name in position.unheard]
-                handlers = handlers_of(callbacks)["epoch_complete"]
-            for handler in handlers:
-                handler(state)
+            self.position.done = True  # those that write checkpoints are called last
+            if unheard is not None:
+                handlers = handlers_of([each for name, each in named(self.callbacks) if name in unheard])
+            for handler in handlers["epoch_complete"]:
+                handler(self.state)
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
         state, step, position = self.state, self.step, self.position

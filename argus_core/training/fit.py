@@ -18,6 +18,7 @@ from argus_core.callbacks.schedule_steps import check_steps
 from argus_core.data.order import draw_seed, ordered
 from argus_core.data.workers import with_workers_that_leave_signals
 from argus_core.errors import ParamsError
+from argus_core.metrics import Metric
 from argus_core.metrics.build import build_metrics
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
@@ -59,59 +60,39 @@ def fit(
 
     A dry run changes the model itself; `argus_core.training.copies` gives it copies.
     """
-    _check_arguments(model, train_loader)
+    check_single_process("fit")
+    check_has_values(model.device, "train")
+    check_batched("train", train_loader)
     val_loaders = loaders_by_phase(val_loader)
-    chosen_lengths = Lengths(**lengths)
-    bounds, cadence = chosen_lengths.bounds, EACH_EPOCH if dry_run else chosen_lengths.validate_every
+    chosen = Lengths(**lengths)
     resumption = None if resume is None else Resumption(resume)
     if seed is not None:
         seed_everything(seed)
     order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
     train_loader = ordered(train_loader, order_seed, "train")
     val_loaders = {phase: ordered(loader, order_seed, phase) for phase, loader in val_loaders.items()}
-    chosen = build_metrics(metrics)
-    trained = chosen if metrics_on_train else chosen[:1]
-    sole_writer = SoleWriter()
+    all_metrics = build_metrics(metrics)
     if not val_loaders:
-        warn_of_no_validation([] if metrics_on_train else chosen[1:], val_callbacks)
+        warn_of_no_validation([] if metrics_on_train else all_metrics[1:], val_callbacks)
     seeds = dict.fromkeys(val_loaders, order_seed)
+    argument = "val_callbacks"
     validation = (
-        [Validation(model, val_loaders, chosen, val_callbacks, "val_callbacks", seeds)] if val_loaders else []
+        [Validation(model, val_loaders, all_metrics, val_callbacks, argument, seeds)] if val_loaders else []
     )
-    first, last = scheduled(validation, cadence)
-    engine = Engine(
-        model.train_step,
-        model,
-        "train",
-        window_size=model.window_size(),
-        callbacks=[
-            *first,
-            FiniteLoss(),
-            *([] if dry_run else RunBounds.of(bounds)),
-            *build_many("callback", callbacks, "callbacks"),
-            *build_schedules(lr_scheduler, model),
-            *RunningLog.at(chosen_lengths.log_every),
-            *last,
-            sole_writer,
-            *(dry_run.callbacks() if dry_run else ()),
-        ],
-        metrics=copy.deepcopy(trained) if is_midway(cadence) else trained,
-    )
-    for part in validation:
-        _connect(engine, part)
-    if first is not validation:  # a schedule validates
-        engine.state.validated_at = -1
-    chosen_lengths.apply(engine, train_loader, validation)
+    trained = all_metrics if metrics_on_train else all_metrics[:1]
+    own = [*build_many("callback", callbacks, "callbacks"), *build_schedules(lr_scheduler, model)]
+    sole_writer = SoleWriter()
+    engine = _engine(model, trained, own, validation, chosen, [sole_writer], dry_run)
+    chosen.apply(engine, train_loader, validation)
     engine.seed = order_seed
-    check_apart([*engine.callbacks, *(each for part in validation for each in part.callbacks)])
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
-        warn_if_complete(engine, bounds, resumption.path)
+        warn_if_complete(engine, chosen.bounds, resumption.path)
     check_steps(engine)
     workers = with_workers_that_leave_signals(train_loader, *val_loaders.values())
-    batches, end = (
-        dry_run.shorten(engine, train_loader, validation) if dry_run else (train_loader, bounds.num_epochs)
-    )
+    batches, end = train_loader, chosen.bounds.num_epochs
+    if dry_run:
+        batches, end = dry_run.shorten(engine, train_loader, validation)
     with sole_writer.releasing(), listening(), workers, model.training():
         model.train()
         state = engine.run(batches, end)
@@ -121,10 +102,51 @@ def fit(
     return dict(state.metrics)
 
 
-def _check_arguments(model: AbstractModel, train_loader: Any) -> None:
-    check_single_process("fit")
-    check_has_values(model.device, "train")
-    check_batched("train", train_loader)
+def _engine(
+    model: AbstractModel,
+    metrics: list[Metric],
+    callbacks: list[Any],
+    validation: list[Validation],
+    chosen: Lengths,
+    last: list[Any],
+    dry_run: DryRun | None,
+) -> Engine:
+    """Return the engine of training, connected with those of validation.
+
+    Args:
+        model: to train.
+        metrics: of training.
+        callbacks: the caller's, and schedules.
+        validation: none or one.
+        chosen: the lengths; a dry run validates once, at its end.
+        last: callbacks that are listed last.
+        dry_run: if it is one.
+    """
+    cadence = EACH_EPOCH if dry_run else chosen.validate_every
+    validating, following = scheduled(validation, cadence)
+    engine = Engine(
+        model.train_step,
+        model,
+        "train",
+        window_size=model.window_size(),
+        callbacks=[
+            *validating,
+            FiniteLoss(),
+            *([] if dry_run else RunBounds.of(chosen.bounds)),
+            *callbacks,
+            *RunningLog.at(chosen.log_every),
+            *following,
+            *last,
+            *(dry_run.callbacks() if dry_run else ()),
+        ],
+        metrics=copy.deepcopy(metrics) if is_midway(cadence) else metrics,
+    )
+    for part in validation:
+        _connect(engine, part)
+    if validating is not validation:  # a schedule validates
+        engine.state.validated_at = -1
+    check_apart([*engine.callbacks, *(each for part in validation for each in part.callbacks)])
+    return engine
 
 
 def _connect(training: Engine, validation: Validation) -> None:
