@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
-from argus_core.callbacks.asking import ask_for_validation
+from argus_core.callbacks.asking import ask_for_validation, called
 from argus_core.callbacks.state import State, validation_phases
 from argus_core.errors import BuildError, ParamsError, near
 from argus_core.storage.stored import BEST, BEST_EPOCH, MONITOR, Rule
@@ -217,10 +217,10 @@ def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state:
             f"{callback} monitors {metric!r}, and the run's validation sets have names; choose "
             f"{' or '.join(map(repr, sets))}"
         )
-    return BuildError(
-        f"{callback} monitors {metric!r}, which is not computed{near(metric, computed)} "
-        f"({_shown(computed)}; add it to metrics=)"
-    )
+    phases = sorted(state.phase_states or (), key=len, reverse=True)
+    own = next((metric[len(phase) + 1 :] for phase in phases if metric.startswith(f"{phase}_")), metric)
+    hint = near(metric, computed) or f"; add {own!r} to {called('metrics')}"
+    return BuildError(f"{callback} monitors {metric!r}, which is not computed{hint} ({_shown(computed)})")
 
 
 def _shown(computed: Iterable[str]) -> str:

@@ -94,7 +94,11 @@ def _unknown_name(
         hint = near(name, suggested, 2) or near(_last_part(name), suggested, 2)
     where = f" in {origin}" if origin else ""
     some = f"{count} known" if count else f"it has no {kind}" if origin else "no installed package has one"
-    own = "" if hint or origin else "; register your own by argus_core.register, or install its package"
+    own = (
+        ""
+        if hint or origin
+        else "; install its package, or register your own in a script: argus_core.register"
+    )
     return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind}){own}")
 
 

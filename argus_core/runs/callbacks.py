@@ -98,6 +98,10 @@ class Witness(Callback):
         self.began = state.global_step + state.updates_skipped > 0
 
     def resumed(self, state: State) -> None:
+        engine = state.engine
+        epochs = state.epoch + engine.position.done
+        if state.stopped or (engine.num_epochs is not None and epochs >= engine.num_epochs):
+            return  # the run is complete, and changes nothing
         for note in self.notes:
             warnings.warn(note, ArgusWarning, stacklevel=2)
         if self.config is not None:

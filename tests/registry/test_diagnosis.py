@@ -59,8 +59,8 @@ optimizer torch.optim.SGD
 optimizer torch.optim:SGD
     no optimizer named 'torch.optim:SGD'; did you mean 'SGD'? (15 known: argus list optimizer)
 optimizer zzz
-    no optimizer named 'zzz' (15 known: argus list optimizer); register your own by \
-argus_core.register, or install its package
+    no optimizer named 'zzz' (15 known: argus list optimizer); install its package, or register \
+your own in a script: argus_core.register
 optimizer focal
     no optimizer named 'focal'; there is a loss of that name (15 known: argus list optimizer)
 metric both

@@ -585,3 +585,14 @@ def test_lengths_of_a_configuration_reach_the_run(folder: Path) -> None:
         key = change.partition("=")[0]
         with pytest.raises(ConfigError, match=rf"\[fit\] {key} is .*; give "):
             read_config(small_config(folder), [change])
+
+
+@pytest.mark.parametrize("change", ["num_epochs=2", "data.batch_size=4"])
+def test_a_complete_run_keeps_its_configuration(
+    folder: Path, change: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    train(read_config(small_config(folder)))
+    before = Path("run/config.toml").read_text()
+    resume(Path("run"), [change])
+    assert Path("run/config.toml").read_text() == before
+    assert not any(issubclass(each.category, ArgusWarning) for each in recwarn)
