@@ -89,7 +89,7 @@ class RunLock:
             return
         with suppress(OSError):  # Windows removes no file that is open, and a network may be away
             if self.is_held:
-                # While it is held: whoever has just opened the file sees that it is gone, and makes another.
+                # While it is held: a process that has just opened the file sees it gone, and makes another.
                 self._path.unlink(missing_ok=True)
         with suppress(OSError):  # the system releases it with the process
             self._lock.release()

@@ -156,8 +156,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A loss may declare the divisor of its mean.",
             "steps/reduction.py",
-            'callable(getattr(loss, "divisor", None)):',
-            "False:",
+            'callable(getattr(loss, "divisor", None))',
+            "False",
             "steps/test_reduction.py::test_a_loss_may_say_what_its_mean_divides_by",
         ),
         Mutation(

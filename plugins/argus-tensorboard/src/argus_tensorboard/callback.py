@@ -129,7 +129,7 @@ class TensorBoard(Callback):
         if writer is None:
             return
         with writing(self.name, self.log_dir):
-            phases = sorted(state.phase_states or ("train", "val"), key=len, reverse=True)
+            phases = _phases(state)
             measured = {name: value for name, value in state.metrics.items() if state.is_measured(name)}
             metrics = {_tag(name, phases): value for name, value in plain_metrics(measured).items()}
             for tag, value in metrics.items():
@@ -153,8 +153,9 @@ class TensorBoard(Callback):
         if record is None or writer is None:
             return
         with writing(self.name, self.log_dir):
+            phases = _phases(state)
             for name, value in {**record.metrics, **record.rates}.items():
-                tag = _tag(name)
+                tag = _tag(name, phases)
                 if record.phase == "train":
                     tag = f"{tag.removesuffix('/train')}/running"
                 writer.add_scalar(tag, value, record.global_step)
@@ -254,6 +255,11 @@ def _await_another_second(folder: Path) -> None:
 def _add_summary(writer: Any, summary: Any) -> None:
     """Write what `SummaryWriter.add_hparams` would write, but to the same folder."""
     writer.file_writer.add_summary(summary)
+
+
+def _phases(state: State) -> list[str]:
+    """Return the phases of a run, the longest first."""
+    return sorted(state.phase_states or ("train", "val"), key=len, reverse=True)
 
 
 def _tag(name: str, phases: Sequence[str]) -> str:
