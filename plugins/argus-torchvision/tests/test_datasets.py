@@ -230,13 +230,13 @@ def test_an_image_that_no_batch_can_hold_is_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (["ToImage", 5], r"transform\[1\] is 5; give the name of a transform"),
+        (["ToImage", 5], r"transform\[1\] is 5; give a name or"),
         ("ToImag", "no transform named 'ToImag'; did you mean 'ToImage'"),
         (
             [["Resize", {"sise": 4}]],
             r"'Resize' has no parameter .*did you mean 'size'\?",
         ),
-        ({"size": 4}, r"transform is {'size': 4}; give the name of a transform"),
+        ({"size": 4}, r"transform is {'size': 4}; give a name or"),
     ],
 )
 def test_transforms_that_are_wrong_are_told(folder: Path, transform: Any, message: str) -> None:

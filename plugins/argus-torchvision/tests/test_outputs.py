@@ -99,5 +99,5 @@ def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
 
 
 def test_a_loss_that_is_no_spec_is_refused() -> None:
-    with pytest.raises(SpecError, match="auxiliary's loss is 3; give the name of a loss"):
+    with pytest.raises(SpecError, match="auxiliary's loss is 3; give a name or"):
         AuxiliaryLoss(loss=3)

@@ -231,7 +231,7 @@ def built_with(name: str, **params: Any) -> Any:
         (
             "Compose",
             {"transforms": [7]},
-            "transform 'Compose': transforms[0] is 7; give the name of",
+            "transform 'Compose': transforms[0] is 7; give a name or",
         ),
         ("RandomCrop", {"size": "big"}, "transform 'RandomCrop' cannot be built from (size='big'): "),
     ],

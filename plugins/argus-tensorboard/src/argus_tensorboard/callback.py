@@ -259,7 +259,7 @@ def _add_summary(writer: Any, summary: Any) -> None:
 
 def _phases(state: State) -> list[str]:
     """Return the phases of a run, the longest first."""
-    return sorted(state.phase_states or ("train", "val"), key=len, reverse=True)
+    return sorted({"train", "val", *state.phase_states}, key=len, reverse=True)
 
 
 def _tag(name: str, phases: Sequence[str]) -> str:
