@@ -66,7 +66,7 @@ class EpochRecord:
         lr: the learning rate that it began with, a list for several parameter groups, ``None`` without an
             optimizer.
         metrics: plain numbers.
-        groups: the names of several parameter groups.
+        groups: the names of the parameter groups, if they have names.
     """
 
     epoch: int
@@ -143,9 +143,8 @@ class EpochReport(Callback):
 
 
 def _group_names(optimizer: Any) -> tuple[str, ...]:
-    groups = getattr(optimizer, "param_groups", ())
-    names = (group.get("name") for group in groups)
-    return tuple(one_line(name) if isinstance(name, str) else f"group {at}" for at, name in enumerate(names))
+    names = [group.get("name") for group in getattr(optimizer, "param_groups", ())]
+    return tuple(map(one_line, names)) if all(isinstance(name, str) for name in names) else ()
 
 
 def is_metric_name(name: object) -> bool:

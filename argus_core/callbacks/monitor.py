@@ -219,8 +219,10 @@ def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state:
         )
     phases = sorted(state.phase_states or (), key=len, reverse=True)
     own = next((metric[len(phase) + 1 :] for phase in phases if metric.startswith(f"{phase}_")), metric)
-    hint = near(metric, computed) or f"; add {own!r} to {called('metrics')}"
-    return BuildError(f"{callback} monitors {metric!r}, which is not computed{hint} ({_shown(computed)})")
+    return BuildError(
+        f"{callback} monitors {metric!r}, which is not computed{near(metric, computed)} "
+        f"({_shown(computed)}; add {own!r} to {called('metrics')})"
+    )
 
 
 def _shown(computed: Iterable[str]) -> str:
