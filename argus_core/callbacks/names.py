@@ -13,7 +13,7 @@ from typing import Any
 from argus_core.errors import ArgusError, ParamsError, near
 from argus_core.text import shown
 
-__all__ = ["FileFormat", "Pattern", "is_plain_name", "may_coincide", "path_pattern"]
+__all__ = ["FileFormat", "Pattern", "in_one_case", "is_plain_name", "may_coincide", "path_pattern"]
 
 Pattern = list[tuple[frozenset[str] | None, bool]]
 """For each character of a name: the allowed ones (None: all except a slash), and whether it may repeat."""

@@ -119,13 +119,13 @@ class StreamLoader:
         if len(first) < workers:
             return
         is_shared = bool(self._shared[_ASKED]) or not all(
-            is_equal(first[0], each) for each in first[1:workers]
+            _is_equal(first[0], each) for each in first[1:workers]
         )
         if is_shared:
             self._is_judged = True
         elif is_all or len(first) > workers:
             self._is_judged = True
-            if is_all or not is_equal(first[0], first[workers]):
+            if is_all or not _is_equal(first[0], first[workers]):
                 self._warn()
 
     def _warn(self) -> None:
@@ -229,7 +229,7 @@ def _with_exchanged_generators(batches: Iterator[Any]) -> Iterator[Any]:
             yield batch
 
 
-def is_equal(one: Any, other: Any) -> bool:
+def _is_equal(one: Any, other: Any) -> bool:
     """Return whether two batches hold the same numbers."""
     if type(one) is not type(other):
         return False
@@ -243,7 +243,7 @@ def is_equal(one: Any, other: Any) -> bool:
         is_alike: bool = one.shape == other.shape and one.dtype == other.dtype
         return is_alike and one.tobytes() == other.tobytes()
     if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_is_equal(one[key], other[key]) for key in one)
     if isinstance(one, tuple | list):
-        return len(one) == len(other) and all(map(is_equal, one, other))
+        return len(one) == len(other) and all(map(_is_equal, one, other))
     return one is other or bool(isinstance(one, _PLAIN) and one == other)

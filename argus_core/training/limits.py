@@ -46,7 +46,6 @@ def steps_within(
     length = loader_length(loader)
     if length is None:
         raise ParamsError(
-            f"{called(argument)} is {limit}, a share of an epoch, and the loader ({type(loader).__name__}) "
-            "has no length; give a number of steps"
+            f"{called(argument)} is {limit}, a share of an epoch, and the loader has no length; give a number of steps"
         )
     return max(math.ceil(limit * -(-length // window_size) - _EXCESS), 1)

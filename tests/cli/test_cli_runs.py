@@ -553,8 +553,8 @@ WIDE = (
     "--traceback shows the lines of code"
 )
 UNREADABLE = (
-    "error: OSError: truncated image (raised by the loader, in dataset Unreadable, after 0 updates of train "
-    "epoch 1); --traceback shows the lines of code"
+    "error: OSError: truncated image (raised by the loader, in dataset Unreadable, at index 2, after 0 "
+    "updates of train epoch 1); --traceback shows the lines of code"
 )
 
 

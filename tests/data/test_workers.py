@@ -49,7 +49,9 @@ class Stream(IterableDataset[Any]):
         self.samples = Samples(signum)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self.samples.__getitem__, range(SAMPLES))
+        worker = get_worker_info()
+        part = range(SAMPLES) if worker is None else range(worker.id, SAMPLES, worker.num_workers)
+        return map(self.samples.__getitem__, part)
 
 
 class Holder:

@@ -34,7 +34,7 @@ SLOTS = {
 EVENTS = (
     "start complete epoch_start epoch_complete iteration_start iteration_complete catch_exception "
     "interrupted update_skipped validation_start validation_iteration_complete validation_complete "
-    "checkpoint_saved resumed"
+    "measured_midway checkpoint_saved resumed"
 ).split()
 
 

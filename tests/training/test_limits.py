@@ -76,7 +76,7 @@ def test_loader_without_a_length_is_limited_to_a_number() -> None:
     assert ends == [(3, 10), (3, 10)]
     with pytest.raises(
         ParamsError,
-        match=r"^limit_train is 0\.5, a share of an epoch, and the loader \(DataLoader\) has no length; gi",
+        match=r"^limit_train is 0\.5, a share of an epoch, and the loader has no length; gi",
     ):
         run(endless, limit_train=0.5)
 
