@@ -46,6 +46,7 @@ def steps_within(
     length = loader_length(loader)
     if length is None:
         raise ParamsError(
-            f"{called(argument)} is {limit}, a share of an epoch, and the loader has no length; give a number of steps"
+            f"{called(argument)} is {limit}, a share of an epoch, and the loader has no length; give a "
+            "number of steps"
         )
     return max(math.ceil(limit * -(-length // window_size) - _EXCESS), 1)
