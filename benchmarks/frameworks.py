@@ -192,19 +192,15 @@ def lightning() -> Make:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return sgd(self.network)
 
+    quiet = dict.fromkeys(
+        (f"enable_{each}" for each in ("checkpointing", "progress_bar", "model_summary")), False
+    )
+
     def make(network: nn.Module, loss: nn.Module, batches: list[Any], accuracy: bool) -> Callable[[], object]:
         module = Module(network, loss, accuracy)
 
         def run() -> None:
-            trainer = library.Trainer(
-                accelerator="cpu",
-                devices=1,
-                max_epochs=1,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
+            trainer = library.Trainer(accelerator="cpu", devices=1, max_epochs=1, logger=False, **quiet)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 trainer.fit(module, batches)

@@ -33,23 +33,26 @@ class Due:
 
     Args:
         cadence: see above.
+
+    Attributes:
+        last_step: the number of updates after which it was due last; a skipped update does not change it.
     """
 
     def __init__(self, cadence: Cadence) -> None:
         self.cadence = cadence
-        self._last_step = 0
+        self.last_step = 0
         self._last_time = time.monotonic()
 
     def start(self, step: int) -> None:
         """Start counting after ``step`` updates; minutes are counted from this call."""
-        self._last_step, self._last_time = step, time.monotonic()
+        self.last_step, self._last_time = step, time.monotonic()
 
     def after_update(self, step: int) -> bool:
         """Return True if it is due after ``step`` updates; one number of updates is never due twice."""
         if self.cadence.unit == "min":
             if time.monotonic() - self._last_time < 60 * self.cadence.count:
                 return False
-        elif self.cadence.unit == "ep" or step % self.cadence.count or step == self._last_step:
+        elif self.cadence.unit == "ep" or step % self.cadence.count or step == self.last_step:
             return False
         self.start(step)
         return True

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from argus_core.callbacks.background import BackgroundWriter
-from argus_core.callbacks.cadence import parse_cadence
+from argus_core.callbacks.cadence import Due, parse_cadence
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.epoch_report import plain_metrics
 from argus_core.callbacks.layout import Layout
@@ -78,9 +77,8 @@ class Checkpoint(Callback):
         self._layout: Layout | None = None
         self._pending: str | None = None  # is being written
         self._writer = BackgroundWriter()
-        self._last_step = 0
+        self._cadence = Due(self.every)
         self._saved_step = -1
-        self._last_time = 0.0
         self._due = 0  # saves of this run
         self._saved_finite = False
         self._resumed = False
@@ -98,7 +96,7 @@ class Checkpoint(Callback):
             self._files.adopt(self._files.names, state.engine.run_id)
         elif not self._resumed:
             self._files.clear()
-            self._last_step, self.has_kept = 0, False
+            self._cadence.last_step, self.has_kept = 0, False
         self._not_finite.clear()
         self._resumed = False
         self._due, self._saved_step = 0, state.global_step if state.engine.is_resumed else -1
@@ -106,19 +104,19 @@ class Checkpoint(Callback):
         state.model.is_finite(optimizer_state=False)  # notes which buffers are not
         sweep_unfinished(self.dir_path, self._format.folders, self._format.matches)
         self._files.look_for_others(self._format, state.engine.run_id, state.logger)
-        self._last_time = time.monotonic()
+        self._cadence.start(self._cadence.last_step)
 
     @hookimpl(trylast=True)
     def iteration_complete(self, state: State) -> None:
         """Save if a cadence in updates or minutes is due."""
-        if self.every.unit != "ep" and state.exception is None and self._is_due(state):
-            self._last_step, self._last_time = state.global_step, time.monotonic()
+        is_within = self.every.unit != "ep" and state.exception is None
+        if is_within and self._cadence.after_update(state.global_step):
             self.save(state)
 
     @hookimpl(trylast=True)
     def epoch_complete(self, state: State) -> None:
         """Save if a cadence in epochs is due."""
-        if self.every.unit == "ep" and (state.epoch + 1) % self.every.count == 0:
+        if self._cadence.after_epoch(state.epoch):
             self.save(state)
 
     @hookimpl(trylast=True)
@@ -219,7 +217,7 @@ class Checkpoint(Callback):
         """Return the written files, oldest first, and the update of the last save."""
         saved = [name for name in self._files.names if name != self._pending]
         saved += [] if self._pending is None else [self._pending]  # whose own list of files it belongs to
-        return {"saved": saved, "last_step": self._last_step}
+        return {"saved": saved, "last_step": self._cadence.last_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, for the next run.
@@ -232,7 +230,7 @@ class Checkpoint(Callback):
         # Another callback may have had this one's name before, and `start` looks which files are the run's.
         self._files.names = [name for name in state_dict["saved"] if self._format.matches(name)]
         self.has_kept = bool(self._files.names)
-        self._last_step = state_dict["last_step"]
+        self._cadence.last_step = state_dict["last_step"]
         self._resumed = True
 
     def state_rules(self) -> Mapping[str, Rule]:
@@ -258,12 +256,6 @@ class Checkpoint(Callback):
     def _default_format(self) -> str:
         step = "" if self.every.unit == "ep" else "-{step:06d}"
         return f"model-{{epoch:03d}}{step}.safetensors"
-
-    def _is_due(self, state: State) -> bool:
-        if self.every.unit == "min":
-            return time.monotonic() - self._last_time >= 60 * self.every.count
-        step = state.global_step  # stays where it is when an update is skipped
-        return step % self.every.count == 0 and step != self._last_step
 
     def save_model(self, state: State, path: Path) -> None:
         """Write the model to ``path``; override it to save something else of the run there."""

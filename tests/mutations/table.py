@@ -404,7 +404,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A scheduler that steps each update does not step for a skipped one.",
             "callbacks/cadence.py",
-            " or step == self._last_step",
+            " or step == self.last_step",
             "",
             "steps/test_slots.py::test_a_vetoed_update_leaves_weights_and_optimizer_alone_and_is_reported",
         ),
