@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -61,7 +62,7 @@ class LoggingToCSV(EpochReport):
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state))
+        begin_file(self.name, self.file_path, self.append or is_resumed(state), self._first_line)
         with self._reading() as rows:
             self._columns = next(rows, []) if self.write_header else []
             self._rows = sum(1 for _ in rows)
@@ -69,6 +70,11 @@ class LoggingToCSV(EpochReport):
         if self._kept is not None:
             self._rows = min(self._kept, self._rows)
         self._kept = None
+
+    @property
+    def _first_line(self) -> str:
+        columns = re.escape(self.separator.join(("time", "epoch", "lr")))
+        return rf"{columns}\b" if self.write_header else r"\d{4}-\d\d-\d\d"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of rows; a run that resumes from here removes later ones."""

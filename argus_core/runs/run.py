@@ -14,7 +14,7 @@ import torch
 
 from argus_core.callbacks.asking import asking_for_keys
 from argus_core.checkpoint.sections import PREFIXES
-from argus_core.config import Config, config_differences, read_config, resolved_toml, validation_phases
+from argus_core.config import Config, config_differences, read_resolved, resolved_toml, validation_phases
 from argus_core.config.changes import with_params
 from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
@@ -148,8 +148,8 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
 
 
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
-    config = replace(read_config(directory.config, changes), folder=str(directory.root))
-    changed = list(config_differences(read_config(directory.config), config))
+    config = replace(read_resolved(directory.config, changes), folder=str(directory.root))
+    changed = list(config_differences(read_resolved(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = (
         find_checkpoint(directory.root, directory.last) if path.is_dir() else find_checkpoint(absolute(path))
