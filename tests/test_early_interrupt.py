@@ -13,10 +13,11 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.toml"
 PROGRAM = """
 import signal, sys
 
+interrupting = sys.argv.pop()
+
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
-        if name == sys.argv[-1]:
-            sys.argv.pop()
+        if name == interrupting:
             signal.raise_signal(signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupting())
