@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["INTERRUPTED", "early_interrupt"]
+__all__ = ["INTERRUPTED", "EarlyInterrupt", "early_interrupt"]
 
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
