@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from argus_core.data.workers import SIGNALS, needing_workers, present_wait
+from argus_core.early_interrupt import early_interrupt
 
 __all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
 
@@ -154,7 +155,7 @@ class _Note:
 
 def _is_free(signum: int) -> bool:
     handler = signal.getsignal(signum)
-    if handler is _usual(signum):
+    if handler is _usual(signum) or handler is early_interrupt:
         return signum != getattr(signal, "SIGUSR1", None) or not _is_caught_in_c(signum)
     return isinstance(handler, _Note) and handler.is_over
 
