@@ -25,7 +25,14 @@ from typing import Any
 from argus_core.data.workers import SIGNALS, needing_workers, present_wait
 from argus_core.early_interrupt import early_interrupt
 
-__all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
+__all__ = [
+    "Interruption",
+    "check_interruption",
+    "exiting",
+    "interrupting",
+    "listening",
+    "until_interrupted",
+]
 
 _ONE_SIGNAL = 5.0  # seconds
 _LONGEST_WAIT = 1.0  # seconds, for a batch
@@ -78,6 +85,29 @@ def listening() -> Iterator[None]:
                 signal.signal(signum, _usual(signum))
 
 
+@contextmanager
+def exiting() -> Iterator[None]:
+    """Let a signal before a run raise `SystemExit`, so that the block removes what it has made.
+
+    Otherwise the system would end the process. SIGINT raises `KeyboardInterrupt` anyway.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    mine = [signum for signum in SIGNALS if is_main and signum != signal.SIGINT and _is_free(signum)]
+    exits = _Exit()
+    for signum in mine:
+        signal.signal(signum, exits)
+    try:
+        yield
+    except Interruption as interruption:
+        if not mine:
+            raise
+        raise interruption.ending() from interruption
+    finally:
+        for signum in mine:
+            if signal.getsignal(signum) is exits:  # else a run has had its own handler here
+                signal.signal(signum, _usual(signum))
+
+
 def check_interruption() -> None:
     """Raise `Interruption` if a signal has come; cheap enough for every update."""
     if _received:
@@ -99,6 +129,19 @@ def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
     """Yield batches; raise `Interruption` if the loader fails once a signal has come."""
     with interrupting():
         yield from batches
+
+
+class _Exit:
+    """The handler of signals before a run."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a fork, which has made nothing
+            _end(signum, _usual(signum))
+        else:
+            raise Interruption(signum)
 
 
 class _Note:
@@ -157,7 +200,7 @@ def _is_free(signum: int) -> bool:
     handler = signal.getsignal(signum)
     if handler is _usual(signum) or handler is early_interrupt:
         return signum != getattr(signal, "SIGUSR1", None) or not _is_caught_in_c(signum)
-    return isinstance(handler, _Note) and handler.is_over
+    return isinstance(handler, _Exit) or (isinstance(handler, _Note) and handler.is_over)
 
 
 def _is_caught_in_c(signum: int) -> bool:
