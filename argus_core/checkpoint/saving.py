@@ -74,6 +74,7 @@ def save_model(
             _put_state(module.state_dict(), prefix, tensors, manifest["extra"])
     if optimizer_state and model.optimizer is not None:
         named = name_optimizer_state(model.optimizer, named_parameters(model))
+        _warn_left_out(type(model.optimizer).__name__, {*named} - {"state", "param_groups"})
         manifest["optimizer"] = {
             "state": encode(named["state"], "optimizer", tensors),
             "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
@@ -90,6 +91,16 @@ def save_model(
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
     write(file_path, tensors, manifest)
+
+
+def _warn_left_out(optimizer: str, keys: set[str]) -> None:
+    if keys:
+        warnings.warn(
+            f"the checkpoint lacks {', '.join(map(repr, sorted(keys)))} of {optimizer}.state_dict(), because "
+            "it holds only state and param_groups; a resumed run may differ from one that was not interrupted",
+            ArgusWarning,
+            stacklevel=4,
+        )
 
 
 def _extra_state(model: AbstractModel) -> dict[str, Any]:
