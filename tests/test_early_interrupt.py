@@ -31,7 +31,7 @@ main()
     "module",
     [
         pytest.param("click", id="before the first line of the command"),
-        pytest.param("numpy.ma", id="in an import from C++, which discards the exception"),
+        pytest.param("numpy.exceptions", id="in an import from C++, which discards the exception"),
     ],
 )
 def test_interrupt_while_the_command_starts_ends_it_in_one_word(
