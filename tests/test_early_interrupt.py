@@ -34,9 +34,7 @@ main()
         pytest.param("numpy.exceptions", id="in an import from C++, which discards the exception"),
     ],
 )
-def test_interrupt_while_the_command_starts_ends_it_in_one_word(
-    module: str, usual_signals: None
-) -> None:
+def test_interrupt_while_the_command_starts_ends_it_in_one_word(module: str, usual_signals: None) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "explain", str(EXAMPLE), module],
         capture_output=True,

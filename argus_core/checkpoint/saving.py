@@ -97,7 +97,7 @@ def _warn_left_out(optimizer: str, keys: set[str]) -> None:
     if keys:
         warnings.warn(
             f"the checkpoint lacks {', '.join(map(repr, sorted(keys)))} of {optimizer}.state_dict(), because "
-            "it holds only state and param_groups; a resumed run may differ from one that was not interrupted",
+            "it holds only state and param_groups; a resumed run may differ from one that goes on",
             ArgusWarning,
             stacklevel=4,
         )
