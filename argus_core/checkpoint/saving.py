@@ -97,7 +97,7 @@ def _warn_left_out(optimizer: str, keys: set[str]) -> None:
     if keys:
         warnings.warn(
             f"the checkpoint lacks {', '.join(map(repr, sorted(keys)))} of {optimizer}.state_dict(), because "
-            "it holds only state and param_groups; a resumed run may differ from one that goes on",
+            "it holds only state and param_groups; a resumed run may differ from a whole one",
             ArgusWarning,
             stacklevel=4,
         )
