@@ -40,6 +40,7 @@ REVIEWED = {
     "schedulers": "specs of parts, each held to the same file",
     "separator": "a character",
     "size_average": "a flag",
+    "warmup": "a number of steps, or a share of the run",
 }
 
 
