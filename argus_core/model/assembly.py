@@ -18,11 +18,11 @@ from argus_core.errors import BuildError, SpecError
 from argus_core.model.choice import choose, choose_steps, given_by_class
 from argus_core.model.initial_weights import InitialWeights, take_weights
 from argus_core.model.parameter_groups import check_groups, group_parameters, split_options
-from argus_core.model.parameter_patterns import freeze
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
 from argus_core.registry.file_params import READS, Source, check_param, taken_from
 from argus_core.registry.part import KIND_OF_PART, Part
+from argus_core.steps.parameter_patterns import freeze
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices

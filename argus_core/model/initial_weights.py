@@ -18,8 +18,8 @@ from argus_core.checkpoint.weights import read_weights
 from argus_core.config.init_from import InitFrom
 from argus_core.errors import ParamsError, StateMismatchError, near
 from argus_core.files.working_folder import shown
-from argus_core.model.parameter_patterns import is_match
 from argus_core.model.prefixes import suggested_rename
+from argus_core.steps.parameter_patterns import is_match
 
 __all__ = ["InitialWeights", "take_weights"]
 
