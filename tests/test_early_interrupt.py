@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.toml"
-# Sends SIGINT when a module is first looked for, so that no time is measured, and discards the exception, as C++
-# that imports a module does.
+# Sends SIGINT when a module is first looked for, so that no time is measured, and discards the exception, as
+# C++ that imports a module does.
 PROGRAM = """
 import signal, sys
 
