@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from argus_core.errors import ParamsError
 from argus_core.registry.factory import described
 
-__all__ = ["WarmupConstant", "WarmupCosine", "WarmupLinear", "one_cycle"]
+__all__ = ["AbstractWarmup", "WarmupConstant", "WarmupCosine", "WarmupLinear", "one_cycle"]
 
 # Of one cycle: the highest rate over the first, and the first over the last; torch's defaults.
 _FIRST, _FALL = 25, 1e4

@@ -88,7 +88,7 @@ def freeze(network: nn.Module, value: Any) -> None:
 
 
 def sleeping(network: nn.Module, is_frozen: Callable[[str], bool]) -> dict[str, nn.Module]:
-    """Return the modules that hold nothing but frozen parameters and buffers, and those inside them, by name.
+    """Return the modules that hold only frozen parameters and buffers, and those inside them, by name.
 
     Args:
         network: that has them.

@@ -29,6 +29,7 @@ REVIEWED = {
     "device": "the name of a device",
     "dtype": "the name of a dtype",
     "early_stopping.patience": "a number of epochs, updates, minutes or hours",
+    "ema.warmup": "a flag",
     "every": "a number of epochs, updates, minutes or hours",
     "line_search_fn": "a listed word",
     "monitor": "the name of a metric",
