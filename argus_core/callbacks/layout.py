@@ -95,7 +95,9 @@ def _groups(model: AbstractModel) -> list[list[str]]:
 
 
 def _frozen(model: AbstractModel) -> set[str]:
-    return {name for name, each in model.get_nn_module().named_parameters() if not each.requires_grad}
+    """Return the names of the parameters that are frozen, without those that a step strategy trains later."""
+    named = model.get_nn_module().named_parameters()
+    return {name for name, each in named if not each.requires_grad} - model.held_parameters()
 
 
 def _shown(names: Iterable[str]) -> str:

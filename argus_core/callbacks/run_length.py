@@ -9,10 +9,18 @@ from typing import Any
 
 from argus_core.callbacks.cadence import Cadence
 
-__all__ = ["UNKNOWN", "RunLength", "is_length"]
+__all__ = ["UNKNOWN", "RunLength", "Share", "is_length", "parse_share"]
 
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ep|up)")
 _WHOLE = 100
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a run: a number of epochs (``"ep"``) or updates (``"up"``), or per cent (``"%"``)."""
+
+    count: float
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,9 @@ class RunLength:
 
         ``None`` where it is not known, as for updates of a cadence that counts epochs.
         """
-        match = _FORM.fullmatch(text.strip())
-        assert match is not None
-        count, unit = float(match[1]), match[2]
+        share = parse_share(text)
+        assert share is not None
+        count, unit = share.count, share.unit
         whole = self.steps(cadence) if unit == "%" else None
         if whole is not None:
             return round(whole * count / _WHOLE)
@@ -75,6 +83,12 @@ UNKNOWN = RunLength(None, None, None)
 """The length where there is no run."""
 
 
+def parse_share(value: Any) -> Share | None:
+    """Return the part of a run that a value names: ``"5%"``, ``"3ep"`` or ``"500up"``; ``None`` if none."""
+    match = _FORM.fullmatch(value.strip()) if isinstance(value, str) else None
+    return None if match is None else Share(float(match[1]), match[2])
+
+
 def is_length(value: Any) -> bool:
-    """Return whether a value is a part of a run: ``"5%"``, ``"3ep"`` or ``"500up"``."""
-    return isinstance(value, str) and _FORM.fullmatch(value.strip()) is not None
+    """Return whether a value is a part of a run."""
+    return parse_share(value) is not None

@@ -22,6 +22,7 @@ from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
 from argus_core.registry.file_params import READS, Source, check_param, taken_from
 from argus_core.registry.part import KIND_OF_PART, Part
+from argus_core.steps.composition import Composed
 from argus_core.steps.parameter_patterns import freeze
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
@@ -102,6 +103,7 @@ class Assembly(AbstractModel):
     params: dict[str, Any]
     parts: dict[str, Part | None]
     device: torch.device
+    _composed: Composed
     _devices: list[torch.device]
     _updater: Updater | None  # of the parts on their device; built again after a move or a change
     _build_options = _USUAL
@@ -147,7 +149,7 @@ class Assembly(AbstractModel):
         setattr(self, part, built)
         if part == "nn_module":
             self._take_weights()
-            freeze(self.nn_module, self.params.get("freeze"))
+            freeze(self.nn_module, self.params.get("freeze"), self._is_unfrozen)
         self._updater = None
 
     def build_part(self, part: str, chosen: Part) -> Any:
@@ -197,9 +199,16 @@ class Assembly(AbstractModel):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that require grad: the network's, then those that only the loss has.
 
-        A `build_optimizer` with its own parameter groups must put each parameter into one.
+        Those that step `unfreeze` trains later are among them. A `build_optimizer` with its own parameter
+        groups must put each parameter into one.
         """
-        return [parameter for parameter in named_parameters(self).values() if parameter.requires_grad]
+        held = self.held_parameters()
+        named = named_parameters(self)
+        return [each for name, each in named.items() if each.requires_grad or name in held]
+
+    def held_parameters(self) -> set[str]:
+        """Return the names of the parameters that a step strategy keeps frozen, and trains later."""
+        return {name for strategy in self._composed.unfreezing() for name in strategy.held()}
 
     def get_nn_module(self) -> nn.Module:
         """Return the network without the wrapper for several devices."""
@@ -241,6 +250,10 @@ class Assembly(AbstractModel):
         check_param(chosen.label, "init_from", READS, value)
         self.initial_weights = take_weights(self.get_nn_module(), choice, chosen.label)
         self.logger.info("%s", self.initial_weights)
+
+    def _is_unfrozen(self, name: str) -> bool:
+        """Return whether a step strategy trains a parameter later, and freezes it until then."""
+        return any(strategy.covers(name) for strategy in self._composed.unfreezing())
 
     def _limited(self, part: str, label: str) -> AbstractContextManager[None]:
         """Return the context that limits a part's memory; a restored network has its own limit."""

@@ -116,6 +116,8 @@ class Model(Assembly):
             self.prediction_transform = unchanged
         self._modes = Modes(self)
         self._composed.check(self)
+        for strategy in self._composed.unfreezing():
+            strategy.hold(self)
 
     def __repr__(self) -> str:
         shown = [f"{name}={part.shown}" for name, part in getattr(self, "parts", {}).items() if part]
@@ -407,6 +409,10 @@ class Model(Assembly):
         """Return, by part, the submodules that stay in evaluation mode in training, for a checkpoint."""
         return self._modes.state(self)
 
+    def hold_modules(self, modules: Sequence[nn.Module]) -> None:
+        """Keep these submodules in evaluation mode until the next call; a step strategy calls it."""
+        self._modes.hold(self, modules)
+
     def load_module_modes(self, modes: Mapping[str, Sequence[str]]) -> None:
         """Restore the modes that `module_modes` returned; the model itself stays in its mode."""
         self._modes.load_state(self, modes)
@@ -469,7 +475,7 @@ class Model(Assembly):
         """
         from argus_core.model.summary import summarize  # lazy: few runs need it
 
-        return summarize(self, input)
+        return summarize(self, self._composed, input)
 
     def traits(self) -> set[str]:
         """Return traits that step strategies may conflict with or require, such as ``optimizer:LBFGS``."""
@@ -489,6 +495,10 @@ class Model(Assembly):
     def step_members(self, slot: str) -> list[str]:
         """Return the names of the step strategies that act in a slot, in order."""
         return [strategy.name for strategy in self._composed.members(slot, self)]
+
+    def step_callbacks(self, updates: int | None) -> list[Any]:
+        """Return the callbacks of its step strategies for a run of so many updates; ``None``: not known."""
+        return [strategy.run_callback(updates) for strategy in self._composed.unfreezing()]
 
     def step_state(self) -> dict[str, dict[str, Any]]:
         """Return the state of each step strategy with state, by name: averages, loss scale."""

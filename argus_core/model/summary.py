@@ -22,7 +22,8 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.checkpoint.optimizer_state import is_of_torch
 from argus_core.errors import BuildError, ParamsError
 from argus_core.registry.factory import in_a_sentence
-from argus_core.steps.explanation import group_lines
+from argus_core.steps.composition import Composed
+from argus_core.steps.explanation import group_lines, unfreezing_lines
 from argus_core.tensors.batch import deep_to
 from argus_core.tensors.samples import batch_size
 from argus_core.text import one_line
@@ -70,6 +71,7 @@ class Summary:
     Attributes:
         modules: the network first, then its modules in their order, each before those inside it.
         groups: of several parameter groups of the optimizer, the line that describes each.
+        unfreezing: of parameters that are frozen for a part of the run, the lines that say how long.
         weights: bytes of parameters and buffers, the loss's own included.
         gradients: bytes of the gradients of an update.
         optimizer_state: bytes of the optimizer's state from its first update on, or ``None`` if unknown.
@@ -77,6 +79,7 @@ class Summary:
 
     modules: Sequence[ModuleSummary]
     groups: Sequence[str]
+    unfreezing: Sequence[str]
     weights: int
     gradients: int
     optimizer_state: int | None
@@ -124,10 +127,10 @@ class Summary:
         yield f"gradients: {_size(self.gradients)}"
         state = self.optimizer_state
         yield f"optimizer state: {'unknown before its first update' if state is None else _size(state)}"
-        yield from self.groups
+        yield from (*self.groups, *self.unfreezing)
 
 
-def summarize(model: AbstractModel, input: Any = None) -> Summary:
+def summarize(model: AbstractModel, composed: Composed, input: Any = None) -> Summary:
     """Return the summary of a model; see `Model.summary`."""
     network = model.get_nn_module()
     outputs: Mapping[str, str] = {}
@@ -144,6 +147,7 @@ def summarize(model: AbstractModel, input: Any = None) -> Summary:
     return Summary(
         modules,
         list(group_lines(model.optimizer)),
+        list(unfreezing_lines(composed)),
         weights=_bytes(tensors),
         gradients=_bytes(trainable),
         optimizer_state=_state_bytes(model.optimizer),

@@ -18,6 +18,7 @@ from argus_core.registry.distributions import version_of
 from argus_core.steps.default import Default
 from argus_core.steps.hooks import Composition, StepHooks, composition_of
 from argus_core.steps.strategy import SLOTS, Strategy, registered
+from argus_core.steps.unfreezing import AbstractUnfreezing
 from argus_core.storage.mismatch import fitting
 
 __all__ = ["SLOTS", "Composed"]
@@ -98,6 +99,11 @@ class Composed:
                 advice = "install the version that it was saved with, or load with step=None"
                 with fitting(strategy.label, advice):
                     function(dict(state[strategy.name]))
+
+    def unfreezing(self) -> list[AbstractUnfreezing]:
+        """Return the strategies that keep parameters frozen for a part of the run."""
+        instances = [strategy.instance for strategy in self.strategies]
+        return [each for each in instances if isinstance(each, AbstractUnfreezing)]
 
     def _conflicts(self, traits: Mapping[str, set[str]]) -> Iterator[str]:
         for strategy in self.strategies:

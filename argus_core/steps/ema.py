@@ -122,7 +122,9 @@ class EMA:
         network = model.get_nn_module()
         weights = {name: each for name, each in network.named_parameters() if _can_be_averaged(each)}
         # A loss may hold a large frozen network.
-        weights |= {name: each for name, each in loss_parameters(model).items() if each.requires_grad}
+        held = model.held_parameters()
+        own = loss_parameters(model)
+        weights |= {name: each for name, each in own.items() if each.requires_grad or name in held}
         buffers = network.named_buffers() if self.buffers == "average" else ()
         return weights | {name: buffer for name, buffer in buffers if _is_statistic(name, buffer)}
 

@@ -9,7 +9,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.steps.composition import Composed
 from argus_core.steps.hooks import Composition, composition_of
 
-__all__ = ["explain", "group_lines"]
+__all__ = ["explain", "group_lines", "unfreezing_lines"]
 
 _LAYOUT: tuple[tuple[str, str], ...] = (
     ("set_up", "set up"),
@@ -51,7 +51,8 @@ def explain(model: AbstractModel, composed: Composed) -> str:
     width = max(len(text) for text, members in rows if members) + 2
     head = "one optimizer update of " + _title(model)
     drawn = [line for text, members in rows for line in _lines(text, members, width)]
-    return "\n".join([head, *drawn, *_declared(composed), *group_lines(model.optimizer), _LEGEND])
+    notes = [*_declared(composed), *group_lines(model.optimizer), *unfreezing_lines(composed)]
+    return "\n".join([head, *drawn, *notes, _LEGEND])
 
 
 def _declared(composed: Composed) -> Iterator[str]:
@@ -74,6 +75,12 @@ def group_lines(optimizer: Any) -> Iterator[str]:
         size = sum(parameter.numel() for parameter in group["params"])
         values = ", ".join(f"{key} {_value(group.get(key))}" for key in dict.fromkeys(["lr", *differing]))
         yield f"parameter group {group.get('name', number)!r}: {size:,} values, {values}"
+
+
+def unfreezing_lines(composed: Composed) -> Iterator[str]:
+    """Yield a line for each set of parameters that is frozen for a part of the run."""
+    for strategy in composed.unfreezing():
+        yield from strategy.notes()
 
 
 def _value(value: object) -> str:

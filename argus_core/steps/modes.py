@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -24,6 +24,7 @@ class Modes:
 
     def __init__(self, model: AbstractModel) -> None:
         self._asleep: list[nn.Module] = []  # in evaluation mode while the model trains
+        self._held: list[nn.Module] = []  # put there by a step strategy, for now
         self._decided: list[nn.Module] = []  # put there by a module's own train()
         self._decides = any(map(_overrides_train, _modules(model)))
         if self._decides and model.nn_module.training:
@@ -40,8 +41,18 @@ class Modes:
             self._decided = [module for module in _modules(model) if not module.training]
             decided = set(map(id, self._decided))
             self._asleep = [module for module in self._asleep if id(module) not in decided]
-        for module in self._asleep:
+        for module in (*self._asleep, *self._held):
             module.training = False
+
+    def hold(self, model: AbstractModel, modules: Sequence[nn.Module]) -> None:
+        """Keep these modules in evaluation mode in training, and no longer those of the last call."""
+        if not modules and not self._held:
+            return
+        if model.nn_module.training:
+            self._note(model)
+        before, self._held = self._held, list(modules)
+        if model.nn_module.training:
+            self._apply([*before, *modules])
 
     def eval(self, model: AbstractModel) -> None:
         """Put a model in evaluation mode."""
@@ -68,13 +79,17 @@ class Modes:
                 asleep = [module for module in self._asleep if id(module) not in own]
                 self._asleep = [*asleep, *_sleepers(root, frozenset(state[slot]))]
         if model.nn_module.training:
-            asleep_or_decided = set(map(id, (*self._asleep, *self._decided)))
-            for module in _modules(model):
-                module.training = id(module) not in asleep_or_decided
+            self._apply(_modules(model))
+
+    def _apply(self, modules: Iterable[nn.Module]) -> None:
+        """Put each module of a model that trains in its mode."""
+        sleeping = set(map(id, (*self._asleep, *self._decided, *self._held)))
+        for module in modules:
+            module.training = id(module) not in sleeping
 
     def _note(self, model: AbstractModel) -> None:
-        decided = set(map(id, self._decided))
-        self._asleep = [each for each in _modules(model) if not each.training and id(each) not in decided]
+        of_others = set(map(id, (*self._decided, *self._held))) - set(map(id, self._asleep))
+        self._asleep = [each for each in _modules(model) if not each.training and id(each) not in of_others]
 
 
 def _modules(model: AbstractModel) -> Iterator[nn.Module]:

@@ -60,12 +60,13 @@ def check_matches(where: str, patterns: Iterable[str], network: nn.Module, names
         raise ParamsError(f"{where}: {pattern!r} matches {problem}")
 
 
-def freeze(network: nn.Module, value: Any) -> None:
+def freeze(network: nn.Module, value: Any, is_spared: Callable[[str], bool]) -> None:
     """Freeze the parameters that patterns match, and put modules that hold no others in evaluation mode.
 
     Args:
         network: to change in place.
         value: a pattern or a list of them; ``None`` freezes nothing.
+        is_spared: returns whether something else freezes a parameter or buffer of a name.
 
     Raises:
         ParamsError: it is neither, or a pattern matches no parameter.
@@ -80,10 +81,14 @@ def freeze(network: nn.Module, value: Any) -> None:
         )
     named = dict(network.named_parameters())
     check_matches("freeze", patterns, network, [*named])
+
+    def is_frozen(name: str) -> bool:
+        return is_match(name, patterns) and not is_spared(name)
+
     for name, parameter in named.items():
-        if is_match(name, patterns):
+        if is_frozen(name):
             parameter.requires_grad_(False)
-    for module in sleeping(network, lambda name: is_match(name, patterns)).values():
+    for module in sleeping(network, is_frozen).values():
         module.training = False
 
 

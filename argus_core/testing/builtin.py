@@ -59,6 +59,7 @@ STEP_PARAMS: dict[str, list[dict[str, Any]]] = {
     "ema": [{"decay": 0.9}],
     "microbatch": [{"chunks": 3}],
     "sam": [{"rho": 0.05}],
+    "unfreeze": [{"match": "*.bias", "after": "2up"}],
 }
 """The parameters of each step strategy in the checks of its own and in the composition matrix."""
 

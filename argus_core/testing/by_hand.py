@@ -236,6 +236,25 @@ class _Closure:
         return update.step(closure)
 
 
+class _Frozen:
+    def __init__(self, match: str, after: str) -> None:
+        self.suffix, self.after = match.removeprefix("*"), int(after.removesuffix("up"))
+        self.updates = 0
+
+    @hookimpl
+    def set_up(self, model: Model) -> None:
+        named = model.nn_module.named_parameters()
+        self.frozen = [parameter for name, parameter in named if name.endswith(self.suffix)]
+        for parameter in self.frozen:
+            parameter.requires_grad = False
+
+    @hookimpl
+    def after_update(self, stepped: bool) -> None:
+        self.updates += stepped
+        for parameter in self.frozen:
+            parameter.requires_grad = self.updates >= self.after
+
+
 def _put(values: Iterable[Tensor], tensors: Iterable[Tensor]) -> None:
     with torch.no_grad():
         for value, tensor in zip(values, tensors, strict=True):
@@ -254,5 +273,6 @@ BY_HAND: dict[str, Callable[..., Any] | None] = {
     "finite_guard": None,
     "microbatch": None,
     "sam": _Sharpness,
+    "unfreeze": _Frozen,
 }
 """The hand-written form of each built-in strategy, with the same parameters; None: no effect here."""

@@ -81,7 +81,11 @@ def fit(
     )
     trained = all_metrics if metrics_on_train else all_metrics[:1]
     length = chosen.of_run(train_loader, model.window_size())
-    own = [*build_many("callback", callbacks, "callbacks"), *build_schedules(lr_scheduler, model, length)]
+    own = [
+        *model.step_callbacks(length.updates),
+        *build_many("callback", callbacks, "callbacks"),
+        *build_schedules(lr_scheduler, model, length),
+    ]
     sole_writer = SoleWriter()
     engine = _engine(model, trained, own, validation, chosen, [sole_writer], dry_run)
     chosen.apply(engine, train_loader, validation)
