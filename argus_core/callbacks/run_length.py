@@ -11,7 +11,7 @@ from argus_core.callbacks.cadence import Cadence
 
 __all__ = ["UNKNOWN", "RunLength", "Share", "is_length", "parse_share"]
 
-_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ep|up)")
+_FORM = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*(%|ep|up)")
 _WHOLE = 100
 
 

@@ -78,14 +78,11 @@ class Unfreeze(AbstractUnfreezing):
         named = named_parameters(model)
         own = {name for names in self._stages for name in names}  # of the call before
         able = [name for name, each in named.items() if each.requires_grad or name in own]
-        network = model.get_nn_module()
-        check_matches("step 'unfreeze'", self.match, network, able)
         chosen = [name for name in able if self.covers(name)]
-        if len(chosen) == len(able) and self.after.count:
-            raise ParamsError(
-                f"step 'unfreeze': match is {self.match!r}, which leaves no parameter to train in the first "
-                f"{self._when(0)}; narrow its patterns"
-            )
+        network = model.get_nn_module()
+        if not own:
+            check_matches("step 'unfreeze'", self.match, network, able)
+            self._check_rest(len(able) - len(chosen))
         self._stages = [chosen] if self.every is None else _by_layer(network, named, chosen)
         self._stage = min(self._stage, len(self._stages))
         self._put(model)
@@ -151,6 +148,13 @@ class Unfreeze(AbstractUnfreezing):
         check_fits(state, _RULES)
         self._updates, self._stage = state["updates"], state["stage"]
         self._begin, self._length = state["begin"], state["length"]
+
+    def _check_rest(self, count: int) -> None:
+        if not count and self.after.count:
+            raise ParamsError(
+                f"step 'unfreeze': match is {self.match!r}, which leaves no parameter to train in the first "
+                f"{self._when(0)}; narrow its patterns"
+            )
 
     def _put(self, model: AbstractModel) -> None:
         """Freeze what is not due, with modules that contain nothing else, and train the rest."""

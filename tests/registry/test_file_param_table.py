@@ -41,6 +41,9 @@ REVIEWED = {
     "schedulers": "specs of parts, each held to the same file",
     "separator": "a character",
     "size_average": "a flag",
+    "unfreeze.after": "a number of epochs or updates, or a share of the run",
+    "unfreeze.every": "a number of epochs or updates, or a share of the run",
+    "unfreeze.match": "patterns of names",
     "warmup": "a number of steps, or a share of the run",
 }
 
