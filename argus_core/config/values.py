@@ -20,7 +20,7 @@ _BOOLEANS = {"true": "true", "false": "false", "yes": "true", "no": "false", "on
 _NOTHING = ("none", "null", "nil")
 _NAME = "none"  # a reduction of torch's losses; parameters of another type reject it themselves
 _NUMBERS = {"infinity": "inf", "inf": "inf", "nan": "nan"}
-_LIKE_A_NUMBER = re.compile(r"[+-]*[.,]?\d[\d.,_]*([eE][+-]?[\d._]*)?%?")
+_LIKE_A_NUMBER = re.compile(r"[+-]*[.,]?\d[\d.,_]*([eE][+-]?[\d._]*)?")
 _LIKE_A_TUPLE = re.compile(r"\(.*,.*\)")
 _LIKE_A_BASE = re.compile(r"[+-]?0[xXoObB]\w+")
 

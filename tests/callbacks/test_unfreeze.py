@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from networks import batches, same_weights
+from small_runs import CONFIG, small_registry
 from torch import Tensor, nn
 
 import argus_core
 from argus_core import BuildError, Model, ParamsError, load_model
 from argus_core.callbacks import Checkpoint
+from argus_core.cli import main
 
 BACKBONE = ["backbone.0.weight", "backbone.0.bias", "backbone.1.weight", "backbone.1.bias",
             "backbone.3.weight", "backbone.3.bias"]  # fmt: skip
@@ -159,7 +163,7 @@ def test_a_share_needs_the_length_of_the_run() -> None:
     assert seen(model(unfreeze("50%")), loader=Endless(), num_updates=4) == [HEAD] * 2 + [BACKBONE + HEAD] * 2
 
 
-def test_a_second_run_of_one_model_goes_on_where_the_first_ended() -> None:
+def test_a_second_run_of_one_model_continues_where_the_first_ended() -> None:
     trained = model(unfreeze("4up"))
     assert seen(trained, num_epochs=1) == [HEAD] * 3
     assert seen(trained, num_epochs=1) == [HEAD, *[BACKBONE + HEAD] * 2]
@@ -290,3 +294,32 @@ def test_explain_summary_and_log_say_what_is_frozen_until_when(caplog: pytest.Lo
     trained.fit(batches(), num_epochs=2)
     assert lines[0].replace("frozen for", "trained after") in trained.explain()
     assert "unfreeze: backbone.3.weight and 1 more: trained from now on" in caplog.text
+
+
+def test_a_configuration_chooses_it_and_a_run_is_resumed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def argus(*arguments: str) -> str:
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    monkeypatch.chdir(tmp_path)
+    step = 'step = [["unfreeze", { match = "hidden.*", after = "1ep" }]]'
+    Path("config.toml").write_text(
+        CONFIG.replace('step = ["accumulate", { steps = 2 }]', step), encoding="utf-8"
+    )
+    line = "unfreeze: hidden.weight and 1 more: frozen for the first 1 epoch"
+    changed = "unfreeze: hidden.weight and 1 more: trained from now on"
+    with small_registry():
+        assert line in argus("explain", "config.toml")
+        assert json.loads(argus("summary", "config.toml", "--json"))["unfreezing"] == [line]
+        half = argus("explain", "config.toml", "--set", "step.unfreeze.after=50%")
+        assert "frozen for the first 50% of the run" in half
+        argus("train", "config.toml", "--set", "num_epochs=1")
+        assert changed not in Path("run/log.txt").read_text(encoding="utf-8")
+        kept = load_model("run/checkpoints/last.safetensors").nn_module.hidden.weight
+        argus("resume", "run", "--set", "num_epochs=2")
+        assert changed in Path("run/log.txt").read_text(encoding="utf-8")
+        trained = load_model("run/checkpoints/last.safetensors").nn_module.hidden.weight
+        assert not torch.equal(kept, trained)
