@@ -14,7 +14,7 @@ from argus_core.callbacks.state import State
 from argus_core.errors import BuildError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.registry.factory import described
-from argus_core.steps.layers import layers_of
+from argus_core.steps.layers import layer_numbers
 from argus_core.steps.parameter_patterns import check_matches, is_match, patterns_of, sleeping
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.unfreezing import AbstractUnfreezing
@@ -168,7 +168,7 @@ class Unfreeze(AbstractUnfreezing):
                         f"step 'unfreeze': the optimizer does not have {name!r}; let build_optimizer take "
                         "all of model.trainable_parameters()"
                     )
-                named[name].requires_grad_(name not in held)
+                named[name].requires_grad = name not in held  # requires_grad_() refuses lazy ones
         network = model.get_nn_module()
         own = {name for name, _ in network.named_parameters(remove_duplicate=False)}
         asleep = sleeping(network, lambda name: name in held if name in own else self.covers(name))
@@ -235,12 +235,8 @@ def _by_layer(
     network: nn.Module, named: Mapping[str, nn.Parameter], chosen: Iterable[str]
 ) -> list[list[str]]:
     """Return the chosen parameters of each layer that has some, the last layer first."""
-    layer_of: dict[int, int] = {}
-    for number, parameters in enumerate(layers_of(network)):
-        for parameter in parameters:
-            layer_of.setdefault(id(parameter), number)
-    last = max(layer_of.values(), default=0)  # what only the loss has acts after it
+    numbers, _ = layer_numbers(network, named)
     layers: dict[int, list[str]] = {}
     for name in chosen:
-        layers.setdefault(layer_of.get(id(named[name]), last), []).append(name)
+        layers.setdefault(numbers[name], []).append(name)
     return [layers[number] for number in sorted(layers, reverse=True)]

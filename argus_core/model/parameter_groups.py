@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from argus_core.errors import ParamsError
 from argus_core.registry.arguments import signature_of
 from argus_core.registry.factory import described
-from argus_core.steps.layers import layers_of
+from argus_core.steps.layers import layer_numbers
 from argus_core.steps.parameter_patterns import MOST_PATTERNS, check_matches, is_match, patterns_of
 
 __all__ = ["check_groups", "group_parameters", "split_options"]
@@ -177,13 +177,7 @@ def _layer_scales(
             f"the optimizer's layer_decay is {described(decay)}; give a factor of the rate from one layer to "
             "the layer before it, above 0 and up to 1, such as 0.75"
         )
-    layer_of: dict[int, int] = {}
-    last = 0
-    for layer, parameters in enumerate(layers_of(network)):
-        layer_of |= {id(each): layer for each in parameters if id(each) not in layer_of}
-        last = layer
-    # Those that only the loss has act after the last layer.
-    layers = {name: layer_of.get(id(parameter), last) for name, parameter in named.items()}
+    layers, last = layer_numbers(network, named)
     return {name: (layer, decay ** (last - layer)) for name, layer in layers.items()}
 
 

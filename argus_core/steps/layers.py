@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-__all__ = ["layers_of"]
+from argus_core.errors import ParamsError
+
+__all__ = ["layer_numbers"]
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def layers_of(network: nn.Module) -> list[list[nn.Parameter]]:
-    """Return the parameters of each layer from input to output; vectors belong to the layer before them."""
+def layer_numbers(network: nn.Module, named: Mapping[str, nn.Parameter]) -> tuple[dict[str, int], int]:
+    """Return the number of the layer of each named parameter, from 0 at the input, and the last number.
+
+    Vectors belong to the layer before them, and parameters that only the loss has to the last one.
+
+    Args:
+        network: that has the layers.
+        named: parameters of the network and of its loss.
+
+    Raises:
+        ParamsError: the network has lazy parameters, of which it is not known whether they are vectors.
+    """
+    lazy = next((name for name, each in network.named_parameters() if is_lazy(each)), None)
+    if lazy is not None:
+        raise ParamsError(
+            f"the layers of the network are not known before its first input, since {lazy!r} is lazy; give "
+            "its module the sizes"
+        )
     layers: list[list[nn.Parameter]] = []
     for parameters in _pieces(network):
         if layers and all(each.ndim < 2 for each in parameters):
             layers[-1] += parameters
         else:
             layers.append(parameters)
-    return layers
+    numbers: dict[int, int] = {}
+    for number, parameters in enumerate(layers):
+        for parameter in parameters:
+            numbers.setdefault(id(parameter), number)
+    last = max(len(layers) - 1, 0)
+    return {name: numbers.get(id(each), last) for name, each in named.items()}, last
 
 
 def _pieces(module: nn.Module) -> Iterator[list[nn.Parameter]]:

@@ -87,7 +87,7 @@ def freeze(network: nn.Module, value: Any, is_spared: Callable[[str], bool]) -> 
 
     for name, parameter in named.items():
         if is_frozen(name):
-            parameter.requires_grad_(False)
+            parameter.requires_grad = False  # requires_grad_() refuses lazy ones
     for module in sleeping(network, is_frozen).values():
         module.training = False
 

@@ -168,12 +168,14 @@ def model_changes(
     before = saved.params()
     for name in dict.fromkeys([*before, *model.params]):
         was, new = before.get(name), model.params.get(name)
-        if name == "device" or repr(was) == repr(new):
+        if name == "device" or repr(was) == repr(new) or (name == "init_from" and new is None):
             continue
         meaning = "which holds from now on"
         if name == "optimizer" and schedules.continued:
             names = ", ".join(repr(schedule.name) for schedule in schedules.continued)
             meaning = f"which has no effect: with lr_scheduler {names}, the saved options hold"
+        elif name == "init_from":
+            meaning = "which has no effect: the weights are those of the checkpoint"
         elif name == "loss" and loss_parameters(model):
             meaning = "which begins with the parameters that the loss before it had"
         yield f"params[{name!r}] was {was!r} and is {new!r}, {meaning}"

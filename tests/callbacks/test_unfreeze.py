@@ -235,6 +235,37 @@ def test_parameters_that_the_network_itself_froze_stay_so() -> None:
         model(unfreeze("1ep", "backbone.0.*"), nn_module="constant")
 
 
+def test_lazy_parameters_are_frozen_too_but_have_no_layers() -> None:
+    class Lazy(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Sequential(nn.LazyLinear(6), nn.LazyBatchNorm1d())
+
+    argus_core.register("nn_module", "lazy", Lazy)
+    names = BACKBONE[:4]
+    assert seen(model(unfreeze("1ep"), nn_module="lazy")) == [HEAD] * 3 + [names + HEAD] * 3
+    frozen = model(freeze="backbone.*", nn_module="lazy")
+    assert seen(frozen) == [HEAD] * 6
+    for params in (
+        {"step": unfreeze("1ep", every="1ep")},
+        {"optimizer": ("SGD", {"layer_decay": 0.5, "lr": 0.1})},
+    ):
+        with pytest.raises(ParamsError, match="not known before its first input, since 'backbone.0.weight'"):
+            model(**{"nn_module": "lazy", **params})
+
+
+def test_modes_that_a_networks_own_train_decides_stay() -> None:
+    class Deciding(Classifier):
+        def train(self, mode: bool = True) -> Classifier:
+            super().train(mode)
+            self.backbone[1].eval()
+            return self
+
+    argus_core.register("nn_module", "deciding", Deciding)
+    modes = seen(model(unfreeze("1up", every="2up"), nn_module="deciding"), asleep, val_loader=batches())
+    assert modes[1:] == [["backbone.0", "backbone.1"]] * 2
+
+
 def test_an_optimizer_of_ones_own_must_have_the_parameters() -> None:
     class Half(Model):
         def build_optimizer(self, factory: Any, params: Any) -> Any:

@@ -13,7 +13,8 @@ from torch import nn
 
 import argus_core
 from argus_core import ArgusError, CheckpointError, Model, ParamsError, StateMismatchError, load_model
-from argus_core.errors import CorruptCheckpointError, SpecError, UnsafeCheckpointError
+from argus_core.callbacks import Checkpoint
+from argus_core.errors import ArgusWarning, CorruptCheckpointError, SpecError, UnsafeCheckpointError
 
 BATCHES = [(torch.randn(8, 4), torch.randint(2, (8,))) for _ in range(3)]
 
@@ -289,6 +290,24 @@ def test_a_checkpoint_keeps_the_choice_and_loads_without_the_file() -> None:
         assert torch.equal(value, built.nn_module.state_dict()[name])
     with pytest.raises(SpecError, match="load_model got init_from"):
         load_model("trained.safetensors", init_from="base.safetensors")
+
+
+def test_a_resumed_run_keeps_its_weights_whatever_is_chosen(folder: Path) -> None:
+    save_file(base(), "base.safetensors")
+    save_file({name: value + 1 for name, value in base().items()}, "other.safetensors")
+    keep = Checkpoint("kept", optimizer_state=True)
+    model("base.safetensors").fit(BATCHES, num_epochs=1, seed=0, callbacks=[keep])
+    whole = model("base.safetensors")
+    whole.fit(BATCHES, num_epochs=2, seed=0)
+    left_out, changed = model(), model("other.safetensors")
+    left_out.fit(BATCHES, num_epochs=2, resume="kept")
+    with pytest.warns(ArgusWarning, match=(
+        r"params\['init_from'\] was 'base.safetensors' and is 'other.safetensors', which has no effect"
+    )):  # fmt: skip
+        changed.fit(BATCHES, num_epochs=2, resume="kept")
+    for resumed in (left_out, changed):
+        for name, value in resumed.nn_module.state_dict().items():
+            assert torch.equal(value, whole.nn_module.state_dict()[name]), name
 
 
 def test_no_checkpoint_chooses_a_file_of_weights() -> None:
