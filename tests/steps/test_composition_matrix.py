@@ -76,8 +76,8 @@ class Halving:
     @hookimpl
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
         for parameter in parameters:
-            assert parameter.grad is not None
-            parameter.grad *= self.factor
+            if parameter.grad is not None:
+                parameter.grad *= self.factor
 
 
 class ClippedParts:
@@ -100,8 +100,8 @@ class Counted:
     def run_procedure(self, update: Update) -> bool:
         update.gradients()
         for parameter in update.parameters():
-            assert parameter.grad is not None
-            parameter.grad *= len(update.micro_batches)
+            if parameter.grad is not None:
+                parameter.grad *= len(update.micro_batches)
         return update.apply()
 
 
