@@ -35,6 +35,7 @@ class AbstractWarmup(LRScheduler):
     """
 
     default_interval: ClassVar = "update"
+    has_fixed_state: ClassVar = True  # a stored one must have the same keys and types
 
     def __init__(
         self,

@@ -13,10 +13,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.config.init_from import parse_init_from
 from argus_core.errors import BuildError, SpecError
 from argus_core.model.choice import choose, choose_steps, given_by_class
-from argus_core.model.initial_weights import InitialWeights, take_weights
 from argus_core.model.parameter_groups import check_groups, group_parameters, split_options
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
@@ -95,7 +93,6 @@ class Assembly(AbstractModel):
     optimizer: Any = None
     prediction_transform: Any = None
     step: Any = None
-    initial_weights: InitialWeights | None = None
 
     build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
     """The order of building; the device comes before the optimizer, which holds the moved parameters."""
@@ -242,9 +239,12 @@ class Assembly(AbstractModel):
     def _take_weights(self) -> None:
         """Load the weights of the file that ``init_from`` names, unless a checkpoint's overwrite them."""
         value = self.params.get("init_from")
-        choice = None if value is None else parse_init_from(value)
-        if choice is None or "nn_module" in self._build_options.overwritten:
+        if value is None or "nn_module" in self._build_options.overwritten:
             return
+        from argus_core.model.initial_weights import take_weights  # lazy: few models need them
+        from argus_core.storage.init_from import parse_init_from
+
+        choice = parse_init_from(value)
         chosen = self.parts["nn_module"]
         assert chosen is not None
         check_param(chosen.label, "init_from", READS, value)
