@@ -21,7 +21,7 @@ from argus_core.steps.contexts import nested
 from argus_core.steps.hooks import AbstractUpdate, Closure
 from argus_core.steps.output import Part, StepOutput
 from argus_core.steps.reading import Reading
-from argus_core.steps.reduction import check_loss, joined, shares, silence, weigh
+from argus_core.steps.shares import check_loss, joined, shares, silence, weigh
 from argus_core.steps.slots import Slots
 from argus_core.steps.weights import Weights
 from argus_core.tensors.processes import all_agree
@@ -60,10 +60,8 @@ class Update(AbstractUpdate):
         self._reading = reading
         self._is_sum = weights.is_sum()
         self._prepared: Sequence[Any] = ()
-        self._window_weights: Sequence[Any] = (None,)  # None where it is computed after the loss
-        self._shares: Sequence[Any] = (
-            None,
-        )  # of the micro-batches in the window; None where the losses are summed
+        self._window_weights: list[Any] = [None]  # None where it is computed after the loss
+        self._shares: list[Any] = [None]  # of the micro-batches; None where the losses are summed
         # Of the first call of gradients():
         self._loss: Tensor | None = None
         self._parts: list[Part] = []
@@ -192,12 +190,18 @@ class Update(AbstractUpdate):
         if not micro_batches:
             raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
         # The mean loss of no samples is nan, and nan times a share of 0 is still nan.
-        self.micro_batches = micro_batches = without_empty(micro_batches)
+        self.micro_batches = without_empty(micro_batches)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Set the weights and shares of the micro-batches, in the lists that a loop may be reading."""
+        self._is_sum = self._weights.is_sum()
+        micro_batches = self.micro_batches
         if len(micro_batches) == 1 or self._is_sum:
-            self._window_weights = self._shares = (None,) * len(micro_batches)
+            self._window_weights[:] = self._shares[:] = [None] * len(micro_batches)
             return
-        self._window_weights = self._weights.of_window(micro_batches)
-        self._shares = shares(self._window_weights)
+        self._window_weights[:] = self._weights.of_window(micro_batches)
+        self._shares[:] = shares(self._window_weights)
 
     def _accumulate(
         self,
@@ -220,6 +224,7 @@ class Update(AbstractUpdate):
         forward_loss, network, criterion = self.model.forward_loss, self.model.nn_module, self.model.loss
         is_usual = criterion is not None and getattr(forward_loss, "__func__", None) is self._usual
         keep, is_asked = self._keeping(), self._loss is None and weights[0] is None
+        known = self._weights.known
         for micro_batch, share, weight in zip(micro_batches, shares, weights, strict=True):
             with forward_context():
                 if is_usual and isinstance(micro_batch, _PAIR) and len(micro_batch) == 2:
@@ -230,6 +235,12 @@ class Update(AbstractUpdate):
                     prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
+            if criterion is not known:  # of the first micro-batch that has this loss
+                known = criterion
+                if self._weights.observe(prediction, target):
+                    self._weigh()
+                    share, weight = self._shares[0], self._window_weights[0]
+                    is_asked = self._loss is None and weight is None
             if is_asked:
                 weight = self._weights.of_batch(micro_batch, prediction, target, self._is_sum)
                 counts.append(weight)

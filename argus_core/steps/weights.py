@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.steps.observed_mean import observe
 from argus_core.steps.reduction import DIVISORS, exact, mean_divisor, mean_divisors
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 
@@ -35,6 +36,7 @@ class Weights:
         own: a strategy's replacement of ``loss_weight``, if any.
 
     Attributes:
+        known: the loss whose mean is known, since `observe` was called with it.
         divisors: the `DIVISORS` of torch's losses; empty where the model or a strategy replaces them.
     """
 
@@ -49,9 +51,18 @@ class Weights:
         self._batch_size: Callable[[Any], int] = method_of(model, "batch_size")
         self._reduction: Callable[[], str] = method_of(model, "loss_reduction")
         loss_weight = method_of(model, "loss_weight")
+        self.known: Any = None
         self._own = own if own or _is(loss_weight, usual.loss_weight) else loss_weight
         is_usual = self._own is None and _is(self._reduction, usual.loss_reduction)
         self.divisors = DIVISORS if is_usual else {}
+
+    def observe(self, prediction: Any, target: Any) -> bool:
+        """Observe the mean of the model's loss; return whether the weights of batches may have changed.
+
+        It does nothing for a loss of torch, nor where the model or a strategy gives the weights.
+        """
+        loss = self.known = self._model.loss
+        return self._own is None and observe(loss, prediction, target)
 
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""
