@@ -1,4 +1,4 @@
-"""The mean that a loss derived from one of torch's takes in a ``forward`` of its own, observed on a few samples.
+"""The mean that a loss derived from one of torch's takes in its own ``forward``, observed on a few samples.
 
 Whether it averages as its base class does cannot be read off the class. Its values can tell: those of two
 parts of a batch, times the right divisors, add up to that of both.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from argus_core.errors import ArgusWarning
 from argus_core.steps.reduction import (
@@ -76,10 +76,9 @@ def _base(loss: Any) -> Any:
 
 def _warn(loss: Any, base: Any) -> None:
     warnings.warn(
-        f"the loss {type(loss).__name__}, which is derived from {base.__name__}, is not a sum or a mean over "
-        "targets, elements or samples, so its values for parts of a batch do not add up to that of the batch; "
-        f"they are weighted as those of {base.__name__}; define a method divisor(target) that returns the "
-        "divisor of its mean",
+        f"the loss {type(loss).__name__} ({base.__name__}) is neither a sum nor a mean over targets, "
+        "elements or samples, so its values for batches do not add up to that of all data; they are weighted "
+        f"as those of {base.__name__}; define a method divisor(target) that returns the divisor of its mean",
         ArgusWarning,
         stacklevel=4,
     )
@@ -202,7 +201,7 @@ def _cut(sample: _Sample, part: slice) -> _Sample:
 
 
 def _grows_with_length(trial: Any, whole: _Sample, value: float) -> bool:
-    """Return whether a loss of samples that are twice as long is larger, as a sum over a sample's elements."""
+    """Return whether a loss of samples twice as long is another, as of a sum over each sample's elements."""
     prediction, target = whole
     if not isinstance(prediction, Tensor):
         return False

@@ -53,7 +53,9 @@ OF_ELEMENTS: frozenset[Any] = frozenset(
 
 # Looking up a missing method of a module takes as long as a small kernel, in every update.
 TORCHS: frozenset[type] = frozenset(
-    kind for kind in vars(nn.modules.loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
+    kind
+    for kind in vars(nn.modules.loss).values()
+    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module
 )
 
 OBSERVED: MutableMapping[nn.Module, Callable[[Any, Tensor], float | Tensor] | None] = WeakKeyDictionary()
@@ -183,7 +185,7 @@ def own_divisor(loss: Any) -> Callable[[Tensor], Any] | None:
 
 
 def reduction_of(loss: Any) -> str:
-    """Return the reduction of a loss over samples: the observed one, or its attribute, by default ``"mean"``."""
+    """Return the reduction of a loss over samples: observed, or its attribute, ``"mean"`` by default."""
     if isinstance(loss, nn.Module) and loss in OBSERVED:
         return "sum" if OBSERVED[loss] is None else "mean"
     reduction: str = getattr(loss, "reduction", "mean")

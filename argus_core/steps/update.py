@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError
 from argus_core.steps.contexts import nested
 from argus_core.steps.hooks import AbstractUpdate, Closure
 from argus_core.steps.output import Part, StepOutput
+from argus_core.steps.parameters import clear_gradients
 from argus_core.steps.reading import Reading
 from argus_core.steps.shares import check_loss, joined, shares, silence, weigh
 from argus_core.steps.slots import Slots
@@ -27,7 +27,7 @@ from argus_core.steps.weights import Weights
 from argus_core.tensors.processes import all_agree
 from argus_core.tensors.samples import without_empty
 
-__all__ = ["Update", "clear_gradients"]
+__all__ = ["Update"]
 
 _Keep = Callable[[Part, Tensor, "float | Tensor"], object]
 
@@ -191,16 +191,16 @@ class Update(AbstractUpdate):
             raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
         # The mean loss of no samples is nan, and nan times a share of 0 is still nan.
         self.micro_batches = without_empty(micro_batches)
+        self._window_weights, self._shares = [], []
         self._weigh()
 
     def _weigh(self) -> None:
         """Set the weights and shares of the micro-batches, in the lists that a loop may be reading."""
         self._is_sum = self._weights.is_sum()
-        micro_batches = self.micro_batches
-        if len(micro_batches) == 1 or self._is_sum:
-            self._window_weights[:] = self._shares[:] = [None] * len(micro_batches)
+        if len(self.micro_batches) == 1 or self._is_sum:
+            self._window_weights[:] = self._shares[:] = [None] * len(self.micro_batches)
             return
-        self._window_weights[:] = self._weights.of_window(micro_batches)
+        self._window_weights[:] = self._weights.of_window(self.micro_batches)
         self._shares[:] = shares(self._window_weights)
 
     def _accumulate(
@@ -224,7 +224,6 @@ class Update(AbstractUpdate):
         forward_loss, network, criterion = self.model.forward_loss, self.model.nn_module, self.model.loss
         is_usual = criterion is not None and getattr(forward_loss, "__func__", None) is self._usual
         keep, is_asked = self._keeping(), self._loss is None and weights[0] is None
-        known = self._weights.known
         for micro_batch, share, weight in zip(micro_batches, shares, weights, strict=True):
             with forward_context():
                 if is_usual and isinstance(micro_batch, _PAIR) and len(micro_batch) == 2:
@@ -235,8 +234,7 @@ class Update(AbstractUpdate):
                     prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
-            if criterion is not known:  # of the first micro-batch that has this loss
-                known = criterion
+            if criterion is not self._weights.known:  # the first micro-batch that has this loss
                 if self._weights.observe(prediction, target):
                     self._weigh()
                     share, weight = self._shares[0], self._window_weights[0]
@@ -286,16 +284,6 @@ class Update(AbstractUpdate):
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self._slots.backward(loss)
-
-
-def clear_gradients(optimizer: Any) -> None:
-    """Clear gradients as ``zero_grad`` does, without its profiling, a fifteenth of a small update's time."""
-    if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad:
-        optimizer.zero_grad()  # the optimizer overrides it
-        return
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None
 
 
 def _ran_out(error: Exception) -> bool:

@@ -15,11 +15,12 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.steps.composition import Composed
 from argus_core.steps.contexts import Evaluation
 from argus_core.steps.output import StepOutput
+from argus_core.steps.parameters import clear_gradients
 from argus_core.steps.reading import Reading
 from argus_core.steps.reduction import ask_others
 from argus_core.steps.shares import check_loss
 from argus_core.steps.slots import Slots
-from argus_core.steps.update import Update, clear_gradients
+from argus_core.steps.update import Update
 from argus_core.steps.weights import Weights
 
 __all__ = ["Updater"]
