@@ -234,11 +234,11 @@ class Update(AbstractUpdate):
                     prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
-            if criterion is not self._weights.known:  # the first micro-batch that has this loss
-                if self._weights.observe(prediction, target):
-                    self._weigh()
-                    share, weight = self._shares[0], self._window_weights[0]
-                    is_asked = self._loss is None and weight is None
+            # The mean of a loss may be unknown until the first micro-batch.
+            if criterion is not self._weights.known and self._weights.observe(prediction, target):
+                self._weigh()
+                share, weight = self._shares[0], self._window_weights[0]
+                is_asked = self._loss is None and weight is None
             if is_asked:
                 weight = self._weights.of_batch(micro_batch, prediction, target, self._is_sum)
                 counts.append(weight)
