@@ -56,6 +56,9 @@ class Weights:
         is_usual = self._own is None and _is(self._reduction, usual.loss_reduction)
         self.divisors = DIVISORS if is_usual else {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"known": None}  # the mean of a copied loss is not known
+
     def observe(self, prediction: Any, target: Any) -> bool:
         """Observe the mean of the model's loss; return whether the weights of batches may have changed.
 

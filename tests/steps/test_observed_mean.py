@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,6 +211,21 @@ def test_one_sample_tells_as_much() -> None:
     model = made(Focal, {"weight": WEIGHT})
     model.train_step((INPUT[:1], CLASSES[:1]))
     assert model.loss_weight((INPUT, MASKED)) == 30
+
+
+def test_copies_loaded_files_and_other_losses_are_observed_anew(tmp_path: Path) -> None:
+    model = made(Focal, {"weight": WEIGHT})
+    model.train_step((INPUT, MASKED))
+    model.save(tmp_path / "model.pth")
+    loaded = argus_core.load_model(tmp_path / "model.pth", device="cpu")
+    copied = copy.deepcopy(model)
+    model.loss = pickle.loads(pickle.dumps(model.loss))
+    for each in (model, copied, loaded):
+        each.validate(cut(MASKED))
+        assert each.loss_weight((INPUT, MASKED)) == 30
+    model.loss = Functional(WEIGHT)
+    model.validate(cut(MASKED))
+    assert model.loss_weight((INPUT, MASKED)) == pytest.approx(WEIGHT[MASKED[11:]].sum().item())
 
 
 def test_a_loss_that_takes_no_ignored_targets_is_observed_without_them() -> None:
