@@ -36,16 +36,20 @@ def begin_file(callback: str, path: Path, append: bool, first_line: str) -> None
     """
     make_folder(callback, path.parent)
     with writing(callback, path):
-        kind = path.stat().st_mode if path.exists() else stat.S_IFREG
-        if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        mode = path.stat().st_mode if path.exists() else 0
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             raise ArgusError(f"{callback} has the path {shown(path)!r}, which is a pipe; choose a file")
-        if not append and stat.S_ISREG(kind) and path.exists():
-            with open(path, encoding="utf-8", errors="replace", opener=opener) as file:
-                begins = file.readline(_LONGEST)
-            if begins.strip() and not re.match(first_line, begins.lstrip("\ufeff")):
-                raise ArgusError(
-                    f"{callback} would replace {shown(path)!r}, which is not a log that it wrote; choose "
-                    "another path, or remove the file"
-                )
+        if stat.S_ISREG(mode) and not append:
+            _check_is_log(callback, path, first_line)
         with open(path, "a" if append else "w", encoding="utf-8", opener=opener):
             pass
+
+
+def _check_is_log(callback: str, path: Path, first_line: str) -> None:
+    with open(path, encoding="utf-8", errors="replace", opener=opener) as file:
+        begins = file.readline(_LONGEST)
+    if begins.strip() and not re.match(first_line, begins):
+        raise ArgusError(
+            f"{callback} would replace {shown(path)!r}, which is not a log that it wrote; choose another "
+            "path, or remove the file"
+        )

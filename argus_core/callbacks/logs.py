@@ -42,6 +42,9 @@ class LoggingToFile(EpochReport):
     Args:
         file_path: the log; parent folders are made.
         append: whether to keep what the file holds. A resumed run always does.
+
+    Raises:
+        ArgusError: at the start of a new run: the file is there, and is not such a log.
     """
 
     name = "logging_to_file"
@@ -115,6 +118,9 @@ class MetricsJSONL(EpochReport):
     Args:
         file_path: the file; parent folders are made.
         append: whether to keep what the file holds. A resumed run always does.
+
+    Raises:
+        ArgusError: at the start of a new run: the file is there, and is not such a log.
     """
 
     name = "metrics_jsonl"

@@ -74,11 +74,11 @@ def save_model(
             _put_state(module.state_dict(), prefix, tensors, manifest["extra"])
     if optimizer_state and model.optimizer is not None:
         named = name_optimizer_state(model.optimizer, named_parameters(model))
-        _warn_left_out(type(model.optimizer).__name__, {*named} - {"state", "param_groups"})
         manifest["optimizer"] = {
-            "state": encode(named["state"], "optimizer", tensors),
-            "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
+            "state": encode(named.pop("state"), "optimizer", tensors),
+            "param_groups": encode(named.pop("param_groups"), "optimizer_groups", tensors),
         }
+        _warn_left_out(type(model.optimizer).__name__, named)
     extra_state = _extra_state(model) if optimizer_state else {}
     if extra_state:
         manifest["extra_state"] = encode(extra_state, "extra_state", tensors)
@@ -93,11 +93,11 @@ def save_model(
     write(file_path, tensors, manifest)
 
 
-def _warn_left_out(optimizer: str, keys: set[str]) -> None:
-    if keys:
+def _warn_left_out(optimizer: str, others: Mapping[str, Any]) -> None:
+    if others:
         warnings.warn(
-            f"the checkpoint lacks {', '.join(map(repr, sorted(keys)))} of {optimizer}.state_dict(), because "
-            "it holds only state and param_groups; a resumed run may differ from a whole one",
+            f"the checkpoint lacks {', '.join(map(repr, others))} of {optimizer}.state_dict(), because "
+            "it holds only state and param_groups; override Model.extra_state to keep the rest",
             ArgusWarning,
             stacklevel=4,
         )

@@ -110,12 +110,13 @@ def read_resolved(path: Path, changes: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: as of `read_config`, or it extends another file, which no run writes.
     """
-    if EXTENDS in _parsed(path):
+    document = _parsed(path)
+    if EXTENDS in document:
         raise ConfigError(
             f"{path} has {EXTENDS}, but the configuration of a run reads no other file; remove {EXTENDS}, or "
             f"start a new run: argus train {path}"
         )
-    return read_config(path, changes)
+    return complete_config(document, path, changes)
 
 
 def complete_config(

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -63,26 +63,16 @@ def listening() -> Iterator[None]:
     Raises:
         KeyboardInterrupt, SystemExit: a signal came, and the run has ended for it.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    mine = [signum for signum in SIGNALS if is_main and _is_free(signum)]
     note = _Note()
-    for signum in mine:
-        signal.signal(signum, note)
-    try:
-        with needing_workers():
-            yield
-            check_interruption()  # it may have come after the last update
-    except Interruption as interruption:
-        if not mine:
-            raise
-        raise interruption.ending() from interruption
-    finally:
-        if mine:
-            _received.clear()
-            note.end_run()
-        if not note.is_heard:
-            for signum in mine:
-                signal.signal(signum, _usual(signum))
+    with _handled(SIGNALS, note) as mine:
+        try:
+            with needing_workers():
+                yield
+                check_interruption()  # it may have come after the last update
+        finally:
+            if mine:
+                _received.clear()
+                note.end_run()
 
 
 @contextmanager
@@ -91,21 +81,26 @@ def exiting() -> Iterator[None]:
 
     Otherwise the system would end the process. SIGINT raises `KeyboardInterrupt` anyway.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    mine = [signum for signum in SIGNALS if is_main and signum != signal.SIGINT and _is_free(signum)]
-    exits = _Exit()
-    for signum in mine:
-        signal.signal(signum, exits)
-    try:
+    with _handled([signum for signum in SIGNALS if signum != signal.SIGINT], _Exit()):
         yield
+
+
+@contextmanager
+def _handled(signums: Iterable[int], handler: _Note | _Exit) -> Iterator[list[int]]:
+    """Give the signals that are free to ``handler`` for the block; end the process as they do afterwards."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {signum: signal.signal(signum, handler) for signum in signums if is_main and _is_free(signum)}
+    try:
+        yield [*before]
     except Interruption as interruption:
-        if not mine:
+        if not before:
             raise
         raise interruption.ending() from interruption
     finally:
-        for signum in mine:
-            if signal.getsignal(signum) is exits:  # else a run has had its own handler here
-                signal.signal(signum, _usual(signum))
+        stays = isinstance(handler, _Note) and handler.is_heard
+        for signum, earlier in before.items():
+            if not stays and signal.getsignal(signum) is handler:
+                signal.signal(signum, _usual(signum) if isinstance(earlier, _Note) else earlier)
 
 
 def check_interruption() -> None:
@@ -132,16 +127,20 @@ def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 class _Exit:
-    """The handler of signals before a run."""
+    """The handler of signals before a run: the first raises, so that what was made is removed."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
+        self._since: float | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a fork, which has made nothing
             _end(signum, _usual(signum))
-        else:
+        elif self._since is None:
+            self._since = time.monotonic()
             raise Interruption(signum)
+        elif time.monotonic() - self._since > _ONE_SIGNAL:
+            _end(signum, signal.SIG_DFL)
 
 
 class _Note:

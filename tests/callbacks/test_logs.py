@@ -104,6 +104,7 @@ def test_path_that_cannot_be_written_is_refused_before_the_first_update(
     [
         '[model]\nname = "model"\n',
         "time,width,label\n1,2,0\n",
+        "2026-11-29,0.5\n",
         '{"a": 1}\n',
         "notes of 2026-11-29\n",
         "PK\x03\x04\n",
@@ -130,9 +131,22 @@ def test_a_pipe_is_refused(writer: Any, append: bool, model: Model, tmp_path: Pa
 )
 def test_a_csv_file_of_an_earlier_run_is_replaced(options: Any, model: Model, tmp_path: Path) -> None:
     path = tmp_path / "file"
+    planned_run(model, [1.0, 2.0], LoggingToCSV(path))
     for losses in ([1.0, 2.0], [3.0]):
         planned_run(model, losses, LoggingToCSV(path, **options))
     assert len(path.read_text().splitlines()) == 1 + options.get("write_header", True)
+
+
+def test_a_csv_file_of_a_class_with_other_columns_is_replaced(model: Model, tmp_path: Path) -> None:
+    class Short(LoggingToCSV):
+        first_line = "epoch,train_loss"
+
+        def row(self, record: Any) -> dict[str, Any]:
+            return {"epoch": record.epoch, **record.metrics}
+
+    for losses in ([1.0, 2.0], [3.0]):
+        planned_run(model, losses, Short(tmp_path / "file"))
+    assert len((tmp_path / "file").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("writer", WRITERS)

@@ -496,6 +496,19 @@ def test_a_signal_before_the_first_update_leaves_nothing(
     assert signal.getsignal(signum) == signal.SIG_DFL
 
 
+def test_a_signal_that_comes_twice_before_a_run_is_one(folder: Path, usual_signals: None) -> None:
+    def stopping() -> Any:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    argus_core.register("dataset", "stopping", stopping)
+    with pytest.raises(SystemExit):
+        run(folder, 'data.train="stopping"')
+    assert not (folder / "run").exists()
+
+
 def test_a_signal_before_a_run_that_replaces_one_leaves_that(folder: Path, usual_signals: None) -> None:
     def stopping() -> Any:
         signal.raise_signal(signal.SIGTERM)
