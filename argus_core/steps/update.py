@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from argus_core.abstract_model import AbstractModel
@@ -24,6 +23,8 @@ from argus_core.steps.reading import Reading
 from argus_core.steps.shares import check_loss, joined, shares, silence, weigh
 from argus_core.steps.slots import Slots
 from argus_core.steps.weights import Weights
+from argus_core.tensors.device import ran_out_of_memory
+from argus_core.tensors.joining import Layout
 from argus_core.tensors.processes import all_agree
 from argus_core.tensors.samples import without_empty
 
@@ -65,6 +66,7 @@ class Update(AbstractUpdate):
         # Of the first call of gradients():
         self._loss: Tensor | None = None
         self._parts: list[Part] = []
+        self._layout: Layout | None = None
         self._losses: Sequence[Tensor | float] = ()
         self._counts: Sequence[Tensor | float] = ()
 
@@ -87,10 +89,12 @@ class Update(AbstractUpdate):
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
         for follow in slots.after_update:
             follow(self.model, stepped)
-        parts, counts = self._parts, self._counts
+        parts, counts, is_sum, layout = self._parts, self._counts, self._is_sum, self._layout
         weight = counts[0] if len(counts) == 1 else sum(counts)
         losses = [*zip(self._losses, counts, strict=True)] if len(parts) > 1 else ()
-        return StepOutput(self.model, parts, loss, weight, stepped, is_sum=self._is_sum, part_losses=losses)
+        return StepOutput(
+            self.model, parts, loss, weight, stepped, is_sum=is_sum, part_losses=losses, layout=layout
+        )
 
     def gradients(self) -> Tensor:
         """Compute the gradients of the whole window, unscaled, and return its loss (0-d, detached).
@@ -102,7 +106,7 @@ class Update(AbstractUpdate):
                 return self._take_gradients()
             except Exception as error:
                 make_room = self._slots.out_of_memory
-                if make_room is None or not _ran_out(error) or not make_room():
+                if make_room is None or not ran_out_of_memory(error) or not make_room():
                     raise
                 if self._reading is not None:
                     self._reading.undo_parts()
@@ -129,6 +133,8 @@ class Update(AbstractUpdate):
             self._slots.unscale(optimizer)
         if self._loss is None:
             self._losses, self._loss, self._counts = losses, loss, counts or weights
+            if len(self._parts) > 1:
+                self._layout = self._weights.layout_of(micro_batches, self._parts[0][1])
         return loss
 
     def apply(self) -> bool:
@@ -284,11 +290,6 @@ class Update(AbstractUpdate):
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self._slots.backward(loss)
-
-
-def _ran_out(error: Exception) -> bool:
-    """Return whether an error means that memory is full; a CPU's allocator has no error class of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _checked_stepped(stepped: Any, slot: str) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from argus_core.abstract_model import AbstractModel
 from argus_core.steps.observed_mean import observe
 from argus_core.steps.reduction import DIVISORS, exact, mean_divisor, mean_divisors
+from argus_core.tensors.joining import Layout, layout_of
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 
 __all__ = ["Weights", "method_of"]
@@ -76,6 +77,15 @@ class Weights:
         if self._own is None:
             return mean_divisors(self._model.loss, micro_batches, self._batch_size)
         return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
+
+    def layout_of(self, micro_batches: Sequence[Any], target: Any) -> Layout | None:
+        """Return where the samples of micro-batches are, if the model declares it; see `layout_of`.
+
+        Args:
+            micro_batches: parts of one window.
+            target: of the first.
+        """
+        return layout_of(micro_batches, target, self._model.batch_dim, self._batch_size)
 
     def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float | Tensor:
         """Return the weight of a batch whose loss is known; of a summed loss, its number of samples.

@@ -879,7 +879,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "A window's predictions keep the type of a namedtuple.",
-            "tensors/batch.py",
+            "tensors/joining.py",
             "return type(first)(*entries) if named else type(first)(entries)",
             "return tuple(entries) if named else type(first)(entries)",
             "tensors/test_batch.py::test_deep_cat_joins_tensors_within_their_containers",

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from argus_core.steps.observed_mean import observe
 from argus_core.steps.reduction import mean_divisor, reduction_of
-from argus_core.tensors.batch import batch_size, deep_cat, deep_map, deep_split
+from argus_core.tensors.batch import batch_size, deep_map, deep_split
+from argus_core.tensors.joining import deep_cat
 from argus_core.tensors.listing import tensors_in
 from argus_core.testing.contract import FIRST_CHECKS, expect
 from argus_core.testing.contracts.callables import CallableContract, check_reloads
