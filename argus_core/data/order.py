@@ -14,6 +14,7 @@ from argus_core.data.epoch_order import EpochOrder, Given
 from argus_core.data.failures import Failure
 from argus_core.data.memory import MemoryReader, is_in_memory
 from argus_core.data.reading import BatchReader, as_it_is
+from argus_core.data.samplers import BatchesOfOne
 from argus_core.data.streams import StreamLoader
 from argus_core.data.workers import begun, options_of_workers, shared_numbers
 from argus_core.errors import ArgusError, ArgusWarning
@@ -41,15 +42,19 @@ class OrderedLoader:
     def __init__(self, loader: DataLoader[Any], seed: int, phase: str) -> None:
         self.seed = seed
         self.dataset = loader.dataset
-        sampler = type(getattr(loader.batch_sampler, "sampler", loader.batch_sampler)).__name__
-        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase, sampler)
+        batches: Any = loader.batch_sampler
+        is_batched = batches is not None
+        if not is_batched:
+            batches = BatchesOfOne(loader.sampler)
+        sampler = type(getattr(batches, "sampler", batches)).__name__
+        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase, sampler, is_batched)
         self.is_in_memory = is_in_memory(loader)
         if self.is_in_memory:
             reader = MemoryReader(loader.dataset, reader)
         elif loader.num_workers:
             reader.positions = shared_numbers(loader.num_workers)
         waiting = (1 + loader.num_workers) * (1 + (loader.prefetch_factor or 0))  # batches, before workers
-        self._order = EpochOrder(loader.batch_sampler, seed, self.is_in_memory, waiting)
+        self._order = EpochOrder(batches, seed, self.is_in_memory, waiting)
         self._loader: DataLoader[Any] = DataLoader(
             reader,
             batch_sampler=cast(Any, self._order),
@@ -171,6 +176,4 @@ def _counted(batches: Iterator[Any], loader: Any, length: int, skip: int) -> Ite
 
 
 def _is_ordinary(loader: Any) -> TypeGuard[DataLoader[Any]]:
-    if type(loader) is not DataLoader or isinstance(loader.dataset, IterDataPipe):
-        return False
-    return isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is not None
+    return type(loader) is DataLoader and not isinstance(loader.dataset, IterDataPipe)
