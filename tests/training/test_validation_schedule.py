@@ -12,7 +12,7 @@ import pytest
 import torch
 from networks import PARAMS, batches, same_weights
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import argus_core
 from argus_core import Callback, Model, ParamsError, State, on_event
@@ -82,6 +82,36 @@ def test_validation_comes_at_its_cadence_and_at_the_end(every: str, steps: list[
     validated = Validated()
     fit(validated, num_epochs=3, validate_every=every)
     assert validated.steps == steps
+
+
+class TooShort(IterableDataset[Any]):
+    """Says that it has fewer samples than it has."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([DATA[index] for index in range(24)])
+
+
+def test_validation_keeps_its_cadence_beyond_a_wrong_length_and_a_stop_there_is_resumed_exactly(
+    tmp_path: Path,
+) -> None:
+    def fit(updates: int, *callbacks: Any, **options: Any) -> tuple[Model, list[int]]:
+        torch.manual_seed(0)
+        model, validated = Model({**PARAMS, "nn_module": "noisy"}), Validated()
+        options = {"num_updates": updates, "validate_every": "2up", "seed": 0, **options}
+        model.fit(
+            DataLoader(TooShort(), 4), DataLoader(DATA, 13), callbacks=[validated, *callbacks], **options
+        )
+        return model, validated.steps
+
+    whole, steps = fit(5)
+    assert steps == [4, 5]  # update 2 would have ended the epoch
+    fit(3, ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True}))
+    resumed, steps = fit(5, resume=tmp_path)
+    assert same_weights(whole, resumed)
+    assert steps == [4, 5]
 
 
 def test_validation_by_time_comes_after_an_update() -> None:
