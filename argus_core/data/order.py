@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeGuard, cast
 
@@ -12,11 +14,17 @@ from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 
 from argus_core.data.epoch_order import EpochOrder, Given
 from argus_core.data.failures import Failure
+from argus_core.data.lost_workers import end_workers
 from argus_core.data.memory import MemoryReader, is_in_memory
 from argus_core.data.reading import BatchReader, as_it_is
 from argus_core.data.samplers import BatchesOfOne
 from argus_core.data.streams import StreamLoader
-from argus_core.data.workers import begun, options_of_workers, shared_numbers
+from argus_core.data.workers import (
+    begun,
+    options_of_workers,
+    shared_numbers,
+    with_workers_that_leave_signals,
+)
 from argus_core.errors import ArgusError, ArgusWarning
 
 __all__ = [
@@ -27,6 +35,7 @@ __all__ = [
     "epoch_batches",
     "loader_length",
     "ordered",
+    "with_workers",
 ]
 
 
@@ -80,6 +89,9 @@ class OrderedLoader:
         batches = begun(self._loader)
         return _whole(batches, self._order.given)
 
+    def end_workers(self) -> None:
+        end_workers(self._loader)
+
     def changed_order(self) -> str:
         """Return in words why an order may not be that of before."""
         return f"other data, or {self._order.sampler_name()} draws from what neither seed nor epoch decides"
@@ -91,6 +103,30 @@ class OrderedLoader:
     def has_order(self, epoch: int, fingerprint: str) -> bool:
         """Return whether `fingerprint` of the same epoch, in another process, was of the same order."""
         return self._order.has(epoch, fingerprint)
+
+
+@contextmanager
+def with_workers(loaders: Iterable[Any]) -> Iterator[None]:
+    """Let workers leave signals to a run, and end those of loaders that `ordered` made when the block ends.
+
+    References from one part of a run to another would keep them until Python collects the garbage.
+    """
+    loaders, process = [*loaders], os.getpid()
+    try:
+        with with_workers_that_leave_signals(*loaders):
+            yield
+    except (KeyboardInterrupt, SystemExit):  # the process ends, without waiting for one that hangs
+        raise
+    except BaseException:
+        _end_workers(loaders, process)
+        raise
+    _end_workers(loaders, process)
+
+
+def _end_workers(loaders: Iterable[Any], process: int) -> None:
+    for loader in loaders:
+        if isinstance(loader, OrderedLoader | StreamLoader) and os.getpid() == process:
+            loader.end_workers()
 
 
 def ordered(loader: Iterable[Any], seed: int, phase: str) -> Iterable[Any]:
