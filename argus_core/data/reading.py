@@ -7,7 +7,6 @@ dataset that reads a batch in one call gets those of the batch's first position.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import length_hint
 from typing import Any, NamedTuple, NoReturn
 
 import numpy
@@ -182,21 +181,18 @@ class Samples(Dataset[Any]):
                 return whole(indices)
             except Exception as error:
                 _raise(samples_error(error, dataset, indices), error)
-        left = iter(indices)
+        samples: list[Any] = []
         try:
             if not seeders:
-                return [
-                    dataset[index] for index in left
-                ]  # `append` takes 3 bytecodes more
-            samples: list[Any] = []
-            for index, seed in zip(left, seeds, strict=False):
+                for index in indices:
+                    samples.append(dataset[index])
+            for index, seed in zip(indices, seeds, strict=False) if seeders else ():
                 for seed_source in seeders:
                     seed_source(seed)
                 samples.append(dataset[index])
-            return samples
         except Exception as error:
-            failed = indices[len(indices) - length_hint(left) - 1]
-            _raise(sample_error(error, dataset, failed, self._sampler), error)
+            _raise(sample_error(error, dataset, indices[len(samples)], self._sampler), error)
+        return samples
 
     def _whole_reader(self, dataset: Any) -> Callable[[Sequence[Any]], Any] | None:
         """Return the method by which a dataset reads a batch at once, if it has one."""
