@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from argus_core.callbacks.appending import lines_of
 from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, LearningRate, rates
-from argus_core.callbacks.log_beginning import begin_file, is_resumed
+from argus_core.callbacks.log_beginning import begin_file
 from argus_core.callbacks.midway import MidwayRecord
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ParamsError
@@ -68,7 +68,7 @@ class LoggingToCSV(EpochReport):
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), self.first_line)
+        begin_file(self.name, self.file_path, state, self.append, self.first_line)
         with self._reading() as rows:
             self._columns = next(rows, []) if self.write_header else []
             self._rows = sum(1 for _ in rows)

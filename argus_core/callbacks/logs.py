@@ -17,7 +17,7 @@ from argus_core.callbacks.epoch_report import (
     format_midway,
     format_record,
 )
-from argus_core.callbacks.log_beginning import begin_file, is_resumed
+from argus_core.callbacks.log_beginning import begin_file
 from argus_core.callbacks.log_file import LogFile, attach
 from argus_core.callbacks.log_format import LineFormatter
 from argus_core.callbacks.midway import MidwayRecord
@@ -66,7 +66,7 @@ class LoggingToFile(EpochReport):
         """Open the file for messages of level INFO and above."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), _LOG)
+        begin_file(self.name, self.file_path, state, self.append, _LOG)
         with writing(self.name, self.file_path):  # another log, or process, may write there as well
             file = open(self.file_path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115
         self._handler = LogFile(file, self.file_path, state.logger)
@@ -140,7 +140,7 @@ class MetricsJSONL(EpochReport):
 
     def start(self, state: State) -> None:
         """Begin the file."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), _OBJECT)
+        begin_file(self.name, self.file_path, state, self.append, _OBJECT)
         with writing(self.name, self.file_path), open(self.file_path, "r+b", opener=opener) as file:
             self._lines, end, is_cut_off = count_lines(self.name, self.file_path, file, self._kept)
             if is_cut_off:  # a user has edited it, or a write was cut off

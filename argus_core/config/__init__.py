@@ -1,19 +1,18 @@
 """Configuration files: TOML with the sections ``[model]``, ``[data]`` and ``[fit]``.
 
 `argus_core.config.schema` defines the keys, `argus_core.config.values` checks their values,
-`argus_core.config.changes` applies ``--set``, and `argus_core.config.template` reads the registered
-configurations that a file may start from.
+`argus_core.config.document` reads a file and those that it extends, `argus_core.config.changes` applies
+``--set``, and `argus_core.config.template` reads the registered configurations that a file may start from.
 """
 
 from __future__ import annotations
 
-from argus_core.config.changes import apply_change
+from argus_core.config.document import read_document
 from argus_core.config.file import (
     Config,
     complete_config,
     config_differences,
     read_config,
-    read_document,
     read_resolved,
     resolved_toml,
     specs_of,
@@ -28,7 +27,6 @@ __all__ = [
     "SECTIONS",
     "Config",
     "Key",
-    "apply_change",
     "build_template",
     "complete_config",
     "config_differences",
