@@ -94,13 +94,18 @@ class Config:
         return Source(self.file, is_checkpoint=False, given=frozenset(given), folder=self.folder)
 
 
-def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
+def read_config(path: Path, changes: Iterable[str] = (), *, alone: bool = False) -> Config:
     """Read the configuration in a TOML file, and apply ``changes`` (``key=value``) to it.
+
+    Args:
+        path: the file.
+        changes: of the caller, applied in this order.
+        alone: whether the file may not extend others, as that of a run directory, which may be a stranger's.
 
     Raises:
         ConfigError: the file is missing or not TOML, or contains unknown keys or invalid values.
     """
-    return complete_config(read_document(path), path, changes)
+    return complete_config(_read_alone(path) if alone else read_document(path), path, changes)
 
 
 def complete_config(
@@ -162,6 +167,16 @@ def read_document(path: Path) -> dict[str, Any]:
             itself.
     """
     return _read_all(path, [], Counter())
+
+
+def _read_alone(path: Path) -> dict[str, Any]:
+    document = _parsed(path)
+    if EXTENDS in document:
+        raise ConfigError(
+            f"{path}: {EXTENDS} is {document[EXTENDS]!r}; the configuration of a run is complete and reads no "
+            "other file; remove that line"
+        )
+    return document
 
 
 def _read_all(path: Path, below: list[Path], read: Counter[Path]) -> dict[str, Any]:

@@ -148,8 +148,8 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
 
 
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
-    config = replace(read_config(directory.config, changes), folder=str(directory.root))
-    changed = list(config_differences(read_config(directory.config), config))
+    config = replace(read_config(directory.config, changes, alone=True), folder=str(directory.root))
+    changed = list(config_differences(read_config(directory.config, alone=True), config))
     _check_changes(directory, changed)
     checkpoint = (
         find_checkpoint(directory.root, directory.last) if path.is_dir() else find_checkpoint(absolute(path))

@@ -64,6 +64,18 @@ def link(target: Path, file: Path) -> None:
     file.symlink_to(target.resolve())
 
 
+@pytest.mark.parametrize("extends", ['"../private.toml"', '["/dev/zero"]', "[]"])
+def test_configuration_of_a_run_reads_no_other_file(extends: str, folder: Path) -> None:
+    directory = run()
+    (folder / "private.toml").write_text("[fit]\nnum_epochs = 7\n")
+    config = directory / "config.toml"
+    config.write_text(f"extends = {extends}\n{config.read_text()}")
+    with pytest.raises(
+        ConfigError, match=r"config.toml: extends is .*; the configuration of a run is complete and reads no"
+    ):
+        resume(directory, ["num_epochs=2"])
+
+
 @pytest.mark.parametrize("name", RUN_FILES)
 @pytest.mark.parametrize("command", ["resume", "overwrite"])
 def test_link_in_a_run_directory_is_not_written_through(name: str, command: str, folder: Path) -> None:
