@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,7 +34,12 @@ class LoggingToCSV(EpochReport):
         separator: between columns.
         append: whether to keep what the file holds. A resumed run always does.
         write_header: whether the first line names the columns. Without it a metric that is new comes last.
+
+    Attributes:
+        own_columns: a file whose columns do not include these is another program's, and is not overwritten.
     """
+
+    own_columns: ClassVar = ("time", "epoch", "lr")
 
     name = "logging_to_csv"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
@@ -61,7 +67,8 @@ class LoggingToCSV(EpochReport):
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state))
+        append, is_known = self.append or is_resumed(state), self._kept is not None
+        begin_file(self.name, self.file_path, append, self._is_own, is_known=is_known)
         with self._reading() as rows:
             self._columns = next(rows, []) if self.write_header else []
             self._rows = sum(1 for _ in rows)
@@ -105,6 +112,17 @@ class LoggingToCSV(EpochReport):
         """Return the values of an epoch by column; override it to write others."""
         metrics = {one_line(name): value for name, value in record.metrics.items()}
         return {"time": record.time, "epoch": record.epoch, "lr": _csv_lr(record.lr), **metrics}
+
+    def _is_own(self, line: str) -> bool:
+        """Return whether a first line is a header of such a table, or a row of one without a header."""
+        try:
+            values = next(csv.reader([line], delimiter=self.separator), [])
+            if set(self.own_columns) <= set(values):
+                return True
+            datetime.fromisoformat(values[0])
+            return values[1].isdecimal()
+        except (csv.Error, ValueError, IndexError):
+            return False
 
     @contextmanager
     def _reading(self) -> Iterator[Iterator[list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,6 +33,7 @@ from argus_core.text import escape_json, strict_json
 __all__ = ["LoggingToFile", "MetricsJSONL"]
 
 _LINE = "%(asctime)s %(levelname)s %(message)s"
+_OWN_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \w+ ")
 
 
 class LoggingToFile(EpochReport):
@@ -61,7 +63,7 @@ class LoggingToFile(EpochReport):
         """Open the file for messages of level INFO and above."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
-        begin_file(self.name, self.file_path, self.append or is_resumed(state))
+        begin_file(self.name, self.file_path, self.append or is_resumed(state), _is_log)
         with writing(self.name, self.file_path):  # another log, or process, may write there as well
             file = open(self.file_path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115
         self._handler = LogFile(file, self.file_path, state.logger)
@@ -132,7 +134,10 @@ class MetricsJSONL(EpochReport):
 
     def start(self, state: State) -> None:
         """Begin the file."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state))
+        is_known = self._kept is not None
+        begin_file(
+            self.name, self.file_path, self.append or is_resumed(state), _is_json_lines, is_known=is_known
+        )
         with writing(self.name, self.file_path), open(self.file_path, "r+b", opener=opener) as file:
             self._lines, end, is_cut_off = count_lines(self.name, self.file_path, file, self._kept)
             if is_cut_off:  # a user has edited it, or a write was cut off
@@ -178,6 +183,18 @@ class MetricsJSONL(EpochReport):
                 self._end = None
             file.write(escape_json(line) + "\n")
         self._lines += 1
+
+
+def _is_log(line: str) -> bool:
+    return _OWN_LINE.match(line) is not None
+
+
+def _is_json_lines(line: str) -> bool:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and {"epoch", "global_step"} <= values.keys()
 
 
 def _bounds(state: State) -> str:

@@ -173,7 +173,7 @@ def _read_alone(path: Path) -> dict[str, Any]:
     document = _parsed(path)
     if EXTENDS in document:
         raise ConfigError(
-            f"{path}: {EXTENDS} is {document[EXTENDS]!r}; the configuration of a run is complete and reads no "
+            f"{path}: {EXTENDS} is {document[EXTENDS]!r}; a run's configuration is complete and reads no "
             "other file; remove that line"
         )
     return document

@@ -71,7 +71,7 @@ def test_configuration_of_a_run_reads_no_other_file(extends: str, folder: Path) 
     config = directory / "config.toml"
     config.write_text(f"extends = {extends}\n{config.read_text()}")
     with pytest.raises(
-        ConfigError, match=r"config.toml: extends is .*; the configuration of a run is complete and reads no"
+        ConfigError, match=r"config.toml: extends is .*; a run's configuration is complete and reads no"
     ):
         resume(directory, ["num_epochs=2"])
 

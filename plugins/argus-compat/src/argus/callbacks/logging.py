@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,7 +13,15 @@ from argus import types
 from argus.callbacks.callback import Callback, on_epoch_complete
 from argus.errors import also
 from argus_core import ArgusError, authors
-from argus_core.authors import EpochRecord, LineFormatter, make_folder, opener, place_to_write, writing
+from argus_core.authors import (
+    EpochRecord,
+    LineFormatter,
+    begin_file,
+    make_folder,
+    opener,
+    place_to_write,
+    writing,
+)
 
 if TYPE_CHECKING:
     import argus_core
@@ -52,6 +61,8 @@ class LoggingToFile(Callback):
     ) -> None:
         self.file_path = file_path
         self.create_dir = create_dir
+        fields = re.split(r"%\(\w+\)[-#0-9. +]*[a-z]", formatter)
+        self._own_line = re.compile(".*".join(map(re.escape, fields)))
         self.formatter = LineFormatter(formatter)
         self.append = append
         self.file_handler: logging.Handler | None = None
@@ -61,10 +72,15 @@ class LoggingToFile(Callback):
         with also(TypeError):
             path = place_to_write("LoggingToFile", "file_path", self.file_path)
         _check_folder("LoggingToFile", path, self.create_dir)
+        begin_file("LoggingToFile", path, self.append, self._is_own)
         with writing("LoggingToFile", path):
             self.file_handler = _FileHandler(path, "a" if self.append else "w", encoding="utf-8")
         self.file_handler.setFormatter(self.formatter)
         state.logger.addHandler(self.file_handler)
+
+    def _is_own(self, line: str) -> bool:
+        """Return whether the formatter may have written a first line."""
+        return "\0" not in line and self._own_line.match(line) is not None
 
     def complete(self, state: argus_core.State) -> None:
         """Close the file."""
