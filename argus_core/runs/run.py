@@ -31,6 +31,7 @@ from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.dry_run import DryRun, FirstBatches
+from argus_core.training.early_signals import raising_signals
 from argus_core.training.fit import seed_everything
 from argus_core.training.newest import find_checkpoint
 
@@ -105,7 +106,7 @@ def train(
     """
     check_single_process("argus train")
     directory = RunDirectory(Path(config.fit["run_dir"]))
-    with directory.held():
+    with raising_signals(), directory.held():
         directory.check(overwrite)
         _check_whose(config, directory)
         seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
@@ -142,7 +143,7 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
     """
     check_single_process("argus resume")
     directory = RunDirectory.of(path)
-    with directory.held():
+    with raising_signals(), directory.held():
         RunDirectory.of(path)  # also once a run that was being replaced is back
         return _resume(directory, path, changes, callbacks)
 

@@ -11,18 +11,17 @@ from __future__ import annotations
 import _thread
 import atexit
 import os
-import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from argus_core.data.workers import SIGNALS, needing_workers, present_wait
+from argus_core.training.early_signals import EarlySignal, Interruption, is_caught_in_c
 
 __all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
 
@@ -31,18 +30,6 @@ _LONGEST_WAIT = 1.0  # seconds, for a batch
 _ONE_KEY = 0.5  # the same on a terminal, where a supervisor may pass Ctrl-C on too
 
 _received: list[int] = []  # while a run is on, in the main thread
-
-
-class Interruption(BaseException):
-    """A signal has asked the run to end."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
-
-    def ending(self) -> BaseException:
-        """Return what ends the process as that signal does: with the exit code 128 + its number."""
-        return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + self.signum)
 
 
 @contextmanager
@@ -58,8 +45,8 @@ def listening() -> Iterator[None]:
     is_main = threading.current_thread() is threading.main_thread()
     mine = [signum for signum in SIGNALS if is_main and _is_free(signum)]
     note = _Note()
-    for signum in mine:
-        signal.signal(signum, note)
+    before = {signum: signal.signal(signum, note) for signum in mine}
+    early = {signum: handler for signum, handler in before.items() if isinstance(handler, EarlySignal)}
     try:
         with needing_workers():
             yield
@@ -74,7 +61,7 @@ def listening() -> Iterator[None]:
             note.end_run()
         if not note.is_heard:
             for signum in mine:
-                signal.signal(signum, _usual(signum))
+                signal.signal(signum, early.get(signum, _usual(signum)))
 
 
 def check_interruption() -> None:
@@ -154,19 +141,11 @@ class _Note:
 
 def _is_free(signum: int) -> bool:
     handler = signal.getsignal(signum)
+    if isinstance(handler, EarlySignal):
+        return True
     if handler is _usual(signum):
-        return signum != getattr(signal, "SIGUSR1", None) or not _is_caught_in_c(signum)
+        return signum != getattr(signal, "SIGUSR1", None) or not is_caught_in_c(signum)
     return isinstance(handler, _Note) and handler.is_over
-
-
-def _is_caught_in_c(signum: int) -> bool:
-    """Return whether a signal has a handler that Python does not know, such as `faulthandler.register`'s."""
-    try:
-        status = Path("/proc/self/status").read_text("ascii", "replace")
-    except OSError:  # only Linux says so
-        return False
-    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return caught is not None and bool(int(caught[1], 16) >> (signum - 1) & 1)
 
 
 def _usual(signum: int) -> Any:

@@ -664,3 +664,32 @@ def test_several_processes_are_refused_before_a_file_is_touched(
 def test_one_process_of_torchrun_trains(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", count)
     run()
+
+
+# Signals before training begins.
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_signal_while_the_data_are_built_leaves_nothing(
+    signum: int, folder: Path, usual_signals: None
+) -> None:
+    def slow() -> None:
+        signal.raise_signal(signum)
+        pytest.fail("the signal has not ended the run")
+
+    argus_core.register("dataset", "slow", slow)
+    before = contents(folder)
+    for arguments in ("run_dir=new/run", "run_dir=run"):
+        with pytest.raises(SystemExit) as ended:
+            run('train="slow"', arguments)
+        assert ended.value.code == 128 + signum
+        assert contents(folder) == before
+        assert not (folder / "new").exists()
+        assert signal.getsignal(signum) is signal.SIG_DFL
+    directory = run()
+    before = contents(folder)
+    with pytest.raises(SystemExit):
+        run('train="slow"', overwrite=True)
+    with pytest.raises(SystemExit):
+        resume(directory, ['data.train="slow"', "num_epochs=2"])
+    assert contents(folder) == before
