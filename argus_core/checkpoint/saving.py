@@ -20,7 +20,7 @@ from torch import nn
 from argus_core.abstract_model import AbstractModel
 from argus_core.checkpoint.optimizer_state import name_optimizer_state
 from argus_core.checkpoint.records import Record, record_of
-from argus_core.checkpoint.sections import PREFIXES
+from argus_core.checkpoint.sections import OTHERS, PREFIXES
 from argus_core.errors import ArgusWarning, ParamsError
 from argus_core.registry import registry
 from argus_core.registry.distributions import own_version
@@ -36,7 +36,17 @@ __all__ = ["Write", "save_model"]
 Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
 """A function that writes tensors and a manifest to a file."""
 
-_TAKEN = {*PREFIXES.values(), "optimizer", "optimizer_groups", "params", "run", "extra", "extra_state", "rng"}
+_TAKEN = {
+    *PREFIXES.values(),
+    "optimizer",
+    "optimizer_groups",
+    "optimizer_others",
+    "params",
+    "run",
+    "extra",
+    "extra_state",
+    "rng",
+}
 _TAKEN |= {"callback", "running", "step"}
 
 
@@ -77,6 +87,7 @@ def save_model(
         manifest["optimizer"] = {
             "state": encode(named["state"], "optimizer", tensors),
             "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
+            **_other_optimizer_state(model, named, tensors),
         }
     extra_state = _extra_state(model) if optimizer_state else {}
     if extra_state:
@@ -90,6 +101,28 @@ def save_model(
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
     write(file_path, tensors, manifest)
+
+
+def _other_optimizer_state(
+    model: AbstractModel, named: Mapping[str, Any], tensors: dict[str, torch.Tensor]
+) -> dict[str, Any]:
+    """Return what an optimizer keeps beside torch's two entries, such as its own random state."""
+    others = {key: value for key, value in named.items() if key not in ("state", "param_groups")}
+    if not others:
+        return {}
+    try:
+        return {OTHERS: encode(others, f"optimizer_{OTHERS}", tensors)}
+    except ParamsError as error:
+        if not model.warned_lost_state:
+            model.warned_lost_state = True
+            keys = ", ".join(map(repr, others))
+            warnings.warn(
+                f"the state of optimizer {type(model.optimizer).__name__} holds {keys}, which a checkpoint "
+                f"cannot hold ({error}); a resumed run continues without; return plain data and tensors",
+                ArgusWarning,
+                stacklevel=4,
+            )
+        return {}
 
 
 def _extra_state(model: AbstractModel) -> dict[str, Any]:
