@@ -153,6 +153,7 @@ class LoggingToCSV(authors.LoggingToCSV, Callback):
 
     def complete(self, state: argus_core.State) -> None:
         """Close the file; it has all rows already."""
+        super().complete(state)
         self._close()
 
     def catch_exception(self, state: argus_core.State) -> None:
