@@ -27,7 +27,6 @@ class AbstractModel(ABC):
     prediction_transform: Any = None
     batch_dim: BatchDim = None
     warned_unregistered = False
-    warned_lost_state = False
 
     params: dict[str, Any]
     parts: dict[str, Part | None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import reprlib
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,6 +36,8 @@ __all__ = ["Write", "save_model"]
 
 Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
 """A function that writes tensors and a manifest to a file."""
+
+_warned: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()  # that lose some of their state
 
 _TAKEN = {
     *PREFIXES.values(),
@@ -113,8 +116,8 @@ def _other_optimizer_state(
     try:
         return {OTHERS: encode(others, f"optimizer_{OTHERS}", tensors)}
     except ParamsError as error:
-        if not model.warned_lost_state:
-            model.warned_lost_state = True
+        if model.optimizer not in _warned:
+            _warned.add(model.optimizer)
             keys = ", ".join(map(repr, others))
             warnings.warn(
                 f"the state of optimizer {type(model.optimizer).__name__} holds {keys}, which a checkpoint "

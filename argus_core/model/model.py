@@ -90,7 +90,6 @@ class Model(Assembly):
 
     batch_dim: BatchDim = None
     warned_unregistered = False
-    warned_lost_state = False
     _finiteness: Finiteness | None = None
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
