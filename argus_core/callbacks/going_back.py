@@ -24,8 +24,11 @@ class TableAhead:
 
     def __init__(self, table: Path) -> None:
         self._table = table
-        self._path = table.with_name(f".{table.name}.ahead")
         self._is_kept = False
+
+    @property
+    def _path(self) -> Path:
+        return self._table.with_name(f".{self._table.name}.ahead")
 
     def keep(self) -> None:
         """Keep a copy of the table."""
