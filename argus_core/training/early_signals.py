@@ -34,21 +34,30 @@ class Interruption(BaseException):
         return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + self.signum)
 
 
+class _EarlyInterruption(Interruption, KeyboardInterrupt):
+    """An interruption that passes wherever Ctrl-C does, such as the import of a plugin."""
+
+
 class EarlySignal:
-    """The handler of signals before training: it raises `Interruption` for the first one."""
+    """The handler of signals before training: it raises for the first one.
+
+    Attributes:
+        heard: the exception that it has raised, which may have been caught by any code.
+    """
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self._since: float | None = None
+        self._since = 0.0
+        self.heard: Interruption | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if os.getpid() != self._process or (self._since is not None and now - self._since > _ONE_SIGNAL):
+        if os.getpid() != self._process or (self.heard is not None and now - self._since > _ONE_SIGNAL):
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
-        elif self._since is None:
-            self._since = now
-            raise Interruption(signum)
+        elif self.heard is None:
+            self._since, self.heard = now, _EarlyInterruption(signum)
+            raise self.heard
 
 
 @contextmanager
@@ -69,8 +78,12 @@ def raising_signals() -> Iterator[None]:
         signal.signal(signum, early)
     try:
         yield
-    except Interruption as interruption:
-        raise interruption.ending() from interruption
+        if early.heard is not None:
+            raise early.heard
+    except BaseException as error:
+        if early.heard is not None:
+            raise early.heard.ending() from error
+        raise
     finally:
         for signum in mine:
             if signal.getsignal(signum) is early:

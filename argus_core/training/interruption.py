@@ -48,6 +48,9 @@ def listening() -> Iterator[None]:
     before = {signum: signal.signal(signum, note) for signum in mine}
     early = {signum: handler for signum, handler in before.items() if isinstance(handler, EarlySignal)}
     try:
+        for handler in early.values():
+            if handler.heard is not None:  # and the exception was caught
+                raise handler.heard
         with needing_workers():
             yield
             check_interruption()  # it may have come after the last update

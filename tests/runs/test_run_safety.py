@@ -21,7 +21,7 @@ import torch
 from click.testing import CliRunner, Result
 from processes import sent_by
 from programs import run_program
-from small_runs import contents, small_registry
+from small_runs import contents, points, small_registry
 from torch.utils.data import TensorDataset
 
 import argus_core
@@ -677,7 +677,20 @@ def test_signal_while_the_data_are_built_leaves_nothing(
         signal.raise_signal(signum)
         pytest.fail("the signal has not ended the run")
 
+    def deaf() -> TensorDataset:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signum)
+        return points()
+
+    def failing() -> None:
+        try:
+            signal.raise_signal(signum)
+        finally:
+            raise OSError("no such data")
+
     argus_core.register("dataset", "slow", slow)
+    argus_core.register("dataset", "deaf", deaf)
+    argus_core.register("dataset", "failing", failing)
     before = contents(folder)
     for arguments in ("run_dir=new/run", "run_dir=run"):
         with pytest.raises(SystemExit) as ended:
@@ -688,8 +701,10 @@ def test_signal_while_the_data_are_built_leaves_nothing(
         assert signal.getsignal(signum) is signal.SIG_DFL
     directory = run()
     before = contents(folder)
-    with pytest.raises(SystemExit):
-        run('train="slow"', overwrite=True)
+    for dataset in ("slow", "deaf", "failing"):
+        with pytest.raises(SystemExit) as ended:
+            run(f'train="{dataset}"', overwrite=True)
+        assert ended.value.code == 128 + signum
     with pytest.raises(SystemExit):
         resume(directory, ['data.train="slow"', "num_epochs=2"])
     assert contents(folder) == before
