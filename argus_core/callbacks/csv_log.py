@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,10 +36,11 @@ class LoggingToCSV(EpochReport):
         write_header: whether the first line names the columns. Without it a metric that is new comes last.
 
     Attributes:
-        own_columns: a file whose columns do not include these is another program's, and is not overwritten.
-    """
+        first_line: a regular expression of how such a file begins; a new run replaces no other file.
 
-    own_columns: ClassVar = ("time", "epoch", "lr")
+    Raises:
+        ArgusError: at the start of a new run: the file is there, and is not such a log.
+    """
 
     name = "logging_to_csv"
     state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
@@ -49,6 +49,7 @@ class LoggingToCSV(EpochReport):
     exact_types = True
     file_params: ClassVar = {"file_path": WRITES}
     run_paths: ClassVar = {"file_path": "metrics.csv"}
+    first_line: ClassVar = r'"?(time"?."?epoch"?."?lr\b|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00)'
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -69,8 +70,7 @@ class LoggingToCSV(EpochReport):
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
-        append, is_known = self.append or is_resumed(state), self._kept is not None
-        begin_file(self.name, self.file_path, append, self._is_own, is_known=is_known)
+        begin_file(self.name, self.file_path, self.append or is_resumed(state), self.first_line)
         self._count_rows()
         if self._kept is not None and self._kept > self._rows and self._ahead.put_back():
             self._count_rows()
@@ -125,20 +125,12 @@ class LoggingToCSV(EpochReport):
         self._rows += 1
 
     def row(self, record: EpochRecord) -> dict[str, Any]:
-        """Return the values of an epoch by column; override it to write others."""
+        """Return the values of an epoch by column; override it to write others.
+
+        If the first three are others, override `first_line` too.
+        """
         metrics = {one_line(name): value for name, value in record.metrics.items()}
         return {"time": record.time, "epoch": record.epoch, "lr": _csv_lr(record.lr), **metrics}
-
-    def _is_own(self, line: str) -> bool:
-        """Return whether a first line is a header of such a table, or a row of one without a header."""
-        try:
-            values = next(csv.reader([line], delimiter=self.separator), [])
-            if set(self.own_columns) <= set(values):
-                return True
-            datetime.fromisoformat(values[0])
-            return values[1].isdecimal()
-        except (csv.Error, ValueError, IndexError):
-            return False
 
     @contextmanager
     def _reading(self) -> Iterator[Iterator[list[str]]]:

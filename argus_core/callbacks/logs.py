@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,7 +33,8 @@ from argus_core.text import escape_json, strict_json
 __all__ = ["LoggingToFile", "MetricsJSONL"]
 
 _LINE = "%(asctime)s %(levelname)s %(message)s"
-_OWN_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \w+ ")
+_LOG = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ "
+_OBJECT = r'\{"(epoch|phase)": '
 
 
 class LoggingToFile(EpochReport):
@@ -43,6 +43,9 @@ class LoggingToFile(EpochReport):
     Args:
         file_path: the log; parent folders are made.
         append: whether to keep what the file holds. A resumed run always does.
+
+    Raises:
+        ArgusError: at the start of a new run: the file is there, and is not such a log.
     """
 
     name = "logging_to_file"
@@ -64,7 +67,7 @@ class LoggingToFile(EpochReport):
         """Open the file for messages of level INFO and above."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), _is_log)
+        begin_file(self.name, self.file_path, self.append or is_resumed(state), _LOG)
         with writing(self.name, self.file_path):  # another log, or process, may write there as well
             file = open(self.file_path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115
         self._handler = LogFile(file, self.file_path, state.logger)
@@ -116,6 +119,9 @@ class MetricsJSONL(EpochReport):
     Args:
         file_path: the file; parent folders are made.
         append: whether to keep what the file holds. A resumed run always does.
+
+    Raises:
+        ArgusError: at the start of a new run: the file is there, and is not such a log.
     """
 
     name = "metrics_jsonl"
@@ -136,10 +142,7 @@ class MetricsJSONL(EpochReport):
 
     def start(self, state: State) -> None:
         """Begin the file."""
-        is_known = self._kept is not None
-        begin_file(
-            self.name, self.file_path, self.append or is_resumed(state), _is_json_lines, is_known=is_known
-        )
+        begin_file(self.name, self.file_path, self.append or is_resumed(state), _OBJECT)
         with writing(self.name, self.file_path):
             end = self._count_lines()
             if self._kept is not None and self._kept > self._lines and self._ahead.put_back():
@@ -205,18 +208,6 @@ class MetricsJSONL(EpochReport):
                 self._end = None
             file.write(escape_json(line) + "\n")
         self._lines += 1
-
-
-def _is_log(line: str) -> bool:
-    return _OWN_LINE.match(line) is not None
-
-
-def _is_json_lines(line: str) -> bool:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(values, dict) and {"epoch", "global_step"} <= values.keys()
 
 
 def _bounds(state: State) -> str:

@@ -15,14 +15,7 @@ from argus_core.checkpoint.abstract_saved import AbstractSaved, Numbered
 from argus_core.checkpoint.module_state import form_of
 from argus_core.checkpoint.optimizer_state import members, number_optimizer_state
 from argus_core.checkpoint.records import records_of
-from argus_core.checkpoint.sections import (
-    OTHERS,
-    PREFIXES,
-    check_sections,
-    has_names,
-    is_named_state,
-    malformed,
-)
+from argus_core.checkpoint.sections import PREFIXES, check_sections, has_names, is_named_state, malformed
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.files.ordinary_files import MOST_COMPRESSED
 from argus_core.registry.part import KIND_OF_PART
@@ -136,8 +129,7 @@ class SavedFile(AbstractSaved):
         named = decode(encoded, read(self._optimizer_names))
         if not is_named_state(named):
             raise malformed(self._path, "optimizer")
-        others = named.pop(OTHERS, {})
-        return {**others, **number_optimizer_state(named)}, members(named["param_groups"])
+        return number_optimizer_state(named), members(named["param_groups"])
 
     def trained(self) -> list[str]:
         """Return the names of the saved optimizer's parameters without reading its tensors."""

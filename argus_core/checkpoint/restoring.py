@@ -209,7 +209,7 @@ def _with_loss(
         for each, name in enumerate(built)
     }
     entries = {each: value for each, value in entries.items() if value is not None}
-    return {**state, "state": entries, "param_groups": groups}, built
+    return {"state": entries, "param_groups": groups}, built
 
 
 def _without_loss(model: AbstractModel, step_state: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import reprlib
 import warnings
-import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import nn
 from argus_core.abstract_model import AbstractModel
 from argus_core.checkpoint.optimizer_state import name_optimizer_state
 from argus_core.checkpoint.records import Record, record_of
-from argus_core.checkpoint.sections import OTHERS, PREFIXES
+from argus_core.checkpoint.sections import PREFIXES
 from argus_core.errors import ArgusWarning, ParamsError
 from argus_core.registry import registry
 from argus_core.registry.distributions import own_version
@@ -37,19 +36,7 @@ __all__ = ["Write", "save_model"]
 Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
 """A function that writes tensors and a manifest to a file."""
 
-_warned: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()  # that lose some of their state
-
-_TAKEN = {
-    *PREFIXES.values(),
-    "optimizer",
-    "optimizer_groups",
-    "optimizer_others",
-    "params",
-    "run",
-    "extra",
-    "extra_state",
-    "rng",
-}
+_TAKEN = {*PREFIXES.values(), "optimizer", "optimizer_groups", "params", "run", "extra", "extra_state", "rng"}
 _TAKEN |= {"callback", "running", "step"}
 
 
@@ -88,10 +75,10 @@ def save_model(
     if optimizer_state and model.optimizer is not None:
         named = name_optimizer_state(model.optimizer, named_parameters(model))
         manifest["optimizer"] = {
-            "state": encode(named["state"], "optimizer", tensors),
-            "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
-            **_other_optimizer_state(model, named, tensors),
+            "state": encode(named.pop("state"), "optimizer", tensors),
+            "param_groups": encode(named.pop("param_groups"), "optimizer_groups", tensors),
         }
+        _warn_left_out(type(model.optimizer).__name__, named)
     extra_state = _extra_state(model) if optimizer_state else {}
     if extra_state:
         manifest["extra_state"] = encode(extra_state, "extra_state", tensors)
@@ -106,26 +93,14 @@ def save_model(
     write(file_path, tensors, manifest)
 
 
-def _other_optimizer_state(
-    model: AbstractModel, named: Mapping[str, Any], tensors: dict[str, torch.Tensor]
-) -> dict[str, Any]:
-    """Return what an optimizer keeps beside torch's two entries, such as its own random state."""
-    others = {key: value for key, value in named.items() if key not in ("state", "param_groups")}
-    if not others:
-        return {}
-    try:
-        return {OTHERS: encode(others, f"optimizer_{OTHERS}", tensors)}
-    except ParamsError as error:
-        if model.optimizer not in _warned:
-            _warned.add(model.optimizer)
-            keys = ", ".join(map(repr, others))
-            warnings.warn(
-                f"the state of optimizer {type(model.optimizer).__name__} holds {keys}, which a checkpoint "
-                f"cannot hold ({error}); a resumed run continues without; return plain data and tensors",
-                ArgusWarning,
-                stacklevel=4,
-            )
-        return {}
+def _warn_left_out(optimizer: str, others: Mapping[str, Any]) -> None:
+    if others:
+        warnings.warn(
+            f"the checkpoint lacks {', '.join(map(repr, others))} of {optimizer}.state_dict(), because "
+            "it holds only state and param_groups; override Model.extra_state to keep the rest",
+            ArgusWarning,
+            stacklevel=4,
+        )
 
 
 def _extra_state(model: AbstractModel) -> dict[str, Any]:

@@ -8,13 +8,10 @@ from typing import Any, NamedTuple
 
 from argus_core.errors import UnsafeCheckpointError
 
-__all__ = ["OTHERS", "PREFIXES", "SECTIONS", "check_sections", "has_names", "is_named_state", "malformed"]
+__all__ = ["PREFIXES", "SECTIONS", "check_sections", "has_names", "is_named_state", "malformed"]
 
 PREFIXES = {"nn_module": "nn", "loss": "loss", "prediction_transform": "transform"}
 """The prefix of the tensors of each stateful part in the file."""
-
-OTHERS = "others"
-"""The entry of the optimizer's section with what it keeps beside torch's own entries."""
 
 
 class _Section(NamedTuple):
@@ -61,7 +58,7 @@ def check_sections(manifest: Mapping[str, Any], path: Path) -> None:
     modes, optimizer = manifest.get("modes", {}), manifest.get("optimizer")
     if not all(isinstance(name, str) for names in modes.values() for name in names):
         raise malformed(path, "modes")
-    if optimizer is not None and optimizer.keys() - {OTHERS} != {"state", "param_groups"}:
+    if optimizer is not None and optimizer.keys() != {"state", "param_groups"}:
         raise malformed(path, "optimizer")
 
 
@@ -81,9 +78,6 @@ def is_named_state(optimizer: Mapping[str, Any]) -> bool:
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
         return False
     known = {name for names in lists for name in names}
-    others = optimizer.get(OTHERS, {})
-    if not isinstance(others, dict) or others.keys() & {"state", "param_groups"} or not has_names(others):
-        return False
     return isinstance(state, dict) and all(
         name in known and isinstance(entries, dict) for name, entries in state.items()
     )

@@ -29,6 +29,7 @@ __all__ = [
     "config_differences",
     "read_config",
     "read_document",
+    "read_resolved",
     "resolved_toml",
     "specs_of",
     "validation_phases",
@@ -94,18 +95,28 @@ class Config:
         return Source(self.file, is_checkpoint=False, given=frozenset(given), folder=self.folder)
 
 
-def read_config(path: Path, changes: Iterable[str] = (), *, alone: bool = False) -> Config:
+def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     """Read the configuration in a TOML file, and apply ``changes`` (``key=value``) to it.
-
-    Args:
-        path: the file.
-        changes: of the caller, applied in this order.
-        alone: whether the file may not extend others, as that of a run directory, which may be a stranger's.
 
     Raises:
         ConfigError: the file is missing or not TOML, or contains unknown keys or invalid values.
     """
-    return complete_config(_read_alone(path) if alone else read_document(path), path, changes)
+    return complete_config(read_document(path), path, changes)
+
+
+def read_resolved(path: Path, changes: Iterable[str] = ()) -> Config:
+    """Read the configuration that a run has stored, which names no other file.
+
+    Raises:
+        ConfigError: as of `read_config`, or it extends another file, which no run writes.
+    """
+    document = _parsed(path)
+    if EXTENDS in document:
+        raise ConfigError(
+            f"{path} has {EXTENDS}, but the configuration of a run reads no other file; remove {EXTENDS}, or "
+            f"start a new run: argus train {path}"
+        )
+    return complete_config(document, path, changes)
 
 
 def complete_config(
@@ -167,16 +178,6 @@ def read_document(path: Path) -> dict[str, Any]:
             itself.
     """
     return _read_all(path, [], Counter())
-
-
-def _read_alone(path: Path) -> dict[str, Any]:
-    document = _parsed(path)
-    if EXTENDS in document:
-        raise ConfigError(
-            f"{path}: {EXTENDS} is {document[EXTENDS]!r}; a run's configuration is complete and reads no "
-            "other file; remove that line"
-        )
-    return document
 
 
 def _read_all(path: Path, below: list[Path], read: Counter[Path]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 
 from argus_core.callbacks.asking import asking_for_keys
 from argus_core.checkpoint.sections import PREFIXES
-from argus_core.config import Config, config_differences, read_config, resolved_toml, validation_phases
+from argus_core.config import Config, config_differences, read_resolved, resolved_toml, validation_phases
 from argus_core.config.changes import with_params
 from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
@@ -31,8 +31,8 @@ from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.dry_run import DryRun, FirstBatches
-from argus_core.training.early_signals import raising_signals
 from argus_core.training.fit import seed_everything
+from argus_core.training.interruption import exiting
 from argus_core.training.newest import find_checkpoint
 
 __all__ = ["Result", "build_model", "resume", "train"]
@@ -106,7 +106,7 @@ def train(
     """
     check_single_process("argus train")
     directory = RunDirectory(Path(config.fit["run_dir"]))
-    with raising_signals(), directory.held():
+    with exiting(), directory.held():
         directory.check(overwrite)
         _check_whose(config, directory)
         seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
@@ -143,14 +143,14 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
     """
     check_single_process("argus resume")
     directory = RunDirectory.of(path)
-    with raising_signals(), directory.held():
+    with exiting(), directory.held():
         RunDirectory.of(path)  # also once a run that was being replaced is back
         return _resume(directory, path, changes, callbacks)
 
 
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
-    config = replace(read_config(directory.config, changes, alone=True), folder=str(directory.root))
-    changed = list(config_differences(read_config(directory.config, alone=True), config))
+    config = replace(read_resolved(directory.config, changes), folder=str(directory.root))
+    changed = list(config_differences(read_resolved(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = (
         find_checkpoint(directory.root, directory.last) if path.is_dir() else find_checkpoint(absolute(path))

@@ -15,11 +15,18 @@ __all__ = ["check_distribution_name", "import_name", "prefix"]
 
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _LONGEST = 100
-_TAKEN = {
-    **dict.fromkeys(("src", "tests", "docs", "examples", "build", "dist", "bin", "lib"), "a folder"),
-    **dict.fromkeys(("conftest", "setup", "sitecustomize", "usercustomize"), "a module"),
-    **dict.fromkeys(("pip", "setuptools", "wheel", "hatchling", "pytest", "tox", "ruff", "torch"), "a tool"),
-}
+_FILES = ("bin", "build", "conftest", "dist", "docs", "examples", "lib", "setup", "src", "test", "tests")
+_TOOLS = (
+    "hatchling",
+    "pip",
+    "pytest",
+    "ruff",
+    "setuptools",
+    "sitecustomize",
+    "tox",
+    "usercustomize",
+    "wheel",
+)
 _DEVICES = re.compile(r"aux|con|nul|prn|(com|lpt)\d")  # no folder of Windows has such a name
 
 
@@ -44,11 +51,10 @@ def check_distribution_name(name: str) -> None:
         raise SpecError(
             f"{name!r} would hide the module {module!r} that Python programs import; give another name"
         )
-    if module in _TAKEN:
-        raise SpecError(
-            f"{name!r} is the name of {_TAKEN[module]} that projects use; give another name, such as "
-            f"{'my-' + name!r}"
-        )
+    if module in _FILES:
+        raise SpecError(f"{name!r} is also a file or folder of a Python project; give another name")
+    if module in _TOOLS:
+        raise SpecError(f"{name!r} would hide the module {module!r} that projects use; give another name")
     if _DEVICES.fullmatch(module):
         raise SpecError(f"{name!r} cannot be the name of a folder on Windows; give another name")
     version = version_of(name)

@@ -11,25 +11,46 @@ from __future__ import annotations
 import _thread
 import atexit
 import os
+import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from argus_core.data.workers import SIGNALS, needing_workers, present_wait
-from argus_core.training.early_signals import EarlySignal, Interruption, is_caught_in_c
+from argus_core.early_interrupt import early_interrupt
 
-__all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
+__all__ = [
+    "Interruption",
+    "check_interruption",
+    "exiting",
+    "interrupting",
+    "listening",
+    "until_interrupted",
+]
 
 _ONE_SIGNAL = 5.0  # seconds
 _LONGEST_WAIT = 1.0  # seconds, for a batch
 _ONE_KEY = 0.5  # the same on a terminal, where a supervisor may pass Ctrl-C on too
 
 _received: list[int] = []  # while a run is on, in the main thread
+
+
+class Interruption(BaseException):
+    """A signal has asked the run to end."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+    def ending(self) -> BaseException:
+        """Return what ends the process as that signal does: with the exit code 128 + its number."""
+        return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + self.signum)
 
 
 @contextmanager
@@ -42,29 +63,48 @@ def listening() -> Iterator[None]:
     Raises:
         KeyboardInterrupt, SystemExit: a signal came, and the run has ended for it.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    mine = [signum for signum in SIGNALS if is_main and _is_free(signum)]
     note = _Note()
-    before = {signum: signal.signal(signum, note) for signum in mine}
-    early = {signum: handler for signum, handler in before.items() if isinstance(handler, EarlySignal)}
+    with _handled(SIGNALS, note) as mine:
+        try:
+            with needing_workers():
+                yield
+                check_interruption()  # it may have come after the last update
+        finally:
+            if mine:
+                _received.clear()
+                note.end_run()
+
+
+@contextmanager
+def exiting() -> Iterator[None]:
+    """Let a signal before a run raise `SystemExit`, so that the block removes what it has made.
+
+    Otherwise the system would end the process. SIGINT raises `KeyboardInterrupt` anyway.
+    """
+    handler = _Exit()
+    with _handled([signum for signum in SIGNALS if signum != signal.SIGINT], handler), handler.raising():
+        yield
+
+
+@contextmanager
+def _handled(signums: Iterable[int], handler: _Note | _Exit) -> Iterator[list[int]]:
+    """Give the signals that are free to ``handler`` for the block; end the process as they do afterwards."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {signum: signal.signal(signum, handler) for signum in signums if is_main and _is_free(signum)}
     try:
-        for handler in early.values():
-            if handler.heard is not None:  # and the exception was caught
-                raise handler.heard
-        with needing_workers():
-            yield
-            check_interruption()  # it may have come after the last update
+        for earlier in before.values():
+            if isinstance(earlier, _Exit) and earlier.heard is not None:
+                raise earlier.heard
+        yield [*before]
     except Interruption as interruption:
-        if not mine:
+        if not before:
             raise
         raise interruption.ending() from interruption
     finally:
-        if mine:
-            _received.clear()
-            note.end_run()
-        if not note.is_heard:
-            for signum in mine:
-                signal.signal(signum, early.get(signum, _usual(signum)))
+        stays = isinstance(handler, _Note) and handler.is_heard
+        for signum, earlier in before.items():
+            if not stays and signal.getsignal(signum) is handler:
+                signal.signal(signum, _usual(signum) if isinstance(earlier, _Note) else earlier)
 
 
 def check_interruption() -> None:
@@ -88,6 +128,40 @@ def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
     """Yield batches; raise `Interruption` if the loader fails once a signal has come."""
     with interrupting():
         yield from batches
+
+
+class _Exit:
+    """The handler of signals before a run: the first raises, so that what was made is removed.
+
+    Attributes:
+        heard: the exception that it has raised, which any code may have caught.
+    """
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._since = 0.0
+        self.heard: Interruption | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a fork, which has made nothing
+            _end(signum, _usual(signum))
+        elif self.heard is None:
+            self._since, self.heard = time.monotonic(), Interruption(signum)
+            raise self.heard
+        elif time.monotonic() - self._since > _ONE_SIGNAL:
+            _end(signum, signal.SIG_DFL)
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Raise the exception again if the block has caught it, or raised another for it."""
+        try:
+            yield
+        except BaseException as error:
+            if self.heard is None or error is self.heard:
+                raise
+            raise self.heard from error
+        if self.heard is not None:
+            raise self.heard
 
 
 class _Note:
@@ -144,11 +218,19 @@ class _Note:
 
 def _is_free(signum: int) -> bool:
     handler = signal.getsignal(signum)
-    if isinstance(handler, EarlySignal):
-        return True
-    if handler is _usual(signum):
-        return signum != getattr(signal, "SIGUSR1", None) or not is_caught_in_c(signum)
-    return isinstance(handler, _Note) and handler.is_over
+    if handler is _usual(signum) or handler is early_interrupt:
+        return signum != getattr(signal, "SIGUSR1", None) or not _is_caught_in_c(signum)
+    return isinstance(handler, _Exit) or (isinstance(handler, _Note) and handler.is_over)
+
+
+def _is_caught_in_c(signum: int) -> bool:
+    """Return whether a signal has a handler that Python does not know, such as `faulthandler.register`'s."""
+    try:
+        status = Path("/proc/self/status").read_text("ascii", "replace")
+    except OSError:  # only Linux says so
+        return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signum - 1) & 1)
 
 
 def _usual(signum: int) -> Any:

@@ -15,7 +15,6 @@ from planned_runs import planned_engine, small_model
 from argus_core import Model
 from argus_core.callbacks import LoggingToCSV, LoggingToFile, MetricsJSONL
 from argus_core.errors import ArgusError
-from argus_core.files.confinement import confined
 
 READERS = [LoggingToCSV, MetricsJSONL]
 MANY = 100_000
@@ -28,9 +27,8 @@ def model() -> Iterator[Model]:
 
 
 def resume(model: Model, callback: Any) -> None:
-    """Resume a run that has made one epoch, in a run directory of its own."""
-    with confined(callback.file_path.parent):
-        planned_engine(model, [1.0, 1.0], [callback]).run(range(1), 2, 1)
+    """Go on with a run that has made one epoch."""
+    planned_engine(model, [1.0, 1.0], [callback]).run(range(1), 2, 1)
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 from crafted import crafted
 from networks import Net, batches, same_weights
-from rewritten import rewrite
 from strategies import register_all
 from torch import Tensor, nn
 
@@ -386,60 +384,3 @@ def test_slot_that_a_fused_update_would_read_beyond_its_end_is_refused(
     check_entries(built, {"weight": weight}, {"weight": {slot: torch.zeros(3, 2), "step": torch.ones(())}})
     with pytest.raises(StateMismatchError, match=f"'{slot}' of 'weight' is float32.*; load"):
         check_entries(built, {"weight": weight}, {"weight": {slot: torch.zeros(shape)}})
-
-
-class Drawing(torch.optim.SGD):
-    """Draws whether it steps, and keeps its generator in its state dict, as timm's kron does."""
-
-    def __init__(self, params: Any, lr: float = 0.1) -> None:
-        super().__init__(params, lr=lr)
-        self.rng: Any = random.Random(0)
-        self.scale = torch.ones(2)
-
-    def step(self, closure: Any = None) -> Any:
-        self.scale += self.rng.random()
-        return super().step(closure)
-
-    def state_dict(self) -> dict[str, Any]:
-        kept = self.rng.getstate() if isinstance(self.rng, random.Random) else self.rng
-        return {**super().state_dict(), "rng_state": kept, "scale": self.scale}
-
-    def load_state_dict(self, state_dict: Any) -> None:
-        super().load_state_dict(state_dict)
-        self.rng.setstate(state_dict["rng_state"])
-        self.scale = state_dict["scale"]
-
-
-def drawing() -> Model:
-    argus_core.register("optimizer", "drawing", Drawing)
-    return Model({"nn_module": "net", "loss": "CrossEntropyLoss", "optimizer": "drawing", "device": "cpu"})
-
-
-def test_what_an_optimizer_keeps_beside_its_entries_is_saved(tmp_path: Path) -> None:
-    model = drawing()
-    model.fit(batches(), num_epochs=2)
-    model.save(tmp_path / "model.safetensors", optimizer_state=True)
-    loaded = load_model(tmp_path / "model.safetensors")
-    assert isinstance(model.optimizer, Drawing)
-    assert loaded.optimizer.rng.getstate() == model.optimizer.rng.getstate()
-    assert torch.equal(loaded.optimizer.scale, model.optimizer.scale)
-
-
-def test_what_a_checkpoint_cannot_hold_of_an_optimizer_is_told_once(tmp_path: Path) -> None:
-    model = drawing()
-    model.optimizer.rng = object()
-    with pytest.warns(
-        argus_core.ArgusWarning,
-        match=r"optimizer Drawing holds 'rng_state', 'scale', which a che",
-    ):
-        model.save(tmp_path / "model.safetensors", optimizer_state=True)
-    model.save(tmp_path / "model.safetensors", optimizer_state=True)
-
-
-@pytest.mark.parametrize("others", [[], {"state": {}}, {"$dict": [[1, 2]]}, 3])
-def test_hostile_rest_of_an_optimizers_state_is_refused(others: Any, tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    drawing().save(path, optimizer_state=True)
-    rewrite(path, lambda manifest: manifest["optimizer"].update(others=others))
-    with pytest.raises(UnsafeCheckpointError, match="'optimizer' is not as argus_core writes it"):
-        load_model(path)

@@ -21,7 +21,7 @@ import torch
 from click.testing import CliRunner, Result
 from processes import sent_by
 from programs import run_program
-from small_runs import contents, points, small_registry
+from small_runs import contents, small_registry
 from torch.utils.data import TensorDataset
 
 import argus_core
@@ -62,18 +62,6 @@ def argus(*args: str | Path) -> Result:
 
 def link(target: Path, file: Path) -> None:
     file.symlink_to(target.resolve())
-
-
-@pytest.mark.parametrize("extends", ['"../private.toml"', '["/dev/zero"]', "[]"])
-def test_configuration_of_a_run_reads_no_other_file(extends: str, folder: Path) -> None:
-    directory = run()
-    (folder / "private.toml").write_text("[fit]\nnum_epochs = 7\n")
-    config = directory / "config.toml"
-    config.write_text(f"extends = {extends}\n{config.read_text()}")
-    with pytest.raises(
-        ConfigError, match=r"config.toml: extends is .*; a run's configuration is complete and reads no"
-    ):
-        resume(directory, ["num_epochs=2"])
 
 
 @pytest.mark.parametrize("name", RUN_FILES)
@@ -664,47 +652,3 @@ def test_several_processes_are_refused_before_a_file_is_touched(
 def test_one_process_of_torchrun_trains(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", count)
     run()
-
-
-# Signals before training begins.
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_signal_while_the_data_are_built_leaves_nothing(
-    signum: int, folder: Path, usual_signals: None
-) -> None:
-    def slow() -> None:
-        signal.raise_signal(signum)
-        pytest.fail("the signal has not ended the run")
-
-    def deaf() -> TensorDataset:
-        with contextlib.suppress(BaseException):
-            signal.raise_signal(signum)
-        return points()
-
-    def failing() -> None:
-        try:
-            signal.raise_signal(signum)
-        finally:
-            raise OSError("no such data")
-
-    argus_core.register("dataset", "slow", slow)
-    argus_core.register("dataset", "deaf", deaf)
-    argus_core.register("dataset", "failing", failing)
-    before = contents(folder)
-    for arguments in ("run_dir=new/run", "run_dir=run"):
-        with pytest.raises(SystemExit) as ended:
-            run('train="slow"', arguments)
-        assert ended.value.code == 128 + signum
-        assert contents(folder) == before
-        assert not (folder / "new").exists()
-        assert signal.getsignal(signum) is signal.SIG_DFL
-    directory = run()
-    before = contents(folder)
-    for dataset in ("slow", "deaf", "failing"):
-        with pytest.raises(SystemExit) as ended:
-            run(f'train="{dataset}"', overwrite=True)
-        assert ended.value.code == 128 + signum
-    with pytest.raises(SystemExit):
-        resume(directory, ['data.train="slow"', "num_epochs=2"])
-    assert contents(folder) == before

@@ -30,6 +30,11 @@ __all__ = ["LINE_FORMAT", "LoggingToCSV", "LoggingToFile", "default_logging"]
 
 LINE_FORMAT = "[%(asctime)s][%(levelname)s]: %(message)s"
 
+_FIELDS = {
+    "%(asctime)s": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}",
+    "%(levelname)s": r"\w[\w ]*",
+}
+
 
 @on_epoch_complete
 def default_logging(state: argus_core.State) -> None:
@@ -61,9 +66,8 @@ class LoggingToFile(Callback):
     ) -> None:
         self.file_path = file_path
         self.create_dir = create_dir
-        fields = re.split(r"%\(\w+\)[-#0-9. +]*[a-z]", formatter)
-        self._own_line = re.compile(".*".join(map(re.escape, fields)))
         self.formatter = LineFormatter(formatter)
+        self._format = formatter
         self.append = append
         self.file_handler: logging.Handler | None = None
 
@@ -72,15 +76,11 @@ class LoggingToFile(Callback):
         with also(TypeError):
             path = place_to_write("LoggingToFile", "file_path", self.file_path)
         _check_folder("LoggingToFile", path, self.create_dir)
-        begin_file("LoggingToFile", path, self.append, self._is_own)
+        begin_file("LoggingToFile", path, self.append, _first_line(self._format))
         with writing("LoggingToFile", path):
             self.file_handler = _FileHandler(path, "a" if self.append else "w", encoding="utf-8")
         self.file_handler.setFormatter(self.formatter)
         state.logger.addHandler(self.file_handler)
-
-    def _is_own(self, line: str) -> bool:
-        """Return whether the formatter may have written a first line."""
-        return "\0" not in line and self._own_line.match(line) is not None
 
     def complete(self, state: argus_core.State) -> None:
         """Close the file."""
@@ -170,6 +170,17 @@ class _FileHandler(logging.FileHandler):
         )
         assert isinstance(file, TextIOWrapper)
         return file
+
+
+def _first_line(formatter: str) -> str:
+    """Return a regular expression of how a log begins: up to the first field that may be any text."""
+    pattern = ""
+    for text, field in re.findall(r"([^%]*)(%\(\w+\)s|%|$)", formatter):
+        pattern += re.escape(text)
+        if field not in _FIELDS:
+            break
+        pattern += _FIELDS[field]
+    return pattern + r"[^\0\ufffd]*$"  # text in UTF-8
 
 
 def _check_folder(callback: str, path: Path, create: bool) -> None:
