@@ -246,6 +246,39 @@ def test_line_that_a_killed_run_has_replaced_is_back_where_its_checkpoint_is(
 
 
 @pytest.mark.parametrize(("writer", "key", "header"), TABLES)
+def test_lines_ahead_survive_a_second_run_that_goes_back(
+    writer: Any, key: str, header: int, model: Model, tmp_path: Path
+) -> None:
+    class Kill(Callback):
+        runs_last = 2
+
+        @hookimpl(trylast=True)
+        def epoch_complete(self, state: State) -> None:
+            raise SystemExit
+
+    path = tmp_path / "table"
+    planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(path))
+    before = path.read_text()
+    for kept in (2, 1):
+        with pytest.raises(SystemExit):
+            resumed(model, writer, path, key, kept, Kill())
+    resumed(model, writer, path, key, 4)
+    assert path.read_text().startswith(before)
+
+
+@pytest.mark.parametrize(("writer", "key", "header"), TABLES)
+def test_lines_ahead_of_an_earlier_run_are_not_put_into_another(
+    writer: Any, key: str, header: int, model: Model, tmp_path: Path
+) -> None:
+    path, ahead = tmp_path / "table", tmp_path / ".table.ahead"
+    planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(path))
+    ahead.write_text(path.read_text().replace("T", "T0"))
+    before = path.read_text()
+    resumed(model, writer, path, key, 6)
+    assert path.read_text().startswith(before)
+
+
+@pytest.mark.parametrize(("writer", "key", "header"), TABLES)
 def test_lines_ahead_are_forgotten_with_the_next_checkpoint(
     writer: Any, key: str, header: int, model: Model, tmp_path: Path
 ) -> None:
