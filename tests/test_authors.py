@@ -31,7 +31,8 @@ TORCH_FREE = """
     checked_path place_to_write begin_file make_folder making_files writing opener confined open_ordinary
     replacement Cadence Due parse_cadence SECTIONS Config read_config read_document complete_config
     RunDirectory TorchCommand echo CHANGES echo_json print_table examples main Checkpoint EarlyStopping
-    LoggingToCSV EpochReport EpochRecord plain_metrics update_loss Monitor check_monitor monitored_value LineFormatter
+    LoggingToCSV EpochReport EpochRecord plain_metrics update_loss Monitor check_monitor monitored_value
+    LineFormatter
 """.split()
 
 
