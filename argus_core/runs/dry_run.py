@@ -11,7 +11,7 @@ from pathlib import Path
 from argus_core.config import Config
 from argus_core.runs.run import train
 from argus_core.training.dry_run import DryRun
-from argus_core.training.interruption import listening
+from argus_core.training.interruption import exiting
 
 __all__ = ["DryRunResult", "dry_run"]
 
@@ -43,7 +43,7 @@ def dry_run(config: Config) -> DryRunResult:
     """
     began = time.monotonic()
     with (
-        listening(),
+        exiting(),
         tempfile.TemporaryDirectory(prefix="argus-dry-run-", ignore_cleanup_errors=True) as folder,
     ):
         trial = DryRun(Path(folder).resolve())

@@ -92,7 +92,9 @@ def fit(
     batches, end = train_loader, chosen.bounds.num_epochs
     if dry_run:
         batches, end = dry_run.shorten(engine, train_loader, validation)
+    writers = [*engine.callbacks, *(each for part in validation for each in part.callbacks)]
     with sole_writer.releasing(), listening(), workers, model.training():
+        sole_writer.lock_logs(writers, model.logger)
         model.train()
         state = engine.run(batches, end)
         if dry_run:
