@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo
-from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ConfigError
 from argus_core.hooks import hookimpl
 from argus_core.tensors.single_process import check_single_process
@@ -30,7 +30,7 @@ __all__ = ["command", "report", "saying_how_to_resume"]
 
 @click.command(
     "train",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus train examples/digits.toml --dry-run",
         "argus train examples/digits.toml",
