@@ -24,7 +24,7 @@ class BuildingCommand(TorchCommand):
 
     def prepare(self, ctx: click.Context) -> None:
         """Import the modules that ``[tool.argus] parts`` of the nearest pyproject.toml and the option name."""
-        from argus_core.registry.own_parts import OPTION, OwnPart, import_parts, project_parts  # lazy: --help
+        from argus_core.registry.own_parts import OPTION, OwnPart, import_parts, project_parts  # lazy
 
         own = project_parts()
         if own:

@@ -68,6 +68,7 @@ def command(
     """
     from argus_core.config import read_config  # lazy: --help does not need it
     from argus_core.runs.directory import RunDirectory
+    from argus_core.runs.naming import named_run
 
     check_single_process("argus train")
     if not dry_run:
@@ -80,16 +81,16 @@ def command(
     ):
         raise ConfigError(f"--run-dir is {run_dir!r}; it must be UTF-8, as config.toml is; choose another")
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    chosen = read_config(config, [*changes, *given])
-    directory = RunDirectory(Path(chosen.fit["run_dir"]))
-    directory.check(overwrite)  # before torch is imported, which takes seconds
-    if dry_run:
-        _dry_run(chosen, directory)
-        return
-    from argus_core.runs.run import train  # imports torch
+    with named_run(read_config(config, [*changes, *given]), overwrite, claim=not dry_run) as chosen:
+        directory = RunDirectory(Path(chosen.fit["run_dir"]))
+        directory.check(overwrite)  # before torch is imported, which takes seconds
+        if dry_run:
+            _dry_run(chosen, directory)
+            return
+        from argus_core.runs.run import train  # imports torch
 
-    with saying_how_to_resume(directory) as witness:
-        report(train(chosen, overwrite, [witness, _Announcement(directory.path)]))
+        with saying_how_to_resume(directory) as witness:
+            report(train(chosen, overwrite, [witness, _Announcement(directory.path)]))
 
 
 class _Announcement:
