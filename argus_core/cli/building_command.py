@@ -23,7 +23,7 @@ class BuildingCommand(TorchCommand):
         self.params.append(_parts_option())
 
     def prepare(self, ctx: click.Context) -> None:
-        """Import the modules that ``[tool.argus] parts`` of the nearest pyproject.toml and the option name."""
+        """Import the modules that the nearest pyproject.toml and the option name."""
         from argus_core.registry.own_parts import OPTION, OwnPart, import_parts, project_parts  # lazy
 
         own = project_parts()

@@ -24,7 +24,7 @@ PLACEHOLDERS = {
     "date": "the date on which the run begins, as in 2026-03-01",
     "seed": "the seed of the run, also if it was drawn",
 }
-"""What a pattern may hold in braces, with a description."""
+"""The placeholders of a pattern, each with a description."""
 
 _LARGEST_SEED = 2**32
 _FIELD = re.compile(r"\{([^{}/]*)\}|[{}]")
