@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from argus_core.checkpoint.records import missing, record_of
-from argus_core.errors import BrokenPluginError, ConfigError
+from argus_core.checkpoint.records import missing, record_of, records_of
+from argus_core.errors import BrokenPluginError, ConfigError, UnsafeCheckpointError
 from argus_core.registry.own_parts import OwnPart, import_parts, project_parts
 from argus_core.registry.registry import isolated_registry, register, resolve
 
@@ -157,3 +157,11 @@ def test_list_of_another_user_in_a_folder_above_is_refused(
     monkeypatch.chdir(folder / "below")
     with pytest.raises(ConfigError, match="belongs to another user, and names code to run"):
         project_parts()
+
+
+@pytest.mark.parametrize("module", [3, ["parts"], "a" * 1001])
+def test_hostile_record_of_the_module_is_refused(module: object, tmp_path: Path) -> None:
+    record = {**record_of("Model", None), "registered_by": "parts"}
+    assert records_of({"model": record, "components": {}}, tmp_path) == [("model", record)]
+    with pytest.raises(UnsafeCheckpointError):
+        records_of({"model": {**record, "registered_by": module}, "components": {}}, tmp_path)
