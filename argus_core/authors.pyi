@@ -2,6 +2,7 @@ from argus_core.callbacks import Checkpoint as Checkpoint
 from argus_core.callbacks import EarlyStopping as EarlyStopping
 from argus_core.callbacks import LoggingToCSV as LoggingToCSV
 from argus_core.callbacks.cadence import Cadence as Cadence
+from argus_core.callbacks.cadence import Due as Due
 from argus_core.callbacks.cadence import parse_cadence as parse_cadence
 from argus_core.callbacks.epoch_report import EpochRecord as EpochRecord
 from argus_core.callbacks.epoch_report import EpochReport as EpochReport

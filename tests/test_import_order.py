@@ -15,6 +15,7 @@ pytestmark = pytest.mark.torchfree
 PACKAGE = Path(argus_core.__file__).parent
 
 READING_ORDER = (
+    "early_interrupt",
     "lazy",
     "text",
     "errors",

@@ -33,6 +33,12 @@ class LoggingToCSV(EpochReport):
         separator: between columns.
         append: whether to keep what the file holds. A resumed run always does.
         write_header: whether the first line names the columns. Without it a metric that is new comes last.
+
+    Attributes:
+        first_line: a regular expression of how such a file begins; a new run replaces no other file.
+
+    Raises:
+        ArgusError: at the start of a new run: the file is there, and is not such a log.
     """
 
     name = "logging_to_csv"
@@ -42,6 +48,7 @@ class LoggingToCSV(EpochReport):
     exact_types = True
     file_params: ClassVar = {"file_path": WRITES}
     run_paths: ClassVar = {"file_path": "metrics.csv"}
+    first_line: ClassVar = r'"?(time"?."?epoch"?."?lr\b|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00)'
 
     def __init__(
         self, file_path: str | Path, separator: str = ",", append: bool = False, write_header: bool = True
@@ -61,7 +68,7 @@ class LoggingToCSV(EpochReport):
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state))
+        begin_file(self.name, self.file_path, self.append or is_resumed(state), self.first_line)
         with self._reading() as rows:
             self._columns = next(rows, []) if self.write_header else []
             self._rows = sum(1 for _ in rows)
@@ -102,7 +109,10 @@ class LoggingToCSV(EpochReport):
         self._rows += 1
 
     def row(self, record: EpochRecord) -> dict[str, Any]:
-        """Return the values of an epoch by column; override it to write others."""
+        """Return the values of an epoch by column; override it to write others.
+
+        If the first three are others, override `first_line` too.
+        """
         metrics = {one_line(name): value for name, value in record.metrics.items()}
         return {"time": record.time, "epoch": record.epoch, "lr": _csv_lr(record.lr), **metrics}
 

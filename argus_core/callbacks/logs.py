@@ -32,6 +32,8 @@ from argus_core.text import escape_json, strict_json
 __all__ = ["LoggingToFile", "MetricsJSONL"]
 
 _LINE = "%(asctime)s %(levelname)s %(message)s"
+_LOG = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ "
+_OBJECT = r'\{"(epoch|phase)": '
 
 
 class LoggingToFile(EpochReport):
@@ -40,6 +42,9 @@ class LoggingToFile(EpochReport):
     Args:
         file_path: the log; parent folders are made.
         append: whether to keep what the file holds. A resumed run always does.
+
+    Raises:
+        ArgusError: at the start of a new run: the file is there, and is not such a log.
     """
 
     name = "logging_to_file"
@@ -61,7 +66,7 @@ class LoggingToFile(EpochReport):
         """Open the file for messages of level INFO and above."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
-        begin_file(self.name, self.file_path, self.append or is_resumed(state))
+        begin_file(self.name, self.file_path, self.append or is_resumed(state), _LOG)
         with writing(self.name, self.file_path):  # another log, or process, may write there as well
             file = open(self.file_path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115
         self._handler = LogFile(file, self.file_path, state.logger)
@@ -113,6 +118,9 @@ class MetricsJSONL(EpochReport):
     Args:
         file_path: the file; parent folders are made.
         append: whether to keep what the file holds. A resumed run always does.
+
+    Raises:
+        ArgusError: at the start of a new run: the file is there, and is not such a log.
     """
 
     name = "metrics_jsonl"
@@ -132,7 +140,7 @@ class MetricsJSONL(EpochReport):
 
     def start(self, state: State) -> None:
         """Begin the file."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state))
+        begin_file(self.name, self.file_path, self.append or is_resumed(state), _OBJECT)
         with writing(self.name, self.file_path), open(self.file_path, "r+b", opener=opener) as file:
             self._lines, end, is_cut_off = count_lines(self.name, self.file_path, file, self._kept)
             if is_cut_off:  # a user has edited it, or a write was cut off

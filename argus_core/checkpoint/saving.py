@@ -75,9 +75,10 @@ def save_model(
     if optimizer_state and model.optimizer is not None:
         named = name_optimizer_state(model.optimizer, named_parameters(model))
         manifest["optimizer"] = {
-            "state": encode(named["state"], "optimizer", tensors),
-            "param_groups": encode(named["param_groups"], "optimizer_groups", tensors),
+            "state": encode(named.pop("state"), "optimizer", tensors),
+            "param_groups": encode(named.pop("param_groups"), "optimizer_groups", tensors),
         }
+        _warn_left_out(type(model.optimizer).__name__, named)
     extra_state = _extra_state(model) if optimizer_state else {}
     if extra_state:
         manifest["extra_state"] = encode(extra_state, "extra_state", tensors)
@@ -90,6 +91,16 @@ def save_model(
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
     write(file_path, tensors, manifest)
+
+
+def _warn_left_out(optimizer: str, others: Mapping[str, Any]) -> None:
+    if others:
+        warnings.warn(
+            f"the checkpoint lacks {', '.join(map(repr, others))} of {optimizer}.state_dict(), because "
+            "it holds only state and param_groups; override Model.extra_state to keep the rest",
+            ArgusWarning,
+            stacklevel=4,
+        )
 
 
 def _extra_state(model: AbstractModel) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from argus_core.cli.output import (
     usage_errors,
     write_any_text,
 )
+from argus_core.early_interrupt import INTERRUPTED, early_interrupt
 from argus_core.errors import ArgusError, near
 from argus_core.files.standard_streams import lasting
 
@@ -32,7 +33,6 @@ _COMMANDS = (
     "train", "resume", "list", "show", "explain", "summary", "inspect", "predict", "convert", "export",
     "plugins", "new-plugin", "init",
 )  # fmt: skip
-_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 _TRACEBACK = "argus_core.traceback"
 
 
@@ -86,11 +86,11 @@ class Commands(click.Group):
         write_any_text()
         with plain_warnings():
             try:
-                with usage_errors():
+                with early_interrupt.running(), usage_errors():
                     return super().invoke(ctx)
             except KeyboardInterrupt:
                 echo("interrupted", err=True)
-                ctx.exit(_INTERRUPTED)
+                ctx.exit(INTERRUPTED)
             except Exception as error:
                 sentence = _sentence(error)
                 wants_traceback = os.environ.get("ARGUS_TRACEBACK", "") not in ("", "0")

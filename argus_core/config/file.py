@@ -29,6 +29,7 @@ __all__ = [
     "config_differences",
     "read_config",
     "read_document",
+    "read_resolved",
     "resolved_toml",
     "specs_of",
     "validation_phases",
@@ -101,6 +102,21 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
         ConfigError: the file is missing or not TOML, or contains unknown keys or invalid values.
     """
     return complete_config(read_document(path), path, changes)
+
+
+def read_resolved(path: Path, changes: Iterable[str] = ()) -> Config:
+    """Read the configuration that a run has stored, which names no other file.
+
+    Raises:
+        ConfigError: as of `read_config`, or it extends another file, which no run writes.
+    """
+    document = _parsed(path)
+    if EXTENDS in document:
+        raise ConfigError(
+            f"{path} has {EXTENDS}, but the configuration of a run reads no other file; remove {EXTENDS}, or "
+            f"start a new run: argus train {path}"
+        )
+    return complete_config(document, path, changes)
 
 
 def complete_config(

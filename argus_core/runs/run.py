@@ -13,7 +13,7 @@ import torch
 
 from argus_core.callbacks.asking import asking_for_keys
 from argus_core.checkpoint.sections import PREFIXES
-from argus_core.config import Config, config_differences, read_config, resolved_toml, validation_phases
+from argus_core.config import Config, config_differences, read_resolved, resolved_toml, validation_phases
 from argus_core.config.changes import with_params
 from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
@@ -32,6 +32,7 @@ from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.dry_run import DryRun, FirstBatches
 from argus_core.training.fit import seed_everything
+from argus_core.training.interruption import exiting
 from argus_core.training.newest import find_checkpoint
 
 __all__ = ["Result", "build_model", "resume", "train"]
@@ -109,7 +110,7 @@ def train(
 
 def _train(config: Config, overwrite: bool, callbacks: Iterable[Any], trial: DryRun | None) -> Result:
     directory = RunDirectory(Path(config.fit["run_dir"]))
-    with directory.held():
+    with exiting(), directory.held():
         directory.check(overwrite)
         _check_whose(config, directory)
         config = with_seed(config)
@@ -145,14 +146,14 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
     """
     check_single_process("argus resume")
     directory = RunDirectory.of(path)
-    with directory.held():
+    with exiting(), directory.held():
         RunDirectory.of(path)  # also once a run that was being replaced is back
         return _resume(directory, path, changes, callbacks)
 
 
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
-    config = replace(read_config(directory.config, changes), folder=str(directory.root))
-    changed = list(config_differences(read_config(directory.config), config))
+    config = replace(read_resolved(directory.config, changes), folder=str(directory.root))
+    changed = list(config_differences(read_resolved(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = (
         find_checkpoint(directory.root, directory.last) if path.is_dir() else find_checkpoint(absolute(path))

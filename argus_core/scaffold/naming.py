@@ -15,6 +15,7 @@ __all__ = ["check_distribution_name", "import_name", "prefix"]
 
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _LONGEST = 100
+_FILES = ("build", "conftest", "dist", "docs", "setup", "src", "test", "tests")
 
 
 def check_distribution_name(name: str) -> None:
@@ -38,6 +39,8 @@ def check_distribution_name(name: str) -> None:
         raise SpecError(
             f"{name!r} would hide the module {module!r} that Python programs import; give another name"
         )
+    if module in _FILES:
+        raise SpecError(f"{name!r} is also a file or folder of a Python project; give another name")
     version = version_of(name)
     if version is not None:
         raise SpecError(

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.errors import ArgusError
-from argus_core.tensors.batch import deep_cat, deep_detach
+from argus_core.errors import ArgusError, ParamsError
+from argus_core.tensors.batch import batch_size, deep_cat, deep_detach
+from argus_core.tensors.dimensions import BatchDim, place_of
 
 __all__ = ["Part", "PartLoss", "StepOutput", "Window"]
 
@@ -146,7 +147,10 @@ class StepOutput(Mapping[str, Any]):
         parts = self._kept() if self._parts is None else self._parts
         if len(parts) == 1:
             return deep_detach(parts[0][place])
-        return deep_cat([deep_detach(part[place]) for part in parts])
+        values = [deep_detach(part[place]) for part in parts]
+        if self._model.batch_dim is None:
+            return deep_cat(values)
+        return _joined(values, [part[1] for part in parts], self._model.batch_dim)
 
     def _prediction(self) -> Any:
         parts = self._parts
@@ -156,3 +160,20 @@ class StepOutput(Mapping[str, Any]):
         if isinstance(joined, list) and not isinstance(self._kept()[0][0], list):  # parts of several shapes
             return [self._model.transform_prediction(part) for part in joined]
         return self._model.transform_prediction(joined)
+
+
+def _joined(values: Sequence[Any], targets: Sequence[Any], declared: BatchDim) -> Any:
+    """Return the parts of predictions or targets joined along the declared dimension of the targets' samples.
+
+    A prediction that has no samples there, such as one vector per sequence, has them in the first dimension.
+    """
+    dim = declared[1] if isinstance(declared, list) and len(declared) == 2 else declared
+    if not isinstance(dim, int):
+        return deep_cat(values)
+    if isinstance(targets[0], torch.Tensor) and targets[0].ndim:
+        dim = place_of(dim, targets[0])
+    try:
+        counts = [batch_size(target, dim) for target in targets]
+    except ParamsError:
+        return deep_cat(values)
+    return deep_cat(values, dim, counts)

@@ -123,28 +123,40 @@ def is_flat(value: Any) -> bool:
     return type(value) in PLAIN and {*map(type, value)} == TENSORS
 
 
-def deep_cat(values: Sequence[Any]) -> Any:
-    """Return the parts of one batch concatenated along their first dimension.
+def deep_cat(values: Sequence[Any], dim: BatchDim = None, counts: Sequence[int] | None = None) -> Any:
+    """Return the parts of one batch concatenated along the dimension of their samples.
 
     0-d tensors are stacked. Lists of one entry per sample (labels, texts, dicts of boxes) are concatenated.
     An object that all parts share, such as ``None``, is returned once. Tensors whose other dimensions
     differ, and packed sequences, cannot be concatenated: then the list of parts is returned.
+
+    Args:
+        values: the parts.
+        dim: the declared dimension of the samples, if any.
+        counts: the samples of each part; a tensor with other sizes in ``dim`` has its samples in the first
+            dimension.
     """
     first = values[0]
     if len(values) == 1:
         return first
     if isinstance(first, Tensor):
-        return _cat_tensors(values)
+        return _cat_tensors(values, dim, counts)
     if isinstance(first, PackedSequence):
         return list(values)
-    if is_namedtuple(first):
-        return type(first)(*map(deep_cat, zip(*values, strict=True)))
     if isinstance(first, Mapping):
-        return _like(first, {key: deep_cat([part[key] for part in values]) for key in first})
+        keys = {key: dim_of(dim, key, len(first)) for key in first}
+        return _like(
+            first, {key: deep_cat([part[key] for part in values], keys[key], counts) for key in first}
+        )
     if isinstance(first, tuple | list):
-        if _has_entry_per_sample(values):
+        named = is_namedtuple(first)
+        if not named and (dim == ENTRIES or _has_entry_per_sample(values)):
             return type(first)(entry for part in values for entry in part)
-        return type(first)(map(deep_cat, zip(*values, strict=True)))
+        entries = [
+            deep_cat(each, dim_of(dim, place, len(first)), counts)
+            for place, each in enumerate(zip(*values, strict=True))
+        ]
+        return type(first)(*entries) if named else type(first)(entries)
     return first if all(part is first for part in values) else list(values)
 
 
@@ -157,12 +169,15 @@ def _has_entry_per_sample(parts: Sequence[Any]) -> bool:
     return dicts or first_tensor(first) is None or len(set(map(len, parts))) > 1
 
 
-def _cat_tensors(tensors: Sequence[Tensor]) -> Any:
+def _cat_tensors(tensors: Sequence[Tensor], dim: BatchDim, counts: Sequence[int] | None) -> Any:
     if tensors[0].ndim == 0:
         return torch.stack(tuple(tensors))
-    if len({tensor.shape[1:] for tensor in tensors}) > 1:
+    place = place_of(dim, tensors[0])
+    if counts is not None and [tensor.size(place) for tensor in tensors] != [*counts]:
+        place = 0
+    if len({tensor.shape[:place] + tensor.shape[place + 1 :] for tensor in tensors}) > 1:
         return list(tensors)
-    return torch.cat(tuple(tensors))
+    return torch.cat(tuple(tensors), dim=place)
 
 
 def _cut_tensors(value: Any, cut: Callable[[Tensor], Any]) -> list[Any] | None:

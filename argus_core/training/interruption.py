@@ -16,15 +16,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from argus_core.data.workers import SIGNALS, needing_workers, present_wait
+from argus_core.early_interrupt import early_interrupt
 
-__all__ = ["Interruption", "check_interruption", "interrupting", "listening", "until_interrupted"]
+__all__ = [
+    "Interruption",
+    "check_interruption",
+    "exiting",
+    "interrupting",
+    "listening",
+    "until_interrupted",
+]
 
 _ONE_SIGNAL = 5.0  # seconds
 _LONGEST_WAIT = 1.0  # seconds, for a batch
@@ -55,26 +63,44 @@ def listening() -> Iterator[None]:
     Raises:
         KeyboardInterrupt, SystemExit: a signal came, and the run has ended for it.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    mine = [signum for signum in SIGNALS if is_main and _is_free(signum)]
     note = _Note()
-    for signum in mine:
-        signal.signal(signum, note)
+    with _handled(SIGNALS, note) as mine:
+        try:
+            with needing_workers():
+                yield
+                check_interruption()  # it may have come after the last update
+        finally:
+            if mine:
+                _received.clear()
+                note.end_run()
+
+
+@contextmanager
+def exiting() -> Iterator[None]:
+    """Let a signal before a run raise `SystemExit`, so that the block removes what it has made.
+
+    Otherwise the system would end the process. SIGINT raises `KeyboardInterrupt` anyway.
+    """
+    with _handled([signum for signum in SIGNALS if signum != signal.SIGINT], _Exit()):
+        yield
+
+
+@contextmanager
+def _handled(signums: Iterable[int], handler: _Note | _Exit) -> Iterator[list[int]]:
+    """Give the signals that are free to ``handler`` for the block; end the process as they do afterwards."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {signum: signal.signal(signum, handler) for signum in signums if is_main and _is_free(signum)}
     try:
-        with needing_workers():
-            yield
-            check_interruption()  # it may have come after the last update
+        yield [*before]
     except Interruption as interruption:
-        if not mine:
+        if not before:
             raise
         raise interruption.ending() from interruption
     finally:
-        if mine:
-            _received.clear()
-            note.end_run()
-        if not note.is_heard:
-            for signum in mine:
-                signal.signal(signum, _usual(signum))
+        stays = isinstance(handler, _Note) and handler.is_heard
+        for signum, earlier in before.items():
+            if not stays and signal.getsignal(signum) is handler:
+                signal.signal(signum, _usual(signum) if isinstance(earlier, _Note) else earlier)
 
 
 def check_interruption() -> None:
@@ -98,6 +124,23 @@ def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
     """Yield batches; raise `Interruption` if the loader fails once a signal has come."""
     with interrupting():
         yield from batches
+
+
+class _Exit:
+    """The handler of signals before a run: the first raises, so that what was made is removed."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._since: float | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a fork, which has made nothing
+            _end(signum, _usual(signum))
+        elif self._since is None:
+            self._since = time.monotonic()
+            raise Interruption(signum)
+        elif time.monotonic() - self._since > _ONE_SIGNAL:
+            _end(signum, signal.SIG_DFL)
 
 
 class _Note:
@@ -154,9 +197,9 @@ class _Note:
 
 def _is_free(signum: int) -> bool:
     handler = signal.getsignal(signum)
-    if handler is _usual(signum):
+    if handler is _usual(signum) or handler is early_interrupt:
         return signum != getattr(signal, "SIGUSR1", None) or not _is_caught_in_c(signum)
-    return isinstance(handler, _Note) and handler.is_over
+    return isinstance(handler, _Exit) or (isinstance(handler, _Note) and handler.is_over)
 
 
 def _is_caught_in_c(signum: int) -> bool:

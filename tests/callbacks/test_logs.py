@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -95,6 +96,57 @@ def test_path_that_cannot_be_written_is_refused_before_the_first_update(
     ):
         planned_run(model, [1.0], writer(tmp_path), on_iteration_complete(seen.append))
     assert seen == []
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[model]\nname = "model"\n',
+        "time,width,label\n1,2,0\n",
+        "2026-11-29,0.5\n",
+        '{"a": 1}\n',
+        "notes of 2026-11-29\n",
+        "PK\x03\x04\n",
+    ],
+)
+def test_a_file_of_the_user_is_not_emptied(writer: Any, text: str, model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text(text)
+    with pytest.raises(ArgusError, match=rf"{writer.name} would replace '{path}', which is not a log that"):
+        planned_run(model, [1.0], writer(path))
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("append", [True, False])
+def test_a_pipe_is_refused(writer: Any, append: bool, model: Model, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArgusError, match="which is a pipe; choose a file"):
+        planned_run(model, [1.0], writer(tmp_path / "pipe", append=append))
+
+
+@pytest.mark.parametrize(
+    "options", [{"separator": ";"}, {"separator": "|", "write_header": False}, {"write_header": False}]
+)
+def test_a_csv_file_of_an_earlier_run_is_replaced(options: Any, model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    planned_run(model, [1.0, 2.0], LoggingToCSV(path))
+    for losses in ([1.0, 2.0], [3.0]):
+        planned_run(model, losses, LoggingToCSV(path, **options))
+    assert len(path.read_text().splitlines()) == 1 + options.get("write_header", True)
+
+
+def test_a_csv_file_of_a_class_with_other_columns_is_replaced(model: Model, tmp_path: Path) -> None:
+    class Short(LoggingToCSV):
+        first_line = "epoch,train_loss"
+
+        def row(self, record: Any) -> dict[str, Any]:
+            return {"epoch": record.epoch, **record.metrics}
+
+    for losses in ([1.0, 2.0], [3.0]):
+        planned_run(model, losses, Short(tmp_path / "file"))
+    assert len((tmp_path / "file").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("writer", WRITERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,3 +56,22 @@ def test_the_manifest_holds_names_and_versions(path: Path) -> None:
     loss = manifest["components"]["loss"]
     assert (loss["name"], loss["provider"]) == ("argus-torch/CrossEntropyLoss", "argus-torch")
     assert json.dumps(manifest)
+
+
+def test_state_of_an_optimizer_that_a_checkpoint_lacks_is_told(path: Path) -> None:
+    class Noisy(torch.optim.SGD):
+        def state_dict(self) -> Any:
+            return {**super().state_dict(), "generator": torch.get_rng_state()}
+
+    class Own(Model):
+        nn_module = Net
+        optimizer = {"noisy": Noisy}
+
+        warned_unregistered = True
+
+    model = Own({"optimizer": ("noisy", {"lr": 0.1}), "device": "cpu"})
+    model.save(path)
+    with pytest.warns(
+        ArgusWarning, match=r"the checkpoint lacks 'generator' of Noisy.state_dict\(\), because"
+    ):
+        model.save(path, optimizer_state=True)

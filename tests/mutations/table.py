@@ -873,8 +873,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A window's predictions keep the type of a namedtuple.",
             "tensors/batch.py",
-            "return type(first)(*map(deep_cat, zip(*values, strict=True)))",
-            "return tuple(map(deep_cat, zip(*values, strict=True)))",
+            "return type(first)(*entries) if named else type(first)(entries)",
+            "return tuple(entries) if named else type(first)(entries)",
             "tensors/test_batch.py::test_deep_cat_joins_tensors_within_their_containers",
         ),
         Mutation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from networks import Net
-from small_runs import broken_points, points, small_config, small_registry
+from small_runs import broken_points, contents, points, small_config, small_registry
 from torch.utils.data import TensorDataset
 
 import argus_core
@@ -478,3 +479,42 @@ def test_log_of_a_run_has_no_lines_of_one_in_another_thread(folder: Path) -> Non
     assert "saved run/checkpoints/last.safetensors" in log
     assert "other" not in log
     assert "saved other/checkpoints/last.safetensors" in other
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_first_update_leaves_nothing(
+    folder: Path, usual_signals: None, signum: int
+) -> None:
+    def stopping() -> Any:
+        signal.raise_signal(signum)
+
+    argus_core.register("dataset", "stopping", stopping)
+    with pytest.raises(SystemExit) as ended:
+        run(folder, 'data.train="stopping"')
+    assert ended.value.code == 128 + signum
+    assert not (folder / "run").exists()
+    assert signal.getsignal(signum) == signal.SIG_DFL
+
+
+def test_a_signal_that_comes_twice_before_a_run_is_one(folder: Path, usual_signals: None) -> None:
+    def stopping() -> Any:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    argus_core.register("dataset", "stopping", stopping)
+    with pytest.raises(SystemExit):
+        run(folder, 'data.train="stopping"')
+    assert not (folder / "run").exists()
+
+
+def test_a_signal_before_a_run_that_replaces_one_leaves_that(folder: Path, usual_signals: None) -> None:
+    def stopping() -> Any:
+        signal.raise_signal(signal.SIGTERM)
+
+    argus_core.register("dataset", "stopping", stopping)
+    before = contents(run(folder).directory.path)
+    with pytest.raises(SystemExit):
+        run(folder, 'data.train="stopping"', overwrite=True)
+    assert contents(folder / "run") == before

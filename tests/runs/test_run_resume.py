@@ -293,6 +293,17 @@ def test_a_run_without_its_last_checkpoint_is_refused(folder: Path) -> None:
         resume(Path("run"))
 
 
+def test_a_configuration_of_a_run_that_extends_a_file_is_refused(folder: Path) -> None:
+    secret = folder / "secret.toml"
+    secret.write_text("[fit]\nnum_epochs = 99\n")
+    config = stopped(folder) / "config.toml"
+    before = 'extends = "' + str(secret) + '"\n' + config.read_text()
+    config.write_text(before)
+    with pytest.raises(ConfigError, match=r"config.toml has extends, but .* reads no other file; remove"):
+        resume(config.parent)
+    assert config.read_text() == before
+
+
 def test_the_last_checkpoint_is_written_as_often_as_is_said(folder: Path) -> None:
     seen: list[int] = []
 

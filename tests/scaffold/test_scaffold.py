@@ -137,6 +137,8 @@ def test_names_follow_from_the_package(name: str, module: str, start: str) -> No
         ("json", "would hide the module 'json' that Python programs import"),
         ("argus", "would hide the module 'argus' that Python programs import"),
         ("argus_core", "would hide the module 'argus_core' that Python programs import"),
+        ("tests", "'tests' is also a file or folder of a Python project; give another name"),
+        ("Conftest", "'Conftest' is also a file or folder of a Python project; give another name"),
         ("Argus.Torch", r"argus-torch .* is installed already; give another name, or uninstall it first"),
         ("_pytest", "cannot be the name of a package"),
         ("numpy", "numpy .* is installed already"),

@@ -305,6 +305,42 @@ def test_where_the_loss_divides_by_the_targets_nothing_needs_to_be_declared() ->
     assert close(model.fit(by_sequence([50, 7, 3]))["train_loss"], expected)
 
 
+class Tagger(nn.Module):
+    """Predicts for each step of each sequence, time first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.out = nn.GRU(4, 5), nn.Linear(5, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        logits: Tensor = self.out(self.cells(input)[0])
+        return logits.squeeze(2)
+
+
+@pytest.mark.usefixtures("_recurrent")
+@pytest.mark.parametrize("step", [("accumulate", {"steps": 3}), ("microbatch", {"size": 3})], ids=str)
+@pytest.mark.parametrize("sizes", [[6, 6, 6], [7, 5, 6]])
+@pytest.mark.parametrize(("network", "dim"), [("tagger", 1), ("tagger", [1, 1]), ("recurrent", [1, 0])])
+def test_what_a_callback_reads_whole_is_joined_along_the_samples(
+    network: str, dim: Any, sizes: list[int], step: Any
+) -> None:
+    argus_core.register("nn_module", "tagger", Tagger)
+    loss = "MSELoss" if network == "tagger" else "CrossEntropyLoss"
+    model = make_model(nn_module=network, loss=loss, batch_dim=dim, step=step, **NO_STEP)
+    input = SEQUENCES[:, :18]
+    target = torch.randn(6, 18, generator=GENERATOR) if network == "tagger" else CLASSES[:18]
+    targets = target.split(sizes, dim=1 if network == "tagger" else 0)
+    data = [*zip(input.split(sizes, dim=1), targets, strict=True)]
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    @argus_core.on_iteration_complete
+    def note(state: Any) -> None:
+        seen.append((state.step_output["prediction"], state.step_output["target"]))
+
+    model.fit(data if step[0] == "accumulate" else [(input, target)], callbacks=[note])
+    torch.testing.assert_close(seen, [(model.nn_module(input).detach(), target)])
+
+
 class Graph:
     """A batch as libraries of graphs make it: no container, and it knows how to move."""
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
 
 import argus_core
-from argus_core import Model, ParamsError, load_model, resolve
+from argus_core import ArgusWarning, Model, ParamsError, load_model, resolve
 from argus_timm.optimizers import NAMES, optimizer
 
 INFO = {name: get_optimizer_info(name) for name in list_optimizers()}
@@ -70,7 +71,9 @@ def test_training_goes_on_from_a_file_as_if_it_had_not_stopped(name: str, tmp_pa
     whole = model(name)
     for batch in BATCHES[:2]:
         whole.train_step(batch)
-    whole.save(tmp_path / "a.safetensors", optimizer_state=True)
+    has_generator = pytest.warns(ArgusWarning, match="the checkpoint lacks 'rng_state' of Kron")
+    with has_generator if name == "kron" else nullcontext():
+        whole.save(tmp_path / "a.safetensors", optimizer_state=True)
     loaded = load_model(tmp_path / "a.safetensors")
     for each in (whole, loaded):
         torch.manual_seed(7)

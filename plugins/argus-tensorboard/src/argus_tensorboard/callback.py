@@ -13,16 +13,17 @@ from torch.utils.tensorboard.summary import hparams as session_summaries
 from argus_core import BuildError, Callback, ParamsError, State, hookimpl
 from argus_core.authors import (
     WRITES,
+    Due,
     is_first,
     make_folder,
     making_files,
     one_line,
+    parse_cadence,
     place_to_write,
     plain_metrics,
     update_loss,
     writing,
 )
-from argus_tensorboard.due import Due
 from argus_tensorboard.graph import add_graph
 from argus_tensorboard.histograms import add_histograms
 from argus_tensorboard.hparams import flat_params
@@ -73,9 +74,9 @@ class TensorBoard(Callback):
         self.reads_predictions = samples is not None or type(self) is not TensorBoard
         self.graph = graph
         self.hparams = hparams
-        self._every = Due("every", every)
-        self._histograms = Due("histograms", histograms)
-        self._samples = Due("samples", samples)
+        self._every = _due("every", every)
+        self._histograms = _due("histograms", histograms)
+        self._samples = _due("samples", samples)
         self._writer: SummaryWriter | None = None
         self._waiting_for_graph = self._waiting_for_hparams = False
         self._session_end: Any = None
@@ -96,7 +97,8 @@ class TensorBoard(Callback):
         if not is_first():
             return
         for due in (self._every, self._histograms, self._samples):
-            due.start(state)
+            if due is not None:
+                due.start(state.global_step)
         self._waiting_for_graph, self._waiting_for_hparams = self.graph, self.hparams
         self._session_end, self._lr_step = None, -1
         is_resumed = state.global_step > 0 or state.epoch > 0
@@ -117,7 +119,8 @@ class TensorBoard(Callback):
         if self._waiting_for_graph:
             self._waiting_for_graph = False
             add_graph(writer, state.model.get_nn_module(), state.batch, state.model.device, state.logger)
-        due = [each.at_update(state) for each in (self._every, self._histograms, self._samples)]
+        intervals = (self._every, self._histograms, self._samples)
+        due = [each is not None and each.after_update(state.global_step) for each in intervals]
         if any(due):
             with writing(self.name, self.log_dir):
                 self._write_update(writer, state, *due)
@@ -140,9 +143,9 @@ class TensorBoard(Callback):
             if self._waiting_for_hparams:
                 self._waiting_for_hparams = False
                 self._add_hparams(writer, state, metrics)
-            if self._histograms.at_epoch(state):
+            if self._histograms is not None and self._histograms.after_epoch(state.epoch):
                 add_histograms(writer, state.model.get_nn_module(), step)
-            if self._samples.at_epoch(state):
+            if self._samples is not None and self._samples.after_epoch(state.epoch):
                 self._add_samples(writer, state)
             writer.flush()
 
@@ -242,6 +245,10 @@ class TensorBoard(Callback):
         if writer is not None:
             with writing(self.name, self.log_dir):
                 writer.close()
+
+
+def _due(argument: str, every: str | None) -> Due | None:
+    return None if every is None else Due(parse_cadence("tensorboard", every, argument))
 
 
 def _await_another_second(folder: Path) -> None:
