@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ __all__ = ["OPTION", "TABLE", "OwnPart", "import_parts", "project_parts"]
 
 OPTION = "--parts"
 TABLE = "[tool.argus] parts"
+
+_KEYS = ("parts", "prefer")
 
 
 @dataclass(frozen=True)
@@ -61,25 +64,18 @@ def project_parts(folder: Path | None = None) -> list[OwnPart]:
         ConfigError: it cannot be read, its list is malformed, or it belongs to another user.
     """
     found = nearest_pyproject(folder)
-    if found is None or b"argus" not in found[1] or b"parts" not in found[1]:
+    if found is None or b"argus" not in found[1]:
         return []
-    from argus_core.files.toml import not_toml, parse  # lazy: most projects have no parts
-
     path, content = found
-    try:
-        document: object = parse(content.decode())
-    except ValueError as error:
-        raise ConfigError(not_toml(path, error)) from error
-    for key in ("tool", "argus", "parts"):
-        document = document.get(key, []) if isinstance(document, dict) else []
-    if not isinstance(document, list) or not all(isinstance(each, str) and each for each in document):
+    parts = _table(path, content).get("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(each, str) and each for each in parts):
         raise ConfigError(
-            f"{TABLE} in {path} is {shown(document)}; give a list of files and modules, such as "
+            f"{TABLE} in {path} is {shown(parts)}; give a list of files and modules, such as "
             '["parts.py", "mypkg.networks"]'
         )
-    if document:
+    if parts:
         _check_owner(path, folder)
-    return [OwnPart(each, path.parent, f"{TABLE} in {path}") for each in document]
+    return [OwnPart(each, path.parent, f"{TABLE} in {path}") for each in parts]
 
 
 def import_parts(parts: Sequence[OwnPart]) -> None:
@@ -94,14 +90,35 @@ def import_parts(parts: Sequence[OwnPart]) -> None:
             _import(part)
 
 
+def _table(path: Path, content: bytes) -> dict[str, object]:
+    """Return ``[tool.argus]``."""
+    from argus_core.files.toml import not_toml, parse  # lazy: most projects have no such table
+
+    try:
+        table: object = parse(content.decode())
+    except ValueError as error:
+        raise ConfigError(not_toml(path, error)) from error
+    for key in ("tool", "argus"):
+        table = table.get(key, {}) if isinstance(table, dict) else table
+    if not isinstance(table, dict):
+        raise ConfigError(f"tool.argus in {path} is {shown(table)}; write the table [tool.argus]")
+    for key in table:
+        if key not in _KEYS:
+            hint = near(key, _KEYS) or f"; it takes {' and '.join(_KEYS)}"
+            raise ConfigError(f"[tool.argus] in {path} has the unknown key {shown(key)}{hint}")
+    return table
+
+
 def _check_owner(path: Path, folder: Path | None) -> None:
-    # A folder above may be shared, as /tmp is: a file that another user left there is not to run code.
+    # /tmp and its like: a file that another user left there is not to run code.
+    if not hasattr(os, "getuid") or path.stat().st_uid in (0, os.getuid()):
+        return
     is_here = path.parent == (Path.cwd() if folder is None else folder.absolute())
-    if is_here or not hasattr(os, "getuid") or os.stat(path).st_uid in (0, os.getuid()):
+    if is_here and not path.parent.stat().st_mode & stat.S_IWOTH:
         return
     raise ConfigError(
-        f"{path} belongs to another user, and names code to run in {TABLE}; start argus in {path.parent} if "
-        "you trust it, or put a pyproject.toml of your own into this folder"
+        f"{path} belongs to another user, and names code to run in {TABLE}; copy the project into a folder "
+        "of your own if you trust it, or put a pyproject.toml of your own into the current folder"
     )
 
 

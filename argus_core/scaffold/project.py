@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from argus_core.errors import ConflictError
-from argus_core.scaffold.naming import check_distribution_name
+from argus_core.scaffold.naming import check_project_name
 from argus_core.scaffold.package import check_place, filled, write_files
 
 __all__ = ["make_project"]
@@ -31,7 +31,7 @@ def make_project(name: str, directory: Path = Path()) -> tuple[Path, list[Path]]
         SpecError: the name is not allowed.
         ConflictError: the folder exists already, or cannot be created.
     """
-    check_distribution_name(name)
+    check_project_name(name)
     folder = directory / name
     check_place(directory, folder)
     files = {path: filled(f"project/{template}", {"name": name}) for path, template in _FILES.items()}

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from programs import run_program
 
 from argus_core.cli import main
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.errors import ConflictError, SpecError
 from argus_core.scaffold.project import make_project
 
@@ -45,7 +47,7 @@ def test_new_project_is_whole_or_not_there(tmp_path: Path) -> None:
     make_project("flowers", tmp_path)
     with pytest.raises(ConflictError, match="exists already"):
         make_project("flowers", tmp_path)
-    with pytest.raises(SpecError):
+    with pytest.raises(SpecError, match="'../flowers' cannot be the name of a project"):
         make_project("../flowers", tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["flowers"]
 
@@ -66,6 +68,13 @@ def test_spawned_workers_unpickle_what_the_parts_define(project: Path) -> None:
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "best val_accuracy" in done.stdout
+
+
+def test_commands_that_build_and_no_others_import_parts() -> None:
+    context = click.Context(main)
+    built_in = [name for name in main.list_commands(context) if name != "sweep"]
+    building = {name for name in built_in if isinstance(main.get_command(context, name), BuildingCommand)}
+    assert building == {"train", "resume", "predict", "export", "convert", "explain", "summary"}
 
 
 @pytest.mark.parametrize(

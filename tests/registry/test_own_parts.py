@@ -140,6 +140,21 @@ def test_list_of_another_form_is_refused(folder: Path, value: str) -> None:
         project_parts()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tool.argus]\npart = ['parts.py']", r"has the unknown key 'part'; did you mean 'parts'\?"),
+        ("[tool.argus]\nseed = 3", "has the unknown key 'seed'; it takes parts and prefer"),
+        ("[tool]\nargus = 'parts.py'", r"tool\.argus in .* is 'parts.py'; write the table \[tool\.argus\]"),
+        ("[tool.argus", r"pyproject\.toml is not TOML"),
+    ],
+)
+def test_table_of_another_form_is_refused(folder: Path, text: str, message: str) -> None:
+    (folder / "pyproject.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        project_parts()
+
+
 def test_project_without_parts_has_none(folder: Path) -> None:
     assert project_parts() == []
     (folder / "pyproject.toml").write_text("[tool.argus.prefer]\n# parts\n")
@@ -153,6 +168,10 @@ def test_list_of_another_user_in_a_folder_above_is_refused(
     (folder / "pyproject.toml").write_text('[tool.argus]\nparts = ["parts.py"]\n')
     os.chown(folder / "pyproject.toml", 12345, 12345)
     assert len(project_parts()) == 1  # the folder was chosen
+    folder.chmod(0o1777)
+    with pytest.raises(ConfigError, match="belongs to another user, and names code to run"):
+        project_parts()
+    folder.chmod(0o700)
     (folder / "below").mkdir()
     monkeypatch.chdir(folder / "below")
     with pytest.raises(ConfigError, match="belongs to another user, and names code to run"):
