@@ -6,17 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.config.init_from import parse_init_from
 from argus_core.errors import BuildError, SpecError
 from argus_core.model.choice import choose, choose_steps, given_by_class
-from argus_core.model.initial_weights import InitialWeights, take_weights
 from argus_core.model.parameter_groups import check_groups, group_parameters, split_options
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
@@ -26,6 +24,9 @@ from argus_core.steps.parameter_patterns import freeze
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
+
+if TYPE_CHECKING:
+    from argus_core.model.initial_weights import InitialWeights
 
 __all__ = ["Assembly", "BuildOptions", "unchanged"]
 
@@ -233,8 +234,14 @@ class Assembly(AbstractModel):
     def _take_weights(self) -> None:
         """Load the weights of the file that ``init_from`` names, unless a checkpoint's overwrite them."""
         value = self.params.get("init_from")
-        choice = None if value is None else parse_init_from(value)
-        if choice is None or "nn_module" in self._build_options.overwritten:
+        if value is None:
+            return
+        # Few models read a file, and the packages that do would double the memory of all others.
+        from argus_core.config.init_from import parse_init_from
+        from argus_core.model.initial_weights import take_weights
+
+        choice = parse_init_from(value)
+        if "nn_module" in self._build_options.overwritten:
             return
         chosen = self.parts["nn_module"]
         assert chosen is not None

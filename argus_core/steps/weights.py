@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.steps.observed_mean import observe
-from argus_core.steps.reduction import DIVISORS, exact, mean_divisor, mean_divisors
+from argus_core.steps.reduction import DIVISORS, TORCHS, exact, mean_divisor, mean_divisors
 from argus_core.tensors.joining import Layout, layout_of
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 
@@ -66,7 +65,11 @@ class Weights:
         It does nothing for a loss of torch, nor where the model or a strategy gives the weights.
         """
         loss = self.known = self._model.loss
-        return self._own is None and observe(loss, prediction, target)
+        if self._own is not None or type(loss) in TORCHS:
+            return False
+        from argus_core.steps.observed_mean import observe  # few losses are observed, and it takes memory
+
+        return observe(loss, prediction, target)
 
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""
