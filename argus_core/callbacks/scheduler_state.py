@@ -86,7 +86,7 @@ def _problems(scheduler: Any, stored: Mapping[str, Any]) -> Iterator[str]:
     for key in stored:
         if not isinstance(key, str) or (key not in own and hasattr(scheduler, key)):
             yield f"it has {reprlib.repr(key)}, which does not belong to its state"
-    if not (type(scheduler).__module__.startswith("torch.") or getattr(scheduler, "has_fixed_state", False)):
+    if not (type(scheduler).__module__.startswith("torch.") or getattr(scheduler, "exact_state", False)):
         return
     for key, value in own.items():
         if key not in stored:
@@ -113,7 +113,7 @@ def _problems_of_parts(scheduler: Any, stored: Any) -> Iterator[str]:
 
 
 def _fits(own: Any, stored: Any) -> bool:
-    """Return whether a stored value may replace an attribute of a scheduler with a fixed state."""
+    """Return whether a stored value may replace an attribute of a torch scheduler."""
     if isinstance(own, bool):
         return type(stored) is bool
     if own is None or isinstance(own, int | float):

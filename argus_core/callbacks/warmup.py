@@ -32,10 +32,14 @@ class AbstractWarmup(LRScheduler):
         warmup: steps of warm-up, or a share of the run: ``"5%"``, ``"3ep"``, ``"500up"``.
         min_lr: the rate at the end.
         last_epoch: as in torch's schedulers.
+
+    Attributes:
+        default_interval: of its steps.
+        exact_state: a state from a file has to have the keys and types of its own.
     """
 
     default_interval: ClassVar = "update"
-    has_fixed_state: ClassVar = True  # a stored one must have the same keys and types
+    exact_state: ClassVar = True
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +25,9 @@ from argus_core.steps.parameter_patterns import freeze
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
+
+if TYPE_CHECKING:
+    from argus_core.model.initial_weights import InitialWeights
 
 __all__ = ["Assembly", "BuildOptions", "unchanged"]
 
@@ -93,6 +96,7 @@ class Assembly(AbstractModel):
     optimizer: Any = None
     prediction_transform: Any = None
     step: Any = None
+    initial_weights: InitialWeights | None = None
 
     build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
     """The order of building; the device comes before the optimizer, which holds the moved parameters."""
@@ -239,12 +243,15 @@ class Assembly(AbstractModel):
     def _take_weights(self) -> None:
         """Load the weights of the file that ``init_from`` names, unless a checkpoint's overwrite them."""
         value = self.params.get("init_from")
-        if value is None or "nn_module" in self._build_options.overwritten:
+        if value is None:
             return
-        from argus_core.model.initial_weights import take_weights  # lazy: few models need them
-        from argus_core.storage.init_from import parse_init_from
+        # Few models read a file, and the packages that do would double the memory of all others.
+        from argus_core.config.init_from import parse_init_from
+        from argus_core.model.initial_weights import take_weights
 
         choice = parse_init_from(value)
+        if "nn_module" in self._build_options.overwritten:
+            return
         chosen = self.parts["nn_module"]
         assert chosen is not None
         check_param(chosen.label, "init_from", READS, value)

@@ -15,11 +15,11 @@ from torch.nn.parameter import is_lazy
 
 from argus_core.checkpoint.module_state import form_of, put_module_state
 from argus_core.checkpoint.weights import read_weights
+from argus_core.config.init_from import InitFrom
 from argus_core.errors import ParamsError, StateMismatchError, near
 from argus_core.files.working_folder import shown
 from argus_core.model.prefixes import suggested_rename
 from argus_core.steps.parameter_patterns import is_match
-from argus_core.storage.init_from import InitFrom
 
 __all__ = ["InitialWeights", "take_weights"]
 

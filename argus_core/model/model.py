@@ -41,7 +41,8 @@ from argus_core.steps.composition import Composed
 from argus_core.steps.modes import Modes
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.reading import releases_output
-from argus_core.steps.reduction import check_loss, mean_divisor
+from argus_core.steps.reduction import mean_divisor, reduction_of
+from argus_core.steps.shares import check_loss
 from argus_core.steps.updater import Updater
 from argus_core.steps.weights import Weights, method_of
 from argus_core.storage import write
@@ -272,6 +273,8 @@ class Model(Assembly):
             with updater.slots.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
+        if self.loss is not updater.weights.known:
+            updater.weights.observe(prediction, target)
         is_sum = updater.weights.is_sum()
         weight = updater.weights.of_batch(prepared, prediction, target, is_sum)
         return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)
@@ -303,8 +306,7 @@ class Model(Assembly):
 
         With ``"sum"``, losses of micro-batches are added, and an epoch's loss is the mean over the samples.
         """
-        reduction: str = getattr(self.loss, "reduction", "mean")
-        return reduction
+        return reduction_of(self.loss)
 
     def batch_size(self, batch: Any) -> int:
         """Return the number of samples of a batch on the device; see `argus_core.tensors.samples.batch_size`.

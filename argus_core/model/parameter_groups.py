@@ -109,7 +109,12 @@ def _entries(groups: Any) -> list[tuple[str, list[str], dict[str, Any]]]:
     entries = []
     for index, entry in enumerate(groups):
         patterns = patterns_of(entry.get("match")) if isinstance(entry, Mapping) else None
-        if patterns is None or "params" in entry or len(entry) < 2:
+        if (
+            patterns is None
+            or "params" in entry
+            or len(entry) < 2
+            or not all(isinstance(key, str) for key in entry)
+        ):
             raise ParamsError(
                 f"groups[{index}] of the optimizer is {described(entry)}; give match, a pattern of parameter "
                 f"names or a list of them, and the group's options: {_EXAMPLE}"
@@ -136,10 +141,11 @@ def _chosen(
             continue
         labels.append(label)
         for option, value in options.items():
-            if option in values and values[option] != value:
+            if option in values and not _are_equal(values[option], value):
                 raise ParamsError(
                     f"groups[{set_by[option]}] and groups[{index}] of the optimizer both match {name!r}, "
-                    f"with {option}={values[option]!r} and {option}={value!r}; narrow one of their patterns"
+                    f"with {option}={described(values[option])} and {option}={described(value)}; narrow one "
+                    "of their patterns"
                 )
             values[option] = value
             set_by.setdefault(option, index)
@@ -181,10 +187,18 @@ def _layer_scales(
     return {name: (layer, decay ** (last - layer)) for name, layer in layers.items()}
 
 
+def _are_equal(one: Any, other: Any) -> bool:
+    """Return whether two options are equal; tensors of several numbers are not compared."""
+    try:
+        return bool(one is other or one == other)
+    except (RuntimeError, ValueError):
+        return False
+
+
 def _rate(lr: Any) -> float:
     try:
         rate = float(lr)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = math.nan
     if not math.isfinite(rate):
         raise ParamsError(

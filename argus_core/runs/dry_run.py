@@ -12,7 +12,7 @@ from typing import Any
 from argus_core.config import Config
 from argus_core.runs.run import train
 from argus_core.training.dry_run import DryRun
-from argus_core.training.interruption import listening
+from argus_core.training.interruption import exiting
 
 __all__ = ["DryRunResult", "dry_run"]
 
@@ -48,7 +48,7 @@ def dry_run(config: Config, callbacks: Iterable[Any] = ()) -> DryRunResult:
     """
     began = time.monotonic()
     with (
-        listening(),
+        exiting(),
         tempfile.TemporaryDirectory(prefix="argus-dry-run-", ignore_cleanup_errors=True) as folder,
     ):
         trial = DryRun(Path(folder).resolve())
