@@ -14,14 +14,12 @@ from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
-from argus_core.model.choice import choose, choose_steps, given_by_class
-from argus_core.model.parameter_groups import check_groups, group_parameters, split_options
+from argus_core.model.choice import choose, choose_steps, given_by_class, split_options
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
 from argus_core.registry.file_params import READS, Source, check_param, taken_from
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.steps.composition import Composed
-from argus_core.steps.parameter_patterns import freeze
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
@@ -150,7 +148,7 @@ class Assembly(AbstractModel):
         setattr(self, part, built)
         if part == "nn_module":
             self._take_weights()
-            freeze(self.nn_module, self.params.get("freeze"), self._is_unfrozen)
+            self._freeze(self.params.get("freeze"))
         self._updater = None
 
     def build_part(self, part: str, chosen: Part) -> Any:
@@ -180,6 +178,8 @@ class Assembly(AbstractModel):
         if not options:
             optimizer: Optimizer = self._call("optimizer", factory, (trainable,), params)
             return optimizer
+        from argus_core.model.parameter_groups import check_groups, group_parameters  # lazy: few need them
+
         wanted = {id(parameter) for parameter in trainable}
         named = {name: each for name, each in named_parameters(self).items() if id(each) in wanted}
         groups = group_parameters(self.get_nn_module(), named, options)
@@ -258,9 +258,14 @@ class Assembly(AbstractModel):
         self.initial_weights = take_weights(self.get_nn_module(), choice, chosen.label)
         self.logger.info("%s", self.initial_weights)
 
-    def _is_unfrozen(self, name: str) -> bool:
-        """Return whether a step strategy trains a parameter later, and freezes it until then."""
-        return any(strategy.covers(name) for strategy in self._composed.unfreezing())
+    def _freeze(self, patterns: Any) -> None:
+        """Freeze the parameters that patterns match, except those that a step strategy trains later."""
+        if patterns is None:
+            return
+        from argus_core.steps.parameter_patterns import freeze  # lazy: few models need it
+
+        strategies = self._composed.unfreezing()
+        freeze(self.get_nn_module(), patterns, lambda name: any(each.covers(name) for each in strategies))
 
     def _limited(self, part: str, label: str) -> AbstractContextManager[None]:
         """Return the context that limits a part's memory; a restored network has its own limit."""

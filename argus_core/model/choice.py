@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from argus_core.errors import SpecError, near
+from argus_core.registry.arguments import signature_of
 from argus_core.registry.factory import call_factory, described, name_of
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.registry.registry import Component, component_of
@@ -20,7 +21,10 @@ __all__ = [
     "choose",
     "choose_steps",
     "given_by_class",
+    "split_options",
 ]
+
+_GROUPING = ("groups", "no_decay", "layer_decay")
 
 Resolve = Callable[[str, str], Component]
 
@@ -152,3 +156,19 @@ def _component_part(kind: str, name: str, params: Mapping[str, Any], resolve: Re
 
 def _fixed_part(kind: str, name: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> Part:
     return Part(kind, name, params, component_of(kind, factory), factory)
+
+
+def split_options(
+    factory: Callable[..., Any], params: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the params that choose parameter groups, and those that the optimizer's factory takes.
+
+    Of the first, ``lr`` is the rate that ``layer_decay`` multiplies.
+    """
+    signature = signature_of(factory)
+    takes = {} if signature is None else signature.parameters
+    grouping = {key: params[key] for key in _GROUPING if params.get(key) is not None and key not in takes}
+    rest = {key: value for key, value in params.items() if key not in _GROUPING or key in takes}
+    if grouping:
+        grouping["lr"] = rest.get("lr", takes["lr"].default if "lr" in takes else None)
+    return grouping, rest

@@ -14,34 +14,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from argus_core.errors import ParamsError
-from argus_core.registry.arguments import signature_of
 from argus_core.registry.factory import described
 from argus_core.steps.layers import layer_numbers
 from argus_core.steps.parameter_patterns import MOST_PATTERNS, check_matches, is_match, patterns_of
 
-__all__ = ["check_groups", "group_parameters", "split_options"]
+__all__ = ["check_groups", "group_parameters"]
 
-_OPTIONS = ("groups", "no_decay", "layer_decay")
 _NO_DECAY = "norm_and_bias"
 _EXAMPLE = "{ match = 'backbone.*', lr = 1e-4 }"
 
 Groups = list[dict[str, Any]]
-
-
-def split_options(
-    factory: Callable[..., Any], params: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the params that choose parameter groups, and those that the optimizer's factory takes.
-
-    Of the first, ``lr`` is the rate that ``layer_decay`` multiplies.
-    """
-    signature = signature_of(factory)
-    takes = {} if signature is None else signature.parameters
-    grouping = {key: params[key] for key in _OPTIONS if params.get(key) is not None and key not in takes}
-    rest = {key: value for key, value in params.items() if key not in _OPTIONS or key in takes}
-    if grouping:
-        grouping["lr"] = rest.get("lr", takes["lr"].default if "lr" in takes else None)
-    return grouping, rest
 
 
 def group_parameters(
@@ -54,7 +36,7 @@ def group_parameters(
     Args:
         network: its modules are the layers of ``layer_decay``.
         named: the trainable parameters by name, the loss's own as ``loss.<name>``.
-        options: from `split_options`.
+        options: from `argus_core.model.choice.split_options`.
 
     Raises:
         ParamsError: an option is invalid, a pattern matches no parameter, or two entries differ about one.

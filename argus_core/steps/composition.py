@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -18,8 +18,10 @@ from argus_core.registry.distributions import version_of
 from argus_core.steps.default import Default
 from argus_core.steps.hooks import Composition, StepHooks, composition_of
 from argus_core.steps.strategy import SLOTS, Strategy, registered
-from argus_core.steps.unfreezing import AbstractUnfreezing
 from argus_core.storage.mismatch import fitting
+
+if TYPE_CHECKING:  # few models have one
+    from argus_core.steps.unfreezing import AbstractUnfreezing
 
 __all__ = ["SLOTS", "Composed"]
 
@@ -102,8 +104,7 @@ class Composed:
 
     def unfreezing(self) -> list[AbstractUnfreezing]:
         """Return the strategies that keep parameters frozen for a part of the run."""
-        instances = [strategy.instance for strategy in self.strategies]
-        return [each for each in instances if isinstance(each, AbstractUnfreezing)]
+        return [each.instance for each in self.strategies if each.unfreezes]
 
     def _conflicts(self, traits: Mapping[str, set[str]]) -> Iterator[str]:
         for strategy in self.strategies:

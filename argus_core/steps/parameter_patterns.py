@@ -65,14 +65,12 @@ def freeze(network: nn.Module, value: Any, is_spared: Callable[[str], bool]) -> 
 
     Args:
         network: to change in place.
-        value: a pattern or a list of them; ``None`` freezes nothing.
+        value: a pattern or a list of them.
         is_spared: returns whether something else freezes a parameter or buffer of a name.
 
     Raises:
         ParamsError: it is neither, or a pattern matches no parameter.
     """
-    if value is None:
-        return
     patterns = patterns_of(value)
     if patterns is None:
         raise ParamsError(

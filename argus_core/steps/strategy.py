@@ -58,6 +58,11 @@ class Strategy:
         key: str | None = getattr(self.instance, "evaluates_with", None)
         return key
 
+    @property
+    def unfreezes(self) -> bool:
+        """True for an `AbstractUnfreezing`."""
+        return getattr(self.instance, "unfreezes", False) is True
+
     def traits(self, model: AbstractModel) -> set[str]:
         """Return the traits that others may conflict with or require: its name, and those it declares."""
         declared = getattr(self.instance, "traits", None)

@@ -17,6 +17,8 @@ class AbstractUnfreezing(ABC):
     The optimizer has them from the beginning. `Model` asks it while the model is built.
     """
 
+    unfreezes = True
+
     @abstractmethod
     def covers(self, name: str) -> bool:
         """Return whether it is this strategy that freezes a parameter or buffer of that name."""
