@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from argus_core.checkpoint.records import Record
+from argus_core.data.description import DataDescription
 
 __all__ = ["AbstractSaved", "Numbered"]
 
@@ -89,6 +90,10 @@ class AbstractSaved(ABC):
     def evaluated(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors that replace the network's in evaluation: by strategy, then by name."""
         return {}
+
+    def data(self) -> DataDescription:
+        """Return the description of the model's data; empty if the file has none."""
+        return DataDescription()
 
     def extra_state(self) -> dict[str, Any]:
         """Return the model class's own state beside its parts; empty if it has none."""

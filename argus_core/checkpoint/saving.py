@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.checkpoint.data_section import data_section
 from argus_core.checkpoint.optimizer_state import name_optimizer_state
 from argus_core.checkpoint.records import Record, record_of
 from argus_core.checkpoint.sections import PREFIXES
@@ -66,8 +67,10 @@ def save_model(
         "components": {name: part and _record(part) for name, part in model.parts.items()}
         | {"step": [_record(part) for part in model.step_parts]},
         "run": encode(dict(run or {}), "run", tensors),
-        "extra": {},
     }
+    if data := data_section(model.data):
+        manifest["data"] = data
+    manifest["extra"] = {}
     for part, prefix in PREFIXES.items():
         module = model.get_nn_module() if part == "nn_module" else getattr(model, part)
         if isinstance(module, nn.Module):

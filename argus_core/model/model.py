@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from argus_core.checkpoint import saving as checkpoint
 from argus_core.checkpoint.finiteness import Finiteness
+from argus_core.data.description import DataDescription
 from argus_core.errors import (
     ArgusWarning,
     BuildError,
@@ -86,9 +87,11 @@ class Model(Assembly):
         batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
             with one for each entry (``"entries"`` for a list of samples, ``None`` for an entry that belongs
             to every sample); a subclass may set it.
+        data: the description of the data that it was trained on; `fit` sets it, and a checkpoint keeps it.
     """
 
     batch_dim: BatchDim = None
+    data: DataDescription = DataDescription()
     warned_unregistered = False
     _finiteness: Finiteness | None = None
 
