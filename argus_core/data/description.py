@@ -97,15 +97,13 @@ def are_units(value: Any) -> bool:
 
 def _names(dataset: Any, attribute: str) -> tuple[str, ...] | None:
     value = _attribute(dataset, attribute)
-    tolist = getattr(value, "tolist", None)
-    value = tolist() if callable(tolist) else value
     if not isinstance(value, list | tuple) or not value or {*map(type, value)} - {str, int}:
         return None  # the number of classes, for example
     names = tuple(map(str, value))
     if not are_names(names):
         warnings.warn(
-            f"{type(dataset).__name__} has {len(names):,} {attribute}, which checkpoints leave out; they keep at "
-            f"most {_MOST_NAMES:,} names of {_LONGEST_NAME} characters, and {_MOST_TEXT:,} in all",
+            f"{type(dataset).__name__} has {len(names):,} {attribute}, which checkpoints leave out; they "
+            f"keep at most {_MOST_NAMES:,} names of {_LONGEST_NAME} characters, and {_MOST_TEXT:,} in all",
             ArgusWarning,
             stacklevel=5,
         )
@@ -119,17 +117,12 @@ def _attribute(dataset: Any, name: str) -> Any:
         with suppress(Exception):  # a property of any class; the run does not need it
             value = getattr(dataset, name, None)
             if value is not None:
-                return value
+                return value.tolist() if hasattr(value, "tolist") else value
         if isinstance(parts := getattr(dataset, "datasets", None), list | tuple):
             values = [_attribute(part, name) for part in parts]
-            return values[0] if values and all(_are_same(values[0], each) for each in values) else None
+            return values[0] if values and all(each == values[0] for each in values) else None
         dataset = getattr(dataset, "dataset", None)
     return None
-
-
-def _are_same(one: Any, other: Any) -> bool:
-    """Return whether values, which may be arrays, are equal."""
-    return type(one) is type(other) and repr(one) == repr(other) and len(one) == len(other)
 
 
 def _length(dataset: Any) -> int | None:
