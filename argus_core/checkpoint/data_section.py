@@ -16,7 +16,7 @@ from argus_core.data.description import NAMES, DataDescription, are_names, are_u
 from argus_core.data.sample_form import is_sample_form
 from argus_core.errors import ArgusWarning, CorruptCheckpointError, ParamsError
 from argus_core.registry.component import KINDS
-from argus_core.storage.encoding import decode, encode, tensor_names
+from argus_core.storage.encoding import decode, encode
 
 __all__ = ["DATA_SCHEMA", "data_of", "data_section"]
 
@@ -60,8 +60,8 @@ def data_section(data: Any) -> dict[str, Any]:
     }
     if tensors:
         raise ParamsError(f"model.data holds a tensor as {min(tensors)}; keep names and numbers in it")
-    for key in section:
-        if not _fits(key, section[key]):
+    for key, fits in _RULES.items():
+        if not fits({"specs": dict(data.specs), "metrics": [*data.metrics]}.get(key, section[key])):
             raise ParamsError(f"model.data.{key} is not of the form that a checkpoint keeps; correct it")
     return section
 
@@ -102,19 +102,25 @@ def _decoded(section: dict[str, Any], path: Path) -> DataDescription:
     except CorruptCheckpointError as error:  # it names a tensor
         raise malformed(path, _SECTION) from error
     values = {key: section[key] for key in _RULES} | decoded
-    if not all(_fits(key, value) for key, value in values.items()):
+    if not all(fits(values[key]) for key, fits in _RULES.items()):
         raise malformed(path, _SECTION)
     values |= {name: None if values[name] is None else tuple(values[name]) for name in NAMES}
     values["metrics"] = tuple(values["metrics"])
     return DataDescription(**values)
 
 
-def _fits(key: str, value: Any) -> bool:
-    return key == "schema" or _RULES[key](value)
-
-
 def _is_specs(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(key, str) for key in value) and not tensor_names(value)
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _are_metrics(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_spec, value))
+
+
+def _is_spec(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
+    return isinstance(value, str)
 
 
 def _is_count(value: Any) -> bool:
@@ -146,7 +152,7 @@ def _are_names_or_none(value: Any) -> bool:
 
 _RULES: Mapping[str, Callable[[Any], bool]] = {
     "specs": _is_specs,
-    "metrics": lambda value: isinstance(value, list),
+    "metrics": _are_metrics,
     "seed": lambda value: value is None or (type(value) is int and 0 <= value < 2 * _MOST),
     "components": _are_components,
     "samples": _are_samples,

@@ -135,7 +135,8 @@ def test_older_section_is_migrated(saved: Path, monkeypatch: pytest.MonkeyPatch)
     [
         {"schema": 0}, {"schema": True}, {"schema": None}, {"more": 1}, {"specs": [1]},
         {"specs": {"train": {"$tensor": "nn/out.weight"}}}, {"specs": {"$dict": [[1, 2]]}},
-        {"specs": {"a": {"$code": "x"}}}, {"metrics": "accuracy"}, {"seed": -1}, {"seed": 1.5},
+        {"specs": {"a": {"$code": "x"}}}, {"metrics": "accuracy"}, {"metrics": [5]}, {"metrics": [["a", {}]]},
+        {"metrics": [{"$tuple": ["a", 1]}]}, {"seed": -1}, {"seed": 1.5},
         {"seed": 2**64},
         {"components": []}, {"components": {"dataset": [{"as": 1}]}}, {"components": {"other": []}},
         {"components": {"dataset": [record_of("a", None)] * 1001}},
