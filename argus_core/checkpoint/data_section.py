@@ -12,7 +12,7 @@ from typing import Any
 
 from argus_core.checkpoint.records import is_record
 from argus_core.checkpoint.sections import malformed
-from argus_core.data.description import NAMES, DataDescription, are_names, are_units
+from argus_core.data.description import NAMES, DataDescription, are_names, are_samples, are_units
 from argus_core.data.sample_form import is_sample_form
 from argus_core.errors import ArgusWarning, CorruptCheckpointError, ParamsError
 from argus_core.registry.component import KINDS
@@ -27,10 +27,8 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Pure functions from each older schema to the next one."""
 
 _SECTION = "data"
-_MOST_SETS = 1000
 _MOST_COMPONENTS = 1000
-_LONGEST = 200  # characters of the name of a set
-_MOST = 2**63  # of a count; seeds are twice as large
+_MOST_SEED = 2**64
 
 
 def data_section(data: Any) -> dict[str, Any]:
@@ -123,19 +121,6 @@ def _is_spec(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _MOST
-
-
-def _are_samples(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and len(value) <= _MOST_SETS
-        and all(isinstance(name, str) and len(name) <= _LONGEST for name in value)
-        and all(map(_is_count, value.values()))
-    )
-
-
 def _are_components(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -153,9 +138,9 @@ def _are_names_or_none(value: Any) -> bool:
 _RULES: Mapping[str, Callable[[Any], bool]] = {
     "specs": _is_specs,
     "metrics": _are_metrics,
-    "seed": lambda value: value is None or (type(value) is int and 0 <= value < 2 * _MOST),
+    "seed": lambda value: value is None or (type(value) is int and 0 <= value < _MOST_SEED),
     "components": _are_components,
-    "samples": _are_samples,
+    "samples": are_samples,
     **dict.fromkeys(NAMES, _are_names_or_none),
     "units": lambda value: value == {} or are_units(value),
     "sample": is_sample_form,

@@ -13,7 +13,7 @@ from typing import Any
 
 from argus_core.errors import ArgusWarning
 
-__all__ = ["NAMES", "DataDescription", "are_names", "are_units", "describe_data"]
+__all__ = ["NAMES", "DataDescription", "are_names", "are_samples", "are_units", "describe_data"]
 
 NAMES = ("classes", "feature_names", "target_names")
 """The attributes of a dataset that hold names, in order."""
@@ -22,6 +22,8 @@ _MOST_NAMES = 2**15
 _LONGEST_NAME = 200
 _MOST_TEXT = 2**19  # characters: the manifest has to hold them beside everything else
 _MOST_WRAPPERS = 100
+_MOST_SETS = 1000
+_MOST_SAMPLES = 2**63
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ def describe_data(loaders: Mapping[str, Any]) -> DataDescription:
     """
     datasets = {name: getattr(loader, "dataset", None) for name, loader in loaders.items()}
     sizes = {name: _length(dataset) for name, dataset in datasets.items()}
+    samples = {name: size for name, size in sizes.items() if size is not None}
     train = datasets.get("train")
     units = _attribute(train, "units")
     named: dict[str, Any] = {name: _names(train, name) for name in NAMES}
     return DataDescription(
-        samples={name: size for name, size in sizes.items() if size is not None},
+        samples=samples if are_samples(samples) else {},
         units=dict(units) if are_units(units) else {},
         **named,
     )
@@ -93,6 +96,16 @@ def are_names(value: Any) -> bool:
 def are_units(value: Any) -> bool:
     """Return whether a value has the form of ``units`` that a checkpoint may hold."""
     return isinstance(value, dict) and are_names([*value]) and are_names([*value.values()])
+
+
+def are_samples(value: Any) -> bool:
+    """Return whether a value has the form of ``samples`` that a checkpoint may hold."""
+    return (
+        isinstance(value, dict)
+        and len(value) <= _MOST_SETS
+        and all(isinstance(name, str) and len(name) <= _LONGEST_NAME for name in value)
+        and all(type(size) is int and 0 <= size < _MOST_SAMPLES for size in value.values())
+    )
 
 
 def _names(dataset: Any, attribute: str) -> tuple[str, ...] | None:
@@ -126,7 +139,7 @@ def _attribute(dataset: Any, name: str) -> Any:
 
 
 def _length(dataset: Any) -> int | None:
-    with suppress(TypeError, NotImplementedError):  # of a stream
+    with suppress(Exception):  # of a stream, whose class may raise what it likes
         return len(dataset)
     return None
 

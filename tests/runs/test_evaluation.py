@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,27 +65,39 @@ class Noisy(Dataset[Any]):
         return input + torch.randn(4), target
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.chdir(tmp_path)
+@contextmanager
+def registered() -> Iterator[None]:
     with argus_core.isolated_registry(builtins=True):
         argus_core.register("nn_module", "net", Net)
         argus_core.register("dataset", "points", points)
         argus_core.register("dataset", "noisy", Noisy)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    with registered():
+        BUILT.clear()
         yield tmp_path
 
 
 def trained(folder: Path, *changes: str) -> RunResult:
-    result = train(read_config(small_config(folder), ["num_epochs=2", *changes]))
-    BUILT.clear()
-    return result
+    place = f"run_dir={folder / 'run'}"
+    return train(read_config(small_config(folder), ["num_epochs=2", place, *changes]))
 
 
-@pytest.fixture
-def run(folder: Path) -> RunResult:
-    return trained(
-        folder, "data.train=noisy", 'data.val=["noisy", {split="val"}]', 'data.test=["noisy", {split="test"}]'
-    )
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """Return a run that is done once for the whole file."""
+    folder = tmp_path_factory.mktemp("trained")
+    with registered():
+        return trained(
+            folder,
+            "data.train=noisy",
+            'data.val=["noisy", {split="val"}]',
+            'data.test=["noisy", {split="test"}]',
+        )
 
 
 def test_values_have_all_digits_of_the_run_though_samples_are_random(run: RunResult) -> None:
