@@ -69,18 +69,16 @@ def command(
     from argus_core.runs.evaluation import evaluate  # imports torch
 
     results = evaluate(checkpoint, changes, metrics, sets, device)
-    if table is not None:
+    if as_json:
+        sets_of = {name: _record(each) for name, each in results.items()}
+        echo_json({"checkpoint": str(checkpoint), "sets": sets_of})
+    else:
+        for name, result in results.items():
+            _print(name, result)
+    if table is not None:  # last, so that a full disk loses no result
         check_output(table, checkpoint, overwrite=overwrite)  # another program may have written there
         _write_csv(table, results)
-    if as_json:
-        echo_json(
-            {"checkpoint": str(checkpoint), "sets": {name: _record(each) for name, each in results.items()}}
-        )
-        return
-    for name, result in results.items():
-        _print(name, result)
-    if table is not None:
-        echo(f"results: {table}")
+        echo(f"results: {table}", err=as_json)
 
 
 def _print(name: str, result: SetResult) -> None:

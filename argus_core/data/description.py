@@ -35,7 +35,7 @@ class DataDescription:
         metrics: the specs of the run's metrics besides the loss.
         seed: of the run, or ``None``.
         components: for messages, the records of the components in ``specs`` and ``metrics``, by kind.
-        samples: the number of samples of each set, ``train``, ``val`` (or ``val_clean``) and ``test``.
+        samples: the number of samples of ``train`` and of ``val`` (or of ``val_clean`` and so on).
         classes: the names of the classes, in the order of their numbers.
         feature_names: the names of the inputs' features, in order.
         target_names: the names of the targets, in order.
