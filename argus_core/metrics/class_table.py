@@ -46,7 +46,7 @@ class ClassTable(Metric):
         rows: the result of each class after `compute`; ``None`` where the data are of another kind.
     """
 
-    name = "class_table"
+    name = "class table"  # which no metric in a configuration has
     better = None
     several = True
     states: ClassVar[Mapping[str, Reduction]] = dict.fromkeys(("targets", "predicted", "right"), "sum")

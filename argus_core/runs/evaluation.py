@@ -154,7 +154,11 @@ def _evaluated(model: Model, config: Config, name: str, loader: Loader, metrics:
     with taken_from(config.source("fit", "metrics")):
         own = build_many("metric", [*model.data.metrics], "metrics")
     names = {getattr(each, "name", None) for each in own}
-    asked = [each for each in build_many("metric", [*metrics], "metrics") if each.name not in names]
+    asked = [
+        each
+        for each in build_many("metric", [*metrics], "metrics")
+        if getattr(each, "name", None) not in names
+    ]
     table = _table(own)
     phase = "val" if name == _TEST else name
     values = validate(
