@@ -27,6 +27,7 @@ class AbstractModel(ABC):
     prediction_transform: Any = None
     batch_dim: BatchDim = None
     data: Any = None
+    initial_weights: Any = None
     warned_unregistered = False
 
     params: dict[str, Any]

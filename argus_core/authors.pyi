@@ -8,6 +8,7 @@ from argus_core.callbacks.epoch_report import EpochRecord as EpochRecord
 from argus_core.callbacks.epoch_report import EpochReport as EpochReport
 from argus_core.callbacks.epoch_report import plain_metrics as plain_metrics
 from argus_core.callbacks.epoch_report import update_loss as update_loss
+from argus_core.callbacks.log_beginning import begin_file as begin_file
 from argus_core.callbacks.log_format import LineFormatter as LineFormatter
 from argus_core.callbacks.monitor import Monitor as Monitor
 from argus_core.callbacks.monitor import check_monitor as check_monitor

@@ -94,24 +94,27 @@ def command(
 
 
 class _Announcement:
-    """A callback that prints the run directory once all checks have passed."""
+    """A callback that prints the run directory and the origin of the weights once all checks have passed."""
 
     reads_predictions = False
     computes = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
 
     @hookimpl(trylast=True)
     def start(self, state: State) -> None:
-        echo(f"run directory: {self.path}")
+        if self.path is not None:
+            echo(f"run directory: {self.path}")
+        if state.model.initial_weights is not None:
+            echo(str(state.model.initial_weights))
 
 
 def _dry_run(config: Config, directory: RunDirectory) -> None:
     from argus_core.runs.dry_run import dry_run  # imports torch
 
     echo(f"dry run of {config.file}: its files go into a temporary folder, which is removed")
-    result = dry_run(config)
+    result = dry_run(config, [_Announcement(None)])
     for phase, count in result.batches.items():
         echo(f"{phase}: {count} batch{'es' * (count != 1)}")
     for name, value in result.metrics.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from argus_core.config.changes import apply_change
+from argus_core.config.changes import apply_changes
 from argus_core.config.file import Config, with_defaults
 from argus_core.config.schema import SECTIONS, Sections, read_value
 from argus_core.config.split import check_data
@@ -33,14 +33,12 @@ def stored_data(
     sections: Sections = {name: {} for name in SECTIONS}
     for key, value in specs.items():
         sections["data"][key] = read_value(sections, "data", key, _as_toml(value), str(path))
-    given = set()
-    for change in changes:
-        place = apply_change(sections, change)
-        if place[0] != "data":
+    given = apply_changes(sections, changes, {})
+    for (section, *_), change in given.items():
+        if section != "data":
             raise ConfigError(
-                f"--set {change}: the key is in [{place[0]}]; give keys of [data], as in data.val=..."
+                f"--set {change}: the key is in [{section}]; give keys of [data], as in data.val=..."
             )
-        given.add(place)
     check_data(sections["data"], str(path))
     data = with_defaults("data", sections["data"])
     data.setdefault("val_batch_size", data["batch_size"])

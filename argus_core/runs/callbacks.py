@@ -84,6 +84,11 @@ class Witness(Callback):
         self.begin()
         state.model.data = replace(state.model.data, **self.data)
 
+    def epoch_start(self, state: State) -> None:
+        """Note in the log which weights a new run starts from."""
+        if state.model.initial_weights is not None and state.global_step == state.epoch == 0:
+            state.logger.info("%s", state.model.initial_weights)
+
     @hookimpl(tryfirst=True)
     def iteration_complete(self, state: State) -> None:
         self.directory.check_held()  # before anything is written

@@ -196,6 +196,7 @@ def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]])
     reasons = {
         "fit.seed": "the order of its batches and its random numbers follow from its first seed",
         "fit.run_dir": f"a resumed run stays in {directory.path}; copy the folder to have two runs",
+        "model.init_from": "its weights are those of its checkpoint",
         "model.name": "its checkpoints are of another class; load the weights with load_model into a new run",
     }
     for key, was, now in changed:

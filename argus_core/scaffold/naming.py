@@ -15,7 +15,19 @@ __all__ = ["check_distribution_name", "check_project_name", "import_name", "pref
 
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _LONGEST = 100
-_FILES = ("build", "conftest", "dist", "docs", "setup", "src", "test", "tests")
+_FILES = ("bin", "build", "conftest", "dist", "docs", "examples", "lib", "setup", "src", "test", "tests")
+_TOOLS = (
+    "hatchling",
+    "pip",
+    "pytest",
+    "ruff",
+    "setuptools",
+    "sitecustomize",
+    "tox",
+    "usercustomize",
+    "wheel",
+)
+_DEVICES = re.compile(r"aux|con|nul|prn|(com|lpt)\d")  # no folder of Windows has such a name
 
 
 def check_project_name(name: str, what: str = "project") -> None:
@@ -46,6 +58,10 @@ def check_distribution_name(name: str) -> None:
         )
     if module in _FILES:
         raise SpecError(f"{name!r} is also a file or folder of a Python project; give another name")
+    if module in _TOOLS:
+        raise SpecError(f"{name!r} would hide the module {module!r} that projects use; give another name")
+    if _DEVICES.fullmatch(module):
+        raise SpecError(f"{name!r} cannot be the name of a folder on Windows; give another name")
     version = version_of(name)
     if version is not None:
         raise SpecError(
