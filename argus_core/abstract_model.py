@@ -26,10 +26,10 @@ class AbstractModel(ABC):
     optimizer: Any = None
     prediction_transform: Any = None
     batch_dim: BatchDim = None
-    data: Any = None
     initial_weights: Any = None
     warned_unregistered = False
 
+    data: Any
     params: dict[str, Any]
     parts: dict[str, Part | None]
     step_parts: list[Part]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from argus_core.checkpoint.records import Record
-from argus_core.data.description import DataDescription
+
+if TYPE_CHECKING:
+    from argus_core.data.description import DataDescription
 
 __all__ = ["AbstractSaved", "Numbered"]
 
@@ -93,6 +95,8 @@ class AbstractSaved(ABC):
 
     def data(self) -> DataDescription:
         """Return the description of the model's data; empty if the file has none."""
+        from argus_core.data.description import DataDescription  # lazy: saving does not need it
+
         return DataDescription()
 
     def extra_state(self) -> dict[str, Any]:

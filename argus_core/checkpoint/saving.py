@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.checkpoint.data_section import data_section
 from argus_core.checkpoint.optimizer_state import name_optimizer_state
 from argus_core.checkpoint.records import Record, record_of
 from argus_core.checkpoint.sections import PREFIXES
@@ -68,8 +67,10 @@ def save_model(
         | {"step": [_record(part) for part in model.step_parts]},
         "run": encode(dict(run or {}), "run", tensors),
     }
-    if data := data_section(model.data):
-        manifest["data"] = data
+    if model.data:
+        from argus_core.checkpoint.data_section import data_section  # lazy: not every model has data
+
+        manifest["data"] = data_section(model.data)
     manifest["extra"] = {}
     for part, prefix in PREFIXES.items():
         module = model.get_nn_module() if part == "nn_module" else getattr(model, part)

@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 
 from argus_core.checkpoint import saving as checkpoint
 from argus_core.checkpoint.finiteness import Finiteness
-from argus_core.data.description import DataDescription
 from argus_core.errors import (
     ArgusWarning,
     BuildError,
@@ -51,6 +50,7 @@ from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
 
 if TYPE_CHECKING:
+    from argus_core.data.description import DataDescription
     from argus_core.model.summary import Summary
     from argus_core.training.dry_run import DryRun
 
@@ -90,13 +90,12 @@ class Model(Assembly):
         batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
             with one for each entry (``"entries"`` for a list of samples, ``None`` for an entry that belongs
             to every sample); a subclass may set it.
-        data: the description of the data that it was trained on; `fit` sets it, and a checkpoint keeps it.
     """
 
     batch_dim: BatchDim = None
-    data: DataDescription = DataDescription()
     warned_unregistered = False
     _finiteness: Finiteness | None = None
+    _data: DataDescription | None = None
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -372,6 +371,19 @@ class Model(Assembly):
         return self._updater.evaluation.left() if self._updater else nullcontext()
 
     # State.
+
+    @property
+    def data(self) -> DataDescription:
+        """The description of the data that it was trained on; `fit` sets it, and a checkpoint keeps it."""
+        if self._data is None:
+            from argus_core.data.description import DataDescription  # lazy: prediction does not need it
+
+            self._data = DataDescription()
+        return self._data
+
+    @data.setter
+    def data(self, description: DataDescription) -> None:
+        self._data = description
 
     def save(
         self,
