@@ -29,6 +29,7 @@ class AbstractModel(ABC):
     initial_weights: Any = None
     warned_unregistered = False
 
+    data: Any
     params: dict[str, Any]
     parts: dict[str, Part | None]
     step_parts: list[Part]

@@ -42,6 +42,7 @@ from argus_core.metrics import Accuracy as Accuracy
 from argus_core.metrics import MeanMetric as MeanMetric
 from argus_core.metrics import Reduction as Reduction
 from argus_core.metrics.build import build_metrics as build_metrics
+from argus_core.metrics.class_table import ClassResult as ClassResult
 from argus_core.model.choice import choose as choose
 from argus_core.registry.arguments import handed_over as handed_over
 from argus_core.registry.factory import build_component as build_component
@@ -60,6 +61,8 @@ from argus_core.registry.spec import Spec as Spec
 from argus_core.registry.spec import parse_spec as parse_spec
 from argus_core.registry.spec import parse_specs as parse_specs
 from argus_core.runs.directory import RunDirectory as RunDirectory
+from argus_core.runs.evaluation import SetResult as SetResult
+from argus_core.runs.evaluation import evaluate as evaluate
 from argus_core.runs.run import Result as Result
 from argus_core.runs.run import build_model as build_model
 from argus_core.runs.run import resume as resume

@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from argus_core.checkpoint.records import Record
+
+if TYPE_CHECKING:
+    from argus_core.data.description import DataDescription
 
 __all__ = ["AbstractSaved", "Numbered"]
 
@@ -89,6 +92,12 @@ class AbstractSaved(ABC):
     def evaluated(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors that replace the network's in evaluation: by strategy, then by name."""
         return {}
+
+    def data(self) -> DataDescription:
+        """Return the description of the model's data; empty if the file has none."""
+        from argus_core.data.description import DataDescription  # lazy: saving does not need it
+
+        return DataDescription()
 
     def extra_state(self) -> dict[str, Any]:
         """Return the model class's own state beside its parts; empty if it has none."""

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from argus_core.callbacks.written import run_in
 from argus_core.checkpoint.abstract_saved import AbstractSaved, Numbered
+from argus_core.checkpoint.data_section import data_of
 from argus_core.checkpoint.module_state import form_of
 from argus_core.checkpoint.optimizer_state import members, number_optimizer_state
 from argus_core.checkpoint.records import records_of
 from argus_core.checkpoint.sections import PREFIXES, check_sections, has_names, is_named_state, malformed
+from argus_core.data.description import DataDescription
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.files.ordinary_files import MOST_COMPRESSED
 from argus_core.registry.part import KIND_OF_PART
@@ -149,6 +151,9 @@ class SavedFile(AbstractSaved):
         """Return the run's progress, or ``None``; see `argus_core.training.position.snapshot`."""
         encoded = self._manifest.get("progress")
         return None if encoded is None else self._decode_dict("progress", encoded)
+
+    def data(self) -> DataDescription:
+        return data_of(self._manifest, self._path)
 
     def extra_state(self) -> dict[str, Any]:
         return self._decode_dict("extra_state", self._manifest.get("extra_state", {}))

@@ -15,7 +15,7 @@ from argus_core.registry.component import BUILTIN, Component
 from argus_core.registry.diagnosis import Missing
 from argus_core.registry.part import KIND_OF_PART
 
-__all__ = ["Record", "drift", "find", "missing", "origin_of", "record_of", "records_of"]
+__all__ = ["Record", "drift", "find", "is_record", "missing", "origin_of", "record_of", "records_of"]
 
 Record = Mapping[str, Any]
 """A component in a manifest.
@@ -57,7 +57,7 @@ def records_of(manifest: Mapping[str, Any], path: Path) -> list[tuple[str, Recor
         (kind, components[part]) for part, kind in KIND_OF_PART.items() if components.get(part) is not None
     ]
     found += [("step", step) for step in components.get("step", [])]
-    if not all(_is_record(record) for _, record in found):
+    if not all(is_record(record) for _, record in found):
         raise malformed(path, "components")
     return found
 
@@ -93,7 +93,8 @@ def origin_of(provider: str | None, version: str | None) -> str:
     return " ".join(filter(None, (provider, version))) or "code in the process"
 
 
-def _is_record(record: Any) -> bool:
+def is_record(record: Any) -> bool:
+    """Return whether a value has the form of a record."""
     return (
         isinstance(record, dict)
         and isinstance(record.get("as"), str)

@@ -66,8 +66,12 @@ def save_model(
         "components": {name: part and _record(part) for name, part in model.parts.items()}
         | {"step": [_record(part) for part in model.step_parts]},
         "run": encode(dict(run or {}), "run", tensors),
-        "extra": {},
     }
+    if model.data:
+        from argus_core.checkpoint.data_section import data_section  # lazy: not every model has data
+
+        manifest["data"] = data_section(model.data)
+    manifest["extra"] = {}
     for part, prefix in PREFIXES.items():
         module = model.get_nn_module() if part == "nn_module" else getattr(model, part)
         if isinstance(module, nn.Module):

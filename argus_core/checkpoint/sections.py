@@ -35,6 +35,7 @@ SECTIONS: Mapping[str, _Section] = {
     "params": _Section(dict, always=True),
     "components": _Section(dict, always=True),
     "run": _Section(),
+    "data": _Section(dict),
     "extra": _Section(dict, always=True),
     "optimizer": _Section(dict | None),
     "extra_state": _Section(),

@@ -30,8 +30,8 @@ from argus_core.files.standard_streams import lasting
 __all__ = ["Commands", "PluggableCommands", "main"]
 
 _COMMANDS = (
-    "train", "resume", "list", "show", "explain", "summary", "inspect", "predict", "convert", "export",
-    "plugins", "new-plugin", "init",
+    "train", "resume", "test", "list", "show", "explain", "summary", "inspect", "predict", "convert",
+    "export", "plugins", "new-plugin", "init",
 )  # fmt: skip
 _TRACEBACK = "argus_core.traceback"
 

@@ -28,6 +28,7 @@ __all__ = [
     "resolved_toml",
     "specs_of",
     "validation_phases",
+    "with_defaults",
 ]
 
 
@@ -191,7 +192,7 @@ def _check_required(sections: Sections, source: str) -> None:
 
 def _complete(sections: Sections, stem: str) -> Config:
     sections["data"].setdefault("shuffle", "sampler" not in sections["data"])
-    model, data, fit = (_with_defaults(section, sections[section]) for section in SECTIONS)
+    model, data, fit = (with_defaults(section, sections[section]) for section in SECTIONS)
     data.setdefault("val_batch_size", data["batch_size"])
     if not {"num_updates", "max_time"} & fit.keys():
         fit.setdefault("num_epochs", 1)
@@ -207,7 +208,7 @@ def validation_phases(data: Mapping[str, Any]) -> list[str]:
     return [f"val_{name}" for name in data["val"]] if isinstance(data["val"], dict) else ["val"]
 
 
-def _with_defaults(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section with its defaults, in the order of the schema; user-defined keys come last."""
     filled = {key: values.get(key, known.default) for key, known in SECTIONS[section].items()}
     return {key: value for key, value in {**filled, **values}.items() if value is not None}

@@ -118,6 +118,7 @@ def load_model(
         at_once = change_state_dict_func is None and leaves_network_alone(cls)
         model = _options(path, saved, changes, bindings, at_once).build(cls, values)
         _load_states(model, saved, changes, change_state_dict_func, at_once)
+        model.data = saved.data()
     model.eval()
     return model
 

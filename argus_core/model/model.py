@@ -50,6 +50,7 @@ from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
 
 if TYPE_CHECKING:
+    from argus_core.data.description import DataDescription
     from argus_core.model.summary import Summary
     from argus_core.training.dry_run import DryRun
 
@@ -94,6 +95,7 @@ class Model(Assembly):
     batch_dim: BatchDim = None
     warned_unregistered = False
     _finiteness: Finiteness | None = None
+    _data: DataDescription | None = None
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -371,6 +373,19 @@ class Model(Assembly):
         return self._updater.evaluation.left() if self._updater else nullcontext()
 
     # State.
+
+    @property
+    def data(self) -> DataDescription:
+        """The description of the data that it was trained on; `fit` sets it, and a checkpoint keeps it."""
+        if self._data is None:
+            from argus_core.data.description import DataDescription  # lazy: prediction does not need it
+
+            self._data = DataDescription()
+        return self._data
+
+    @data.setter
+    def data(self, description: DataDescription) -> None:
+        self._data = description
 
     def save(
         self,

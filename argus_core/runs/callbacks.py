@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class Witness(Callback):
         config: replaces the run's configuration once the run resumes.
         versions: of the packages that take part in the resumed run.
         notes: warnings to give when the run resumes.
+        data: the choices of the run's data, for ``model.data``.
     """
 
     name = "run"
@@ -48,12 +50,14 @@ class Witness(Callback):
         config: str | None = None,
         versions: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = directory
         self.begin = begin
         self.config = config
         self.versions = versions
         self.notes = notes
+        self.data = data or {}
         params = {"monitor": monitor, "file_format": directory.best.name, "max_saves": 1}
         spec = ("monitor_checkpoint", {"dir_path": str(directory.checkpoints), **params})
         self.best = build_component("callback", spec, "callbacks")
@@ -78,6 +82,7 @@ class Witness(Callback):
         """Create the run directory, after a check that the monitored metric exists."""
         self.best.monitor.start(state)
         self.begin()
+        state.model.data = replace(state.model.data, **self.data)
 
     def epoch_start(self, state: State) -> None:
         """Note in the log which weights a new run starts from."""

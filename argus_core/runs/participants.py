@@ -1,4 +1,4 @@
-"""The components of a run, and the versions of the packages that provide them."""
+"""The components of a run, the versions of the packages that provide them, and the choice of its data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
+from argus_core.checkpoint.records import record_of
 from argus_core.config import Config
 from argus_core.model.model import Model
 from argus_core.registry.component import BUILTIN, Component
 from argus_core.registry.distributions import version_of
 from argus_core.registry.registry import resolve
 
-__all__ = ["components_in", "versions"]
+__all__ = ["components_in", "data_choices", "versions"]
+
+_OF_DATA = ("dataset", "sampler", "collate", "metric")
 
 
 def versions(model: Model, config: Config) -> dict[str, Any]:
@@ -27,6 +30,22 @@ def versions(model: Model, config: Config) -> dict[str, Any]:
         "torch": torch.__version__,
         "platform": platform.platform(),
         "providers": dict(sorted(providers.items(), key=str)),
+    }
+
+
+def data_choices(config: Config) -> dict[str, Any]:
+    """Return what a checkpoint keeps of the data that a configuration chooses, and of their metrics."""
+    components: dict[str, list[Any]] = {}
+    for kind, _, spec in config.specs("data", "fit"):
+        if kind in _OF_DATA:
+            records = components.setdefault(kind, [])
+            record = record_of(spec.name, resolve(kind, spec.name))
+            records += [] if record in records else [record]
+    return {
+        "specs": dict(config.data),
+        "metrics": tuple(config.fit.get("metrics", ())),
+        "seed": config.fit["seed"],
+        "components": components,
     }
 
 

@@ -28,7 +28,7 @@ from argus_core.runs.callbacks import Witness, run_callbacks, validation_callbac
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.naming import named_run, with_seed
-from argus_core.runs.participants import components_in, versions
+from argus_core.runs.participants import components_in, data_choices, versions
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.dry_run import DryRun, FirstBatches
 from argus_core.training.fit import seed_everything
@@ -116,7 +116,7 @@ def _train(config: Config, overwrite: bool, callbacks: Iterable[Any], trial: Dry
         config = with_seed(config)
         model, loaders = _build(config)
         begin = functools.partial(directory.create, resolved_toml(config), versions(model, config))
-        witness = Witness(directory, config.fit["monitor"], begin)
+        witness = Witness(directory, config.fit["monitor"], begin, data=data_choices(config))
         try:
             metrics = _fit(model, config, loaders, witness, callbacks, trial=trial)
             directory.settle()
@@ -172,6 +172,7 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
         config=resolved_toml(config) if changed else None,
         versions=versions(model, config),
         notes=notes,
+        data=data_choices(config),
     )
     metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)

@@ -15,6 +15,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.keeping import check_apart, check_kept
 from argus_core.callbacks.lr_schedule import build_schedules
 from argus_core.callbacks.schedule_steps import check_steps
+from argus_core.data.description import describe_data
 from argus_core.data.order import draw_seed, ordered, with_workers
 from argus_core.errors import ParamsError
 from argus_core.metrics import Metric
@@ -28,6 +29,7 @@ from argus_core.training.bounds import RunBounds, warn_if_complete
 from argus_core.training.dry_run import DryRun
 from argus_core.training.engine import Engine
 from argus_core.training.finite_loss import FiniteLoss
+from argus_core.training.first_sample import FirstSample
 from argus_core.training.interruption import listening
 from argus_core.training.lengths import Lengths
 from argus_core.training.resumption import Resumption
@@ -68,6 +70,7 @@ def fit(
     if seed is not None:
         seed_everything(seed)
     order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
+    model.data = describe_data({"train": train_loader, **val_loaders})
     train_loader = ordered(train_loader, order_seed, "train")
     val_loaders = {phase: ordered(loader, order_seed, phase) for phase, loader in val_loaders.items()}
     all_metrics = build_metrics(metrics)
@@ -138,6 +141,7 @@ def _engine(
         callbacks=[
             *validating,
             FiniteLoss(),
+            FirstSample(),
             *([] if dry_run else RunBounds.of(chosen.bounds)),
             *callbacks,
             *RunningLog.at(chosen.log_every),

@@ -30,17 +30,34 @@ from argus_core.training.validation_sets import callbacks_by_phase, check_names,
 __all__ = ["Validation", "validate", "warn_of_no_validation"]
 
 
-def validate(model: AbstractModel, val_loader: Any, *, metrics: Any, callbacks: Any) -> dict[str, float]:
-    """Return the value of every metric over one validation set or several; see `Model.validate`."""
+def validate(
+    model: AbstractModel,
+    val_loader: Any,
+    *,
+    metrics: Any,
+    callbacks: Any,
+    seed: int | None = None,
+    epoch: int = 0,
+) -> dict[str, float]:
+    """Return the value of every metric over one validation set or several; see `Model.validate`.
+
+    Args:
+        model: validated.
+        val_loader: a loader, or a dict of them by name.
+        metrics: names, specs or instances.
+        callbacks: names, specs or instances.
+        seed: of the run whose validation this repeats; by default one is drawn.
+        epoch: of that run, counting from 0.
+    """
     check_has_values(model.device, "validate")
     loaders = loaders_by_phase(val_loader)
     if not loaders:
         raise ParamsError("val_loader is None; give a loader, or a dict of loaders by name")
-    seeds = _seeds(loaders)
+    seeds = _seeds(loaders) if seed is None else dict.fromkeys(loaders, seed)
     loaders = {phase: ordered(loader, seeds[phase], phase) for phase, loader in loaders.items()}
     validation = Validation(model, loaders, build_metrics(metrics), callbacks, "callbacks", seeds)
     with listening(), with_workers(loaders.values()):
-        return validation.run()
+        return validation.run(epoch)
 
 
 class Validation(Callback):

@@ -74,7 +74,7 @@ def test_commands_that_build_and_no_others_import_parts() -> None:
     context = click.Context(main)
     built_in = [name for name in main.list_commands(context) if name != "sweep"]
     building = {name for name in built_in if isinstance(main.get_command(context, name), BuildingCommand)}
-    assert building == {"train", "resume", "predict", "export", "convert", "explain", "summary"}
+    assert building == {"train", "resume", "test", "predict", "export", "convert", "explain", "summary"}
 
 
 @pytest.mark.parametrize(

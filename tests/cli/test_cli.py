@@ -90,7 +90,7 @@ def test_unknown_command_is_a_usage_error_with_near_names() -> None:
 
 
 def test_command_like_no_other_is_told_what_there_is() -> None:
-    assert "no command 'zzz'; the commands are train, resume, list, show, " in argus("zzz").stderr
+    assert "no command 'zzz'; the commands are train, resume, test, list, show, " in argus("zzz").stderr
 
 
 @pytest.mark.parametrize("args", [("list", "--jsn"), ("--", "-x")])

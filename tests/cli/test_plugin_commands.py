@@ -131,7 +131,7 @@ def test_plugin_does_not_shadow_a_built_in_command() -> None:
             "sweep",
             "no command 'sweep'; in a checkout of argus_core: pip install -e . -e plugins/argus-optuna",
         ),
-        ("zzz", "no command 'zzz'; the commands are train, resume, list, "),
+        ("zzz", "no command 'zzz'; the commands are train, resume, test, list, "),
     ],
 )
 def test_unknown_command_is_a_usage_error_that_knows_the_plugins(name: str, message: str) -> None:

@@ -155,3 +155,14 @@ def test_every_parameter_is_documented(factory: Factory) -> None:
 
 def test_the_public_names_are_the_factories() -> None:
     assert sorted(datasets.__all__) == sorted(SIZES)
+
+
+def test_data_have_the_names_of_classes_features_and_targets() -> None:
+    for factory in CLASSIFICATION:
+        classes = vars(factory())["classes"]
+        assert len(classes) == int(factory(split="all").tensors[1].max()) + 1
+    assert vars(breast_cancer())["classes"] == ["malignant", "benign"]
+    assert "feature_names" not in vars(digits())
+    for dataset in (digits(flat=True), breast_cancer(), wine(), diabetes()):
+        assert len(vars(dataset)["feature_names"]) == dataset.tensors[0].shape[1]
+    assert vars(diabetes())["target_names"] == ["progression"]

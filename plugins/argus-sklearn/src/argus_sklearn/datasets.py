@@ -1,7 +1,8 @@
 """The datasets that are part of scikit-learn, kind ``dataset``; nothing is downloaded.
 
-Each factory returns a `torch.utils.data.TensorDataset` of (input, target) pairs. The seed determines the
-samples of a split. Every factory takes
+Each factory returns a `torch.utils.data.TensorDataset` of (input, target) pairs, with the attributes
+``classes``, ``feature_names`` and ``target_names`` where it has such names. The seed determines the samples
+of a split. Every factory takes
 
 - ``split``: 'train', 'val', 'test', or 'all' for all samples;
 - ``seed``: 0 to 2**32 - 1;
@@ -10,7 +11,7 @@ samples of a split. Every factory takes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import sklearn.datasets  # type: ignore[import-untyped]
@@ -44,7 +45,8 @@ def digits(
     splits = split_indices(bunch.target, seed, val_fraction, test_fraction)
     # 16 is the largest possible value of a pixel, not a statistic of the samples, so nothing leaks.
     pixels = bunch.data / 16
-    return _dataset(pixels if flat else pixels.reshape(-1, 1, 8, 8), bunch.target, split, splits)
+    names = {"classes": bunch.target_names} | ({"feature_names": bunch.feature_names} if flat else {})
+    return _dataset(pixels if flat else pixels.reshape(-1, 1, 8, 8), bunch.target, split, splits, names)
 
 
 def breast_cancer(
@@ -60,7 +62,8 @@ def breast_cancer(
     """
     bunch = sklearn.datasets.load_breast_cancer()
     splits = split_indices(bunch.target, seed, val_fraction, test_fraction)
-    return _dataset(_standardised(bunch.data, splits), bunch.target, split, splits)
+    names = {"classes": bunch.target_names, "feature_names": bunch.feature_names}
+    return _dataset(_standardised(bunch.data, splits), bunch.target, split, splits, names)
 
 
 def wine(
@@ -76,7 +79,8 @@ def wine(
     """
     bunch = sklearn.datasets.load_wine()
     splits = split_indices(bunch.target, seed, val_fraction, test_fraction)
-    return _dataset(_standardised(bunch.data, splits), bunch.target, split, splits)
+    names = {"classes": bunch.target_names, "feature_names": bunch.feature_names}
+    return _dataset(_standardised(bunch.data, splits), bunch.target, split, splits, names)
 
 
 def diabetes(
@@ -103,7 +107,8 @@ def diabetes(
     splits = split_indices(target, seed, val_fraction, test_fraction)
     if standardize_target:
         target = _standardised(target, splits)
-    return _dataset(_standardised(bunch.data, splits), target, split, splits)
+    names = {"feature_names": bunch.feature_names, "target_names": ["progression"]}
+    return _dataset(_standardised(bunch.data, splits), target, split, splits, names)
 
 
 def _standardised(values: NDArray[np.float64], splits: Mapping[str, Indices]) -> NDArray[np.float64]:
@@ -115,13 +120,20 @@ def _standardised(values: NDArray[np.float64], splits: Mapping[str, Indices]) ->
 
 
 def _dataset(
-    inputs: NDArray[np.float64], target: NDArray[np.generic], split: str, splits: Mapping[str, Indices]
+    inputs: NDArray[np.float64],
+    target: NDArray[np.generic],
+    split: str,
+    splits: Mapping[str, Indices],
+    names: Mapping[str, Iterable[object]],
 ) -> TensorDataset:
     check_split(split)
     chosen = splits[split]
     if len(chosen) == 0:
         raise ParamsError(f"the {split} split is empty; raise {split}_fraction until it contains a sample")
     dtype = torch.int64 if target.dtype.kind == "i" else torch.float32
-    return TensorDataset(
+    dataset = TensorDataset(
         torch.tensor(inputs[chosen], dtype=torch.float32), torch.tensor(target[chosen], dtype=dtype)
     )
+    # Not a class of its own, as a run reads a plain TensorDataset fastest.
+    vars(dataset).update({name: [*map(str, each)] for name, each in names.items()})
+    return dataset
