@@ -81,7 +81,7 @@ class SoleWriter(Callback):
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or error
             state.logger.warning(
-                "%s cannot be locked: %s; see to it that no other process trains the run there",
+                "%s cannot be locked: %s; make sure that no other process trains the run there",
                 shown(callback.dir_path), reason,
             )  # fmt: skip
             return

@@ -497,7 +497,7 @@ def test_explain_refuses_what_train_refuses(config: Callable[..., Path]) -> None
 
 
 def test_a_wrong_value_from_the_caller_keeps_its_own_message() -> None:
-    with pytest.raises(BuildError, match="backend 'stranger', which there is not"):
+    with pytest.raises(BuildError, match="backend 'stranger', which torch does not have"):
         make_model(step=[("compile", {"backend": "stranger"})]).train_step(batches()[0])
 
 
