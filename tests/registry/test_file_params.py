@@ -291,7 +291,7 @@ def test_a_file_may_choose_nothing_else_where_there_is_a_most(value: Any) -> Non
 
 def test_after_a_refusal_the_caller_is_free_again(path: Path) -> None:
     stored(path, nn_module=("reader", {"vocabulary": "/x"}))
-    with pytest.raises(UnsafeCheckpointError):
+    with pytest.raises(UnsafeCheckpointError, match="vocabulary"):
         load_model(path)
     make_model(nn_module=("reader", {"vocabulary": "/x"}), step=[("compile", {"options": PROGRAM})])
 
