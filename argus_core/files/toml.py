@@ -51,7 +51,11 @@ def parse(text: str) -> dict[str, Any]:
 
 def not_toml(path: object, error: ValueError) -> str:
     """Return the message for a file that `parse` refused."""
-    action = "correct it; text needs quotes" if str(error).startswith("Invalid value") else "correct it"
+    action = (
+        "correct it; text needs quotes, and parameters need braces"
+        if str(error).startswith("Invalid value")
+        else "correct it"
+    )
     return f"{path} is not TOML: {error}; {action}"
 
 
