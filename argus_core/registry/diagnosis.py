@@ -100,7 +100,8 @@ def _unknown_name(
     own = (
         ""
         if hint or origin
-        else "; install its package, or register your own in a script: argus_core.register"
+        else "; install its package, or register your own: argus_core.register, in a script or a file for "
+        "--parts"
     )
     return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind}){own}")
 

@@ -182,7 +182,7 @@ def test_params_of_the_model_leave_out_its_name(tmp_path: Path) -> None:
         (MODEL + "x", r"digits\.toml is not TOML: .*\(at .*\); correct it$"),
         (
             "[model]\nnn_module = cnn",
-            r"digits\.toml is not TOML: Invalid value \(at .*\); correct it; text needs quotes, and parameters need braces$",
+            r"digits\.toml is not TOML: Invalid value \(at .*\); correct it; text needs quotes, and ",
         ),
         ("x = " + 100_000 * "[", r"digits\.toml is not TOML: "),
     ],
@@ -483,7 +483,7 @@ def test_change_can_give_what_the_file_leaves_out(tmp_path: Path) -> None:
         ("max_norm=3", r"there is no key 'max_norm'; did you mean 'step\.clip_grad_norm\.max_norm'\?"),
         ("classes=3", r"there is no key 'classes'; did you mean 'nn_module\.classes'\?"),
         ("zzz=3", r"there is no key 'zzz'; the keys are name, nn_module, "),
-        ("fit.lr=3", r"\[fit\] has 'lr', which is a parameter of the optimizer; give it there, as in optim"),
+        ("fit.lr=3", r"\[fit\] has 'lr', a parameter of the optimizer: optimizer = "),
         ("fit.seeed=3", r"--set fit\.seeed=3: \[fit\] has 'seeed'; did you mean 'seed'\?"),
         ("model.batch_size=3", r"\[model\] has 'batch_size', which belongs under \[data\]"),
         ("num_epochs=many", r"--set num_epochs=many: \[fit\] num_epochs is 'many'; give a whole number"),

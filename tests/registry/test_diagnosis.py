@@ -60,7 +60,7 @@ optimizer torch.optim:SGD
     no optimizer named 'torch.optim:SGD'; did you mean 'SGD'? (15 known: argus list optimizer)
 optimizer zzz
     no optimizer named 'zzz' (15 known: argus list optimizer); install its package, or register \
-your own in a script: argus_core.register
+your own: argus_core.register, in a script or a file for --parts
 optimizer focal
     no optimizer named 'focal'; there is a loss of that name (15 known: argus list optimizer)
 metric both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import signal
@@ -518,3 +519,31 @@ def test_a_signal_before_a_run_that_replaces_one_leaves_that(folder: Path, usual
     with pytest.raises(SystemExit):
         run(folder, 'data.train="stopping"', overwrite=True)
     assert contents(folder / "run") == before
+
+
+@pytest.mark.parametrize("command", ["train", "overwrite", "resume"])
+def test_a_signal_before_a_run_that_other_code_has_caught_ends_it(
+    folder: Path, usual_signals: None, command: str
+) -> None:
+    def deaf() -> TensorDataset:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        return points()
+
+    def failing() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise OSError("no such data")
+
+    argus_core.register("dataset", "deaf", deaf)
+    argus_core.register("dataset", "failing", failing)
+    if command != "train":
+        run(folder)
+    before = contents(folder / "run")
+    for dataset in ("deaf", "failing"):
+        changes = [f'data.train="{dataset}"', "num_epochs=3"]
+        with pytest.raises(SystemExit) as ended:
+            resume(folder / "run", changes) if command == "resume" else run(folder, *changes, overwrite=True)
+        assert ended.value.code == 128 + signal.SIGTERM
+        assert contents(folder / "run") == before
