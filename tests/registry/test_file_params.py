@@ -467,10 +467,12 @@ def test_a_value_that_the_file_searches_over_is_the_files(config: Callable[..., 
     from argus_core.config import read_document
 
     path = config()
-    for searched in ("nn_module.tool=/x", 'nn_module={name="reader", classes=2, tool="/x"}'):
-        found = complete_config(read_document(path), path, ["nn_module.tool=/mine"], [searched])
-        with pytest.raises(ConfigError, match="tool of nn_module 'reader' is '/x'"):
-            build_model(found)
+    given, whole = "nn_module.tool=/mine", 'nn_module={name="reader", classes=2, tool="/x"}'
+    found = complete_config(read_document(path), path, [given], ["nn_module.tool=/x"])
+    with pytest.raises(ConfigError, match="tool of nn_module 'reader' is '/x'"):
+        build_model(found)
+    with pytest.raises(ConfigError, match="would undo --set nn_module.tool=/mine"):
+        complete_config(read_document(path), path, [given], [whole])
 
 
 def test_a_configuration_made_in_python_is_the_callers() -> None:
