@@ -134,13 +134,15 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Return ``"; did you mean 'X' or 'Y'?"`` for the known names close to ``name``, or ``""``.
 
     The comparison ignores case and punctuation, and a prefix is close to its name, as are the initials of its
-    words. Where no name is close, names with the same first word are suggested: for ``train_dice`` the
-    metrics of training.
+    words. If no other is, a known name of three letters or more is close to one that begins with it. Where no
+    name is close, names with the same first word are suggested: for ``train_dice`` the metrics of training.
 
     >>> near("f1", ["recall", "F1_Score"]), near("crossentropyloss", ["CrossEntropyLoss", "NLLLoss"])
     ("; did you mean 'F1_Score'?", "; did you mean 'CrossEntropyLoss'?")
     >>> near("train_dice", ["val_loss", "train_loss", "train_accuracy"])
     "; did you mean 'train_loss' or 'train_accuracy'?"
+    >>> near("validation", ["train", "val", "test"])
+    "; did you mean 'val'?"
     >>> near("learning_rate", ["lr", "momentum"])
     "; did you mean 'lr'?"
     """
@@ -164,6 +166,7 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> str:
         if len(folded_name) >= _SHORTEST_BEGINNING:
             longer = sorted((each for each in by_folded if each.startswith(folded_name)), key=len)
             close = list(dict.fromkeys([*close, *longer]))
+        close = close or [each for each in by_folded if len(each) > 2 and folded_name.startswith(each)]
     names = [candidate for folded in close for candidate in by_folded[folded]] or _of_one_word(
         name, by_folded
     )

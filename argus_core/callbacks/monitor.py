@@ -219,9 +219,12 @@ def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state:
         )
     phases = sorted(state.phase_states or (), key=len, reverse=True)
     own = next((metric[len(phase) + 1 :] for phase in phases if metric.startswith(f"{phase}_")), metric)
+    action = f"; add {own!r} to {called('metrics')}"
+    if any(own == each.name for _, each in _metrics(state)):
+        action = f"; set {called('metrics_on_train')}" if metric.startswith("train_") else ""
     return BuildError(
         f"{callback} monitors {metric!r}, which is not computed{near(metric, computed)} "
-        f"({_shown(computed)}; add {own!r} to {called('metrics')})"
+        f"({_shown(computed)}{action})"
     )
 
 

@@ -7,7 +7,7 @@ components, the path names one of them first: ``step.accumulate.steps``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -141,8 +141,23 @@ def _locate(sections: Sections, path: list[str], source: str) -> tuple[str, list
         if path[0] in own or path[0] in sections[name]:
             return name, path
     known = [key for own in SECTIONS.values() for key in own]
-    hint = near(path[0], [*known, *SECTIONS]) or f"; the keys are {', '.join(known)}"
-    raise ConfigError(f"{source}: there is no key {path[0]!r}{hint}")
+    place = dict(_parameters(sections)).get(path[0])
+    hint = f"; did you mean {place!r}?" if place else near(path[0], [*known, *SECTIONS])
+    raise ConfigError(f"{source}: there is no key {path[0]!r}{hint or '; the keys are ' + ', '.join(known)}")
+
+
+def _parameters(sections: Sections) -> Iterator[tuple[str, str]]:
+    """Yield the name and the key of each parameter that the configuration sets, and of the learning rate."""
+    yield from (("lr", "optimizer.lr"), ("learning_rate", "optimizer.lr"))
+    for section, keys in SECTIONS.items():
+        for key in (key for key, known in keys.items() if known.kind and key in sections[section]):
+            value = sections[section][key]
+            chosen: list[tuple[str, Spec]] = [(key, value)]
+            if isinstance(value, dict):
+                chosen = [(f"{key}.{name}", spec) for name, spec in value.items()]
+            elif isinstance(value, list):
+                chosen = [(f"{key}.{with_params(spec)[0].rpartition('/')[2]}", spec) for spec in value]
+            yield from ((name, f"{place}.{name}") for place, spec in chosen for name in with_params(spec)[1])
 
 
 def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str, section: str) -> None:

@@ -92,7 +92,7 @@ def _check_not_of_run(path: Path) -> None:
     resume = f"to resume the run: {shlex.join(['argus', 'resume', str(path)])}"
     if os.path.isfile(path / "config.toml"):
         raise ConfigError(
-            f"{path} is a run directory, not a configuration; {resume}; to train again: give "
+            f"{path} is a run directory, not a configuration; {resume}; to start a new one, give "
             f"{path / 'config.toml'}"
         )
     if path.suffix == ".safetensors" and os.path.isfile(path):

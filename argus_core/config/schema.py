@@ -119,6 +119,8 @@ def unknown_key(section: str, key: str) -> str:
     elsewhere = next((name for name, keys in SECTIONS.items() if key in keys), None)
     if elsewhere is not None:
         return f"[{section}] has {key!r}, which belongs under [{elsewhere}]"
+    if key in ("lr", "learning_rate", "momentum", "weight_decay"):
+        return f"[{section}] has {key!r}, a parameter of the optimizer: optimizer = ['Adam', {{ lr = 0.1 }}]"
     hint = near(key, SECTIONS[section]) or f"; it takes {', '.join(SECTIONS[section])}"
     return f"[{section}] has {key!r}{hint}"
 

@@ -27,7 +27,7 @@ def build_dataset(spec: Any, where: str) -> Dataset[Any]:
         return dataset
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise BuildError(
-            f"{where} builds a {type(dataset).__name__}, which is no dataset; its factory must return "
+            f"{where} builds a {type(dataset).__name__}, which is not a dataset; its factory must return "
             "something with __len__ and __getitem__, or a torch.utils.data.IterableDataset"
         )
     if len(dataset) == 0:

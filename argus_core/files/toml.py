@@ -51,8 +51,8 @@ def parse(text: str) -> dict[str, Any]:
 
 def not_toml(path: object, error: ValueError) -> str:
     """Return the message for a file that `parse` refused."""
-    action = "correct it; text needs quotes" if str(error).startswith("Invalid value") else "correct it"
-    return f"{path} is not TOML: {error}; {action}"
+    action = "; text needs quotes, and parameters braces" if str(error).startswith("Invalid value") else ""
+    return f"{path} is not TOML: {error}; correct it{action}"
 
 
 def _shortened(problem: str) -> str:

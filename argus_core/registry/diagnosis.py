@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from argus_core.errors import AmbiguousNameError, ConfigError, ConflictError, UnknownNameError, near
-from argus_core.registry.component import Component
+from argus_core.registry.component import KINDS, Component
 from argus_core.registry.discovery import Index, Removal
 from argus_core.registry.distributions import version_of, versions_of
 from argus_core.registry.metadata import is_name, normalised
@@ -113,6 +113,8 @@ def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNam
         name: a short or a qualified name.
         components: all known components.
     """
+    if name in KINDS:
+        return UnknownNameError(f"{name!r} is a kind; give the name of a component of it (argus list {name})")
     spelled = {each.qualified_name if "/" in name else each.name for each in components}
     hint = near(name, spelled, 2) or near(_last_part(name), spelled, 2)
     provider, slash, _ = name.partition("/")

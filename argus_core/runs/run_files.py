@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from argus_core.errors import near
 from argus_core.files.confinement import confined, opener, replacing
 from argus_core.files.output_files import writing
 from argus_core.files.working_folder import absolute
@@ -124,10 +125,15 @@ class RunFiles:
 
 
 def runs_near(path: Path) -> list[Path]:
-    """Return the run directory that a path lies in, or else those right in the folder ``path``, by name."""
-    folders = [path.parent]
-    if os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK):
-        folders += sorted(each for each in path.iterdir() if os.path.isdir(each))
+    """Return the run directory that a path lies in, or those right in the folder ``path``, by name.
+
+    Where nothing has that path, they are the run directories beside it with a similar name.
+    """
+    folders, is_there = [path.parent], os.path.lexists(path)
+    folder = path if is_there else path.parent
+    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK):
+        inside = sorted(each for each in folder.iterdir() if os.path.isdir(each))
+        folders += [each for each in inside if is_there or near(path.name, [each.name])]
     return [each for each in folders if RunFiles(each).config.exists() and RunFiles(each).holds_run()]
 
 

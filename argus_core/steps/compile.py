@@ -105,7 +105,7 @@ def _check_backend(backend: Any) -> None:
         known = list_backends(None)
         if backend not in known:
             raise BuildError(
-                f"compile has backend {backend!r}, which there is not{near(backend, known)} "
+                f"compile has backend {backend!r}, which torch does not have{near(backend, known)} "
                 f"({len(known)} known: {', '.join(known)})"
             )
 

@@ -85,7 +85,7 @@ class Microbatch:
             return False
         self.chunks, self.size = None, (self._largest + 1) // 2
         self._logger.warning(
-            "the device ran out of memory with micro-batches of %d samples; going on with %d",
+            "the device ran out of memory with micro-batches of %d samples; they have %d from now on",
             self._largest,
             self.size,
         )

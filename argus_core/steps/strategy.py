@@ -127,7 +127,7 @@ def _check_method(manager: pluggy.PluginManager, strategy: Strategy, name: str) 
     slot = options.get("specname") or name
     if slot not in SLOTS:
         raise BuildError(
-            f"{strategy.label} implements {slot!r}, which is no slot{near(slot, SLOTS)}; "
+            f"{strategy.label} implements {slot!r}, which is not a slot{near(slot, SLOTS)}; "
             f"the slots are {', '.join(SLOTS)}"
         )
     if options.get("wrapper") or options.get("hookwrapper"):

@@ -90,7 +90,7 @@ class Engine(AbstractEngine):
         self.reading = Reading(self.metrics, is_kept or reads_predictions(self.callbacks))
         keeps_state = any(getattr(each, "optimizer_state", False) for each in self.callbacks)
         self._keeps_positions = phase == "train" and keeps_state
-        self._snapshot: dict[str, Any] | None = None  # that checkpoints hold, if it is not the present one
+        self._snapshot: dict[str, Any] | None = None  # for checkpoints, if not the current one
         self._before_end: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._unheard: Iterator[Handler] = iter(())  # those that are still to handle the newest update
         self._random_state: dict[str, Any] | None = None

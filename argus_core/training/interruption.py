@@ -179,7 +179,7 @@ class _Note:
         self._child_handler: Any = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a fork, which is no run
+        if os.getpid() != self._process:  # a fork, which is not the run
             _end(signum, _usual(signum))
         elif not self.is_heard:
             self._hear(signum)
@@ -198,7 +198,7 @@ class _Note:
         _received.append(signum)
         atexit.register(_ignore_signals)
         if hasattr(signal, "SIGCHLD") and _is_of_torch(signal.getsignal(signal.SIGCHLD)):
-            # It raises when a worker dies, in the middle of the present update.
+            # It raises when a worker dies, in the middle of the current update.
             self._child_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _leave_lost_terminal()
 

@@ -51,6 +51,15 @@ def test_a_metric_that_is_not_computed_is_added_by_its_own_name(model: Model) ->
         model.fit(batches(), batches(), callbacks=[EarlyStopping("val_mae")])
 
 
+@pytest.mark.parametrize(
+    ("metric", "action"),
+    [("accuracy", r"val_accuracy\)"), ("train_accuracy", r"val_accuracy; set metrics_on_train\)")],
+)
+def test_a_metric_of_the_run_is_not_to_be_added_again(metric: str, action: str, model: Model) -> None:
+    with pytest.raises(BuildError, match=rf"did you mean '.*'\? \(computed: train_loss, val_loss, {action}$"):
+        model.fit(batches(), batches(), metrics=["accuracy"], callbacks=[EarlyStopping(metric)])
+
+
 @pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
 def test_missing_metric_of_validation_asks_for_validation_data(metric: str, model: Model) -> None:
     with pytest.raises(

@@ -182,7 +182,7 @@ def test_params_of_the_model_leave_out_its_name(tmp_path: Path) -> None:
         (MODEL + "x", r"digits\.toml is not TOML: .*\(at .*\); correct it$"),
         (
             "[model]\nnn_module = cnn",
-            r"digits\.toml is not TOML: Invalid value \(at .*\); correct it; text needs quotes$",
+            r"digits\.toml is not TOML: Invalid value \(at .*\); correct it; text needs quotes, and ",
         ),
         ("x = " + 100_000 * "[", r"digits\.toml is not TOML: "),
     ],
@@ -259,7 +259,7 @@ def test_run_directory_in_place_of_a_configuration_is_to_be_resumed(tmp_path: Pa
     with pytest.raises(
         ConfigError,
         match=rf"^{run} is a run directory, not a configuration; to resume the run: argus resume '{run}'; to "
-        rf"train again: give {path}$",
+        rf"start a new one, give {path}$",
     ):
         read_config(run)
 
@@ -478,7 +478,12 @@ def test_change_can_give_what_the_file_leaves_out(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("optimzer.lr=3", r"--set optimzer\.lr=3: there is no key 'optimzer'; did you mean 'optimizer'\?"),
+        ("lr=3", r"--set lr=3: there is no key 'lr'; did you mean 'optimizer\.lr'\?"),
+        ("learning_rate=3", r"there is no key 'learning_rate'; did you mean 'optimizer\.lr'\?"),
+        ("max_norm=3", r"there is no key 'max_norm'; did you mean 'step\.clip_grad_norm\.max_norm'\?"),
+        ("classes=3", r"there is no key 'classes'; did you mean 'nn_module\.classes'\?"),
         ("zzz=3", r"there is no key 'zzz'; the keys are name, nn_module, "),
+        ("fit.lr=3", r"\[fit\] has 'lr', a parameter of the optimizer: optimizer = "),
         ("fit.seeed=3", r"--set fit\.seeed=3: \[fit\] has 'seeed'; did you mean 'seed'\?"),
         ("model.batch_size=3", r"\[model\] has 'batch_size', which belongs under \[data\]"),
         ("num_epochs=many", r"--set num_epochs=many: \[fit\] num_epochs is 'many'; give a whole number"),

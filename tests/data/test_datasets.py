@@ -55,7 +55,7 @@ def test_iterable_dataset_is_a_dataset() -> None:
 
 def test_something_else_is_no_dataset() -> None:
     with pytest.raises(
-        BuildError, match=r"\[data\] train builds a int, which is no dataset; its factory must"
+        BuildError, match=r"\[data\] train builds a int, which is not a dataset; its factory must"
     ):
         build_dataset("number", "[data] train")
 

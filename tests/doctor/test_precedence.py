@@ -144,6 +144,7 @@ UNKNOWN = [
     ("medseg.losses:dice", "no component named 'medseg.losses:dice'; did you mean 'dice'? "),
     ("medsegg/dice", "no component named 'medsegg/dice'; did you mean 'medseg/dice'? "),
     ("absent-of-this-test/q", "'absent-of-this-test/q'; the package 'absent-of-this-test' is not installed "),
+    ("loss", "'loss' is a kind; give the name of a component of it (argus list loss)"),
     ("zzz", "no component named 'zzz' (1 known: argus list)"),
 ]
 

@@ -59,7 +59,7 @@ def test_options_hold_for_the_model_and_not_for_one_that_its_class_builds_first(
 
 def test_options_are_gone_after_a_failed_build() -> None:
     argus_core.register("loss", "wanting", Wanting)
-    with pytest.raises(argus_core.UnknownNameError):
+    with pytest.raises(argus_core.UnknownNameError, match="no optimizer named 'none'"):
         BuildOptions(overwritten=frozenset(["loss"])).build(Model, PARAMS | {"optimizer": "none"})
     assert Model(PARAMS | {"loss": "wanting"}).loss.wanted
     assert BuildOptions.take() == BuildOptions()

@@ -110,7 +110,7 @@ def test_they_are_wanted_again_after_a_load_that_failed(path: Path) -> None:
         raise ValueError("no")
 
     argus_core.register("nn_module", "fails", fails)
-    with pytest.raises(argus_core.BuildError):
+    with pytest.raises(argus_core.BuildError, match="ValueError: no"):
         load_model(path, nn_module="fails")
     assert initial_values_wanted()
 

@@ -291,7 +291,7 @@ def test_a_file_may_choose_nothing_else_where_there_is_a_most(value: Any) -> Non
 
 def test_after_a_refusal_the_caller_is_free_again(path: Path) -> None:
     stored(path, nn_module=("reader", {"vocabulary": "/x"}))
-    with pytest.raises(UnsafeCheckpointError):
+    with pytest.raises(UnsafeCheckpointError, match="vocabulary"):
         load_model(path)
     make_model(nn_module=("reader", {"vocabulary": "/x"}), step=[("compile", {"options": PROGRAM})])
 
@@ -467,10 +467,12 @@ def test_a_value_that_the_file_searches_over_is_the_files(config: Callable[..., 
     from argus_core.config import read_document
 
     path = config()
-    for searched in ("nn_module.tool=/x", 'nn_module={name="reader", classes=2, tool="/x"}'):
-        found = complete_config(read_document(path), path, ["nn_module.tool=/mine"], [searched])
-        with pytest.raises(ConfigError, match="tool of nn_module 'reader' is '/x'"):
-            build_model(found)
+    given, whole = "nn_module.tool=/mine", 'nn_module={name="reader", classes=2, tool="/x"}'
+    found = complete_config(read_document(path), path, [given], ["nn_module.tool=/x"])
+    with pytest.raises(ConfigError, match="tool of nn_module 'reader' is '/x'"):
+        build_model(found)
+    with pytest.raises(ConfigError, match="would undo --set nn_module.tool=/mine"):
+        complete_config(read_document(path), path, [given], [whole])
 
 
 def test_a_configuration_made_in_python_is_the_callers() -> None:
@@ -497,7 +499,7 @@ def test_explain_refuses_what_train_refuses(config: Callable[..., Path]) -> None
 
 
 def test_a_wrong_value_from_the_caller_keeps_its_own_message() -> None:
-    with pytest.raises(BuildError, match="backend 'stranger', which there is not"):
+    with pytest.raises(BuildError, match="backend 'stranger', which torch does not have"):
         make_model(step=[("compile", {"backend": "stranger"})]).train_step(batches()[0])
 
 

@@ -280,7 +280,13 @@ def test_a_folder_near_runs_is_refused_with_up_to_three_of_them(folder: Path) ->
     for name in "bcd":
         shutil.copytree("runs/a", f"runs/{name}")
     (folder / "runs" / "other").mkdir()
-    for near, told in (("runs", "runs/a, runs/b, runs/c, ..."), ("runs/a/checkpoints", "runs/a")):
+    shutil.copytree("runs/a", "runs/digits")
+    cases = {
+        "runs": "runs/a, runs/b, runs/c, ...",
+        "runs/a/checkpoints": "runs/a",
+        "runs/digit": "runs/digits",
+    }
+    for near, told in cases.items():
         with pytest.raises(ConfigError, match=rf"^{near} is not a run directory; give one that is: {told}$"):
             resume(Path(near))
 

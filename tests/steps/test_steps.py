@@ -182,8 +182,8 @@ def test_micro_batches_are_halved_until_the_memory_does_and_stay_so(caplog: pyte
     torch.testing.assert_close(weights(model), weights(plain), rtol=0, atol=1e-6)
     assert model.nn_module.seen == [7, 4, 2, 2, 2, 1, 2, 1]
     assert [record.getMessage() for record in caplog.records] == [
-        "the device ran out of memory with micro-batches of 7 samples; going on with 4",
-        "the device ran out of memory with micro-batches of 4 samples; going on with 2",
+        "the device ran out of memory with micro-batches of 7 samples; they have 4 from now on",
+        "the device ran out of memory with micro-batches of 4 samples; they have 2 from now on",
     ]
 
 

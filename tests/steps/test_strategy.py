@@ -29,8 +29,8 @@ def test_a_misspelled_slot_is_refused_with_the_near_one() -> None:
 
     with pytest.raises(
         BuildError,
-        match=r"step strategy 'odd' \(tests 1.0\) implements 'transform_gradient', which is no slot; did you "
-        r"mean 'transform_gradients'\?; the slots are set_up, window_size",
+        match=r"step strategy 'odd' \(tests 1.0\) implements 'transform_gradient', which is not a slot; did "
+        r"you mean 'transform_gradients'\?; the slots are set_up, window_size",
     ):
         check(Misspelled())
 
@@ -41,7 +41,7 @@ def test_an_event_of_a_run_is_no_slot() -> None:
         def epoch_complete(self, state: Any) -> None:
             pass
 
-    with pytest.raises(BuildError, match="implements 'epoch_complete', which is no slot"):
+    with pytest.raises(BuildError, match="implements 'epoch_complete', which is not a slot"):
         check(Listener())
 
 

@@ -250,7 +250,7 @@ def test_numpy_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
 def test_decode_imports_nothing() -> None:
     before = set(sys.modules)
     decode({"$path": "os"}, {})
-    with pytest.raises(UnsafeCheckpointError):
+    with pytest.raises(UnsafeCheckpointError, match=r"\$object"):
         decode({"$object": "antigravity"}, {})
     assert set(sys.modules) == before
 

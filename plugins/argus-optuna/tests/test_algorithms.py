@@ -47,7 +47,9 @@ def test_parameters_are_given_on() -> None:
 
 
 def test_option_that_optuna_calls_experimental_is_no_warning() -> None:
-    build_sampler(Spec("tpe", {"multivariate": True, "group": True}), 0, 0)
+    sampler = build_sampler(Spec("tpe", {"multivariate": True, "group": True}), 0, 0)
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    assert sampler._multivariate
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "grid", "gp"])

@@ -121,10 +121,10 @@ def test_what_is_refused_is_one_line(write: Any, args: tuple[str, ...], message:
 
 
 @pytest.mark.parametrize(
-    ("signal", "status", "last"), [(KeyboardInterrupt(), 130, "interrupted"), (SystemExit(143), 143, None)]
+    ("signal", "status", "last"), [(KeyboardInterrupt(), 130, ["interrupted"]), (SystemExit(143), 143, [])]
 )
 def test_interrupted_sweep_says_how_to_go_on(
-    write: Any, monkeypatch: pytest.MonkeyPatch, signal: BaseException, status: int, last: str | None
+    write: Any, monkeypatch: pytest.MonkeyPatch, signal: BaseException, status: int, last: list[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise signal
@@ -135,10 +135,9 @@ def test_interrupted_sweep_says_how_to_go_on(
         patch.setattr("argus_optuna.search.train", interrupted)
         result = argus(*args, "--set", "optimizer.lr=0.5")
     assert (result.exit_code, result.stdout) == (status, "")
-    told = result.stderr.splitlines()
-    assert told[-1] == last or last is None
-    [line] = [each for each in told if each.startswith("the study can be resumed: ")]
-    _, _, again = line.partition("resumed: ")
+    line, *rest = result.stderr.splitlines()[-1 - len(last) :]
+    assert rest == last
+    _, _, again = line.partition("the study can be resumed: ")
     assert again == (
         "argus sweep 'my digits.toml' --trials 2 "
         "--set num_epochs=1 --set optimizer.lr=0.5 --device cpu --json"

@@ -45,7 +45,7 @@ class Whole:
         pass
 
     def update(self):
-        """Is no slot, and is not taken for one."""
+        """Is not a slot, and is not taken for one."""
 
 
 class Lonely:
