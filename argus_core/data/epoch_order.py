@@ -86,7 +86,13 @@ class EpochOrder:
         return str(self._read[1]) if self._read is not None and self._read[0] == epoch else None
 
     def has(self, epoch: int, fingerprint: str) -> bool:
-        """Return whether the order of an epoch has a fingerprint, which an earlier release may have taken."""
+        """Return whether the order of an epoch has a fingerprint, which an earlier release may have taken.
+
+        A sampler of another class is read twice: one that counts its epochs would go on from the first time.
+        """
+        return all(self._agrees(epoch, fingerprint) for _ in range(1 if self._is_of_torch else 2))
+
+    def _agrees(self, epoch: int, fingerprint: str) -> bool:
         count, _, digest = fingerprint.rpartition(":")
         if count:
             is_number = count.isdecimal() and len(count) < _LONGEST_COUNT
