@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data._utils import worker
 
-from argus_core.data.failures import Failure, collation_error
+from argus_core.data.failures import Failure, collation_error, raising
 from argus_core.data.holdings import Holdings
 from argus_core.data.lost_workers import end_workers
 from argus_core.data.workers import begun, options_of_workers, shared_numbers
@@ -76,7 +76,7 @@ class StreamLoader:
             batches = _with_exchanged_generators(batches)
         if not self._is_judged:
             batches = self._judged(batches)
-        return self._given(batches, skip)
+        return raising(batches, skip)
 
     def end_workers(self) -> None:
         end_workers(self._loader)
@@ -92,13 +92,6 @@ class StreamLoader:
     def changed_order(self) -> str:
         """Return in words why an order is not that of before."""
         return "the number of workers decides which samples are in a batch"
-
-    def _given(self, batches: Iterator[Any], skip: int) -> Iterator[Any]:
-        for number, batch in enumerate(batches):
-            if type(batch) is Failure:
-                batch.raise_again()
-            if number >= skip:
-                yield batch
 
     def _judged(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Yield the batches; warn if the first ones show that each worker gives all samples."""

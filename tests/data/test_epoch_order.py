@@ -87,16 +87,6 @@ def test_orders_of_torch_come_as_tensors_where_they_are_wanted() -> None:
     assert sorted(places[0]) == [5, 7, 9]
 
 
-def test_two_iterations_at_once_count_for_themselves() -> None:
-    order = of(SequentialSampler(range(10)))
-    first = iter(order)
-    given = order.given
-    next(first)
-    assert len(list(order)) == 3
-    assert (given.batches, given.is_all) == (1, False)
-    assert (order.given.batches, order.given.is_all) == (3, True)
-
-
 @pytest.mark.parametrize("claim", [":", "x:y", "-1:", "9" * 30 + ":aa", "3:", "²:aa", "nothing", ""])
 def test_a_fingerprint_of_any_form_is_no_order(claim: str) -> None:
     assert not of(RandomSampler(range(10))).has(0, claim)
