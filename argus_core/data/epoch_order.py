@@ -77,7 +77,7 @@ class EpochOrder:
     def has(self, epoch: int, fingerprint: str) -> bool:
         """Return whether the order of an epoch has a fingerprint, which an earlier release may have taken.
 
-        A sampler of another class is read twice: one that counts its epochs would go on from the first time.
+        A sampler of another class is read twice: one that counts its epochs gives another order then.
         """
         return all(self._agrees(epoch, fingerprint) for _ in range(1 if self._is_of_torch else 2))
 

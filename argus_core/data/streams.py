@@ -49,7 +49,7 @@ class StreamLoader:
         self.uneven = max(0, loader.num_workers - 1)
         self._own = loader
         self._shared: Any = shared_numbers(2) if loader.num_workers else [0, 0]
-        self._stream = _Stream(loader.dataset, (seed, phase), self._shared)
+        self._stream = _Stream(loader.dataset, loader.collate_fn, (seed, phase), self._shared)
         self._loader: DataLoader[Any] = DataLoader(
             self._stream,
             loader.batch_size,
@@ -143,12 +143,14 @@ class _Stream(IterableDataset[Any]):
 
     Args:
         dataset: the user's.
+        collate: makes a batch of its samples.
         key: of the random numbers; epoch and worker are added.
         shared: by all workers, the number of the epoch and whether one has asked which it is.
     """
 
-    def __init__(self, dataset: Any, key: tuple[int, str], shared: Any) -> None:
+    def __init__(self, dataset: Any, collate: Any, key: tuple[int, str], shared: Any) -> None:
         self.dataset = dataset
+        self._collate = collate
         self._key = key
         self._shared = shared
 
@@ -161,7 +163,7 @@ class _Stream(IterableDataset[Any]):
         for source in global_sources():
             source.seed(key_seed(*key, "worker", 0 if info is None else info.id))
         # The dataset's own generators are alike in all workers: they may shuffle what the workers share.
-        for number, generator in enumerate(Holdings(self.dataset).generators):
+        for number, generator in enumerate(Holdings(self.dataset, self._collate).generators):
             source_of(generator, number).seed(key_seed(*key))
         yield from self.dataset
 
