@@ -79,7 +79,8 @@ def fit(
         [Validation(model, val_loaders, all_metrics, val_callbacks, argument, seeds)] if val_loaders else []
     )
     trained = all_metrics if metrics_on_train else all_metrics[:1]
-    own = [*build_many("callback", callbacks, "callbacks"), *build_schedules(lr_scheduler, model)]
+    length = chosen.of_run(train_loader, model.window_size())
+    own = [*build_many("callback", callbacks, "callbacks"), *build_schedules(lr_scheduler, model, length)]
     sole_writer = SoleWriter()
     engine = _engine(model, trained, own, validation, chosen, [sole_writer], dry_run)
     chosen.apply(engine, train_loader, validation)
@@ -92,7 +93,9 @@ def fit(
     batches, end = train_loader, chosen.bounds.num_epochs
     if dry_run:
         batches, end = dry_run.shorten(engine, train_loader, validation)
+    writers = [*engine.callbacks, *(each for part in validation for each in part.callbacks)]
     with sole_writer.releasing(), listening(), workers, model.training():
+        sole_writer.lock_logs(writers, model.logger)
         model.train()
         state = engine.run(batches, end)
         if dry_run:
