@@ -62,7 +62,7 @@ def _to_their_end(batches: Iterator[Any]) -> Iterator[Any]:
         try:
             batch = next(batches)
         except StopIteration as end:
-            if not end.args:
+            if not str(end).startswith("Caught StopIteration"):
                 return
             raise ArgusError(
                 "the loader's worker_init_fn raised StopIteration in a worker, as next() does at the end of "

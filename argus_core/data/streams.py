@@ -160,10 +160,13 @@ class _Stream(IterableDataset[Any]):
             _observe(info, self._shared)
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self._shared[_EPOCH])
+        of_worker = key_seed(*key, "worker", 0 if info is None else info.id)
         for source in global_sources():
-            source.seed(key_seed(*key, "worker", 0 if info is None else info.id))
+            source.seed(of_worker)
+        for number, generator in enumerate(Holdings(self._collate).generators):
+            source_of(generator, number).seed(of_worker)
         # The dataset's own generators are alike in all workers: they may shuffle what the workers share.
-        for number, generator in enumerate(Holdings(self.dataset, self._collate).generators):
+        for number, generator in enumerate(Holdings(self.dataset).generators):
             source_of(generator, number).seed(key_seed(*key))
         yield from self.dataset
 

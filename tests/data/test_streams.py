@@ -90,6 +90,10 @@ def share(worker: int) -> None:
     info.dataset.first, info.dataset.step = info.id, info.num_workers  # type: ignore[attr-defined]
 
 
+def share_nothing(worker: int) -> None:
+    pass
+
+
 class Jitter:
     """A collation with a generator of its own."""
 
@@ -137,6 +141,11 @@ def test_a_generator_of_the_collation_is_seeded_in_each_epoch(options: dict[str,
     loader, again = (stream(Drawn(), collate_fn=Jitter(), **options) for _ in range(2))
     values(loader, 0)
     assert values(loader, 1) == values(again, 1)
+
+
+def test_a_generator_of_the_collation_draws_different_numbers_in_each_worker() -> None:
+    batches = values(stream(Alike(), collate_fn=Jitter(), num_workers=2, worker_init_fn=share_nothing))
+    assert len({str(batch) for batch in batches}) == len(batches)
 
 
 def test_one_worker_gives_the_batches_that_none_gives() -> None:
