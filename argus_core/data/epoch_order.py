@@ -10,7 +10,6 @@ import array
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -24,19 +23,11 @@ from argus_core.data.samplers import held, is_of_torch, order_of
 from argus_core.tensors.generators import global_sources, source_of
 from argus_core.tensors.rng import kept_random_state, key_seed, seed_all, seeded
 
-__all__ = ["EpochOrder", "Given"]
+__all__ = ["EpochOrder"]
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in the representation of an object, of this process only
 _LONGEST_COUNT = 19  # digits, of batches; a checkpoint may say anything
 _BATCHES = 32  # that are read from a sampler at once; exchanging generators takes 100 us
-
-
-@dataclass
-class Given:
-    """The number of batches that an iteration has given, which may be all."""
-
-    batches: int = 0
-    is_all: bool = False
 
 
 class EpochOrder:
@@ -51,13 +42,11 @@ class EpochOrder:
     Attributes:
         epoch: the one whose batches an iteration gives.
         skip: how many of its batches it leaves out.
-        given: by the iteration that began last.
-        sent: the indices of its last batches.
+        sent: the indices of the last batches of the iteration that began last.
     """
 
     def __init__(self, batches: Any, seed: int, as_tensors: bool, waiting: int = 0) -> None:
         self.epoch = self.skip = 0
-        self.given = Given()
         self.sent = Sent(waiting)
         self._waiting = waiting
         self._seed = seed
@@ -71,8 +60,8 @@ class EpochOrder:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Chosen]:
-        self.given, self.sent = Given(), Sent(self._waiting)
-        return self._chosen(self.epoch, self.skip, self.given, self.sent)
+        self.sent = Sent(self._waiting)
+        return self._chosen(self.epoch, self.skip, self.sent)
 
     def sampler_name(self) -> str:
         return " over ".join(type(sampler).__name__ for sampler in held(self._batches)[0])
@@ -86,7 +75,13 @@ class EpochOrder:
         return str(self._read[1]) if self._read is not None and self._read[0] == epoch else None
 
     def has(self, epoch: int, fingerprint: str) -> bool:
-        """Return whether the order of an epoch has a fingerprint, which an earlier release may have taken."""
+        """Return whether the order of an epoch has a fingerprint, which an earlier release may have taken.
+
+        A sampler of another class is read twice: one that counts its epochs gives another order then.
+        """
+        return all(self._agrees(epoch, fingerprint) for _ in range(1 if self._is_of_torch else 2))
+
+    def _agrees(self, epoch: int, fingerprint: str) -> bool:
         count, _, digest = fingerprint.rpartition(":")
         if count:
             is_number = count.isdecimal() and len(count) < _LONGEST_COUNT
@@ -98,7 +93,7 @@ class EpochOrder:
             whole.update(repr(_listed(batch)).encode())
         return whole.hexdigest() == digest
 
-    def _chosen(self, epoch: int, skip: int, given: Given, sent: Sent) -> Iterator[Chosen]:
+    def _chosen(self, epoch: int, skip: int, sent: Sent) -> Iterator[Chosen]:
         if self._is_of_torch:
             position = skip * self._batches.batch_size
             batches = self._indices(epoch, skip)
@@ -108,11 +103,9 @@ class EpochOrder:
             batches = read.through(self._indices(epoch))
             position = sum(map(len, islice(batches, skip)))
         for batch in batches:
-            given.batches += 1
             sent.add(position, batch)
             yield Chosen(epoch, position, batch if self._as_tensors else _listed(batch))
             position += len(batch)
-        given.is_all = True
 
     def _indices(self, epoch: int, skip: int = 0) -> Iterator[Sequence[Any] | Tensor]:
         if not self._is_of_torch:

@@ -5,7 +5,7 @@ What is certain becomes one sentence, an `ArgusError`. Other exceptions keep the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from torch.utils.data import default_collate, get_worker_info
 
 from argus_core.errors import ArgusError
 
-__all__ = ["Failure", "collation_error", "failed_place", "sample_error", "samples_error"]
+__all__ = ["Failure", "collation_error", "failed_place", "raising", "sample_error", "samples_error"]
 
 _SHOWN = 8  # samples of a batch that a message names
 _IN_A_FORK = "Cannot re-initialize CUDA in forked subprocess"
@@ -41,6 +41,15 @@ class Failure:
             _put_place(error, self._place)
             raise
         raise AssertionError
+
+
+def raising(batches: Iterator[Any], skip: int = 0) -> Iterator[Any]:
+    """Yield batches without the first ``skip``; raise the failures among them."""
+    for number, batch in enumerate(batches):
+        if type(batch) is Failure:
+            batch.raise_again()
+        if number >= skip:
+            yield batch
 
 
 def failed_place(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from argus_core.errors import ArgusError
 
-__all__ = ["Sent", "end_workers", "naming_lost_workers", "watch"]
+__all__ = ["Sent", "end_workers", "naming_lost_workers", "watched"]
 
 _LONGEST_END = 1.0  # seconds, until a process that is gone has an exit code
 _SHOWN = 8  # samples in a message
@@ -45,10 +45,30 @@ class Sent:
         return indices.tolist() if isinstance(indices, Tensor) else list(indices)
 
 
-def watch(batches: Iterator[Any]) -> None:
-    """Let `naming_lost_workers` look at an iterator over a DataLoader."""
+def watched(batches: Iterator[Any]) -> Iterator[Any]:
+    """Return the batches of a DataLoader with workers, and let `naming_lost_workers` look at the workers."""
     if all(isinstance(each, BaseProcess) for each in getattr(batches, "_workers", [None])):
         _watched.add(batches)
+    return _to_their_end(batches)
+
+
+def _to_their_end(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yield batches; torch raises the exception of a worker here, also one that would pass for their end.
+
+    Raises:
+        ArgusError: a worker has raised StopIteration.
+    """
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration as end:
+            if not str(end).startswith("Caught StopIteration"):
+                return
+            raise ArgusError(
+                "the loader's worker_init_fn raised StopIteration in a worker, as next() does at the end of "
+                "an iterator; catch it there"
+            ) from end
+        yield batch
 
 
 def end_workers(loader: DataLoader[Any]) -> None:

@@ -12,8 +12,8 @@ from typing import Any, TypeGuard, cast
 import torch
 from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 
-from argus_core.data.epoch_order import EpochOrder, Given
-from argus_core.data.failures import Failure
+from argus_core.data.epoch_order import EpochOrder
+from argus_core.data.failures import raising
 from argus_core.data.lost_workers import end_workers
 from argus_core.data.memory import MemoryReader, is_in_memory
 from argus_core.data.reading import BatchReader, as_it_is
@@ -25,7 +25,7 @@ from argus_core.data.workers import (
     shared_numbers,
     with_workers_that_leave_signals,
 )
-from argus_core.errors import ArgusError, ArgusWarning
+from argus_core.errors import ArgusWarning
 
 __all__ = [
     "OrderedLoader",
@@ -80,14 +80,9 @@ class OrderedLoader:
         return self.epoch_batches(0, 0)
 
     def epoch_batches(self, epoch: int, skip: int) -> Iterator[Any]:
-        """Return the batches of an epoch without the first ``skip``, whose samples are not read.
-
-        Raises:
-            ArgusError: the loader ends before the sampler does.
-        """
+        """Return the batches of an epoch without the first ``skip``, whose samples are not read."""
         self._order.epoch, self._order.skip = epoch, skip
-        batches = begun(self._loader)
-        return _whole(batches, self._order.given)
+        return raising(begun(self._loader))
 
     def end_workers(self) -> None:
         end_workers(self._loader)
@@ -176,21 +171,6 @@ def loader_length(loader: Iterable[Any]) -> int | None:
         return len(loader)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError, OverflowError):
         return None
-
-
-def _whole(batches: Iterator[Any], chosen: Given) -> Iterator[Any]:
-    """Yield all batches that were chosen: a StopIteration of user code would pass for their end."""
-    given = 0
-    for batch in batches:
-        if type(batch) is Failure:
-            batch.raise_again()
-        given += 1
-        yield batch
-    if given < chosen.batches or not chosen.is_all:
-        raise ArgusError(
-            f"the loader ended after {given} batches, and its sampler has more; its worker_init_fn raised "
-            "StopIteration, as next() does at the end of an iterator; catch it there"
-        )
 
 
 def _counted(batches: Iterator[Any], loader: Any, length: int, skip: int) -> Iterator[Any]:

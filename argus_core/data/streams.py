@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data._utils import worker
 
-from argus_core.data.failures import Failure, collation_error
+from argus_core.data.failures import Failure, collation_error, raising
 from argus_core.data.holdings import Holdings
 from argus_core.data.lost_workers import end_workers
 from argus_core.data.workers import begun, options_of_workers, shared_numbers
@@ -49,7 +49,7 @@ class StreamLoader:
         self.uneven = max(0, loader.num_workers - 1)
         self._own = loader
         self._shared: Any = shared_numbers(2) if loader.num_workers else [0, 0]
-        self._stream = _Stream(loader.dataset, (seed, phase), self._shared)
+        self._stream = _Stream(loader.dataset, loader.collate_fn, (seed, phase), self._shared)
         self._loader: DataLoader[Any] = DataLoader(
             self._stream,
             loader.batch_size,
@@ -76,7 +76,7 @@ class StreamLoader:
             batches = _with_exchanged_generators(batches)
         if not self._is_judged:
             batches = self._judged(batches)
-        return self._given(batches, skip)
+        return raising(batches, skip)
 
     def end_workers(self) -> None:
         end_workers(self._loader)
@@ -92,13 +92,6 @@ class StreamLoader:
     def changed_order(self) -> str:
         """Return in words why an order is not that of before."""
         return "the number of workers decides which samples are in a batch"
-
-    def _given(self, batches: Iterator[Any], skip: int) -> Iterator[Any]:
-        for number, batch in enumerate(batches):
-            if type(batch) is Failure:
-                batch.raise_again()
-            if number >= skip:
-                yield batch
 
     def _judged(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Yield the batches; warn if the first ones show that each worker gives all samples."""
@@ -150,12 +143,14 @@ class _Stream(IterableDataset[Any]):
 
     Args:
         dataset: the user's.
+        collate: makes a batch of its samples.
         key: of the random numbers; epoch and worker are added.
         shared: by all workers, the number of the epoch and whether one has asked which it is.
     """
 
-    def __init__(self, dataset: Any, key: tuple[int, str], shared: Any) -> None:
+    def __init__(self, dataset: Any, collate: Any, key: tuple[int, str], shared: Any) -> None:
         self.dataset = dataset
+        self._collate = collate
         self._key = key
         self._shared = shared
 
@@ -165,8 +160,11 @@ class _Stream(IterableDataset[Any]):
             _observe(info, self._shared)
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self._shared[_EPOCH])
+        of_worker = key_seed(*key, "worker", 0 if info is None else info.id)
         for source in global_sources():
-            source.seed(key_seed(*key, "worker", 0 if info is None else info.id))
+            source.seed(of_worker)
+        for number, generator in enumerate(Holdings(self._collate).generators):
+            source_of(generator, number).seed(of_worker)
         # The dataset's own generators are alike in all workers: they may shuffle what the workers share.
         for number, generator in enumerate(Holdings(self.dataset).generators):
             source_of(generator, number).seed(key_seed(*key))

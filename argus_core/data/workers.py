@@ -26,7 +26,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, get_worker_info
 
-from argus_core.data.lost_workers import naming_lost_workers, watch
+from argus_core.data.lost_workers import naming_lost_workers, watched
 from argus_core.data.reading import own_dataset
 from argus_core.errors import ArgusError
 
@@ -102,9 +102,7 @@ def begun(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def _begun_workers(loader: DataLoader[Any]) -> Iterator[Any]:
-    batches = iter(loader)
-    watch(batches)
-    return _waited_for(batches)
+    return _waited_for(watched(iter(loader)))
 
 
 def present_wait() -> object | None:

@@ -87,16 +87,27 @@ def test_orders_of_torch_come_as_tensors_where_they_are_wanted() -> None:
     assert sorted(places[0]) == [5, 7, 9]
 
 
-def test_two_iterations_at_once_count_for_themselves() -> None:
-    order = of(SequentialSampler(range(10)))
-    first = iter(order)
-    given = order.given
-    next(first)
-    assert len(list(order)) == 3
-    assert (given.batches, given.is_all) == (1, False)
-    assert (order.given.batches, order.given.is_all) == (3, True)
-
-
 @pytest.mark.parametrize("claim", [":", "x:y", "-1:", "9" * 30 + ":aa", "3:", "²:aa", "nothing", ""])
 def test_a_fingerprint_of_any_form_is_no_order(claim: str) -> None:
     assert not of(RandomSampler(range(10))).has(0, claim)
+
+
+class Counting(Sampler[int]):
+    """Counts its epochs by itself."""
+
+    epoch = 0
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def __iter__(self) -> Iterator[int]:
+        self.epoch += 1
+        return iter(random.Random(self.epoch).sample(range(SAMPLES), SAMPLES))
+
+
+def test_an_order_that_the_check_of_its_fingerprint_changes_is_not_that_of_before() -> None:
+    order, again = of(Counting()), of(Counting())
+    next(iter(order))
+    fingerprint = order.fingerprint(0)
+    assert fingerprint is not None
+    assert not again.has(0, fingerprint)

@@ -14,6 +14,7 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
+    IterableDataset,
     Sampler,
     Subset,
     TensorDataset,
@@ -63,12 +64,26 @@ class Chosen(Sampler[int]):
         return iter(self.indices)
 
 
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(Points().samples)
+
+
+class Loader(DataLoader[Any]):
+    pass
+
+
 def stop(samples: list[Any]) -> Any:
     return next(iter(()))
 
 
 def refuse(samples: list[Any]) -> Any:
     raise ValueError("no such batch")
+
+
+def end(worker: int) -> None:
+    if worker == 1:
+        next(iter(()))
 
 
 def read(loader: Iterable[Any]) -> None:
@@ -239,6 +254,16 @@ def test_a_function_that_cannot_be_pickled_is_named_before_workers_spawn(part: s
     loader = DataLoader(Points(), 4, num_workers=1, multiprocessing_context="spawn", **own)
     with pytest.raises(ArgusError, match=f"^{name} cannot be sent to workers of the start method 'spawn'"):
         read(loader)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"), [(DataLoader, Points()), (DataLoader, Stream()), (Loader, Points())]
+)
+def test_a_worker_init_fn_that_raises_stop_iteration_does_not_end_the_epoch_in_silence(
+    kind: type[DataLoader[Any]], data: Any
+) -> None:
+    with pytest.raises(ArgusError, match="^the loader's worker_init_fn raised StopIteration in a worker, as"):
+        read(kind(data, 2, num_workers=2, worker_init_fn=end))
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,20 @@ def share(worker: int) -> None:
     info.dataset.first, info.dataset.step = info.id, info.num_workers  # type: ignore[attr-defined]
 
 
+def share_nothing(worker: int) -> None:
+    pass
+
+
+class Jitter:
+    """A collation with a generator of its own."""
+
+    def __init__(self) -> None:
+        self.own = random.Random()
+
+    def __call__(self, samples: list[Tensor]) -> Tensor:
+        return torch.stack(samples) + self.own.random()
+
+
 def stream(dataset: Any, seed: int = 0, phase: str = "train", **more: Any) -> StreamLoader:
     made = ordered(DataLoader(dataset, 4, **more), seed, phase)
     assert isinstance(made, StreamLoader)
@@ -120,6 +134,18 @@ def test_an_epochs_numbers_follow_from_seed_phase_epoch_and_worker(options: dict
         # The generator that the dataset holds gives each worker the same: it may shuffle what they share.
         workers = options.get("num_workers", 1) if place == 4 else 1
         assert len(set(numbers)) == len(others) * SAMPLES // workers
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 1, "persistent_workers": True}], ids=str)
+def test_a_generator_of_the_collation_is_seeded_in_each_epoch(options: dict[str, Any]) -> None:
+    loader, again = (stream(Drawn(), collate_fn=Jitter(), **options) for _ in range(2))
+    values(loader, 0)
+    assert values(loader, 1) == values(again, 1)
+
+
+def test_a_generator_of_the_collation_draws_different_numbers_in_each_worker() -> None:
+    batches = values(stream(Alike(), collate_fn=Jitter(), num_workers=2, worker_init_fn=share_nothing))
+    assert len({str(batch) for batch in batches}) == len(batches)
 
 
 def test_one_worker_gives_the_batches_that_none_gives() -> None:

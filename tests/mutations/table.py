@@ -35,6 +35,8 @@ _AMP_BY_HAND = "steps/test_full_batch.py::test_amp_alone_is_the_autocast_loop_to
 _SCALER_BY_HAND = "steps/test_amp.py::test_float16_is_the_documented_scaler_loop_to_the_last_bit"
 _SLOT_ORDER = "steps/test_update.py::test_an_update_goes_through_its_slots_in_the_documented_order"
 _SAME_PRECISION = "steps/test_amp.py::test_training_validation_and_prediction_run_in_the_same_precision"
+_RESUME = "training/test_exact_resume.py::test_every_update_is_that_of_the_run_which_was_not_interrupted"
+_WAYS = "data/test_sample_reading.py::test_every_way_of_reading_gives_the_same_numbers"
 
 MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
     "The whole window": (
@@ -897,6 +899,174 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "return type(value)([deep_to(item, *args, **kwargs) for item in value])",
             "return [deep_to(item, *args, **kwargs) for item in value]",
             "tensors/test_batch.py::test_deep_to_converts_every_tensor_and_keeps_every_container",
+        ),
+    ),
+    "Data": (
+        Mutation(
+            "A sample's random numbers follow from its position in the epoch's order.",
+            "data/reading.py",
+            "        seeds = _seeds(key, chosen.position, max(1, len(indices)))",
+            "        seeds = _seeds(key, 0, max(1, len(indices)))",
+            "data/test_sample_reading.py::test_the_size_of_a_batch_changes_no_numbers",
+        ),
+        Mutation(
+            "They follow from the phase, too.",
+            "data/reading.py",
+            "self._key = seed, phase",
+            'self._key = seed, "train"',
+            "data/test_sample_reading.py::test_seeds_phases_and_epochs_have_numbers_of_their_own",
+        ),
+        Mutation(
+            "They follow from the epoch, too.",
+            "data/reading.py",
+            "key = key_seed(*self._key, chosen.epoch)",
+            "key = key_seed(*self._key)",
+            "data/test_sample_reading.py::test_seeds_phases_and_epochs_have_numbers_of_their_own",
+        ),
+        Mutation(
+            "A `collate_fn` has random numbers of its own.",
+            "data/reading.py",
+            "                source.seed(seed)\n        return",
+            "                continue\n        return",
+            "data/test_sample_reading.py::test_a_collation_that_draws_has_its_own_numbers_in_every_way",
+        ),
+        Mutation(
+            "A batch that draws from a generator for the first time is read again.",
+            "data/reading.py",
+            "is_read = not draws.learn()",
+            "is_read = True or draws.learn()",
+            _WAYS,
+        ),
+        Mutation(
+            "A dataset that changes as it is read is not read twice.",
+            "data/draws.py",
+            "if after.is_whole and not changed:",
+            "if after.is_whole:",
+            "data/test_sample_reading.py::test_a_dataset_that_counts_is_never_read_twice",
+        ),
+        Mutation(
+            "The run's generators are restored after each batch.",
+            "data/reading.py",
+            "            draws.restore(is_read)",
+            "            pass",
+            "data/test_sample_reading.py::test_reading_leaves_the_generators_of_the_process_as_they_are",
+        ),
+        Mutation(
+            "A generator in a class is found.",
+            "data/holdings.py",
+            "for name, each in of_class(kind))",
+            "for name, each in ())",
+            "data/test_holdings.py::test_generators_are_found_beyond_attributes",
+        ),
+        Mutation(
+            "A generator in slots is found.",
+            "data/holdings.py",
+            "    yield from of_slots(value)\n",
+            "",
+            "data/test_holdings.py::test_generators_are_found_beyond_attributes",
+        ),
+        Mutation(
+            "A count in an array is seen as a change.",
+            "data/holdings.py",
+            "return zlib.crc32(value.tobytes()) if is_compared else 0",
+            "return 0",
+            "data/test_holdings.py::test_changes_are_seen",
+        ),
+        Mutation(
+            "Samplers side by side draw independently of each other.",
+            "data/epoch_order.py",
+            "key = (seed, epoch, number) if number else (seed, epoch)",
+            "key = (seed, epoch)",
+            "data/test_order.py::test_samplers_side_by_side_draw_independently_of_each_other",
+        ),
+        Mutation(
+            "An order that is read as the epoch proceeds does not depend on what the run draws meanwhile.",
+            "data/epoch_order.py",
+            "            for source, state in zip(sources, states, strict=True):\n"
+            "                source.put(state)\n",
+            "",
+            "data/test_epoch_order.py::test_what_the_run_draws_meanwhile_changes_no_order_and_the_order_changes_nothing",
+        ),
+        Mutation(
+            "A resumed epoch skips the batches that the run has had.",
+            "data/epoch_order.py",
+            "            batches = self._indices(epoch, skip)",
+            "            batches = self._indices(epoch)",
+            _RESUME,
+        ),
+        Mutation(
+            "Its samples keep their positions.",
+            "data/epoch_order.py",
+            "            position = sum(map(len, islice(batches, skip)))",
+            "            position = len(list(islice(batches, skip)))",
+            _RESUME,
+        ),
+        Mutation(
+            "An order that its own check would change starts the epoch over.",
+            "data/epoch_order.py",
+            "range(1 if self._is_of_torch else 2)",
+            "range(1)",
+            "data/test_epoch_order.py::test_an_order_that_the_check_of_its_fingerprint_changes_is_not_that_of_before",
+        ),
+        Mutation(
+            "Samples that are batches are not collated again.",
+            "data/reading.py",
+            "        samples = samples if self._is_batched else samples[0]\n",
+            "",
+            _RESUME,
+        ),
+        Mutation(
+            "Workers of a stream draw different numbers.",
+            "data/streams.py",
+            'of_worker = key_seed(*key, "worker", 0 if info is None else info.id)',
+            'of_worker = key_seed(*key, "worker", 0)',
+            "data/test_streams.py::test_an_epochs_numbers_follow_from_seed_phase_epoch_and_worker",
+        ),
+        Mutation(
+            "A stream does not move the run's random numbers.",
+            "data/streams.py",
+            "            states = [source.get() for source in sources]\n"
+            "        finally:\n"
+            "            for source in sources:\n"
+            "                source.restore()",
+            "            states = [source.get() for source in sources]\n        finally:\n            pass",
+            "data/test_streams.py::test_the_runs_own_random_numbers_do_not_change",
+        ),
+        Mutation(
+            "Batches in memory do not share the dataset's memory.",
+            "data/memory.py",
+            "    return tensor.index_select(0, index if tensor.is_cpu else index.to(tensor.device))",
+            "    first, last = int(index[0]), int(index[-1]) + 1\n"
+            "    return tensor[first:last] if last - first == len(index) else tensor[index]",
+            "data/test_in_memory.py::test_batches_do_not_share_memory_with_the_dataset",
+        ),
+        Mutation(
+            "A StopIteration in a worker does not end an epoch in silence.",
+            "data/lost_workers.py",
+            'if not str(end).startswith("Caught StopIteration"):',
+            "if end is not None:",
+            "data/test_failures.py::test_a_worker_init_fn_that_raises_stop_iteration_does_not_end_the_epoch_in_silence",
+        ),
+        Mutation(
+            "Workers end with the run.",
+            "data/order.py",
+            "            loader.end_workers()",
+            "            pass",
+            "data/test_workers.py::test_workers_end_with_the_run_or_the_validation",
+        ),
+        Mutation(
+            "Beyond a wrong length of the loader, validations keep their cadence.",
+            "training/validation_schedule.py",
+            "length <= done < length + engine.window_size",
+            "length <= done",
+            "training/test_validation_schedule.py::test_validation_keeps_its_cadence_beyond_a_wrong_length_and_a_stop_there_is_resumed_exactly",
+        ),
+        Mutation(
+            "A run that stops there is resumed in the same epoch.",
+            "training/engine.py",
+            "if length is None or done >= length + self.window_size:",
+            "if length is None:",
+            "training/test_validation_schedule.py::test_validation_keeps_its_cadence_beyond_a_wrong_length_and_a_stop_there_is_resumed_exactly",
         ),
     ),
 }
