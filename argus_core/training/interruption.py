@@ -90,21 +90,24 @@ def exiting() -> Iterator[None]:
 def _handled(signums: Iterable[int], handler: _Note | _Exit) -> Iterator[list[int]]:
     """Give the signals that are free to ``handler`` for the block; end the process as they do afterwards."""
     is_main = threading.current_thread() is threading.main_thread()
-    before = {signum: signal.signal(signum, handler) for signum in signums if is_main and _is_free(signum)}
+    before = {signum: signal.getsignal(signum) for signum in signums if is_main and _is_free(signum)}
     try:
-        for earlier in before.values():
-            if isinstance(earlier, _Exit) and earlier.heard is not None:
-                raise earlier.heard
-        yield [*before]
-    except Interruption as interruption:
+        try:
+            for signum in before:
+                signal.signal(signum, handler)
+            for earlier in before.values():
+                if isinstance(earlier, _Exit) and earlier.heard is not None:
+                    raise earlier.heard
+            yield [*before]
+        finally:
+            stays = isinstance(handler, _Note) and handler.is_heard
+            for signum, earlier in before.items():
+                if not stays and signal.getsignal(signum) is handler:
+                    signal.signal(signum, _usual(signum) if isinstance(earlier, _Note) else earlier)
+    except Interruption as interruption:  # perhaps amid the calls of `signal.signal`
         if not before:
             raise
         raise interruption.ending() from interruption
-    finally:
-        stays = isinstance(handler, _Note) and handler.is_heard
-        for signum, earlier in before.items():
-            if not stays and signal.getsignal(signum) is handler:
-                signal.signal(signum, _usual(signum) if isinstance(earlier, _Note) else earlier)
 
 
 def check_interruption() -> None:
