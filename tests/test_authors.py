@@ -30,7 +30,8 @@ TORCH_FREE = """
     build_component build_many call_factory check_params handed_over components Rule COUNT check_state
     checked_path place_to_write begin_file make_folder making_files writing opener confined open_ordinary
     replacement Cadence Due parse_cadence SECTIONS Config read_config read_document complete_config
-    RunDirectory TorchCommand echo CHANGES echo_json print_table examples main Checkpoint EarlyStopping
+    RunDirectory TorchCommand BuildingCommand echo CHANGES echo_json print_table examples main Checkpoint
+    EarlyStopping
     LoggingToCSV EpochReport EpochRecord plain_metrics update_loss Monitor check_monitor monitored_value
     LineFormatter
 """.split()

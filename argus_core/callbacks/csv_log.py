@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from argus_core.callbacks.appending import lines_of
 from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, LearningRate, rates
 from argus_core.callbacks.going_back import TableAhead
-from argus_core.callbacks.log_beginning import begin_file, is_resumed
+from argus_core.callbacks.log_beginning import begin_file
 from argus_core.callbacks.midway import MidwayRecord
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ParamsError
@@ -70,7 +70,7 @@ class LoggingToCSV(EpochReport):
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), self.first_line)
+        begin_file(self.name, self.file_path, state, self.append, self.first_line)
         self._count_rows()
         if self._kept is not None and self._kept > self._rows and self._ahead.put_back():
             self._count_rows()

@@ -18,7 +18,7 @@ from argus_core.callbacks.epoch_report import (
     format_record,
 )
 from argus_core.callbacks.going_back import TableAhead
-from argus_core.callbacks.log_beginning import begin_file, is_resumed
+from argus_core.callbacks.log_beginning import begin_file
 from argus_core.callbacks.log_file import LogFile, attach
 from argus_core.callbacks.log_format import LineFormatter
 from argus_core.callbacks.midway import MidwayRecord
@@ -67,7 +67,7 @@ class LoggingToFile(EpochReport):
         """Open the file for messages of level INFO and above."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), _LOG)
+        begin_file(self.name, self.file_path, state, self.append, _LOG)
         with writing(self.name, self.file_path):  # another log, or process, may write there as well
             file = open(self.file_path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115
         self._handler = LogFile(file, self.file_path, state.logger)
@@ -142,7 +142,7 @@ class MetricsJSONL(EpochReport):
 
     def start(self, state: State) -> None:
         """Begin the file."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), _OBJECT)
+        begin_file(self.name, self.file_path, state, self.append, _OBJECT)
         with writing(self.name, self.file_path):
             end = self._count_lines()
             if self._kept is not None and self._kept > self._lines and self._ahead.put_back():

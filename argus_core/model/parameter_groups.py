@@ -7,23 +7,23 @@ parameter of that name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from argus_core.errors import ParamsError
-from argus_core.model.parameter_patterns import MOST_PATTERNS, check_matches, is_match, patterns_of
 from argus_core.registry.arguments import signature_of
 from argus_core.registry.factory import described
+from argus_core.steps.layers import layers_of
+from argus_core.steps.parameter_patterns import MOST_PATTERNS, check_matches, is_match, patterns_of
 
 __all__ = ["check_groups", "group_parameters", "split_options"]
 
 _OPTIONS = ("groups", "no_decay", "layer_decay")
 _NO_DECAY = "norm_and_bias"
 _EXAMPLE = "{ match = 'backbone.*', lr = 1e-4 }"
-_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 Groups = list[dict[str, Any]]
 
@@ -185,41 +185,12 @@ def _layer_scales(
         )
     layer_of: dict[int, int] = {}
     last = 0
-    for layer, parameters in enumerate(_layers(network)):
+    for layer, parameters in enumerate(layers_of(network)):
         layer_of |= {id(each): layer for each in parameters if id(each) not in layer_of}
         last = layer
     # Those that only the loss has act after the last layer.
     layers = {name: layer_of.get(id(parameter), last) for name, parameter in named.items()}
     return {name: (layer, decay ** (last - layer)) for name, layer in layers.items()}
-
-
-def _layers(network: nn.Module) -> list[list[nn.Parameter]]:
-    """Return the parameters of each layer from input to output; vectors belong to the layer before them."""
-    layers: list[list[nn.Parameter]] = []
-    for parameters in _pieces(network):
-        if layers and all(each.ndim < 2 for each in parameters):
-            layers[-1] += parameters
-        else:
-            layers.append(parameters)
-    return layers
-
-
-def _pieces(module: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """Yield the parameters of children: of each entry of a list of modules, else of each child."""
-    own = list(module.parameters(recurse=False))
-    for child in module.children():
-        parameters = list(child.parameters())
-        is_in_list = isinstance(module, _LISTS) and not isinstance(child, _LISTS)
-        if not is_in_list and any(isinstance(each, _LISTS) for each in child.modules()):
-            pieces = list(_pieces(child))
-        else:
-            pieces = [parameters] if parameters else []
-        if pieces and own:  # tokens and positions, which act on what comes in
-            pieces[0] = own + pieces[0]
-            own = []
-        yield from pieces
-    if own:
-        yield own
 
 
 def _are_equal(one: Any, other: Any) -> bool:

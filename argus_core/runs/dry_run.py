@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from argus_core.config import Config
 from argus_core.runs.run import train
@@ -35,8 +36,12 @@ class DryRunResult:
     seconds: float
 
 
-def dry_run(config: Config) -> DryRunResult:
+def dry_run(config: Config, callbacks: Iterable[Any] = ()) -> DryRunResult:
     """Make a dry run of a configuration; its own run directory is not touched.
+
+    Args:
+        config: to try.
+        callbacks: as in `argus_core.runs.run.train`.
 
     Raises:
         ArgusError: the run would fail.
@@ -49,7 +54,8 @@ def dry_run(config: Config) -> DryRunResult:
         trial = DryRun(Path(folder).resolve())
         placed = {key: trial.placed(config.fit[key]) for key in _CALLBACKS if key in config.fit}
         run_dir = str(trial.place(config.fit["run_dir"]))
-        result = train(replace(config, fit={**config.fit, **placed, "run_dir": run_dir}), trial=trial)
+        placed_config = replace(config, fit={**config.fit, **placed, "run_dir": run_dir})
+        result = train(placed_config, callbacks=callbacks, trial=trial)
         return DryRunResult(
             batches=trial.batches,
             metrics={**result.metrics, **result.test_metrics},

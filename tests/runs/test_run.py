@@ -292,8 +292,8 @@ def test_metric_of_validation_without_data_for_it_is_told_before_training(
     path = without(folder, *{"val", "metrics", "monitor"}.difference(kept), more=more)
     with pytest.raises(
         BuildError,
-        match=rf"^monitor of {subject}, and the run has no validation; add val to \[data\], or choose "
-        r"another monitor \(computed: train_loss\)$",
+        match=rf"^monitor of {subject}, and the run has no validation; add val to \[data\], choose "
+        r"another monitor, or let a callback compute it \(computed: train_loss\)$",
     ):
         train(read_config(path))
     assert not (folder / "run").exists()

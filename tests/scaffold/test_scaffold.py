@@ -233,7 +233,7 @@ def test_the_folder_has_ordinary_permissions(tmp_path: Path) -> None:
         (
             "parallel",
             SpecError,
-            "kind 'parallel' has no template; such components are built in, or give one of nn_m",
+            "kind 'parallel' has no template; declare an engine of several processes beside another part, or",
         ),
         ("command", SpecError, "kind 'command' has no template; declare a click command"),
     ],

@@ -76,9 +76,9 @@ class LoggingToFile(Callback):
         with also(TypeError):
             path = place_to_write("LoggingToFile", "file_path", self.file_path)
         _check_folder("LoggingToFile", path, self.create_dir)
-        begin_file("LoggingToFile", path, self.append, _first_line(self._format))
+        begin_file("LoggingToFile", path, state, self.append, _first_line(self._format))
         with writing("LoggingToFile", path):
-            self.file_handler = _FileHandler(path, "a" if self.append else "w", encoding="utf-8")
+            self.file_handler = _FileHandler(path, "a", encoding="utf-8")
         self.file_handler.setFormatter(self.formatter)
         state.logger.addHandler(self.file_handler)
 
