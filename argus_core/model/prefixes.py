@@ -9,6 +9,7 @@ __all__ = ["starred", "suggested_rename"]
 
 _DEEPEST = 3  # modules in a prefix
 _MOST = 200  # prefixes of each side, and names of the file whose prefixes are tried
+_MOST_NAMES = 10_000  # of the file that are compared
 
 
 def starred(pattern: str, name: str) -> list[str] | None:
@@ -42,6 +43,7 @@ def suggested_rename(stored: Mapping[str, str], built: Mapping[str, str]) -> tup
         stored: the form of each tensor of the file by name; see `module_state.form_of`.
         built: the same of the network.
     """
+    stored = dict(islice(stored.items(), _MOST_NAMES))
     best, most = None, 0
     places = _prefixes(built)
     for head in _prefixes(islice(stored, _MOST)):
