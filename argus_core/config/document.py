@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def read_document(path: Path) -> dict[str, Any]:
         ConfigError: a file is missing or not TOML, holds a value of a type that no key takes, or extends
             itself.
     """
-    return _read_all(path, [], Counter())
+    return _read_all(path, [], [])
 
 
 def read_alone(path: Path) -> dict[str, Any]:
@@ -53,38 +52,38 @@ def read_alone(path: Path) -> dict[str, Any]:
     return document
 
 
-def _read_all(path: Path, below: list[Path], read: Counter[Path]) -> dict[str, Any]:
+def _read_all(path: Path, below: list[Path], read: list[int]) -> dict[str, Any]:
     """Return a document with those that it extends.
 
     Args:
         path: its file.
         below: the files that extend it, directly and indirectly.
-        read: the files that have been read so far.
+        read: the sizes of the files that have been read so far, in bytes.
     """
     document = read_alone(path)
     names = document.get(EXTENDS, [])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"{path}: {EXTENDS} is {names!r}; give the path of a TOML file, or a list of them")
-    read[path] += 1
-    if read.total() > _MOST_FILES:
+    read.append(path.stat().st_size)
+    if len(read) > _MOST_FILES:
         raise ConfigError(f"{path} is one of over {_MOST_FILES} files that extend each other; give fewer")
+    if sum(read) > MOST_BYTES:
+        raise ConfigError(
+            f"{path} and the files before it are larger than {MOST_BYTES >> 10:,} KiB together; shorten them"
+        )
     bases = []
     for name in names:
         base = path.parent / name
-        if any(_is_same(base, each) for each in [*below, path]):
-            circle = " -> ".join(map(str, [*below, path, base]))
-            raise ConfigError(f"{path} extends itself: {circle}; remove one of these from {EXTENDS}")
-        if not base.is_file():
+        if not os.path.isfile(base):  # of a path that is too long, too
             raise ConfigError(
                 f"{path} extends {name!r}, and there is no file {str(base)!r}; correct the path"
             )
+        if any(os.path.samefile(base, each) for each in [*below, path]):
+            circle = " -> ".join(map(str, [*below, path, base]))
+            raise ConfigError(f"{path} extends itself: {circle}; remove one of these from {EXTENDS}")
         bases.append((str(base), _read_all(base, [*below, path], read)))
     return {**document, EXTENDS: bases} if bases else document
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
 
 
 def _check_not_of_run(path: Path) -> None:

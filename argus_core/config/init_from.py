@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ __all__ = ["InitFrom", "parse_init_from", "read_init_from"]
 _KEYS = ("path", "skip", "rename", "weights", "mismatched")
 _WEIGHTS = ("average", "trained")
 _FRESH = "fresh"
+_MOST = 1000  # patterns, each of which is compared with each name of the file
+_LONGEST = 1000  # characters of a pattern
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def _patterns(value: Any) -> list[str]:
         raise ParamsError(
             f"init_from.skip is {described(value)}; give a pattern of names, or a list of them: ['head.*']"
         )
+    _check_bounds("skip", patterns)
     return list(patterns)
 
 
@@ -102,7 +105,16 @@ def _renames(value: Any) -> dict[str, str]:
             f"init_from.rename is {described(value)}; give the file's names with the network's, and as many "
             "* in both: { 'encoder.*' = 'backbone.*' }"
         )
+    _check_bounds("rename", [*value, *value.values()])
     return dict(value)
+
+
+def _check_bounds(key: str, patterns: Sequence[str]) -> None:
+    if len(patterns) > _MOST or any(len(each) > _LONGEST for each in patterns):
+        raise ParamsError(
+            f"init_from.{key} has {len(patterns):,} patterns of up to {max(map(len, patterns)):,} "
+            f"characters; give at most {_MOST} of {_LONGEST}"
+        )
 
 
 def _one_of(key: str, value: Any, known: tuple[str, ...]) -> Any:

@@ -21,7 +21,7 @@ from argus_core.data.code_holdings import of_class, of_slots
 from argus_core.data.targets import classes_of
 from argus_core.errors import ArgusError, BuildError, ParamsError
 from argus_core.registry.arguments import handed_over
-from argus_core.registry.factory import call_factory
+from argus_core.registry.factory import call_factory, in_a_sentence
 from argus_core.registry.registry import resolve
 from argus_core.registry.spec import parse_spec
 from argus_core.tensors.generators import is_generator
@@ -70,7 +70,9 @@ def build_sampler(spec: Any, dataset: Any, where: str) -> Any:
             f"{where} builds a {type(sampler).__name__}, which is not a sampler; its factory must return an "
             "object with __iter__ and __len__, such as a torch.utils.data.Sampler"
         )
-    if len(sampler) == 0:
+    with in_a_sentence(BuildError, lambda: f"{where}: len() of its sampler fails", "check its parameters"):
+        samples = len(sampler)
+    if samples == 0:
         raise ArgusError(f"{where} gives no samples; choose other parameters")
     return sampler
 

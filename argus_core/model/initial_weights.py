@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,7 +17,7 @@ from argus_core.checkpoint.weights import read_weights
 from argus_core.config.init_from import InitFrom
 from argus_core.errors import ParamsError, StateMismatchError, near
 from argus_core.files.working_folder import shown
-from argus_core.model.prefixes import suggested_rename
+from argus_core.model.prefixes import starred, suggested_rename
 from argus_core.steps.parameter_patterns import is_match
 
 __all__ = ["InitialWeights", "take_weights"]
@@ -115,20 +114,20 @@ def take_weights(network: nn.Module, choice: InitFrom, what: str) -> InitialWeig
 
 def _renamed(state: Mapping[str, Any], choice: InitFrom) -> dict[str, Any]:
     """Return a state with the names that the first pattern of ``rename`` which fits gives them."""
-    forms = {old: re.compile("(.*)".join(map(re.escape, old.split("*"))), re.DOTALL) for old in choice.rename}
     used: set[str] = set()
     names: dict[str, str] = {}
     for name in state:
         names[name] = name
-        for old, form in forms.items():
-            if found := form.fullmatch(name):
+        for old, new in choice.rename.items():
+            parts = starred(old, name)
+            if parts is not None:
                 used.add(old)
-                pieces = choice.rename[old].split("*")
+                pieces = new.split("*")
                 names[name] = pieces[0] + "".join(
-                    part + piece for part, piece in zip(found.groups(), pieces[1:], strict=True)
+                    part + piece for part, piece in zip(parts, pieces[1:], strict=True)
                 )
                 break
-    for old in forms:
+    for old in choice.rename:
         if old not in used:
             hint = near(old, [*state]) or f"; the file has {_listed(state)}"
             raise ParamsError(f"init_from.rename: {old!r} matches no name in {shown(choice.path)}{hint}")

@@ -1,14 +1,37 @@
-"""The prefixes of names: the change of them with which the names of a file are those of a network."""
+"""Changes of names with which those of a file are those of a network: patterns, and prefixes to suggest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
-__all__ = ["suggested_rename"]
+__all__ = ["starred", "suggested_rename"]
 
 _DEEPEST = 3  # modules in a prefix
 _MOST = 200  # prefixes of each side, and names of the file whose prefixes are tried
+_MOST_NAMES = 10_000  # of the file that are compared
+
+
+def starred(pattern: str, name: str) -> list[str] | None:
+    """Return what each ``*`` of a pattern stands for in a name, the first ones for as much as possible.
+
+    A regular expression takes hours for some patterns of many ``*``.
+    """
+    first, *middle = pattern.split("*")
+    if not middle:
+        return [] if name == pattern else None
+    last = middle.pop()
+    end = len(name) - len(last)
+    if end < len(first) or not name.startswith(first) or not name.endswith(last):
+        return None
+    parts: list[str] = []
+    for piece in reversed(middle):
+        start = name.rfind(piece, len(first), end)
+        if start < 0:
+            return None
+        parts.insert(0, name[start + len(piece) : end])
+        end = start
+    return [name[len(first) : end], *parts]
 
 
 def suggested_rename(stored: Mapping[str, str], built: Mapping[str, str]) -> tuple[str, str] | None:
@@ -20,6 +43,7 @@ def suggested_rename(stored: Mapping[str, str], built: Mapping[str, str]) -> tup
         stored: the form of each tensor of the file by name; see `module_state.form_of`.
         built: the same of the network.
     """
+    stored = dict(islice(stored.items(), _MOST_NAMES))
     best, most = None, 0
     places = _prefixes(built)
     for head in _prefixes(islice(stored, _MOST)):

@@ -52,6 +52,13 @@ class OwnPart:
         return self.folder / os.path.expanduser(self.written) if is_file else None
 
     @property
+    def places(self) -> list[Path]:
+        """The files and folders in which its code may be."""
+        root = self.written.partition(".")[0]
+        named = [self.folder / root, self.folder / root / "__init__.py", self.folder / f"{root}.py"]
+        return named if self.file is None else [self.file]
+
+    @property
     def subject(self) -> str:
         """The beginning of a message."""
         return f"{shown(self.written)} of {self.source}"
@@ -73,9 +80,13 @@ def project_parts(folder: Path | None = None) -> list[OwnPart]:
             f"{TABLE} in {path} is {shown(parts)}; give a list of files and modules, such as "
             '["parts.py", "mypkg.networks"]'
         )
-    if parts:
+    own = [OwnPart(each, path.parent, f"{TABLE} in {path}") for each in parts]
+    if own:
         _check_owner(path, folder)
-    return [OwnPart(each, path.parent, f"{TABLE} in {path}") for each in parts]
+        for file in (file for part in own for file in part.places):
+            if path.parent.stat().st_mode & stat.S_IWOTH and file.is_file() and not _is_own(file):
+                raise _not_own(file, path)
+    return own
 
 
 def import_parts(parts: Sequence[OwnPart]) -> None:
@@ -111,13 +122,23 @@ def _table(path: Path, content: bytes) -> dict[str, object]:
 
 def _check_owner(path: Path, folder: Path | None) -> None:
     # /tmp and its like: a file that another user left there is not to run code.
-    if not hasattr(os, "getuid") or path.stat().st_uid in (0, os.getuid()):
+    if _is_own(path):
         return
     is_here = path.parent == (Path.cwd() if folder is None else folder.absolute())
     if is_here and not path.parent.stat().st_mode & stat.S_IWOTH:
         return
-    raise ConfigError(
-        f"{path} belongs to another user, and names code to run in {TABLE}; copy the project into a folder "
+    raise _not_own(path, path)
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a file is this user's, or the system's; a link to such a file is anyone's."""
+    return not hasattr(os, "getuid") or os.lstat(path).st_uid in (0, os.getuid())
+
+
+def _not_own(file: Path, path: Path) -> ConfigError:
+    code = "names code to run" if file == path else f"is code to run for {path}"
+    return ConfigError(
+        f"{file} belongs to another user, and {code} in {TABLE}; copy the project into a folder "
         "of your own if you trust it, or put a pyproject.toml of your own into the current folder"
     )
 

@@ -27,7 +27,7 @@ def patterns_of(value: Any) -> list[str] | None:
     patterns = [value] if isinstance(value, str) else value
     if not isinstance(patterns, list | tuple) or not 0 < len(patterns) <= MOST_PATTERNS:
         return None
-    fits = all(isinstance(each, str) and len(each) <= _LONGEST for each in patterns)
+    fits = all(isinstance(each, str) and 0 < len(each) <= _LONGEST for each in patterns)
     return list(patterns) if fits else None
 
 

@@ -11,7 +11,19 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["SCALARS", "first_tensor", "is_array", "is_namedtuple", "kind_of", "tensors_in"]
+__all__ = [
+    "NDIM_OF_IMAGE",
+    "SCALARS",
+    "are_images_with_dicts",
+    "first_tensor",
+    "is_array",
+    "is_namedtuple",
+    "kind_of",
+    "tensors_in",
+]
+
+NDIM_OF_IMAGE = 3
+"""The dimensions of one image, which must never be split into its channels."""
 
 SCALARS = (str, bytes, Number, PurePath, type(None))
 
@@ -48,6 +60,15 @@ def kind_of(value: list[Any] | tuple[Any, ...], is_top: bool) -> str:
         is_sure = is_ragged or any(map(_has_scalar, value)) or (is_top and _are_columns(value))
         return "samples" if is_sure else "either"
     return "structure"
+
+
+def are_images_with_dicts(value: Any) -> bool:
+    """Return whether each entry of a list or tuple may be one sample, an image and a dict of its boxes."""
+    entries = value if isinstance(value, list | tuple) and not is_namedtuple(value) else ()
+    pairs = [each for each in entries if isinstance(each, list | tuple) and not is_namedtuple(each)]
+    return 0 < len(pairs) == len(entries) and all(
+        {_form(entry) for entry in pair} == {(Tensor, NDIM_OF_IMAGE), (Mapping, 0)} for pair in pairs
+    )
 
 
 def first_tensor(value: Any, least_ndim: int = 0) -> Tensor | PackedSequence | None:

@@ -11,7 +11,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 from argus_core.errors import ParamsError
 from argus_core.tensors.dimensions import ENTRIES, BatchDim, dim_of, place_of
-from argus_core.tensors.listing import SCALARS, first_tensor, is_array, kind_of
+from argus_core.tensors.listing import (
+    NDIM_OF_IMAGE,
+    SCALARS,
+    are_images_with_dicts,
+    first_tensor,
+    is_array,
+    kind_of,
+)
 
 __all__ = [
     "UnknownSizeError",
@@ -24,7 +31,6 @@ __all__ = [
 
 _PLAIN = {tuple, list}
 _SHOWN = 4
-_NDIM_OF_IMAGE = 3  # which must never be split into its channels
 _first, _first_size = itemgetter(0), methodcaller("size", 0)
 
 
@@ -119,7 +125,7 @@ def is_list_of_samples(value: Any, samples: int, batch: Any) -> bool:
         return True
     if value is batch and kind_of(value, is_top=True) == "structure":
         return False
-    if isinstance(value[0], Tensor) and value[0].ndim != _NDIM_OF_IMAGE:
+    if isinstance(value[0], Tensor) and value[0].ndim != NDIM_OF_IMAGE:
         return False
     if isinstance(value[0], Tensor) and _has_list_of_samples(batch, samples):
         return True
@@ -167,7 +173,9 @@ def _read(value: Any, hints: set[int], is_top: bool = False) -> set[int] | None:
         hints.add(len(value))
         return None
     common = _common(_read(each, hints if kind == "structure" else set()) for each in value)
-    return common if kind == "structure" else (common or set()) | {len(value)}
+    if kind == "structure":
+        return common | {len(value)} if common and is_top and are_images_with_dicts(value) else common
+    return (common or set()) | {len(value)}
 
 
 def _common(readings: Iterable[set[int] | None]) -> set[int] | None:

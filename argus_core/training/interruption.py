@@ -53,6 +53,10 @@ class Interruption(BaseException):
         return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + self.signum)
 
 
+class _EarlyInterruption(Interruption, KeyboardInterrupt):
+    """An interruption that passes wherever Ctrl-C does, such as the import of a plugin."""
+
+
 @contextmanager
 def listening() -> Iterator[None]:
     """Handle signals during a run; only the main thread can, and only the outermost run does.
@@ -79,10 +83,11 @@ def listening() -> Iterator[None]:
 def exiting() -> Iterator[None]:
     """Let a signal before a run raise `SystemExit`, so that the block removes what it has made.
 
-    Otherwise the system would end the process. SIGINT raises `KeyboardInterrupt` anyway.
+    Otherwise the system would end the process. SIGINT raises `KeyboardInterrupt`, also if the callback of a
+    weak reference, or other code, discards the first one.
     """
     handler = _Exit()
-    with _handled([signum for signum in SIGNALS if signum != signal.SIGINT], handler), handler.raising():
+    with _handled(SIGNALS, handler), handler.raising():
         yield
 
 
@@ -90,21 +95,24 @@ def exiting() -> Iterator[None]:
 def _handled(signums: Iterable[int], handler: _Note | _Exit) -> Iterator[list[int]]:
     """Give the signals that are free to ``handler`` for the block; end the process as they do afterwards."""
     is_main = threading.current_thread() is threading.main_thread()
-    before = {signum: signal.signal(signum, handler) for signum in signums if is_main and _is_free(signum)}
+    before = {signum: signal.getsignal(signum) for signum in signums if is_main and _is_free(signum)}
     try:
-        for earlier in before.values():
-            if isinstance(earlier, _Exit) and earlier.heard is not None:
-                raise earlier.heard
-        yield [*before]
-    except Interruption as interruption:
+        try:
+            for signum in before:
+                signal.signal(signum, handler)
+            for earlier in before.values():
+                if isinstance(earlier, _Exit) and earlier.heard is not None:
+                    raise earlier.heard
+            yield [*before]
+        finally:
+            stays = isinstance(handler, _Note) and handler.is_heard
+            for signum, earlier in before.items():
+                if not stays and signal.getsignal(signum) is handler:
+                    signal.signal(signum, _usual(signum) if isinstance(earlier, _Note) else earlier)
+    except Interruption as interruption:  # perhaps amid the calls of `signal.signal`
         if not before:
             raise
         raise interruption.ending() from interruption
-    finally:
-        stays = isinstance(handler, _Note) and handler.is_heard
-        for signum, earlier in before.items():
-            if not stays and signal.getsignal(signum) is handler:
-                signal.signal(signum, _usual(signum) if isinstance(earlier, _Note) else earlier)
 
 
 def check_interruption() -> None:
@@ -146,9 +154,9 @@ class _Exit:
         if os.getpid() != self._process:  # a fork, which has made nothing
             _end(signum, _usual(signum))
         elif self.heard is None:
-            self._since, self.heard = time.monotonic(), Interruption(signum)
+            self._since, self.heard = time.monotonic(), _EarlyInterruption(signum)
             raise self.heard
-        elif time.monotonic() - self._since > _ONE_SIGNAL:
+        elif time.monotonic() - self._since > _longest_repeat(signum):
             _end(signum, signal.SIG_DFL)
 
     @contextmanager
@@ -190,7 +198,7 @@ class _Note:
             self._ends_wait = False
             if present_wait() is not None and not self.is_over:
                 raise Interruption(signum)
-        elif time.monotonic() - self._since > (_ONE_KEY if _is_key(signum) else _ONE_SIGNAL):
+        elif time.monotonic() - self._since > _longest_repeat(signum):
             _end(signum, _usual(signum) if self.is_over else signal.SIG_DFL)
 
     def _hear(self, signum: int) -> None:
@@ -247,6 +255,10 @@ def _ignore_signals() -> None:
     for signum in SIGNALS:
         if isinstance(signal.getsignal(signum), _Note):  # which Python takes away before the process is gone
             signal.signal(signum, signal.SIG_IGN)
+
+
+def _longest_repeat(signum: int) -> float:
+    return _ONE_KEY if _is_key(signum) else _ONE_SIGNAL
 
 
 def _is_key(signum: int) -> bool:

@@ -102,6 +102,7 @@ class ValidationSchedule(Callback):
 class MidwaySchedule(ValidationSchedule):
     """Validates after some updates or minutes; one that falls on an epoch's end belongs to that end."""
 
+    computes = ()
     _is_owed = False  # by minutes that ended with the epoch
 
     def repeat(self, state: State) -> None:

@@ -140,6 +140,26 @@ def test_declared_value_of_a_callback_is_monitored_and_a_slip_is_told_at_the_sta
     assert counter.updates == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"validate_every": "1up"},
+        {"validate_every": "1h"},
+        {"log_every": "1up"},
+        {"max_time": "1h"},
+        {"limit_val": 1},
+    ],
+)
+def test_slip_is_told_at_the_start_with_each_option_of_a_run(options: Any, model: Model) -> None:
+    counter = Count()
+    counter.computes = ()
+    with pytest.raises(BuildError, match="early_stopping monitors 'val_los', which is not"):
+        model.fit(
+            batches(), batches(), callbacks=[EarlyStopping("val_los", better="min"), counter], **options
+        )
+    assert counter.updates == 0
+
+
 def test_subclass_says_for_itself_what_it_computes(model: Model) -> None:
     class Unsaid(EarlyStopping):
         def epoch_start(self, state: Any) -> None:

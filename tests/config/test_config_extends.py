@@ -96,6 +96,8 @@ def test_later_edits_of_an_extended_file_have_no_effect_on_a_read_document(tmp_p
         ),
         ({"mine": 'extends = "other.toml"'}, "mine.toml extends 'other.toml', and there is no file"),
         ({"mine": 'extends = "."'}, "there is no file"),
+        ({"mine": f'extends = "{"a/" * 3000}b"'}, "mine.toml extends .*a/a/a/.*; correct the path"),
+        ({"mine": f'extends = "{"x" * 5000}"'}, "mine.toml extends .*xxx.*; correct the path"),
         ({"mine": "extends = 3"}, "extends is 3; give the path of a TOML file, or a list of them"),
         ({"mine": 'extends = ["base.toml", 3]', "base": BASE}, "give the path of a TOML file"),
         ({"mine": 'extends = "bad.toml"', "bad": "[model"}, "bad.toml is not TOML"),
@@ -113,4 +115,26 @@ def test_files_that_double_at_each_level_are_refused(tmp_path: Path) -> None:
     levels = {f"level{i}": f'extends = ["level{i + 1}.toml", "level{i + 1}.toml"]' for i in range(40)}
     path = written(tmp_path, **levels, level40=BASE)
     with pytest.raises(ConfigError, match="over 100 files"):
+        read_config(path)
+
+
+def test_files_that_are_large_together_are_refused(tmp_path: Path) -> None:
+    large = "#" * 2**19
+    path = written(tmp_path, mine='extends = ["a.toml", "b.toml", "c.toml"]', a=large, b=large, c=BASE)
+    with pytest.raises(
+        ConfigError, match=r"b.toml and the files before it are larger than 1,024 KiB together"
+    ):
+        read_config(path)
+
+
+def test_a_link_to_itself_is_not_extended(tmp_path: Path) -> None:
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+    with pytest.raises(ConfigError, match="extends 'loop.toml', and there is no file"):
+        read_config(written(tmp_path, mine='extends = "loop.toml"'))
+
+
+def test_a_file_that_extends_itself_by_another_name_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, mine='extends = "linked.toml"')
+    (tmp_path / "linked.toml").hardlink_to(path)
+    with pytest.raises(ConfigError, match="mine.toml extends itself: .*mine.toml -> .*linked.toml"):
         read_config(path)

@@ -65,6 +65,15 @@ def test_a_value_that_does_not_fit_is_refused_with_its_place(folder: Path) -> No
         read_config(Path("config.toml"), ["init_from=3"])
     with pytest.raises(ConfigError, match=r"init_from.weights is 'best'; give 'average' or 'trained'"):
         read_config(Path("config.toml"), ["init_from.weights=best"])
+    with pytest.raises(
+        ConfigError, match=r"init_from.skip has 1 patterns of up to 2,000 characters; give at"
+    ):
+        read_config(Path("config.toml"), [f"init_from.skip={'a' * 2000}"])
+    with pytest.raises(ConfigError, match=r"init_from.rename has 2,000 patterns of up to 4 characters; give"):
+        read_config(
+            Path("config.toml"),
+            ["init_from.rename={" + ", ".join(f"k{number} = 'a'" for number in range(1000)) + "}"],
+        )
 
 
 def test_a_run_tells_its_weights_once_and_resumes_without_the_file(folder: Path) -> None:

@@ -144,6 +144,11 @@ class Stream(IterableDataset[int]):
         ),
         (list, ArgusError, r"\[data\] sampler gives no samples; choose other parameters"),
         (
+            lambda: SubsetRandomSampler(5),
+            BuildError,
+            r"sampler: len\(\) of its sampler fails: TypeError: object",
+        ),  # type: ignore[arg-type]
+        (
             lambda: BatchSampler([1], 1, False),
             BuildError,
             "builds a BatchSampler, which gives batches; its factory must return a sampler that gives single",

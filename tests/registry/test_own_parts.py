@@ -178,6 +178,40 @@ def test_list_of_another_user_in_a_folder_above_is_refused(
         project_parts()
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="gives a file to another user")
+def test_link_of_another_user_to_a_file_of_this_one_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "mine.toml").write_text('[tool.argus]\nparts = ["parts.py"]\n')
+    (folder / "pyproject.toml").symlink_to("mine.toml")
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert len(project_parts()) == 1
+    os.chown(folder / "pyproject.toml", 12345, 12345, follow_symlinks=False)
+    with pytest.raises(ConfigError, match="belongs to another user, and names code to run"):
+        project_parts()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="gives a file to another user")
+@pytest.mark.parametrize("part", ["parts.py", "parts", "parts/__init__.py", "parts.py -> link"])
+def test_part_of_another_user_in_a_folder_of_all_is_refused(folder: Path, part: str) -> None:
+    name = part.removesuffix(" -> link")
+    written = "parts.networks" if "__init__" in part else name
+    (folder / "pyproject.toml").write_text(f'[tool.argus]\nparts = ["{written}"]\n')
+    file = folder / (name if name.endswith(".py") else f"{name}.py")
+    file.parent.mkdir(exist_ok=True)
+    if part.endswith("link"):
+        (folder / "mine.py").touch()
+        file.symlink_to("mine.py")
+    else:
+        file.touch()
+    os.chown(file, 12345, 12345, follow_symlinks=False)
+    assert len(project_parts()) == 1
+    folder.chmod(0o1777)
+    with pytest.raises(ConfigError, match=f"{file} belongs to another user, and is code to run for"):
+        project_parts()
+
+
 @pytest.mark.parametrize("module", [3, ["parts"], "a" * 1001])
 def test_hostile_record_of_the_module_is_refused(module: object, tmp_path: Path) -> None:
     record = {**record_of("Model", None), "registered_by": "parts"}

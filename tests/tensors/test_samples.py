@@ -129,8 +129,11 @@ def test_tensors_that_disagree_are_not_guessed_about(batch: Any) -> None:
         ([torch.ones(5, 2), torch.ones(5, 2)], [torch.ones(5), torch.ones(5)]),
         {"images": [*images(10)]},
         [{"view": torch.ones(5, 2)}, {"view": torch.ones(5, 2)}],
+        [[image, each] for image, each in zip(images(4, 6), boxes(4, 3), strict=True)],
+        [[images(1)[0], boxes(1, 3)[0]]],
+        tuple(zip(images(2, 6), boxes(2, 3), strict=True)),
     ],
-    ids=["inputs and targets", "images", "dicts"],
+    ids=["inputs and targets", "images", "dicts", "lists", "a list", "a tuple"],
 )
 def test_a_list_that_may_be_read_in_two_ways_is_not_guessed_about(batch: Any) -> None:
     with pytest.raises(ParamsError, match=r"may hold \d+ or \d+ samples.*batch_dim = 0.*override batch_size"):

@@ -329,3 +329,21 @@ def test_a_closed_terminal_ends_the_run_and_it_is_saved(tmp_path: Path) -> None:
         process.join(10)
         assert process.exitcode == 128 + signal.SIGHUP
     assert (tmp_path / "last.safetensors").exists()
+
+
+def test_a_signal_amid_the_handling_of_signals_ends_the_command_with_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_handler = signal.signal
+
+    def interrupted(signum: int, handler: Any) -> Any:
+        before = set_handler(signum, handler)
+        if signum == signal.SIGTERM and handler is not signal.SIG_DFL:
+            signal.raise_signal(signum)
+        return before
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with pytest.raises(SystemExit) as ended, interruption.exiting():
+        pytest.fail("the block has begun")
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -314,6 +314,13 @@ def losses_of(folder: Path) -> tuple[dict[int, float], dict[int, float]]:
     return scalars(folder, "loss/update"), scalars(folder, "loss/train")
 
 
+def test_event_files_of_a_later_time_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("9999999999.host.1.0", "x", f"{'9' * 5000}"[:200]):
+        (tmp_path / f"events.out.tfevents.{name}").touch()
+    make_model().fit(LOADER, callbacks=[TensorBoard(tmp_path)])
+    assert caplog.text.count("has event files of a later time than this computer's clock; TensorBoard") == 1
+
+
 def test_a_resumed_run_goes_on_where_the_checkpoint_was(tmp_path: Path) -> None:
     def run(folder: str, *more: Any, resume: Any = None) -> None:
         board = ("tensorboard", {"log_dir": str(tmp_path / folder), "every": "1up", "samples": "1ep"})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
+from logging import Logger
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +32,8 @@ from argus_tensorboard.hparams import flat_params
 from argus_tensorboard.samples import add_samples, inputs_of
 
 __all__ = ["TensorBoard"]
+
+_SECONDS = re.compile("[0-9]{10}")
 
 
 class TensorBoard(Callback):
@@ -104,7 +108,7 @@ class TensorBoard(Callback):
         is_resumed = state.global_step > 0 or state.epoch > 0
         make_folder(self.name, self.log_dir)
         with writing(self.name, self.log_dir):
-            _await_another_second(self.log_dir)
+            _await_another_second(self.log_dir, state.logger)
             with making_files(self.log_dir):
                 self._writer = SummaryWriter(
                     str(self.log_dir), purge_step=state.global_step + 1 if is_resumed else 0
@@ -251,12 +255,19 @@ def _due(argument: str, every: str | None) -> Due | None:
     return None if every is None else Due(parse_cadence("tensorboard", every, argument))
 
 
-def _await_another_second(folder: Path) -> None:
-    """Return a time at which a new event file sorts after those in the folder; their names have seconds."""
-    seconds = [file.name.split(".")[3] for file in folder.glob("events.out.tfevents.*")]
+def _await_another_second(folder: Path, logger: Logger) -> None:
+    """Wait until a new event file sorts after those in the folder, whose names have seconds."""
+    names = [file.name.split(".")[3] for file in folder.glob("events.out.tfevents.*")]
+    newest = max((int(name) for name in names if _SECONDS.fullmatch(name)), default=0)
     now = time.time()
-    if str(int(now)) in seconds:
+    if newest == int(now):
         time.sleep(1 - now % 1)
+    elif newest > now:
+        logger.warning(
+            "%s has event files of a later time than this computer's clock; TensorBoard reads them after the "
+            "new one, and shows curves that go back; set the clock, or give another log_dir",
+            folder,
+        )
 
 
 def _add_summary(writer: Any, summary: Any) -> None:
