@@ -41,7 +41,8 @@ from argus_core.steps.composition import Composed
 from argus_core.steps.modes import Modes
 from argus_core.steps.output import StepOutput, Window
 from argus_core.steps.reading import releases_output
-from argus_core.steps.reduction import check_loss, mean_divisor
+from argus_core.steps.reduction import mean_divisor, reduction_of
+from argus_core.steps.shares import check_loss
 from argus_core.steps.updater import Updater
 from argus_core.steps.weights import Weights, method_of
 from argus_core.storage import write
@@ -63,7 +64,8 @@ class Model(Assembly):
             ``prediction_transform`` a name, ``(name, {params})`` or ``None``; ``step``: a strategy or a
             list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``batch_dim``: the
             dimension of the samples in a batch, if it is not the first dimension of its tensors; ``freeze``:
-            a pattern, or a list of patterns, of the names of parameters that do not learn.
+            a pattern, or a list of patterns, of the names of parameters that do not learn; ``init_from``: a
+            file of weights to start from, or a dict with its ``path`` and what to take of it.
 
     A subclass may fix a part by a class attribute (a class), offer a choice (a dict of classes) or name
     one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. A subclass is registered in this
@@ -83,6 +85,7 @@ class Model(Assembly):
         optimizer: over the parameters of network and loss that require grad.
         prediction_transform: called with the network's prediction; by default returns it unchanged.
         device: of batches and predictions.
+        initial_weights: what was taken from the file of ``init_from``, if any; ``print`` it.
         batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
             with one for each entry (``"entries"`` for a list of samples, ``None`` for an entry that belongs
             to every sample); a subclass may set it.
@@ -268,6 +271,8 @@ class Model(Assembly):
             with updater.slots.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
+        if self.loss is not updater.weights.known:
+            updater.weights.observe(prediction, target)
         is_sum = updater.weights.is_sum()
         weight = updater.weights.of_batch(prepared, prediction, target, is_sum)
         return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)
@@ -299,8 +304,7 @@ class Model(Assembly):
 
         With ``"sum"``, losses of micro-batches are added, and an epoch's loss is the mean over the samples.
         """
-        reduction: str = getattr(self.loss, "reduction", "mean")
-        return reduction
+        return reduction_of(self.loss)
 
     def batch_size(self, batch: Any) -> int:
         """Return the number of samples of a batch on the device; see `argus_core.tensors.samples.batch_size`.

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.errors import ArgusError, ParamsError
-from argus_core.tensors.batch import batch_size, deep_cat, deep_detach
-from argus_core.tensors.dimensions import BatchDim, place_of
+from argus_core.errors import ArgusError
+from argus_core.tensors.batch import deep_detach
+from argus_core.tensors.joining import Layout, deep_cat
 
 __all__ = ["Part", "PartLoss", "StepOutput", "Window"]
 
@@ -44,6 +44,7 @@ class StepOutput(Mapping[str, Any]):
         stepped: see below.
         is_sum: see below.
         part_losses: for each of several micro-batches its loss and weight.
+        layout: where the samples of several micro-batches are, if the model declares it.
 
     Attributes:
         loss_tensor: the loss of the whole window, 0-d, detached, on the processing device.
@@ -54,7 +55,8 @@ class StepOutput(Mapping[str, Any]):
     """
 
     __slots__ = (
-        "_model", "_part_losses", "_parts", "_values", "is_sum", "loss_tensor", "samples", "stepped",
+        "_layout", "_model", "_part_losses", "_parts", "_values", "is_sum", "loss_tensor", "samples",
+        "stepped",
     )  # fmt: skip
 
     def __init__(
@@ -67,11 +69,13 @@ class StepOutput(Mapping[str, Any]):
         *,
         is_sum: bool = False,
         part_losses: Sequence[PartLoss] = (),
+        layout: Layout | None = None,
     ) -> None:
         self._model = model
         self._parts: Sequence[Part] | None = parts
         self._values: dict[str, Any] = {}
         self._part_losses = part_losses
+        self._layout = layout
         self.loss_tensor = loss_tensor
         self.samples = samples
         self.stepped = stepped
@@ -148,9 +152,9 @@ class StepOutput(Mapping[str, Any]):
         if len(parts) == 1:
             return deep_detach(parts[0][place])
         values = [deep_detach(part[place]) for part in parts]
-        if self._model.batch_dim is None:
+        if self._layout is None:
             return deep_cat(values)
-        return _joined(values, [part[1] for part in parts], self._model.batch_dim)
+        return self._layout.joined_targets(values) if place else self._layout.joined_predictions(values)
 
     def _prediction(self) -> Any:
         parts = self._parts
@@ -160,20 +164,3 @@ class StepOutput(Mapping[str, Any]):
         if isinstance(joined, list) and not isinstance(self._kept()[0][0], list):  # parts of several shapes
             return [self._model.transform_prediction(part) for part in joined]
         return self._model.transform_prediction(joined)
-
-
-def _joined(values: Sequence[Any], targets: Sequence[Any], declared: BatchDim) -> Any:
-    """Return the parts of predictions or targets joined along the declared dimension of the targets' samples.
-
-    A prediction that has no samples there, such as one vector per sequence, has them in the first dimension.
-    """
-    dim = declared[1] if isinstance(declared, list) and len(declared) == 2 else declared
-    if not isinstance(dim, int):
-        return deep_cat(values)
-    if isinstance(targets[0], torch.Tensor) and targets[0].ndim:
-        dim = place_of(dim, targets[0])
-    try:
-        counts = [batch_size(target, dim) for target in targets]
-    except ParamsError:
-        return deep_cat(values)
-    return deep_cat(values, dim, counts)

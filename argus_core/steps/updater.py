@@ -15,10 +15,12 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.steps.composition import Composed
 from argus_core.steps.contexts import Evaluation
 from argus_core.steps.output import StepOutput
+from argus_core.steps.parameters import clear_gradients
 from argus_core.steps.reading import Reading
-from argus_core.steps.reduction import ask_others, check_loss
+from argus_core.steps.reduction import ask_others
+from argus_core.steps.shares import check_loss
 from argus_core.steps.slots import Slots
-from argus_core.steps.update import Update, clear_gradients
+from argus_core.steps.update import Update
 from argus_core.steps.weights import Weights
 
 __all__ = ["Updater"]
@@ -79,8 +81,11 @@ class Updater:
             prediction, target, loss = forward_loss(batch)
         if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
             check_loss(loss, on_graph=True)
-        is_sum = weight is None and self.weights.is_sum()
+        is_sum = False
         if weight is None:
+            if criterion is not self.weights.known:
+                self.weights.observe(prediction, target)
+            is_sum = self.weights.is_sum()
             weight = self.weights.of_batch(batch, prediction, target, is_sum)
         loss.backward()
         model.optimizer.step()

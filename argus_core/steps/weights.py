@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.steps.reduction import DIVISORS, exact, mean_divisor, mean_divisors
+from argus_core.steps.reduction import DIVISORS, TORCHS, exact, mean_divisor, mean_divisors
+from argus_core.tensors.joining import Layout, layout_of
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 
 __all__ = ["Weights", "method_of"]
@@ -35,6 +36,7 @@ class Weights:
         own: a strategy's replacement of ``loss_weight``, if any.
 
     Attributes:
+        known: the loss whose mean is known, since `observe` was called with it.
         divisors: the `DIVISORS` of torch's losses; empty where the model or a strategy replaces them.
     """
 
@@ -49,9 +51,25 @@ class Weights:
         self._batch_size: Callable[[Any], int] = method_of(model, "batch_size")
         self._reduction: Callable[[], str] = method_of(model, "loss_reduction")
         loss_weight = method_of(model, "loss_weight")
+        self.known: Any = None
         self._own = own if own or _is(loss_weight, usual.loss_weight) else loss_weight
         is_usual = self._own is None and _is(self._reduction, usual.loss_reduction)
         self.divisors = DIVISORS if is_usual else {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"known": None}  # the mean of a copied loss is not known
+
+    def observe(self, prediction: Any, target: Any) -> bool:
+        """Observe the mean of the model's loss; return whether the weights of batches may have changed.
+
+        It does nothing for a loss of torch, nor where the model or a strategy gives the weights.
+        """
+        loss = self.known = self._model.loss
+        if self._own is not None or type(loss) in TORCHS:
+            return False
+        from argus_core.steps.observed_mean import observe  # few losses are observed, and it takes memory
+
+        return observe(loss, prediction, target)
 
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""
@@ -62,6 +80,15 @@ class Weights:
         if self._own is None:
             return mean_divisors(self._model.loss, micro_batches, self._batch_size)
         return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
+
+    def layout_of(self, micro_batches: Sequence[Any], target: Any) -> Layout | None:
+        """Return where the samples of micro-batches are, if the model declares it; see `layout_of`.
+
+        Args:
+            micro_batches: parts of one window.
+            target: of the first.
+        """
+        return layout_of(micro_batches, target, self._model.batch_dim, self._batch_size)
 
     def of_batch(self, batch: Any, prediction: Any, target: Any, is_sum: bool) -> float | Tensor:
         """Return the weight of a batch whose loss is known; of a summed loss, its number of samples.

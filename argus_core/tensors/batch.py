@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from operator import attrgetter, methodcaller
 from typing import Any
 
@@ -20,13 +20,13 @@ __all__ = [
     "PLAIN",
     "TENSORS",
     "batch_size",
-    "deep_cat",
     "deep_chunk",
     "deep_detach",
     "deep_map",
     "deep_split",
     "deep_to",
     "is_flat",
+    "like",
 ]
 
 # The usual batch is a tuple or list of tensors. Checks that run in every update loop over it in C: between
@@ -123,61 +123,14 @@ def is_flat(value: Any) -> bool:
     return type(value) in PLAIN and {*map(type, value)} == TENSORS
 
 
-def deep_cat(values: Sequence[Any], dim: BatchDim = None, counts: Sequence[int] | None = None) -> Any:
-    """Return the parts of one batch concatenated along the dimension of their samples.
-
-    0-d tensors are stacked. Lists of one entry per sample (labels, texts, dicts of boxes) are concatenated.
-    An object that all parts share, such as ``None``, is returned once. Tensors whose other dimensions
-    differ, and packed sequences, cannot be concatenated: then the list of parts is returned.
-
-    Args:
-        values: the parts.
-        dim: the declared dimension of the samples, if any.
-        counts: the samples of each part; a tensor with other sizes in ``dim`` has its samples in the first
-            dimension.
-    """
-    first = values[0]
-    if len(values) == 1:
-        return first
-    if isinstance(first, Tensor):
-        return _cat_tensors(values, dim, counts)
-    if isinstance(first, PackedSequence):
-        return list(values)
-    if isinstance(first, Mapping):
-        keys = {key: dim_of(dim, key, len(first)) for key in first}
-        return _like(
-            first, {key: deep_cat([part[key] for part in values], keys[key], counts) for key in first}
-        )
-    if isinstance(first, tuple | list):
-        named = is_namedtuple(first)
-        if not named and (dim == ENTRIES or _has_entry_per_sample(values)):
-            return type(first)(entry for part in values for entry in part)
-        entries = [
-            deep_cat(each, dim_of(dim, place, len(first)), counts)
-            for place, each in enumerate(zip(*values, strict=True))
-        ]
-        return type(first)(*entries) if named else type(first)(entries)
-    return first if all(part is first for part in values) else list(values)
-
-
-def _has_entry_per_sample(parts: Sequence[Any]) -> bool:
-    """Return whether these lists or tuples have one entry per sample, rather than one tensor per output."""
-    first = parts[0]
-    dicts = all(isinstance(entry, Mapping) for entry in first)
-    if isinstance(first, tuple):  # dicts of several outputs have different keys
-        dicts = dicts and len({tuple(entry) for entry in first}) == 1
-    return dicts or first_tensor(first) is None or len(set(map(len, parts))) > 1
-
-
-def _cat_tensors(tensors: Sequence[Tensor], dim: BatchDim, counts: Sequence[int] | None) -> Any:
-    if tensors[0].ndim == 0:
-        return torch.stack(tuple(tensors))
-    place = place_of(dim, tensors[0])
-    if counts is not None and [tensor.size(place) for tensor in tensors] != [*counts]:
-        place = 0
-    if len({tensor.shape[:place] + tensor.shape[place + 1 :] for tensor in tensors}) > 1:
-        return list(tensors)
-    return torch.cat(tuple(tensors), dim=place)
+def like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> Mapping[Any, Any]:
+    """Return a mapping of the class of ``value`` with the entries ``changed``."""
+    if type(value) is dict or not isinstance(value, MutableMapping):
+        return changed
+    copied = copy.copy(value)  # keeps the class and its attributes, such as a defaultdict's factory
+    for key, item in changed.items():
+        copied[key] = item
+    return copied
 
 
 def _cut_tensors(value: Any, cut: Callable[[Tensor], Any]) -> list[Any] | None:
@@ -213,17 +166,8 @@ def _rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(map(change, value))
     if isinstance(value, Mapping):
-        return _like(value, {key: change(item) for key, item in value.items()})
+        return like(value, {key: change(item) for key, item in value.items()})
     return value
-
-
-def _like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> Mapping[Any, Any]:
-    if type(value) is dict or not isinstance(value, MutableMapping):
-        return changed
-    copied = copy.copy(value)  # keeps the class and its attributes, such as a defaultdict's factory
-    for key, item in changed.items():
-        copied[key] = item
-    return copied
 
 
 def _slice(
@@ -247,7 +191,7 @@ def _slice(
     if isinstance(value, Mapping):
         of_each = {key: dim_of(dim, key, len(value)) for key in value}
         cut = {key: _slice(each, part, samples, of_each[key], batch, declared) for key, each in value.items()}
-        return _like(value, cut)
+        return like(value, cut)
     if isinstance(value, tuple | list):
         if dim == ENTRIES or (not declared and is_list_of_samples(value, samples, batch)):
             return value[part]

@@ -9,7 +9,7 @@ import torch
 
 from argus_core.errors import BuildError, SpecError, near
 
-__all__ = ["DeviceSpec", "check_has_values", "resolve_devices", "widest_float"]
+__all__ = ["DeviceSpec", "check_has_values", "ran_out_of_memory", "resolve_devices", "widest_float"]
 
 DeviceSpec = str | int | torch.device | Sequence[str | int | torch.device]
 
@@ -49,6 +49,11 @@ def check_has_values(device: torch.device, purpose: str) -> None:
             f"device is 'meta', on which tensors have no values, so the model cannot {purpose}; "
             f"choose from {_available()} or 'auto'"
         )
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an error means that memory is full; a CPU's allocator has no error class of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def widest_float(device: torch.device) -> torch.dtype:

@@ -54,7 +54,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "Each micro-batch is weighted by its samples, not equally.",
-            "steps/reduction.py",
+            "steps/shares.py",
             "total = sum(weights)\n",
             "weights = [1 for _ in weights]\n    total = sum(weights)\n",
             _BY_HAND,
@@ -68,7 +68,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "The loss of a window weights its micro-batches in the same way.",
-            "steps/reduction.py",
+            "steps/shares.py",
             "map(mul, map(float, compress(shares, shares)), compress(numbers, shares))",
             "[number / len(losses) for number in numbers]",
             _BY_HAND,
@@ -85,15 +85,15 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
             "steps/update.py",
             "        self.micro_batches = self._prepared = [*prepared]\n",
             "        self.micro_batches = self._prepared = [*prepared]\n"
-            "        self._shares = (1 / self.model.window_size(),)\n",
+            "        self._shares = [1 / self.model.window_size()]\n",
             "steps/test_full_batch.py::test_a_batch_left_alone_counts_whole_where_strategies_shape_the_update",
         ),
         Mutation(
             "Several batches left at the end of an epoch are averaged over their own samples.",
             "steps/update.py",
-            "self._shares = shares(self._window_weights)",
+            "self._shares[:] = shares(self._window_weights)",
             "divisor = max(1, self.model.window_size() / len(self._window_weights))\n"
-            "        self._shares = [each / divisor for each in shares(self._window_weights)]",
+            "        self._shares[:] = [each / divisor for each in shares(self._window_weights)]",
             "steps/test_full_batch.py::test_a_window_longer_than_the_epoch_is_the_epoch",
         ),
         Mutation(
@@ -106,8 +106,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A loss that sums takes no weight.",
             "steps/update.py",
-            "if len(micro_batches) == 1 or self._is_sum:",
-            "if len(micro_batches) == 1:",
+            "if len(self.micro_batches) == 1 or self._is_sum:",
+            "if len(self.micro_batches) == 1:",
             _BY_HAND,
         ),
         Mutation(
@@ -140,7 +140,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "A micro-batch that has only ignored targets, whose mean is nan, adds nothing.",
-            "steps/reduction.py",
+            "steps/shares.py",
             "compress(numbers, shares)",
             "numbers",
             "steps/test_reduction.py::"
@@ -148,7 +148,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "Such a micro-batch gives no gradient, even if the gradient of its mean is nan.",
-            "steps/reduction.py",
+            "steps/shares.py",
             "torch.where(there, gradient, torch.zeros_like(gradient))",
             "gradient",
             "steps/test_reduction.py::test_gradients_stay_finite_where_a_micro_batch_counts_nothing",
@@ -156,9 +156,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A loss may declare the divisor of its mean.",
             "steps/reduction.py",
-            'callable(getattr(loss, "divisor", None))',
-            "False",
+            "    if callable(declared):\n",
+            "    if False:\n",
             "steps/test_reduction.py::test_a_loss_may_say_what_its_mean_divides_by",
+        ),
+        Mutation(
+            "A loss derived from one of torch's counts by the mean that its own forward takes.",
+            "steps/weights.py",
+            "return observe(loss, prediction, target)",
+            "return False",
+            "steps/test_observed_mean.py::test_a_derived_loss_is_that_of_all_data_however_they_are_cut",
         ),
         Mutation(
             "A strategy may weigh micro-batches by something else, such as tokens.",
@@ -177,7 +184,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "An empty batch, whose mean may be nan, does not go through the network.",
             "steps/update.py",
-            "self.micro_batches = micro_batches = without_empty(micro_batches)",
+            "self.micro_batches = without_empty(micro_batches)",
             "self.micro_batches = micro_batches",
             "steps/test_update.py::test_an_empty_batch_does_not_go_through_the_network",
         ),
@@ -762,7 +769,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "The loss of a window is the mean over its samples, undivided.",
-            "steps/reduction.py",
+            "steps/shares.py",
             "return first.new_full((), sum(numbers))",
             "return first.new_full((), sum(numbers) / len(numbers))",
             _BY_HAND,
@@ -872,7 +879,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "A window's predictions keep the type of a namedtuple.",
-            "tensors/batch.py",
+            "tensors/joining.py",
             "return type(first)(*entries) if named else type(first)(entries)",
             "return tuple(entries) if named else type(first)(entries)",
             "tensors/test_batch.py::test_deep_cat_joins_tensors_within_their_containers",

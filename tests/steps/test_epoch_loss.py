@@ -341,6 +341,64 @@ def test_what_a_callback_reads_whole_is_joined_along_the_samples(
     torch.testing.assert_close(seen, [(model.nn_module(input).detach(), target)])
 
 
+NESTED = {"in": {"x": 1, "scale": None}, "out": {"tags": 1, "class": 0}, "labels": "entries"}
+
+
+class Nested(Model):
+    """Tags each step of each sequence, time first, and classifies each sequence."""
+
+    def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+        tags = self.nn_module(batch["in"]["x"] * batch["in"]["scale"])
+        prediction = {"tags": tags, "class": tags.T.mean(1, keepdim=True), "time": tags.mean(1)}
+        loss = functional.mse_loss(tags, batch["out"]["tags"])
+        return prediction, TARGETS[self.params["target"]](batch), loss
+
+
+TARGETS: dict[str, Callable[[Any], Any]] = {
+    "entry": lambda batch: batch["out"],
+    "entries": lambda batch: {"tags": batch["out"]["tags"], "labels": batch["labels"], **batch["in"]},
+    "pair": lambda batch: (batch["out"]["tags"], batch["out"]["class"]),
+    "one": lambda batch: batch["out"]["tags"],
+    "made": lambda batch: batch["out"]["tags"].double(),
+    "nothing": lambda batch: None,
+}
+
+
+def nested_batch(input: Tensor) -> dict[str, Any]:
+    return {
+        "in": {"x": input, "scale": torch.ones(4)},
+        "out": {"tags": input.sum(2), "class": input[0, :, 0]},
+        "labels": input[0, :, 0].tolist(),
+    }
+
+
+@pytest.mark.usefixtures("_recurrent")
+@pytest.mark.parametrize("step", [("accumulate", {"steps": 3}), ("microbatch", {"size": 7})], ids=str)
+@pytest.mark.parametrize("sizes", [[6, 6, 6], [7, 5, 6]])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_window_of_nested_parts_is_joined_along_the_dimension_of_each(
+    target: str, sizes: list[int], step: Any
+) -> None:
+    argus_core.register("nn_module", "tagger", Tagger)
+    params = {**make_model(**NO_STEP, step=step, batch_dim=NESTED).params, "nn_module": "tagger"}
+    model = Nested({**params, "target": target})
+    whole = nested_batch(SEQUENCES[:, :18])
+    parts = [nested_batch(part) for part in SEQUENCES[:, :18].split(sizes, dim=1)]
+    seen: list[Any] = []
+
+    @argus_core.on_iteration_complete
+    def note(state: Any) -> None:
+        seen.extend([state.step_output["prediction"], state.step_output["target"]])
+
+    model.fit(parts if step[0] == "accumulate" else [whole], callbacks=[note])
+    with torch.no_grad():
+        prediction, expected, _ = model.forward_loss(whole)
+    del prediction["time"], seen[0]["time"]  # which has no samples
+    if target == "entries" and step[0] == "accumulate":
+        del expected["scale"], seen[1]["scale"]  # which each batch has its own of
+    torch.testing.assert_close(seen, [prediction, expected])
+
+
 class Graph:
     """A batch as libraries of graphs make it: no container, and it knows how to move."""
 

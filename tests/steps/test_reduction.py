@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import argus_core
 from argus_core import ParamsError, hookimpl
 from argus_core.steps.output import Window
-from argus_core.steps.reduction import mean_divisor, mean_divisors, weigh
+from argus_core.steps.reduction import mean_divisor, mean_divisors
+from argus_core.steps.shares import weigh
 
 pytestmark = pytest.mark.usefixtures("net_registry")
 

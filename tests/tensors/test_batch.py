@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from argus_core import ArgusError
-from argus_core.tensors.batch import batch_size, deep_cat, deep_chunk, deep_detach, deep_split, deep_to
+from argus_core.tensors.batch import batch_size, deep_chunk, deep_detach, deep_split, deep_to
+from argus_core.tensors.joining import deep_cat
 
 
 class Pair(NamedTuple):

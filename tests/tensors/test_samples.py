@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
 from argus_core import ArgusError, ParamsError, deep_chunk
-from argus_core.tensors.batch import deep_cat, deep_split, deep_to
+from argus_core.tensors.batch import deep_split, deep_to
 from argus_core.tensors.dimensions import check_batch_dim
+from argus_core.tensors.joining import deep_cat
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 
 

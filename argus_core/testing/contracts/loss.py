@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from argus_core.steps.reduction import mean_divisor
-from argus_core.tensors.batch import batch_size, deep_cat, deep_map, deep_split
+from argus_core.steps.observed_mean import observe
+from argus_core.steps.reduction import mean_divisor, reduction_of
+from argus_core.tensors.batch import batch_size, deep_map, deep_split
+from argus_core.tensors.joining import deep_cat
 from argus_core.tensors.listing import tensors_in
 from argus_core.testing.contract import FIRST_CHECKS, expect
 from argus_core.testing.contracts.callables import CallableContract, check_reloads
@@ -114,6 +116,10 @@ class LossContract(CallableContract):
         )
         if not self.options["separable"]:
             return
+        prediction, target, *others = self.input
+        if not others:
+            observe(self.part, prediction, target)
+            reduction = reduction_of(self.part)
         parts = _cut(self.input)
         with torch.no_grad():
             whole = float(self.part(*self.input))
