@@ -6,10 +6,12 @@ from argus_core.callbacks.cadence import Due as Due
 from argus_core.callbacks.cadence import parse_cadence as parse_cadence
 from argus_core.callbacks.epoch_report import EpochRecord as EpochRecord
 from argus_core.callbacks.epoch_report import EpochReport as EpochReport
+from argus_core.callbacks.epoch_report import is_metric_name as is_metric_name
 from argus_core.callbacks.epoch_report import plain_metrics as plain_metrics
 from argus_core.callbacks.epoch_report import update_loss as update_loss
 from argus_core.callbacks.log_beginning import begin_file as begin_file
 from argus_core.callbacks.log_format import LineFormatter as LineFormatter
+from argus_core.callbacks.midway import MidwayRecord as MidwayRecord
 from argus_core.callbacks.monitor import Monitor as Monitor
 from argus_core.callbacks.monitor import check_monitor as check_monitor
 from argus_core.callbacks.monitor import monitored_value as monitored_value

@@ -53,7 +53,7 @@ class RunHooks:
 
     @hookspec
     def validation_iteration_complete(self, state: State) -> None:
-        """A validation batch within a training run has ended; raised with the training state."""
+        """A validation batch within a training run has ended; ``state.validating`` is of its set."""
 
     @hookspec
     def validation_complete(self, state: State) -> None:

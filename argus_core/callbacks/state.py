@@ -95,6 +95,8 @@ class State:
         metrics: the newest value of every metric by name, ``train_loss`` or ``val_accuracy``.
         validated_at: the ``global_step`` of the newest validation, -1 before the first; ``None`` where each
             epoch ends with one.
+        validating: the state of the validation set whose batch has ended, for the event
+            ``validation_iteration_complete``.
         midway: the newest values of the middle of an epoch, for the event ``measured_midway``.
         stopped: set it to ``True`` to end the run after the current iteration.
         is_complete: the run has reached its number of updates or its time, perhaps in the middle of an epoch.
@@ -119,6 +121,7 @@ class State:
         self.step_output: Any = None
         self.metrics: dict[str, float] = {}
         self.validated_at: int | None = None
+        self.validating: State | None = None
         self.midway: MidwayRecord | None = None
         self.stopped = self.is_complete = False
         self.stop_reason: str | None = None

@@ -19,6 +19,7 @@ _OWN_PLUGINS: dict[str, dict[str, str]] = {
         "transform": "temperature_softmax",
     },
     "argus-optuna": {"command": "sweep"},
+    "argus-plots": {"callback": "confusion_matrix curves"},
     "argus-sklearn": {"config": "digits", "dataset": "breast_cancer diabetes digits wine"},
     "argus-tensorboard": {"callback": "tensorboard"},
     "argus-timm": {"nn_module": "timm"},

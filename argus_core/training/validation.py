@@ -162,8 +162,11 @@ class _Relay(Callback):
 
     @hookimpl(trylast=True)
     def iteration_complete(self, state: State) -> None:
-        if "train" in state.phase_states:
-            state.phase_states["train"].engine.raise_event("validation_iteration_complete")
+        training = state.phase_states.get("train")
+        if training is not None:
+            training.validating = state
+            training.engine.raise_event("validation_iteration_complete")
+            training.validating = None
 
 
 def _copied(metrics: list[Metric], phase: str) -> list[Metric]:

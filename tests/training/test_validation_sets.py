@@ -299,13 +299,15 @@ def test_training_callbacks_hear_one_validation_of_all_sets() -> None:
             heard.append("start")
 
         def validation_iteration_complete(self, state: State) -> None:
-            heard.append("batch")
+            assert state.validating is not None
+            heard.append(state.validating.phase)
 
         def validation_complete(self, state: State) -> None:
             heard.append(str(sorted(state.metrics)))
 
     make_model().fit(batches(), {"a": CLEAN, "b": NOISY}, callbacks=[Hear()])
-    assert heard == ["start", *["batch"] * 3, str(["train_loss", "val_a_loss", "val_b_loss"])]
+    phases = [*["val_a"] * len(CLEAN), *["val_b"] * len(NOISY)]
+    assert heard == ["start", *phases, str(["train_loss", "val_a_loss", "val_b_loss"])]
 
 
 def test_a_callback_that_writes_files_needs_a_place_for_each_set(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""The callback that draws the confusion matrix of a classification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from argus_core import ParamsError, State
+from argus_plots.drawing import draw_matrices, write_picture
+from argus_plots.picture import Picture
+
+__all__ = ["ConfusionMatrix"]
+
+_MOST = 1000  # classes
+
+
+class ConfusionMatrix(Picture):
+    """Draws the confusion matrix of the newest validation, one for each validation set.
+
+    A row is a true class, a column a predicted one; colours are shares of the row. Predictions ``(batch,
+    classes, ...)`` are logits or probabilities, with integer targets ``(batch, ...)``; predictions
+    ``(batch,)`` or ``(batch, 1, ...)`` are probabilities of class 1. Negative targets, such as an
+    ``ignore_index`` of -100, are not counted.
+
+    Args:
+        file_path: the picture, a PNG file; parent folders are made.
+        interval: seconds between drawings.
+        classes: the names of the classes; by default their numbers.
+        threshold: a binary prediction above it is class 1; 0 for logits.
+        ignore_index: another target that is not counted.
+
+    Raises:
+        ParamsError: predictions and targets are not those of a classification, or there are other classes.
+    """
+
+    name = "confusion_matrix"
+    reads_predictions = True
+    run_paths: ClassVar = {"file_path": "confusion_matrix.png"}
+
+    def __init__(
+        self,
+        file_path: str | Path,
+        interval: float = 30.0,
+        classes: Sequence[str] | None = None,
+        threshold: float = 0.5,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(file_path, interval)
+        if classes is not None and (isinstance(classes, str) or not all(isinstance(c, str) for c in classes)):
+            raise ParamsError(f"classes of {self.name} is {classes!r}; give a list of names")
+        self.classes = classes
+        self.threshold = threshold
+        self.ignore_index = ignore_index
+        self._counts: dict[str, Tensor] = {}
+        self._epoch = 0
+
+    def validation_start(self, state: State) -> None:
+        """Begin to count."""
+        self._counts = {}
+        self._epoch = state.epoch
+
+    def validation_iteration_complete(self, state: State) -> None:
+        """Count the predictions of a validation batch."""
+        if self._draws and state.validating is not None:
+            counts = self._count(state.validating.step_output)
+            known = self._counts.get(state.validating.phase)
+            self._counts[state.validating.phase] = counts if known is None else known + counts
+
+    def draw(self, state: State) -> None:
+        """Draw the newest validation."""
+        if self._counts:
+            matrices = {phase: counts.tolist() for phase, counts in self._counts.items()}
+            names = self._names(max(map(len, matrices.values())))
+            title = f"epoch {self._epoch + 1}"
+            write_picture(self.file_path, lambda: draw_matrices(matrices, names, title))
+
+    def _names(self, classes: int) -> list[str]:
+        names = [*map(str, range(classes))] if self.classes is None else [*self.classes]
+        if len(names) != classes:
+            raise ParamsError(
+                f"classes of {self.name} has {len(names)} names, and the network predicts {classes} classes; "
+                "name each of them"
+            )
+        return names
+
+    def _count(self, output: Any) -> Tensor:
+        """Return the counts of a step output, a row for each true class and a column for each predicted."""
+        prediction, target = output["prediction"], output["target"]
+        tensors = isinstance(prediction, Tensor) and isinstance(target, Tensor)
+        if tensors and prediction.ndim > 1 and prediction.shape[1] != 1:
+            classes, predicted = prediction.shape[1], prediction.argmax(1)
+        elif tensors:
+            classes, predicted = 2, (prediction > self.threshold).reshape(target.shape).long()
+        if not tensors or predicted.shape != target.shape or classes > _MOST:
+            raise self._misfit(prediction, target)
+        target = target.long()
+        kept = (target >= 0) & (target < classes)
+        if self.ignore_index is not None:
+            kept &= target != self.ignore_index
+        pairs = target[kept] * classes + predicted[kept]
+        return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
+
+    def _misfit(self, prediction: Any, target: Any) -> ParamsError:
+        given = [
+            tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__
+            for each in (prediction, target)
+        ]
+        return ParamsError(
+            f"{self.name} got predictions {given[0]} and targets {given[1]}; it takes (batch, classes, ...) with "
+            f"integer targets (batch, ...) and at most {_MOST} classes, or probabilities with as many targets 0 or 1; "
+            "leave it out for another task"
+        )
