@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from argus_core.authors import one_line, replacement
 from argus_plots.series import Curve, Series
@@ -108,7 +109,7 @@ def _draw_rates(axis: Axes, rates: Sequence[Curve], scale: _Scale) -> None:
 
 def _finish(axis: Axes, title: str, labelled: bool) -> None:
     axis.set_title(one_line(title), fontsize="medium", parse_math=False)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     if labelled:
         for text in axis.legend(fontsize="small").get_texts():
