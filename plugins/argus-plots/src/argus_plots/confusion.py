@@ -110,7 +110,7 @@ class ConfusionMatrix(Picture):
             for each in (prediction, target)
         ]
         return ParamsError(
-            f"{self.name} got predictions {given[0]} and targets {given[1]}; it takes (batch, classes, ...) with "
-            f"integer targets (batch, ...) and at most {_MOST} classes, or probabilities with as many targets 0 or 1; "
-            "leave it out for another task"
+            f"{self.name} got predictions {given[0]} and targets {given[1]}; it takes (batch, classes, ...) "
+            f"with integer targets (batch, ...) and at most {_MOST} classes, or probabilities with as many "
+            "targets 0 or 1; leave it out for another task"
         )

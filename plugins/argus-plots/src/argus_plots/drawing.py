@@ -81,7 +81,7 @@ def draw_curves(series: Series, best: Best | None = None) -> Figure:
 
 
 class _Scale:
-    """The horizontal axis: epochs, or updates where values lie in the middle of an epoch or epochs are few."""
+    """The horizontal axis: epochs, or updates where values lie in the middle of an epoch."""
 
     def __init__(self, series: Series) -> None:
         curves = [curve for phases in series.metrics.values() for curve in phases.values()]

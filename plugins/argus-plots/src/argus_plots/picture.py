@@ -63,8 +63,8 @@ class Picture(Callback):
         with writing(self.name, self.file_path):
             if is_new and self.file_path.exists() and not self._is_ours():
                 raise ArgusError(
-                    f"{self.name} would replace {self.file_path.name!r}, which is not a picture that it drew; "
-                    "choose another file_path, or remove the file"
+                    f"{self.name} would replace {self.file_path.name!r}, which is not a picture that it "
+                    "drew; choose another file_path, or remove the file"
                 )
 
     @hookimpl(tryfirst=True)
