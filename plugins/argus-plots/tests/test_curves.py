@@ -82,7 +82,7 @@ def test_run_directory_gets_the_picture_and_a_resumed_run_a_new_one(
     assert imread("run/curves.png").shape[2] == 4
     resume(Path("run"), ["num_epochs=2"])
     assert Path("run/curves.png").read_bytes() != first
-    assert [path.name for path in Path("run").glob(".*")] == []
+    assert [path.name for path in Path("run").glob(".*.tmp")] == []
 
 
 def test_file_outside_of_the_run_directory_is_not_written_through_a_link(
