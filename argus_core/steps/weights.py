@@ -60,13 +60,18 @@ class Weights:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"known": None}  # the mean of a copied loss is not known
 
-    def observe(self, prediction: Any, target: Any) -> bool:
+    def observe(self, batch: Any, prediction: Any, target: Any) -> bool:
         """Observe the mean of the model's loss; return whether the weights of batches may have changed.
 
         It does nothing for a loss of torch, nor where the model or a strategy gives the weights.
         """
+        if isinstance(target, Tensor) and not target.numel():  # the next batch may tell
+            return False
         loss = self.known = self._model.loss
-        return self._own is None and observe(loss, prediction, target)
+        if self._own is not None:
+            return False
+        layout = self.layout_of([batch], target)
+        return observe(loss, prediction, target, layout.place_in(target) if layout else 0)
 
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""
