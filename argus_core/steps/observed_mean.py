@@ -87,7 +87,7 @@ def _warn(loss: Any, base: Any) -> None:
 
 @dataclass(frozen=True)
 class _Mean:
-    """What a loss may divide by.
+    """The mean that a loss may take.
 
     Attributes:
         divisor: returns it for a loss and a target; ``None`` for a sum.
