@@ -261,7 +261,7 @@ def test_line_within_an_epoch_fits_the_terminal_and_keeps_the_metrics_longest() 
     assert format_midway(record, 3) == format_midway(record, 3, len(whole)) == whole
     assert format_midway(record, 3, len(whole) - 1) == whole.removesuffix("  samples/s 1641")
     assert format_midway(record, 3, 63) == f"epoch 1/3  update 20  {values}"
-    assert format_midway(record, 3, 62) == "epoch 1/3  update 20  train_loss 2.5000  +1 metric"
+    assert format_midway(record, 3, 61) == "epoch 1/3  update 20  train_loss 2.5000  +1 metric"
 
 
 def test_table_has_the_validation_that_ended_the_run(
