@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,16 +13,23 @@ from torch import Tensor
 from argus_core.steps.reduction import CLASS_WEIGHTED, ignored_target
 from argus_core.tensors.batch import deep_map
 
-__all__ = ["Sample", "Trial", "marks_of"]
+__all__ = ["HALF", "Sample", "Trial", "marks_of"]
+
+_Fill = Callable[[Tensor], Tensor]
 
 _TOLERANCE = 1e-4
 _ROWS = 4  # a part has two copies of so many samples
+_LAST = 2  # samples in the other part; a mean over the worst half has none of one sample
 _LENGTH = 16  # of the other dimensions, such as those of images
 _SHARED = 2**16  # parameters of so many numbers are not copied for each value
 _LARGEST = 2**26  # a loss with more numbers, such as one with a language model in it, is not copied
 
-_MARKS_OF_FLOATS = 0.0, 1.0, -1.0, math.nan
+HALF = 0.5
+"""A target that a loss leaves out only with others between 0 and 1, which are not known."""
+
+_MARKS_OF_FLOATS = 0.0, 1.0, -1.0, math.nan, HALF
 _MARKS_OF_CLASSES = 0, -1, 255
+_CLEAN = torch.rand_like, torch.ones_like  # a loss may need targets that are 1
 
 
 class Sample(NamedTuple):
@@ -76,7 +83,7 @@ class Trial:
         if copied is None:
             return None
         for rows, length in (_ROWS, _LENGTH), (1, None):
-            for clean in True, False:
+            for clean in *_CLEAN, None:
                 sample = _sample(loss, prediction, target, dim, rows, length, clean)
                 if sample is not None:
                     trial = cls(copied, sample, dim)
@@ -90,12 +97,12 @@ class Trial:
         return values if all(map(math.isfinite, values)) else None
 
     def parts(self, sample: Sample) -> Sequence[Sample]:
-        """Return samples, all but the last of them, and the last."""
-        last = sample.target.size(self._dim) - 1
-        return sample, self._cut(sample, 0, last), self._cut(sample, last, 1)
+        """Return samples, all but the last ones, and these."""
+        first = sample.target.size(self._dim) - _LAST
+        return sample, self._cut(sample, 0, first), self._cut(sample, first, _LAST)
 
     def marked(self, mark: float) -> Sample:
-        """Return the samples with a mark in every second target of all but the last."""
+        """Return the samples with a mark in every second target of all but the last ones."""
         target = self.whole.target.clone()
         target[_every_second(target, self._dim)] = mark
         return Sample(self.whole.prediction, target)
@@ -143,7 +150,7 @@ def _copied(loss: Any) -> Any:
 
 
 def _sample(
-    loss: Any, prediction: Any, target: Tensor, dim: int, rows: int, length: int | None, clean: bool
+    loss: Any, prediction: Any, target: Tensor, dim: int, rows: int, length: int | None, clean: _Fill | None
 ) -> Sample | None:
     """Return a few samples with random predictions in the range of the given ones, if they can be cut.
 
@@ -151,7 +158,7 @@ def _sample(
     """
     samples = target.size(dim)
     chosen = torch.arange(min(samples, rows)).repeat(2)
-    chosen = torch.cat([chosen, chosen[:1]])
+    chosen = torch.cat([chosen, chosen[:_LAST]])
     lengths = {size for place, size in enumerate(target.shape) if place != dim and length and size > length}
 
     def few(tensor: Tensor) -> Tensor:
@@ -165,8 +172,8 @@ def _sample(
 
     try:
         own = few(target).clone()
-        if clean:
-            _clean(loss, own)
+        if clean is not None:
+            _clean(loss, own, clean)
         weight: Any = loss.weight if isinstance(loss, CLASS_WEIGHTED) else None
         if weight is not None and not own.is_floating_point():
             _spread_classes(weight, own, dim)
@@ -177,25 +184,24 @@ def _sample(
         return None
 
 
-def _clean(loss: Any, target: Tensor) -> None:
-    """Replace the targets that a loss may leave out."""
+def _clean(loss: Any, target: Tensor, fill: _Fill) -> None:
+    """Replace the targets that a loss may leave out: classes by 1, other values as ``fill`` does."""
     for mark in marks_of(loss, target):
         marked = target.isnan() if mark != mark else target == mark
-        target[marked] = torch.rand_like(target)[marked] if target.is_floating_point() else 1
+        target[marked] = fill(target)[marked] if target.is_floating_point() else 1
 
 
 def _spread_classes(weight: Tensor, target: Tensor, dim: int) -> None:
-    """Give the last sample and others classes of unlike weight."""
-    last = target.size(dim) - 1
+    """Give the last samples and others classes of unlike weight."""
     others = ~_every_second(target, dim)
     target[others] = int(weight.argmin())
-    target.narrow(dim, last, 1).fill_(int(weight.argmax()))
+    target.narrow(dim, target.size(dim) - _LAST, _LAST).fill_(int(weight.argmax()))
 
 
 def _every_second(target: Tensor, dim: int) -> Tensor:
-    """Return a mask of every second target of all samples but the last."""
+    """Return a mask of every second target of all samples but the last ones."""
     mask = torch.zeros_like(target, dtype=torch.bool)
-    others = mask.narrow(dim, 0, target.size(dim) - 1)
+    others = mask.narrow(dim, 0, target.size(dim) - _LAST)
     others.copy_((torch.arange(others.numel()) % 2 == 0).view(others.shape))
     return mask
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from argus_core.errors import ArgusWarning
-from argus_core.steps.loss_trial import Trial, marks_of
+from argus_core.steps.loss_trial import HALF, Trial, marks_of
 from argus_core.steps.reduction import (
     CLASS_WEIGHTED,
     OBSERVED,
@@ -147,9 +147,9 @@ def _fitting(loss: Any, prediction: Any, target: Tensor, dim: int) -> list[_Mean
         sample = trial.whole if mark is None else trial.marked(mark)
         values, targets = trial.values(sample), [part.target for part in trial.parts(sample)]
         if values is not None:
-            without = (
-                [] if mark is None else [each.without(mark) for each in found if each.divisor in countable]
-            )
+            without = []
+            if mark is not None and mark != HALF:
+                without = [each.without(mark) for each in found if each.divisor in countable]
             found = [each for each in (*found, *without) if each.adds_up(loss, values, targets)]
     if samples in found and target.ndim > 1 and trial.grows_with_length():
         found.insert(0, samples)

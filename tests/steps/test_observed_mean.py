@@ -449,6 +449,28 @@ class Root(nn.MSELoss):
         return super().forward(prediction, target).sqrt()
 
 
+class Worst(nn.CrossEntropyLoss):
+    """The mean over the worst half, which a single sample does not have."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        errors = F.cross_entropy(prediction, target, reduction="none")
+        return errors.topk(len(errors) // 2)[0].mean()
+
+
+class Balanced(nn.BCEWithLogitsLoss):
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        errors = F.binary_cross_entropy_with_logits(prediction, target, reduction="sum")
+        return errors / (target == 1).sum()
+
+
+@pytest.mark.parametrize(("kind", "target"), [(Worst, CLASSES), (Balanced, torch.ones(30, 3))])
+def test_a_loss_that_does_not_add_up_warns_whatever_the_first_batch_has(
+    kind: type[nn.Module], target: Tensor
+) -> None:
+    with pytest.warns(ArgusWarning, match=r"the loss \w+ \(\w+\) is neither a sum nor a mean"):
+        made(kind, {}).validate(cut(target))
+
+
 def test_a_loss_that_does_not_add_up_warns_once_and_counts_as_its_base_class() -> None:
     model = made(Root, {})
     with pytest.warns(
