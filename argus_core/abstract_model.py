@@ -26,6 +26,7 @@ class AbstractModel(ABC):
     optimizer: Any = None
     prediction_transform: Any = None
     batch_dim: BatchDim = None
+    initial_weights: Any = None
     warned_unregistered = False
 
     params: dict[str, Any]

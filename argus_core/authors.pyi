@@ -8,6 +8,7 @@ from argus_core.callbacks.epoch_report import EpochRecord as EpochRecord
 from argus_core.callbacks.epoch_report import EpochReport as EpochReport
 from argus_core.callbacks.epoch_report import plain_metrics as plain_metrics
 from argus_core.callbacks.epoch_report import update_loss as update_loss
+from argus_core.callbacks.log_beginning import begin_file as begin_file
 from argus_core.callbacks.log_format import LineFormatter as LineFormatter
 from argus_core.callbacks.monitor import Monitor as Monitor
 from argus_core.callbacks.monitor import check_monitor as check_monitor
@@ -15,6 +16,7 @@ from argus_core.callbacks.monitor import monitored_value as monitored_value
 from argus_core.checkpoint.formats import open_checkpoint as open_checkpoint
 from argus_core.checkpoint.legacy import check_legacy_state as check_legacy_state
 from argus_core.cli import main as main
+from argus_core.cli.building_command import BuildingCommand as BuildingCommand
 from argus_core.cli.examples import examples as examples
 from argus_core.cli.options import CHANGES as CHANGES
 from argus_core.cli.output import echo as echo

@@ -28,10 +28,12 @@ SURFACE: dict[str, list[str]] = {
 TORCH_FREE = """
     near hookspec FileParam READS WRITES FUNCTION OBJECT KIND_OF_PART Part Spec parse_spec parse_specs
     build_component build_many call_factory check_params handed_over components Rule COUNT check_state
-    checked_path place_to_write make_folder making_files writing opener confined open_ordinary replacement
-    Cadence Due parse_cadence SECTIONS Config read_config read_document complete_config RunDirectory
-    TorchCommand echo CHANGES echo_json print_table examples main Checkpoint EarlyStopping LoggingToCSV
-    EpochReport EpochRecord plain_metrics update_loss Monitor check_monitor monitored_value LineFormatter
+    checked_path place_to_write begin_file make_folder making_files writing opener confined open_ordinary
+    replacement Cadence Due parse_cadence SECTIONS Config read_config read_document complete_config
+    RunDirectory TorchCommand BuildingCommand echo CHANGES echo_json print_table examples main Checkpoint
+    EarlyStopping
+    LoggingToCSV EpochReport EpochRecord plain_metrics update_loss Monitor check_monitor monitored_value
+    LineFormatter
 """.split()
 
 

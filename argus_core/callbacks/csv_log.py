@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from argus_core.callbacks.appending import lines_of
 from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, LearningRate, rates
-from argus_core.callbacks.log_beginning import begin_file, is_resumed
+from argus_core.callbacks.going_back import TableAhead
+from argus_core.callbacks.log_beginning import begin_file
 from argus_core.callbacks.midway import MidwayRecord
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, ParamsError
@@ -65,17 +66,31 @@ class LoggingToCSV(EpochReport):
         self._rows = 0
         self._kept: int | None = None
         self._is_ahead = False  # the file, of the checkpoint that the run resumes from
+        self._ahead = TableAhead(self.file_path)
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), self.first_line)
-        with self._reading() as rows:
-            self._columns = next(rows, []) if self.write_header else []
-            self._rows = sum(1 for _ in rows)
+        begin_file(self.name, self.file_path, state, self.append, self.first_line)
+        self._count_rows()
+        if self._kept is not None and self._kept > self._rows and self._ahead.put_back():
+            self._count_rows()
         self._is_ahead = self._kept is not None and self._kept < self._rows
         if self._kept is not None:
             self._rows = min(self._kept, self._rows)
         self._kept = None
+
+    def _count_rows(self) -> None:
+        with self._reading() as rows:
+            self._columns = next(rows, []) if self.write_header else []
+            self._rows = sum(1 for _ in rows)
+
+    def checkpoint_saved(self, state: State) -> None:
+        """Forget the later rows that the run has replaced, which no checkpoint is of any more."""
+        self._ahead.drop()
+
+    def complete(self, state: State) -> None:
+        """Do the same at the end of the run."""
+        self._ahead.drop()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of rows; a run that resumes from here removes later ones."""
@@ -99,6 +114,7 @@ class LoggingToCSV(EpochReport):
     def _write(self, row: Mapping[str, Any]) -> None:
         if self._is_ahead:
             self._is_ahead = False
+            self._ahead.keep()
             with self._replacing() as (rows, writer):
                 writer.writerows(islice(rows, self._rows + bool(self.write_header)))
         with writing(self.name, self.file_path):

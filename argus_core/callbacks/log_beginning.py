@@ -12,36 +12,33 @@ from argus_core.files.confinement import opener
 from argus_core.files.output_files import make_folder, writing
 from argus_core.files.working_folder import shown
 
-__all__ = ["begin_file", "is_resumed"]
+__all__ = ["begin_file"]
 
 _LONGEST = 10_000
 
 
-def is_resumed(state: State) -> bool:
-    """Return whether a run continues an earlier one."""
-    return state.global_step > 0 or state.epoch > 0
-
-
-def begin_file(callback: str, path: Path, append: bool, first_line: str) -> None:
+def begin_file(callback: str, path: Path, state: State, append: bool, first_line: str) -> None:
     """Make the folder and the file, so that a path that cannot be written fails before training.
 
     Args:
         callback: its name, for messages.
         path: the file.
-        append: whether to keep what the file holds.
+        state: of the run that starts; one that is resumed keeps what the file holds.
+        append: whether a new run keeps it too.
         first_line: a regular expression of how a log of this callback begins; no other file is emptied.
 
     Raises:
         ArgusError: the file cannot be written, or is not a log of this callback.
     """
+    is_kept = append or state.global_step > 0 or state.epoch > 0
     make_folder(callback, path.parent)
     with writing(callback, path):
         mode = path.stat().st_mode if path.exists() else 0
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             raise ArgusError(f"{callback} has the path {shown(path)!r}, which is a pipe; choose a file")
-        if stat.S_ISREG(mode) and not append:
+        if stat.S_ISREG(mode) and not is_kept:
             _check_is_log(callback, path, first_line)
-        with open(path, "a" if append else "w", encoding="utf-8", opener=opener):
+        with open(path, "a" if is_kept else "w", encoding="utf-8", opener=opener):
             pass
 
 

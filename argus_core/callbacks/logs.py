@@ -17,7 +17,8 @@ from argus_core.callbacks.epoch_report import (
     format_midway,
     format_record,
 )
-from argus_core.callbacks.log_beginning import begin_file, is_resumed
+from argus_core.callbacks.going_back import TableAhead
+from argus_core.callbacks.log_beginning import begin_file
 from argus_core.callbacks.log_file import LogFile, attach
 from argus_core.callbacks.log_format import LineFormatter
 from argus_core.callbacks.midway import MidwayRecord
@@ -66,7 +67,7 @@ class LoggingToFile(EpochReport):
         """Open the file for messages of level INFO and above."""
         self._undo.close()  # of a run whose end was never seen
         self._process = os.getpid()
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), _LOG)
+        begin_file(self.name, self.file_path, state, self.append, _LOG)
         with writing(self.name, self.file_path):  # another log, or process, may write there as well
             file = open(self.file_path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115
         self._handler = LogFile(file, self.file_path, state.logger)
@@ -137,18 +138,36 @@ class MetricsJSONL(EpochReport):
         self._lines = 0
         self._kept: int | None = None
         self._end: int | None = None  # of the lines to keep once there is a new one
+        self._ahead = TableAhead(self.file_path)
 
     def start(self, state: State) -> None:
         """Begin the file."""
-        begin_file(self.name, self.file_path, self.append or is_resumed(state), _OBJECT)
-        with writing(self.name, self.file_path), open(self.file_path, "r+b", opener=opener) as file:
+        begin_file(self.name, self.file_path, state, self.append, _OBJECT)
+        with writing(self.name, self.file_path):
+            end = self._count_lines()
+            if self._kept is not None and self._kept > self._lines and self._ahead.put_back():
+                end = self._count_lines()
+            is_ahead = self._kept is not None and end < self.file_path.stat().st_size
+        self._end = end if is_ahead else None
+        self._kept = None
+
+    def _count_lines(self) -> int:
+        """Count the lines to keep, and return their end in bytes."""
+        with open(self.file_path, "r+b", opener=opener) as file:
             self._lines, end, is_cut_off = count_lines(self.name, self.file_path, file, self._kept)
             if is_cut_off:  # a user has edited it, or a write was cut off
                 file.seek(0, os.SEEK_END)
                 file.write(b"\n")
                 end = file.tell()
-        self._end = None if self._kept is None else end
-        self._kept = None
+        return end
+
+    def checkpoint_saved(self, state: State) -> None:
+        """Forget the later lines that the run has replaced, which no checkpoint is of any more."""
+        self._ahead.drop()
+
+    def complete(self, state: State) -> None:
+        """Do the same at the end of the run."""
+        self._ahead.drop()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of lines; a run that resumes from here removes later ones."""
@@ -177,6 +196,9 @@ class MetricsJSONL(EpochReport):
 
     def _write(self, values: Mapping[str, Any]) -> None:
         line = json.dumps(strict_json(values), allow_nan=False)
+        if self._end is not None:
+            with writing(self.name, self.file_path):
+                self._ahead.keep()
         with (
             writing(self.name, self.file_path),
             open(self.file_path, "a", encoding="utf-8", opener=opener) as file,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
@@ -11,6 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from argus_core.callbacks.cadence import DURATIONS, Due, is_cadence, parse_cadence
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import NewValues, check_monitor, monitored_value
+from argus_core.callbacks.run_length import UNKNOWN, RunLength
+from argus_core.callbacks.schedule_lengths import Span
 from argus_core.callbacks.scheduler_state import (
     check_scheduler_state,
     load_scheduler_state,
@@ -20,6 +22,7 @@ from argus_core.callbacks.scheduler_state import (
 from argus_core.callbacks.state import State
 from argus_core.errors import ArgusError, BuildError, SpecError
 from argus_core.registry.factory import build_component
+from argus_core.registry.registry import resolve
 from argus_core.registry.spec import parse_spec, parse_specs
 from argus_core.storage.stored import FLAG, Rule, check_state
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from argus_core.abstract_model import AbstractModel
 
 __all__ = ["LRSchedule", "build_schedules"]
+
+_Rebuild = Callable[[int, int], tuple[LRScheduler, dict[str, Any]]]
 
 _NO_EFFECT = (
     "which has no effect, as the schedule continues with its saved state; for another schedule, load the "
@@ -51,6 +56,7 @@ class LRSchedule(Callback):
         interval: ``"epoch"``, ``"update"`` or a cadence such as ``"500up"``.
         monitor: the metric that `ReduceLROnPlateau` follows.
         options: what the scheduler was built with, where that is known.
+        rebuild: returns it built again for the rest of a run, with its options.
     """
 
     reads_predictions = False
@@ -62,8 +68,10 @@ class LRSchedule(Callback):
         interval: str = "epoch",
         monitor: str | None = None,
         options: Mapping[str, Any] | None = None,
+        rebuild: _Rebuild | None = None,
     ) -> None:
         self.scheduler = scheduler
+        self._rebuild = rebuild
         self.interval = interval
         self.monitor = monitor
         self.options = options
@@ -123,16 +131,18 @@ class LRSchedule(Callback):
                     f"{now.get(name)!r}, {meaning}"
                 )
 
-    def restart(self, alone: bool) -> None:
-        """Start from the optimizer's present rates, those of a checkpoint.
+    def restart(self, alone: bool, epochs: int, updates: int) -> None:
+        """Start from the optimizer's present rates, those of a checkpoint, for the rest of the run.
 
         Args:
             alone: whether no other schedule continues, which may need the rates that it started with.
+            epochs: that the run has made.
+            updates: that it has made.
         """
-        if self.options is not None:
+        if self._rebuild is not None:
             for group in self.scheduler.optimizer.param_groups if alone else ():
                 group.pop("initial_lr", None)
-            self.scheduler = _build_scheduler(self.name, self.options, self.scheduler.optimizer)
+            self.scheduler, self.options = self._rebuild(epochs, updates)
         else:  # an instance, which was built for the rates of before
             self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
@@ -179,10 +189,11 @@ class LRSchedule(Callback):
             ) from error
 
 
-def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
+def build_schedules(value: Any, model: AbstractModel, length: RunLength = UNKNOWN) -> list[LRSchedule]:
     """Build the callbacks that step the schedulers chosen by one spec or several.
 
-    Besides the scheduler's own parameters a spec takes ``interval`` and ``monitor``.
+    Besides the scheduler's own parameters a spec takes ``interval`` and ``monitor``. Lengths that it leaves
+    out, and those that are a part of the run, follow from ``length``.
 
     Raises:
         SpecError: an unknown interval, `ReduceLROnPlateau` without a metric to monitor, or a scheduler that
@@ -209,15 +220,16 @@ def build_schedules(value: Any, model: AbstractModel) -> list[LRSchedule]:
         # An earlier run's schedule left its first rate there, and torch would take it for the current one.
         for group in model.optimizer.param_groups:
             group.pop("initial_lr", None)
-    return [_build_schedule(spec.name, dict(spec.params), model.optimizer) for spec in specs]
+    return [_build_schedule(spec.name, dict(spec.params), model.optimizer, length) for spec in specs]
 
 
 def _has_function(value: Any) -> bool:
     return any(map(callable, value if isinstance(value, list | tuple) else [value]))
 
 
-def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> LRSchedule:
-    interval = params.pop("interval", "epoch")
+def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer, length: RunLength) -> LRSchedule:
+    usual = getattr(resolve("lr_scheduler", name).load(), "default_interval", "epoch")
+    interval = params.pop("interval", usual)
     monitor = params.pop("monitor", None)
     if interval not in _CADENCES and not is_cadence(interval):
         raise SpecError(
@@ -227,7 +239,13 @@ def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> 
         raise SpecError(
             f"lr_scheduler {name!r} has monitor {monitor!r}; give the name of a metric, such as 'val_loss'"
         )
-    scheduler = _build_scheduler(name, params, optimizer)
+    cadence = parse_cadence("lr_scheduler", _CADENCES.get(interval, interval), "interval")
+
+    def build(epochs: int = 0, updates: int = 0) -> tuple[LRScheduler, dict[str, Any]]:
+        span = Span.of(length.after(epochs, updates), cadence)
+        return _build_scheduler(name, params, optimizer, span)
+
+    scheduler, filled = build()
     if isinstance(scheduler, ReduceLROnPlateau):
         if monitor is None:
             raise SpecError(f"lr_scheduler {name!r} needs a metric to follow; give monitor='val_loss'")
@@ -235,25 +253,39 @@ def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer) -> 
             raise SpecError(f"lr_scheduler {name!r} follows a metric of the epoch; leave interval out")
     elif monitor is not None:
         raise SpecError(f"lr_scheduler {name!r} follows no metric; leave monitor={monitor!r} out")
-    return LRSchedule(scheduler, interval, monitor, params)
+    return LRSchedule(scheduler, interval, monitor, filled, build)
 
 
-def _build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer) -> LRScheduler:
-    """Build one scheduler; those inside `SequentialLR` and `ChainedScheduler` are specs as well."""
-    params = dict(params)
-    nested = params.pop("schedulers", None)
+def _build_scheduler(
+    name: str, params: Mapping[str, Any], optimizer: Optimizer, span: Span
+) -> tuple[LRScheduler, dict[str, Any]]:
+    """Build one scheduler, and return it with its options, whose lengths are numbers of steps.
+
+    Those inside `SequentialLR` and `ChainedScheduler` are specs as well.
+    """
+    filled = span.filled(name, resolve("lr_scheduler", name).load(), params)
+    nested = filled.pop("schedulers", None)
     if nested is None:
-        scheduler: LRScheduler = build_component("lr_scheduler", (name, params), "lr_scheduler", optimizer)
+        scheduler: LRScheduler = build_component("lr_scheduler", (name, filled), "lr_scheduler", optimizer)
         if not callable(getattr(scheduler, "step", None)):
             raise BuildError(
                 f"lr_scheduler {name!r} built {scheduler!r}, which has no step(); its factory must return a "
                 "scheduler like those of torch.optim.lr_scheduler"
             )
-        return scheduler
+        return scheduler, filled
     if not isinstance(nested, list | tuple):
         raise SpecError(f"lr_scheduler {name!r} has schedulers {nested!r}; give a list of specs")
     specs = [parse_spec("lr_scheduler", item, "lr_scheduler schedulers") for item in nested]
-    schedulers = [_build_scheduler(spec.name, spec.params, optimizer) for spec in specs]
-    params |= {"optimizer": optimizer, "schedulers": schedulers}
-    scheduler = build_component("lr_scheduler", (name, params), "lr_scheduler")
-    return scheduler
+    spans = span.parts(filled["milestones"]) if "milestones" in filled else [span] * len(specs)
+    spans += [spans[-1]] * (len(specs) - len(spans))  # torch refuses too few milestones
+    built = [
+        _build_scheduler(spec.name, spec.params, optimizer, each)
+        for spec, each in zip(specs, spans, strict=False)
+    ]
+    own = {**filled, "optimizer": optimizer, "schedulers": [scheduler for scheduler, _ in built]}
+    scheduler = build_component("lr_scheduler", (name, own), "lr_scheduler")
+    inner = [
+        item if options == spec.params else (spec.name, options)
+        for item, spec, (_, options) in zip(nested, specs, built, strict=True)
+    ]
+    return scheduler, {**filled, "schedulers": inner}

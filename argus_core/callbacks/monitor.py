@@ -209,8 +209,8 @@ def _of_sets(metric: str, state: State) -> list[str]:
 def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state: State) -> BuildError:
     if metric.startswith("val_") and not validation_phases(state):
         return BuildError(
-            f"monitor of {callback} is {metric!r}, and the run has no validation; {ask_for_validation()}, or "
-            f"choose another monitor ({_shown(computed)})"
+            f"monitor of {callback} is {metric!r}, and the run has no validation; {ask_for_validation()}, "
+            f"choose another monitor, or let a callback compute it ({_shown(computed)})"
         )
     if sets := _of_sets(metric, state):
         return BuildError(

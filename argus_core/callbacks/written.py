@@ -13,6 +13,7 @@ from typing import Any
 
 from argus_core.callbacks.names import FileFormat
 from argus_core.errors import ArgusError, CheckpointError
+from argus_core.files.confinement import is_confined
 from argus_core.files.working_folder import shown
 from argus_core.storage import read_header
 from argus_core.storage.replacement import sweep
@@ -70,20 +71,25 @@ class WrittenFiles:
         """Warn once of files that the run ``run`` did not write and whose names it may use.
 
         Raises:
-            ArgusError: one is a link.
+            ArgusError: one is a link, or a file that no run has written.
         """
+        warned = False
         for path in sorted(self.folder.glob("*/" * names.folders + "*")):
             name = path.relative_to(self.folder).as_posix()
             if not names.matches(name):
                 continue
             check_no_link(names.callback, path)
-            if name not in self.names and run_of(path) != run:
+            if name in self.names or (writer := run_of(path)) == run:
+                continue
+            if writer is None:
+                _check_damaged(names.callback, path)
+            if not warned:
+                warned = True
                 logger.warning(
                     "%s holds %s, which another run wrote; a save under that name overwrites it; give "
                     "each run its own folder to keep both",
                     shown(self.folder), name,
                 )  # fmt: skip
-                return
 
     def delete_old(self, most: int, logger: Logger) -> None:
         """Delete the oldest files beyond ``most``, except files that have been replaced since."""
@@ -112,6 +118,30 @@ def check_no_link(callback: str, path: Path) -> None:
         raise ArgusError(
             f"{callback} cannot write {shown(path)}: it is a link; remove it, or make its folder the link"
         )
+
+
+def _check_damaged(callback: str, path: Path) -> None:
+    """Check that a file that is not a run's checkpoint is at least a damaged one.
+
+    Raises:
+        ArgusError: it is a file of another program, or a model that the user has saved.
+    """
+    if is_confined(path) or not path.is_file():
+        return
+    try:
+        manifest = read_header(path).manifest
+    except CheckpointError:
+        if path.suffix == ".safetensors":
+            return
+    else:
+        if (
+            manifest.get("run") or "progress" in manifest
+        ):  # of an earlier version, without the run's identifier
+            return
+    raise ArgusError(
+        f"{callback} may give a checkpoint the name {shown(path)}, and the file there was not written by a "
+        "run; move it away, or give another file_format or dir_path"
+    )
 
 
 def sweep_unfinished(folder: Path, depth: int, matches: Callable[[str], bool]) -> None:

@@ -19,7 +19,7 @@ from argus_core.errors import CheckpointError, UnsafeCheckpointError
 from argus_core.files.archive import check_archive
 from argus_core.storage.file import open_file, verify_sha256
 
-__all__ = ["SavedState", "check_legacy_state", "read_legacy"]
+__all__ = ["SavedState", "check_legacy_state", "read_legacy", "read_pickled"]
 
 _KEYS = ("model_name", "params", "nn_state_dict")
 # Levels of nested containers, and values in all of them; shared values count each time, as when copied.
@@ -107,11 +107,9 @@ def check_legacy_state(state: Any) -> None:
 
 
 def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
-    """Return the contents of the file, with tensors on the CPU.
+    """Return the contents of the file, with tensors on the CPU; see `read_pickled`.
 
-    These are ``model_name``, ``params``, ``nn_state_dict`` and perhaps ``optimizer_state_dict``. The
-    archive is checked first and then read by torch's restricted unpickler, which builds only tensors and
-    plain data. The checked file is the one that is read, even if another file takes its name meanwhile.
+    These are ``model_name``, ``params``, ``nn_state_dict`` and perhaps ``optimizer_state_dict``.
 
     Args:
         file_path: the file.
@@ -122,17 +120,31 @@ def read_legacy(file_path: Path, sha256: str | None = None) -> dict[str, Any]:
         UnsafeCheckpointError: the archive is compressed, declares a wrong size, or names other objects.
         CheckpointError: it is not a pytorch-argus checkpoint.
     """
+    state = read_pickled(file_path, sha256)
+    if not isinstance(state, dict) or any(key not in state for key in _KEYS):
+        raise CheckpointError(
+            f"{file_path} is not a pytorch-argus checkpoint: it lacks {', '.join(_KEYS)}; "
+            "read it with torch.load(weights_only=True), or give state_load_func"
+        )
+    return state
+
+
+def read_pickled(file_path: Path, sha256: str | None = None) -> Any:
+    """Return what `torch.save` wrote to a file: tensors, on the CPU, and plain data.
+
+    The archive is checked first and then read by torch's restricted unpickler, which builds only tensors and
+    plain data. The checked file is the one that is read, even if another file takes its name meanwhile.
+
+    Raises:
+        CorruptCheckpointError: the archive is damaged.
+        UnsafeCheckpointError: the archive is compressed, declares a wrong size, or names other objects.
+    """
     with open_file(file_path) as file:
         if sha256 is not None:
             verify_sha256(file_path, sha256, file)
         check_archive(file_path, file)
         size = os.fstat(file.fileno()).st_size
         state = _unpickled(_Measured(file, 2 * size + _ROOM), file_path)
-    if not isinstance(state, dict) or any(key not in state for key in _KEYS):
-        raise CheckpointError(
-            f"{file_path} is not a pytorch-argus checkpoint: it lacks {', '.join(_KEYS)}; "
-            "read it with torch.load(weights_only=True), or give state_load_func"
-        )
     _check_sizes(state, file_path, size)
     return state
 
@@ -168,7 +180,7 @@ def _unpickled(file: _Measured, file_path: Path) -> Any:
         ) from error
 
 
-def _check_sizes(state: dict[str, Any], file_path: Path, size: int) -> None:
+def _check_sizes(state: Any, file_path: Path, size: int) -> None:
     """Raise where copies of the tensors and containers would take far more memory than the file has bytes.
 
     A tensor under many names counts once, as it does in the built network.
@@ -177,7 +189,8 @@ def _check_sizes(state: dict[str, Any], file_path: Path, size: int) -> None:
     try:
         values = scales.weigh(state).values
         # The optimizer copies each of these, also where they share memory.
-        copied = scales.weigh(dict.get(state, "optimizer_state_dict")).size
+        optimizer = dict.get(state, "optimizer_state_dict") if isinstance(state, dict) else None
+        copied = scales.weigh(optimizer).size
     except RecursionError:
         raise UnsafeCheckpointError(
             f"{file_path} has more than {_MAX_LEVELS} levels, or something that holds itself; do not load it"

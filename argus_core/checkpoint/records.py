@@ -21,10 +21,11 @@ Record = Mapping[str, Any]
 """A component in a manifest.
 
 ``as`` is the name by which it was chosen. ``name`` (qualified), ``provider``, ``version`` and ``entry_point``
-(for messages only) may be None.
+(for messages only) may be None. ``registered_by``, for messages too, is the module of a project's own parts.
 """
 
 _FIELDS = ("as", "name", "provider", "version", "entry_point")
+_REGISTERED_BY = "registered_by"
 
 # Characters. The search for similar names takes time and memory that grow with the name.
 _LONGEST_NAME = 1000
@@ -34,7 +35,8 @@ def record_of(name: str, component: Component | None, factory: Callable[..., Any
     """Return the record of a component that was chosen by a name; of a factory that is not registered."""
     if component is not None:
         origin = component.provider, component.version, component.target
-        return dict(zip(_FIELDS, (name, component.qualified_name, *origin), strict=True))
+        record = dict(zip(_FIELDS, (name, component.qualified_name, *origin), strict=True))
+        return record | ({_REGISTERED_BY: component.registered_by} if component.registered_by else {})
     target = None
     if factory is not None:
         target = f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
@@ -70,6 +72,8 @@ def find(kind: str, record: Record) -> Component | None:
 def missing(kind: str, record: Record) -> Missing:
     """Return the message about a component that no installed package provides."""
     why = f"it was {record['entry_point']}" if record["entry_point"] else "named in the file"
+    if by := record.get(_REGISTERED_BY):
+        why += f", which the module {by} registered: --parts gives it to a command"
     return kind, record["name"] or record["as"], record["version"], why
 
 
@@ -93,6 +97,8 @@ def _is_record(record: Any) -> bool:
     return (
         isinstance(record, dict)
         and isinstance(record.get("as"), str)
-        and all(field in record and isinstance(record[field], str | None) for field in _FIELDS)
-        and max(len(record[field] or "") for field in _FIELDS) <= _LONGEST_NAME
+        and all(field in record for field in _FIELDS)
+        and isinstance(record.get(_REGISTERED_BY), str | None)
+        and all(isinstance(record[field], str | None) for field in _FIELDS)
+        and max(len(record.get(field) or "") for field in (*_FIELDS, _REGISTERED_BY)) <= _LONGEST_NAME
     )

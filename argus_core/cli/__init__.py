@@ -31,7 +31,7 @@ __all__ = ["Commands", "PluggableCommands", "main"]
 
 _COMMANDS = (
     "train", "resume", "list", "show", "explain", "summary", "inspect", "predict", "convert", "export",
-    "plugins", "new-plugin",
+    "plugins", "new-plugin", "init",
 )  # fmt: skip
 _TRACEBACK = "argus_core.traceback"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
-from argus_core.cli.torch_command import TorchCommand
 from argus_core.runs.outputs import check_output
 
 __all__ = ["command"]
@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 @click.command(
     "convert",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus convert old.pth model.safetensors",
         "argus convert old.pth plain.safetensors --model Model --nn-module cnn --loss none --optimizer AdamW",

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo_text
-from argus_core.cli.torch_command import TorchCommand
 
 __all__ = ["command"]
 
 
 @click.command(
     "explain",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus explain examples/digits.toml",
         'argus explain examples/digits.toml --set \'step=["amp", ["accumulate", {steps=4}]]\'',

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
-from argus_core.cli.torch_command import TorchCommand
 from argus_core.runs.outputs import check_output
 
 __all__ = ["command"]
@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 @click.command(
     "export",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus export runs/digits/checkpoints/best.safetensors network.safetensors",
         "argus export runs/digits/checkpoints/best.safetensors network.pt --weights trained --overwrite",

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
-from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ArgusError
 from argus_core.runs.outputs import check_output
 from argus_core.storage.file import open_file, read_header
@@ -19,7 +19,7 @@ __all__ = ["command"]
 
 @click.command(
     "predict",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus predict runs/digits/checkpoints/best.safetensors digits --param split=val --metric accuracy",
         "argus predict runs/digits/checkpoints/best.safetensors images.npy --output predictions.csv",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.options import CHANGES
-from argus_core.cli.torch_command import TorchCommand
 from argus_core.cli.train import report, saying_how_to_resume
 from argus_core.tensors.single_process import check_single_process
 
@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 @click.command(
     "resume",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus resume runs/digits",
         "argus resume runs/digits --set num_epochs=20",

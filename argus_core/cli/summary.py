@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.options import AS_JSON, CHANGES
 from argus_core.cli.output import echo_json, echo_text
-from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 @click.command(
     "summary",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus summary examples/digits.toml",
         "argus summary runs/digits/checkpoints/best.safetensors --input-shape 1,1,8,8 --depth 1",

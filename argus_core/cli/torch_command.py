@@ -17,7 +17,11 @@ class TorchCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         check_entry_points()
         with _printable_log():
+            self.prepare(ctx)
             return super().invoke(ctx)
+
+    def prepare(self, ctx: click.Context) -> None:
+        """Do what comes before the command itself."""
 
 
 def check_entry_points() -> None:

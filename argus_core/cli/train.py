@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo
-from argus_core.cli.torch_command import TorchCommand
 from argus_core.errors import ConfigError
 from argus_core.hooks import hookimpl
 from argus_core.tensors.single_process import check_single_process
@@ -30,7 +30,7 @@ __all__ = ["command", "report", "saying_how_to_resume"]
 
 @click.command(
     "train",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus train examples/digits.toml --dry-run",
         "argus train examples/digits.toml",
@@ -68,6 +68,7 @@ def command(
     """
     from argus_core.config import read_config  # lazy: --help does not need it
     from argus_core.runs.directory import RunDirectory
+    from argus_core.runs.naming import named_run
 
     check_single_process("argus train")
     if not dry_run:
@@ -80,37 +81,40 @@ def command(
     ):
         raise ConfigError(f"--run-dir is {run_dir!r}; it must be UTF-8, as config.toml is; choose another")
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    chosen = read_config(config, [*changes, *given])
-    directory = RunDirectory(Path(chosen.fit["run_dir"]))
-    directory.check(overwrite)  # before torch is imported, which takes seconds
-    if dry_run:
-        _dry_run(chosen, directory)
-        return
-    from argus_core.runs.run import train  # imports torch
+    with named_run(read_config(config, [*changes, *given]), overwrite, claim=not dry_run) as chosen:
+        directory = RunDirectory(Path(chosen.fit["run_dir"]))
+        directory.check(overwrite)  # before torch is imported, which takes seconds
+        if dry_run:
+            _dry_run(chosen, directory)
+            return
+        from argus_core.runs.run import train  # imports torch
 
-    with saying_how_to_resume(directory) as witness:
-        report(train(chosen, overwrite, [witness, _Announcement(directory.path)]))
+        with saying_how_to_resume(directory) as witness:
+            report(train(chosen, overwrite, [witness, _Announcement(directory.path)]))
 
 
 class _Announcement:
-    """A callback that prints the run directory once all checks have passed."""
+    """A callback that prints the run directory and the origin of the weights once all checks have passed."""
 
     reads_predictions = False
     computes = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
 
     @hookimpl(trylast=True)
     def start(self, state: State) -> None:
-        echo(f"run directory: {self.path}")
+        if self.path is not None:
+            echo(f"run directory: {self.path}")
+        if state.model.initial_weights is not None:
+            echo(str(state.model.initial_weights))
 
 
 def _dry_run(config: Config, directory: RunDirectory) -> None:
     from argus_core.runs.dry_run import dry_run  # imports torch
 
     echo(f"dry run of {config.file}: its files go into a temporary folder, which is removed")
-    result = dry_run(config)
+    result = dry_run(config, [_Announcement(None)])
     for phase, count in result.batches.items():
         echo(f"{phase}: {count} batch{'es' * (count != 1)}")
     for name, value in result.metrics.items():

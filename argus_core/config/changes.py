@@ -7,6 +7,7 @@ components, the path names one of them first: ``step.accumulate.steps``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -18,26 +19,51 @@ from argus_core.config.schema import (
     read_value,
     unknown_key,
 )
-from argus_core.config.specs import read_sets, read_spec
+from argus_core.config.specs import read_sets, read_spec, read_specs
 from argus_core.config.values import check_values, parse_value
 from argus_core.errors import ConfigError, near
 from argus_core.registry.spec import is_spec
 
-__all__ = ["Spec", "apply_change", "change_set", "own_choice", "position_of", "with_params"]
+__all__ = [
+    "Spec",
+    "apply_changes",
+    "change_set",
+    "own_choice",
+    "position_of",
+    "with_params",
+]
 
 _MOST_PARTS = 64
 _LONGEST = 120  # the most characters of a change that messages quote
 
 Spec = str | tuple[str, dict[str, Any]]
+Given = dict[tuple[str, ...], str]
+"""Changes of a caller by section and path."""
 
 
-def apply_change(sections: Sections, change: str) -> tuple[str, ...]:
-    """Apply the change ``key=value`` to ``sections``, and return its section and the path within it.
+def apply_changes(sections: Sections, changes: Iterable[str], given: Mapping[tuple[str, ...], str]) -> Given:
+    """Apply ``changes`` in their order, after those in ``given``, and return them by section and path.
 
     Raises:
-        ConfigError: the text has another form, the key is unknown, or the value is invalid for it.
+        ConfigError: a change has another form, its key is unknown, its value is invalid for the key, or it
+            replaces a value of which an earlier change has set a part.
     """
-    source = f"--set {change}" if len(change) <= _LONGEST else f"--set {change[:_LONGEST]}..."
+    applied: Given = {}
+    for change in changes:
+        path = _apply(sections, change)
+        for earlier, text in {**given, **applied}.items():
+            if path == earlier[: len(path)] and path != earlier:
+                raise ConfigError(
+                    f"{_quoted(change)} would undo {_quoted(text)}, which comes before it; reverse their "
+                    "order, or leave one out"
+                )
+        applied[path] = change
+    return applied
+
+
+def _apply(sections: Sections, change: str) -> tuple[str, ...]:
+    """Apply the change ``key=value`` to ``sections``, and return its section and the path within it."""
+    source = _quoted(change)
     key, equals, text = change.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(path):
@@ -62,10 +88,11 @@ def position_of(chosen: list[Spec], name: str, where: str) -> int:
     Raises:
         ConfigError: the component is missing or ambiguous; ``where`` is the beginning of the message.
     """
-    names = [spec if isinstance(spec, str) else spec[0] for spec in chosen]
+    names = [with_params(spec)[0] for spec in chosen]
     found = [index for index, each in enumerate(names) if name in (each, each.rpartition("/")[2])]
     if not found:
-        hint = near(name, names) or f"; it has {', '.join(names) or 'none'}"
+        known = f"has {', '.join(names)}; name one of these, or" if names else "is empty;"
+        hint = near(name, names) or f"; it {known} write the whole list with {name!r}"
         raise ConfigError(f"{where} has no {name!r}{hint}")
     if len(found) > 1:
         raise ConfigError(f"{where} has {name!r} {len(found)} times; set it whole")
@@ -88,6 +115,10 @@ def own_choice(value: Any, where: str) -> Any:
 def with_params(spec: Spec) -> tuple[str, dict[str, Any]]:
     """Return the name and the parameters of a parsed spec."""
     return (spec, {}) if isinstance(spec, str) else spec
+
+
+def _quoted(change: str) -> str:
+    return f"--set {change}" if len(change) <= _LONGEST else f"--set {change[:_LONGEST]}..."
 
 
 def _locate(sections: Sections, path: list[str], source: str) -> tuple[str, list[str]]:
@@ -128,12 +159,13 @@ def _set_inside(values: dict[str, Any], path: list[str], value: Any, where: str,
     chosen = values.get(key) if known is not None else own_choice(values.get(key), where)
     if isinstance(chosen, dict) and section == "data":
         change_set(chosen, rest, value, where)
-    elif isinstance(chosen, list):
+    elif isinstance(chosen, list) and chosen:
         _set_in_list(chosen, rest, value, where)
     elif isinstance(chosen, str | tuple):
         values[key] = _with_parameter(chosen, rest, value, where)
-    elif chosen is None and known is not None and _is_plain(values, section):
-        raise ConfigError(f"{where} is not set; choose a component first: --set {section}.{key}=NAME")
+    elif not chosen and known is not None and _is_plain(values, section):
+        name = rest[0] if known.read is read_specs and len(rest) > 1 else "NAME"
+        raise ConfigError(f"{where} is not set; choose a component first: --set {section}.{key}={name}")
     else:
         _set_nested(values, [key, *rest], value, where)
 
@@ -162,6 +194,11 @@ def _is_plain(values: dict[str, Any], section: str) -> bool:
 
 
 def _set_in_list(chosen: list[Spec], path: list[str], value: Any, where: str) -> None:
+    names = [with_params(spec)[0].rpartition("/")[2] for spec in chosen]
+    if len(path) == 1 and not near(path[0], names):
+        raise ConfigError(
+            f"{where} has no {path[0]!r}; name the component first, as in {names[0]}.{path[0]}=VALUE"
+        )
     index = position_of(chosen, path[0], where)
     if len(path) == 1:
         raise ConfigError(f"{where}: name a parameter of {path[0]!r} too, as in {path[0]}.PARAMETER=VALUE")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from operator import eq
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from argus_core.config.changes import apply_change, with_params
+from argus_core.config.changes import apply_changes, with_params
+from argus_core.config.document import read_alone, read_document
 from argus_core.config.schema import EXTENDS, SECTIONS, Key, Sections, plain_model
 from argus_core.config.split import check_data
 from argus_core.config.template import read_layers
-from argus_core.config.values import check_values
-from argus_core.errors import ConfigError, near
-from argus_core.files.ordinary_files import read_ordinary
-from argus_core.files.toml import MOST_BYTES, not_toml, parse
+from argus_core.errors import ConfigError
 from argus_core.registry.file_params import Source
 from argus_core.registry.spec import Spec, parse_specs
 
@@ -28,15 +24,11 @@ __all__ = [
     "complete_config",
     "config_differences",
     "read_config",
-    "read_document",
     "read_resolved",
     "resolved_toml",
     "specs_of",
     "validation_phases",
 ]
-
-
-_MOST_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -110,7 +102,7 @@ def read_resolved(path: Path, changes: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: as of `read_config`, or it extends another file, which no run writes.
     """
-    document = _parsed(path)
+    document = read_alone(path)
     if EXTENDS in document:
         raise ConfigError(
             f"{path} has {EXTENDS}, but the configuration of a run reads no other file; remove {EXTENDS}, or "
@@ -136,12 +128,11 @@ def complete_config(
         ConfigError: the document contains unknown keys or invalid values.
     """
     sections = read_layers(deepcopy(dict(document)), str(path))
-    given = {apply_change(sections, change) for change in changes}
-    for change in searched:
-        own = apply_change(sections, change)
-        given -= {each for each in given if all(map(eq, each, own))}
+    given = apply_changes(sections, changes, {})
+    own = apply_changes(sections, searched, given)
+    callers = {each for each in given if not any(path[: len(each)] == each for path in own)}
     _check_required(sections, str(path))
-    return replace(_complete(sections, path.stem), file=str(path), given=frozenset(given))
+    return replace(_complete(sections, path.stem), file=str(path), given=frozenset(callers))
 
 
 def specs_of(kind: str, value: Any, place: str) -> Iterator[tuple[str, Spec]]:
@@ -170,68 +161,6 @@ def config_differences(before: Config, now: Config) -> Iterator[tuple[str, Any, 
                 yield f"{section}.{key}", was.get(key), is_now.get(key)
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Return the parsed document of a TOML file; its ``extends`` holds those of the files that it names.
-
-    Raises:
-        ConfigError: a file is missing or not TOML, holds a value of a type that no key takes, or extends
-            itself.
-    """
-    return _read_all(path, [], Counter())
-
-
-def _read_all(path: Path, below: list[Path], read: Counter[Path]) -> dict[str, Any]:
-    """Return a document with those that it extends.
-
-    Args:
-        path: its file.
-        below: the files that extend it, directly and indirectly.
-        read: the files that have been read so far.
-    """
-    document = _parsed(path)
-    names = document.get(EXTENDS, [])
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise ConfigError(f"{path}: {EXTENDS} is {names!r}; give the path of a TOML file, or a list of them")
-    read[path] += 1
-    if read.total() > _MOST_FILES:
-        raise ConfigError(f"{path} is one of over {_MOST_FILES} files that extend each other; give fewer")
-    bases = []
-    for name in names:
-        base = path.parent / name
-        if any(_is_same(base, each) for each in [*below, path]):
-            circle = " -> ".join(map(str, [*below, path, base]))
-            raise ConfigError(f"{path} extends itself: {circle}; remove one of these from {EXTENDS}")
-        if not base.is_file():
-            raise ConfigError(
-                f"{path} extends {name!r}, and there is no file {str(base)!r}; correct the path"
-            )
-        bases.append((str(base), _read_all(base, [*below, path], read)))
-    return {**document, EXTENDS: bases} if bases else document
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        text = read_ordinary(path, MOST_BYTES).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"no configuration {str(path)!r}{_near_files(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{path} cannot be read: {reason}; give a TOML file in UTF-8") from error
-    except ValueError as error:
-        raise ConfigError(f"configuration {str(path)!r} {error}") from error
-    try:
-        document = parse(text)
-    except ValueError as error:
-        raise ConfigError(not_toml(path, error)) from error
-    check_values(document, str(path))
-    return document
-
-
 def _callers(key: Key | None, value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
     """Yield the parameters that the caller sets by a change to ``path`` within a key; see `Source.given`."""
     kind = key.kind if key else ""
@@ -247,16 +176,6 @@ def _callers(key: Key | None, value: Any, path: tuple[str, ...]) -> Iterator[tup
                 yield f"{kind} {with_params(spec)[0]!r}", path[1] if len(path) > 1 else None
     elif len(path) < 2:
         yield kind, path[0] if path else None
-
-
-def _near_files(path: Path) -> str:
-    """Return advice for a missing file: the other TOML files in its folder."""
-    if not path.parent.is_dir():
-        return f"; the folder {str(path.parent)!r} does not exist; check the path"
-    files = sorted(str(file) for file in path.parent.glob("*.toml") if file.name != "pyproject.toml")
-    if not files:
-        return f"; {str(path.parent.absolute())!r} has no .toml file; check the path"
-    return near(str(path), files) or f"; choose {' or '.join(files[:5])}"
 
 
 def _check_required(sections: Sections, source: str) -> None:

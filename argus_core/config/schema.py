@@ -17,6 +17,7 @@ from typing import Any
 
 from argus_core.callbacks.cadence import DURATIONS, is_cadence, is_time
 from argus_core.callbacks.limit import LIMITS, is_limit
+from argus_core.config.init_from import read_init_from
 from argus_core.config.specs import read_sets, read_spec, read_specs
 from argus_core.config.split import read_split
 from argus_core.errors import ConfigError, ParamsError, near
@@ -236,6 +237,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "device": Key("where to train", _DEVICE, "auto"),
         "batch_dim": Key("the dimension of the samples in a batch, where it is not the first", _BATCH_DIM),
         "freeze": Key("patterns of the names of parameters that do not learn", _PATTERNS),
+        "init_from": Key(
+            "the file of weights to start from, and which to take", read_init_from, is_table=True
+        ),
     },
     "data": {
         "train": _one("dataset", "the dataset to train on", required=True),
@@ -285,7 +289,10 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "num_threads": Key(
             "CPU threads of torch; left out, torch decides; 1 for small networks", _whole(1, _MOST_THREADS)
         ),
-        "run_dir": Key("the run directory; runs/ and the file's name if left out", _path),
+        "run_dir": Key(
+            "the run directory or a pattern of it; runs/ and the file's name if left out",
+            _path,
+        ),
     },
 }
 """Every key by section; the reference page of the documentation is generated from it."""

@@ -7,6 +7,7 @@ as the epoch proceeds. They draw from the same generators as the run, so the sta
 from __future__ import annotations
 
 import array
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from argus_core.tensors.rng import kept_random_state, key_seed, seed_all, seeded
 
 __all__ = ["EpochOrder", "Given"]
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in the representation of an object, of this process only
 _LONGEST_COUNT = 19  # digits, of batches; a checkpoint may say anything
 _BATCHES = 32  # that are read from a sampler at once; exchanging generators takes 100 us
 
@@ -160,7 +162,7 @@ def _bytes(batch: Any) -> bytes:
     try:
         return array.array("q", batch).tobytes()
     except (TypeError, OverflowError):  # other keys than integers
-        return repr(batch).encode()
+        return _ADDRESS.sub("", repr(batch)).encode()
 
 
 def _listed(batch: Any) -> Sequence[Any]:

@@ -6,7 +6,10 @@ A batch is read a second time only from a dataset that reading leaves as it was,
 from __future__ import annotations
 
 import functools
+import logging
+import re
 import types
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,26 +19,35 @@ from typing import Any
 import numpy
 import torch
 
+from argus_core.data.code_holdings import (
+    generators_of_module,
+    is_made_in_python,
+    is_of_slots_alone,
+    of_class,
+    of_slots,
+)
 from argus_core.tensors.generators import is_generator
 
 __all__ = ["Holdings"]
 
-_MOST_ITEMS = 100  # of a container that are looked into; longer ones hold samples
+_MOST_ITEMS = 100  # of a container that are looked into; in longer ones, which hold samples, generators only
+_MOST_COMPARED = 100_000  # items of a container
+_MOST_BYTES = 2**24  # of an array that are compared
 _MOST_OBJECTS = 1000
 _PLAIN = (
     type(None), bool, int, float, complex, str, bytes, range, slice, type, torch.dtype, torch.device,
-    numpy.dtype, numpy.generic, PurePath, types.ModuleType, types.BuiltinFunctionType,
+    numpy.dtype, numpy.generic, PurePath, types.ModuleType, logging.Logger, re.Pattern,
 )  # fmt: skip
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 _OPEN = (
     *_CONTAINERS,
     types.FunctionType,
+    types.BuiltinFunctionType,
     types.MethodType,
     types.CellType,
     types.SimpleNamespace,
     functools.partial,
 )
-_CLASS_STATEMENT = 1 << 9  # Py_TPFLAGS_HEAPTYPE, which the types of most extensions lack
 
 
 class Holdings:
@@ -53,6 +65,7 @@ class Holdings:
         waiting: deque[tuple[tuple[Any, ...], Any]] = deque()
         waiting.extend(((number,), root) for number, root in enumerate(roots))
         seen: set[int] = set()
+        kinds: set[type] = set()
         while waiting:
             path, value = waiting.popleft()
             self._found[path] = value, _version(value)
@@ -65,6 +78,9 @@ class Holdings:
                 self.is_whole = False
             else:
                 waiting.extend(((*path, name), each) for name, each in _parts(value))
+                new = [kind for kind in type(value).__mro__ if kind not in kinds]
+                kinds.update(new)
+                waiting.extend(((kind, name), each) for kind in new for name, each in of_class(kind))
 
     def changed(self, before: Holdings) -> list[Any]:
         """Return the values that are other objects, or of another length or version, than before."""
@@ -78,15 +94,21 @@ class Holdings:
 
 
 def _version(value: Any) -> int:
+    """Return a number that differs, as far as one can tell at little cost, if an object was changed."""
     if isinstance(value, _CONTAINERS):
-        return len(value)
+        items = [*value, *value.values()] if isinstance(value, dict) else value
+        return hash((len(value), *map(id, items))) if len(value) <= _MOST_COMPARED else len(value)
+    if isinstance(value, numpy.ndarray):
+        is_compared = value.flags.writeable and not value.dtype.hasobject and value.nbytes <= _MOST_BYTES
+        return zlib.crc32(value.tobytes()) if is_compared else 0
     return value._version if isinstance(value, torch.Tensor) and not value.is_inference() else 0
 
 
 def _is_open(value: Any) -> bool:
     """Return whether everything that an object holds can be found from Python."""
-    is_made_in_python = _has_attributes(value) and type(value).__flags__ & _CLASS_STATEMENT
-    return isinstance(value, _OPEN) or bool(is_made_in_python)
+    kind = type(value)
+    is_found = is_made_in_python(kind) and (_has_attributes(value) or is_of_slots_alone(kind))
+    return isinstance(value, _OPEN) or is_found
 
 
 def _has_attributes(value: Any) -> bool:
@@ -96,13 +118,13 @@ def _has_attributes(value: Any) -> bool:
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield the objects that an open object holds, each with a name."""
     if isinstance(value, _CONTAINERS):
-        if len(value) <= _MOST_ITEMS:
-            yield from list(value.items()) if isinstance(value, dict) else enumerate(list(value))
+        yield from _items(value)
     elif isinstance(value, types.FunctionType):
         yield "defaults", value.__defaults__
         yield from enumerate(value.__closure__ or ())
+        yield from generators_of_module(value)
         return
-    elif isinstance(value, types.MethodType):
+    elif isinstance(value, types.MethodType | types.BuiltinFunctionType):
         yield "self", value.__self__
     elif isinstance(value, types.CellType):
         with suppress(ValueError):  # it is empty
@@ -111,3 +133,12 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate((value.func, value.args, value.keywords))
     if _has_attributes(value):
         yield from list(vars(value).items())
+    yield from of_slots(value)
+
+
+def _items(container: Any) -> Iterator[tuple[Any, Any]]:
+    items = list(container.items()) if isinstance(container, dict) else list(enumerate(list(container)))
+    if len(items) <= _MOST_ITEMS:
+        yield from items
+    elif len(items) <= _MOST_COMPARED:
+        yield from (item for item in items if is_generator(item[1]))

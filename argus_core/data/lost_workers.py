@@ -11,10 +11,11 @@ from typing import Any
 from weakref import WeakSet
 
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from argus_core.errors import ArgusError
 
-__all__ = ["Sent", "naming_lost_workers", "watch"]
+__all__ = ["Sent", "end_workers", "naming_lost_workers", "watch"]
 
 _LONGEST_END = 1.0  # seconds, until a process that is gone has an exit code
 _SHOWN = 8  # samples in a message
@@ -48,6 +49,13 @@ def watch(batches: Iterator[Any]) -> None:
     """Let `naming_lost_workers` look at an iterator over a DataLoader."""
     if all(isinstance(each, BaseProcess) for each in getattr(batches, "_workers", [None])):
         _watched.add(batches)
+
+
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End the workers of a loader whose dataset no other loader has, also persistent ones."""
+    for batches in [each for each in _watched if each._dataset is loader.dataset]:
+        batches._shutdown_workers()
+        _watched.discard(batches)
 
 
 @contextmanager

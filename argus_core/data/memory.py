@@ -73,8 +73,8 @@ def _listed(indices: Any) -> Sequence[Any]:
 def _index(indices: Any) -> Tensor | None:
     """Return indices as a tensor, if they are plain integers."""
     if isinstance(indices, Tensor):
-        return indices
-    return torch.tensor(indices) if indices and all(type(each) is int for each in indices) else None
+        return indices if indices.dtype is torch.int64 and indices.ndim == 1 and len(indices) else None
+    return torch.tensor(indices) if len(indices) and all(type(each) is int for each in indices) else None
 
 
 def _rows_of(dataset: Any) -> Callable[[Tensor], Any] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeGuard, cast
 
@@ -12,10 +14,17 @@ from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 
 from argus_core.data.epoch_order import EpochOrder, Given
 from argus_core.data.failures import Failure
+from argus_core.data.lost_workers import end_workers
 from argus_core.data.memory import MemoryReader, is_in_memory
 from argus_core.data.reading import BatchReader, as_it_is
+from argus_core.data.samplers import BatchesOfOne
 from argus_core.data.streams import StreamLoader
-from argus_core.data.workers import begun, options_of_workers, shared_numbers
+from argus_core.data.workers import (
+    begun,
+    options_of_workers,
+    shared_numbers,
+    with_workers_that_leave_signals,
+)
 from argus_core.errors import ArgusError, ArgusWarning
 
 __all__ = [
@@ -26,6 +35,7 @@ __all__ = [
     "epoch_batches",
     "loader_length",
     "ordered",
+    "with_workers",
 ]
 
 
@@ -41,15 +51,19 @@ class OrderedLoader:
     def __init__(self, loader: DataLoader[Any], seed: int, phase: str) -> None:
         self.seed = seed
         self.dataset = loader.dataset
-        sampler = type(getattr(loader.batch_sampler, "sampler", loader.batch_sampler)).__name__
-        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase, sampler)
+        batches: Any = loader.batch_sampler
+        is_batched = batches is not None
+        if not is_batched:
+            batches = BatchesOfOne(loader.sampler)
+        sampler = type(getattr(batches, "sampler", batches)).__name__
+        reader: Any = BatchReader(loader.dataset, loader.collate_fn, seed, phase, sampler, is_batched)
         self.is_in_memory = is_in_memory(loader)
         if self.is_in_memory:
             reader = MemoryReader(loader.dataset, reader)
         elif loader.num_workers:
             reader.positions = shared_numbers(loader.num_workers)
         waiting = (1 + loader.num_workers) * (1 + (loader.prefetch_factor or 0))  # batches, before workers
-        self._order = EpochOrder(loader.batch_sampler, seed, self.is_in_memory, waiting)
+        self._order = EpochOrder(batches, seed, self.is_in_memory, waiting)
         self._loader: DataLoader[Any] = DataLoader(
             reader,
             batch_sampler=cast(Any, self._order),
@@ -75,6 +89,9 @@ class OrderedLoader:
         batches = begun(self._loader)
         return _whole(batches, self._order.given)
 
+    def end_workers(self) -> None:
+        end_workers(self._loader)
+
     def changed_order(self) -> str:
         """Return in words why an order may not be that of before."""
         return f"other data, or {self._order.sampler_name()} draws from what neither seed nor epoch decides"
@@ -86,6 +103,30 @@ class OrderedLoader:
     def has_order(self, epoch: int, fingerprint: str) -> bool:
         """Return whether `fingerprint` of the same epoch, in another process, was of the same order."""
         return self._order.has(epoch, fingerprint)
+
+
+@contextmanager
+def with_workers(loaders: Iterable[Any]) -> Iterator[None]:
+    """Let workers leave signals to a run, and end those of loaders that `ordered` made when the block ends.
+
+    References from one part of a run to another would keep them until Python collects the garbage.
+    """
+    loaders, process = [*loaders], os.getpid()
+    try:
+        with with_workers_that_leave_signals(*loaders):
+            yield
+    except (KeyboardInterrupt, SystemExit):  # the process ends, without waiting for one that hangs
+        raise
+    except BaseException:
+        _end_workers(loaders, process)
+        raise
+    _end_workers(loaders, process)
+
+
+def _end_workers(loaders: Iterable[Any], process: int) -> None:
+    for loader in loaders:
+        if isinstance(loader, OrderedLoader | StreamLoader) and os.getpid() == process:
+            loader.end_workers()
 
 
 def ordered(loader: Iterable[Any], seed: int, phase: str) -> Iterable[Any]:
@@ -171,6 +212,4 @@ def _counted(batches: Iterator[Any], loader: Any, length: int, skip: int) -> Ite
 
 
 def _is_ordinary(loader: Any) -> TypeGuard[DataLoader[Any]]:
-    if type(loader) is not DataLoader or isinstance(loader.dataset, IterDataPipe):
-        return False
-    return isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is not None
+    return type(loader) is DataLoader and not isinstance(loader.dataset, IterDataPipe)

@@ -50,6 +50,7 @@ class BatchReader:
         seed: of the random numbers.
         phase: ``"train"`` or ``"val"``, whose random numbers differ.
         sampler: the class that chooses the samples, for messages.
+        is_batched: samples are collated, as a DataLoader with a batch size does; else each is a batch itself.
 
     Attributes:
         positions: in memory that workers share, of the batch that each has begun last, where there are some.
@@ -64,9 +65,11 @@ class BatchReader:
         seed: int,
         phase: str,
         sampler: str = "the sampler",
+        is_batched: bool = True,
     ) -> None:
         self.dataset = dataset
-        self._samples = Samples(dataset, sampler)
+        self._samples = Samples(dataset, sampler, is_batched)
+        self._is_batched = is_batched
         self.collate = collate
         self._key = seed, phase
         self._draws: Draws | None = None  # of this process
@@ -117,6 +120,7 @@ class BatchReader:
         return self._collated(samples, indices)
 
     def _collated(self, samples: Any, indices: Sequence[Any]) -> Any:
+        samples = samples if self._is_batched else samples[0]
         try:
             return self.collate(samples)
         except Exception as error:
@@ -140,18 +144,20 @@ class Samples(Dataset[Any]):
     Args:
         dataset: has indices.
         sampler: the class that chooses the samples, for messages.
+        is_batched: the dataset's ``__getitems__`` is called, if it has one.
     """
 
-    def __init__(self, dataset: Dataset[Any], sampler: str = "the sampler") -> None:
+    def __init__(self, dataset: Dataset[Any], sampler: str = "the sampler", is_batched: bool = True) -> None:
         self.dataset = dataset
         self._sampler = sampler
+        self._is_batched = is_batched
 
     def is_read_at_once(self) -> bool:
         """Return whether the dataset reads all samples of a batch in one call."""
         dataset: Any = self.dataset
         while type(dataset) is Subset:
             dataset = dataset.dataset
-        return _whole_reader(dataset) is not None
+        return self._whole_reader(dataset) is not None
 
     def __getitems__(
         self,
@@ -167,7 +173,7 @@ class Samples(Dataset[Any]):
             seeders: called with a sample's seed before it is read, or with the first before all are at once.
         """
         dataset, indices = self.inner(indices)
-        whole = _whole_reader(dataset)
+        whole = self._whole_reader(dataset)
         if whole is not None:
             for seed_source in seeders:
                 seed_source(seeds[0])
@@ -188,6 +194,13 @@ class Samples(Dataset[Any]):
             _raise(sample_error(error, dataset, indices[len(samples)], self._sampler), error)
         return samples
 
+    def _whole_reader(self, dataset: Any) -> Callable[[Sequence[Any]], Any] | None:
+        """Return the method by which a dataset reads a batch at once, if it has one."""
+        if not self._is_batched:
+            return None
+        whole: Callable[[Sequence[Any]], Any] | None = getattr(dataset, "__getitems__", None)
+        return whole if callable(whole) else None
+
     def inner(self, indices: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
         """Return the dataset behind all subsets, and the indices into it."""
         dataset: Any = self.dataset
@@ -205,12 +218,6 @@ class Samples(Dataset[Any]):
 def own_dataset(dataset: Any) -> Any:
     """Return the user's dataset behind what reads it."""
     return dataset.dataset if isinstance(dataset, Samples | BatchReader) else dataset
-
-
-def _whole_reader(dataset: Any) -> Callable[[Sequence[Any]], Any] | None:
-    """Return the method by which a dataset reads a batch at once, if it has one."""
-    whole: Callable[[Sequence[Any]], Any] | None = getattr(dataset, "__getitems__", None)
-    return whole if callable(whole) else None
 
 
 def _seeds(key: int, first: int, count: int) -> list[int]:

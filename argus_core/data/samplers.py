@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from argus_core.data.code_holdings import of_class, of_slots
 from argus_core.data.targets import classes_of
 from argus_core.errors import ArgusError, BuildError, ParamsError
 from argus_core.registry.arguments import handed_over
@@ -26,6 +27,7 @@ from argus_core.registry.spec import parse_spec
 from argus_core.tensors.generators import is_generator
 
 __all__ = [
+    "BatchesOfOne",
     "build_sampler",
     "class_balanced",
     "held",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _MOST_SAMPLERS = 100  # in a list of samplers; longer lists hold indices or weights
+_SAMPLERS = {"sampler", "batch_sampler"}  # names of attributes
 _MOST_WEIGHTS = 2**24  # that torch.multinomial takes
 _OF_TORCH = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
@@ -97,6 +100,23 @@ def class_balanced(dataset: Any, num_samples: int | None = None) -> WeightedRand
 class_balanced.exact_types = True  # type: ignore[attr-defined]
 
 
+class BatchesOfOne:
+    """A batch sampler whose batches have one index each, which may be a list or a slice of indices.
+
+    Args:
+        sampler: of a loader with ``batch_size=None``.
+    """
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return ([index] for index in self.sampler)
+
+
 def held(batches: Any) -> tuple[list[Any], list[Any]]:
     """Return all samplers that make the batches, nested ones too, and their generators."""
     samplers, generators, seen = [], [], {id(batches)}
@@ -104,29 +124,34 @@ def held(batches: Any) -> tuple[list[Any], list[Any]]:
     while waiting:
         sampler = waiting.pop(0)
         samplers.append(sampler)
-        for value in _values(getattr(sampler, "__dict__", {})):
-            if id(value) in seen:
+        for name, value in _values(sampler):
+            if id(value) in seen or isinstance(value, type):
                 continue
             seen.add(id(value))
-            if isinstance(value, type):
-                continue
             if is_generator(value):
                 generators.append(value)
-            elif (
-                isinstance(value, Sampler)
-                or {"sampler", "batch_sampler"} & getattr(value, "__dict__", {}).keys()
-            ):
+            elif _is_sampler(name, value):
                 waiting.append(value)
     return samplers, generators
 
 
-def _values(attributes: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the values of attributes, and the items of those that are short lists."""
-    for value in attributes.values():
-        if isinstance(value, list | tuple | dict) and len(value) <= _MOST_SAMPLERS:
-            yield from value.values() if isinstance(value, dict) else value
-        else:
-            yield value
+def _values(sampler: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a sampler holds, and the items of short lists among it, by the name of the attribute."""
+    of_classes = (part for kind in type(sampler).__mro__ for part in of_class(kind))
+    for name, value in (*getattr(sampler, "__dict__", {}).items(), *of_slots(sampler), *of_classes):
+        items: Any = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, list | tuple | dict):
+            items = (value,)
+        elif len(value) > _MOST_SAMPLERS:
+            continue
+        yield from ((name, item) for item in items)
+
+
+def _is_sampler(name: str, value: Any) -> bool:
+    """Return whether an attribute holds a sampler, which need not be of torch's class."""
+    holds_one = not _SAMPLERS.isdisjoint(getattr(value, "__dict__", ()))
+    is_called_one = name.rpartition(".")[2] in _SAMPLERS and hasattr(value, "__iter__")
+    return isinstance(value, Sampler) or holds_one or is_called_one
 
 
 def is_of_torch(batches: Any) -> bool:

@@ -18,6 +18,7 @@ from torch.utils.data._utils import worker
 
 from argus_core.data.failures import Failure, collation_error
 from argus_core.data.holdings import Holdings
+from argus_core.data.lost_workers import end_workers
 from argus_core.data.workers import begun, options_of_workers, shared_numbers
 from argus_core.errors import ArgusWarning
 from argus_core.tensors.generators import global_sources, source_of
@@ -76,6 +77,9 @@ class StreamLoader:
         if not self._is_judged:
             batches = self._judged(batches)
         return self._given(batches, skip)
+
+    def end_workers(self) -> None:
+        end_workers(self._loader)
 
     def fingerprint(self, epoch: int) -> str:
         """Return what the order of the batches depends on, besides the dataset."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,14 +16,17 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
 from argus_core.model.choice import choose, choose_steps, given_by_class
 from argus_core.model.parameter_groups import check_groups, group_parameters, split_options
-from argus_core.model.parameter_patterns import freeze
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
-from argus_core.registry.file_params import Source, taken_from
+from argus_core.registry.file_params import READS, Source, check_param, taken_from
 from argus_core.registry.part import KIND_OF_PART, Part
+from argus_core.steps.parameter_patterns import freeze
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
+
+if TYPE_CHECKING:
+    from argus_core.model.initial_weights import InitialWeights
 
 __all__ = ["Assembly", "BuildOptions", "unchanged"]
 
@@ -92,6 +95,7 @@ class Assembly(AbstractModel):
     optimizer: Any = None
     prediction_transform: Any = None
     step: Any = None
+    initial_weights: InitialWeights | None = None
 
     build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
     """The order of building; the device comes before the optimizer, which holds the moved parameters."""
@@ -143,6 +147,7 @@ class Assembly(AbstractModel):
             _check_built(part, chosen, built)
         setattr(self, part, built)
         if part == "nn_module":
+            self._take_weights()
             freeze(self.nn_module, self.params.get("freeze"))
         self._updater = None
 
@@ -225,6 +230,24 @@ class Assembly(AbstractModel):
         self._updater = None
 
     # Inside.
+
+    def _take_weights(self) -> None:
+        """Load the weights of the file that ``init_from`` names, unless a checkpoint's overwrite them."""
+        value = self.params.get("init_from")
+        if value is None:
+            return
+        # Few models read a file, and the packages that do would double the memory of all others.
+        from argus_core.config.init_from import parse_init_from
+        from argus_core.model.initial_weights import take_weights
+
+        choice = parse_init_from(value)
+        if "nn_module" in self._build_options.overwritten:
+            return
+        chosen = self.parts["nn_module"]
+        assert chosen is not None
+        check_param(chosen.label, "init_from", READS, value)
+        self.initial_weights = take_weights(self.get_nn_module(), choice, chosen.label)
+        self.logger.info("%s", self.initial_weights)
 
     def _limited(self, part: str, label: str) -> AbstractContextManager[None]:
         """Return the context that limits a part's memory; a restored network has its own limit."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from argus_core.checkpoint.formats import open_checkpoint
+from argus_core.checkpoint.weights import AVERAGE, TRAINED, chosen_weights
 from argus_core.errors import (
     ArgusError,
     CheckpointError,
@@ -17,7 +18,6 @@ from argus_core.errors import (
     ParamsError,
     SpecError,
     UnknownNameError,
-    UnsafeCheckpointError,
 )
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
@@ -32,9 +32,6 @@ __all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "convert", "export"]
 
 EXPORTED = (".safetensors", ".pt", ".pth")
 """The suffixes of the export formats of a network's state."""
-
-AVERAGE, TRAINED = "average", "trained"
-"""The sets of weights in a checkpoint that can be exported."""
 
 NONE = "none"
 """The value that omits a part, in place of a component's name."""
@@ -155,38 +152,9 @@ def _named(params: dict[str, Any], names: Mapping[str, str], cls: Any) -> dict[s
 def _network_state(source: Path, weights: str | None) -> tuple[dict[str, Any], str | None, float]:
     """Return a network's state dict, the strategy whose average it is, and its allowed bytes."""
     with open_checkpoint(source) as saved:
-        size, state = saved.size(), saved.module_state("nn_module")
-        averages = {} if weights == TRAINED else saved.evaluated()
-    most = Allowance(source, size).most("nn_module")
-    if not averages and weights == AVERAGE:
-        raise ArgusError(
-            f"{source} holds no average of its weights; leave --weights out, or train with step 'ema'"
-        )
-    if len(averages) > 1:
-        raise ArgusError(
-            f"{source} holds the averages of several step strategies ({', '.join(averages)}); "
-            f"export the trained weights by --weights {TRAINED}"
-        )
-    for strategy, tensors in averages.items():
-        return _averaged(state, tensors, source), strategy, most
-    return state, None, most
-
-
-def _averaged(state: Mapping[str, Any], averages: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
-    """Return a state dict with weights replaced by their averages, in the dtypes of the weights."""
-    # A tied weight is one tensor with several names; its average has one of them.
-    by_weight = {}
-    for name, average in averages.items():
-        weight = state.get(name)
-        if weight is None:
-            continue
-        if not isinstance(weight, Tensor) or average.shape != weight.shape:
-            raise UnsafeCheckpointError(
-                f"{source}: the average of {name!r} has the shape {list(average.shape)}, not that of the "
-                "weight; do not trust this file"
-            )
-        by_weight[id(weight)] = average.to(weight.dtype)
-    return {name: by_weight.get(id(value), value) for name, value in state.items()}
+        size = saved.size()
+        state, strategy = chosen_weights(saved, source, weights)
+    return state, strategy, Allowance(source, size).most("nn_module")
 
 
 def _write_safetensors(target: Path, state: Mapping[str, Any], source: Path, most: float) -> None:

@@ -90,6 +90,11 @@ def load_model(
         raise SpecError(
             "load_model cannot leave nn_module out; give its parameters as a dict, or another network"
         )
+    if params.get("init_from") is not None:
+        raise SpecError(
+            "load_model got init_from, and its weights are those of the checkpoint; for those of another "
+            "file build argus_core.Model with init_from"
+        )
     _check_callables(
         state_load_func=state_load_func,
         change_params_func=change_params_func,

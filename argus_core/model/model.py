@@ -64,7 +64,8 @@ class Model(Assembly):
             ``prediction_transform`` a name, ``(name, {params})`` or ``None``; ``step``: a strategy or a
             list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``batch_dim``: the
             dimension of the samples in a batch, if it is not the first dimension of its tensors; ``freeze``:
-            a pattern, or a list of patterns, of the names of parameters that do not learn.
+            a pattern, or a list of patterns, of the names of parameters that do not learn; ``init_from``: a
+            file of weights to start from, or a dict with its ``path`` and what to take of it.
 
     A subclass may fix a part by a class attribute (a class), offer a choice (a dict of classes) or name
     one; ``params`` then hold ``{params}``, ``(name, {params})`` or a name. A subclass is registered in this
@@ -84,6 +85,7 @@ class Model(Assembly):
         optimizer: over the parameters of network and loss that require grad.
         prediction_transform: called with the network's prediction; by default returns it unchanged.
         device: of batches and predictions.
+        initial_weights: what was taken from the file of ``init_from``, if any; ``print`` it.
         batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
             with one for each entry (``"entries"`` for a list of samples, ``None`` for an entry that belongs
             to every sample); a subclass may set it.

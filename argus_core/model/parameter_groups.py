@@ -7,23 +7,23 @@ parameter of that name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from argus_core.errors import ParamsError
-from argus_core.model.parameter_patterns import MOST_PATTERNS, check_matches, is_match, patterns_of
 from argus_core.registry.arguments import signature_of
 from argus_core.registry.factory import described
+from argus_core.steps.layers import layers_of
+from argus_core.steps.parameter_patterns import MOST_PATTERNS, check_matches, is_match, patterns_of
 
 __all__ = ["check_groups", "group_parameters", "split_options"]
 
 _OPTIONS = ("groups", "no_decay", "layer_decay")
 _NO_DECAY = "norm_and_bias"
 _EXAMPLE = "{ match = 'backbone.*', lr = 1e-4 }"
-_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 Groups = list[dict[str, Any]]
 
@@ -109,7 +109,12 @@ def _entries(groups: Any) -> list[tuple[str, list[str], dict[str, Any]]]:
     entries = []
     for index, entry in enumerate(groups):
         patterns = patterns_of(entry.get("match")) if isinstance(entry, Mapping) else None
-        if patterns is None or "params" in entry or len(entry) < 2:
+        if (
+            patterns is None
+            or "params" in entry
+            or len(entry) < 2
+            or not all(isinstance(key, str) for key in entry)
+        ):
             raise ParamsError(
                 f"groups[{index}] of the optimizer is {described(entry)}; give match, a pattern of parameter "
                 f"names or a list of them, and the group's options: {_EXAMPLE}"
@@ -136,10 +141,11 @@ def _chosen(
             continue
         labels.append(label)
         for option, value in options.items():
-            if option in values and values[option] != value:
+            if option in values and not _are_equal(values[option], value):
                 raise ParamsError(
                     f"groups[{set_by[option]}] and groups[{index}] of the optimizer both match {name!r}, "
-                    f"with {option}={values[option]!r} and {option}={value!r}; narrow one of their patterns"
+                    f"with {option}={described(values[option])} and {option}={described(value)}; narrow one "
+                    "of their patterns"
                 )
             values[option] = value
             set_by.setdefault(option, index)
@@ -179,7 +185,7 @@ def _layer_scales(
         )
     layer_of: dict[int, int] = {}
     last = 0
-    for layer, parameters in enumerate(_layers(network)):
+    for layer, parameters in enumerate(layers_of(network)):
         layer_of |= {id(each): layer for each in parameters if id(each) not in layer_of}
         last = layer
     # Those that only the loss has act after the last layer.
@@ -187,39 +193,18 @@ def _layer_scales(
     return {name: (layer, decay ** (last - layer)) for name, layer in layers.items()}
 
 
-def _layers(network: nn.Module) -> list[list[nn.Parameter]]:
-    """Return the parameters of each layer from input to output; vectors belong to the layer before them."""
-    layers: list[list[nn.Parameter]] = []
-    for parameters in _pieces(network):
-        if layers and all(each.ndim < 2 for each in parameters):
-            layers[-1] += parameters
-        else:
-            layers.append(parameters)
-    return layers
-
-
-def _pieces(module: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """Yield the parameters of children: of each entry of a list of modules, else of each child."""
-    own = list(module.parameters(recurse=False))
-    for child in module.children():
-        parameters = list(child.parameters())
-        is_in_list = isinstance(module, _LISTS) and not isinstance(child, _LISTS)
-        if not is_in_list and any(isinstance(each, _LISTS) for each in child.modules()):
-            pieces = list(_pieces(child))
-        else:
-            pieces = [parameters] if parameters else []
-        if pieces and own:  # tokens and positions, which act on what comes in
-            pieces[0] = own + pieces[0]
-            own = []
-        yield from pieces
-    if own:
-        yield own
+def _are_equal(one: Any, other: Any) -> bool:
+    """Return whether two options are equal; tensors of several numbers are not compared."""
+    try:
+        return bool(one is other or one == other)
+    except (RuntimeError, ValueError):
+        return False
 
 
 def _rate(lr: Any) -> float:
     try:
         rate = float(lr)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = math.nan
     if not math.isfinite(rate):
         raise ParamsError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from argus_core.errors import BlockedPluginError, BrokenPluginError, SpecError, UnknownNameError, near
 from argus_core.registry.distributions import BUILTIN, version_of
+from argus_core.registry.registering import registering_module
 
 __all__ = [
     "ADDED_IN",
@@ -55,6 +56,7 @@ class _Life:
     blocked_by: str = ""
     loaded: bool = False
     error: BaseException | None = None
+    registered_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Component:
     @classmethod
     def in_process(cls, kind: str, name: str, factory: Factory) -> Component:
         """Return the component of a factory that is registered in this process."""
-        return cls(kind, name, None, None, where_defined(factory), _Life(factory=factory, loaded=True))
+        life = _Life(factory=factory, loaded=True, registered_by=registering_module())
+        return cls(kind, name, None, None, where_defined(factory), life)
 
     @classmethod
     def declared(
@@ -102,6 +105,11 @@ class Component:
     def error(self) -> BaseException | None:
         """The exception that importing its module raised, or None."""
         return self._life.error
+
+    @property
+    def registered_by(self) -> str | None:
+        """The module of the project's own parts that registered it in this process, or None."""
+        return self._life.registered_by
 
     @property
     def qualified_name(self) -> str:

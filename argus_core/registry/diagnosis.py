@@ -34,6 +34,7 @@ __all__ = [
 
 _MOST_TOLD = 20  # items that a message lists
 _SUFFIX = r"(?i)\.[a-z]{2,11}[0-9]?$"  # of files; 'resnet50.a1_in1k' has none
+_DATA_FILE = r"(?i)\.(csv|tsv|jsonl?|txt|parquet|npy|npz|h5|zip|safetensors|pth?|png|jpe?g)$"
 
 Missing = tuple[str, str, str | None, str]
 """A component that a checkpoint needs and that is missing: kind, qualified name, version or None, reason."""
@@ -92,12 +93,15 @@ def _unknown_name(
         hint = f"; there is {' and '.join(map(_with_article, elsewhere))} of that name"
     else:
         hint = near(name, suggested, 2) or near(_last_part(name), suggested, 2)
+    if not hint and not origin and re.search(_DATA_FILE, name):
+        return _path(kind, name)
     where = f" in {origin}" if origin else ""
     some = f"{count} known" if count else f"it has no {kind}" if origin else "no installed package has one"
     own = (
         ""
         if hint or origin
-        else "; install its package, or register your own in a script: argus_core.register"
+        else "; install its package, or register your own: argus_core.register, in a script or a file for "
+        "--parts"
     )
     return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind}){own}")
 
@@ -122,8 +126,8 @@ def _unknown_provider(kind: str, name: str, components: Collection[Component]) -
     provider, _, short = name.partition("/")
     version = version_of(provider)
     if _is_path(name):
-        reason = f"there is no such file; give a path that exists, or a name (argus list {kind})"
-    elif version is not None:
+        return _path(kind, name)
+    if version is not None:
         reason = f"{provider} {version} is installed but declares no components (see: argus list {kind})"
     elif not is_name(provider):
         reason = f"{shown(provider)} cannot be the name of a package; write provider/name (argus list {kind})"
@@ -134,6 +138,14 @@ def _unknown_provider(kind: str, name: str, components: Collection[Component]) -
         hint = "" if is_own(provider) else near(name, meant, 2) or near(provider, others, 2)
         reason = f"the package {provider!r} is not installed{hint or f'; {pip_install([provider])}'}"
     return UnknownNameError(f"no {kind} named {name!r}: {reason}")
+
+
+def _path(kind: str, name: str) -> UnknownNameError:
+    """Return the error for a path in the place of a name."""
+    return UnknownNameError(
+        f"no {kind} named {name!r}: it is a path; give the name of {_with_article(kind)} "
+        f"(argus list {kind}), and the path as one of its parameters"
+    )
 
 
 def _removed(removal: Removal) -> UnknownNameError:

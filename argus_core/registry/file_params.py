@@ -35,6 +35,7 @@ __all__ = [
     "FileParam",
     "Source",
     "check_file_params",
+    "check_param",
     "declared",
     "file_params_of",
     "taken_from",
@@ -214,14 +215,19 @@ def check_file_params(label: str, factory: Callable[..., Any], params: Mapping[s
         UnsafeCheckpointError: a checkpoint sets a parameter that only the caller may set.
         ConfigError: a configuration sets one.
     """
-    source = _source.get()
-    if source is None:
+    if _source.get() is None:
         return
     for parameter, rule in file_params_of(factory).items():
-        if parameter not in params or source.may_set(rule, params[parameter]):
-            continue
-        if not source.is_callers(label, parameter):
-            raise source.refusal(label, parameter, params[parameter], rule)
+        if parameter in params:
+            check_param(label, parameter, rule, params[parameter])
+
+
+def check_param(label: str, parameter: str, rule: FileParam, value: Any) -> None:
+    """Check one parameter against its declaration; see `check_file_params`."""
+    source = _source.get()
+    if source is None or source.may_set(rule, value) or source.is_callers(label, parameter):
+        return
+    raise source.refusal(label, parameter, value, rule)
 
 
 def file_params_of(factory: Any) -> Mapping[str, FileParam]:

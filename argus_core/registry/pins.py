@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,13 +11,12 @@ from argus_core.errors import ConfigError, near
 from argus_core.files.ordinary_files import read_ordinary
 from argus_core.registry.component import KINDS
 from argus_core.registry.metadata import normalised
+from argus_core.registry.project import LARGEST, nearest_pyproject
 from argus_core.text import shown
 
 __all__ = ["NO_PINS", "TABLE", "Pins", "line_of", "read_pins"]
 
 TABLE = "[tool.argus.prefer]"
-
-_LARGEST = 2**20  # bytes of a pyproject.toml
 
 
 class Pins(NamedTuple):
@@ -44,20 +42,16 @@ def read_pins(folder: Path | None = None) -> Pins:
     Raises:
         ConfigError: that file cannot be read, or a pin is not of the form ``"kind.name" = "package"``.
     """
-    try:
-        start = Path.cwd() if folder is None else folder.absolute()
-    except FileNotFoundError:  # the current folder was deleted
-        return NO_PINS
-    for path in (parent / "pyproject.toml" for parent in (start, *start.parents)):
-        content = _read(path)
-        if content is not None:
-            return Pins(path, dict(_pins(path, content)))
+    found = nearest_pyproject(folder)
+    if found is not None:
+        path, content = found
+        return Pins(path, dict(_pins(path, content)))
     return NO_PINS
 
 
 def line_of(pins: Pins, kind: str, name: str) -> int | None:
     """Return the line of the table that holds a pin as it is usually written, counted from 1."""
-    lines = read_ordinary(pins.path, _LARGEST).decode().splitlines() if pins.path else []
+    lines = read_ordinary(pins.path, LARGEST).decode().splitlines() if pins.path else []
     is_below = False
     for number, line in enumerate(lines, 1):
         if is_below and line.partition("=")[0].strip().strip("\"'") == f"{kind}.{name}":
@@ -87,24 +81,6 @@ def _pins(path: Path, content: bytes) -> Iterator[tuple[tuple[str, str], str]]:
                 f"{TABLE} in {path} pins {shown(key)}, but there is no kind {shown(kind)}{near(kind, KINDS)}"
             )
         yield (kind, name), normalised(provider)
-
-
-def _read(path: Path) -> bytes | None:
-    """Return the content of a file, or None if it does not exist or is a folder."""
-    try:
-        return read_ordinary(path, _LARGEST)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        if not os.path.lexists(path):  # in a folder that this user may not read
-            return None
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror or error}; correct or remove it"
-        ) from error
-    except ValueError as error:
-        if path.is_dir():
-            return None
-        raise ConfigError(f"{path} {error}; correct or remove it") from error
 
 
 def _table(document: object) -> object:

@@ -79,6 +79,11 @@ class Witness(Callback):
         self.best.monitor.start(state)
         self.begin()
 
+    def epoch_start(self, state: State) -> None:
+        """Note in the log which weights a new run starts from."""
+        if state.model.initial_weights is not None and state.global_step == state.epoch == 0:
+            state.logger.info("%s", state.model.initial_weights)
+
     @hookimpl(tryfirst=True)
     def iteration_complete(self, state: State) -> None:
         self.directory.check_held()  # before anything is written

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from argus_core.config import Config
 from argus_core.runs.run import train
 from argus_core.training.dry_run import DryRun
-from argus_core.training.interruption import listening
+from argus_core.training.interruption import exiting
 
 __all__ = ["DryRunResult", "dry_run"]
 
@@ -35,21 +36,26 @@ class DryRunResult:
     seconds: float
 
 
-def dry_run(config: Config) -> DryRunResult:
+def dry_run(config: Config, callbacks: Iterable[Any] = ()) -> DryRunResult:
     """Make a dry run of a configuration; its own run directory is not touched.
+
+    Args:
+        config: to try.
+        callbacks: as in `argus_core.runs.run.train`.
 
     Raises:
         ArgusError: the run would fail.
     """
     began = time.monotonic()
     with (
-        listening(),
+        exiting(),
         tempfile.TemporaryDirectory(prefix="argus-dry-run-", ignore_cleanup_errors=True) as folder,
     ):
         trial = DryRun(Path(folder).resolve())
         placed = {key: trial.placed(config.fit[key]) for key in _CALLBACKS if key in config.fit}
         run_dir = str(trial.place(config.fit["run_dir"]))
-        result = train(replace(config, fit={**config.fit, **placed, "run_dir": run_dir}), trial=trial)
+        placed_config = replace(config, fit={**config.fit, **placed, "run_dir": run_dir})
+        result = train(placed_config, callbacks=callbacks, trial=trial)
         return DryRunResult(
             batches=trial.batches,
             metrics={**result.metrics, **result.test_metrics},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from argus_core.registry.registry import resolve
 from argus_core.runs.callbacks import Witness, run_callbacks, validation_callbacks
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
+from argus_core.runs.naming import named_run, with_seed
 from argus_core.runs.participants import components_in, versions
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.dry_run import DryRun, FirstBatches
@@ -37,7 +37,6 @@ from argus_core.training.newest import find_checkpoint
 
 __all__ = ["Result", "build_model", "resume", "train"]
 
-_LARGEST_SEED = 2**32
 _LENGTHS = "num_epochs num_updates max_time validate_every log_every limit_train limit_val".split()
 
 
@@ -105,12 +104,16 @@ def train(
             would be replaced is not the one whose configuration this is.
     """
     check_single_process("argus train")
+    with named_run(config, overwrite) as named:
+        return _train(named, overwrite, callbacks, trial)
+
+
+def _train(config: Config, overwrite: bool, callbacks: Iterable[Any], trial: DryRun | None) -> Result:
     directory = RunDirectory(Path(config.fit["run_dir"]))
     with exiting(), directory.held():
         directory.check(overwrite)
         _check_whose(config, directory)
-        seed = config.fit.get("seed", secrets.randbelow(_LARGEST_SEED))
-        config = replace(config, fit={**config.fit, "seed": seed})
+        config = with_seed(config)
         model, loaders = _build(config)
         begin = functools.partial(directory.create, resolved_toml(config), versions(model, config))
         witness = Witness(directory, config.fit["monitor"], begin)
@@ -192,6 +195,7 @@ def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]])
     reasons = {
         "fit.seed": "the order of its batches and its random numbers follow from its first seed",
         "fit.run_dir": f"a resumed run stays in {directory.path}; copy the folder to have two runs",
+        "model.init_from": "its weights are those of its checkpoint",
         "model.name": "its checkpoints are of another class; load the weights with load_model into a new run",
     }
     for key, was, now in changed:

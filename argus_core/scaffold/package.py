@@ -20,7 +20,7 @@ from argus_core.registry.metadata import normalised
 from argus_core.scaffold.naming import check_distribution_name, import_name, prefix
 from argus_core.scaffold.parts import StartingPart, starting_parts
 
-__all__ = ["LICENSES", "NewPackage", "make_package"]
+__all__ = ["LICENSES", "NewPackage", "check_place", "filled", "make_package", "write_files"]
 
 LICENSES = ("MIT", "BSD-3-Clause", "none")
 
@@ -63,10 +63,10 @@ def make_package(
     if license not in LICENSES:
         raise SpecError(f"license is {license!r}; choose {', '.join(LICENSES)}")
     folder = directory / name
-    _check_place(directory, folder)
+    check_place(directory, folder)
     files = dict(_files(name, parts, license))
     try:
-        _write(files, folder)
+        write_files(files, folder)
     except OSError as error:
         raise ConflictError(
             f"{folder} cannot be created: {error.strerror or error}; give another --directory, or free space"
@@ -75,7 +75,8 @@ def make_package(
     return NewPackage(folder, tuple(sorted(map(Path, files))), names, _repository(directory))
 
 
-def _check_place(directory: Path, folder: Path) -> None:
+def check_place(directory: Path, folder: Path) -> None:
+    """Raise `ConflictError` unless ``folder`` can be created in ``directory``."""
     if not directory.is_dir():
         raise ConflictError(f"the folder {directory} for {folder.name} does not exist; create it first")
     if os.path.lexists(folder):
@@ -86,19 +87,19 @@ def _files(name: str, parts: Sequence[StartingPart], license: str) -> Iterator[t
     """Yield path and text of each file."""
     values = _values(name, parts, license)
     package = f"src/{values['package']}"
-    yield "pyproject.toml", _filled("pyproject.toml", values)
-    yield "README.md", _filled("README.md", values)
-    yield "tox.ini", _filled("tox.ini", values)
-    yield ".gitignore", _filled("gitignore", values)
-    yield ".github/workflows/tests.yml", _filled("tests.yml", values)
+    yield "pyproject.toml", filled("pyproject.toml", values)
+    yield "README.md", filled("README.md", values)
+    yield "tox.ini", filled("tox.ini", values)
+    yield ".gitignore", filled("gitignore", values)
+    yield ".github/workflows/tests.yml", filled("tests.yml", values)
     if license != "none":
-        yield "LICENSE", _filled(f"LICENSE-{license}", values)
-    yield f"{package}/__init__.py", _filled("init.py", values)
+        yield "LICENSE", filled(f"LICENSE-{license}", values)
+    yield f"{package}/__init__.py", filled("init.py", values)
     yield f"{package}/py.typed", ""
-    yield "tests/test_contract.py", _filled("test_contract.py", values)
+    yield "tests/test_contract.py", filled("test_contract.py", values)
     for part in parts:
-        yield f"{package}/{part.module}.py", _filled(f"parts/{part.kind}.py", values)
-        yield f"tests/test_{part.module}.py", _filled(f"parts/test_{part.kind}.py", values)
+        yield f"{package}/{part.module}.py", filled(f"parts/{part.kind}.py", values)
+        yield f"tests/test_{part.module}.py", filled(f"parts/test_{part.kind}.py", values)
 
 
 def _values(name: str, parts: Sequence[StartingPart], license: str) -> dict[str, str]:
@@ -126,12 +127,13 @@ def _values(name: str, parts: Sequence[StartingPart], license: str) -> dict[str,
     }
 
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """Return the text of a template with its values."""
     source = resources.files("argus_core.scaffold") / "templates" / f"{template}.tmpl"
     return Template(source.read_text("utf-8")).substitute(values)
 
 
-def _write(files: Mapping[str, str], folder: Path) -> None:
+def write_files(files: Mapping[str, str], folder: Path) -> None:
     """Write the files to a temporary folder beside ``folder``, then rename it."""
     with contextlib.ExitStack() as stack:
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

@@ -70,7 +70,7 @@ MADE_KINDS = tuple(PARTS)
 
 _ELSEWHERE = {
     "model": "write a subclass of argus_core.Model and declare it beside another part",
-    "parallel": "such components are built in",
+    "parallel": "declare an engine of several processes beside another part",
     "command": "declare a click command beside another part",
 }
 

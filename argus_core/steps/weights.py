@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.steps.observed_mean import observe
-from argus_core.steps.reduction import DIVISORS, exact, mean_divisor, mean_divisors
+from argus_core.steps.reduction import DIVISORS, TORCHS, exact, mean_divisor, mean_divisors
 from argus_core.tensors.joining import Layout, layout_of
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 
@@ -68,8 +67,10 @@ class Weights:
         if isinstance(target, Tensor) and not target.numel():  # the next batch may tell
             return False
         loss = self.known = self._model.loss
-        if self._own is not None:
+        if self._own is not None or type(loss) in TORCHS:
             return False
+        from argus_core.steps.observed_mean import observe  # few losses are observed, and it takes memory
+
         layout = self.layout_of([batch], target)
         return observe(loss, prediction, target, layout.place_in(target) if layout else 0)
 

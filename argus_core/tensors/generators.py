@@ -105,25 +105,28 @@ class _Python(Source):
 
 
 class _Numpy(Source):
-    """A generator that a program made with ``default_rng`` or ``RandomState``."""
+    """A generator that a program made with ``default_rng`` or ``RandomState``, or the bits beneath one."""
+
+    def __init__(self, generator: Any, salt: int = 0) -> None:
+        super().__init__(generator, salt)
+        self._bits = getattr(generator, "bit_generator", generator)
 
     def seed(self, seed: int) -> None:
         if isinstance(self._generator, numpy.random.RandomState):
             self._generator.seed((seed ^ self._salt) >> 32)
         else:
-            bits = self._generator.bit_generator
-            bits.state = type(bits)(seed ^ self._salt).state
+            self._bits.state = type(self._bits)(seed ^ self._salt).state
 
     def get(self) -> Any:
         if isinstance(self._generator, numpy.random.RandomState):
             return self._generator.get_state(legacy=False)
-        return self._generator.bit_generator.state
+        return self._bits.state
 
     def put(self, state: Any) -> None:
         if isinstance(self._generator, numpy.random.RandomState):
             self._generator.set_state(state)
         else:
-            self._generator.bit_generator.state = state
+            self._bits.state = state
 
     def differs(self, mark: Any) -> bool:
         return pickle.dumps(self.get()) != pickle.dumps(mark)
@@ -245,7 +248,7 @@ def source_of(generator: Any, number: int) -> Source:
 def is_generator(value: object) -> bool:
     """Return whether a value is a random number generator of Python, numpy or torch that has a state."""
     # numpy imports its generators on first access, which takes 2 MB: only a run needs them.
-    numpys = numpy.random.Generator, numpy.random.RandomState
+    numpys = numpy.random.Generator, numpy.random.RandomState, numpy.random.BitGenerator
     return isinstance(value, (torch.Generator, random.Random, *numpys)) and not isinstance(
         value, random.SystemRandom
     )

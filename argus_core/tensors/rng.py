@@ -186,9 +186,10 @@ def seeded(generator: Any, seed: int) -> Iterator[None]:
         generator.seed(seed % 2**32)
         put_back = generator.set_state
     else:
-        state = generator.bit_generator.state
-        generator.bit_generator.state = type(generator.bit_generator)(seed).state
-        put_back = partial(setattr, generator.bit_generator, "state")
+        bits = getattr(generator, "bit_generator", generator)
+        state = bits.state
+        bits.state = type(bits)(seed).state
+        put_back = partial(setattr, bits, "state")
     try:
         yield
     finally:

@@ -112,6 +112,11 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any
         }
     },
     ("lr_scheduler", "StepLR"): {"params": {"step_size": 2}},
+    **{
+        ("lr_scheduler", name): {"params": {"total_steps": 20, "warmup": 3}}
+        for name in ("one_cycle", "warmup_cosine", "warmup_linear")
+    },
+    ("lr_scheduler", "warmup_constant"): {"params": {"warmup": 3}},
     ("sampler", "SubsetRandomSampler"): {"params": {"indices": [1, 3, 4, 9]}},
     ("sampler", "WeightedRandomSampler"): {"params": {"weights": [1.0, 2.0] * 12, "num_samples": 10}},
     ("collate", "pad"): {"params": {"target_value": -100, "lengths": True}, "samples": _sequences},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from argus_core.registry.factory import call_factory
 from argus_core.registry.registry import resolve
 from argus_core.storage.plain_data import check_plain
 
-__all__ = ["FIRST_CHECKS", "Contract", "Result", "expect", "told"]
+__all__ = ["FIRST_CHECKS", "Contract", "Result", "expect", "sent_to_workers", "told"]
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,16 @@ def expect(holds: bool, message: str | Callable[[], str]) -> None:
     """
     if not holds:
         raise AssertionError(message if isinstance(message, str) else message())
+
+
+def sent_to_workers(part: Any, action: str) -> Any:
+    """Return a part as the worker processes of a loader receive it; ``action`` makes that possible."""
+    try:
+        return pickle.loads(pickle.dumps(part))
+    except Exception as error:
+        raise AssertionError(
+            f"it cannot be sent to the worker processes of a loader ({error}); {action}"
+        ) from error
 
 
 def told(error: BaseException) -> str:

@@ -171,8 +171,7 @@ class Engine(AbstractEngine):
         state.stopped = state.is_complete = False
         state.stop_reason = state.exception = state.midway = None
         self._snapshot, self._before_end, self._unheard = None, None, iter(())
-        self.num_epochs, self._began = num_epochs, time.monotonic()
-        self._loader = loader
+        self.num_epochs, self._began, self._loader = num_epochs, time.monotonic(), loader
         self.limit_to(self._limit, loader)
         process = os.getpid()
         if not self.is_resumed:
@@ -252,9 +251,10 @@ class Engine(AbstractEngine):
 
     def _stopped_midway(self) -> bool:
         """Return whether the run has stopped before the end of an epoch, as far as that is known."""
-        if self.num_batches is None:  # there may be more, which a run that resumes finds out
+        done, length = self.position.updates_done * self.window_size, self.num_batches
+        if length is None or done >= length + self.window_size:  # a run that resumes finds out how many more
             return self.state.stopped and can_skip(self._loader)
-        return self.state.stopped and self.position.updates_done * self.window_size < self.num_batches
+        return self.state.stopped and done < length
 
     def _end_epoch(self) -> None:
         """Raise ``epoch_complete``; if it fails, checkpoints hold the position before it."""

@@ -15,8 +15,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.keeping import check_apart, check_kept
 from argus_core.callbacks.lr_schedule import build_schedules
 from argus_core.callbacks.schedule_steps import check_steps
-from argus_core.data.order import draw_seed, ordered
-from argus_core.data.workers import with_workers_that_leave_signals
+from argus_core.data.order import draw_seed, ordered, with_workers
 from argus_core.errors import ParamsError
 from argus_core.metrics import Metric
 from argus_core.metrics.build import build_metrics
@@ -80,7 +79,8 @@ def fit(
         [Validation(model, val_loaders, all_metrics, val_callbacks, argument, seeds)] if val_loaders else []
     )
     trained = all_metrics if metrics_on_train else all_metrics[:1]
-    own = [*build_many("callback", callbacks, "callbacks"), *build_schedules(lr_scheduler, model)]
+    length = chosen.of_run(train_loader, model.window_size())
+    own = [*build_many("callback", callbacks, "callbacks"), *build_schedules(lr_scheduler, model, length)]
     sole_writer = SoleWriter()
     engine = _engine(model, trained, own, validation, chosen, [sole_writer], dry_run)
     chosen.apply(engine, train_loader, validation)
@@ -89,11 +89,13 @@ def fit(
         resumption.restore(model, engine, train_loader)
         warn_if_complete(engine, chosen.bounds, resumption.path)
     check_steps(engine)
-    workers = with_workers_that_leave_signals(train_loader, *val_loaders.values())
+    workers = with_workers([train_loader, *val_loaders.values()])
     batches, end = train_loader, chosen.bounds.num_epochs
     if dry_run:
         batches, end = dry_run.shorten(engine, train_loader, validation)
+    writers = [*engine.callbacks, *(each for part in validation for each in part.callbacks)]
     with sole_writer.releasing(), listening(), workers, model.training():
+        sole_writer.lock_logs(writers, model.logger)
         model.train()
         state = engine.run(batches, end)
         if dry_run:

@@ -81,7 +81,8 @@ def exiting() -> Iterator[None]:
 
     Otherwise the system would end the process. SIGINT raises `KeyboardInterrupt` anyway.
     """
-    with _handled([signum for signum in SIGNALS if signum != signal.SIGINT], _Exit()):
+    handler = _Exit()
+    with _handled([signum for signum in SIGNALS if signum != signal.SIGINT], handler), handler.raising():
         yield
 
 
@@ -91,6 +92,9 @@ def _handled(signums: Iterable[int], handler: _Note | _Exit) -> Iterator[list[in
     is_main = threading.current_thread() is threading.main_thread()
     before = {signum: signal.signal(signum, handler) for signum in signums if is_main and _is_free(signum)}
     try:
+        for earlier in before.values():
+            if isinstance(earlier, _Exit) and earlier.heard is not None:
+                raise earlier.heard
         yield [*before]
     except Interruption as interruption:
         if not before:
@@ -127,20 +131,37 @@ def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 class _Exit:
-    """The handler of signals before a run: the first raises, so that what was made is removed."""
+    """The handler of signals before a run: the first raises, so that what was made is removed.
+
+    Attributes:
+        heard: the exception that it has raised, which any code may have caught.
+    """
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self._since: float | None = None
+        self._since = 0.0
+        self.heard: Interruption | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a fork, which has made nothing
             _end(signum, _usual(signum))
-        elif self._since is None:
-            self._since = time.monotonic()
-            raise Interruption(signum)
+        elif self.heard is None:
+            self._since, self.heard = time.monotonic(), Interruption(signum)
+            raise self.heard
         elif time.monotonic() - self._since > _ONE_SIGNAL:
             _end(signum, signal.SIG_DFL)
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Raise the exception again if the block has caught it, or raised another for it."""
+        try:
+            yield
+        except BaseException as error:
+            if self.heard is None or error is self.heard:
+                raise
+            raise self.heard from error
+        if self.heard is not None:
+            raise self.heard
 
 
 class _Note:

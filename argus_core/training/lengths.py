@@ -7,6 +7,8 @@ from typing import Any
 
 from argus_core.callbacks.asking import called
 from argus_core.callbacks.cadence import DURATIONS, Cadence, is_cadence, parse_cadence
+from argus_core.callbacks.run_length import RunLength
+from argus_core.data.order import loader_length
 from argus_core.errors import ParamsError
 from argus_core.registry.factory import described
 from argus_core.training.bounds import read_bounds
@@ -41,6 +43,14 @@ class Lengths:
         self.limit_train, self.limit_val = limit_train, limit_val
         check_limit("limit_train", limit_train)
         check_limit("limit_val", limit_val)
+
+    def of_run(self, train_loader: Iterable[Any], window_size: int) -> RunLength:
+        """Return the length of the run, of which limits and bounds are a part."""
+        most = steps_within("limit_train", self.limit_train, train_loader, window_size)
+        length = loader_length(train_loader)
+        whole = None if length is None else -(-length // window_size)
+        per_epoch = min((each for each in (most, whole) if each is not None), default=None)
+        return RunLength.of(self.bounds.num_epochs, self.bounds.num_updates, per_epoch or None)
 
     def apply(self, engine: Engine, train_loader: Iterable[Any], validations: Iterable[Validation]) -> None:
         """Limit the epochs and validations of a run, and let its callbacks see its bounds."""

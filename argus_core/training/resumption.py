@@ -67,6 +67,12 @@ class Resumption:
         return self._position.updates_done > 0 and not self._position.trained
 
     @property
+    def _epochs_done(self) -> int:
+        """The number of epochs whose updates have all been made."""
+        epoch: int = self.progress["counters"]["epoch"]
+        return epoch + self._position.trained
+
+    @property
     def seed(self) -> int:
         """The seed of the run's order of batches."""
         seed: int = self.progress["loader"]["seed"]
@@ -92,7 +98,8 @@ class Resumption:
             changes = [*data, *model_changes(saved, progress["device"], model, schedules), *schedules]
             _restore_model(model, saved, takes_options=not schedules.continued)
         for schedule in schedules.new:
-            schedule.restart(alone=not schedules.continued)
+            epochs, updates = self._epochs_done, progress["counters"]["global_step"]
+            schedule.restart(not schedules.continued, epochs, updates)
         engine.run_id, engine.times_resumed = self._run_id or engine.run_id, self._times_resumed
         engine.seconds_before = progress["counters"].get("seconds", 0.0)
         try:

@@ -1,4 +1,4 @@
-"""The locks of the folders that a run writes its checkpoints to: two processes never train one run there.
+"""Locks of the folders of checkpoints and of the logs of a run: two processes never write the same ones.
 
 A run of ``argus train`` or ``argus resume`` has the lock of its run directory instead. A `fit` that writes to
 the ``checkpoints`` of a run directory takes that lock, too. The system releases a lock when its process ends,
@@ -8,16 +8,20 @@ however that ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from logging import Logger
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.checkpoints import Checkpoint
+from argus_core.callbacks.csv_log import LoggingToCSV
+from argus_core.callbacks.logs import LoggingToFile, MetricsJSONL
 from argus_core.callbacks.state import State
 from argus_core.errors import ConflictError
 from argus_core.files.confinement import is_confined
+from argus_core.files.output_files import make_folder
 from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 
@@ -30,7 +34,7 @@ _PATIENCE = 0.2  # seconds, for a lock that is just being released
 
 
 class SoleWriter(Callback):
-    """Locks the run in each folder that its checkpoints go to; other runs may write there as well."""
+    """Locks a run's logs, and the run in the folders of its checkpoints; other runs may write there, too."""
 
     name = "sole_writer"
     reads_predictions = False
@@ -45,6 +49,27 @@ class SoleWriter(Callback):
         """Release the locks when the block ends."""
         with self._held:
             yield
+
+    def lock_logs(self, callbacks: Iterable[Any], logger: Logger) -> None:
+        """Lock the logs before one is emptied; several runs may append to one text.
+
+        Raises:
+            ConflictError: another run writes one of them.
+        """
+        for callback in callbacks:
+            if not isinstance(callback, LoggingToFile | LoggingToCSV | MetricsJSONL):
+                continue
+            path = Path(os.path.realpath(callback.file_path))
+            if is_confined(path) or (path.exists() and not path.is_file()):
+                continue
+            make_folder(callback.name, path.parent)
+            refusal = None
+            if not (isinstance(callback, LoggingToFile) and callback.append):
+                refusal = ConflictError(
+                    f"{shown(path)} is being written by another run; wait until that ends, or give "
+                    f"{callback.name} another file_path"
+                )
+            self._lock(path.with_name(f".{path.name}.lock"), path, logger, refusal)
 
     @hookimpl(trylast=True)
     def start(self, state: State) -> None:
@@ -64,25 +89,36 @@ class SoleWriter(Callback):
                 locks[os.path.join(os.path.realpath(run_directory), ".lock")] = callback
             locks[os.path.join(os.path.realpath(folder), f".{state.engine.run_id}.lock")] = callback
         for path, callback in locks.items():
-            self._lock(Path(path), callback, state)
+            refusal = ConflictError(
+                f"the run whose checkpoints are in {shown(callback.dir_path)} is being trained already, by "
+                f"another process or another fit; wait until that ends, or give {callback.name} another "
+                "dir_path"
+            )
+            self._lock(Path(path), callback.dir_path, state.logger, refusal)
 
-    def _lock(self, path: Path, callback: Checkpoint, state: State) -> None:
+    def _lock(self, path: Path, place: Path, logger: Logger, refusal: ConflictError | None) -> None:
+        """Lock by the file ``path``.
+
+        Args:
+            path: of the lock.
+            place: that it locks, for messages.
+            logger: gets a warning where the system has no locks.
+            refusal: raised if another has the lock, unless it may be shared.
+        """
         from filelock import FileLock, Timeout  # it takes a while to import
 
         lock = FileLock(path, thread_local=False, fallback_to_soft=False)
         try:
             lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 4)
         except Timeout:
-            raise ConflictError(
-                f"the run whose checkpoints are in {shown(callback.dir_path)} is being trained already, by "
-                f"another process or another fit; wait until that ends, or give {callback.name} another "
-                "dir_path"
-            ) from None
+            if refusal is not None:
+                raise refusal from None
+            return
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or error
-            state.logger.warning(
-                "%s cannot be locked: %s; see to it that no other process trains the run there",
-                shown(callback.dir_path), reason,
+            logger.warning(
+                "%s cannot be locked: %s; make sure that no other process writes there",
+                shown(place), reason,
             )  # fmt: skip
             return
         self._held.callback(self._release, lock, path, os.stat(path))

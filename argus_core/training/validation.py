@@ -15,8 +15,7 @@ from argus_core.callbacks.asking import ask_for_validation, called
 from argus_core.callbacks.audience import named
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.state import State
-from argus_core.data.order import draw_seed, loader_length, ordered
-from argus_core.data.workers import with_workers_that_leave_signals
+from argus_core.data.order import draw_seed, loader_length, ordered, with_workers
 from argus_core.errors import ArgusWarning, ConflictError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.metrics import Metric
@@ -40,7 +39,7 @@ def validate(model: AbstractModel, val_loader: Any, *, metrics: Any, callbacks: 
     seeds = _seeds(loaders)
     loaders = {phase: ordered(loader, seeds[phase], phase) for phase, loader in loaders.items()}
     validation = Validation(model, loaders, build_metrics(metrics), callbacks, "callbacks", seeds)
-    with listening(), with_workers_that_leave_signals(*loaders.values()):
+    with listening(), with_workers(loaders.values()):
         return validation.run()
 
 

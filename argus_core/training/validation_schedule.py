@@ -150,6 +150,7 @@ class _AfterUpdates(Callback):
 
 
 def _ends_epoch(state: State) -> bool:
-    engine = state.engine
+    """Return whether an update is the last of an epoch; beyond a wrong length, none is known to be."""
+    engine, length = state.engine, state.engine.num_batches
     done = engine.position.updates_done * engine.window_size
-    return engine.num_batches is not None and done >= engine.num_batches
+    return length is not None and length <= done < length + engine.window_size

@@ -27,6 +27,7 @@ from argus_core import (
     on_iteration_complete,
 )
 from argus_core.callbacks import Checkpoint, LoggingToCSV, LoggingToFile, MetricsJSONL
+from argus_core.hooks import hookimpl
 
 WRITERS = [LoggingToFile, LoggingToCSV, MetricsJSONL]
 
@@ -209,6 +210,111 @@ def test_model_without_an_optimizer_has_no_learning_rate(writer: Any, tmp_path: 
     with small_model(optimizer=None) as model:
         model.validate(batches(), callbacks=[writer(tmp_path / "file")])
     assert "val_loss" in (tmp_path / "file").read_text()
+
+
+TABLES = [(LoggingToCSV, "rows", 1), (MetricsJSONL, "lines", 0)]
+
+
+def resumed(model: Model, writer: Any, path: Path, key: str, kept: int, *more: Any) -> None:
+    """Resume after ``kept`` epochs, and make one more."""
+    callback = writer(path)
+    callback.load_state_dict({**callback.state_dict(), key: kept})
+    planned_engine(model, [9.0] * (kept + 1), [callback, *more]).run(range(1), kept + 1, kept)
+
+
+@pytest.mark.parametrize(("writer", "key", "header"), TABLES)
+def test_line_that_a_killed_run_has_replaced_is_back_where_its_checkpoint_is(
+    writer: Any, key: str, header: int, model: Model, tmp_path: Path
+) -> None:
+    class Kill(Callback):
+        runs_last = 2
+
+        @hookimpl(trylast=True)
+        def epoch_complete(self, state: State) -> None:
+            raise SystemExit
+
+    path = tmp_path / "table"
+    planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(path))
+    before = path.read_text()
+    with pytest.raises(SystemExit):
+        resumed(model, writer, path, key, 2, Kill())
+    assert len(path.read_text().splitlines()) == 3 + header
+    resumed(model, writer, path, key, 4)  # from the checkpoint of the fourth epoch, which is still there
+    assert path.read_text().startswith(before)
+    assert len(path.read_text().splitlines()) == 5 + header
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize(("writer", "key", "header"), TABLES)
+def test_lines_ahead_survive_a_second_run_that_goes_back(
+    writer: Any, key: str, header: int, model: Model, tmp_path: Path
+) -> None:
+    class Kill(Callback):
+        runs_last = 2
+
+        @hookimpl(trylast=True)
+        def epoch_complete(self, state: State) -> None:
+            raise SystemExit
+
+    path = tmp_path / "table"
+    planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(path))
+    before = path.read_text()
+    for kept in (2, 1):
+        with pytest.raises(SystemExit):
+            resumed(model, writer, path, key, kept, Kill())
+    resumed(model, writer, path, key, 4)
+    assert path.read_text().startswith(before)
+
+
+@pytest.mark.parametrize(("writer", "key", "header"), TABLES)
+def test_lines_ahead_of_an_earlier_run_are_not_put_into_another(
+    writer: Any, key: str, header: int, model: Model, tmp_path: Path
+) -> None:
+    path, ahead = tmp_path / "table", tmp_path / ".table.ahead"
+    planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(path))
+    ahead.write_text(path.read_text().replace("T", "T0"))
+    before = path.read_text()
+    resumed(model, writer, path, key, 6)
+    assert path.read_text().startswith(before)
+
+
+@pytest.mark.parametrize(("writer", "key", "header"), TABLES)
+def test_lines_ahead_are_forgotten_with_the_next_checkpoint(
+    writer: Any, key: str, header: int, model: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "table"
+    planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(path))
+    seen: list[list[str]] = []
+
+    class Look(Callback):
+        runs_last = 2
+
+        @hookimpl(trylast=True)
+        def epoch_complete(self, state: State) -> None:
+            seen.append(sorted(file.name for file in tmp_path.iterdir()))
+            state.engine.raise_event("checkpoint_saved")
+            seen.append(sorted(file.name for file in tmp_path.iterdir()))
+
+    resumed(model, writer, path, key, 2, Look())
+    assert seen == [[".table.ahead", "table"], ["table"]]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.parametrize(("writer", "key", "header"), TABLES)
+def test_link_and_pipe_by_the_name_of_the_lines_ahead_are_not_followed(
+    writer: Any, key: str, header: int, model: Model, tmp_path: Path
+) -> None:
+    path, ahead, kept = tmp_path / "table", tmp_path / ".table.ahead", tmp_path / "kept"
+    kept.write_text("mine")
+    planned_run(model, [1.0, 2.0], writer(path))
+    ahead.symlink_to(kept)
+    resumed(model, writer, path, key, 4)
+    assert ahead.is_symlink()
+    ahead.unlink()
+    os.mkfifo(ahead)
+    resumed(model, writer, path, key, 6)
+    assert kept.read_text() == "mine"
+    assert path.is_file()
 
 
 # The log.

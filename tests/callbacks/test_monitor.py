@@ -11,7 +11,7 @@ import torch
 from networks import batches
 from planned_runs import planned_run, small_model
 
-from argus_core import BuildError, Callback, Model, ParamsError, State, on_epoch_complete
+from argus_core import BuildError, Callback, Engine, Model, ParamsError, State, on_epoch_complete
 from argus_core.callbacks import EarlyStopping
 from argus_core.callbacks.monitor import Monitor, check_monitor, monitored_value
 from argus_core.metrics import Accuracy
@@ -56,9 +56,15 @@ def test_missing_metric_of_validation_asks_for_validation_data(metric: str, mode
     with pytest.raises(
         BuildError,
         match=rf"^monitor of early_stopping is '{metric}', and the run has no validation; give fit a "
-        r"val_loader, or choose another monitor \(computed: train_loss\)$",
+        r"val_loader, choose another monitor, or let a callback compute it \(computed: train_loss\)$",
     ):
         model.fit(batches(), callbacks=[("early_stopping", {"monitor": metric})])
+
+
+def test_missing_metric_of_an_engine_of_ones_own_may_come_from_a_callback(model: Model) -> None:
+    engine = Engine(model.train_step, model, callbacks=[EarlyStopping("val_dice", better="max")])
+    with pytest.raises(BuildError, match=r"or let a callback compute it \(computed: nothing\)$"):
+        engine.run(batches())
 
 
 def test_callback_may_validate_by_itself_without_declaring_it(model: Model) -> None:

@@ -320,3 +320,17 @@ def test_what_killed_writers_left_is_removed_in_sub_folders_but_not_by_a_link(tm
     fit(1, keep(tmp_path / "run", file_format="step-{epoch}/{step}.safetensors"))
     assert not (tmp_path / "run" / "step-1" / name).exists()
     assert (tmp_path / "elsewhere" / name).exists()
+
+
+@pytest.mark.parametrize("file_format", ["notes.txt", "model-{epoch}.safetensors"])
+def test_file_that_no_run_has_written_is_not_overwritten(file_format: str, tmp_path: Path) -> None:
+    model = make_model()
+    path = tmp_path / file_format.format(epoch=0)
+    path.write_text("mine") if path.suffix == ".txt" else model.save(path)
+    before = path.read_bytes()
+    callback = argus_core.callbacks.Checkpoint(tmp_path, file_format=file_format)
+    with pytest.raises(
+        ArgusError, match=f"{path}, and the file there was not written by a run; move it away"
+    ):
+        model.fit(batches(), callbacks=[callback])
+    assert path.read_bytes() == before

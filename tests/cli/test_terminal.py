@@ -162,6 +162,7 @@ COMMANDS = [
     ["export", FILE, f"out{NAME}\nforged.safetensors"],
     ["export", FILE, f"out{NAME}\nforged.safetensors"],
     ["new-plugin", FORGED],
+    ["init", FORGED],
     ["new-plugin", "medplug", "--directory", f"there{NAME}\nforged"],
     ["plugins", FORGED],
     ["plugins", "list"],

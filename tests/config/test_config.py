@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -251,6 +252,30 @@ def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
+def test_run_directory_in_place_of_a_configuration_is_to_be_resumed(tmp_path: Path) -> None:
+    run = tmp_path / "a run"
+    run.mkdir()
+    path = config_file(run, MODEL + DATA, "config.toml")
+    with pytest.raises(
+        ConfigError,
+        match=rf"^{run} is a run directory, not a configuration; to resume the run: argus resume '{run}'; to "
+        rf"train again: give {path}$",
+    ):
+        read_config(run)
+
+
+def test_checkpoint_in_place_of_a_configuration_is_to_be_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    with pytest.raises(ConfigError, match=r"^no configuration '.*last\.safetensors'; "):
+        read_config(path)
+    path.write_bytes(bytes(2**21))
+    with pytest.raises(
+        ConfigError,
+        match=rf"^{path} is a checkpoint, not a configuration; to resume the run: argus resume {path}$",
+    ):
+        read_config(path)
+
+
 def test_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.toml"
     path.write_bytes("# größer".encode("latin-1"))
@@ -412,6 +437,39 @@ def test_changes_are_made_one_after_the_other(tmp_path: Path) -> None:
     assert config.params["optimizer"] == ("SGD", {"lr": 0.2})
 
 
+@pytest.mark.parametrize(
+    ("part", "whole"),
+    [
+        ("optimizer.lr=0.1", "optimizer=SGD"),
+        ("step.accumulate.steps=3", "model.step=amp"),
+        ("split.val=0.1", "data.split={test = 0.2}"),
+        ("optimizer.name=SGD", 'optimizer=["Adam", {lr = 0.1}]'),
+    ],
+)
+def test_change_of_a_part_before_a_change_of_the_whole_is_refused(
+    tmp_path: Path, part: str, whole: str
+) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=rf"^--set {re.escape(whole)} would undo --set {re.escape(part)}, which comes before it; "
+        r"reverse their order, or leave one out$",
+    ):
+        changed(tmp_path, part, whole)
+
+
+def test_change_that_a_search_space_would_undo_is_refused(tmp_path: Path) -> None:
+    path = config_file(tmp_path, MODEL + DATA)
+    with pytest.raises(ConfigError, match=r"^--set optimizer=\"SGD\" would undo --set optimizer\.lr=0\.1, "):
+        complete_config(read_document(path), path, ["optimizer.lr=0.1"], ['optimizer="SGD"'])
+    config = complete_config(read_document(path), path, ["optimizer=SGD"], ["optimizer.lr=0.1"])
+    assert config.params["optimizer"] == ("SGD", {"lr": 0.1})
+
+
+def test_change_of_a_component_in_an_empty_list_says_how_to_choose_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is not set; choose a component first: --set model\.step=ema"):
+        changed(tmp_path, "step=[]", "step.ema.decay=0.9")
+
+
 def test_change_can_give_what_the_file_leaves_out(tmp_path: Path) -> None:
     assert read(tmp_path, MODEL, "train=digits").data["train"] == "digits"
 
@@ -426,7 +484,12 @@ def test_change_can_give_what_the_file_leaves_out(tmp_path: Path) -> None:
         ("num_epochs=many", r"--set num_epochs=many: \[fit\] num_epochs is 'many'; give a whole number"),
         ("optimizer=3", r"--set optimizer=3: \[model\] optimizer is 3; give a name, "),
         ("step.acumulate.steps=3", r"\[model\] step has no 'acumulate'; did you mean 'accumulate'\?"),
-        ("step.zzz.steps=3", r"\[model\] step has no 'zzz'; it has amp, accumulate, clip_grad_norm"),
+        (
+            "step.zzz.steps=3",
+            r"\[model\] step has no 'zzz'; it has amp, accumulate, clip_grad_norm; name ",
+        ),
+        ("step.ema.decay=3", "name one of these, or write the whole list with 'ema'"),
+        ("step.steps=3", r"\[model\] step has no 'steps'; name the component first, as in amp\.steps=VALUE"),
         ("step.accumulate=3", r"name a parameter of 'accumulate' too, as in accumulate\.PARAMETER=VALUE"),
         ("fit=3", r"\[fit\] is a section; set one of fit\.num_epochs, "),
         (
@@ -434,7 +497,7 @@ def test_change_can_give_what_the_file_leaves_out(tmp_path: Path) -> None:
             r"\[fit\] num_epochs has no parameters; set it whole: --set fit\.num_epochs=VALUE",
         ),
         ("test.split=val", r"\[data\] test is not set; choose a component first: --set data\.test=NAME"),
-        ("metrics.accuracy.threshold=0", r"\[fit\] metrics is not set; choose a component first"),
+        ("metrics.accuracy.threshold=0", r"not set; choose a component first: --set fit\.metrics=accuracy"),
         ("optimizer.name=3", r"\[model\] optimizer\.name is 3; give the name of a component"),
         ("nn_module.classes.x=3", r"\[model\] nn_module: 'classes' is 10, which has no keys; set it whole"),
         ("num_epochs", r"--set num_epochs: give KEY=VALUE, as in --set optimizer\.lr=0\.01"),

@@ -248,7 +248,7 @@ def test_component_that_a_template_has_twice_is_set_whole(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"metrics has 'f1' 2 times; set it whole"):
         read(tmp_path, 'template = "twice"\n[fit]\nmetrics.f1.name = "third"\n')
     argus_core.register("config", "none", lambda: {"fit": {"metrics": []}})
-    with pytest.raises(ConfigError, match=r"metrics has no 'f1'; it has none"):
+    with pytest.raises(ConfigError, match=r"metrics has no 'f1'; it is empty; write the whole list"):
         read(tmp_path, 'template = "none"\n[fit]\nmetrics.f1.name = "third"\n')
 
 

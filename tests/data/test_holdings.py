@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import random
+import re
 import threading
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy
 import pytest
@@ -29,6 +31,55 @@ def test_generators_are_found_wherever_they_are_held() -> None:
     assert sorted(map(id, found)) == sorted(map(id, own))
 
 
+OF_MODULE = numpy.random.default_rng()
+
+
+def draw() -> float:
+    return OF_MODULE.random()
+
+
+class Slotted:
+    __slots__ = ("held", "unset")
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+class OfClass:
+    held = random.Random()
+    counts: ClassVar[list[int]] = [0]
+    lock = staticmethod(max)
+
+    def __init__(self) -> None:
+        self.function = draw
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        (lambda own: Slotted(own), None),
+        (lambda own: own.random, None),
+        (lambda own: own.gauss, None),
+        (lambda own: [own] + 200 * [0], None),
+        (lambda own: dict.fromkeys(range(200), own), None),
+        (lambda own: OfClass(), [OfClass.held, OF_MODULE]),
+        (lambda own: lambda: draw(), [OF_MODULE]),
+        (lambda own: lambda: [OF_MODULE.random() for _ in range(2)], [OF_MODULE]),
+    ],
+)
+def test_generators_are_found_beyond_attributes(held: Any, expected: list[Any] | None) -> None:
+    own = random.Random()
+    found = Holdings(held(own))
+    assert [*map(id, found.generators)] == [*map(id, [own] if expected is None else expected)]
+    assert found.is_whole
+
+
+@pytest.mark.parametrize("bits", ["PCG64", "MT19937", "Philox", "SFC64"])
+def test_the_bits_beneath_a_generator_of_numpy_are_a_generator(bits: str) -> None:
+    own = getattr(numpy.random, bits)()
+    assert Holdings(SimpleNamespace(own=own)).generators == [own]
+
+
 CHANGES: dict[str, tuple[Any, Any]] = {
     "a count": (lambda: SimpleNamespace(n=0), lambda held: setattr(held, "n", 1)),
     "a list": (lambda: SimpleNamespace(left=list(range(1000))), lambda held: held.left.pop()),
@@ -40,6 +91,12 @@ CHANGES: dict[str, tuple[Any, Any]] = {
         lambda: SimpleNamespace(a=[SimpleNamespace(n=0)]),
         lambda held: setattr(held.a[0], "n", 1),
     ),
+    "a slot": (lambda: Slotted(0), lambda held: setattr(held, "held", 1)),
+    "an array": (lambda: SimpleNamespace(a=numpy.zeros(999)), lambda held: held.a.put(5, 1)),
+    "a long list": (lambda: SimpleNamespace(a=[None] * 999), lambda held: held.a.__setitem__(5, 1)),
+    "a long dict": (lambda: dict.fromkeys(range(999)), lambda held: held.update({5: 1})),
+    "a list behind a method": (lambda: [1].append, lambda held: held(2)),
+    "a class": (OfClass, lambda held: held.counts.append(1)),
     "a lost one": (lambda: SimpleNamespace(n=0), lambda held: delattr(held, "n")),
 }
 
@@ -70,6 +127,8 @@ def test_ordinary_datasets_are_whole() -> None:
         function=max,
         module=random,
         network=torch.nn.ReLU(),
+        logger=logging.getLogger(),
+        pattern=re.compile("a"),
     )
     assert Holdings(held).is_whole
 

@@ -96,6 +96,12 @@ def test_odd_indices_give_what_they_give_torch(indices: list[Any]) -> None:
     assert_same(list(epoch_batches(ordered(loader, 0, "train"), 0)), list(loader))
 
 
+@pytest.mark.parametrize("make", [numpy.array, torch.tensor, tuple, lambda batch: torch.tensor(batch).int()])
+def test_batches_of_indices_of_any_type_give_what_they_give_torch(make: Any) -> None:
+    loader = DataLoader(IN_MEMORY["tensors"], batch_sampler=[make([1, 2]), make([3])])
+    assert_same(list(epoch_batches(ordered(loader, 0, "train"), 0)), list(loader))
+
+
 def test_an_index_outside_the_dataset_is_an_error_that_names_the_sampler() -> None:
     loader = DataLoader(IN_MEMORY["tensors"], 2, sampler=Listed([0, 11]))
     with pytest.raises(ArgusError, match="Listed gives the index 11, and the dataset TensorDataset has 11 s"):

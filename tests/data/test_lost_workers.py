@@ -15,7 +15,11 @@ import argus_core
 from argus_core.data.lost_workers import Sent
 from argus_core.errors import ArgusError
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signals")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signals"),
+    # torch opens files when it loses a connection, and its handler of SIGCHLD may raise while it does.
+    pytest.mark.filterwarnings("ignore:unclosed file <_io.FileIO:ResourceWarning"),
+]
 
 
 class Ending(Dataset[Any]):

@@ -78,6 +78,58 @@ class Own(Sampler[int]):
         return 10
 
 
+class Duck:
+    """A sampler that is not of torch's class, with generators in its class, a slot and the module."""
+
+    __slots__ = ("own",)
+    of_class = random.Random()
+
+    def __init__(self) -> None:
+        self.own = random.Random()
+
+    def __iter__(self) -> Iterator[int]:
+        for _ in range(10):
+            yield int((OF_MODULE.random() + self.of_class.random() + self.own.random()) * 10) % 10
+
+    def __len__(self) -> int:
+        return 10
+
+
+OF_MODULE = numpy.random.default_rng()
+
+
+class Query:
+    """An index that does not show what it is."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+class Queries(Shuffled):
+    """Gives such indices."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(Query, super().__iter__())
+
+
+class Asked(Drawn):
+    """Takes such indices."""
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return super().__getitem__(index.index)
+
+
+class Whole(Drawn):
+    """Each sample is a batch, of one index or of a list of them."""
+
+    def __getitem__(self, index: Any) -> Any:
+        indices = index if isinstance(index, list) else [index, index]
+        return numpy.stack([Drawn.__getitem__(self, each).numpy() for each in indices])
+
+    def __getitems__(self, indices: Any) -> Any:
+        raise AssertionError
+
+
 def drawing() -> Sampler[int]:
     """Return a sampler with a generator that nobody has seeded."""
     generator = torch.Generator()
@@ -93,6 +145,12 @@ LOADERS: dict[str, Any] = {
     "own of Python": lambda: DataLoader(Drawn(), 3, sampler=Own(random.Random())),
     "own of numpy": lambda: DataLoader(Drawn(), 3, sampler=Own(numpy.random.default_rng())),
     "own of old numpy": lambda: DataLoader(Drawn(), 3, sampler=Own(numpy.random.RandomState())),
+    "own of a class": lambda: DataLoader(Drawn(), 3, sampler=Duck()),  # type: ignore[arg-type]
+    "other indices": lambda: DataLoader(Asked(), 3, sampler=Queries()),
+    "no batches": lambda: DataLoader(Whole(), None, shuffle=True),
+    "batches of a sampler": lambda: DataLoader(
+        Whole(), None, sampler=BatchSampler(RandomSampler(range(10)), 3, False)
+    ),
     "shuffle": lambda: DataLoader(Drawn(), 3, shuffle=True),
     "in order": lambda: DataLoader(Drawn(), 3),
     "generator": lambda: DataLoader(Drawn(), 3, shuffle=True, generator=torch.Generator().manual_seed(3)),
@@ -181,7 +239,7 @@ def test_other_loaders_stay_as_they_are_and_draw_nothing() -> None:
         pass
 
     before = torch.get_rng_state()
-    for loader in (batches(), Special(Stream()), Special(Drawn()), DataLoader(Drawn(), batch_size=None)):
+    for loader in (batches(), Special(Stream()), Special(Drawn())):
         assert ordered(loader, 0, "train") is loader
         assert draw_seed(loader) == 0
     assert torch.equal(before, torch.get_rng_state())
@@ -294,6 +352,13 @@ def test_a_fingerprint_of_any_moment_of_an_epoch_is_recognised(name: str) -> Non
             assert again.has_order(1, fingerprint)
             assert not again.has_order(0, fingerprint)
             assert again.has_order(1, fingerprint)
+
+
+def test_a_fingerprint_of_objects_without_a_value_is_that_of_another_process() -> None:
+    loader, again = (ordered(LOADERS["other indices"](), 7, "train") for _ in range(2))
+    kept = values(loader, 0)  # so that no object of the second loader is where one of the first was
+    assert again.has_order(0, loader.fingerprint(0))  # type: ignore[attr-defined]
+    assert kept
 
 
 EARLIER = {

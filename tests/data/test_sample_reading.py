@@ -56,6 +56,18 @@ def of_own_and_torch(dataset: Any, index: int) -> float:
     return (of_own(dataset, index) if index > 9 else 0.0) + of_torch(dataset, index)
 
 
+OF_MODULE = numpy.random.default_rng()
+
+
+def of_module() -> float:
+    return float(OF_MODULE.random())
+
+
+def of_elsewhere(dataset: Any, index: int) -> float:
+    bits = float(dataset.of_slot.bits.random_raw() % 1000)
+    return of_module() + dataset.of_class.random() + dataset.method() + (bits if index > 5 else 0.0)
+
+
 def of_one_made_when_read(dataset: Any, index: int) -> float:
     if dataset.made is None:
         dataset.made = numpy.random.default_rng()
@@ -69,15 +81,26 @@ def counting(dataset: Any, index: int) -> float:
 
 DRAWS: list[Draw] = [
     of_torch, of_numpy, of_python, of_all, of_none, sometimes, of_own, of_own_and_torch,
-    of_one_made_when_read, counting,
+    of_elsewhere, of_one_made_when_read, counting,
 ]  # fmt: skip
+
+
+class Slotted:
+    __slots__ = ("bits",)
+
+    def __init__(self) -> None:
+        self.bits = numpy.random.PCG64()
 
 
 class Drawn(Dataset[Tensor]):
     """Each sample is its index and what it draws."""
 
+    of_class = random.Random()
+
     def __init__(self, draw: Draw) -> None:
         self.draw = draw
+        self.of_slot = Slotted()
+        self.method = random.Random().random
         self.of_torch, self.of_numpy, self.of_python = (
             torch.Generator(),
             numpy.random.default_rng(),

@@ -171,13 +171,11 @@ class Rare(TensorDataset):
 
 
 @pytest.mark.usefixtures("net_registry")
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_with_class_balanced_resumes_exactly_from_every_update(workers: int, tmp_path: Path) -> None:
+def test_a_run_with_class_balanced_resumes_exactly_from_every_update(tmp_path: Path) -> None:
     data = Rare(torch.randn(12, 4), torch.tensor([0] * 8 + [1] * 3 + [2]))
-    updates = range(1, 8) if workers == 0 else (2, 5)
 
     def loader() -> Any:
-        return make_loader(data, 4, sampler=class_balanced(data, num_samples=15), num_workers=workers)
+        return make_loader(data, 4, sampler=class_balanced(data, num_samples=15))
 
     def fitted(**options: Any) -> dict[str, Tensor]:
         model = make_model()
@@ -189,6 +187,6 @@ def test_a_run_with_class_balanced_resumes_exactly_from_every_update(workers: in
     whole = fitted(callbacks=[every])
     files = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert len(files) >= 8
-    for update in updates:
+    for update in range(1, 8):
         resumed = fitted(resume=files[update - 1])
         assert all(torch.equal(resumed[key], whole[key]) for key in whole), update

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import Net
+from networks import PARAMS, Net
 from processes import running
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
@@ -229,6 +230,29 @@ def test_the_users_loader_has_its_own_worker_init_fn_again() -> None:
         model = argus_core.Model({"nn_module": ("net", {}), "loss": "CrossEntropyLoss", "device": "cpu"})
         model.validate(given)
     assert given.worker_init_fn is note_handlers
+
+
+@pytest.mark.parametrize("dataset", [Samples, Stream])
+def test_workers_end_with_the_run_or_the_validation(dataset: Any) -> None:
+    @argus_core.on_iteration_complete
+    def fail(state: Any) -> None:
+        raise ZeroDivisionError
+
+    def given(persistent: bool) -> Any:
+        return DataLoader(dataset(), 4, num_workers=1, persistent_workers=persistent)
+
+    before = set(multiprocessing.active_children())
+    with argus_core.isolated_registry(builtins=True) as registry:
+        registry.register("nn_module", "net", Net)
+        model = argus_core.Model(PARAMS)
+        model.fit(given(True), given(True))
+        assert set(multiprocessing.active_children()) == before
+        model.validate(given(True))
+        assert set(multiprocessing.active_children()) == before
+        with pytest.raises(ZeroDivisionError) as kept:
+            model.fit(given(False), callbacks=[fail])
+    assert kept.tb
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_a_worker_init_fn_is_wrapped_once() -> None:

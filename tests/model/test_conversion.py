@@ -419,7 +419,7 @@ def test_export_of_averages_before_the_first_update_writes_the_weights() -> None
 @pytest.mark.parametrize("file", ["ours.safetensors", "old.pth"])
 def test_export_of_averages_that_are_not_there_is_refused(file: str) -> None:
     assert refusal("export", file, "net.pt", "--weights", "average") == (
-        f"error: {file} holds no average of its weights; leave --weights out, or train with step 'ema'\n"
+        f"error: {file} holds no average of its weights; leave weights out, or train with step 'ema'\n"
     )
 
 

@@ -195,6 +195,12 @@ def test_the_losss_own_parameters_have_names_for_patterns() -> None:
         ),
         ({"groups": [{"match": "*", "lrr": 1.0}]}, r"has no parameter 'lrr'; did you mean 'lr'"),
         ({"groups": [{"match": "*", "lr": "high"}]}, "lr is 'high', a string; give a number"),
+        ({"groups": [{"match": "*", "lr": 1.0, 5: 1.0}]}, r"groups\[0\] .* give match"),
+        (
+            {"groups": [{"match": "*", "betas": torch.ones(2)}, {"match": "h*", "betas": torch.ones(2)}]},
+            r"groups\[0\] and groups\[1\] .* both match 'head\.weight'",
+        ),
+        ({"lr": 10**400, "layer_decay": 0.5}, "layer_decay multiplies the optimizer's lr, which is"),
         ({"no_decay": True}, "no_decay is True; give 'norm_and_bias'"),
         ({"layer_decay": 0}, "layer_decay is 0; give a factor"),
         ({"layer_decay": True}, "layer_decay is True; give a factor"),

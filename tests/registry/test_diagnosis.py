@@ -60,7 +60,7 @@ optimizer torch.optim:SGD
     no optimizer named 'torch.optim:SGD'; did you mean 'SGD'? (15 known: argus list optimizer)
 optimizer zzz
     no optimizer named 'zzz' (15 known: argus list optimizer); install its package, or register \
-your own in a script: argus_core.register
+your own: argus_core.register, in a script or a file for --parts
 optimizer focal
     no optimizer named 'focal'; there is a loss of that name (15 known: argus list optimizer)
 metric both
@@ -97,15 +97,21 @@ nn_module Argus_Timm/resnet18
 argus_core: pip install -e . -e plugins/argus-timm
 metric medsag/dice.a1_in1k
     no metric named 'medsag/dice.a1_in1k': the package 'medsag' is not installed; did you mean 'medseg'?
+dataset train.csv
+    no dataset named 'train.csv': it is a path; give the name of a dataset (argus list dataset), \
+and the path as one of its parameters
+nn_module weights.pth
+    no nn_module named 'weights.pth': it is a path; give the name of an nn_module (argus list nn_module), \
+and the path as one of its parameters
 dataset new/images.npy
-    no dataset named 'new/images.npy': there is no such file; give a path that exists, or a name \
-(argus list dataset)
+    no dataset named 'new/images.npy': it is a path; give the name of a dataset (argus list dataset), \
+and the path as one of its parameters
 dataset ~/new
-    no dataset named '~/new': there is no such file; give a path that exists, or a name \
-(argus list dataset)
+    no dataset named '~/new': it is a path; give the name of a dataset (argus list dataset), \
+and the path as one of its parameters
 dataset new/photos/cats
-    no dataset named 'new/photos/cats': there is no such file; give a path that exists, or a name \
-(argus list dataset)
+    no dataset named 'new/photos/cats': it is a path; give the name of a dataset (argus list dataset), \
+and the path as one of its parameters
 """
 LINES = LADDER.strip().splitlines()
 

@@ -29,6 +29,7 @@ REVIEWED = {
     "device": "the name of a device",
     "dtype": "the name of a dtype",
     "early_stopping.patience": "a number of epochs, updates, minutes or hours",
+    "ema.warmup": "a flag",
     "every": "a number of epochs, updates, minutes or hours",
     "line_search_fn": "a listed word",
     "monitor": "the name of a metric",
@@ -40,6 +41,7 @@ REVIEWED = {
     "schedulers": "specs of parts, each held to the same file",
     "separator": "a character",
     "size_average": "a flag",
+    "warmup": "a number of steps, or a share of the run",
 }
 
 

@@ -41,7 +41,7 @@ def test_the_current_folder_is_where_the_search_begins(
 
 def test_without_a_file_there_are_no_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "argus_core.registry.pins._read", lambda path: None
+        "argus_core.registry.project._read", lambda path: None
     )  # also above the temporary folder
     assert read_pins(tmp_path) is NO_PINS
 

@@ -60,6 +60,7 @@ TORCH_ENTRIES = [
     pytest.param(entry, id=f"{kind}-{entry.name}")
     for kind in TORCH_KINDS
     for entry in _declared(kind).values()
+    if entry.module.startswith("torch.")
 ]
 
 

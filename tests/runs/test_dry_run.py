@@ -133,6 +133,18 @@ def test_a_dry_run_finds_what_would_fail_later(
     assert contents(folder) == before
 
 
+def test_a_signal_ends_a_dry_run_while_its_data_are_built(folder: Path, usual_signals: None) -> None:
+    def slow() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("the signal has not ended the run")
+
+    argus_core.register("dataset", "slow", slow)
+    before = contents(folder)
+    with pytest.raises(SystemExit):
+        dry_run(read_config(Path("small.toml"), ['train="slow"']))
+    assert contents(folder) == before
+
+
 def test_a_dry_run_that_a_signal_ends_leaves_nothing(folder: Path, usual_signals: None) -> None:
     argus_core.register(
         "callback",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import signal
@@ -291,8 +292,8 @@ def test_metric_of_validation_without_data_for_it_is_told_before_training(
     path = without(folder, *{"val", "metrics", "monitor"}.difference(kept), more=more)
     with pytest.raises(
         BuildError,
-        match=rf"^monitor of {subject}, and the run has no validation; add val to \[data\], or choose "
-        r"another monitor \(computed: train_loss\)$",
+        match=rf"^monitor of {subject}, and the run has no validation; add val to \[data\], choose "
+        r"another monitor, or let a callback compute it \(computed: train_loss\)$",
     ):
         train(read_config(path))
     assert not (folder / "run").exists()
@@ -518,3 +519,31 @@ def test_a_signal_before_a_run_that_replaces_one_leaves_that(folder: Path, usual
     with pytest.raises(SystemExit):
         run(folder, 'data.train="stopping"', overwrite=True)
     assert contents(folder / "run") == before
+
+
+@pytest.mark.parametrize("command", ["train", "overwrite", "resume"])
+def test_a_signal_before_a_run_that_other_code_has_caught_ends_it(
+    folder: Path, usual_signals: None, command: str
+) -> None:
+    def deaf() -> TensorDataset:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        return points()
+
+    def failing() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise OSError("no such data")
+
+    argus_core.register("dataset", "deaf", deaf)
+    argus_core.register("dataset", "failing", failing)
+    if command != "train":
+        run(folder)
+    before = contents(folder / "run")
+    for dataset in ("deaf", "failing"):
+        changes = [f'data.train="{dataset}"', "num_epochs=3"]
+        with pytest.raises(SystemExit) as ended:
+            resume(folder / "run", changes) if command == "resume" else run(folder, *changes, overwrite=True)
+        assert ended.value.code == 128 + signal.SIGTERM
+        assert contents(folder / "run") == before

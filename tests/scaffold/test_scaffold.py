@@ -134,6 +134,9 @@ def test_names_follow_from_the_package(name: str, module: str, start: str) -> No
         ("m" * 101, "has 101 characters; give a name of at most 100"),
         ("3d", "would be imported as '3d', which is not a name in Python"),
         ("class", "would be imported as 'class', which is not a name in Python"),
+        ("hatchling", "'hatchling' would hide the module 'hatchling' that projects use"),
+        ("Nul", "'Nul' cannot be the name of a folder on Windows"),
+        ("com1", "'com1' cannot be the name of a folder on Windows"),
         ("json", "would hide the module 'json' that Python programs import"),
         ("argus", "would hide the module 'argus' that Python programs import"),
         ("argus_core", "would hide the module 'argus_core' that Python programs import"),
@@ -230,7 +233,7 @@ def test_the_folder_has_ordinary_permissions(tmp_path: Path) -> None:
         (
             "parallel",
             SpecError,
-            "kind 'parallel' has no template; such components are built in, or give one of nn_m",
+            "kind 'parallel' has no template; declare an engine of several processes beside another part, or",
         ),
         ("command", SpecError, "kind 'command' has no template; declare a click command"),
     ],

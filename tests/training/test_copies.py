@@ -26,9 +26,10 @@ from argus_core import (
     SpecError,
     State,
     StateMismatchError,
+    on_epoch_complete,
 )
 from argus_core.authors import WRITES
-from argus_core.callbacks import Checkpoint, MetricsJSONL
+from argus_core.callbacks import Checkpoint, LoggingToCSV, MetricsJSONL
 from argus_core.callbacks.early_stopping import EarlyStopping
 from argus_core.metrics import Accuracy
 
@@ -310,3 +311,18 @@ def test_a_run_after_dry_runs_equals_one_without(step: Any, optimizer: Any) -> N
         ]
         assert values[0] == values[1]
         assert same_weights(tried, other)
+
+
+@pytest.mark.parametrize("writer", [LoggingToCSV, MetricsJSONL])
+def test_all_paths_of_a_table_lie_in_the_folder_of_the_dry_run(writer: Any, tmp_path: Path) -> None:
+    seen = []
+
+    @on_epoch_complete
+    def look(state: State) -> None:
+        (copied,) = [each for each in state.engine.callbacks if isinstance(each, writer)]
+        copied._ahead.keep()
+        seen.extend(path.name for path in copied.file_path.parent.iterdir())
+
+    make_model().fit(batches(), callbacks=[writer(tmp_path / "table"), look], dry_run=True)
+    assert {".table.ahead", "table"} <= {*seen}
+    assert not [*tmp_path.glob("*table*")]

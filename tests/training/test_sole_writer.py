@@ -13,7 +13,7 @@ from processes import running
 
 import argus_core
 from argus_core import Callback, State, on_epoch_complete, on_epoch_start
-from argus_core.callbacks import Checkpoint, MetricsJSONL
+from argus_core.callbacks import Checkpoint, LoggingToCSV, LoggingToFile, MetricsJSONL
 from argus_core.errors import CheckpointError, ConfigError, ConflictError
 from argus_core.runs.directory import RunDirectory
 from argus_core.storage import read_header
@@ -21,6 +21,7 @@ from argus_core.storage import read_header
 pytestmark = pytest.mark.usefixtures("net_registry")
 
 TRAINED_ALREADY = "is being trained already, by another process or another fit; wait until that ends, or give"
+WRITTEN_ALREADY = "is being written by another run; wait until that ends, or give {} another file_path"
 
 
 class Wait(Callback):
@@ -58,8 +59,12 @@ def test_run_that_another_process_trains_is_refused_until_that_has_ended(tmp_pat
     with running(train, tmp_path) as (_, connection):
         connection.recv()
         before = files(tmp_path)
-        with pytest.raises(ConflictError, match=TRAINED_ALREADY):
-            make_model().fit(batches(), num_epochs=3, callbacks=writers(tmp_path), resume=tmp_path)
+        for callbacks, reason in (
+            (writers(tmp_path)[:1], TRAINED_ALREADY),
+            (writers(tmp_path), WRITTEN_ALREADY.format("metrics_jsonl")),
+        ):
+            with pytest.raises(ConflictError, match=reason):
+                make_model().fit(batches(), num_epochs=3, callbacks=callbacks, resume=tmp_path)
         assert files(tmp_path) == before
     make_model().fit(batches(), num_epochs=3, callbacks=writers(tmp_path), resume=tmp_path)
     assert sorted(files(tmp_path)) == [
@@ -67,6 +72,39 @@ def test_run_that_another_process_trains_is_refused_until_that_has_ended(tmp_pat
         *(f"model-00{epoch}.safetensors" for epoch in range(3)),
     ]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("writer", [LoggingToCSV, MetricsJSONL, LoggingToFile])
+@pytest.mark.parametrize("argument", ["callbacks", "val_callbacks"])
+def test_log_of_a_run_that_is_on_is_not_begun_again(tmp_path: Path, writer: Any, argument: str) -> None:
+    path = tmp_path / "new" / "log"
+
+    @on_epoch_complete
+    def train_another(state: State) -> None:
+        if state.epoch == 0:
+            before = path.read_bytes()
+            with pytest.raises(ConflictError, match=WRITTEN_ALREADY.format(writer.name)):
+                make_model().fit(batches(), batches(), callbacks=[writer(path)])
+            assert path.read_bytes() == before
+
+    options: Any = {argument: [writer(path)]}
+    if argument == "callbacks":
+        options[argument].append(train_another)
+    make_model().fit(batches(), batches(), 2, **({"callbacks": [train_another]} | options))
+    make_model().fit(batches(), callbacks=[writer(path)])
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_two_runs_may_append_to_one_text(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+
+    @on_epoch_complete
+    def train_another(state: State) -> None:
+        make_model().fit(batches(), callbacks=[LoggingToFile(path, append=True)])
+
+    make_model().fit(batches(), callbacks=[LoggingToFile(path, append=True), train_another])
+    assert path.read_text().count("train starts") == 2
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_run_may_be_resumed_into_another_folder_while_it_is_on(tmp_path: Path) -> None:
@@ -126,7 +164,7 @@ def test_fit_and_argus_train_never_write_to_one_run_directory_at_a_time(tmp_path
 def test_lock_of_another_process_that_came_by_its_name_stays(tmp_path: Path) -> None:
     @on_epoch_start
     def replace(state: State) -> None:
-        (path,) = tmp_path.glob(".*.lock")
+        (path,) = tmp_path.glob(f".{'?' * 32}.lock")
         path.unlink()
         path.write_text("another's")
 

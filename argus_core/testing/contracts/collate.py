@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from argus_core.data.collation import build_collate
 from argus_core.tensors.listing import tensors_in
 from argus_core.testing.comparison import difference
-from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect, sent_to_workers
 from argus_core.testing.fresh_process import in_fresh_process
 from argus_core.testing.operations import SEED, predictable
 from argus_core.testing.standard_inputs import made
@@ -63,13 +62,8 @@ class CollateContract(Contract):
         expect(problem is None, f"{problem} after the call; do not change samples in place")
 
     def be_sent_to_worker_processes(self) -> None:
-        try:
-            sent = pickle.loads(pickle.dumps(self.collate))
-        except Exception as error:
-            raise AssertionError(
-                f"it cannot be sent to the worker processes of a loader ({error}); return a function of a "
-                "module, or an object of a class with __call__"
-            ) from error
+        action = "return a function of a module, or an object of a class with __call__"
+        sent = sent_to_workers(self.collate, action)
         problem = difference(self._batch(sent), self.batch, where="a batch")
         expect(
             problem is None, f"sent to another process, {problem}; let pickle store everything that it needs"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import pickle
 from typing import Any
 
 from torch.utils.data import IterableDataset
@@ -12,7 +11,7 @@ from torch.utils.data import IterableDataset
 from argus_core.data.datasets import build_dataset, make_loader
 from argus_core.tensors.listing import tensors_in
 from argus_core.testing.comparison import difference
-from argus_core.testing.contract import FIRST_CHECKS, Contract, expect
+from argus_core.testing.contract import FIRST_CHECKS, Contract, expect, sent_to_workers
 from argus_core.testing.fresh_process import in_fresh_process
 from argus_core.testing.operations import predictable, seeded_samples
 
@@ -92,13 +91,8 @@ class DatasetContract(Contract):
         )
 
     def be_sent_to_worker_processes(self) -> None:
-        try:
-            sent = pickle.loads(pickle.dumps(self.dataset))
-        except Exception as error:
-            raise AssertionError(
-                f"it cannot be sent to the worker processes of a loader ({error}); open files when the first "
-                "sample is read, and store no lambdas"
-            ) from error
+        action = "open files when the first sample is read, and store no lambdas"
+        sent = sent_to_workers(self.dataset, action)
         self._compare(sent, "sent to another process", "let pickle store everything that it reads")
 
     def load_in_a_fresh_process(self) -> None:

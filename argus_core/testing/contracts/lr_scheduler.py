@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from argus_core.callbacks.lr_schedule import build_schedules
+from argus_core.callbacks.run_length import RunLength
 from argus_core.storage.plain_data import check_plain
 from argus_core.testing.contract import expect
 from argus_core.testing.contracts.resuming import RunContract, run_model
@@ -35,7 +36,7 @@ class SchedulerContract(RunContract):
     )
 
     def be_built(self) -> None:
-        (self.schedule,) = build_schedules(self.spec, run_model())
+        (self.schedule,) = build_schedules(self.spec, run_model(), RunLength.of(4, None, 4))
 
     def give_usable_rates(self) -> None:
         self.run_whole(self.run_options())

@@ -51,9 +51,10 @@ class SamplerContract(Contract):
         wrong = [index for index in self.indices if not isinstance(index, int) or not 0 <= index < length]
         expect(
             not wrong,
-            f"it gives {wrong[0]!r} for a dataset of {length} samples; give integers from 0 to {length - 1}"
-            if wrong
-            else "",
+            lambda: (
+                f"it gives {wrong[0]!r} for a dataset of {length} samples; give integers from 0 to "
+                f"{length - 1}"
+            ),
         )
 
     def give_every_epoch_from_the_beginning(self) -> None:

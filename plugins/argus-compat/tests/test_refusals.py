@@ -222,6 +222,29 @@ def test_a_missing_folder_is_told_if_it_shall_not_be_made(
         model.fit(loaders()[0], callbacks=[log])
 
 
+@pytest.mark.parametrize(
+    "formatter", ["[%(asctime)s][%(levelname)s]: %(message)s", "%(levelname)s %(message)s"]
+)
+def test_a_file_that_is_not_a_log_of_its_form_is_not_emptied(
+    formatter: str, model: argus.Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    for _ in range(2):
+        model.fit(loaders()[0], callbacks=[LoggingToFile(path, formatter=formatter)])
+    path.write_text("- my notes\n")
+    with pytest.raises(ArgusError, match="LoggingToFile would replace '.*file', which is not a log that it"):
+        model.fit(loaders()[0], callbacks=[LoggingToFile(path, formatter=formatter)])
+    assert path.read_text() == "- my notes\n"
+
+
+def test_a_log_of_bare_messages_empties_no_binary_file(model: argus.Model, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"PK\x03\x04\0")
+    with pytest.raises(ArgusError, match="LoggingToFile would replace"):
+        model.fit(loaders()[0], callbacks=[LoggingToFile(path, formatter="%(message)s")])
+    assert path.read_bytes() == b"PK\x03\x04\0"
+
+
 @pytest.mark.parametrize("options", [{"max_saves": 0}, {"period": 0}, {"file_format": "{0}.pth"}])
 def test_a_checkpoint_that_could_not_work_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ParamsError, match="checkpoint"):

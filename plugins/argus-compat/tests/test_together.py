@@ -162,6 +162,7 @@ def _validate_alone(rank: int, folder: str) -> None:
         small = SmallModel({})
         small.logger.disabled = True
         small.fit(*loaders(), metrics=["accuracy"])
+    dist.barrier()  # a process that has left breaks the connections that the other is still making
     dist.destroy_process_group()
 
 

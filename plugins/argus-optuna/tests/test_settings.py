@@ -86,3 +86,11 @@ def test_configuration_without_the_section_says_how_to_write_it(write: Any) -> N
         ConfigError, match=r"has no section \[sweep\]; add \[sweep\.space\] with the keys to search"
     ):
         settings(path)
+
+
+def test_study_of_numbered_runs_needs_a_folder_of_its_own(write: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"\[sweep\] has no study_dir, and run_dir is the pattern .*; give study_dir"
+    ):
+        settings(write(), "run_dir=runs/{name}-{n}")
+    settings(write(sweep="study_dir = 'runs/study'"), "run_dir=runs/{name}-{n}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from argus_core.authors import CHANGES, TorchCommand, echo, echo_json, examples, print_table, read_config
+from argus_core.authors import CHANGES, BuildingCommand, echo, echo_json, examples, print_table, read_config
 
 if TYPE_CHECKING:
     from argus_optuna.result import SweepResult, TrialRecord
@@ -25,7 +25,7 @@ _ROWS = 10
 
 @click.command(
     "sweep",
-    cls=TorchCommand,
+    cls=BuildingCommand,
     epilog=examples(
         "argus sweep digits.toml",
         "argus sweep digits.toml --trials 50 --timeout 3600",

@@ -65,6 +65,11 @@ def read_settings(config: Config, source: str) -> Settings:
     for key in table:
         if key not in _KEYS:
             raise ConfigError(f"{where} has {key!r}{near(key, _KEYS) or '; it takes ' + ', '.join(_KEYS)}")
+    if "study_dir" not in table and "{" in config.fit["run_dir"]:
+        raise ConfigError(
+            f"{where} has no study_dir, and run_dir is the pattern {config.fit['run_dir']!r}, which a "
+            "study that resumes cannot follow; give study_dir"
+        )
     return Settings(
         space=read_space(table.get("space"), f"{source}: [{COMMAND}.space]"),
         trials=_whole(table, "trials", 20, 1, where),

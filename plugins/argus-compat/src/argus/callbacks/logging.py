@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,7 +13,15 @@ from argus import types
 from argus.callbacks.callback import Callback, on_epoch_complete
 from argus.errors import also
 from argus_core import ArgusError, authors
-from argus_core.authors import EpochRecord, LineFormatter, make_folder, opener, place_to_write, writing
+from argus_core.authors import (
+    EpochRecord,
+    LineFormatter,
+    begin_file,
+    make_folder,
+    opener,
+    place_to_write,
+    writing,
+)
 
 if TYPE_CHECKING:
     import argus_core
@@ -20,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["LINE_FORMAT", "LoggingToCSV", "LoggingToFile", "default_logging"]
 
 LINE_FORMAT = "[%(asctime)s][%(levelname)s]: %(message)s"
+
+_FIELDS = {
+    "%(asctime)s": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}",
+    "%(levelname)s": r"\w[\w ]*",
+}
 
 
 @on_epoch_complete
@@ -53,6 +67,7 @@ class LoggingToFile(Callback):
         self.file_path = file_path
         self.create_dir = create_dir
         self.formatter = LineFormatter(formatter)
+        self._format = formatter
         self.append = append
         self.file_handler: logging.Handler | None = None
 
@@ -61,8 +76,9 @@ class LoggingToFile(Callback):
         with also(TypeError):
             path = place_to_write("LoggingToFile", "file_path", self.file_path)
         _check_folder("LoggingToFile", path, self.create_dir)
+        begin_file("LoggingToFile", path, state, self.append, _first_line(self._format))
         with writing("LoggingToFile", path):
-            self.file_handler = _FileHandler(path, "a" if self.append else "w", encoding="utf-8")
+            self.file_handler = _FileHandler(path, "a", encoding="utf-8")
         self.file_handler.setFormatter(self.formatter)
         state.logger.addHandler(self.file_handler)
 
@@ -137,6 +153,7 @@ class LoggingToCSV(authors.LoggingToCSV, Callback):
 
     def complete(self, state: argus_core.State) -> None:
         """Close the file; it has all rows already."""
+        super().complete(state)
         self._close()
 
     def catch_exception(self, state: argus_core.State) -> None:
@@ -153,6 +170,17 @@ class _FileHandler(logging.FileHandler):
         )
         assert isinstance(file, TextIOWrapper)
         return file
+
+
+def _first_line(formatter: str) -> str:
+    """Return a regular expression of how a log begins: up to the first field that may be any text."""
+    pattern = ""
+    for text, field in re.findall(r"([^%]*)(%\(\w+\)s|%|$)", formatter):
+        pattern += re.escape(text)
+        if field not in _FIELDS:
+            break
+        pattern += _FIELDS[field]
+    return pattern + r"[^\0\ufffd]*$"  # text in UTF-8
 
 
 def _check_folder(callback: str, path: Path, create: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 from argus_core.errors import ParamsError, near
 from argus_core.registry.factory import described
 
-__all__ = ["MOST_PATTERNS", "check_matches", "freeze", "is_match", "patterns_of"]
+__all__ = ["MOST_PATTERNS", "check_matches", "freeze", "is_match", "patterns_of", "sleeping"]
 
 MOST_PATTERNS = 100
 """More than anyone writes; each is compared with the name of each parameter, perhaps of an untrusted file."""
@@ -83,11 +83,24 @@ def freeze(network: nn.Module, value: Any) -> None:
     for name, parameter in named.items():
         if is_match(name, patterns):
             parameter.requires_grad_(False)
+    for module in sleeping(network, lambda name: is_match(name, patterns)).values():
+        module.training = False
+
+
+def sleeping(network: nn.Module, is_frozen: Callable[[str], bool]) -> dict[str, nn.Module]:
+    """Return the modules that hold only frozen parameters and buffers, and those inside them, by name.
+
+    Args:
+        network: that has them.
+        is_frozen: returns whether a parameter or buffer of a name is frozen.
+    """
+    found: dict[str, nn.Module] = {}
     for name, module in network.named_modules():
         held = chain(module.named_parameters(prefix=name), module.named_buffers(prefix=name))
         names = [each for each, _ in held]
-        if names and all(is_match(each, patterns) for each in names):
-            module.eval()
+        if name.rpartition(".")[0] in found or (names and all(map(is_frozen, names))):
+            found[name] = module
+    return found
 
 
 def _matches(pattern: str, names: Iterable[str]) -> bool:

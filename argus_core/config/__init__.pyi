@@ -1,0 +1,14 @@
+from argus_core.config.document import read_document as read_document
+from argus_core.config.file import Config as Config
+from argus_core.config.file import complete_config as complete_config
+from argus_core.config.file import config_differences as config_differences
+from argus_core.config.file import read_config as read_config
+from argus_core.config.file import read_resolved as read_resolved
+from argus_core.config.file import resolved_toml as resolved_toml
+from argus_core.config.file import specs_of as specs_of
+from argus_core.config.file import validation_phases as validation_phases
+from argus_core.config.schema import BATCH_SIZE as BATCH_SIZE
+from argus_core.config.schema import SECTIONS as SECTIONS
+from argus_core.config.schema import Key as Key
+from argus_core.config.template import build_template as build_template
+from argus_core.config.values import parse_value as parse_value
