@@ -218,30 +218,44 @@ def format_record(record: EpochRecord, width: int | None = None) -> str:
     metrics = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
     tail = [f"{record.updates_skipped} updates skipped"] if record.updates_skipped else []
     tail.append(f"{record.seconds:.1f} s")
-    line = "  ".join(
-        [head, *metrics, *([] if record.lr is None else [f"lr {format_lr(record.lr, record.groups)}"]), *tail]
-    )
-    for left_out in range(len(metrics) + 1):
-        if width is None or len(line) <= width:
-            break
-        more = [f"+{left_out} metric{'s' * (left_out > 1)}"] if left_out else []
-        line = "  ".join([head, *metrics[: len(metrics) - left_out], *more, *tail])
-    return line
+    lr = [] if record.lr is None else [f"lr {format_lr(record.lr, record.groups)}"]
+    return _line(head, metrics, [[*lr, *tail], tail], width)
 
 
-def format_midway(record: MidwayRecord, num_epochs: int | None) -> str:
+def format_midway(record: MidwayRecord, num_epochs: int | None, width: int | None = None) -> str:
     """Return one line about the middle of an epoch.
+
+    Args:
+        record: the values.
+        num_epochs: the most that the run will have, or ``None``.
+        width: in characters. Where that is not enough, rates are left out, then metrics.
 
     >>> record = MidwayRecord("val", 2, 500, "2026-01-05T10:00:00+00:00", 0.002, {"val_loss": 0.1234})
     >>> format_midway(record, 15)
     'epoch 3/15  update 500  val_loss 0.1234'
     """
-    values = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
+    metrics = [f"{name} {format_number(value)}" for name, value in record.metrics.items()]
+    tail: list[str] = []
     if record.phase == "train":
-        values += [] if record.lr is None else [f"lr {format_lr(record.lr)}"]
-        values += [f"{_RATE_NAMES[name]} {value:.4g}" for name, value in record.rates.items()]
-    head = f"epoch {of_epochs(record.epoch, num_epochs)}"
-    return "  ".join([head, f"update {record.global_step}", *values])
+        tail += [] if record.lr is None else [f"lr {format_lr(record.lr)}"]
+        tail += [f"{_RATE_NAMES[name]} {value:.4g}" for name, value in record.rates.items()]
+    head = f"epoch {of_epochs(record.epoch, num_epochs)}  update {record.global_step}"
+    return _line(head, metrics, [tail[:size] for size in range(len(tail), -1, -1)], width)
+
+
+def _line(head: str, metrics: Sequence[str], tails: Sequence[Sequence[str]], width: int | None) -> str:
+    """Return a line that fits: with the first of ``tails`` with which it does, then with fewer metrics."""
+    line = head
+    for tail in tails:
+        line = "  ".join([head, *metrics, *tail])
+        if width is None or len(line) <= width:
+            return line
+    for left_out in range(1, len(metrics) + 1):
+        more = f"+{left_out} metric{'s' * (left_out > 1)}"
+        line = "  ".join([head, *metrics[: len(metrics) - left_out], more, *tails[-1]])
+        if width is not None and len(line) <= width:
+            break
+    return line
 
 
 def of_epochs(epoch: int, num_epochs: int | None) -> str:

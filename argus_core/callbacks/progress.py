@@ -22,6 +22,7 @@ from argus_core.callbacks.epoch_report import (
 )
 from argus_core.callbacks.midway import MidwayRecord
 from argus_core.callbacks.monitor import Monitor
+from argus_core.callbacks.pace import Pace
 from argus_core.callbacks.progress_table import epoch_table
 from argus_core.callbacks.state import State, validation_phases
 from argus_core.errors import ParamsError
@@ -76,7 +77,7 @@ class Progress(EpochReport):
         self._resumed = False
         self._bar: _Bar | None = None
         self._next_time = 0.0
-        self._pace = _Pace()
+        self._pace = Pace()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values at the start of the current epoch, and the best epoch that the table marks."""
@@ -99,7 +100,7 @@ class Progress(EpochReport):
         self._best.metric, self._resumed = metric, False
         if self.table and self.monitor is not None:
             self._best.start(state)
-        self._pace = _Pace()
+        self._pace = Pace()
         self._pace.begin_run(state)
         # A run that validates may have a bar itself.
         within_fit = state.phase != "train" and "train" in (state.phase_states or {})
@@ -143,8 +144,11 @@ class Progress(EpochReport):
         """Print a line about the middle of an epoch."""
         if record.phase == "val" and self._best.metric in record.metrics:
             self._best.improved(state)
+        last = self._records[-1] if self._records else None
+        if last is not None and record.phase == "val" and record.global_step == last.global_step:
+            self._records[-1] = replace(last, metrics={**last.metrics, **record.metrics})
         with ending_alone(state.logger):
-            print(one_line(format_midway(record, state.engine.num_epochs)), flush=True)
+            print(one_line(format_midway(record, state.engine.num_epochs, _width())), flush=True)
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
@@ -180,60 +184,6 @@ class Progress(EpochReport):
             with ending_alone(state.logger):
                 self._bar.end()
             self._bar = None
-
-
-class _Pace:
-    """The progress, rate and remaining time of a run.
-
-    An update and a batch of the validation are a step each, so the bar moves in both and never back.
-
-    Attributes:
-        validated: finished batches of the current epoch's validation.
-    """
-
-    def __init__(self) -> None:
-        self._run_began = self._epoch_began = time.monotonic()
-        self._steps: int | None = None  # in an epoch
-        self._first_step = 0
-        self._first_update = 0  # of this process, in the current epoch
-        self.validated = 0
-
-    def begin_run(self, state: State) -> None:
-        engine = state.engine
-        validations = [state.phase_states[phase].engine for phase in validation_phases(state)]
-        if engine.num_batches is not None:
-            self._steps = -(-engine.num_batches // engine.window_size)
-            if state.validated_at is None:
-                self._steps += sum(each.num_batches or 0 for each in validations if each is not engine)
-            done = engine.position.done  # the epoch that a resumed run was saved in
-            self._first_step = (state.epoch + 1) * self._steps if done else self._step(state, self._steps)
-        self._first_update = engine.position.updates_done
-
-    def begin_epoch(self, state: State) -> None:
-        self._epoch_began = time.monotonic()
-        self._first_update = self.validated = 0
-
-    def progress(self, state: State) -> tuple[int, int | None]:
-        """Return the steps done by this process, and their total where it is known."""
-        if self._steps is None:
-            return state.engine.position.updates_done, None
-        done = self._step(state, self._steps) - self._first_step
-        num_epochs = state.engine.num_epochs
-        return done, None if num_epochs is None else num_epochs * self._steps - self._first_step
-
-    def status(self, state: State, now: float) -> str:
-        """Return the rate and the time left, or nothing before the first update."""
-        done, total = self.progress(state)
-        updates = state.engine.position.updates_done - self._first_update
-        if done <= 0 or updates <= 0:
-            return ""
-        rate = "" if self.validated else f"{updates / max(now - self._epoch_began, 1e-9):.1f} updates/s  "
-        if total is None:
-            return rate
-        return f"{rate}{_clock((now - self._run_began) / done * (total - done))} left  "
-
-    def _step(self, state: State, steps: int) -> int:
-        return state.epoch * steps + state.engine.position.updates_done + self.validated
 
 
 class _Bar:
@@ -285,9 +235,3 @@ def _newest(state: State) -> str:
     shown = plain_metrics({**({} if loss is None else {"loss": loss}), **state.metrics})
     skipped = [f"{state.updates_skipped} skipped"] if state.updates_skipped else []
     return "  ".join([*skipped, *(f"{name} {format_number(value)}" for name, value in shown.items())])
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}"

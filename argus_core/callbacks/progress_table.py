@@ -21,7 +21,8 @@ def epoch_table(
 
     Args:
         records: epochs that are done.
-        width: in characters. Metrics that do not fit, the last ones first, are counted below the table.
+        width: in characters. Where that is not enough, learning rates are left out; metrics that do not fit
+            then, the last ones first, are counted below the table.
         best: the number of the best epoch, counting from 0; it gets a mark.
         monitor: the metric by which it is the best.
     """
@@ -32,18 +33,23 @@ def epoch_table(
         epochs = [epoch + mark for epoch, mark in zip(epochs, marks, strict=True)]
     columns = [_column(name, [record.metrics.get(name) for record in records]) for name in metrics]
     first = ["epoch" + (" " * len(_BEST) if best is not None else ""), *epochs]
-    last = [
-        ["lr at start", *(format_lr(record.lr, record.groups) for record in records)],
-        ["seconds", *(f"{record.seconds:.1f}" for record in records)],
-    ]
-    room = width - _width(first) - sum(len(_GAP) + _width(column) for column in last)
-    fitting = sum(taken <= room for taken in accumulate(len(_GAP) + _width(column) for column in columns))
+    seconds = ["seconds", *(f"{record.seconds:.1f}" for record in records)]
+    last = [["lr at start", *(format_lr(record.lr, record.groups) for record in records)], seconds]
+    if _fitting(columns, [first, *last], width) < len(columns):
+        last = [seconds]
+    fitting = _fitting(columns, [first, *last], width)
     lines = _lines([first, *columns[:fitting], *last])
     if any(record.epoch == best for record in records):
         lines.append(one_line(f"* best {monitor}"))
     if fitting < len(columns):
         lines.append(f"not shown: {len(columns) - fitting} of {len(columns)} metrics")
     return "\n".join(lines)
+
+
+def _fitting(columns: Sequence[Sequence[str]], others: Sequence[Sequence[str]], width: int) -> int:
+    """Return how many columns fit beside the others."""
+    room = width - sum(map(_width, others)) - len(_GAP) * (len(others) - 1)
+    return sum(taken <= room for taken in accumulate(len(_GAP) + _width(column) for column in columns))
 
 
 def _column(name: str, values: Sequence[float | None]) -> list[str]:

@@ -276,7 +276,7 @@ class Model(Assembly):
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
         if self.loss is not updater.weights.known:
-            updater.weights.observe(prediction, target)
+            updater.weights.observe(prepared, prediction, target)
         is_sum = updater.weights.is_sum()
         weight = updater.weights.of_batch(prepared, prediction, target, is_sum)
         return StepOutput(self, [(prediction, target)], loss, weight, stepped=True, is_sum=is_sum)

@@ -32,6 +32,7 @@ __all__ = [
     "not_ignored",
     "own_divisor",
     "reduction_of",
+    "uncompiled",
 ]
 
 # Their mean divides by the weights of the targets' classes; ignored targets have no weight.
@@ -80,6 +81,7 @@ def mean_divisor(loss: Any, batch: Any, count: Callable[[Any], float] = batch_si
         batch: on the device.
         count: returns a batch's number of samples; called only where that is the divisor.
     """
+    loss = uncompiled(loss)
     target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if isinstance(target, Tensor):
         own = own_divisor(loss)
@@ -96,6 +98,7 @@ def mean_divisors(
     loss: Any, batches: Sequence[Any], count: Callable[[Any], float] = batch_size
 ) -> Sequence[float | Tensor]:
     """Return the `mean_divisor` of each of ``batches``."""
+    loss = uncompiled(loss)
     if own_divisor(loss) is None:
         if _is_of_elements(loss) and _are_pairs(batches):
             return [*map(Tensor.numel, map(_second, batches))]
@@ -106,7 +109,12 @@ def mean_divisors(
     return [mean_divisor(loss, batch, count) for batch in batches]
 
 
-def not_ignored(target: Tensor, ignored: int | None) -> Tensor:
+def uncompiled(loss: Any) -> Any:
+    """Return a loss itself where ``torch.compile`` returned another module around it."""
+    return loss._modules.get("_orig_mod", loss) if isinstance(loss, nn.Module) else loss
+
+
+def not_ignored(target: Tensor, ignored: float | None) -> Tensor:
     """Return a mask of the targets that are not the ignored index."""
     # torch compares bytes modulo 256, so 156 would equal -100.
     if ignored is None or (ignored < 0 and target.dtype in (torch.uint8, torch.bool)):
@@ -186,6 +194,7 @@ def own_divisor(loss: Any) -> Callable[[Tensor], Any] | None:
 
 def reduction_of(loss: Any) -> str:
     """Return the reduction of a loss over samples: observed, or its attribute, ``"mean"`` by default."""
+    loss = uncompiled(loss)
     if isinstance(loss, nn.Module) and loss in OBSERVED:
         return "sum" if OBSERVED[loss] is None else "mean"
     reduction: str = getattr(loss, "reduction", "mean")
@@ -214,7 +223,7 @@ def ignored_target(loss: Any) -> int:
 
 
 def _sum_of_class_weights(loss: Any, target: Tensor) -> float | Tensor:
-    weight = loss.weight
+    weight = loss.weight.detach()
     kept = weight[target.clamp(min=0, max=len(weight) - 1)] * not_ignored(target, ignored_target(loss))
     total = kept.sum(dtype=widest_float(target.device))
     return float(total.item()) if total.is_cpu else total

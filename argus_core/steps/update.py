@@ -225,7 +225,7 @@ class Update(AbstractUpdate):
         is a new tensor each time: a parameter of which the loss is a view takes it as its gradient, and
         adds to it in place.
         """
-        slots = self._slots
+        slots, weighing = self._slots, self._weights
         forward_context, needs_weighed = slots.forward_context, bool(slots.scale_loss or slots.backward)
         forward_loss, network, criterion = self.model.forward_loss, self.model.nn_module, self.model.loss
         is_usual = criterion is not None and getattr(forward_loss, "__func__", None) is self._usual
@@ -241,12 +241,12 @@ class Update(AbstractUpdate):
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
             # The mean of a loss may be unknown until the first micro-batch.
-            if criterion is not self._weights.known and self._weights.observe(prediction, target):
+            if criterion is not weighing.known and weighing.observe(micro_batch, prediction, target):
                 self._weigh()
                 share, weight = self._shares[0], self._window_weights[0]
                 is_asked = self._loss is None and weight is None
             if is_asked:
-                weight = self._weights.of_batch(micro_batch, prediction, target, self._is_sum)
+                weight = weighing.of_batch(micro_batch, prediction, target, self._is_sum)
                 counts.append(weight)
             if type(share) is float:
                 if not share:

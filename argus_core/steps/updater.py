@@ -84,7 +84,7 @@ class Updater:
         is_sum = False
         if weight is None:
             if criterion is not self.weights.known:
-                self.weights.observe(prediction, target)
+                self.weights.observe(batch, prediction, target)
             is_sum = self.weights.is_sum()
             weight = self.weights.of_batch(batch, prediction, target, is_sum)
         loss.backward()

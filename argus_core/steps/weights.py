@@ -59,17 +59,20 @@ class Weights:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"known": None}  # the mean of a copied loss is not known
 
-    def observe(self, prediction: Any, target: Any) -> bool:
+    def observe(self, batch: Any, prediction: Any, target: Any) -> bool:
         """Observe the mean of the model's loss; return whether the weights of batches may have changed.
 
         It does nothing for a loss of torch, nor where the model or a strategy gives the weights.
         """
+        if isinstance(target, Tensor) and not target.numel():  # the next batch may tell
+            return False
         loss = self.known = self._model.loss
         if self._own is not None or type(loss) in TORCHS:
             return False
         from argus_core.steps.observed_mean import observe  # few losses are observed, and it takes memory
 
-        return observe(loss, prediction, target)
+        layout = self.layout_of([batch], target)
+        return observe(loss, prediction, target, layout.place_in(target) if layout else 0)
 
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""

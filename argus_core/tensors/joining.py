@@ -32,6 +32,10 @@ class Layout(NamedTuple):
     counts: Sequence[int] | None
     dims: Sequence[int]
 
+    def place_in(self, target: Any) -> int:
+        """Return the dimension of the samples in the target of a single part, if it is a tensor."""
+        return _place([target], self.target, self) if isinstance(target, Tensor) and target.ndim else 0
+
     def joined_targets(self, targets: Sequence[Any]) -> Any:
         """Return the targets of the parts joined."""
         return deep_cat(targets, self.target, self)

@@ -18,7 +18,9 @@ from planned_runs import planned_engine, planned_run, small_model
 
 from argus_core import BuildError, Callback, Engine, Model, ParamsError, State
 from argus_core.callbacks import EarlyStopping, Progress
-from argus_core.callbacks.epoch_report import EpochRecord, format_number, format_record
+from argus_core.callbacks.epoch_report import EpochRecord, format_midway, format_number, format_record
+from argus_core.callbacks.midway import MidwayRecord
+from argus_core.callbacks.progress_table import epoch_table
 
 
 @pytest.fixture
@@ -160,7 +162,8 @@ def test_many_values_leave_one_line_an_epoch_on_a_terminal(
         )
         == 1
     )
-    assert f"not shown: {count - 3} of {count + 1} metrics" in shown
+    left_out = [f"not shown: {count - 4} of {count + 1} metrics"] if count > 4 else []
+    assert [frame for frame in shown if frame.startswith("not shown")] == left_out
 
 
 def test_line_tells_the_range_of_many_learning_rates() -> None:
@@ -205,8 +208,19 @@ def test_bar_shows_that_validation_goes_on(model: Model, terminal: Terminal) -> 
     assert any(frame.startswith("epoch 1/1 validation ━") for frame in terminal.frames)
 
 
+@pytest.mark.parametrize(
+    "length",
+    [
+        {"num_epochs": 3},
+        {"num_updates": 7},
+        {"num_updates": 6, "num_epochs": 5},
+        {"num_epochs": 2, "num_updates": 40},
+        {"num_epochs": 3, "limit_train": 2, "limit_val": 1},
+    ],
+    ids=str,
+)
 def test_bar_never_goes_back_and_moves_in_validation(
-    model: Model, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    length: dict[str, Any], model: Model, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     progress, seen = Progress(interval=1e-9), []
     draw = progress._draw
@@ -217,11 +231,67 @@ def test_bar_never_goes_back_and_moves_in_validation(
 
     monkeypatch.setattr(progress, "_draw", note)
     with redirect_stdout(terminal):
-        model.fit(batches(), batches(), 3, callbacks=[progress])
+        model.fit(batches(), batches(), callbacks=[progress], **length)
     done = [step for _, step, _ in seen]
     assert done == sorted(done)
     assert {total for *_, total in seen} == {done[-1]}
     assert len({step for activity, step, _ in seen if activity}) > 3
+
+
+@pytest.mark.parametrize("validate_every", ["2up", "2ep"])
+def test_bar_of_validations_at_their_own_time_ends_with_the_last_update(
+    validate_every: str, model: Model, terminal: Terminal
+) -> None:
+    progress, seen = Progress(interval=1e-9), []
+
+    class Note(Callback):
+        def iteration_complete(self, state: State) -> None:
+            seen.append(progress._pace.progress(state))
+
+    with redirect_stdout(terminal):
+        model.fit(
+            batches(), batches(), num_updates=7, validate_every=validate_every, callbacks=[progress, Note()]
+        )
+    assert seen == [(update, 7) for update in range(1, 8)]
+
+
+def test_line_within_an_epoch_fits_the_terminal_and_keeps_the_metrics_longest() -> None:
+    rates = {"updates_per_second": 51.279, "samples_per_second": 1640.9}
+    record = MidwayRecord("train", 0, 20, "", 0.002, {"train_loss": 2.5, "train_accuracy": 0.5}, rates)
+    values = "train_loss 2.5000  train_accuracy 0.5000"
+    whole = f"epoch 1/3  update 20  {values}  lr 0.002  updates/s 51.28  samples/s 1641"
+    assert format_midway(record, 3) == format_midway(record, 3, len(whole)) == whole
+    assert format_midway(record, 3, len(whole) - 1) == whole.removesuffix("  samples/s 1641")
+    assert format_midway(record, 3, 63) == f"epoch 1/3  update 20  {values}"
+    assert format_midway(record, 3, 61) == "epoch 1/3  update 20  train_loss 2.5000  +1 metric"
+
+
+def test_table_leaves_out_learning_rates_before_metrics() -> None:
+    metrics = {"train_loss": 0.5, "val_clean_loss": 0.25, "val_noisy_loss": 1.0}
+    record = EpochRecord(0, 1, 5, 0, "", 2.0, [1e-4, 2e-3], metrics, ("backbone.*", "no decay"))
+    wide, narrow, tiny = (epoch_table([record], width).splitlines() for width in (100, 80, 50))
+    assert "lr at start" in wide[0]
+    assert narrow[0].split() == ["epoch", *metrics, "seconds"]
+    assert (tiny[0].split(), tiny[-1]) == (
+        ["epoch", "train_loss", "val_clean_loss", "seconds"],
+        "not shown: 1 of 3 metrics",
+    )
+
+
+def test_table_has_the_validation_that_ended_the_run(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.fit(
+        batches(),
+        batches(),
+        num_updates=4,
+        validate_every="2up",
+        callbacks=[("progress", {"table": True})],
+    )
+    head, first, last, best = capsys.readouterr().out.splitlines()[-4:]
+    assert head.split() == ["epoch", "train_loss", "val_loss", "lr", "at", "start", "seconds"]
+    assert (len(first.split()), last.split()[:2], len(last.split())) == (4, ["2", "*"], 6)
+    assert best == "* best val_loss"
 
 
 def test_rate_counts_the_updates_of_this_epoch_alone(

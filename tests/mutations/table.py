@@ -165,7 +165,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A loss derived from one of torch's counts by the mean that its own forward takes.",
             "steps/weights.py",
-            "return observe(loss, prediction, target)",
+            "return observe(loss, prediction, target, layout.place_in(target) if layout else 0)",
             "return False",
             "steps/test_observed_mean.py::test_a_derived_loss_is_that_of_all_data_however_they_are_cut",
         ),

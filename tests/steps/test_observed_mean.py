@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 import argus_core
 from argus_core.errors import ArgusWarning
+from argus_core.steps.observed_mean import observe
+from argus_core.steps.reduction import mean_divisor
 from argus_core.testing import check_component
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -124,7 +126,69 @@ class SquaresOfSamples(nn.MSELoss):
         return (prediction - target).square().sum() / len(target)
 
 
+class Depth(nn.L1Loss):
+    """Values that are not positive were not measured."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).abs()[target > 0].mean()
+
+
+class Known(nn.MSELoss):
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        known = ~target.isnan()
+        return super().forward(prediction[known], target[known])
+
+
+class Labelled(nn.BCEWithLogitsLoss):
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        there = target >= 0
+        errors = F.binary_cross_entropy_with_logits(prediction, target, reduction="none")
+        return (errors * there).sum() / there.sum()
+
+
+class OtherIgnored(nn.CrossEntropyLoss):
+    """It ignores another class than its attribute says."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(prediction, target, self.weight, ignore_index=255)
+
+
+class Foreground(nn.CrossEntropyLoss):
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(prediction, target, reduction="sum") / (target > 0).sum()
+
+
+class LearnedWeights(nn.CrossEntropyLoss):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(WEIGHT.clone())
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        errors = F.cross_entropy(prediction, target, reduction="none") ** 2
+        return (self.weight[target] * errors).mean()
+
+
+class Moving(nn.MSELoss):
+    """Its buffer moves with each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        self.calls += 1
+        return (prediction - target).square().mean(1).mean()
+
+
+class Soft(nn.CrossEntropyLoss):
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return -(target * prediction.log_softmax(1)).sum(1).mean()
+
+
 POS_WEIGHT = torch.tensor([1.0, 2.0, 3.0])
+SOME = torch.rand(30, 3, generator=GENERATOR) < torch.where(torch.arange(30) < 7, 0.0, 0.6)[:, None]
+LATE = torch.where(torch.arange(30) % 10 == 9, 255, CLASSES)
+FOREGROUND = torch.where(torch.arange(30) % 3 == 1, 1, torch.where(torch.arange(30) < 7, 2, CLASSES))
 LOSSES: dict[str, tuple[type[nn.Module], dict[str, Any], Tensor]] = {
     "focal": (Focal, {}, MASKED),
     "focal of weighted classes": (Focal, {"weight": WEIGHT}, MASKED),
@@ -140,6 +204,15 @@ LOSSES: dict[str, tuple[type[nn.Module], dict[str, Any], Tensor]] = {
     "logits of samples": (LogitsOfSamples, {"pos_weight": POS_WEIGHT}, VALUES.round()),
     "squares": (FlatSquares, {}, VALUES),
     "squares of samples": (SquaresOfSamples, {}, VALUES),
+    "positive": (Depth, {}, VALUES.masked_fill(SOME, 0.0)),
+    "not nan": (Known, {}, VALUES.masked_fill(SOME, float("nan"))),
+    "labelled": (Labelled, {}, VALUES.round().masked_fill(SOME, -1.0)),
+    "another ignored class": (OtherIgnored, {}, LATE),
+    "another ignored class of weighted ones": (OtherIgnored, {"weight": WEIGHT}, LATE),
+    "foreground": (Foreground, {}, FOREGROUND),
+    "learned weights": (LearnedWeights, {}, CLASSES),
+    "moving buffer": (Moving, {}, VALUES),
+    "probabilities": (Soft, {}, VALUES.softmax(1)),
 }
 
 
@@ -149,11 +222,27 @@ def made(kind: type[nn.Module], params: dict[str, Any], **others: Any) -> argus_
     return make_model(loss=("derived", params), **others)
 
 
+class Time(nn.MSELoss):
+    """The mean over sequences of the sum over time, which comes first."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).square().sum() / target.size(1)
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input * self.scale
+
+
 def cut(target: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [*zip(INPUT.split(7), target.split(7), strict=True)]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["plain", "both", "sam"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_derived_loss_is_that_of_all_data_however_they_are_cut(name: str, step: str) -> None:
     kind, params, target = LOSSES[name]
@@ -165,7 +254,7 @@ def test_a_derived_loss_is_that_of_all_data_however_they_are_cut(name: str, step
     assert fresh.validate(cut(target))["val_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("step", ["accumulated", "micro-batches", "both"])
+@pytest.mark.parametrize("step", ["accumulated", "micro-batches"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_first_update_of_a_derived_loss_is_that_of_the_whole_window(name: str, step: str) -> None:
     kind, params, target = LOSSES[name]
@@ -175,6 +264,99 @@ def test_the_first_update_of_a_derived_loss_is_that_of_the_whole_window(name: st
     kind(**params)(expected.nn_module(INPUT), target).backward()
     expected.optimizer.step()
     torch.testing.assert_close(model.nn_module.state_dict(), expected.nn_module.state_dict())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_any_first_batch_tells_the_same(name: str) -> None:
+    """A resumed run begins with another batch, and several processes have different ones."""
+    kind, params, target = LOSSES[name]
+    weights = set()
+    for first in slice(7), slice(14, 21), slice(29, 30), slice(3, None, 10), slice(1, None, 3):
+        model = made(kind, params)
+        model.validate([(INPUT[first], target[first])])
+        weights.add(float(model.loss_weight((INPUT, target))))
+    assert len(weights) == 1
+
+
+@pytest.mark.parametrize(("kind", "divisor"), [(Time, 18), (FlatSquares, 108)])
+@pytest.mark.parametrize("dim", [1, [1, 1]])
+@pytest.mark.parametrize("step", ["plain", "both"])
+def test_samples_in_another_dimension_are_cut_there(
+    step: str, dim: Any, kind: type[nn.Module], divisor: int
+) -> None:
+    argus_core.register("nn_module", "scale", Scale)
+    model = made(kind, {}, nn_module="scale", step=STEPS[step], batch_dim=dim)
+    input, target = torch.randn(2, 6, 18, generator=GENERATOR)
+    data = [*zip(input.split(7, dim=1), target.split(7, dim=1), strict=True)]
+    expected = kind()(input, target).item()
+    assert model.validate(data)["val_loss"] == pytest.approx(expected, rel=1e-5)
+    assert made(
+        kind, {}, nn_module="scale", step=STEPS[step], batch_dim=dim, optimizer=("SGD", {"lr": 0.0})
+    ).fit(data)["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert model.loss_weight((input, target)) == divisor
+
+
+def test_an_empty_first_batch_leaves_it_to_the_next() -> None:
+    model = made(Focal, {})
+    model.val_step((INPUT[:0], MASKED[:0]))
+    model.val_step((INPUT, MASKED))
+    assert model.loss_weight((INPUT, MASKED)) == 30
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize(
+    "target",
+    [
+        torch.ones(4, 3, device="meta"),
+        torch.eye(4).to_sparse(),
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
+        "text",
+        torch.ones(()),
+    ],
+)
+def test_targets_that_cannot_be_tried_leave_the_base_class(target: Any) -> None:
+    loss = FlatSquares()
+    assert observe(loss, target, target)
+    assert mean_divisor(loss, (VALUES, VALUES)) == VALUES.numel()
+
+
+class Seeing(nn.CrossEntropyLoss):
+    def __init__(self, numbers: int = 0) -> None:
+        super().__init__()
+        self.network = nn.Linear(numbers, 1, device="meta" if numbers > 10**6 else None)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        SEEN.append((prediction.numel(), sum(map(torch.Tensor.numel, self.parameters()))))
+        return F.cross_entropy(prediction, target, reduction="none").mean()
+
+
+SEEN: list[tuple[int, int]] = []
+
+
+def test_images_are_tried_on_a_corner() -> None:
+    SEEN.clear()
+    images = torch.randn(2, 3, 640, 640, generator=GENERATOR)
+    assert observe(loss := Seeing(5), images, images.argmax(1))
+    assert max(SEEN)[0] < 10**4
+    assert mean_divisor(loss, (images, images.argmax(1))) == 2 * 640 * 640
+
+
+def test_a_loss_with_a_large_network_is_not_copied() -> None:
+    SEEN.clear()
+    assert observe(Seeing(10**9), INPUT[:, :3], CLASSES)
+    assert not SEEN
+
+
+@pytest.mark.parametrize("kind", [nn.CrossEntropyLoss, FocalOfClasses])
+def test_a_compiled_loss_is_weighted_as_itself(kind: type[nn.Module]) -> None:
+    model = made(kind, {"weight": WEIGHT})
+    plain = model.loss
+    model.loss = torch.compile(plain, backend="eager")
+    for loss in (model.loss, plain):
+        observe(loss, VALUES, CLASSES)
+    expected = mean_divisor(plain, (INPUT, MASKED))
+    assert model.loss_weight((INPUT, MASKED)) == expected
+    assert expected == pytest.approx(WEIGHT[MASKED[11:]].sum().item() if kind is nn.CrossEntropyLoss else 19)
 
 
 @pytest.mark.parametrize("step", ["plain", "both"])
@@ -265,6 +447,28 @@ def test_observing_a_loss_changes_neither_its_state_nor_random_numbers() -> None
 class Root(nn.MSELoss):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         return super().forward(prediction, target).sqrt()
+
+
+class Worst(nn.CrossEntropyLoss):
+    """The mean over the worst half, which a single sample does not have."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        errors = F.cross_entropy(prediction, target, reduction="none")
+        return errors.topk(len(errors) // 2)[0].mean()
+
+
+class Balanced(nn.BCEWithLogitsLoss):
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        errors = F.binary_cross_entropy_with_logits(prediction, target, reduction="sum")
+        return errors / (target == 1).sum()
+
+
+@pytest.mark.parametrize(("kind", "target"), [(Worst, CLASSES), (Balanced, torch.ones(30, 3))])
+def test_a_loss_that_does_not_add_up_warns_whatever_the_first_batch_has(
+    kind: type[nn.Module], target: Tensor
+) -> None:
+    with pytest.warns(ArgusWarning, match=r"the loss \w+ \(\w+\) is neither a sum nor a mean"):
+        made(kind, {}).validate(cut(target))
 
 
 def test_a_loss_that_does_not_add_up_warns_once_and_counts_as_its_base_class() -> None:
