@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from argus_core.errors import ArgusError
 
-__all__ = ["Sent", "end_workers", "naming_lost_workers", "watched"]
+__all__ = ["Sent", "end_workers", "ignore_ended", "naming_lost_workers", "watched"]
 
 _LONGEST_END = 1.0  # seconds, until a process that is gone has an exit code
 _SHOWN = 8  # samples in a message
@@ -99,13 +100,20 @@ def naming_lost_workers() -> Iterator[None]:
         raise ArgusError(lost[0]) from error
 
 
+def ignore_ended(signum: int, frame: FrameType | None) -> None:
+    """Handle SIGCHLD, in place of torch's handler, which raises.
+
+    With SIG_DFL, Python prints a traceback of a signal that has come just before.
+    """
+
+
 @contextmanager
 def _unheard_ends() -> Iterator[None]:
     """Leave out torch's handler of ended workers, which raises wherever the program is."""
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    handler = signal.signal(signal.SIGCHLD, ignore_ended)
     try:
         yield
     finally:

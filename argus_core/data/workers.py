@@ -26,7 +26,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, get_worker_info
 
-from argus_core.data.lost_workers import naming_lost_workers, watched
+from argus_core.data.lost_workers import ignore_ended, naming_lost_workers, watched
 from argus_core.data.reading import own_dataset
 from argus_core.errors import ArgusError
 
@@ -276,7 +276,7 @@ def _end_daemons() -> None:
     daemons = [process for process in multiprocessing.active_children() if process.daemon]
     if not daemons:
         return
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise
+    signal.signal(signal.SIGCHLD, ignore_ended)
     for process in daemons:
         process.terminate()
     end = time.monotonic() + _LAST_WAIT

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from argus_core.data.lost_workers import ignore_ended
 from argus_core.data.workers import SIGNALS, needing_workers, present_wait
 from argus_core.early_interrupt import early_interrupt
 
@@ -207,7 +208,7 @@ class _Note:
         atexit.register(_ignore_signals)
         if hasattr(signal, "SIGCHLD") and _is_of_torch(signal.getsignal(signal.SIGCHLD)):
             # It raises when a worker dies, in the middle of the current update.
-            self._child_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._child_handler = signal.signal(signal.SIGCHLD, ignore_ended)
         _leave_lost_terminal()
 
     def _end_wait(self, signum: int, wait: object) -> None:

@@ -1,4 +1,4 @@
-"""What the callbacks that draw have in common: a file, a pause between drawings, one process that draws."""
+"""The base class of callbacks that draw: a file, a pause between drawings, one process that draws."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ class Picture(Callback):
 
     @hookimpl(trylast=True)
     def catch_exception(self, state: State) -> None:
-        """Draw what there is; the run's own exception matters more than one from drawing."""
+        """Draw the run so far; its own exception matters more than one from drawing."""
         if self._draws:
             try:
                 self.draw(state)
-            except Exception as error:
+            except Exception as error:  # from matplotlib or the disk
                 state.logger.warning("%s could not draw %s: %s", self.name, self.file_path.name, error)
 
     def _is_ours(self) -> bool:
