@@ -388,8 +388,8 @@ class Model(Assembly):
         if not isinstance(description, DataDescription):
             raise ParamsError(
                 f"{type(self).__name__}.data is a {type(description).__name__}; it must be a description of "
-                'the data, such as dataclasses.replace(model.data, classes=("cat", "dog")); give an attribute of '
-                "your own another name"
+                'the data, such as dataclasses.replace(model.data, classes=("cat", "dog")); give an '
+                "attribute of your own another name"
             )
         self._data = description
 
