@@ -31,17 +31,12 @@ _MOST_COMPONENTS = 1000
 _MOST_SEED = 2**64
 
 
-def data_section(data: Any) -> dict[str, Any]:
+def data_section(data: DataDescription) -> dict[str, Any]:
     """Return the section for a description, empty for an empty one.
 
     Raises:
-        ParamsError: it is not a description, or holds what a checkpoint cannot keep.
+        ParamsError: it holds what a checkpoint cannot keep.
     """
-    if not isinstance(data, DataDescription):
-        raise ParamsError(
-            f"model.data is a {type(data).__name__}; it must be a description of the data, such as "
-            'dataclasses.replace(model.data, classes=("cat", "dog"))'
-        )
     if not data:
         return {}
     tensors: dict[str, Any] = {}

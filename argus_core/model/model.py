@@ -385,6 +385,14 @@ class Model(Assembly):
 
     @data.setter
     def data(self, description: DataDescription) -> None:
+        from argus_core.data.description import DataDescription  # lazy, as above
+
+        if not isinstance(description, DataDescription):
+            raise ParamsError(
+                f"{type(self).__name__}.data is a {type(description).__name__}; it must be a description of "
+                'the data, such as dataclasses.replace(model.data, classes=("cat", "dog")); give an '
+                "attribute of your own another name"
+            )
         self._data = description
 
     def save(

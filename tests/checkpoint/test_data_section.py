@@ -161,10 +161,16 @@ def test_section_without_a_key_is_refused(key: str) -> None:
         data_of({"data": section}, Path("a.safetensors"))
 
 
+def test_attribute_of_another_meaning_is_refused() -> None:
+    with pytest.raises(
+        ParamsError, match=r"^Model\.data is a dict; it must be a description .* another name$"
+    ):
+        make_model().data = {"classes": ["a"]}
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"classes": ["a"]}, r"^model\.data is a dict; it must be a description of the data, such as"),
         (replace(FULL, classes=("a" * 201,)), r"^model\.data\.classes is not of the form"),
         (replace(FULL, specs={"train": torch.zeros(2)}), r"^model\.data holds a tensor as data\.specs/train"),
         (replace(FULL, specs={"train": print}), r"data\.specs\['train'\] is"),
