@@ -255,12 +255,12 @@ NAMES = re.findall(r"`(\w+)`", README.partition("These names mean something ther
 
 
 REFUSED = """
-    build_weights evaluation extra_state forward_loss is_finite load_module_modes load_step_state module_modes
+    build_weights evaluation extra_state forward_loss held_parameters is_finite load_module_modes load_step_state module_modes
     move_to parts step_parts step_state trainable_parameters training traits transform_prediction
 """.split()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "data"])
 def test_an_attribute_in_the_place_of_another_works_or_is_told(name: str, tmp_path: Path) -> None:
     class Careless(argus.Model):
         nn_module = Dense
@@ -282,6 +282,20 @@ def test_an_attribute_in_the_place_of_another_works_or_is_told(name: str, tmp_pa
     assert model.predict(torch.randn(2, 64)).shape == (2, 3)
     model.save(tmp_path / "model.pth", optimizer_state=True)
     assert argus.load_model(tmp_path / "model.pth").validate(loaders()[1])["val_loss"] > 0
+
+
+def test_an_attribute_in_the_place_of_the_description_of_data_is_told() -> None:
+    class Careless(argus.Model):
+        nn_module = Dense
+        optimizer = torch.optim.SGD
+        loss = nn.CrossEntropyLoss
+
+        def __init__(self, params: Any) -> None:
+            super().__init__(params)
+            self.data = params["data"]
+
+    with pytest.raises(ParamsError, match=r"Careless\.data is a list; .* attribute of your own another name"):
+        Careless({"data": [1]})
 
 
 def test_a_loader_without_batches_is_told(model: argus.Model) -> None:
