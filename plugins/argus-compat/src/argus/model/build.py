@@ -52,7 +52,8 @@ PREDICT_ATTRS = frozenset({"nn_module", "device", "prediction_transform"})
 # Attributes that argus_core reads from a model in a run; pytorch-argus does not have them.
 _NEEDED = frozenset(
     "build_weights evaluation extra_state forward_loss held_parameters is_finite load_module_modes "
-    "load_step_state module_modes move_to step_state training traits trainable_parameters transform_prediction".split()
+    "load_step_state module_modes move_to step_state training traits trainable_parameters "
+    "transform_prediction".split()
 )
 _KEPT = frozenset({"parts", "step_parts"})
 
