@@ -19,6 +19,8 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signals"),
     # torch opens files when it loses a connection, and its handler of SIGCHLD may raise while it does.
     pytest.mark.filterwarnings("ignore:unclosed file <_io.FileIO:ResourceWarning"),
+    # Or in a callback of the garbage collector, of another pytest plugin.
+    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
