@@ -44,6 +44,7 @@ class Config:
         file: the path of the file; ``""`` for a configuration made in Python.
         given: section and path of each value that the caller has set in place of the file's.
         folder: the run directory with the file, if the run is resumed.
+        is_checkpoint: the file is a checkpoint, whose parameters are taken as those of a stranger.
     """
 
     model: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Config:
     file: str = field(default="", compare=False)
     given: frozenset[tuple[str, ...]] = field(default=frozenset(), compare=False)
     folder: str = field(default="", compare=False)
+    is_checkpoint: bool = field(default=False, compare=False)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class Config:
             if path[:2] == (section, key)
             for callers in _callers(SECTIONS[section].get(key), values.get(key), path[2:])
         }
-        return Source(self.file, is_checkpoint=False, given=frozenset(given), folder=self.folder)
+        return Source(self.file, self.is_checkpoint, frozenset(given), folder=self.folder)
 
 
 def read_config(path: Path, changes: Iterable[str] = ()) -> Config:

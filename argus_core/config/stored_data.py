@@ -16,7 +16,12 @@ __all__ = ["stored_data"]
 
 
 def stored_data(
-    specs: Mapping[str, Any], path: Path, seed: int, device: Any, changes: Iterable[str] = ()
+    specs: Mapping[str, Any],
+    path: Path,
+    seed: int,
+    device: Any,
+    changes: Iterable[str] = (),
+    is_trusted: bool = False,
 ) -> Config:
     """Return a configuration with the section ``[data]`` of a checkpoint, which builds no model.
 
@@ -26,6 +31,7 @@ def stored_data(
         seed: of the run.
         device: for which batches are read.
         changes: ``key=value`` of the caller, for keys of ``[data]`` only.
+        is_trusted: whether the section may set what a configuration may.
 
     Raises:
         ConfigError: a key is unknown, or a value is not one that it takes.
@@ -50,6 +56,7 @@ def stored_data(
         str(path),
         frozenset(given),
         str(path.parent),
+        is_checkpoint=not is_trusted,
     )
 
 

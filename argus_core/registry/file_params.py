@@ -107,10 +107,13 @@ _OF_TORCH: Mapping[str, Mapping[str, FileParam]] = {
 # The key of each kind in params, in the arguments of load_model and in a configuration.
 _KEYS = {
     "transform": "prediction_transform",
+    "collate": "data.collate",
     "dataset": "data.SPLIT",
+    "sampler": "data.sampler",
     "callback": "callbacks",
     "metric": "metrics",
 }
+_OF_DATA = ("collate", "dataset", "sampler")  # a checkpoint's are built by a command that has --set
 _SEVERAL = ("step", "callback", "metric", "lr_scheduler")
 
 
@@ -173,7 +176,7 @@ class Source:
     def _action(self, label: str, parameter: str) -> str:
         kind, _, name = (self.outer or label).partition(" ")
         key = _KEYS.get(kind, kind)
-        if self.is_checkpoint:
+        if self.is_checkpoint and kind not in _OF_DATA:
             return f"pass {key}=... to load_model"
         if kind == "config":
             return "build the template in Python"

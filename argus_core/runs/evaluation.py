@@ -61,9 +61,10 @@ def evaluate(
 ) -> dict[str, SetResult]:
     """Evaluate a checkpoint on the validation and test sets of its run; return the result of each by name.
 
-    The datasets are built from the specs in the checkpoint, with its values for parameters that a
-    configuration may set. The values equal those that the run printed, to the last digit on the same kind of
-    device, unless the run limited its validation.
+    The datasets are built from the specs in the checkpoint. A checkpoint in its run directory may set what a
+    configuration may, such as paths to read; of another one the caller has to set these. The values equal
+    those that the run printed, to the last digit on the same kind of device, unless the run limited its
+    validation.
 
     Args:
         path: the checkpoint, or a run directory, which stands for its best checkpoint.
@@ -75,6 +76,7 @@ def evaluate(
     Raises:
         MissingPluginError: no installed package provides a dataset or metric.
         ConfigError: there is no such set, or a change is not allowed.
+        UnsafeCheckpointError: a checkpoint in no run directory sets a parameter that only the caller may set.
         ArgusError: a set has other classes than the data that the model was trained on.
         CheckpointError: as of `load_model`.
     """
@@ -82,12 +84,20 @@ def evaluate(
     path = RunDirectory.of(path).best if path.is_dir() else path
     model = load_model(path, optimizer=None, device=device, change_params_func=without_compile)
     seed = model.data.seed or 0
-    config = _with_sets(stored_data(model.data.specs, path, seed, device, changes), sets)
+    specs, is_trusted = model.data.specs, _is_in_run(path)
+    config = _with_sets(stored_data(specs, path, seed, device, changes, is_trusted), sets)
     _check_installed(config, model.data)
     loaders = _by_set(build_loaders(config), config, sets)
     for name, loader in loaders.items():
         _check_classes(name, loader, model.data)
     return {name: _evaluated(model, config, name, loader, metrics) for name, loader in loaders.items()}
+
+
+def _is_in_run(path: Path) -> bool:
+    try:
+        return RunDirectory.of(path).holds_run()
+    except ConfigError:
+        return False
 
 
 def _with_sets(config: Config, sets: Sequence[str]) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from argus_core.errors import (
     ConfigError,
     MissingPluginError,
     UnknownNameError,
+    UnsafeCheckpointError,
 )
 from argus_core.registry.file_params import OBJECT
 from argus_core.runs.evaluation import evaluate
@@ -225,8 +227,8 @@ def test_missing_dataset_names_its_package(run: RunResult) -> None:
         (
             "val",
             {"$tuple": ["noisy", {"handle": "x"}]},
-            ConfigError,
-            "handle of dataset 'noisy' is 'x'; a config",
+            UnsafeCheckpointError,
+            "handle of dataset 'noisy' is 'x'; a checkp",
         ),
         ("val", "os.system", UnknownNameError, "no dataset named 'os.system'"),
         ("val_batch_size", 0, ConfigError, r"\[data\] val_batch_size is 0; give"),
@@ -259,6 +261,19 @@ def test_hostile_metrics_are_refused(run: RunResult, metric: Any) -> None:
 def test_path_of_the_data_is_taken_as_from_a_configuration(folder: Path) -> None:
     result = trained(folder, "data.train=noisy", 'data.val=["noisy", {split="val", root="photos"}]')
     assert evaluate(result.directory.best)["val"].spec == ("noisy", {"split": "val", "root": "photos"})
+
+
+def test_path_of_the_data_of_a_checkpoint_in_no_run_is_the_callers(folder: Path) -> None:
+    result = trained(folder, "data.train=noisy", 'data.val=["noisy", {split="val", root="photos"}]')
+    shutil.copy(result.directory.best, "mailed.safetensors")
+    with pytest.raises(
+        UnsafeCheckpointError,
+        match=r"root of dataset 'noisy' is 'photos'; a checkpoint must not set it, since it names files to "
+        r"read; if you trust it, pass --set data\.SPLIT\.root=\.\.\.",
+    ):
+        evaluate(Path("mailed.safetensors"))
+    values = evaluate(Path("mailed.safetensors"), ["data.val.root=mine"])["val"]
+    assert values.spec == ("noisy", {"split": "val", "root": "mine"})
 
 
 def argus(*words: str | Path) -> Result:
