@@ -51,26 +51,8 @@ def save_model(
 ) -> None:
     """Write ``model`` to ``file_path``; see `Model.save`."""
     _warn_unregistered(model)
-    cls = type(model)
     tensors: dict[str, torch.Tensor] = {}
-    manifest: dict[str, Any] = {
-        "schema": SCHEMA,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {
-            "argus": own_version(),
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
-        "model": record_of(cls.__name__, registry.component_of("model", cls), cls),
-        "params": encode(model.params, "params", tensors),
-        "components": {name: part and _record(part) for name, part in model.parts.items()}
-        | {"step": [_record(part) for part in model.step_parts]},
-        "run": encode(dict(run or {}), "run", tensors),
-    }
-    if model.data:
-        from argus_core.checkpoint.data_section import data_section  # lazy: not every model has data
-
-        manifest["data"] = data_section(model.data)
+    manifest = _described(model, run, tensors)
     manifest["extra"] = {}
     for part, prefix in PREFIXES.items():
         module = model.get_nn_module() if part == "nn_module" else getattr(model, part)
@@ -95,6 +77,32 @@ def save_model(
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
     write(file_path, tensors, manifest)
+
+
+def _described(
+    model: AbstractModel, run: Mapping[str, Any] | None, tensors: dict[str, torch.Tensor]
+) -> dict[str, Any]:
+    """Return the sections that say what a model is made of."""
+    cls = type(model)
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {
+            "argus": own_version(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "model": record_of(cls.__name__, registry.component_of("model", cls), cls),
+        "params": encode(model.params, "params", tensors),
+        "components": {name: part and _record(part) for name, part in model.parts.items()}
+        | {"step": [_record(part) for part in model.step_parts]},
+        "run": encode(dict(run or {}), "run", tensors),
+    }
+    if model.data:
+        from argus_core.checkpoint.data_section import data_section  # lazy: not every model has data
+
+        manifest["data"] = data_section(model.data)
+    return manifest
 
 
 def _warn_left_out(optimizer: str, others: Mapping[str, Any]) -> None:

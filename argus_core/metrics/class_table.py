@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from argus_core.metrics.metric import Metric, Reduction
 
-__all__ = ["ClassResult", "ClassTable"]
+__all__ = ["ClassResult", "ClassTable", "Classes", "read_classes"]
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,14 @@ class ClassTable(Metric):
 
     def update(self, step_output: Mapping[str, Any]) -> None:
         """Count a step's targets and predictions."""
-        is_usual = isinstance(step_output, Mapping)  # a class's own val_step may return anything
-        read = self._classes(step_output.get("prediction"), step_output.get("target")) if is_usual else None
+        read = read_classes(step_output, self.threshold, self.ignore_index)
         self._fits = self._fits and read is not None
         if not self._fits or read is None:
             return
-        predicted, target, classes = read
-        kept = (target >= 0) & (target < classes)
-        if self.ignore_index is not None:
-            kept &= target != self.ignore_index
-        counts = torch.zeros(3, classes, dtype=torch.int64, device=target.device)
-        target = target.clamp(0, classes - 1)
-        counts[0].index_add_(0, target, kept.long())
-        counts[1].index_add_(0, predicted, kept.long())
-        counts[2].index_add_(0, target, (kept & (predicted == target)).long())
+        counts = torch.zeros(3, read.number, dtype=torch.int64, device=read.target.device)
+        counts[0].index_add_(0, read.target, read.counted)
+        counts[1].index_add_(0, read.predicted, read.counted)
+        counts[2].index_add_(0, read.target, read.counted * (read.predicted == read.target))
         self.targets, self.predicted, self.right = (
             before + more
             for before, more in zip((self.targets, self.predicted, self.right), counts, strict=True)
@@ -90,18 +84,53 @@ class ClassTable(Metric):
             self.rows = [_result(*counts) for counts in zip(*columns, strict=True)]
         return {}
 
-    def _classes(self, prediction: Any, target: Any) -> tuple[Tensor, Tensor, int] | None:
-        """Return predicted classes and targets, both flat, and the number of classes."""
-        if not isinstance(prediction, Tensor) or not isinstance(target, Tensor) or not prediction.ndim:
+
+class Classes(NamedTuple):
+    """The classes in the output of a step, each tensor flat.
+
+    Attributes:
+        predicted: the predicted classes.
+        target: the true ones; any class where they do not count.
+        counted: 1 where a target counts, else 0.
+        number: of classes.
+    """
+
+    predicted: Tensor
+    target: Tensor
+    counted: Tensor
+    number: int
+
+
+def read_classes(step_output: Any, threshold: float | None, ignore_index: int | None) -> Classes | None:
+    """Return the classes in the output of a step, without waiting for the device.
+
+    Returns ``None`` if it is not that of a classification: predictions (batch, classes, ...) with integer
+    targets (batch, ...), or (batch,) or (batch, 1, ...) with as many targets 0 or 1.
+
+    Args:
+        step_output: with prediction and target, if it is a mapping.
+        threshold: a binary prediction above it is class 1; ``None`` if there are no binary predictions.
+        ignore_index: the target that does not count; negative ones and those without a class never do.
+    """
+    if not isinstance(step_output, Mapping):  # a class's own val_step may return anything
+        return None
+    prediction, target = step_output.get("prediction"), step_output.get("target")
+    if not isinstance(prediction, Tensor) or not isinstance(target, Tensor) or not prediction.ndim:
+        return None
+    if prediction.ndim > 1 and prediction.shape[1] > 1:
+        is_sound = target.shape == prediction.shape[:1] + prediction.shape[2:]
+        if not is_sound or target.is_floating_point() or target.dtype is torch.bool:
             return None
-        if prediction.ndim > 1 and prediction.shape[1] > 1:
-            is_sound = target.shape == prediction.shape[:1] + prediction.shape[2:]
-            if not is_sound or target.is_floating_point() or target.dtype is torch.bool:
-                return None
-            return prediction.argmax(1).flatten(), target.flatten(), prediction.shape[1]
-        if self.threshold is None or prediction.numel() != target.numel():
-            return None
-        return (prediction > self.threshold).long().flatten(), target.flatten().long(), 2
+        predicted, number = prediction.argmax(1), prediction.shape[1]
+    elif threshold is None or prediction.numel() != target.numel():
+        return None
+    else:
+        predicted, number = (prediction > threshold).long(), 2
+    target = target.flatten().long()
+    counted = (target >= 0) & (target < number)
+    if ignore_index is not None:
+        counted &= target != ignore_index
+    return Classes(predicted.flatten(), target.clamp(0, number - 1), counted.long(), number)
 
 
 def _result(targets: int, predicted: int, right: int) -> ClassResult:

@@ -65,12 +65,7 @@ def make_package(
     folder = directory / name
     check_place(directory, folder)
     files = dict(_files(name, parts, license))
-    try:
-        write_files(files, folder)
-    except OSError as error:
-        raise ConflictError(
-            f"{folder} cannot be created: {error.strerror or error}; give another --directory, or free space"
-        ) from error
+    write_files(files, folder)
     names = tuple((part.kind, f"{prefix(name)}_{part.noun}") for part in parts)
     return NewPackage(folder, tuple(sorted(map(Path, files))), names, _repository(directory))
 
@@ -134,7 +129,20 @@ def filled(template: str, values: Mapping[str, str]) -> str:
 
 
 def write_files(files: Mapping[str, str], folder: Path) -> None:
-    """Write the files to a temporary folder beside ``folder``, then rename it."""
+    """Write the files to a temporary folder beside ``folder``, then rename it.
+
+    Raises:
+        ConflictError: the folder cannot be created.
+    """
+    try:
+        _write(files, folder)
+    except OSError as error:
+        raise ConflictError(
+            f"{folder} cannot be created: {error.strerror or error}; give another --directory, or free space"
+        ) from error
+
+
+def _write(files: Mapping[str, str], folder: Path) -> None:
     with contextlib.ExitStack() as stack:
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         stack.callback(shutil.rmtree, made, ignore_errors=True)

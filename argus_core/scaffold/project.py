@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from argus_core.errors import ConflictError
 from argus_core.scaffold.naming import check_project_name
 from argus_core.scaffold.package import check_place, filled, write_files
 
@@ -35,10 +34,5 @@ def make_project(name: str, directory: Path = Path()) -> tuple[Path, list[Path]]
     folder = directory / name
     check_place(directory, folder)
     files = {path: filled(f"project/{template}", {"name": name}) for path, template in _FILES.items()}
-    try:
-        write_files(files, folder)
-    except OSError as error:
-        raise ConflictError(
-            f"{folder} cannot be created: {error.strerror or error}; give another --directory, or free space"
-        ) from error
+    write_files(files, folder)
     return folder, sorted(map(Path, files))

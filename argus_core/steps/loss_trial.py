@@ -178,9 +178,7 @@ def _sample(
         if weight is not None and not own.is_floating_point():
             _spread_classes(weight, own, dim)
         return Sample(deep_map(deep_map(prediction, few), _random), own)
-    except (
-        Exception
-    ):  # of tensors that cannot be cut or moved: ragged, sparse or distributed ones, of no values
+    except Exception:  # of tensors that cannot be cut: ragged, sparse or distributed ones, or of no values
         return None
 
 

@@ -201,7 +201,10 @@ class Update(AbstractUpdate):
         self._weigh()
 
     def _weigh(self) -> None:
-        """Set the weights and shares of the micro-batches, in the lists that a loop may be reading."""
+        """Set the weights and shares of the micro-batches, in the lists that a loop may be reading.
+
+        The mean of a loss may be unknown until the first micro-batch.
+        """
         self._is_sum = self._weights.is_sum()
         if len(self.micro_batches) == 1 or self._is_sum:
             self._window_weights[:] = self._shares[:] = [None] * len(self.micro_batches)
@@ -240,7 +243,6 @@ class Update(AbstractUpdate):
                     prediction, target, loss = forward_loss(micro_batch)
             if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
                 check_loss(loss, on_graph=True)
-            # The mean of a loss may be unknown until the first micro-batch.
             if criterion is not weighing.known and weighing.observe(micro_batch, prediction, target):
                 self._weigh()
                 share, weight = self._shares[0], self._window_weights[0]
@@ -260,8 +262,8 @@ class Update(AbstractUpdate):
             else:
                 loss.backward(share)
             if keep is not None:
-                if type(prediction) is Tensor:
-                    prediction = prediction.detach()  # frees the graph's memory for the next one
+                # Detached, so that the graph's memory is free for the next one.
+                prediction = prediction.detach() if type(prediction) is Tensor else prediction
                 keep((prediction, target), loss.detach(), weight)
             # A small tensor kept after each large one would fragment a CPU's memory.
             losses.append(loss.item() if losses and loss.is_cpu else loss.detach())

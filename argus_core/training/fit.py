@@ -14,6 +14,7 @@ import torch
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.keeping import check_apart, check_kept
 from argus_core.callbacks.lr_schedule import build_schedules
+from argus_core.callbacks.run_length import RunLength
 from argus_core.callbacks.schedule_steps import check_steps
 from argus_core.data.description import describe_data
 from argus_core.data.order import draw_seed, ordered, with_workers
@@ -76,18 +77,10 @@ def fit(
     all_metrics = build_metrics(metrics)
     if not val_loaders:
         warn_of_no_validation([] if metrics_on_train else all_metrics[1:], val_callbacks)
-    seeds = dict.fromkeys(val_loaders, order_seed)
-    argument = "val_callbacks"
-    validation = (
-        [Validation(model, val_loaders, all_metrics, val_callbacks, argument, seeds)] if val_loaders else []
-    )
+    validation = _validation(model, val_loaders, all_metrics, val_callbacks, order_seed)
     trained = all_metrics if metrics_on_train else all_metrics[:1]
     length = chosen.of_run(train_loader, model.window_size())
-    own = [
-        *model.step_callbacks(length.updates),
-        *build_many("callback", callbacks, "callbacks"),
-        *build_schedules(lr_scheduler, model, length),
-    ]
+    own = _callbacks(model, callbacks, lr_scheduler, length)
     sole_writer = SoleWriter()
     engine = _engine(model, trained, own, validation, chosen, [sole_writer], dry_run)
     chosen.apply(engine, train_loader, validation)
@@ -109,6 +102,24 @@ def fit(
             dry_run.load(engine, train_loader)
     check_kept(engine.callbacks, model.logger)
     return dict(state.metrics)
+
+
+def _validation(
+    model: AbstractModel, loaders: Mapping[str, Any], metrics: list[Metric], callbacks: Any, seed: int
+) -> list[Validation]:
+    """Return the validation of a run, none without loaders."""
+    if not loaders:
+        return []
+    return [Validation(model, loaders, metrics, callbacks, "val_callbacks", dict.fromkeys(loaders, seed))]
+
+
+def _callbacks(model: AbstractModel, chosen: Any, lr_scheduler: Any, length: RunLength) -> list[Any]:
+    """Return the callbacks of training: those of the step strategies, those chosen, and schedules."""
+    return [
+        *model.step_callbacks(length.updates),
+        *build_many("callback", chosen, "callbacks"),
+        *build_schedules(lr_scheduler, model, length),
+    ]
 
 
 def _engine(

@@ -212,6 +212,16 @@ def test_model_without_an_optimizer_has_no_learning_rate(writer: Any, tmp_path: 
     assert "val_loss" in (tmp_path / "file").read_text()
 
 
+class Kill(Callback):
+    """Ends the run after the other callbacks have handled an epoch."""
+
+    runs_last = 2
+
+    @hookimpl(trylast=True)
+    def epoch_complete(self, state: State) -> None:
+        raise SystemExit
+
+
 TABLES = [(LoggingToCSV, "rows", 1), (MetricsJSONL, "lines", 0)]
 
 
@@ -226,13 +236,6 @@ def resumed(model: Model, writer: Any, path: Path, key: str, kept: int, *more: A
 def test_line_that_a_killed_run_has_replaced_is_back_where_its_checkpoint_is(
     writer: Any, key: str, header: int, model: Model, tmp_path: Path
 ) -> None:
-    class Kill(Callback):
-        runs_last = 2
-
-        @hookimpl(trylast=True)
-        def epoch_complete(self, state: State) -> None:
-            raise SystemExit
-
     path = tmp_path / "table"
     planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(path))
     before = path.read_text()
@@ -249,13 +252,6 @@ def test_line_that_a_killed_run_has_replaced_is_back_where_its_checkpoint_is(
 def test_lines_ahead_survive_a_second_run_that_goes_back(
     writer: Any, key: str, header: int, model: Model, tmp_path: Path
 ) -> None:
-    class Kill(Callback):
-        runs_last = 2
-
-        @hookimpl(trylast=True)
-        def epoch_complete(self, state: State) -> None:
-            raise SystemExit
-
     path = tmp_path / "table"
     planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(path))
     before = path.read_text()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import argus_core
 from argus_core import Model, ParamsError
@@ -117,6 +118,26 @@ def test_other_number_of_names_is_refused(tmp_path: Path) -> None:
     batch = (torch.tensor([0, 1]), torch.tensor([0, 1]))
     with pytest.raises(ParamsError, match="has 2 names, and the network predicts 3 classes; name each"):
         fit(ConfusionMatrix(tmp_path / "a.png", classes=["a", "b"]), [batch])
+
+
+def test_other_number_of_targets_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    argus_core.register("nn_module", "wide", lambda: nn.Linear(1, 1))
+    with (
+        pytest.warns(UserWarning, match="target size"),
+        pytest.raises(ParamsError, match=r"predictions \(4, 1\) and targets \(4, 3\)"),
+    ):
+        fit(ConfusionMatrix(tmp_path / "a.png"), [(torch.randn(4, 1), torch.randn(4, 3))], "MSELoss", "wide")
+
+
+def test_names_are_those_of_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = drawn(monkeypatch)
+
+    class Animals(TensorDataset):
+        classes = ("cat", "dog", "bird")
+
+    loader = DataLoader(Animals(torch.tensor([0, 1]), torch.tensor([0, 2])))
+    fit(ConfusionMatrix(tmp_path / "a.png"), loader)
+    assert calls[-1][1] == ["cat", "dog", "bird"]
 
 
 @pytest.mark.parametrize("classes", ["cat", [1, 2]])

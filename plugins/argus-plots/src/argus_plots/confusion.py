@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from argus_core import ParamsError, State
+from argus_core.authors import read_classes
 from argus_plots.drawing import draw_matrices, write_picture
 from argus_plots.picture import Picture
 
@@ -29,7 +30,7 @@ class ConfusionMatrix(Picture):
     Args:
         file_path: the picture, a PNG file; parent folders are made.
         interval: seconds between drawings.
-        classes: the names of the classes; by default their numbers.
+        classes: the names of the classes; by default those of the training dataset, or their numbers.
         threshold: a binary prediction above it is class 1; 0 for logits.
         ignore_index: another target that is not counted.
 
@@ -74,41 +75,33 @@ class ConfusionMatrix(Picture):
         """Draw the newest validation."""
         if self._counts:
             matrices = {phase: counts.tolist() for phase, counts in self._counts.items()}
-            names = self._names(max(map(len, matrices.values())))
+            names = self._names(max(map(len, matrices.values())), state.model.data.classes)
             title = f"epoch {self._epoch + 1}"
             write_picture(self.file_path, lambda: draw_matrices(matrices, names, title))
 
-    def _names(self, classes: int) -> list[str]:
-        names = [*map(str, range(classes))] if self.classes is None else [*self.classes]
-        if len(names) != classes:
+    def _names(self, number: int, described: Sequence[str] | None) -> list[str]:
+        if self.classes is None:
+            return [*described] if described and len(described) == number else [*map(str, range(number))]
+        if len(self.classes) != number:
             raise ParamsError(
-                f"classes of {self.name} has {len(names)} names, and the network predicts {classes} classes; "
-                "name each of them"
+                f"classes of {self.name} has {len(self.classes)} names, and the network predicts {number} "
+                "classes; name each of them"
             )
-        return names
+        return [*self.classes]
 
     def _count(self, output: Any) -> Tensor:
         """Return the counts of a step output, a row for each true class and a column for each predicted."""
-        prediction, target = output["prediction"], output["target"]
-        tensors = isinstance(prediction, Tensor) and isinstance(target, Tensor)
-        if tensors and prediction.ndim > 1 and prediction.shape[1] != 1:
-            classes, predicted = prediction.shape[1], prediction.argmax(1)
-        elif tensors:
-            classes, predicted = 2, (prediction > self.threshold).reshape(target.shape).long()
-        if not tensors or predicted.shape != target.shape or classes > _MOST:
-            raise self._misfit(prediction, target)
-        target = target.long()
-        kept = (target >= 0) & (target < classes)
-        if self.ignore_index is not None:
-            kept &= target != self.ignore_index
-        pairs = target[kept] * classes + predicted[kept]
-        return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
+        read = read_classes(output, self.threshold, self.ignore_index)
+        if read is None or read.number > _MOST:
+            raise self._misfit(output)
+        pairs = read.target * read.number + read.predicted
+        counts = torch.zeros(read.number**2, dtype=torch.int64, device=pairs.device)
+        return counts.index_add_(0, pairs, read.counted).view(read.number, read.number)
 
-    def _misfit(self, prediction: Any, target: Any) -> ParamsError:
-        given = [
-            tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__
-            for each in (prediction, target)
-        ]
+    def _misfit(self, output: Any) -> ParamsError:
+        known = output if isinstance(output, Mapping) else {}
+        values = known.get("prediction"), known.get("target")
+        given = [tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__ for each in values]
         return ParamsError(
             f"{self.name} got predictions {given[0]} and targets {given[1]}; it takes (batch, classes, ...) "
             f"with integer targets (batch, ...) and at most {_MOST} classes, or probabilities with as many "
