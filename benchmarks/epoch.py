@@ -1,24 +1,25 @@
 """CPU time of an epoch through a real DataLoader: argus_core and others against the loop written by hand.
 
-    python benchmarks/epoch.py [--rounds 15] [--only rows-in-memory ...] [--workers 0 2]
+    python benchmarks/epoch.py [--rounds 15] [--only rows-in-memory ...] [--workers 0 2] [--device cuda]
 
 Each contender goes over the same kind of DataLoader, shuffled, workers' time included. Other frameworks take
-part in the cases without validation; those that are not installed are named and left out.
+part in the cases without validation; those that are not installed are named and left out. They do not take
+part on a device: there wall-clock time is measured, from and to an idle device, and the loop by hand pins the
+memory of its batches, copies them without waiting and reads its sums once an epoch.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy
 import torch
 from frameworks import MLP, installed
-from interleave import interleave, print_table
+from interleave import CLOCKS, clock_of, interleave, print_table
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -116,10 +117,11 @@ class Case(NamedTuple):
     def build(self) -> nn.Module:
         return (MLP if self.network[0] == "mlp" else CNN)(**self.network[1])
 
-    def loaders(self, workers: int) -> list[DataLoader[Any]]:
-        made = [DataLoader(self.train, self.batch_size, shuffle=True, num_workers=workers)]
+    def loaders(self, workers: int, device: torch.device) -> list[DataLoader[Any]]:
+        options = {"num_workers": workers, "pin_memory": device.type != "cpu"}
+        made = [DataLoader(self.train, self.batch_size, shuffle=True, **options)]
         if self.val is not None:
-            made.append(DataLoader(self.val, self.batch_size, num_workers=workers))
+            made.append(DataLoader(self.val, self.batch_size, **options))
         return made
 
 
@@ -152,82 +154,89 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
-def by_hand(case: Case, workers: int) -> Callable[[], object]:
-    network, loss_function = case.build(), case.loss()
+def by_hand(case: Case, workers: int, device: torch.device) -> Callable[[], object]:
+    network, loss_function = case.build().to(device), case.loss()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-    train, *val = case.loaders(workers)
+    train, *val = case.loaders(workers, device)
+    read: Callable[[torch.Tensor], Any] = torch.Tensor.item if device.type == "cpu" else torch.Tensor.detach
+
+    def moved(loader: DataLoader[Any]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if device.type == "cpu":
+            return iter(loader)
+        return (
+            (input.to(device, non_blocking=True), target.to(device, non_blocking=True))
+            for input, target in loader
+        )
+
+    def validate(loader: DataLoader[Any]) -> tuple[float, float]:
+        total, right, count = 0.0, 0, 0
+        with torch.no_grad():
+            for input, target in moved(loader):
+                prediction = network(input)
+                total += read(loss_function(prediction, target)) * target.shape[0]
+                right += read((prediction.argmax(1) == target).sum())
+                count += target.shape[0]
+        return float(total) / count, float(right) / count
 
     def run() -> None:
         for _ in range(case.epochs):
             network.train()
             total, count = 0.0, 0
-            for input, target in train:
+            for input, target in moved(train):
                 optimizer.zero_grad()
                 loss = loss_function(network(input), target)
                 loss.backward()
                 optimizer.step()
-                total += loss.item() * target.shape[0]
+                total += read(loss) * target.shape[0]
                 count += target.shape[0]
+            float(total)
             network.eval()
             for loader in val:
-                validate(network, loss_function, loader)
+                validate(loader)
 
     return run
 
 
-def validate(network: nn.Module, loss_function: nn.Module, loader: DataLoader[Any]) -> tuple[float, float]:
-    total, right, count = 0.0, 0, 0
-    with torch.no_grad():
-        for input, target in loader:
-            prediction = network(input)
-            total += loss_function(prediction, target).item() * target.shape[0]
-            right += (prediction.argmax(1) == target).sum().item()
-            count += target.shape[0]
-    return total / count, right / count
-
-
-def argus(case: Case, workers: int) -> Callable[[], object]:
+def argus(case: Case, workers: int, device: torch.device) -> Callable[[], object]:
     params = {
         "nn_module": case.network,
         "loss": type(case.loss()).__name__,
         "optimizer": ("SGD", {"lr": 0.01}),
     }
-    model = argus_core.Model({**params, "device": "cpu"})
+    model = argus_core.Model({**params, "device": str(device)})
     metrics = [] if case.val is None else ["accuracy"]
-    loaders = case.loaders(workers)
+    loaders = case.loaders(workers, device)
     return lambda: model.fit(*loaders, num_epochs=case.epochs, metrics=metrics)
 
 
-def contenders(case: Case, workers: int, others: dict[str, Any]) -> dict[str, Contender]:
+def contenders(
+    case: Case, workers: int, device: torch.device, others: dict[str, Any]
+) -> dict[str, Contender]:
     made: dict[str, Contender] = {
-        "by hand": partial(by_hand, case, workers),
-        "argus_core": partial(argus, case, workers),
+        "by hand": partial(by_hand, case, workers, device),
+        "argus_core": partial(argus, case, workers, device),
     }
     for name, make in others.items() if case.val is None else ():
         made[name] = lambda make=make: make(  # type: ignore[misc]
-            case.build(), case.loss(), case.loaders(workers)[0], False
+            case.build(), case.loss(), case.loaders(workers, device)[0], False
         )
     return made
 
 
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and of the workers that have ended."""
-    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
 def main() -> None:
     arguments = parse()
+    device: torch.device = arguments.device
     torch.set_num_threads(1)
     argus_core.register("nn_module", "mlp", MLP, override=True)
     argus_core.register("nn_module", "cnn", CNN, override=True)
-    others = installed()
-    print(f"{arguments.rounds} rounds, CPU time, one thread, torch {torch.__version__}\n")
+    others = installed() if device.type == "cpu" else {}
+    clock = clock_of(device)
+    print(f"{arguments.rounds} rounds, {clock}, one thread, torch {torch.__version__}\n")
     for name in arguments.only:
         case = CASES[name]()
         for workers in arguments.workers:
             print(f"{case.title}, {workers} workers:\n")
-            times = interleave(contenders(case, workers, others), arguments.rounds, cpu_seconds)
+            times = interleave(contenders(case, workers, device, others), arguments.rounds, CLOCKS[clock])
             print_table(times, {"by hand": "over by hand (middle half)"}, 1e3 / case.epochs, "ms an epoch")
 
 
@@ -238,6 +247,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 2])
+    parser.add_argument("--device", type=torch.device, default="cpu")
     return parser.parse_args()
 
 

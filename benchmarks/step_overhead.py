@@ -1,19 +1,21 @@
 """CPU time of one optimizer update: argus_core and others against the loop written by hand.
 
-    python benchmarks/step_overhead.py [--rounds 31] [--updates 400]
+    python benchmarks/step_overhead.py [--rounds 31] [--updates 400] [--device cuda]
 
 A network so small that the update itself hardly counts, one thread, the real public entry points, batches
-from a list. Frameworks that are not installed are named and left out.
+from a list. Frameworks that are not installed are named and left out, as all others are on a device: there
+wall-clock time is measured, from and to an idle device, and the loops by hand read their sums at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from frameworks import FRAMEWORKS, MLP, installed
-from interleave import interleave, print_table
+from interleave import CLOCKS, clock_of, interleave, print_table
 from torch import nn
 
 import argus_core
@@ -22,17 +24,17 @@ Batches = list[tuple[torch.Tensor, torch.Tensor]]
 Contender = Callable[[], Callable[[], object]]
 
 
-def regression(updates: int) -> Batches:
-    return [(torch.randn(32, 16), torch.randn(32, 1)) for _ in range(updates)]
+def regression(updates: int, device: torch.device) -> Batches:
+    return [(torch.randn(32, 16).to(device), torch.randn(32, 1).to(device)) for _ in range(updates)]
 
 
-def classification(updates: int) -> Batches:
-    return [(torch.randn(32, 16), torch.randint(0, 2, (32,))) for _ in range(updates)]
+def classification(updates: int, device: torch.device) -> Batches:
+    return [(torch.randn(32, 16).to(device), torch.randint(0, 2, (32,)).to(device)) for _ in range(updates)]
 
 
 def bare(outputs: int, batches: Batches) -> Callable[[], object]:
     """Track nothing."""
-    network, loss_function, optimizer = by_hand(outputs)
+    network, loss_function, optimizer = by_hand(outputs, batches)
 
     def run() -> None:
         network.train()
@@ -47,7 +49,8 @@ def bare(outputs: int, batches: Batches) -> Callable[[], object]:
 
 def hand_loss(outputs: int, batches: Batches) -> Callable[[], object]:
     """Track the mean loss of a sample."""
-    network, loss_function, optimizer = by_hand(outputs)
+    network, loss_function, optimizer = by_hand(outputs, batches)
+    read = read_on(batches)
 
     def run() -> float:
         network.train()
@@ -58,16 +61,17 @@ def hand_loss(outputs: int, batches: Batches) -> Callable[[], object]:
             loss.backward()
             optimizer.step()
             samples = target.shape[0]
-            total += loss.item() * samples
+            total += read(loss) * samples
             count += samples
-        return total / count
+        return float(total) / count
 
     return run
 
 
 def hand_accuracy(outputs: int, batches: Batches) -> Callable[[], object]:
     """Track the mean loss of a sample and the share of right predictions."""
-    network, loss_function, optimizer = by_hand(outputs)
+    network, loss_function, optimizer = by_hand(outputs, batches)
+    read = read_on(batches)
 
     def run() -> tuple[float, float]:
         network.train()
@@ -79,16 +83,21 @@ def hand_accuracy(outputs: int, batches: Batches) -> Callable[[], object]:
             loss.backward()
             optimizer.step()
             samples = target.shape[0]
-            total += loss.item() * samples
-            right += (prediction.argmax(1) == target).sum().item()
+            total += read(loss) * samples
+            right += read((prediction.argmax(1) == target).sum())
             count += samples
-        return total / count, right / count
+        return float(total) / count, float(right) / count
 
     return run
 
 
-def by_hand(outputs: int) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
-    network = MLP(outputs)
+def read_on(batches: Batches) -> Callable[[torch.Tensor], Any]:
+    """Return how a loop by hand takes a number from the device: at once on the CPU, else without waiting."""
+    return torch.Tensor.item if batches[0][0].device.type == "cpu" else torch.Tensor.detach
+
+
+def by_hand(outputs: int, batches: Batches) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+    network = MLP(outputs).to(batches[0][0].device)
     return network, loss_of(outputs), torch.optim.SGD(network.parameters(), lr=0.01)
 
 
@@ -102,7 +111,7 @@ def argus(outputs: int, batches: Batches, metrics: list[str]) -> Callable[[], ob
             "nn_module": ("mlp", {"outputs": outputs}),
             "loss": type(loss_of(outputs)).__name__,
             "optimizer": ("SGD", {"lr": 0.01}),
-            "device": "cpu",
+            "device": str(batches[0][0].device),
         }
     )
     return lambda: model.fit(batches, metrics=metrics, metrics_on_train=bool(metrics))
@@ -122,13 +131,14 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(1)
     argus_core.register("nn_module", "mlp", MLP)
-    names = list(FRAMEWORKS) if arguments.only is None else arguments.only
+    device: torch.device = arguments.device
+    names = (list(FRAMEWORKS) if device.type == "cpu" else []) if arguments.only is None else arguments.only
 
     print(
-        f"{arguments.rounds} rounds of {arguments.updates} updates, CPU time, one thread, "
+        f"{arguments.rounds} rounds of {arguments.updates} updates, {clock_of(device)}, one thread, "
         f"torch {torch.__version__}\n"
     )
-    batches = regression(arguments.updates)
+    batches = regression(arguments.updates, device)
     contenders: dict[str, Contender] = {
         "bare loop": lambda: bare(1, batches),
         "by hand, loss": lambda: hand_loss(1, batches),
@@ -137,7 +147,7 @@ def main() -> None:
     }
     report("loss tracked", contenders, "by hand, loss", arguments)
 
-    labelled = classification(arguments.updates)
+    labelled = classification(arguments.updates, device)
     contenders = {
         "bare loop": lambda: bare(2, labelled),
         "by hand, loss and accuracy": lambda: hand_accuracy(2, labelled),
@@ -149,7 +159,7 @@ def main() -> None:
 
 def report(title: str, contenders: dict[str, Contender], base: str, arguments: argparse.Namespace) -> None:
     print(f"{title}:\n")
-    times = interleave(contenders, arguments.rounds)
+    times = interleave(contenders, arguments.rounds, CLOCKS[clock_of(arguments.device)])
     bases = {base: "over by hand (middle half)", "bare loop": "over bare (middle half)"}
     print_table(times, bases, 1e6 / arguments.updates, "us an update")
 
@@ -160,6 +170,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument(
         "--only", nargs="*", metavar="FRAMEWORK", help=f"of {', '.join(FRAMEWORKS)}; none for none"
     )
