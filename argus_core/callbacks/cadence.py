@@ -1,4 +1,7 @@
-"""Durations: a number of epochs, updates, minutes or hours; and cadences, which are due once in each."""
+"""Durations ("2ep", "500up", "10min"), and cadences, which are due once in each.
+
+Parts of a run, such as "5%", are in ``run_length.py``.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from argus_core.callbacks.asking import ask_for_validation, called
 from argus_core.callbacks.state import State, validation_phases
 from argus_core.errors import BuildError, ParamsError, near
+from argus_core.registry.registry import names
 from argus_core.storage.stored import BEST, BEST_EPOCH, MONITOR, Rule
 
 __all__ = ["Monitor", "NewValues", "check_monitor", "monitored_value"]
@@ -219,13 +220,15 @@ def _nobody_computes(callback: str, metric: str, computed: Iterable[str], state:
         )
     phases = sorted(state.phase_states or (), key=len, reverse=True)
     own = next((metric[len(phase) + 1 :] for phase in phases if metric.startswith(f"{phase}_")), metric)
-    action = f"; add {own!r} to {called('metrics')}"
+    start = f"{callback} monitors {metric!r}, which is not computed"
     if any(own == each.name for _, each in _metrics(state)):
         action = f"; set {called('metrics_on_train')}" if metric.startswith("train_") else ""
-    return BuildError(
-        f"{callback} monitors {metric!r}, which is not computed{near(metric, computed)} "
-        f"({_shown(computed)}{action})"
-    )
+        return BuildError(f"{start}{near(metric, computed)} ({_shown(computed)}{action})")
+    if own in names("metric"):
+        action = f"; add {own!r} to {called('metrics')}"
+    else:
+        action = near(metric, computed) or f"; add a metric that computes it to {called('metrics')}"
+    return BuildError(f"{start}{action} ({_shown(computed)})")
 
 
 def _shown(computed: Iterable[str]) -> str:

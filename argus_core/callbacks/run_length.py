@@ -1,4 +1,7 @@
-"""The length of a run in epochs and updates, for what takes its own length from it."""
+"""The length of a run, and parts of it such as "5%" or "3ep", for what takes its own length from it.
+
+Cadences are in ``cadence.py``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 from argus_core.callbacks.cadence import Cadence
 
-__all__ = ["UNKNOWN", "RunLength", "Share", "is_length", "parse_share"]
+__all__ = ["UNKNOWN", "RunLength", "Share", "is_share", "parse_share"]
 
 _FORM = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*(%|ep|up)")
 _WHOLE = 100
@@ -89,6 +92,6 @@ def parse_share(value: Any) -> Share | None:
     return None if match is None else Share(float(match[1]), match[2])
 
 
-def is_length(value: Any) -> bool:
+def is_share(value: Any) -> bool:
     """Return whether a value is a part of a run."""
     return parse_share(value) is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from argus_core.callbacks.cadence import Cadence
-from argus_core.callbacks.run_length import RunLength, is_length
+from argus_core.callbacks.run_length import RunLength, is_share
 from argus_core.errors import SpecError
 from argus_core.registry.arguments import signature_of
 
@@ -56,7 +56,7 @@ class Span:
         takes = {} if signature is None else signature.parameters
         filled = dict(params)
         for key, parameter in takes.items():
-            if key in _COUNTS and key not in params and is_length(parameter.default):
+            if key in _COUNTS and key not in params and is_share(parameter.default):
                 filled[key] = parameter.default
         has_epochs = {"epochs", "steps_per_epoch"} <= params.keys()  # of OneCycleLR
         for key in _WHOLE:
@@ -80,7 +80,7 @@ class Span:
             return value
         if isinstance(value, list | tuple):
             return [self._counted(name, key, each) for each in value]
-        if not is_length(value):
+        if not is_share(value):
             return value
         steps = self.length.steps_in(value, self.cadence)
         if steps is None:

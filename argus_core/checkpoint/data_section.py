@@ -1,6 +1,7 @@
-"""The section ``data`` of a manifest: the description of a model's data, with a schema of its own.
+"""The section ``data`` of a manifest: classes, feature names and so on of a model's data.
 
-An argus-torch that does not know the section, or its schema, loads the model without it.
+It has a schema of its own. An argus-torch that does not know the section, or its schema, loads the model
+without it.
 """
 
 from __future__ import annotations

@@ -165,8 +165,8 @@ def _mismatch(
     modules = dict.fromkeys(f"{name.rpartition('.')[0]}.*" if "." in name else name for name in names)
     skip = ", ".join(map(repr, [*modules][:_SHOWN]))
     return StateMismatchError(
-        f"init_from: {shown(path)} does not fit {what}: {some}{more}; leave them as built by skip = [{skip}]"
-        ", or all such by mismatched = 'fresh'"
+        f"init_from: {shown(path)} does not fit {what}: {some}{more}; leave them as built by "
+        f"init_from = {{ path = '...', skip = [{skip}] }}, or all such by mismatched = 'fresh' there"
     )
 
 

@@ -88,7 +88,8 @@ def load_model(
     """
     if nn_module is None:
         raise SpecError(
-            "load_model cannot leave nn_module out; give its parameters as a dict, or another network"
+            "nn_module is None, and a model needs a network; omit the argument for the saved one, or give "
+            "its parameters as a dict, or another network"
         )
     if params.get("init_from") is not None:
         raise SpecError(

@@ -67,9 +67,9 @@ class RunDirectory(RunFiles):
                     f"{path} is not in a run directory; a checkpoint of pytorch-argus cannot be resumed; "
                     "convert it (argus convert), and give the result to load_model"
                 )
+            what = "is not a run directory" if os.path.lexists(path) else "does not exist"
             raise ConfigError(
-                f"{path} is not a run directory; give one (it has config.toml and versions.json) or a "
-                "checkpoint in one"
+                f"{path} {what}; give a folder with config.toml and versions.json, or a checkpoint in one"
             )
         return directory
 
@@ -172,7 +172,10 @@ class RunDirectory(RunFiles):
         if found and not self.holds_run():
             raise ConfigError(f"{self.path} holds {found[0]!r}, which does not belong to a run; {OTHER}")
         if found and not overwrite:
-            raise ConfigError(f"{self.path} already holds a run; {OTHER}, or replace it with --overwrite")
+            raise ConfigError(
+                f"{self.path} already holds a run; resume it (argus resume), {OTHER}, or replace it with "
+                "--overwrite"
+            )
 
     def create(self, config: str, versions: Mapping[str, Any]) -> None:
         """Create the run's files; an earlier run is kept until `settle` or `give_up`.
@@ -238,7 +241,10 @@ class RunDirectory(RunFiles):
         return [*self.files(), *self._replaced.places, self.root / ".lock"]
 
     def _sweep(self) -> None:
-        """Remove unfinished files of killed processes; the lock excludes living writers."""
+        """Remove text files that killed processes left unfinished; the lock excludes living writers.
+
+        ``replacing`` of ``files/confinement.py`` names them; ``storage.replacement`` sweeps checkpoints.
+        """
         own = {*self.files(), *self._made.files(), *self._overwritten.files()}
         for file in self.root.glob(".*.tmp"):
             name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", file.name)

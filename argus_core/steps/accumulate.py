@@ -10,10 +10,11 @@ __all__ = ["Accumulate"]
 
 
 class Accumulate:
-    """Gradient accumulation: one update from ``steps`` loader batches, each weighted by its samples.
+    """Gradient accumulation: one update from ``steps`` loader batches.
 
-    The result equals one update from the joined batch, for batches of any sizes. The last update of an
-    epoch takes the loader batches that remain.
+    The update weighs each by what its loss divides by (``steps/shares.py``), so the result equals one update
+    from the joined batch, for batches of any sizes. The last update of an epoch takes the loader batches that
+    remain.
     """
 
     def __init__(self, steps: int) -> None:

@@ -23,7 +23,7 @@ class Closure:
     """
 
     conflicts: ClassVar[dict[str, str]] = {
-        "grad_scaler": "torch.amp.GradScaler steps without a closure; choose amp with dtype='bfloat16'",
+        "grad_scaler": "torch.amp.GradScaler steps without a closure; give amp dtype='bfloat16'",
         "ignores_closure": "it moves the weights without the closure that the optimizer asks for",
     }
 

@@ -28,6 +28,7 @@ __all__ = ["SLOTS", "Composed"]
 Implementation = Callable[..., Any]
 
 _MODEL = "the model"
+_WITH_AMP = " and give amp dtype='bfloat16'"
 
 
 class Composed:
@@ -111,9 +112,10 @@ class Composed:
             for trait, reason in strategy.conflicts.items():
                 for other in traits:
                     if trait in traits[other] and other != strategy.name:
+                        action = "" if "; " in reason else f"; {_left_out(strategy.name, trait, other)}"
                         yield (
                             f"step strategy {strategy.name!r} does not go with {_owner_of(trait, other)}: "
-                            f"{reason}; leave one of them out"
+                            f"{reason}{action}"
                         )
 
 
@@ -130,10 +132,18 @@ def _slots_of_default() -> dict[str, list[tuple[Strategy, Implementation]]]:
 
 def _missing_closure(model: AbstractModel, traits: Mapping[str, set[str]]) -> Iterator[str]:
     if "needs_closure" in traits[_MODEL] and not any("gives_closure" in owned for owned in traits.values()):
+        scaled = any("grad_scaler" in owned for owned in traits.values())
         yield (
             f"optimizer {type(model.optimizer).__name__!r} asks for gradients several times in one step, "
-            "and no step strategy hands it a closure; add 'closure' to step, or choose another optimizer"
+            f"and no step strategy hands it a closure; add 'closure' to step{_WITH_AMP * scaled}, or choose "
+            "another optimizer"
         )
+
+
+def _left_out(strategy: str, trait: str, other: str) -> str:
+    if other != _MODEL:
+        return "leave one of them out"
+    return f"leave {strategy!r} out" + ", or choose another optimizer" * trait.startswith("optimizer:")
 
 
 def _owner_of(trait: str, owner: str) -> str:

@@ -55,8 +55,10 @@ def check_matches(where: str, patterns: Iterable[str], network: nn.Module, names
             problem = "only parameters that do not require grad; leave it out, or unfreeze them"
         else:
             modules = [f"{name}.*" for name, _ in network.named_modules() if name]
-            some = ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
-            problem = f"none of the parameters {some}{near(pattern, [*modules, *names])}"
+            top = list(dict.fromkeys(name.split(".")[0] for name in names))
+            some = ", ".join(top[:_SHOWN]) + ", ..." * (len(top) > _SHOWN)
+            action = near(pattern, [*modules, *names]) or "; argus summary lists the modules"
+            problem = f"no parameter; those of the network begin with {some}{action}"
         raise ParamsError(f"{where}: {pattern!r} matches {problem}")
 
 

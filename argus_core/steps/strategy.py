@@ -44,7 +44,10 @@ class Strategy:
 
     @property
     def conflicts(self) -> Mapping[str, str]:
-        """Traits of other strategies or of the model that this one conflicts with, each with the reason."""
+        """Traits of other strategies or of the model that this one conflicts with, each with the reason.
+
+        Where leaving one of them out is not the action, the reason gives it after a semicolon.
+        """
         return dict(getattr(self.instance, "conflicts", {}))
 
     @property

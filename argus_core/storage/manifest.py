@@ -129,7 +129,7 @@ def migrate(manifest: dict[str, Any]) -> dict[str, Any]:
     if schema > SCHEMA:
         raise NewerCheckpointError(
             f"the checkpoint has schema {schema} and was written by argus-torch {_writer(manifest)}, "
-            f"this argus-torch reads schemas up to {SCHEMA}: pip install --upgrade argus-torch"
+            f"and this argus-torch reads schemas up to {SCHEMA}; pip install --upgrade argus-torch"
         )
     for older in range(schema, SCHEMA):
         try:

@@ -165,6 +165,8 @@ def _registration(factory: Any, where: str, what: str = "it") -> str:
     part = next(
         (part for part in KIND_OF_PART if where in (f"params[{part!r}]", f"params[{part!r}][0]")), None
     )
+    if part is None and where.startswith("params["):
+        return f"register {what} and choose it by name, which the constructor looks up (argus_core.resolve)"
     name = getattr(factory, "__name__", "")
     if part is None or not name.isidentifier():
         return f"register {what} and choose it by name"

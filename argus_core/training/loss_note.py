@@ -11,7 +11,7 @@ from argus_core.training.shapes import shape_of
 
 __all__ = ["loss_note"]
 
-_GENERAL = "check its parameters, and that it takes such predictions and targets"
+_GENERAL = "check the parameters of the loss, and that it takes such predictions and targets"
 _OF_COLUMNS = ("multi-target", "spatial targets")  # torch, where class numbers have a dimension of their own
 
 

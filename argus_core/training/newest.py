@@ -34,12 +34,7 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
     files = sorted([*path.glob("*.safetensors"), *path.glob("checkpoints/*.safetensors")])
     found = {file: place for file in files if (place := _place_of(file)) is not None}
     if not found:
-        start = "if the run ended before its first, start it over with argus train and --overwrite"
-        write = "write them by the callback checkpoint with optimizer_state=True"
-        raise CheckpointError(
-            f"{path} holds no checkpoint that a run can resume from ({len(files)} checkpoints in all); "
-            f"{write if own is None else start}"
-        )
+        raise CheckpointError(_none_found(path, files, own))
     written = {file: file.stat().st_mtime_ns for file in found}
     runs = {place.run for place in found.values()}
     first = own if own is not None and own in found else max(found, key=written.__getitem__)
@@ -53,6 +48,23 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
         )
     own_files = [file for file, place in found.items() if place.run == found[first].run]
     return max(own_files, key=lambda file: (*found[file][1:], written[file]))
+
+
+def _none_found(path: Path, files: list[Path], own: Path | None) -> str:
+    """Return the sentence for a folder none of whose checkpoints a run can resume from."""
+    damaged = [file.name for file in files if not _is_readable(file)]
+    others = [file.name for file in files if file.name not in damaged]
+    if damaged:
+        rest = f", and {', '.join(others)} holds no state of a run" if others else ""
+        return (
+            f"{path} cannot be resumed: {', '.join(damaged)} cannot be read{rest}; restore another copy of "
+            f"{damaged[-1]}, or start a new run, with init_from for weights that are left"
+        )
+    if own is None:
+        action = "write them by the callback checkpoint with optimizer_state=True"
+    else:
+        action = "if the run ended before its first, start it over with argus train and --overwrite"
+    return f"{path} holds no checkpoint that a run can resume from ({len(files)} in all); {action}"
 
 
 def most_resumed(path: Path, run: str | None) -> int:
@@ -76,12 +88,19 @@ class _Place(NamedTuple):
     updates: int
 
 
+def _is_readable(file: Path) -> bool:
+    with suppress(*_UNREADABLE):
+        return _read_place(file) is None
+    return False
+
+
 def _place_of(file: Path) -> _Place | None:
     """Return the place of a checkpoint in its run; ``None`` if no run can resume from it."""
     try:
         return _read_place(file)
     except _UNREADABLE as error:
-        warnings.warn(f"{file} is skipped: {error}", ArgusWarning, stacklevel=4)
+        about = str(error).removeprefix(f"{file}: ").removeprefix(f"{file.resolve()}: ")
+        warnings.warn(f"{file} is skipped: {about}", ArgusWarning, stacklevel=4)
         return None
 
 

@@ -215,7 +215,7 @@ def test_modes_that_others_chose_stay() -> None:
     ({"every": "1"}, "every is '1'; give epochs"),
     ({"every": "2up"}, "after is '1ep' and every is '2up'; give both in one unit"),
     ({"every": "0ep"}, "every more than 0"),
-    ({"match": "bakbone.*"}, r"'bakbone.\*' matches none of the parameters .*did you mean 'backbone.\*'"),
+    ({"match": "bakbone.*"}, r"'bakbone.\*' matches no parameter; .*did you mean 'backbone.\*'"),
     ({"match": "*"}, "leaves no parameter to train in the first 1 epoch; narrow its patterns"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options: Any, message: str) -> None:

@@ -100,7 +100,8 @@ def test_train_refuses_a_directory_that_holds_a_run(folder: Path) -> None:
     result = argus("train", "small.toml")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "error: run already holds a run; choose another with --run-dir, or replace it with --overwrite\n"
+        "error: run already holds a run; resume it (argus resume), choose another with --run-dir, "
+        "or replace it with --overwrite\n"
     )
 
 

@@ -165,7 +165,7 @@ def test_another_shape_is_an_error_unless_it_may_be_left_as_built() -> None:
     save_file(base(5), "base.safetensors")
     with pytest.raises(StateMismatchError, match=(
         r"init_from: base.safetensors does not fit nn_module 'classifier': 'head.(weight|bias)' is float32.*"
-        r"; leave them as built by skip = \['head.\*'\], or all such by mismatched = 'fresh'"
+        r"; leave them as built by init_from = \{ path = '\S+', skip = \['head.\*'\] \}"
     )):  # fmt: skip
         model("base.safetensors")
     built = model({"path": "base.safetensors", "mismatched": "fresh"})

@@ -143,7 +143,7 @@ def test_a_version_that_comes_with_a_state_holds(path: Path) -> None:
 
 def test_nn_module_cannot_be_left_out(path: Path) -> None:
     trained().save(path)
-    with pytest.raises(SpecError, match="cannot leave nn_module out"):
+    with pytest.raises(SpecError, match="nn_module is None, and a model needs a network; omit the argument"):
         load_model(path, nn_module=None)
 
 

@@ -187,7 +187,7 @@ def test_the_losss_own_parameters_have_names_for_patterns() -> None:
         ({"groups": [{"match": ["*"] * 60, "lr": 1.0}] * 2}, "over 100 patterns"),
         (
             {"groups": [{"match": "backbon.*", "lr": 1.0}]},
-            r"'backbon\.\*' matches none of the parameters .*; did you mean 'backbone\.\*'",
+            r"'backbon\.\*' matches no parameter; .*; did you mean 'backbone\.\*'",
         ),
         (
             {"groups": [{"match": "head.*", "lr": 1.0}, {"match": "*.weight", "lr": 2.0}]},

@@ -48,7 +48,8 @@ def test_folder_with_other_things_in_it_takes_a_run(tmp_path: Path) -> None:
 def test_second_run_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path)
     with pytest.raises(
-        ConfigError, match="already holds a run; choose another with --run-dir, or replace it with"
+        ConfigError,
+        match=r"already holds a run; resume it \(argus resume\), choose another with --run-dir, or",
     ):
         make_run(tmp_path)
 

@@ -372,7 +372,7 @@ def test_second_run_is_refused_before_anything_is_built(folder: Path) -> None:
     first = run(folder)
     written = first.directory.metrics.read_text("utf-8")
     with pytest.raises(
-        ConfigError, match="run already holds a run; choose another with --run-dir, or replace it"
+        ConfigError, match=r"run already holds a run; resume it \(argus resume\), choose another with"
     ):
         run(folder, "nn_module=unknown")
     assert first.directory.metrics.read_text("utf-8") == written

@@ -264,7 +264,8 @@ def test_a_checkpoint_of_another_run_among_its_own_is_not_resumed(folder: Path) 
 @pytest.mark.parametrize("path", ["nowhere", ".", "small.toml"])
 def test_what_is_no_run_is_refused(folder: Path, path: str) -> None:
     small_config(folder)
-    with pytest.raises(ConfigError, match=rf"{path} is not a run directory; give one \(it has config.toml"):
+    what = "does not exist" if path == "nowhere" else "is not a run directory"
+    with pytest.raises(ConfigError, match=rf"^{path} {what}; give a folder with config.toml and versions"):
         resume(Path(path))
 
 

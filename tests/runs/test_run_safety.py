@@ -576,7 +576,7 @@ def test_run_directory_whose_name_is_too_long_is_told(folder: Path) -> None:
         f"error: run directory {reprlib.repr(name)} cannot be used: File name too long; "
         "choose another with --run-dir\n"
     )
-    assert argus("resume", name).stderr.startswith(f"error: {name} is not a run directory; give one")
+    assert argus("resume", name).stderr.startswith(f"error: {name} does not exist; give a folder")
 
 
 # A disk that is full.

@@ -103,7 +103,7 @@ def test_bfloat16_goes_with_it_and_float16_is_refused_with_the_reason() -> None:
     with pytest.raises(
         ConflictError,
         match=r"'closure' does not go with 'amp' \(grad_scaler\): .*GradScaler steps without a closure; "
-        "choose amp with dtype='bfloat16'",
+        "give amp dtype='bfloat16'",
     ):
         build("closure", ("amp", {"dtype": "float16"}))
 

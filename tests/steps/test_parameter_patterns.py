@@ -126,7 +126,7 @@ def test_a_resumed_run_with_frozen_parts_equals_one_without_a_stop(tmp_path: Pat
         (["*a" * 501], "give a pattern"),
         (
             "backbon.*",
-            r"freeze: 'backbon\.\*' matches none of the parameters .*; did you mean 'backbone\.\*'",
+            r"freeze: 'backbon\.\*' matches no parameter; .*; did you mean 'backbone\.\*'",
         ),
     ],
 )

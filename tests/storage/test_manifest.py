@@ -187,7 +187,7 @@ def test_every_older_schema_has_a_migration() -> None:
 )
 def test_newer_schema_is_refused_with_who_wrote_it(manifest_of_newer: dict[str, Any], writer: str) -> None:
     with pytest.raises(
-        NewerCheckpointError, match=f"has schema 99 and was written by argus-torch {writer}, .* up to 1: pip"
+        NewerCheckpointError, match=f"has schema 99 and was written by argus-torch {writer}, .* up to 1; pip"
     ):
         migrate({"schema": 99, **manifest_of_newer})
 

@@ -477,9 +477,7 @@ def test_a_checkpoint_without_the_state_of_its_run_is_refused(tmp_path: Path) ->
     build().save(tmp_path / "model.safetensors", optimizer_state=True)
     with pytest.raises(CheckpointError, match=r"model.safetensors holds no position of a run; give one that"):
         build().fit(batches(), resume=tmp_path / "model.safetensors")
-    with pytest.raises(
-        CheckpointError, match=r"holds no checkpoint that a run can resume from \(1 checkpoints in"
-    ):
+    with pytest.raises(CheckpointError, match=r"holds no checkpoint that a run can resume from \(1 in all"):
         build().fit(batches(), resume=tmp_path)
 
 
@@ -645,3 +643,17 @@ def test_the_best_of_another_metric_is_no_measure(tmp_path: Path) -> None:
     build().fit(data, data, num_epochs=3, metrics=["accuracy"], callbacks=more, resume=tmp_path)
     assert len(list((tmp_path / "val_loss").iterdir())) == 2  # the loss falls in each epoch
     assert states[0].epoch == 2
+
+
+def test_a_folder_with_a_damaged_checkpoint_names_it(tmp_path: Path) -> None:
+    build().save(tmp_path / "best.safetensors", optimizer_state=True)
+    (tmp_path / "last.safetensors").write_bytes((tmp_path / "best.safetensors").read_bytes()[:200])
+    with (
+        pytest.warns(ArgusWarning, match=rf"^{tmp_path}/last.safetensors is skipped: (?!{tmp_path})"),
+        pytest.raises(
+            CheckpointError,
+            match="cannot be resumed: last.safetensors cannot be read, and best.safetensors holds no "
+            "state of a run; restore another copy of last.safetensors, or start",
+        ),
+    ):
+        build().fit(batches(), resume=tmp_path)
