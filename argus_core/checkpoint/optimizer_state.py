@@ -1,4 +1,7 @@
-"""An optimizer's state: named for checkpoints, numbered for torch; the checks that it fits an optimizer."""
+"""An optimizer's state: named for checkpoints, numbered for torch; the checks that it fits an optimizer.
+
+``restoring.py`` matches the names with an optimizer's parameters.
+"""
 
 from __future__ import annotations
 

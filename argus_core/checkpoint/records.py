@@ -71,7 +71,7 @@ def find(kind: str, record: Record) -> Component | None:
 
 def missing(kind: str, record: Record) -> Missing:
     """Return the message about a component that no installed package provides."""
-    why = f"it was {record['entry_point']}" if record["entry_point"] else "named in the file"
+    why = f"saved from {record['entry_point']}" if record["entry_point"] else "named in the file"
     if by := record.get(_REGISTERED_BY):
         why += f", which the module {by} registered: --parts gives it to a command"
     return kind, record["name"] or record["as"], record["version"], why

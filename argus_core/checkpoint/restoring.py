@@ -88,7 +88,7 @@ def _saved_optimizer(model: AbstractModel, saved: AbstractSaved, same_loss: bool
     """Return the saved optimizer's state, once its shapes fit the model's optimizer."""
     state, names = saved.optimizer_outline()
     if state is not None:
-        _fitted(model, state, names, same_loss)
+        _matched_to_parameters(model, state, names, same_loss)
     return saved.optimizer_state()
 
 
@@ -101,7 +101,7 @@ def _load_extra_state(model: AbstractModel, state: Mapping[str, Any]) -> None:
         model.load_extra_state(state)
 
 
-def _fitted(
+def _matched_to_parameters(
     model: AbstractModel, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> Mapping[str, Any]:
     """Return a stored state with the numbers of a model's optimizer, checked to fit it.
@@ -144,9 +144,9 @@ def _check_names(stored: list[str], built: list[str]) -> None:
 def _load_optimizer_state(
     model: AbstractModel, state: Mapping[str, Any], names: list[str] | None, same_loss: bool
 ) -> None:
-    """Load a numbered ``state`` into a model's optimizer; see `_fitted`."""
+    """Load a numbered ``state`` into a model's optimizer; see `_matched_to_parameters`."""
     optimizer = model.optimizer
-    stored = _fitted(model, state, names, same_loss)
+    stored = _matched_to_parameters(model, state, names, same_loss)
     rehearse(optimizer, stored)
     with fitting(type(optimizer).__name__, "load with optimizer=None", "optimizer state"):
         optimizer.load_state_dict(_unshared(stored, set()))

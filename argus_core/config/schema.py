@@ -297,4 +297,4 @@ SECTIONS: dict[str, dict[str, Key]] = {
         ),
     },
 }
-"""Every key by section; the reference page of the documentation is generated from it."""
+"""Every key by section; a test compares the tables of docs/reference/config.md with it."""

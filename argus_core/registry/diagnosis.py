@@ -16,7 +16,7 @@ from argus_core.registry.discovery import Index, Removal
 from argus_core.registry.distributions import version_of, versions_of
 from argus_core.registry.metadata import is_name, normalised
 from argus_core.registry.pins import TABLE, Pins
-from argus_core.registry.requirements import PUBLISHED, is_own, pip_install, requirement
+from argus_core.registry.requirements import LIBRARIES, PUBLISHED, is_own, pip_install, requirement
 from argus_core.text import shown
 
 __all__ = [
@@ -97,13 +97,15 @@ def _unknown_name(
         return _path(kind, name)
     where = f" in {origin}" if origin else ""
     some = f"{count} known" if count else f"it has no {kind}" if origin else "no installed package has one"
-    own = (
-        ""
-        if hint or origin
-        else "; install its package, or register your own: argus_core.register, in a script or a file for "
-        "--parts"
-    )
+    own = "" if hint or origin else _own(kind)
     return UnknownNameError(f"no {kind} named {name!r}{where}{hint} ({some}: argus list {kind}){own}")
+
+
+def _own(kind: str) -> str:
+    """Return the next action for a name that nothing is close to."""
+    more = [plugin for plugin in LIBRARIES.get(kind, ()) if version_of(plugin) is None]
+    install = f"install its package{f', perhaps one of these ({pip_install(more)})' * bool(more)}"
+    return f"; {install}, or register your own: argus_core.register, in a script or a file for --parts"
 
 
 def unknown_anywhere(name: str, components: Collection[Component]) -> UnknownNameError:

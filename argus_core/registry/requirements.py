@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from argus_core.registry.metadata import is_name, is_version, normalised
 
-__all__ = ["PUBLISHED", "is_own", "pip_install", "requirement"]
+__all__ = ["LIBRARIES", "PUBLISHED", "is_own", "pip_install", "requirement"]
 
 _MOST_INSTALLED = 50
 
@@ -40,6 +40,13 @@ PUBLISHED: dict[tuple[str, str], str] = {
 
 Names that a plugin takes from a library, such as hundreds of networks, are left out.
 """
+
+LIBRARIES = {
+    "metric": ["argus-torchmetrics"],
+    "nn_module": ["argus-timm", "argus-torchvision"],
+    "transform": ["argus-torchvision"],
+}
+"""This project's plugins that take the names of a kind from a library."""
 
 
 def requirement(provider: str, version: str | None) -> str | None:

@@ -212,7 +212,7 @@ class RunDirectory(RunFiles):
             if self._replaces:
                 return f"the earlier run in {self.path} is restored" if self._replaced.put_back() else ""
             if self._is_begun and discard:
-                self._replaced.discard()
+                self._replaced.remove_new()
                 self._remove_empty_checkpoints()
         except OSError as error:
             reason = error.strerror or error
@@ -267,7 +267,7 @@ class RunDirectory(RunFiles):
 
     def _remove_replaced(self) -> None:
         try:
-            self._replaced.remove()
+            self._replaced.remove_old()
         except OSError as error:  # not worth ending a run for
             if self._has_warned:
                 return

@@ -100,9 +100,9 @@ class ReplacedRun:
             return False
         if os.path.lexists(self._replaced):
             if any(os.path.lexists(_aside(file)) for file in self._files):  # else the mark is not of this run
-                self.discard()
+                self.remove_new()
             self._replaced.replace(self._replacing)
-        moved = [file for file in self._set_aside() if os.path.lexists(_aside(file))]
+        moved = [file for file in self._files_aside() if os.path.lexists(_aside(file))]
         for file in moved:
             _aside(file).replace(file)
         for file in self._overwritten.files():
@@ -113,23 +113,23 @@ class ReplacedRun:
         self._replacing.unlink()
         return bool(moved)
 
-    def discard(self) -> None:
+    def remove_new(self) -> None:
         """Remove the new run's files."""
         for file in (*self._files, *self._made.files()):
             file.unlink(missing_ok=True)
         self._made.remove()
 
-    def remove(self) -> None:
+    def remove_old(self) -> None:
         """Remove the old run."""
         if os.path.lexists(self._replaced):
             self._replaced.replace(self._discarded)
         if os.path.lexists(self._discarded):
-            for file in (*self._set_aside(), *self._overwritten.files()):
+            for file in (*self._files_aside(), *self._overwritten.files()):
                 _aside(file).unlink(missing_ok=True)
             self._overwritten.begin()
             self._discarded.unlink()
 
-    def _set_aside(self) -> list[Path]:
+    def _files_aside(self) -> list[Path]:
         """Return the old run's files, its list last, under their current names."""
         place = _aside(self._made.path)
         listed = self._made.files(place if os.path.lexists(place) else self._made.path)

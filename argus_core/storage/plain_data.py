@@ -166,7 +166,10 @@ def _registration(factory: Any, where: str, what: str = "it") -> str:
         (part for part in KIND_OF_PART if where in (f"params[{part!r}]", f"params[{part!r}][0]")), None
     )
     if part is None and where.startswith("params["):
-        return f"register {what} and choose it by name, which the constructor looks up (argus_core.resolve)"
+        return (
+            f"register {what} and choose it by name: a checkpoint keeps no code, so give the name, and let "
+            "the constructor choose by it"
+        )
     name = getattr(factory, "__name__", "")
     if part is None or not name.isidentifier():
         return f"register {what} and choose it by name"

@@ -32,6 +32,7 @@ _ITS_STATE = " (if its state is from a checkpoint, that may not fit it: load wit
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch, of batch normalisation
 _CALLS = ("forward", "_call_impl")  # the second where a forward takes other arguments
 _UNKNOWN = object()
+_LONGEST_LAYER = 120  # characters
 _OF_OPTIMIZER = "if its state is from a checkpoint, that may not fit it: load with optimizer=None"
 _OF_TRANSFORM = "check its parameters; load_model(path, prediction_transform=None) leaves it out"
 
@@ -177,7 +178,7 @@ def _place(
         layers = model.get_nn_module().named_modules()
         name = next((name for name, layer in layers if layer is owner), None)
         if name is not None:
-            layer = f"'s layer {name!r} ({type(owner).__name__})" if name else ""
+            layer = f"'s layer {name!r} ({_shown(owner)})" if name else ""
             return _Origin(f"by the network{layer}")
     if owner is model.optimizer and function == "step":
         return _Origin(f"by the optimizer {type(owner).__name__}", _OF_OPTIMIZER)
@@ -190,3 +191,9 @@ def _place(
     if isinstance(owner, Dataset) and function in ("__getitem__", "__getitems__", "__iter__"):
         return _Origin(f"by the loader, in dataset {type(own_dataset(owner)).__name__}")
     return _Origin("by the loader") if isinstance(owner, _BaseDataLoaderIter) else None
+
+
+def _shown(layer: nn.Module) -> str:
+    """Return a layer as torch shows it, such as ``Linear(in_features=64, ...)``, if that is short."""
+    shown = repr(layer)
+    return shown if len(shown) <= _LONGEST_LAYER and "\n" not in shown else type(layer).__name__

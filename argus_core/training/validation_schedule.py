@@ -110,7 +110,7 @@ class MidwaySchedule(ValidationSchedule):
         is_within = state.engine.position.updates_done > 0 and not _ends_epoch(state)
         if is_within and not state.stopped and self.is_due(state):
             set_random_state(state.engine.snapshot()["rng"])  # which the run sets before its first batch
-            self._validate_safely(state)
+            self._validate(state)
 
     def follow_update(self, state: State) -> None:
         """Validate if it is due after an update."""
@@ -118,7 +118,7 @@ class MidwaySchedule(ValidationSchedule):
             return
         self._is_owed = _ends_epoch(state)
         if not state.stopped and not self._is_owed:
-            self._validate_safely(state)
+            self._validate(state)
 
     def is_due(self, state: State) -> bool:
         cadence, step = self.due.cadence, state.global_step
@@ -127,7 +127,8 @@ class MidwaySchedule(ValidationSchedule):
             return is_owed
         return step > 0 and step % cadence.count == 0 and step != self.validated_at
 
-    def _validate_safely(self, state: State) -> None:
+    def _validate(self, state: State) -> None:
+        """Validate; if that raises an exception, the engine's position is the one before."""
         with state.engine.kept_position():
             self.validate_midway(state)
 

@@ -550,7 +550,8 @@ def wide_points() -> torch.utils.data.TensorDataset:
 
 WIDE = (
     "error: RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x5 and 4x8) (raised by the network's "
-    "layer 'hidden' (Linear), in update 1 of train epoch 1, from the batch [(8, 5) float32, (8,) int64]); "
+    "layer 'hidden' (Linear(in_features=4, out_features=8, bias=True)), "
+    "in update 1 of train epoch 1, from the batch [(8, 5) float32, (8,) int64]); "
     "--traceback shows the lines of code"
 )
 UNREADABLE = (

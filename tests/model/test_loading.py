@@ -303,7 +303,9 @@ def test_a_missing_subclass_is_named_and_model_name_loads_it_as_another(path: Pa
     model.save(path)
     with argus_core.isolated_registry(builtins=True):
         argus_core.register("nn_module", "net", Net)
-        with pytest.raises(MissingPluginError, match=r"model 'Own' \(it was test_loading:.*import the code"):
+        with pytest.raises(
+            MissingPluginError, match=r"model 'Own' \(saved from test_loading:.*import the code"
+        ):
             load_model(path)
         loaded = load_model(path, model_name="Model")
     assert type(loaded) is Model

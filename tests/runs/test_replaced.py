@@ -62,7 +62,7 @@ def replace_run(folder: Path) -> None:
     run = run_in(folder)
     run.set_aside()
     write(folder, NEW)
-    run.remove()
+    run.remove_old()
 
 
 def fail_run(folder: Path) -> None:
@@ -127,7 +127,7 @@ def test_run_that_has_a_checkpoint_is_not_given_up_for_the_one_before(
 def recover(folder: Path, first: Path | None = None) -> None:
     run = run_in(folder, first)
     run.put_back()
-    run.remove()
+    run.remove_old()
 
 
 def test_there_is_a_run_to_put_back_from_its_first_move_to_its_last(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def overwrite(folder: Path, is_kept: bool) -> None:
         (folder / f"{name}.new").replace(folder / name)
     write(folder, {"checkpoints/last.safetensors": "new", "config.toml": "new"})
     if is_kept:
-        run.remove()
+        run.remove_old()
     else:
         run.put_back()
 

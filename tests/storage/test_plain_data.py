@@ -60,8 +60,8 @@ def test_numpy_arrays_and_scalars_of_numbers_pass(numpy: Any) -> None:
 def test_function_is_refused_with_the_path_to_it(function: object) -> None:
     refused(
         {"loss": {"weight_fn": function}},
-        r"^params\['loss'\]\['weight_fn'\] is a function; register it and choose it by name, which the "
-        r"constructor looks up \(argus_core.resolve\)$",
+        r"^params\['loss'\]\['weight_fn'\] is a function; register it and choose it by name: a "
+        r"checkpoint keeps no code, so give the name, and let the constructor choose by it$",
     )
 
 

@@ -30,7 +30,8 @@ def test_wrong_shape_names_the_layer_and_the_batch() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
         make_model().fit([*batches(), (torch.zeros(4, 5), LABELS)])
     assert note(caught.value) == (
-        "raised by the network's layer 'hidden' (Linear), in update 4 of train epoch 1, from the batch "
+        "raised by the network's layer 'hidden' (Linear(in_features=4, out_features=8, bias=True)), "
+        "in update 4 of train epoch 1, from the batch "
         "[(4, 5) float32, (4,) int64]"
     )
 
@@ -53,7 +54,11 @@ def test_wrong_target_in_validation_names_the_loss() -> None:
         ("CrossEntropyLoss", LABELS.float(), "(4,) float32; class numbers are int64: give target.long()"),
         ("CrossEntropyLoss", LABELS.int(), "(4,) int32; class numbers are int64: give target.long()"),
         ("BCEWithLogitsLoss", torch.ones(4, 3).long(), "(4, 3) int64; give target.float()"),
-        ("CrossEntropyLoss", LABELS[:3], "(3,) int64; check its parameters, and that it takes such .*"),
+        (
+            "CrossEntropyLoss",
+            LABELS[:3],
+            "(3,) int64; check the parameters of the loss, and that it takes such .*",
+        ),
     ],
 )
 def test_loss_that_does_not_take_a_target_shows_it_beside_the_prediction(
@@ -106,7 +111,11 @@ IN_UPDATE = "in update 1 of train epoch 1, from the batch [(8, 4) float32, (8,) 
         (Looking(), f"by callback Looking, {AT_THE_END}; {NO_VAL_LOSS}"),
         (look, f"by callback look, {AT_THE_END}; {NO_VAL_LOSS}"),
         (Aliased(), f"by callback Aliased, in iteration_complete, {IN_UPDATE}"),
-        (Calling(), f"by the network's layer 'hidden' (Linear), called by callback Calling, {AT_THE_END}"),
+        (
+            Calling(),
+            f"by the network's layer 'hidden' (Linear(in_features=4, out_features=8, bias=True)), "
+            f"called by callback Calling, {AT_THE_END}",
+        ),
     ],
 )
 def test_exception_of_a_callback_names_it_and_the_event(callback: Any, told: str) -> None:
