@@ -113,8 +113,10 @@ IN_UPDATE = "in update 1 of train epoch 1, from the batch [(8, 4) float32, (8,) 
         (Aliased(), f"by callback Aliased, in iteration_complete, {IN_UPDATE}"),
         (
             Calling(),
-            f"by the network's layer 'hidden' (Linear(in_features=4, out_features=8, bias=True)), "
-            f"called by callback Calling, {AT_THE_END}",
+            (
+                f"by the network's layer 'hidden' (Linear(in_features=4, out_features=8, bias=True)), "
+                f"called by callback Calling, {AT_THE_END}"
+            ),
         ),
     ],
 )
