@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["CheckpointFile", "open_file", "read_header", "verify_sha256"]
+__all__ = [
+    "CheckpointFile",
+    "near_files",
+    "open_file",
+    "owner_of",
+    "read_file_header",
+    "size_problem",
+    "verify_sha256",
+]
 
 _SHOWN = 3  # checkpoints listed where the path is a folder
 
@@ -95,7 +103,7 @@ class CheckpointFile:
 
         known = {**self.header.aliases, **{name: name for name in self.header.entries}}
         with self._blamed():
-            owners = {name: _owner(name, known) for name in (known if names is None else names)}
+            owners = {name: owner_of(name, known) for name in (known if names is None else names)}
             tensors = read_payload(self._file, self.header, set(owners.values()), device, verify, into or {})
         return {name: tensors[owner] for name, owner in owners.items()}
 
@@ -115,7 +123,7 @@ class CheckpointFile:
             raise CheckpointError(f"cannot read {self.path}: {error.strerror}; use another copy") from error
 
 
-def read_header(path: str | os.PathLike[str], sha256: str | None = None) -> Header:
+def read_file_header(path: str | os.PathLike[str], sha256: str | None = None) -> Header:
     """Return the header of a checkpoint, without torch; see `CheckpointFile`."""
     with CheckpointFile(path, sha256) as file:
         return file.header
@@ -152,7 +160,7 @@ def open_file(path: Path) -> FileIO:
         if stat.S_ISREG(mode):
             return open_ordinary(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at {path}{_near_files(path) or '; check the path'}") from error
+        raise CheckpointError(f"no checkpoint at {path}{near_files(path) or '; check the path'}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
@@ -173,7 +181,8 @@ def _checkpoints_in(folder: Path) -> list[str]:
     return [*map(str, found[: _SHOWN - len(more)]), *more]
 
 
-def _near_files(path: Path) -> str:
+def near_files(path: Path) -> str:
+    """Return a suggestion of files with similar names in the path's folder, or ``""``."""
     try:
         # A broken link is in the list itself.
         return near(path.name, [name for name in os.listdir(path.parent) if name != path.name])
@@ -212,7 +221,7 @@ def _read_header(file: FileIO) -> Header:
     file.seek(0)
     header = verify_header(file, 8 + length, payload)
     if header.file_size != size:
-        raise CorruptCheckpointError(_size_problem(header, size))
+        raise CorruptCheckpointError(size_problem(header, size))
     return header
 
 
@@ -231,7 +240,8 @@ def _refuse_others(start: bytes) -> None:
         )
 
 
-def _size_problem(header: Header, size: int) -> str:
+def size_problem(header: Header, size: int) -> str:
+    """Return the message about a file that is longer or shorter than its header says."""
     if size > header.file_size:
         return f"{size - header.file_size:,} bytes follow the last tensor; use another copy"
     there = size - header.payload_start
@@ -242,7 +252,12 @@ def _size_problem(header: Header, size: int) -> str:
     )
 
 
-def _owner(name: str, known: dict[str, str]) -> str:
+def owner_of(name: str, known: Mapping[str, str]) -> str:
+    """Return the name under which a tensor is stored.
+
+    Raises:
+        CheckpointError: there is none of that name.
+    """
     if name not in known:
         hint = near(name, known) or "; see `argus inspect`"
         raise CheckpointError(f"the checkpoint holds no tensor {name!r}{hint}")

@@ -8,7 +8,7 @@ import re
 import stat
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +22,16 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["replacement", "sweep"]
+__all__ = [
+    "lock",
+    "make_folder_of",
+    "place_of",
+    "refusal",
+    "replacement",
+    "sweep",
+    "sync_folder",
+    "sync_folders",
+]
 
 # No writer leaves its file unchanged for this long.
 _ABANDONED_AFTER = 3600.0  # seconds
@@ -59,10 +68,11 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
     Raises:
         CheckpointError: a system call failed; an existing file at ``path`` is unchanged.
     """
-    target = _target(path)
+    check_file(path)
+    target = place_of(path)
     try:
         note_made(target)
-        new_folders = _make_folder(target)
+        new_folders = make_folder_of(target)
         sweep(target.parent, target.name.__eq__)
         _forget(target)
         with _temporary(target) as (temporary, file):
@@ -73,28 +83,38 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
                 file.close()
             os.replace(temporary, target)  # still locked: sweep() removes a file that is not
     except OSError as error:
-        raise _refusal(path, target, what, error) from error
-    for folder in (target.parent, *new_folders):
+        raise refusal(path, target, what, error) from error
+    sync_folders([target.parent, *new_folders])
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Flush folders once a file in them is complete and in place: a failure is no reason to end a run."""
+    for folder in folders:
         try:
-            _sync_folder(folder)
-        except OSError as error:  # the file is complete and in place: no reason to end a run
+            sync_folder(folder)
+        except OSError as error:
             _warn_once(folder, error)
 
 
-def _target(path: str | os.PathLike[str]) -> Path:
-    check_file(path)
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """Return the path that is written to, without symbolic links.
+
+    Raises:
+        CheckpointError: it is not a path.
+    """
     try:
         return Path(os.path.realpath(path))
     except ValueError as error:
         raise CheckpointError(f"cannot write {os.fspath(path)!r}: {error}; give another name") from error
 
 
-def _make_folder(target: Path) -> list[Path]:
-    """Make the target's folder, and return the parents of newly made folders."""
-    if os.path.isdir(target):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise FileExistsError(errno.EEXIST, "it is not an ordinary file")
+def make_folder_of(target: Path, is_folder: bool = False) -> list[Path]:
+    """Make the folder of a file, or of a folder, and return the parents of newly made folders."""
+    if not is_folder:
+        if os.path.isdir(target):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise FileExistsError(errno.EEXIST, "it is not an ordinary file")
     missing = [folder for folder in target.parents if not os.path.exists(folder)]
     target.parent.mkdir(parents=True, exist_ok=True)
     return [folder.parent for folder in missing]
@@ -133,7 +153,7 @@ def _locked_file(target: Path) -> tuple[str, int]:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(temporary, flags, 0o666)
         # Another writer may have removed it by sweep() before it was locked.
-        if _lock(descriptor) is not False and os.path.exists(temporary):
+        if lock(descriptor) is not False and os.path.exists(temporary):
             return temporary, descriptor
         os.close(descriptor)
         with suppress(FileNotFoundError):
@@ -148,7 +168,8 @@ def _forget(target: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush a folder to the disk, where the system can."""
     if os.name == "nt":  # pragma: no cover - Windows cannot open folders
         return
     try:
@@ -176,7 +197,7 @@ def _warn_once(folder: Path, error: OSError) -> None:
 
 
 def sweep(folder: Path, is_target: Callable[[str], bool], by_process: bool = True) -> None:
-    """Remove temporary files of killed writers from a folder.
+    """Remove temporary files, and folders of shards, of killed writers from a folder.
 
     Args:
         folder: may be missing.
@@ -197,22 +218,35 @@ def sweep(folder: Path, is_target: Callable[[str], bool], by_process: bool = Tru
         # Another writer may remove it at the same time, or own it.
         with suppress(OSError):
             # Writers make no links or devices; another program's device may have side effects on opening.
-            if stat.S_ISREG(os.lstat(path).st_mode):
+            mode = os.lstat(path).st_mode
+            if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
                 # Locked until it is removed: its writer may have made it a moment ago, and locks it next.
-                with _locked(path) as locked:
+                with _locked(path, stat.S_ISDIR(mode)) as locked:
                     if _is_abandoned(path, writer, locked, by_process):
-                        os.unlink(path)
+                        _remove(path, stat.S_ISDIR(mode))
+
+
+def _remove(path: str, is_folder: bool) -> None:
+    """Remove a temporary file, or a folder with the files in it; a folder with other folders is kept."""
+    if not is_folder:
+        os.unlink(path)
+        return
+    # The manifest first: without it, the folder cannot be taken for a checkpoint.
+    for name in sorted(os.listdir(path), key=lambda name: name.endswith(".safetensors")):
+        os.unlink(os.path.join(path, name))
+    os.rmdir(path)
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[bool | None]:
-    """Lock an existing file for the block, and yield what ``_lock`` returned."""
+def _locked(path: str, is_folder: bool) -> Iterator[bool | None]:
+    """Lock an existing file or folder for the block, and yield what ``lock`` returned."""
     if fcntl is None:  # pragma: no cover - Windows, where an open file cannot be removed
         yield None
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    access = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR
+    descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        yield _lock(descriptor)
+        yield lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -222,11 +256,16 @@ def _is_abandoned(path: str, writer: str | None, locked: bool | None, by_process
     # number from a container proves nothing, since it may always be 1.
     if locked is False or (locked and writer is not None):
         return bool(locked)
-    old = time.time() - os.lstat(path).st_mtime > _ABANDONED_AFTER
-    return old or (by_process and writer is not None and not _is_running(int(writer)))
+    return time.time() - _changed(path) > _ABANDONED_AFTER or (by_process and writer is not None and not _is_running(int(writer)))
 
 
-def _lock(descriptor: int) -> bool | None:
+def _changed(path: str) -> float:
+    """Return when a file, or the newest in a folder, was written last."""
+    inside = [os.path.join(path, name) for name in os.listdir(path)] if os.path.isdir(path) else []
+    return max(os.lstat(each).st_mtime for each in (path, *inside))
+
+
+def lock(descriptor: int) -> bool | None:
     """Lock a file until it is closed; return False if another process holds the lock.
 
     Returns ``None`` where the file system has no locks; the writer's process and the file's age decide then.
@@ -254,8 +293,10 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _refusal(path: str | os.PathLike[str], target: Path, what: str, error: OSError) -> CheckpointError:
+def refusal(path: str | os.PathLike[str], target: Path, what: str, error: OSError) -> CheckpointError:
+    """Return the error to raise for a system error while ``path`` was written."""
     reason = error.strerror or str(error)
-    kept = f"the {what} that was there is untouched" if os.path.isfile(target) else "nothing was left behind"
+    there = os.path.isfile(target) or os.path.isdir(target)
+    kept = f"the {what} that was there is untouched" if there else "nothing was left behind"
     advice = _ADVICE.get(error.errno or 0, "save elsewhere")
     return CheckpointError(f"cannot write {shown(path)}: {reason}; {kept}; {advice}")

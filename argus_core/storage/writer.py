@@ -19,7 +19,7 @@ from argus_core.storage.manifest import SCHEMA
 from argus_core.storage.replacement import replacement
 from argus_core.storage.threads import Threads
 
-__all__ = ["copied", "write", "write_plain"]
+__all__ = ["copied", "outline", "put", "write_file", "write_plain"]
 
 # Bytes. A block fits into the processor's cache, so that checksum and system call are fast.
 _BLOCK = 2**20
@@ -27,7 +27,7 @@ _BLOCKS = 4
 _BEGUN_AT_ONCE = 2**23
 
 
-def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
+def write_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
     """Write a checkpoint to ``path`` atomically, flushed to the disk.
 
     Args:
@@ -42,16 +42,40 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
     """
     manifest = {"schema": SCHEMA, **manifest}
     kept, aliases = payload.stored_once(tensors)
+    blank = outline(kept, manifest, aliases)
+    with replacement(path) as file:
+        put(file, blank, kept, manifest, aliases)
+
+
+def outline(kept: Mapping[str, Tensor], manifest: dict[str, Any], aliases: dict[str, str]) -> bytes:
+    """Return the header of a file before its checksums are known.
+
+    Args:
+        kept: the tensors to store, in order; see `payload.stored_once`.
+        manifest: with its schema number.
+        aliases: other names of the tensors.
+
+    Raises:
+        ParamsError: the header could not be read back.
+    """
     entries = header.place({name: _blank(payload.entry_of(tensor)) for name, tensor in kept.items()})
     blank = header.render(manifest, entries, aliases)
     _check_readable(blank, sum(entry.size for entry in entries.values()))
-    with replacement(path) as file:
-        with _Stream(file) as stream:
-            stream.put(blank)
-            sums = {name: _put_tensor(stream, tensor) for name, tensor in kept.items()}
-        entries = {name: replace(entry, crcs=sums[name]) for name, entry in entries.items()}
-        file.seek(0)
-        file.write(header.render(manifest, entries, aliases))
+    return blank
+
+
+def put(
+    file: BinaryIO, blank: bytes, kept: Mapping[str, Tensor], manifest: dict[str, Any], aliases: dict[str, str]
+) -> bytes:
+    """Write tensors behind their header into an empty file, and return the header; see `outline`."""
+    with _Stream(file) as stream:
+        stream.put(blank)
+        sums = {name: _put_tensor(stream, tensor) for name, tensor in kept.items()}
+    entries = {name: replace(payload.entry_of(tensor), crcs=sums[name]) for name, tensor in kept.items()}
+    complete = header.render(manifest, header.place(entries), aliases)
+    file.seek(0)
+    file.write(complete)
+    return complete
 
 
 def write_plain(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
