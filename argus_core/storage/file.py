@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from argus_core.errors import CheckpointError, CorruptCheckpointError, near
 from argus_core.files.ordinary_files import MOST_COMPRESSED, allocated, open_ordinary
 from argus_core.storage.header import Header, check_length, verify_header
+from argus_core.storage.pieces import Box, whole
 from argus_core.storage.text import cut_off
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "FOLDER",
+    "SUFFIXES",
     "CheckpointFile",
     "near_files",
     "open_file",
@@ -30,6 +33,12 @@ __all__ = [
     "size_problem",
     "verify_sha256",
 ]
+
+FOLDER = ".sharded"
+"""The suffix of a checkpoint that is a folder."""
+
+SUFFIXES = (".safetensors", FOLDER)
+"""The suffixes of checkpoints."""
 
 _SHOWN = 3  # checkpoints listed where the path is a folder
 
@@ -107,6 +116,21 @@ class CheckpointFile:
             tensors = read_payload(self._file, self.header, set(owners.values()), device, verify, into or {})
         return {name: tensors[owner] for name, owner in owners.items()}
 
+    def read_parts(
+        self,
+        parts: Mapping[str, Box | None],
+        device: torch.device | str = "cpu",
+        verify: bool = True,
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return parts of tensors by name; see `folder.CheckpointFolder`. Each is read whole first."""
+        found = self.read(parts, verify=verify)
+        taken = {}
+        for name, box in parts.items():
+            tensor = found.pop(name)
+            taken[name] = tensor if box is None else tensor[box.inside(whole(tensor.shape))].clone()
+        return taken
+
     @contextmanager
     def _blamed(self) -> Iterator[None]:
         """Prefix the messages of errors with the path."""
@@ -174,7 +198,12 @@ def open_file(path: Path) -> FileIO:
 def _checkpoints_in(folder: Path) -> list[str]:
     """Return a few of the checkpoints in a folder or run directory."""
     try:
-        found = sorted([*folder.glob("*.safetensors"), *folder.glob("checkpoints/*.safetensors")])
+        found = sorted(
+            path
+            for inside in ("*", "checkpoints/*")
+            for suffix in SUFFIXES
+            for path in folder.glob(inside + suffix)
+        )
     except OSError:
         return []
     more = [f"another of the {len(found)} in it"] if len(found) > _SHOWN else []

@@ -1,4 +1,4 @@
-"""Reading a checkpoint from a folder of shards: the manifest, without torch, then requested tensors or parts."""
+"""Reading a checkpoint from a folder of shards: the manifest, without torch, then tensors or parts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from argus_core.errors import CheckpointError, ParamsError, UnsafeCheckpointError
 from argus_core.storage.entry import Entry
 from argus_core.storage.file import owner_of
-from argus_core.storage.folder_files import OpenShard, opened
+from argus_core.storage.folder_files import opened
 from argus_core.storage.header import Header
-from argus_core.storage.pieces import Box, even_part, is_cover
+from argus_core.storage.pieces import Box, even_part, is_cover, whole
+from argus_core.storage.shard import OpenShard
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +112,10 @@ class CheckpointFolder:
         return {name: tensors[first[key]] for name, key in keys.items()}
 
     def _rooms(
-        self, keys: Mapping[str, tuple[str, Box]], first: Mapping[tuple[str, Box], str], into: Mapping[str, Tensor]
+        self,
+        keys: Mapping[str, tuple[str, Box]],
+        first: Mapping[tuple[str, Box], str],
+        into: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         """Return the tensors to read into by the first name of each; the owner's own goes before others'."""
         rooms: dict[str, Tensor] = {}
@@ -122,7 +126,7 @@ class CheckpointFolder:
 
     def _key(self, owner: str, box: Box | None) -> tuple[str, Box]:
         shape = self.header.entries[owner].shape
-        box = _whole(shape) if box is None else box
+        box = whole(shape) if box is None else box
         if not box.fits(shape):
             raise ParamsError(
                 f"the part {list(box.shape)} at {list(box.offset)} does not lie in {owner!r} of the shape "
@@ -149,9 +153,11 @@ class CheckpointFolder:
     def _places(self, name: str, entry: Entry, wanted: Box) -> list[tuple[OpenShard, Box]]:
         place, count = self._files.manifest.places[name], len(self._files.manifest.shards)
         if "shard" in place:
-            return [(self._files.shard(place["shard"]), _whole(entry.shape))] if wanted.count else []
+            return [(self._files.shard(place["shard"]), whole(entry.shape))] if wanted.count else []
         if "split" in place:
-            boxes = [(number, even_part(entry.shape, place["split"], number, count)) for number in range(count)]
+            boxes = [
+                (number, even_part(entry.shape, place["split"], number, count)) for number in range(count)
+            ]
             return [(self._files.shard(number), box) for number, box in boxes if box.overlap(wanted)]
         found = []
         for number in range(count):
@@ -171,7 +177,8 @@ class CheckpointFolder:
         offset = shard.offsets.get(name, (0,) * len(entry.shape))
         if stored is None or (stored.dtype, stored.shape, offset) != (entry.dtype, box.shape, box.offset):
             raise UnsafeCheckpointError(
-                f"{shard.name} holds another piece of {name!r} than the manifest says; do not trust this folder"
+                f"{shard.name} holds another piece of {name!r} than the manifest says; do not trust this "
+                "folder"
             )
         return stored
 
@@ -180,15 +187,12 @@ def check_no_sha256(path: str | os.PathLike[str], sha256: str | None) -> None:
     """Raise if a SHA-256 is given for a folder, which has none."""
     if sha256 is not None:
         raise CheckpointError(
-            f"{path} is a folder, and sha256 pins one file; convert it to one (argus convert), or leave sha256 out"
+            f"{path} is a folder, and sha256 pins one file; convert it to one (argus convert), or leave "
+            "sha256 out"
         )
 
 
 def read_folder_header(path: str | os.PathLike[str]) -> Header:
-    """Return the header of a folder of shards from its manifest, without torch; shards are only looked for."""
+    """Return the header of a folder from its manifest, without torch; shards are only looked for."""
     with opened(Path(path), with_shards=False) as files:
         return files.manifest.header
-
-
-def _whole(shape: tuple[int, ...]) -> Box:
-    return Box((0,) * len(shape), shape)

@@ -1,8 +1,8 @@
 """The files of a folder of shards: opened as those of one save, and checked before their contents are used.
 
-Another process may replace the folder meanwhile. So files are opened relative to the opened folder, never by its
-path. Where one is missing because the folder was replaced and is being removed, the new folder is opened instead.
-This module does not import torch.
+Another process may replace the folder meanwhile. So files are opened relative to the opened folder, never by
+its path. Where one is missing because the folder was replaced and is being removed, the new folder is opened
+instead. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from argus_core.errors import CheckpointError, CorruptCheckpointError, UnsafeCheckpointError
-from argus_core.files.ordinary_files import MOST_COMPRESSED, allocated
-from argus_core.storage.file import near_files, size_problem
+from argus_core.files.ordinary_files import MOST_COMPRESSED
+from argus_core.storage.file import near_files
 from argus_core.storage.folder_manifest import (
     MANIFEST,
     MOST_SHARDS,
@@ -29,10 +26,10 @@ from argus_core.storage.folder_manifest import (
     parse_folder,
     shard_name,
 )
-from argus_core.storage.header import Header, check_length, parse
 from argus_core.storage.manifest import most_bytes
+from argus_core.storage.shard import OpenShard, read_shard
 
-__all__ = ["FolderFiles", "OpenShard", "opened"]
+__all__ = ["FolderFiles", "opened"]
 
 _MOST_ATTEMPTS = 1000  # a writer takes longer to write a folder than a reader to open it
 _AT_ONCE = 64  # shards that are opened before they are read; each takes a descriptor
@@ -42,23 +39,6 @@ _READS_SAFELY = sum(
 )
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _OPENS_FROM_A_FOLDER = os.open in os.supports_dir_fd  # not on Windows
-
-
-@dataclass(frozen=True)
-class OpenShard:
-    """An open shard.
-
-    Attributes:
-        name: of its file.
-        file: open.
-        header: parsed and checked.
-        offsets: where its pieces begin in their tensors, by name.
-    """
-
-    name: str
-    file: FileIO
-    header: Header
-    offsets: dict[str, tuple[int, ...]]
 
 
 def opened(path: Path, with_shards: bool) -> FolderFiles:
@@ -190,9 +170,7 @@ class FolderFiles:
                     raise _strange(file.name, "is not an ordinary file")
                 found[file.name] = status
                 if len(found) > MOST_SHARDS + 1:
-                    raise UnsafeCheckpointError(
-                        f"it holds more than {MOST_SHARDS:,} shards; do not trust it"
-                    )
+                    raise UnsafeCheckpointError(f"it holds more than {MOST_SHARDS:,} shards; do not trust it")
         return found
 
     def _check_names(self, found: dict[str, os.stat_result]) -> None:
@@ -243,60 +221,14 @@ class FolderFiles:
         return FileIO(descriptor)
 
     def _read_shard(self, number: int) -> OpenShard:
-        name, shard, file = self._name(number), self.manifest.shards[number], self._opened(number)
-        size = os.fstat(file.fileno()).st_size
-        data = _header_bytes(file, size)
-        if zlib.crc32(data) != shard.crc:
-            raise CorruptCheckpointError(
-                f"the header of {name} is damaged (its checksum is wrong), or {name} is of another checkpoint; "
-                "use another copy"
-            )
-        header = parse(data, size - len(data))
-        if header.file_size != size:
-            raise CorruptCheckpointError(f"{name}: {size_problem(header, size)}")
-        told = {"save": self.manifest.save, "number": number, "of": len(self.manifest.shards)}
-        if header.manifest.get("shard") != told:
-            raise CorruptCheckpointError(f"{name} is a shard of another checkpoint; use another copy")
-        return OpenShard(name, file, header, _offsets(header, name))
+        return read_shard(self._opened(number), self.manifest, number)
 
     def _refuse_size(self, number: int) -> None:
-        """Raise for a shard of another size than the manifest says, with the name of a tensor if there is one."""
+        """Raise for a shard of another size than the manifest says; name a tensor if there is one."""
         self._read_shard(number)
         raise CorruptCheckpointError(
             f"{self._name(number)} changes while it is read; read it when it is complete"
         )
-
-
-def _header_bytes(file: FileIO, size: int) -> bytes:
-    file.seek(0)
-    length = int.from_bytes(file.read(8) or b"", "little")
-    if not 0 < length <= size - 8:
-        return b""
-    check_length(length, min(size - 8 - length, MOST_COMPRESSED * max(0, allocated(file) - length)))
-    file.seek(0)
-    data = b""
-    while len(data) < 8 + length:
-        part = file.read(8 + length - len(data))
-        if not part:
-            break
-        data += part
-    return data
-
-
-def _offsets(header: Header, name: str) -> dict[str, tuple[int, ...]]:
-    offsets: Any = header.manifest.get("offsets")
-    if isinstance(offsets, dict) and offsets.keys() <= header.entries.keys():
-        with suppress(TypeError, ValueError):
-            return {tensor: _offset(value, header.entries[tensor].shape) for tensor, value in offsets.items()}
-    raise UnsafeCheckpointError(f"the 'offsets' of {name} are not as argus_core writes them; do not trust it")
-
-
-def _offset(value: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if type(value) is not list or len(value) != len(shape):
-        raise ValueError(value)
-    if not all(type(begin) is int and begin >= 0 for begin in value):
-        raise ValueError(value)
-    return tuple(value)
 
 
 def _on_disk(status: os.stat_result) -> tuple[int, int]:
@@ -309,4 +241,6 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _strange(name: str, problem: str) -> UnsafeCheckpointError:
-    return UnsafeCheckpointError(f"{name[:200]!r} in it {problem}; remove it if it is yours, or use another copy")
+    return UnsafeCheckpointError(
+        f"{name[:200]!r} in it {problem}; remove it if it is yours, or use another copy"
+    )

@@ -5,8 +5,8 @@
     {"argus_crc":"1a2b3c4d","argus":{"schema":1,...}}
 
 The storage adds three sections. ``tensors`` holds each tensor's torch dtype, shape, memory format and place:
-``"shard": 2`` is the one shard that holds it, ``"split": 0`` the dimension in which it is evenly split over all
-shards; without either, all shards have to be looked at. ``aliases`` holds the other names of tensors that
+``"shard": 2`` is the one shard that holds it, ``"split": 0`` the dimension in which it is evenly split over
+all shards; without either, all shards have to be looked at. ``aliases`` holds the other names of tensors that
 are stored once. ``folder`` holds the number of the save, and the size and the header's CRC-32 of each shard.
 No section holds a path: the names of shards follow from their numbers.
 
@@ -23,12 +23,14 @@ from typing import Any
 
 from argus_core.errors import CorruptCheckpointError, UnsafeCheckpointError
 from argus_core.storage.entry import Entry
-from argus_core.storage.header import Header, aliases_in, form_in, place
+from argus_core.storage.header import Header, aliases_in, form_in
+from argus_core.storage.header import place as placed
 from argus_core.storage.manifest import dumps, loads, migrate
 
 __all__ = [
     "MANIFEST",
     "MOST_SHARDS",
+    "OF_STORAGE",
     "SHARD_NAME",
     "FolderManifest",
     "Place",
@@ -41,7 +43,8 @@ __all__ = [
 MANIFEST = "manifest.json"
 MOST_SHARDS = 2**16
 SHARD_NAME = re.compile(r"[0-9]{5,}-of-[0-9]{5,}\.safetensors")
-SECTIONS = ("tensors", "aliases", "folder")
+OF_STORAGE = ("tensors", "aliases", "folder")
+"""The sections that the storage adds to a manifest."""
 
 _CRC = re.compile(r"[0-9a-f]{8}")
 _SAVE = re.compile(r"[0-9a-f]{32}")
@@ -104,7 +107,7 @@ def render_folder(
         dict(aliases),
         {"save": save, "shards": listed},
     )
-    whole = {**manifest, **dict(zip(SECTIONS, added, strict=True))}
+    whole = {**manifest, **dict(zip(OF_STORAGE, added, strict=True))}
     text = dumps(whole, payload, min(payload, _MOST_BESIDE))
     return b"".join((_BEFORE, f"{zlib.crc32(text):08x}".encode("ascii"), _BETWEEN, text, _AFTER))
 
@@ -132,11 +135,12 @@ def parse_folder(data: bytes, payload: int) -> FolderManifest:
     size = sum(shard.size for shard in shards)
     if sum(entry.size for entry in entries.values()) > size:
         raise UnsafeCheckpointError(
-            f"the manifest's tensors take more than the {size:,} bytes of all shards; do not trust this folder"
+            f"the manifest's tensors take more than the {size:,} bytes of all shards; do not trust this "
+            "folder"
         )
     aliases = aliases_in(manifest.get("aliases"), entries)
     beside = len(data) + size - sum(entry.size for entry in entries.values())
-    header = Header(manifest, place(entries), aliases, payload_start=beside)
+    header = Header(manifest, placed(entries), aliases, payload_start=beside)
     return FolderManifest(header, places, save, shards)
 
 
@@ -161,18 +165,20 @@ def _shard(value: Any) -> Shard:
 def _tensors(tensors: Any, count: int) -> tuple[dict[str, Entry], dict[str, Place]]:
     if not isinstance(tensors, dict):
         raise _unlike("tensors")
-    entries, places = {}, {}
+    entries: dict[str, Entry] = {}
+    places: dict[str, Place] = {}
     for name, tensor in tensors.items():
         match tensor:
             case {"dtype": str(dtype), "shape": list(shape), **rest}:
                 pass
             case _:
                 raise _unlike("tensors")
-        memory_format = rest.pop("memory_format", None)
+        place: dict[str, Any] = {str(key): value for key, value in rest.items()}
+        memory_format = place.pop("memory_format", None)
         entries[name] = form_in(name, dtype, shape, memory_format)
-        if not _is_place(rest, len(shape), count):
+        if not _is_place(place, len(shape), count):
             raise _unlike("tensors")
-        places[name] = rest
+        places[name] = place
     return entries, places
 
 

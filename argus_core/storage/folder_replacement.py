@@ -1,9 +1,9 @@
 """Atomic replacement of folders: a reader finds the old folder or the complete new one.
 
-A new folder is filled under a temporary name beside its place, and locked meanwhile, as temporary files are. Where
-nothing has its name, it is renamed; else both folders exchange their names at once, and the old one is removed.
-A system that cannot exchange names has a moment without the folder: the old one waits beside it
-as ``.NAME.old`` and is restored by the next save if the process is killed just then.
+A new folder is filled under a temporary name beside its place, and locked meanwhile, as temporary files are.
+Where nothing has its name, it is renamed; else both folders exchange their names at once, and the old one is
+removed. A system that cannot exchange names has a moment without the folder: the old one waits beside it as
+``.NAME.old`` and is restored by the next save if the process is killed just then.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from argus_core.files.confinement import check_folder, note_made
 from argus_core.files.working_folder import shown
 from argus_core.storage import linux
 from argus_core.storage.folder_manifest import MANIFEST, SHARD_NAME
+from argus_core.storage.leftovers import lock, sweep, temporary_name
 from argus_core.storage.replacement import (
-    lock,
     make_folder_of,
     place_of,
     refusal,
-    sweep,
     sync_folder,
     sync_folders,
 )
@@ -54,9 +53,10 @@ def strange_in(folder: Path) -> str | None:
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``path`` when the block ends, and is removed if it raises.
+    """Yield an empty folder that takes the place of ``path`` at the end, and is removed if the block raises.
 
-    The caller flushes the files in it to the disk; the folders are flushed here. A symbolic link keeps its target.
+    The caller flushes the files in it to the disk; the folders are flushed here. A symbolic link keeps its
+    target.
 
     Raises:
         CheckpointError: a system call failed, or something else is at ``path``; it is unchanged.
@@ -87,7 +87,7 @@ def remove_folder(path: Path) -> None:
     strange = strange_in(path)
     if strange is not None:
         raise OSError(errno.ENOTEMPTY, f"it holds {shown(path / strange)}, which is not part of a checkpoint")
-    temporary = _temporary_name(path)
+    temporary = temporary_name(path)
     os.rename(path, temporary)
     _empty(temporary)
 
@@ -97,19 +97,17 @@ def _check_replaceable(path: str | os.PathLike[str], target: Path) -> None:
         return
     if not os.path.isdir(target):
         raise CheckpointError(
-            f"cannot write {shown(path)}: a file is there, and checkpoints in .sharded are folders; move it away, "
+            f"cannot write {shown(path)}: a file is there, and checkpoints in .sharded are folders; move it "
+            "away, "
             "or save elsewhere"
         )
     strange = strange_in(target)
     if strange is not None:
         raise CheckpointError(
-            f"cannot write {shown(path)}: it holds {strange!r}, which is not part of a checkpoint; move it away, "
+            f"cannot write {shown(path)}: it holds {strange!r}, which is not part of a checkpoint; move it "
+            "away, "
             "or save elsewhere"
         )
-
-
-def _temporary_name(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
 @contextmanager
@@ -129,7 +127,7 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 def _locked_folder(target: Path) -> tuple[Path, int | None]:
     while True:
-        temporary = _temporary_name(target)
+        temporary = temporary_name(target)
         temporary.mkdir()
         if os.name == "nt":  # pragma: no cover - Windows cannot open folders
             return temporary, None
@@ -198,7 +196,7 @@ def _aside(target: Path) -> Path:
 
 
 def _move_hidden(old: Path, new: Path) -> None:
-    """Move what is not a checkpoint's from the old folder to the new one, such as files that a run set aside."""
+    """Move what is not of a checkpoint to the new folder, such as files that a run set aside."""
     for name in os.listdir(old):
         if not is_part(name):
             os.rename(old / name, new / name)

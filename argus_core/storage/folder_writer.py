@@ -1,8 +1,8 @@
 """Writing a checkpoint as a folder of shards, one by each process of a group.
 
-The processes talk three times: they compare their tensors before anything is written, the first process hears of
-every shard before it writes the manifest, and all hear whether the folder is in place. A process that fails
-says so at the next of these, so that none waits for it.
+The processes talk three times: they compare their tensors before anything is written, the first process hears
+of every shard before it writes the manifest, and all hear whether the folder is in place. A process that
+fails says so at the next of these, so that none waits for it.
 """
 
 from __future__ import annotations
@@ -140,9 +140,7 @@ def _check_readable(manifest: Mapping[str, Any], layout: Layout, count: int) -> 
         raise ParamsError(f"this could be written but not read again: {error}") from error
 
 
-def _rendered(
-    manifest: Mapping[str, Any], layout: Layout, save: str, shards: tuple[Shard, ...]
-) -> bytes:
+def _rendered(manifest: Mapping[str, Any], layout: Layout, save: str, shards: tuple[Shard, ...]) -> bytes:
     return render_folder(manifest, layout.entries, layout.places, layout.aliases, save, shards)
 
 

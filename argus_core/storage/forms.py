@@ -7,23 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from argus_core.storage.file import CheckpointFile, read_file_header
+from argus_core.errors import ParamsError
+from argus_core.storage.file import FOLDER, SUFFIXES, CheckpointFile, read_file_header
 from argus_core.storage.header import Header
-from argus_core.storage.pieces import ALONE, Group
+from argus_core.storage.pieces import ALONE, Group, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from argus_core.storage.folder import CheckpointFolder
-    from argus_core.storage.pieces import Piece
 
 __all__ = ["FOLDER", "SUFFIXES", "checkpoints_in", "is_folder", "open_stored", "read_header", "write"]
-
-FOLDER = ".sharded"
-"""The suffix of a checkpoint that is a folder."""
-
-SUFFIXES = (".safetensors", FOLDER)
-"""The suffixes of checkpoints."""
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
@@ -82,7 +76,20 @@ def write(
     else:
         from argus_core.storage.writer import write_file  # imports torch
 
-        write_file(path, tensors, manifest)
+        write_file(path, _whole(path, tensors), manifest)
+
+
+def _whole(path: str | os.PathLike[str], tensors: Mapping[str, Tensor | Piece]) -> dict[str, Tensor]:
+    """Return tensors for a file, which holds no pieces."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Piece):
+            raise ParamsError(
+                f"{name!r} is a piece of a tensor, and {os.fspath(path)!r} is one file; give the whole "
+                f"tensor, or a name that ends in {FOLDER}"
+            )
+        found[name] = tensor
+    return found
 
 
 def _is_stored_as_folder(path: str | os.PathLike[str]) -> bool:

@@ -107,7 +107,10 @@ class Plan:
         return Layout(
             {name: self._kept[self._owners[name]] for name in own},
             {name: list(self._boxes[name].offset) for name in own if name in self._boxes},
-            {name: entries[name] for name in sorted(entries, key=lambda name: (-entries[name].alignment, name))},
+            {
+                name: entries[name]
+                for name in sorted(entries, key=lambda name: (-entries[name].alignment, name))
+            },
             places,
             aliases,
         )
@@ -131,7 +134,9 @@ class Plan:
                     f"{self._group.rank}; tie them in all processes, or in none"
                 )
 
-    def _places(self, entries: Mapping[str, Entry], described: Sequence[Described]) -> Iterator[tuple[str, Place]]:
+    def _places(
+        self, entries: Mapping[str, Entry], described: Sequence[Described]
+    ) -> Iterator[tuple[str, Place]]:
         uneven = {name for each in described for name in each["uneven"]}
         for name in self._boxes.keys() & entries.keys():
             yield name, self._place_of_uneven(name, described) if name in uneven else {"split": 0}
@@ -156,7 +161,8 @@ class Plan:
                 return {"split": dimension}
         if not is_cover(shape, boxes):
             raise ParamsError(
-                f"the processes' pieces of {name!r} do not make up a tensor of the shape {list(shape)} without "
+                f"the processes' pieces of {name!r} do not make up a tensor of the shape {list(shape)} "
+                "without "
                 "holes and overlaps; give each part of it once, in one process"
             )
         return {}
@@ -166,8 +172,10 @@ def _checked(name: str, piece: Piece) -> Box:
     box = piece.box
     if not box.fits(tuple(piece.shape)):
         raise ParamsError(
-            f"the piece of {name!r} of the shape {list(box.shape)} at {list(box.offset)} does not lie in a tensor "
-            f"of the shape {list(piece.shape)}; give the whole tensor's shape, and where the piece begins in it"
+            f"the piece of {name!r} of the shape {list(box.shape)} at {list(box.offset)} does not lie in a "
+            "tensor "
+            f"of the shape {list(piece.shape)}; give the whole tensor's shape, and where the piece begins "
+            "in it"
         )
     if math.prod(piece.shape) and not isinstance(piece.tensor, Tensor):
         raise ParamsError(f"the piece of {name!r} is of type {type(piece.tensor).__name__}; give a tensor")
@@ -179,6 +187,7 @@ def _check_same(described: Sequence[Described]) -> None:
     for rank, each in enumerate(described):
         if (each["count"], each["forms"]) != (first["count"], first["forms"]):
             raise ParamsError(
-                f"process {rank} saves other tensors than the first one ({each['count']} and {first['count']}, or "
+                f"process {rank} saves other tensors than the first one ({each['count']} and "
+                f"{first['count']}, or "
                 "others by name, dtype or shape); build the same model in all processes"
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import errno
+import functools
 import mmap
 import os
 import sys

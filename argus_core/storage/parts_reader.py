@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A part of a tensor to read: its form, its place in the tensor, and the pieces that may hold some of it."""
+    """A part of a tensor to read: its form, its place, and the pieces that may hold some of it."""
 
     entry: Entry
     box: Box

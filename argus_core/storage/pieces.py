@@ -1,8 +1,8 @@
 """Pieces of tensors: the part of a tensor that one process holds, and the places of parts in the whole.
 
-A process that saves a folder of shards gives its own tensors by name. A plain tensor is one that every process
-holds whole, and one of them writes it. A `Piece` is a part of a larger tensor: together, the pieces of all
-processes make up the tensor, and none overlaps another. Every process gives the same names; a process
+A process that saves a folder of shards gives its own tensors by name. A plain tensor is one that every
+process holds whole, and one of them writes it. A `Piece` is a part of a larger tensor: together, the pieces
+of all processes make up the tensor, and none overlaps another. Every process gives the same names; a process
 that holds nothing of a tensor gives a piece without elements.
 
 This module does not import torch.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ALONE", "Box", "Group", "Piece", "even_part", "is_cover"]
+__all__ = ["ALONE", "Box", "Group", "Piece", "even_part", "is_cover", "whole"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Box:
     def fits(self, shape: Sequence[int]) -> bool:
         """Return whether the part lies in a tensor of this shape."""
         return len(self.shape) == len(self.offset) == len(shape) and all(
-            0 <= begin and 0 <= length and begin + length <= whole
-            for begin, length, whole in zip(self.offset, self.shape, shape, strict=True)
+            begin >= 0 and length >= 0 and begin + length <= end
+            for begin, length, end in zip(self.offset, self.shape, shape, strict=True)
         )
 
     @property
@@ -96,6 +96,11 @@ class Group:
 
 ALONE = Group(0, 1, lambda value: [value])
 """One process without others."""
+
+
+def whole(shape: Sequence[int]) -> Box:
+    """Return the whole of a tensor of this shape, as a part."""
+    return Box((0,) * len(shape), tuple(shape))
 
 
 def even_part(shape: Sequence[int], dimension: int, number: int, count: int) -> Box:

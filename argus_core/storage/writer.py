@@ -16,6 +16,7 @@ from argus_core.storage import header, linux, payload
 from argus_core.storage.crc import ChunkSums, chunk_count
 from argus_core.storage.entry import Entry, is_plain
 from argus_core.storage.manifest import SCHEMA
+from argus_core.storage.pieces import Piece
 from argus_core.storage.replacement import replacement
 from argus_core.storage.threads import Threads
 
@@ -65,7 +66,11 @@ def outline(kept: Mapping[str, Tensor], manifest: dict[str, Any], aliases: dict[
 
 
 def put(
-    file: BinaryIO, blank: bytes, kept: Mapping[str, Tensor], manifest: dict[str, Any], aliases: dict[str, str]
+    file: BinaryIO,
+    blank: bytes,
+    kept: Mapping[str, Tensor],
+    manifest: dict[str, Any],
+    aliases: dict[str, str],
 ) -> bytes:
     """Write tensors behind their header into an empty file, and return the header; see `outline`."""
     with _Stream(file) as stream:
@@ -102,15 +107,20 @@ def write_plain(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> 
                 file.write(payload.view(piece))
 
 
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of tensors in host memory; names of one tensor share one copy.
+def copied(tensors: Mapping[str, Tensor | Piece]) -> dict[str, Tensor | Piece]:
+    """Return copies of tensors and pieces in host memory; names of one tensor share one copy.
 
     Raises:
         ParamsError: a tensor or its name cannot be stored.
     """
-    kept, aliases = payload.stored_once(tensors)
+    local = {name: each.tensor if isinstance(each, Piece) else each for name, each in tensors.items()}
+    kept, aliases = payload.stored_once(local)
     copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in kept.items()}
-    return copies | {alias: copies[name] for alias, name in aliases.items()}
+    copies |= {alias: copies[name] for alias, name in aliases.items()}
+    return {
+        name: replace(each, tensor=copies[name]) if isinstance(each, Piece) else copies[name]
+        for name, each in tensors.items()
+    }
 
 
 def _blank(entry: Entry) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,14 +12,16 @@ from safetensors.torch import load, save
 from torch import Tensor, distributed
 
 from argus_core.storage.encoding import decode, encode
+from argus_core.storage.forms import is_folder
 from argus_core.storage.pieces import ALONE, Group
 
-__all__ = ["all_agree", "gather", "is_first", "process_count", "saving_group"]
+__all__ = ["all_agree", "gather", "group_for", "is_first", "process_count", "saving_group"]
 
 _LENGTH = 8  # bytes, before the JSON
 _IS_AVAILABLE = distributed.is_available()  # in this build of torch
 
-# By default group, the group that saves; weakly, since a destroyed group closes its connections once it is gone.
+# By default group, the group that saves; weakly, since a destroyed group closes its connections once it is
+# gone.
 _beside: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
@@ -46,9 +49,7 @@ def all_agree(vote: bool | Tensor, device: torch.device) -> bool:
     return bool(verdict)
 
 
-def gather(
-    value: Any, device: torch.device, group: distributed.ProcessGroup | None = None
-) -> list[Any]:
+def gather(value: Any, device: torch.device, group: distributed.ProcessGroup | None = None) -> list[Any]:
     """Return the values of all processes of the run, in the order of their ranks; each must call this.
 
     A value of any size and shapes takes two messages: its length and its bytes.
@@ -73,11 +74,17 @@ def gather(
     ]
 
 
+def group_for(path: Path) -> Group:
+    """Return the processes that write a checkpoint to ``path``: all of the run's for a folder of shards."""
+    return saving_group() if is_folder(path) else ALONE
+
+
 def saving_group() -> Group:
     """Return the run's processes as those that save a folder of shards together.
 
-    They talk through a process group of their own, on the CPU: a folder may be saved in the background, beside
-    the collective operations of training. The first call makes the group, so each process must make it.
+    They talk through a process group of their own, on the CPU: a folder may be saved in the background,
+    beside the collective operations of training. The first call makes the group, so each process must make
+    it.
     """
     if process_count() == 1:
         return ALONE
@@ -86,9 +93,7 @@ def saving_group() -> Group:
     if group is None:  # the first call, or the first after a restart, which has another default group
         group = _beside[world] = distributed.new_group(backend="gloo")
     device = torch.device("cpu")
-    return Group(
-        distributed.get_rank(), process_count(), lambda value: gather(dict(value), device, group)
-    )
+    return Group(distributed.get_rank(), process_count(), lambda value: gather(dict(value), device, group))
 
 
 def _pack(value: Any) -> bytearray:
