@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,10 +58,18 @@ class Plan:
         self._shapes: dict[str, tuple[int, ...]] = {}
         local: dict[str, Tensor] = {}
         for name, given in tensors.items():
-            local[name] = given.tensor if isinstance(given, Piece) else given
+            local[name] = _tensor(name, given)
             if isinstance(given, Piece):
                 self._boxes[name], self._shapes[name] = _checked(name, given), tuple(given.shape)
-        self._kept, self._aliases = payload.stored_once(local)
+        kept, aliases = payload.stored_once(local)
+        self._tensors = {name: kept[aliases.get(name, name)] for name in local}
+        # One memory may hold pieces of several tensors.
+        self._aliases = {
+            alias: name
+            for alias, name in aliases.items()
+            if (self._boxes.get(alias), self._shapes.get(alias))
+            == (self._boxes.get(name), self._shapes.get(name))
+        }
         self._owners = {name: self._aliases.get(name, name) for name in local}
         self._entries = {name: self._entry(name) for name in local}
 
@@ -105,7 +112,7 @@ class Plan:
         ]
         own.sort(key=lambda name: (-entries[name].alignment, name))
         return Layout(
-            {name: self._kept[self._owners[name]] for name in own},
+            {name: self._tensors[name] for name in own},
             {name: list(self._boxes[name].offset) for name in own if name in self._boxes},
             {
                 name: entries[name]
@@ -116,7 +123,7 @@ class Plan:
         )
 
     def _entry(self, name: str) -> Entry:
-        entry = payload.entry_of(self._kept[self._owners[name]])
+        entry = payload.entry_of(self._tensors[name])
         return replace(entry, shape=self._shapes[name]) if name in self._shapes else entry
 
     def _is_even(self, name: str, box: Box, dimension: int, rank: int) -> bool:
@@ -128,7 +135,7 @@ class Plan:
     def _check_aliases(self, aliases: Mapping[str, str]) -> None:
         """Check that names of one tensor in the first process are so here, lest a tensor be lost."""
         for alias, name in aliases.items():
-            if self._owners[alias] != self._owners[name] and self._kept[self._owners[alias]].numel():
+            if self._owners[alias] != self._owners[name] and self._tensors[alias].numel():
                 raise ParamsError(
                     f"{alias!r} and {name!r} are one tensor in the first process and two in process "
                     f"{self._group.rank}; tie them in all processes, or in none"
@@ -168,6 +175,15 @@ class Plan:
         return {}
 
 
+def _tensor(name: str, given: Tensor | Piece) -> Tensor:
+    tensor: object = given.tensor if isinstance(given, Piece) else given
+    if not isinstance(tensor, Tensor):
+        raise ParamsError(
+            f"{name!r} is of type {type(tensor).__name__}; give a tensor, and keep other data in the manifest"
+        )
+    return tensor
+
+
 def _checked(name: str, piece: Piece) -> Box:
     box = piece.box
     if not box.fits(tuple(piece.shape)):
@@ -177,8 +193,6 @@ def _checked(name: str, piece: Piece) -> Box:
             f"of the shape {list(piece.shape)}; give the whole tensor's shape, and where the piece begins "
             "in it"
         )
-    if math.prod(piece.shape) and not isinstance(piece.tensor, Tensor):
-        raise ParamsError(f"the piece of {name!r} is of type {type(piece.tensor).__name__}; give a tensor")
     return box
 
 

@@ -5,6 +5,7 @@ A process of the group tells its result through its connection, or that another 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -29,10 +30,13 @@ def group(
     function: Callable[..., Any], meeting: Path, count: int, *args: Any
 ) -> Iterator[list[tuple[BaseProcess, Connection]]]:
     """Run ``function(rank, connection, *args)`` in each process of one run until the block ends."""
+    own = meeting.with_name(
+        f"{meeting.name}-{os.urandom(4).hex()}"
+    )  # a used one would let them wait for ever
     with ExitStack() as stack:
+        stack.callback(own.unlink, missing_ok=True)
         yield [
-            stack.enter_context(running(_member, function, meeting, count, rank, *args))
-            for rank in range(count)
+            stack.enter_context(running(_member, function, own, count, rank, *args)) for rank in range(count)
         ]
 
 
