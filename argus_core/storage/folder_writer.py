@@ -1,8 +1,8 @@
 """Writing a checkpoint as a folder of shards, one by each process of a group.
 
-The processes talk three times: they compare their tensors before anything is written, the first process hears
-of every shard before it writes the manifest, and all hear whether the folder is in place. A process that
-fails says so at the next of these, so that none waits for it.
+The processes talk three times: they compare their tensors before anything is written, the first process
+collects the shards' sizes before it writes the manifest, and all learn whether the folder is in place. A
+process that fails says so at the next of these, so that none waits for it.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
-    """Flush folders once a file in them is complete and in place: a failure is no reason to end a run."""
+    """Flush folders once a file in them is complete and in place: a failure must not end a run."""
     for folder in folders:
         try:
             sync_folder(folder)

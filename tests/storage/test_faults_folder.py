@@ -22,9 +22,11 @@ import pytest
 import torch
 from numbered import load, numbered, run_of, save
 from together import group, save_numbered
+from torch import distributed
 
 from argus_core import ArgusError, CheckpointError
 from argus_core.storage.folder_manifest import MANIFEST
+from argus_core.tensors.processes import saving_group
 
 Trials = Callable[[int, int], int]
 Record = Callable[[str, object], None]
@@ -37,6 +39,8 @@ HIDDEN = 4000
 
 def save_on(rank: int, connection: Connection, path: Path) -> None:
     models = [numbered(1), numbered(2)]
+    saving_group()
+    distributed.barrier()  # a process that is killed before the others have met it lets them wait
     for index in range(1000):
         connection.send("begin")
         save(models[index % 2], path)
