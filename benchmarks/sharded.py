@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/sharded.py [--megabytes 200] [--processes 2] [--rounds 15]
 
-Each process holds an even piece of every tensor. A save ends when all files have reached the disk; a read gives
-each process its own pieces. Ours computes a CRC-32 of every byte, and compares it when reading; torch's does not.
-Files are read from the system's cache, and written to --folder, which should be on the disk that matters.
+Each process holds an even piece of every tensor. A save ends when all files have reached the disk; a read
+gives each process its own pieces. Ours computes a CRC-32 of every byte, and compares it when reading; theirs
+do not. Files are read from the cache, and written to --folder, which should be on the disk that matters.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ Place = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Shard:
-    """What the manifest says of a shard: its size in bytes, and the CRC-32 of its header."""
+    """A shard in the manifest: its size in bytes, and the CRC-32 of its header."""
 
     size: int
     crc: int

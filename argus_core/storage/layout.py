@@ -42,7 +42,7 @@ class Layout:
 
 
 class Plan:
-    """What one process brings to a folder, and the layout that follows from what all bring.
+    """The tensors of one process for a folder, and the layout that follows from those of all.
 
     Args:
         tensors: see `folder_writer.write_folder`.
