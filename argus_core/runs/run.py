@@ -29,6 +29,7 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.naming import named_run, with_seed
 from argus_core.runs.participants import components_in, data_choices, versions
+from argus_core.storage.forms import is_folder
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.dry_run import DryRun, FirstBatches
 from argus_core.training.fit import seed_everything
@@ -156,7 +157,9 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
     changed = list(config_differences(read_resolved(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = (
-        find_checkpoint(directory.root, directory.last) if path.is_dir() else find_checkpoint(absolute(path))
+        find_checkpoint(directory.root, directory.last)
+        if path.is_dir() and not is_folder(path)
+        else find_checkpoint(absolute(path))
     )
     with naming_missing(directory.providers):
         _ = [*components_in(config)]  # those that only the fit would ask for, too
