@@ -8,7 +8,15 @@ from typing import Any
 from torch import Tensor
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.steps.reduction import DIVISORS, TORCHS, exact, mean_divisor, mean_divisors
+from argus_core.steps.reduction import (
+    DIVISORS,
+    OBSERVED,
+    TORCHS,
+    exact,
+    mean_divisor,
+    mean_divisors,
+    uncompiled,
+)
 from argus_core.tensors.joining import Layout, layout_of
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 
@@ -52,12 +60,13 @@ class Weights:
         self._reduction: Callable[[], str] = method_of(model, "loss_reduction")
         loss_weight = method_of(model, "loss_weight")
         self.known: Any = None
+        self._form: Any = None  # of the known loss, if it is the user's own
         self._own = own if own or _is(loss_weight, usual.loss_weight) else loss_weight
         is_usual = self._own is None and _is(self._reduction, usual.loss_reduction)
         self.divisors = DIVISORS if is_usual else {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"known": None}  # the mean of a copied loss is not known
+        return vars(self) | {"known": None, "_form": None}  # the mean of a copied loss is not known
 
     def observe(self, batch: Any, prediction: Any, target: Any) -> bool:
         """Observe the mean of the model's loss; return whether the weights of batches may have changed.
@@ -66,16 +75,33 @@ class Weights:
         """
         if isinstance(target, Tensor) and not target.numel():  # the next batch may tell
             return False
-        loss = self.known = self._model.loss
+        loss, self._form = self._model.loss, None
+        self.known = loss
         if self._own is not None or type(loss) in TORCHS:
             return False
-        from argus_core.steps.observed_mean import observe  # few losses are observed, and it takes memory
+        # Few losses are observed, and it takes memory.
+        from argus_core.steps.loss_parts import form_of
+        from argus_core.steps.observed_mean import observe
 
         layout = self.layout_of([batch], target)
-        return observe(loss, prediction, target, layout.place_in(target) if layout else 0)
+        is_own = observe(loss, prediction, target, layout.place_in(target) if layout else 0)
+        self._form = form_of(loss) or None
+        return is_own
+
+    def is_new(self, loss: Any) -> bool:
+        """Return whether the mean of a loss is not known, perhaps since it takes another one by now."""
+        if self._form is not None:
+            from argus_core.steps.loss_parts import form_of  # as above
+
+            if form_of(self.known) != self._form:
+                OBSERVED.pop(uncompiled(self.known), None)
+                self.known = self._form = None
+        return loss is not self.known
 
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""
+        if self._form is not None:
+            self.is_new(self.known)
         return self._reduction() == "sum"
 
     def of_window(self, micro_batches: Sequence[Any]) -> Sequence[float | Tensor]:

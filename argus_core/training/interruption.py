@@ -135,7 +135,7 @@ def interrupting() -> Iterator[None]:
 
 
 def until_interrupted(batches: Iterator[Any], read_first: Callable[[Any], Any] | None) -> Iterator[Any]:
-    """Yield batches, the first through ``read_first``; raise `Interruption` if the loader fails after a signal."""
+    """Yield batches, the first through ``read_first``; raise `Interruption` if one fails after a signal."""
     with interrupting():
         if read_first is not None:
             yield from map(read_first, islice(batches, 1))
