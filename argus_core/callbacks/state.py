@@ -54,7 +54,7 @@ class AbstractEngine(ABC):
     metrics: tuple[Any, ...]
     num_epochs: int | None
     num_updates: int | None = None  # in all, as `RunBounds` sees to
-    max_seconds: float | None = None  # likewise, of the run in earlier processes too
+    max_seconds: float | None = None  # in all, in earlier processes too
     run_id: str
     times_resumed: int
 

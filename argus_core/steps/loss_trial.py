@@ -22,6 +22,7 @@ _TOLERANCE = 1e-4
 _ROWS = 4  # a part has two copies of so many samples
 _LAST = 2  # samples in the other part; a mean over the worst half has none of one sample
 _LENGTH = 16  # of the other dimensions, such as those of images
+_MOST = 2**20  # numbers in the target: the loss is called some dozens of times, on a CPU
 _SHARED = 2**16  # parameters of so many numbers are not copied for each value
 _LARGEST = 2**26  # a loss with more numbers, such as one with a language model in it, is not copied
 
@@ -84,7 +85,7 @@ class Trial:
         for rows, length in (_ROWS, _LENGTH), (1, None):
             for clean in *_CLEAN, None:
                 sample = _sample(loss, prediction, target, dim, rows, length, clean)
-                if sample is not None:
+                if sample is not None and sample.target.numel() <= _MOST:
                     trial = cls(copied, sample, dim)
                     if trial.values(sample) is not None:
                         return trial
@@ -203,7 +204,8 @@ def _clean(loss: Any, target: Tensor, fill: _Fill) -> None:
 
 def _weights_of_classes(loss: Any, prediction: Any) -> list[Tensor]:
     if isinstance(loss, CLASS_WEIGHTED):
-        return [] if loss.weight is None else [loss.weight]
+        own: Any = loss.weight
+        return [] if own is None else [own]
     return [each.of(loss) for each in class_weights(loss, prediction)]
 
 

@@ -162,7 +162,7 @@ def _fitting(loss: Any, prediction: Any, target: Tensor, dim: int) -> list[_Mean
         return None
     is_base, is_class = isinstance(loss, CLASS_WEIGHTED), not target.is_floating_point()
     weights = class_weights(loss, prediction) if is_class and not is_base else []
-    own = [count_targets] if is_base else [*counting_parts(loss), *weights]
+    own: list[_Divisor] = [count_targets] if is_base else [*counting_parts(loss), *weights]
     countable = _elements, *([count_targets] if is_base and is_class else weights)
     samples = _Mean(partial(_samples, dim=dim))
     found = [*map(_Mean, own), _Mean(_elements), samples, _Mean(None)]

@@ -224,3 +224,21 @@ def test_a_reduction_that_changes_in_a_run_is_observed_again(kind: type[nn.Modul
     assert found["val_loss"] == pytest.approx(loss(network(INPUT), CLASSES).item() / len(INPUT), rel=1e-5)
     for parameter, expected in zip(model.nn_module.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            {"box": torch.ones(()), "mask": torch.ones(())},
+            r"the loss is a dict of box, mask, and only one number .* such as sum\(losses\.values\(\)\)",
+        ),
+        (torch.ones(4), r"shape \(4,\), .* or return its mean\(\) or sum\(\)"),
+    ],
+)
+def test_a_loss_of_several_numbers_says_how_to_make_one(returned: Any, message: str) -> None:
+    argus_core.register("loss", "several", lambda: lambda prediction, target: returned)
+    model = make_model(loss="several")
+    for call in (model.fit, model.validate):
+        with pytest.raises(argus_core.ParamsError, match=message):
+            call([(INPUT, CLASSES)])
