@@ -20,6 +20,7 @@ __all__ = ["ClassWeights", "CountOfPart", "class_weights", "counting_parts", "fo
 
 _USUAL = -100  # the default ignore_index of torch's functions
 _FORM = "reduction", "ignore_index"
+_LAYERS = "torch.nn."
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,17 @@ def ignored_targets(loss: Any) -> list[int]:
 
 
 def form_of(loss: Any) -> tuple[Any, ...]:
-    """Return the attributes of a loss and of the losses in it that decide what it divides by."""
-    parts = [vars(part) for part in loss.modules() if "reduction" in vars(part)] if _is_module(loss) else []
-    return tuple((*map(part.get, _FORM), part["_buffers"].get("weight") is None) for part in parts)
+    """Return the attributes of a loss and of the losses in it that may decide what it divides by."""
+    return tuple(
+        (*map(vars(part).get, _FORM), *_names_of_tensors(part))
+        for part in (loss.modules() if _is_module(loss) else ())
+        if "reduction" in vars(part) or not type(part).__module__.startswith(_LAYERS)
+    )
+
+
+def _names_of_tensors(part: nn.Module) -> list[str]:
+    holders = vars(part), part._buffers, part._parameters
+    return [name for each in holders for name, value in each.items() if isinstance(value, Tensor)]
 
 
 def _is_module(loss: Any) -> bool:

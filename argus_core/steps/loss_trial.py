@@ -22,7 +22,7 @@ _TOLERANCE = 1e-4
 _ROWS = 4  # a part has two copies of so many samples
 _LAST = 2  # samples in the other part; a mean over the worst half has none of one sample
 _LENGTH = 16  # of the other dimensions, such as those of images
-_MOST = 2**20  # numbers in the target: the loss is called some dozens of times, on a CPU
+_MOST = 2**14  # numbers in a target that is tried whole: the loss is called some dozens of times, on a CPU
 _SHARED = 2**16  # parameters of so many numbers are not copied for each value
 _LARGEST = 2**26  # a loss with more numbers, such as one with a language model in it, is not copied
 
@@ -82,10 +82,13 @@ class Trial:
         copied = None if target.is_nested or target.layout is not torch.strided else _copied(loss)
         if copied is None:
             return None
+        of_each = target.numel() // target.size(dim)
         for rows, length in (_ROWS, _LENGTH), (1, None):
+            if length is None and of_each > _MOST:
+                break
             for clean in *_CLEAN, None:
                 sample = _sample(loss, prediction, target, dim, rows, length, clean)
-                if sample is not None and sample.target.numel() <= _MOST:
+                if sample is not None:
                     trial = cls(copied, sample, dim)
                     if trial.values(sample) is not None:
                         return trial

@@ -226,6 +226,43 @@ def test_a_reduction_that_changes_in_a_run_is_observed_again(kind: type[nn.Modul
         torch.testing.assert_close(parameter, expected)
 
 
+class Deferred(nn.Module):
+    """Its weights come later."""
+
+    weight: Tensor | None = None
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(prediction, target, self.weight)
+
+
+def test_weights_that_come_in_a_run_are_observed() -> None:
+    argus_core.register("loss", "deferred", Deferred)
+    model = make_model(loss="deferred", step=("accumulate", {"steps": 2}))
+    data = DataLoader(TensorDataset(INPUT, CLASSES), 7)
+
+    @argus_core.on_epoch_start
+    def weigh(state: argus_core.State) -> None:
+        if state.epoch:
+            state.model.loss.weight = WEIGHT
+
+    found = model.fit(data, data, num_epochs=2, callbacks=[weigh])
+    whole = F.cross_entropy(model.nn_module(INPUT), CLASSES, WEIGHT)
+    assert found["val_loss"] == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_a_loss_of_large_images_is_not_tried_on_whole_ones() -> None:
+    class Windows(nn.Module):
+        def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+            sizes.append(prediction.numel())
+            assert prediction.size(-1) > 100
+            return F.mse_loss(F.avg_pool2d(prediction, 11, 1), F.avg_pool2d(target, 11, 1))
+
+    sizes: list[int] = []
+    image = torch.rand(2, 3, 256, 256, generator=GENERATOR)
+    observe(Windows(), image, image)
+    assert max(sizes) < image.numel() / 16
+
+
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
