@@ -1,4 +1,4 @@
-"""The parts of a user's own loss that tell which targets count, and how much.
+"""The parts of a user's own loss that show which targets count, and how much.
 
 They are losses of torch in it, weights of classes, and targets to ignore.
 """
@@ -35,6 +35,10 @@ class CountOfPart:
 
     def __call__(self, loss: nn.Module, target: Tensor) -> float | Tensor:
         return count_targets(loss.get_submodule(self.path), target)
+
+    def is_mean(self, loss: nn.Module) -> bool:
+        """Return whether the part itself divides by it."""
+        return bool(loss.get_submodule(self.path).reduction == "mean")
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ def observe(loss: Any, prediction: Any, target: Any, dim: int = 0) -> bool:
             OBSERVED[loss] = found[0] if found[0].divisor else None
         elif found is not None and base:
             _warn(loss, base)
+        elif found is not None and (means := [each for each in counting_parts(loss) if each.is_mean(loss)]):
+            OBSERVED[loss] = _Mean(means[0])  # a batch with ignored targets only is nan, and weighs nothing
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -224,6 +225,26 @@ def test_a_reduction_that_changes_in_a_run_is_observed_again(kind: type[nn.Modul
     assert found["val_loss"] == pytest.approx(loss(network(INPUT), CLASSES).item() / len(INPUT), rel=1e-5)
     for parameter, expected in zip(model.nn_module.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected)
+
+
+class WithPenalty(Wrapped):
+    """No divisor fits: its parts are means over unlike targets."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().forward(prediction, target) + 0.01 * prediction.square().mean()
+
+
+def test_a_batch_of_ignored_targets_is_left_out_where_no_divisor_fits() -> None:
+    argus_core.register("loss", "penalty", WithPenalty)
+    model = make_model(loss="penalty", step=("microbatch", {"size": 4}))
+    data = DataLoader(TensorDataset(INPUT, MASKED), 10)
+    expected = [
+        WithPenalty()(model.nn_module(INPUT[part]), MASKED[part]) for part in (slice(10, 20), slice(20, 30))
+    ]
+    found = model.validate(data)["val_loss"]
+    assert found == pytest.approx((expected[0].item() * 9 + expected[1].item() * 10) / 19, rel=1e-5)
+    assert math.isfinite(model.fit(data)["train_loss"])
+    assert model.is_finite()
 
 
 class Deferred(nn.Module):
