@@ -300,3 +300,32 @@ def test_a_loss_of_several_numbers_says_how_to_make_one(returned: Any, message: 
     for call in (model.fit, model.validate):
         with pytest.raises(argus_core.ParamsError, match=message):
             call([(INPUT, CLASSES)])
+
+
+class Named(argus_core.Model):
+    """Its batches are dicts, or of three entries."""
+
+    def forward_loss(self, batch: Any) -> tuple[Any, Any, Tensor]:
+        input, target = (batch["input"], batch["target"]) if isinstance(batch, dict) else batch[:2]
+        prediction = self.nn_module(input)
+        return prediction, target, self.loss(prediction, target)
+
+
+@pytest.mark.parametrize("step", [[], ("accumulate", {"steps": 5}), ("microbatch", {"size": 4})], ids=str)
+@pytest.mark.parametrize("is_dict", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_the_target_is_found_in_batches_that_are_not_pairs(own: bool, is_dict: bool, step: Any) -> None:
+    argus_core.register("loss", "wrapped", Wrapped)
+    model = Named({**make_model(loss="wrapped" if own else "CrossEntropyLoss").params, "step": step})
+    rows = [*zip(INPUT, MASKED, torch.zeros(30), strict=True)]
+    data: Any = [{"input": input, "target": target} for input, target, _ in rows] if is_dict else rows
+    network = copy.deepcopy(model.nn_module)
+    whole = model.loss(network(INPUT), MASKED)
+    for size in (7, 30):
+        assert model.validate(DataLoader(data, size))["val_loss"] == pytest.approx(whole.item(), rel=1e-5)
+    model = Named({**make_model(loss="wrapped" if own else "CrossEntropyLoss").params, "step": step})
+    model.nn_module.load_state_dict(network.state_dict())
+    whole.backward()
+    model.fit(DataLoader(data, 6 if step and step[0] == "accumulate" else 30))
+    for parameter, expected in zip(model.nn_module.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-4, atol=1e-6)
