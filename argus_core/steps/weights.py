@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -162,7 +162,7 @@ def _place_of(target: Any, batch: Any) -> Any:
     """Return the key of the target in a batch that is not a pair, or ``None`` if it is not there."""
     if not isinstance(target, Tensor) or (isinstance(batch, tuple | list) and len(batch) == _PAIR):
         return None
-    entries = batch.items() if isinstance(batch, Mapping) else ()
+    entries: Iterable[tuple[Any, Any]] = batch.items() if isinstance(batch, Mapping) else ()
     entries = enumerate(batch) if isinstance(batch, tuple | list) else entries
     return next((place for place, value in entries if value is target), None)
 
