@@ -24,6 +24,7 @@ class Pace:
         self._steps: int | None = None  # in an epoch
         self._first_step = 0
         self._first_update = 0  # of this process, in the current epoch
+        self._seconds_before = 0.0  # of the run, before this process
         self.validated = 0
 
     def begin_run(self, state: State) -> None:
@@ -37,13 +38,27 @@ class Pace:
             done = engine.position.done  # the epoch that a resumed run was saved in
             self._first_step = (state.epoch + 1) * self._steps if done else self._step(state, self._steps)
         self._first_update = engine.position.updates_done
+        self._seconds_before = engine.seconds - (time.monotonic() - self._run_began)
 
     def begin_epoch(self, state: State) -> None:
         """Measure the rate of the epoch alone."""
         self._epoch_began = time.monotonic()
         self._first_update = self.validated = 0
 
-    def progress(self, state: State) -> tuple[int, int | None]:
+    def progress(self, state: State, now: float) -> tuple[float, float | None]:
+        """Return what this process has done, and the total: in steps, or in seconds where time ends the run.
+
+        The run ends at the first of its bounds, which is the one of which more is done.
+        """
+        done, total = self._steps_done(state)
+        if state.engine.max_seconds is None:
+            return done, total
+        most = max(state.engine.max_seconds - self._seconds_before, 0.0)
+        seconds = min(now - self._run_began, most)
+        is_later = total is None or done * most <= seconds * total
+        return (seconds, most) if is_later else (done, total)
+
+    def _steps_done(self, state: State) -> tuple[int, int | None]:
         """Return the steps done by this process, and their total where it is known."""
         if self._steps is None:
             return state.engine.position.updates_done, None
@@ -58,7 +73,7 @@ class Pace:
 
     def status(self, state: State, now: float) -> str:
         """Return the rate and the time left, or nothing before the first update."""
-        done, total = self.progress(state)
+        done, total = self.progress(state, now)
         updates = state.engine.position.updates_done - self._first_update
         if done <= 0 or updates <= 0:
             return ""

@@ -174,7 +174,7 @@ class Progress(EpochReport):
             return
         now = time.monotonic()
         self._next_time = now + self.interval
-        done, total = self._pace.progress(state)
+        done, total = self._pace.progress(state, now)
         title = f"epoch {of_epochs(state.epoch, state.engine.num_epochs)}{activity}"
         with ending_alone(state.logger):
             self._bar.draw(title, done, total, self._pace.status(state, now) + _newest(state))
@@ -208,7 +208,7 @@ class _Bar:
         self._task = self._progress.add_task("", total=1, status="")
         self._progress.start()
 
-    def draw(self, title: str, done: int, total: int | None, status: str) -> None:
+    def draw(self, title: str, done: float, total: float | None, status: str) -> None:
         # A line that is too wide would squeeze the title, which matters more.
         room = max(self._progress.console.width - len(title) - _BAR_WIDTH - 3, 1)
         status = one_line(status)

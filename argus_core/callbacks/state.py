@@ -53,7 +53,8 @@ class AbstractEngine(ABC):
     step: Callable[[Any, State], Any]
     metrics: tuple[Any, ...]
     num_epochs: int | None
-    num_updates: int | None
+    num_updates: int | None = None  # in all, as `RunBounds` sees to
+    max_seconds: float | None = None  # in all, in earlier processes too
     run_id: str
     times_resumed: int
 

@@ -165,10 +165,13 @@ def _warn_unregistered(model: AbstractModel) -> None:
         model.warned_unregistered = True
         listed = ", ".join(f"{name} {part.name!r}" for name, part in unregistered.items())
         part = next(iter(unregistered.values()))
+        own = name_of(part.factory).rpartition(".")[2]
+        factory = own if own.isidentifier() else "factory"  # a lambda has no name
+        name = factory if "<" in part.name else part.name
         warnings.warn(
             f"{listed} will not load by name elsewhere, because no registered component built it; register "
-            f"the class by argus_core.register({part.kind!r}, {part.name!r}, {name_of(part.factory)}), or "
-            "publish it as a plugin",
+            f"what builds it by argus_core.register({part.kind!r}, {name!r}, {factory}), or publish it as a "
+            "plugin",
             ArgusWarning,
             stacklevel=4,
         )

@@ -127,6 +127,8 @@ def _names(dataset: Any, attribute: str) -> tuple[str, ...] | None:
 def _attribute(dataset: Any, name: str) -> Any:
     """Return an attribute of a dataset, or of the one that it is a part of; ``None`` if there is none."""
     for _ in range(_MOST_WRAPPERS):
+        if dataset is None:
+            break
         with suppress(Exception):  # a property of any class; the run does not need it
             value = getattr(dataset, name, None)
             if value is not None:

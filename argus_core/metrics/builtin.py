@@ -225,7 +225,8 @@ def _tensors(step_output: Mapping[str, Any], metric: str) -> tuple[torch.Tensor,
     if not (isinstance(prediction, torch.Tensor) and isinstance(target, torch.Tensor)):
         raise ParamsError(
             f"metric {metric!r} takes tensors, and the step output has a {type(prediction).__name__} for "
-            f"prediction and a {type(target).__name__} for target; write a Metric that reads them"
+            f"prediction and a {type(target).__name__} for target; choose a prediction_transform that "
+            "returns a tensor, return tensors from forward_loss, or write a Metric that reads them"
         )
     return prediction, target
 

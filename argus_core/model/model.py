@@ -274,7 +274,7 @@ class Model(Assembly):
             with updater.slots.forward_context():
                 prediction, target, loss = self.forward_loss(prepared)
         check_loss(loss, on_graph=False)
-        if self.loss is not updater.weights.known:
+        if updater.weights.is_new(self.loss):
             updater.weights.observe(prepared, prediction, target)
         is_sum = updater.weights.is_sum()
         weight = updater.weights.of_batch(prepared, prediction, target, is_sum)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from argus_core.steps.reduction import CLASS_WEIGHTED, ignored_target
+from argus_core.steps.loss_parts import class_weights, ignored_targets
+from argus_core.steps.reduction import CLASS_WEIGHTED
 from argus_core.tensors.batch import deep_map
 
-__all__ = ["HALF", "Sample", "Trial", "marks_of"]
+__all__ = ["HALF", "Sample", "Trial", "marks_of", "numbers_in"]
 
 _Fill = Callable[[Tensor], Tensor]
 
@@ -21,6 +22,7 @@ _TOLERANCE = 1e-4
 _ROWS = 4  # a part has two copies of so many samples
 _LAST = 2  # samples in the other part; a mean over the worst half has none of one sample
 _LENGTH = 16  # of the other dimensions, such as those of images
+_MOST = 2**14  # numbers in a target that is tried whole: the loss is called some dozens of times, on a CPU
 _SHARED = 2**16  # parameters of so many numbers are not copied for each value
 _LARGEST = 2**26  # a loss with more numbers, such as one with a language model in it, is not copied
 
@@ -45,11 +47,9 @@ def marks_of(loss: Any, target: Tensor) -> list[float]:
         return [*_MARKS_OF_FLOATS]
     if target.dtype is torch.bool or target.is_complex():
         return []
-    ignored = (ignored_target(loss),) if isinstance(loss, CLASS_WEIGHTED) else ()
     limits = torch.iinfo(target.dtype)
-    return [
-        each for each in dict.fromkeys([*ignored, *_MARKS_OF_CLASSES]) if limits.min <= each <= limits.max
-    ]
+    marks = dict.fromkeys([*ignored_targets(loss), *_MARKS_OF_CLASSES])
+    return [each for each in marks if limits.min <= each <= limits.max]
 
 
 class Trial:
@@ -82,7 +82,10 @@ class Trial:
         copied = None if target.is_nested or target.layout is not torch.strided else _copied(loss)
         if copied is None:
             return None
+        of_each = target.numel() // target.size(dim)
         for rows, length in (_ROWS, _LENGTH), (1, None):
+            if length is None and of_each > _MOST:
+                break
             for clean in *_CLEAN, None:
                 sample = _sample(loss, prediction, target, dim, rows, length, clean)
                 if sample is not None:
@@ -124,7 +127,7 @@ class Trial:
 
     def _value(self, sample: Sample) -> float:
         try:
-            shared = {id(each): each for each in self._loss.parameters() if each.numel() > _SHARED}
+            shared = {id(each): each for each in _parameters(self._loss) if each.numel() > _SHARED}
             return float(copy.deepcopy(self._loss, shared)(*sample))
         except Exception:  # of the user's code, which may not take ignored targets, other lengths or the CPU
             return math.nan
@@ -139,12 +142,23 @@ class Trial:
         return Sample(deep_map(sample.prediction, cut), cut(sample.target))
 
 
+def numbers_in(loss: Any) -> int:
+    """Return how many numbers the parameters and buffers of a loss have."""
+    buffers = loss.buffers() if isinstance(loss, nn.Module) else ()
+    return sum(each.numel() for each in [*_parameters(loss), *buffers])
+
+
+def _parameters(loss: Any) -> Iterable[Tensor]:
+    return loss.parameters() if isinstance(loss, nn.Module) else ()
+
+
 def _copied(loss: Any) -> Any:
     """Return a copy of a loss on the CPU, or ``None`` if it has something that cannot be copied."""
-    if sum(each.numel() for each in [*loss.parameters(), *loss.buffers()]) > _LARGEST:
+    if numbers_in(loss) > _LARGEST:
         return None
     try:
-        return copy.deepcopy(loss).cpu().float().eval()
+        copied = copy.deepcopy(loss)
+        return copied.cpu().float().eval() if isinstance(copied, nn.Module) else copied
     except Exception:  # of whatever the class keeps
         return None
 
@@ -174,19 +188,28 @@ def _sample(
         own = few(target).clone()
         if clean is not None:
             _clean(loss, own, clean)
-        weight: Any = loss.weight if isinstance(loss, CLASS_WEIGHTED) else None
-        if weight is not None and not own.is_floating_point():
-            _spread_classes(weight, own, dim)
+        if not own.is_floating_point():
+            for weight in _weights_of_classes(loss, prediction)[:1]:
+                _spread_classes(weight, own, dim)
         return Sample(deep_map(deep_map(prediction, few), _random), own)
     except Exception:  # of tensors that cannot be cut: ragged, sparse or distributed ones, or of no values
         return None
 
 
 def _clean(loss: Any, target: Tensor, fill: _Fill) -> None:
-    """Replace the targets that a loss may leave out: classes by 1, other values as ``fill`` does."""
-    for mark in marks_of(loss, target):
+    """Replace the targets that a loss may leave out: classes by the next one, others as ``fill`` does."""
+    marks = marks_of(loss, target)
+    counted = next(each for each in range(1, len(marks) + 2) if each not in marks)
+    for mark in marks:
         marked = target.isnan() if mark != mark else target == mark
-        target[marked] = fill(target)[marked] if target.is_floating_point() else 1
+        target[marked] = fill(target)[marked] if target.is_floating_point() else counted
+
+
+def _weights_of_classes(loss: Any, prediction: Any) -> list[Tensor]:
+    if isinstance(loss, CLASS_WEIGHTED):
+        own: Any = loss.weight
+        return [] if own is None else [own]
+    return [each.of(loss) for each in class_weights(loss, prediction)]
 
 
 def _spread_classes(weight: Tensor, target: Tensor, dim: int) -> None:

@@ -1,12 +1,14 @@
-"""The mean that a loss derived from one of torch's takes in its own ``forward``, observed on a few samples.
+"""The mean that a loss of the user's own takes, observed on a few samples.
 
-Whether it averages as its base class does cannot be read off the class. Its values can tell: those of two
+Whether a class derived from one of torch's averages as its base class does cannot be read off it, nor what
+any other loss divides by. Their values can tell: those of two
 parts of a batch, times the right divisors, add up to that of both.
 """
 
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +18,8 @@ import torch
 from torch import Tensor
 
 from argus_core.errors import ArgusWarning
-from argus_core.steps.loss_trial import HALF, Trial, marks_of
+from argus_core.steps.loss_parts import ClassWeights, class_weights, counting_parts
+from argus_core.steps.loss_trial import HALF, Trial, marks_of, numbers_in
 from argus_core.steps.reduction import (
     CLASS_WEIGHTED,
     OBSERVED,
@@ -25,6 +28,7 @@ from argus_core.steps.reduction import (
     count_targets,
     ignored_target,
     not_ignored,
+    observed,
     own_divisor,
     uncompiled,
 )
@@ -35,13 +39,15 @@ __all__ = ["observe"]
 _Divisor = Callable[[Any, Tensor], "float | Tensor"]
 
 _TOLERANCE = 1e-4
-_FORWARDS = frozenset(vars(kind).get("forward") for kind in TORCHS)
+_LARGEST = 2**20  # numbers in a loss that is not derived from one of torch's: a network takes time
+_FORWARDS = frozenset(vars(kind)["forward"] for kind in TORCHS if "forward" in vars(kind))
 
 
 def observe(loss: Any, prediction: Any, target: Any, dim: int = 0) -> bool:
-    """Observe the mean of a loss derived from one of torch's with its own ``forward`` and no ``divisor``.
+    """Observe the mean of a loss of the user's own without a ``divisor``.
 
-    Returns whether the loss is such a loss; `OBSERVED` then has its mean, if it could be determined.
+    Returns whether the loss is such a loss; `OBSERVED` then has its mean, if it could be determined. A loss
+    that is not derived from one of torch's is otherwise weighted by the samples.
 
     Args:
         loss: of the model.
@@ -51,9 +57,9 @@ def observe(loss: Any, prediction: Any, target: Any, dim: int = 0) -> bool:
     """
     loss = uncompiled(loss)
     base = _base(loss)
-    if base is None or loss in OBSERVED or own_divisor(loss) is not None:
+    if not _is_own(loss) or own_divisor(loss) is not None:
         return False
-    if base.forward in OF_ELEMENTS and loss.reduction == "mean":
+    if base and base.forward in OF_ELEMENTS and loss.reduction == "mean":
         OBSERVED[loss] = _Mean(_elements)
     if isinstance(target, Tensor) and target.ndim and target.numel():
         with own_random_numbers(0), torch.no_grad(), warnings.catch_warnings():
@@ -61,16 +67,30 @@ def observe(loss: Any, prediction: Any, target: Any, dim: int = 0) -> bool:
             found = _fitting(loss, prediction, target, dim)
         if found:
             OBSERVED[loss] = found[0] if found[0].divisor else None
-        elif found is not None:
+        elif found is not None and base:
             _warn(loss, base)
+        elif found is not None and (means := [each for each in counting_parts(loss) if each.is_mean(loss)]):
+            OBSERVED[loss] = _Mean(means[0])  # a batch with ignored targets only is nan, and weighs nothing
+    return True
+
+
+def _is_own(loss: Any) -> bool:
+    """Return whether a loss has code of the user's own, can be observed, and was not."""
+    kind = type(loss)
+    if kind in TORCHS or getattr(kind, "forward", None) in _FORWARDS or observed(loss) != "":
+        return False
+    if _base(loss) is None and numbers_in(loss) > _LARGEST:
+        return False
+    try:
+        weakref.ref(loss), hash(loss)
+    except TypeError:
+        return False
     return True
 
 
 def _base(loss: Any) -> Any:
-    """Return the class of torch that a loss with its own ``forward`` is derived from, or ``None``."""
+    """Return the class of torch that a loss is derived from, or ``None``."""
     kind = type(loss)
-    if kind in TORCHS or getattr(kind, "forward", None) in _FORWARDS:
-        return None
     named = (each for each in kind.__mro__ if each in TORCHS and not each.__name__.startswith("_"))
     return next(named, None)
 
@@ -107,6 +127,8 @@ class _Mean:
             kept &= ~target.isnan() if value != value else not_ignored(target, value)
         if self.divisor is count_targets:
             return count_targets(loss, target.long().masked_fill(~kept, ignored_target(loss)))
+        if isinstance(self.divisor, ClassWeights):
+            return self.divisor(loss, target.long().masked_fill(~kept, -1))
         number = kept.count_nonzero()
         return int(number.item()) if number.is_cpu else number
 
@@ -117,6 +139,8 @@ class _Mean:
     def adds_up(self, loss: Any, values: Sequence[float], targets: Sequence[Tensor]) -> bool:
         """Return whether the values of a whole and of its two parts add up by this divisor."""
         counts = [float(self(loss, target)) for target in targets]
+        if counts[0] <= 0:
+            return False
         whole, *parts = (value * count for value, count in zip(values, counts, strict=True))
         return abs(sum(parts) - whole) <= _TOLERANCE * abs(whole)
 
@@ -138,11 +162,12 @@ def _fitting(loss: Any, prediction: Any, target: Tensor, dim: int) -> list[_Mean
     trial = Trial.of(loss, prediction, target, dim)
     if trial is None:
         return None
-    classes = isinstance(loss, CLASS_WEIGHTED) and not target.is_floating_point()
-    own = [_Mean(count_targets)] if isinstance(loss, CLASS_WEIGHTED) else []
-    countable = _elements, *([count_targets] if classes else [])
+    is_base, is_class = isinstance(loss, CLASS_WEIGHTED), not target.is_floating_point()
+    weights = class_weights(loss, prediction) if is_class and not is_base else []
+    own: list[_Divisor] = [count_targets] if is_base else [*counting_parts(loss), *weights]
+    countable = _elements, *([count_targets] if is_base and is_class else weights)
     samples = _Mean(partial(_samples, dim=dim))
-    found = [*own, _Mean(_elements), samples, _Mean(None)]
+    found = [*map(_Mean, own), _Mean(_elements), samples, _Mean(None)]
     for mark in None, *marks_of(loss, target):
         sample = trial.whole if mark is None else trial.marked(mark)
         values, targets = trial.values(sample), [part.target for part in trial.parts(sample)]

@@ -30,6 +30,7 @@ __all__ = [
     "mean_divisor",
     "mean_divisors",
     "not_ignored",
+    "observed",
     "own_divisor",
     "reduction_of",
     "uncompiled",
@@ -59,7 +60,7 @@ TORCHS: frozenset[type] = frozenset(
     if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module
 )
 
-OBSERVED: MutableMapping[nn.Module, Callable[[Any, Tensor], float | Tensor] | None] = WeakKeyDictionary()
+OBSERVED: MutableMapping[Any, Callable[[Any, Tensor], float | Tensor] | None] = WeakKeyDictionary()
 """The divisor of each loss whose mean was observed, a function of loss and target; ``None`` where it sums."""
 
 _second, _layout = itemgetter(1), attrgetter("dtype", "ndim", "is_cpu")
@@ -188,17 +189,26 @@ def own_divisor(loss: Any) -> Callable[[Tensor], Any] | None:
     declared = getattr(loss, "divisor", None)
     if callable(declared):
         return declared  # type: ignore[no-any-return]
-    observed = OBSERVED.get(loss) if isinstance(loss, nn.Module) else None
-    return observed and partial(observed, loss)
+    found = observed(loss)
+    return partial(found, loss) if callable(found) else None
 
 
 def reduction_of(loss: Any) -> str:
     """Return the reduction of a loss over samples: observed, or its attribute, ``"mean"`` by default."""
     loss = uncompiled(loss)
-    if isinstance(loss, nn.Module) and loss in OBSERVED:
-        return "sum" if OBSERVED[loss] is None else "mean"
+    found = "" if type(loss) in TORCHS else observed(loss)
+    if found != "":
+        return "sum" if found is None else "mean"
     reduction: str = getattr(loss, "reduction", "mean")
     return reduction
+
+
+def observed(loss: Any) -> Any:
+    """Return the entry of a loss in `OBSERVED`; ``""`` if it was not observed."""
+    try:
+        return OBSERVED.get(loss, "")
+    except TypeError:  # of a class whose objects have no hash, or no weak references
+        return ""
 
 
 def _is_of_elements(loss: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress, repeat
 from operator import mul, truediv
 from typing import Any
@@ -14,6 +14,8 @@ from argus_core.errors import ParamsError
 from argus_core.tensors.batch import deep_map
 
 __all__ = ["check_loss", "joined", "shares", "silence", "weigh"]
+
+_SHOWN = 4  # names of losses
 
 
 def shares(weights: Sequence[float | Tensor]) -> list[float | Tensor]:
@@ -82,12 +84,18 @@ def joined(losses: Sequence[Tensor | float], shares: Sequence[Any]) -> Tensor:
 
 def check_loss(loss: Any, on_graph: bool) -> None:
     """Raise unless a loss is one number and, with ``on_graph``, requires grad."""
+    if isinstance(loss, Mapping):
+        names = ", ".join(map(str, [*loss][:_SHOWN])) + ", ..." * (len(loss) > _SHOWN)
+        raise ParamsError(
+            f"the loss is a {type(loss).__name__} of {names or 'nothing'}, and only one number can be "
+            "minimised; return the sum of its values, such as sum(losses.values())"
+        )
     if not isinstance(loss, Tensor):
         raise ParamsError(f"the loss is a {type(loss).__name__}; return a 0-d tensor from forward_loss")
     if loss.ndim != 0:
         raise ParamsError(
             f"the loss has shape {tuple(loss.shape)}, and only one number can be minimised; "
-            "choose reduction='mean' or 'sum' for the loss"
+            "choose reduction='mean' or 'sum' for the loss, or return its mean() or sum()"
         )
     if on_graph and not loss.requires_grad:
         raise ParamsError(

@@ -83,7 +83,7 @@ class Updater:
             check_loss(loss, on_graph=True)
         is_sum = False
         if weight is None:
-            if criterion is not self.weights.known:
+            if self.weights.is_new(criterion):
                 self.weights.observe(batch, prediction, target)
             is_sum = self.weights.is_sum()
             weight = self.weights.of_batch(batch, prediction, target, is_sum)

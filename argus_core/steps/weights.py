@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.steps.reduction import DIVISORS, TORCHS, exact, mean_divisor, mean_divisors
+from argus_core.steps.reduction import (
+    DIVISORS,
+    OBSERVED,
+    TORCHS,
+    exact,
+    mean_divisor,
+    mean_divisors,
+    uncompiled,
+)
 from argus_core.tensors.joining import Layout, layout_of
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 
 __all__ = ["Weights", "method_of"]
+
+_PAIR = 2
 
 
 def method_of(model: AbstractModel, name: str) -> Any:
@@ -52,12 +62,14 @@ class Weights:
         self._reduction: Callable[[], str] = method_of(model, "loss_reduction")
         loss_weight = method_of(model, "loss_weight")
         self.known: Any = None
+        self._form: Any = None  # of the known loss, if it is the user's own
+        self._place: Any = None  # of the target in batches that are not pairs, where `observe` saw it
         self._own = own if own or _is(loss_weight, usual.loss_weight) else loss_weight
         is_usual = self._own is None and _is(self._reduction, usual.loss_reduction)
         self.divisors = DIVISORS if is_usual else {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"known": None}  # the mean of a copied loss is not known
+        return vars(self) | {"known": None, "_form": None}  # the mean of a copied loss is not known
 
     def observe(self, batch: Any, prediction: Any, target: Any) -> bool:
         """Observe the mean of the model's loss; return whether the weights of batches may have changed.
@@ -66,20 +78,53 @@ class Weights:
         """
         if isinstance(target, Tensor) and not target.numel():  # the next batch may tell
             return False
-        loss = self.known = self._model.loss
-        if self._own is not None or type(loss) in TORCHS:
+        loss, self._form = self._model.loss, None
+        self.known = loss
+        if self._own is not None:
             return False
-        from argus_core.steps.observed_mean import observe  # few losses are observed, and it takes memory
+        self._place = _place_of(target, batch)
+        if type(loss) in TORCHS:
+            return self._place is not None
+        # Few losses are observed, and it takes memory.
+        from argus_core.steps.loss_parts import form_of
+        from argus_core.steps.observed_mean import observe
 
         layout = self.layout_of([batch], target)
-        return observe(loss, prediction, target, layout.place_in(target) if layout else 0)
+        is_own = observe(loss, prediction, target, layout.place_in(target) if layout else 0)
+        self._form = form_of(loss) or None
+        return is_own or self._place is not None
+
+    def is_new(self, loss: Any) -> bool:
+        """Return whether the mean of a loss is not known, perhaps since it takes another one by now."""
+        if self._form is not None:
+            from argus_core.steps.loss_parts import form_of  # as above
+
+            if form_of(self.known) != self._form:
+                OBSERVED.pop(uncompiled(self.known), None)
+                self.known = self._form = None
+        return loss is not self.known
+
+    def _divisor(self, batch: Any) -> float | Tensor:
+        """Return the divisor of the loss of a batch, by its target where that is known."""
+        loss, count = self._model.loss, self._batch_size
+        if self._place is None:
+            return mean_divisor(loss, batch, count)
+        try:
+            pair = None, batch[self._place]
+        except (KeyError, IndexError, TypeError):  # another batch is of another form
+            return mean_divisor(loss, batch, count)
+        return mean_divisor(loss, pair, lambda _: count(batch))
 
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""
+        if self._form is not None:
+            self.is_new(self.known)
         return self._reduction() == "sum"
 
     def of_window(self, micro_batches: Sequence[Any]) -> Sequence[float | Tensor]:
         """Return the weights of micro-batches whose losses are means."""
+        if self._own is None and self._place is not None:
+            return [self._divisor(micro_batch) for micro_batch in micro_batches]
         if self._own is None:
             return mean_divisors(self._model.loss, micro_batches, self._batch_size)
         return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
@@ -102,7 +147,7 @@ class Weights:
             if is_sum:
                 return self._batch_size(batch)
             if self._own is None:
-                return mean_divisor(self._model.loss, batch, self._batch_size)
+                return self._divisor(batch)
             return exact(self._own(batch))
         except UnknownSizeError:
             for each in (target, prediction):
@@ -111,6 +156,15 @@ class Weights:
                 except UnknownSizeError:
                     continue
             return 1
+
+
+def _place_of(target: Any, batch: Any) -> Any:
+    """Return the key of the target in a batch that is not a pair, or ``None`` if it is not there."""
+    if not isinstance(target, Tensor) or (isinstance(batch, tuple | list) and len(batch) == _PAIR):
+        return None
+    entries: Iterable[tuple[Any, Any]] = batch.items() if isinstance(batch, Mapping) else ()
+    entries = enumerate(batch) if isinstance(batch, tuple | list) else entries
+    return next((place for place, value in entries if value is target), None)
 
 
 def _is(method: Any, function: Any) -> bool:

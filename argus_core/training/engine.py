@@ -76,7 +76,7 @@ class Engine(AbstractEngine):
         self.metrics: tuple[Metric, ...] = tuple(metrics)
         self.state = State(model, self, phase)
         self.num_epochs: int | None = 0
-        self.num_updates: int | None = None  # in all, as `RunBounds` sees to
+        self.read_first: Callable[[Any], Any] | None = None  # passes on the first batch of an epoch
         self.num_batches: int | None = None
         self.seed = 0
         self.run_id = secrets.token_hex(16)  # in all checkpoints of the run, before and after it is resumed
@@ -272,7 +272,7 @@ class Engine(AbstractEngine):
         through = self.reading.begin()
         with interrupting():  # workers start here
             batches = epoch_batches(loader, state.epoch, position.updates_done * self.window_size)
-        batches = until_interrupted(batches)
+        batches = until_interrupted(batches, self.read_first)
         self._set_random_state()
         left = None if self._limit is None else max(self._limit - position.updates_done, 0)
         for state.batch in windows_of(batches, self.window_size, left):

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from argus_core.callbacks.callback import Callback
-from argus_core.callbacks.state import State
+from argus_core.abstract_model import AbstractModel
 from argus_core.data.sample_form import sample_form
-from argus_core.hooks import hookimpl
-from argus_core.steps.output import Window
 
 __all__ = ["FirstSample"]
 
 
-class FirstSample(Callback):
-    """Adds the form of a sample of the first batch to ``model.data``, before a checkpoint can be saved."""
+class FirstSample:
+    """Adds the form of a sample to ``model.data`` when it is called with a run's first loader batch.
 
-    name = "first_sample"
-    reads_predictions = False
-    computes = ()
+    An engine passes the first batch of each epoch through it.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, model: AbstractModel) -> None:
+        self._model = model
         self._has_seen = False
 
-    @hookimpl(tryfirst=True)
-    def iteration_complete(self, state: State) -> None:
-        if self._has_seen:
-            return
-        self._has_seen = True
-        batch = state.batch[0] if isinstance(state.batch, Window) else state.batch
-        state.model.data = replace(state.model.data, sample=sample_form(batch, state.model.batch_dim))
+    def __call__(self, batch: Any) -> Any:
+        if not self._has_seen:
+            self._has_seen = True
+            form = sample_form(batch, self._model.batch_dim)
+            self._model.data = replace(self._model.data, sample=form)
+        return batch

@@ -84,7 +84,7 @@ def fit(
     sole_writer = SoleWriter()
     engine = _engine(model, trained, own, validation, chosen, [sole_writer], dry_run)
     chosen.apply(engine, train_loader, validation)
-    engine.seed = order_seed
+    engine.seed, engine.read_first = order_seed, FirstSample(model)
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
         warn_if_complete(engine, chosen.bounds, resumption.path)
@@ -152,7 +152,6 @@ def _engine(
         callbacks=[
             *validating,
             FiniteLoss(),
-            FirstSample(),
             *([] if dry_run else RunBounds.of(chosen.bounds)),
             *callbacks,
             *RunningLog.at(chosen.log_every),

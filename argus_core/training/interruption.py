@@ -16,8 +16,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -133,9 +134,11 @@ def interrupting() -> Iterator[None]:
         raise
 
 
-def until_interrupted(batches: Iterator[Any]) -> Iterator[Any]:
-    """Yield batches; raise `Interruption` if the loader fails once a signal has come."""
+def until_interrupted(batches: Iterator[Any], read_first: Callable[[Any], Any] | None) -> Iterator[Any]:
+    """Yield batches, the first through ``read_first``; raise `Interruption` if one fails after a signal."""
     with interrupting():
+        if read_first is not None:
+            yield from map(read_first, islice(batches, 1))
         yield from batches
 
 

@@ -55,6 +55,7 @@ class Lengths:
     def apply(self, engine: Engine, train_loader: Iterable[Any], validations: Iterable[Validation]) -> None:
         """Limit the epochs and validations of a run, and let its callbacks see its bounds."""
         engine.num_epochs, engine.num_updates = self.bounds.num_epochs, self.bounds.num_updates
+        engine.max_seconds = self.bounds.seconds
         updates = steps_within("limit_train", self.limit_train, train_loader, engine.window_size)
         engine.limit_to(updates, train_loader)
         for each in validations:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from argus_core.training.shapes import shape_of
@@ -49,6 +50,8 @@ def _action(message: str, prediction: Tensor, target: Tensor) -> str:
     if any(each in message for each in _OF_COLUMNS) and numbers and target.shape[1:2] == (1,):
         return "class numbers have no dimension of their own: give target.squeeze(1)"
     if "Long" in message and target.ndim < prediction.ndim:
+        if target.dtype is torch.int64:
+            return "a tensor of the loss, such as its class weights, is int64: make it .float()"
         return "class numbers are int64: give target.long()"
     if prediction.shape == (*target.shape, 1):
         return "give target.unsqueeze(-1), or a network without the last dimension"

@@ -20,6 +20,7 @@ from argus_core import BuildError, Callback, Engine, Model, ParamsError, State
 from argus_core.callbacks import EarlyStopping, Progress
 from argus_core.callbacks.epoch_report import EpochRecord, format_midway, format_number, format_record
 from argus_core.callbacks.midway import MidwayRecord
+from argus_core.callbacks.pace import Pace
 from argus_core.callbacks.progress_table import epoch_table
 
 
@@ -226,7 +227,7 @@ def test_bar_never_goes_back_and_moves_in_validation(
     draw = progress._draw
 
     def note(state: State, activity: str = "") -> None:
-        seen.append((activity, *progress._pace.progress(state)))
+        seen.append((activity, *progress._pace.progress(state, 0.0)))
         draw(state, activity)
 
     monkeypatch.setattr(progress, "_draw", note)
@@ -246,7 +247,7 @@ def test_bar_of_validations_at_their_own_time_ends_with_the_last_update(
 
     class Note(Callback):
         def iteration_complete(self, state: State) -> None:
-            seen.append(progress._pace.progress(state))
+            seen.append(progress._pace.progress(state, 0.0))
 
     with redirect_stdout(terminal):
         model.fit(
@@ -292,6 +293,51 @@ def test_table_has_the_validation_that_ended_the_run(
     assert head.split() == ["epoch", "train_loss", "val_loss", "lr", "at", "start", "seconds"]
     assert (len(first.split()), last.split()[:2], len(last.split())) == (4, ["2", "*"], 6)
     assert best == "* best val_loss"
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "max_seconds", "before", "left"),
+    [
+        (3, 3.9, 0.0, "33221100"),
+        (None, 3.9, 0.0, "33221100"),
+        (None, 3.9, 2.1, "1100"),
+        (2, 40.0, 0.0, "4332211"),  # the epochs end first
+    ],
+)
+def test_time_left_ends_with_the_time_of_the_run(
+    num_epochs: int | None,
+    max_seconds: float,
+    before: float,
+    left: str,
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: seconds)
+    pace, shown, done = Pace(), [], [0.0]
+
+    class Note(Callback):
+        def start(self, state: State) -> None:
+            pace.begin_run(state)
+
+        def iteration_complete(self, state: State) -> None:
+            shown.append(pace.status(state, seconds))
+            now, total = pace.progress(state, seconds)
+            done.append(now / total if total else 0.0)
+            state.stopped = seconds + before >= max_seconds
+
+    def step(batch: int, state: State) -> dict[str, Any]:
+        nonlocal seconds
+        seconds += 0.52
+        return {"loss": 1.0}
+
+    engine = Engine(step, model, callbacks=[Note()])
+    engine.max_seconds, engine.seconds_before = max_seconds, before
+    engine.run(range(4), num_epochs)
+    found = re.findall(r"0:00:0(\d) left", "".join(shown))
+    assert "".join(found).startswith(left)
+    assert done == sorted(done)
+    assert done[-1] == 1.0
 
 
 def test_rate_counts_the_updates_of_this_epoch_alone(
@@ -348,7 +394,7 @@ def test_bar_counts_windows_of_batches(model: Model, terminal: Terminal) -> None
 
     class Note(Callback):
         def iteration_complete(self, state: State) -> None:
-            done.append(progress._pace.progress(state))
+            done.append(progress._pace.progress(state, 0.0))
 
     with redirect_stdout(terminal):
         planned_engine(model, [1.0, 1.0], [progress, Note()], window_size=2).run(range(5), 2)
@@ -361,7 +407,7 @@ def test_bar_of_a_resumed_run_counts_what_is_left(model: Model, terminal: Termin
 
     class Note(Callback):
         def iteration_complete(self, state: State) -> None:
-            done.append(progress._pace.progress(state))
+            done.append(progress._pace.progress(state, 0.0))
 
     with redirect_stdout(terminal):
         planned_engine(model, [1.0] * 3, [progress, Note()]).run(range(2), 3, 2)

@@ -35,6 +35,21 @@ def test_an_unregistered_class_warns_once_at_save_and_says_how_to_register(path:
     model.save(path)  # a second warning would be an error
 
 
+def test_what_says_how_to_register_is_code(path: Path) -> None:
+    class Local(nn.Linear):
+        pass
+
+    for factory, code in (
+        (lambda: nn.Linear(2, 1), r"\('nn_module', 'factory', factory\)"),
+        (Local, r"\('nn_module', 'Local', Local\)"),
+    ):
+        fixed = type("Fixed", (Model,), {"nn_module": staticmethod(factory)})
+        params = {"in_features": 2, "out_features": 1} if factory is Local else {}
+        model = fixed({"nn_module": params, "device": "cpu"})
+        with pytest.warns(ArgusWarning, match=f"argus_core.register{code}, or publish"):
+            model.save(path)
+
+
 def test_a_class_that_some_plugin_declares_counts_as_registered(path: Path) -> None:
     class Fixed(Model):
         nn_module = Net

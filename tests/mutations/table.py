@@ -165,9 +165,16 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "A loss derived from one of torch's counts by the mean that its own forward takes.",
             "steps/weights.py",
-            "return observe(loss, prediction, target, layout.place_in(target) if layout else 0)",
-            "return False",
+            "is_own = observe(loss, prediction, target, layout.place_in(target) if layout else 0)",
+            "is_own = False",
             "steps/test_observed_mean.py::test_a_derived_loss_is_that_of_all_data_however_they_are_cut",
+        ),
+        Mutation(
+            "A loss whose reduction changes in a run is observed again.",
+            "steps/weights.py",
+            "if form_of(self.known) != self._form:",
+            "if False:",
+            "steps/test_own_losses.py::test_a_reduction_that_changes_in_a_run_is_observed_again",
         ),
         Mutation(
             "A strategy may weigh micro-batches by something else, such as tokens.",

@@ -238,10 +238,17 @@ SEQUENCES = torch.randn(6, 60, 4, generator=GENERATOR)
 
 
 class SmoothLoss(nn.Module):
-    """A loss that says nothing of what it divides by."""
+    """A loss that does not say what it divides by."""
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         return functional.smooth_l1_loss(prediction, functional.one_hot(target, 3).float())
+
+
+class RootedLoss(SmoothLoss):
+    """A loss that is not a mean."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().forward(prediction, target).sqrt()
 
 
 @pytest.fixture
@@ -294,13 +301,15 @@ def test_a_class_may_declare_the_dimension_and_a_method_may_count() -> None:
     "call", [lambda model, data: model.fit(data), lambda model, data: model.validate(data)]
 )
 def test_undeclared_it_is_an_error_that_says_how_to_declare_it(call: Callable[[Model, Any], object]) -> None:
+    argus_core.register("loss", "rooted", RootedLoss)  # no divisor makes it add up
     with pytest.raises(argus_core.ParamsError, match=r"6 and 7 samples .* declare .* batch_dim = 1"):
-        call(recurrent(loss="smooth"), by_sequence([7, 53]))
+        call(recurrent(loss="rooted"), by_sequence([7, 53]))
 
 
 @pytest.mark.usefixtures("_recurrent")
-def test_where_the_loss_divides_by_the_targets_nothing_needs_to_be_declared() -> None:
-    model = recurrent(**NO_STEP, step=("accumulate", {"steps": 2}))
+@pytest.mark.parametrize("loss", ["CrossEntropyLoss", "smooth"])
+def test_where_the_loss_divides_by_the_targets_nothing_needs_to_be_declared(loss: str) -> None:
+    model = recurrent(**NO_STEP, loss=loss, step=("accumulate", {"steps": 2}))
     expected = model.validate(by_sequence([60]))["val_loss"]
     assert close(model.fit(by_sequence([50, 7, 3]))["train_loss"], expected)
 

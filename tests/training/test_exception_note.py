@@ -47,6 +47,17 @@ def test_wrong_target_in_validation_names_the_loss() -> None:
     )
 
 
+def test_integers_for_class_weights_are_found_in_the_loss() -> None:
+    class Weighted(nn.Module):
+        def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(prediction, target, torch.tensor([1, 2, 3]))
+
+    argus_core.register("loss", "integers", Weighted)
+    with pytest.raises(RuntimeError) as caught:
+        make_model(loss="integers").fit([(torch.ones(4, 4), LABELS)])
+    assert "its class weights, is int64: make it .float()" in note(caught.value)
+
+
 @pytest.mark.parametrize(
     ("loss", "target", "action"),
     [
