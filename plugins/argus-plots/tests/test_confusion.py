@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,24 @@ def test_many_classes_are_drawn_without_names() -> None:
     axis = draw_matrices({"val": counts}, [*map(str, range(100))], "epoch 1").axes[0]
     assert not axis.texts
     assert "0" not in [label.get_text() for label in axis.get_yticklabels()][50:]
+
+
+def test_many_sets_are_drawn_in_rows_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = drawn(monkeypatch)
+    batch = (torch.tensor([0]), torch.tensor([0]))
+    fit(ConfusionMatrix(tmp_path / "a.png"), {f"set{number}": [batch] for number in range(100)})
+    matrices, _, title = calls[-1]
+    assert list(matrices) == [f"val_set{number}" for number in range(12)]
+    assert title == "epoch 2; 88 more validation sets are not drawn"
+    height, width, _ = imread(str(tmp_path / "a.png")).shape
+    assert max(height, width) <= 3200
+
+
+def test_time_to_draw_grows_with_the_cells() -> None:
+    counts = [[1] * 1000 for _ in range(1000)]
+    began = time.process_time()
+    draw_matrices({"val": counts, "val_other": counts}, [*map(str, range(1000))], "epoch 1")
+    assert time.process_time() - began < 5  # a sum of the row for each cell takes longer
 
 
 def test_run_without_validation_draws_nothing(tmp_path: Path) -> None:
