@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +101,21 @@ def test_rates_of_very_many_groups_are_drawn_in_part(tmp_path: Path) -> None:
     assert len(series.rates) <= 100
 
 
+class Counted(list[str]):
+    """A list that counts how often it is gone through."""
+
+    count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.count += 1
+        return super().__iter__()
+
+
 def test_phases_are_looked_for_once_for_each_name() -> None:
-    phases = [f"val_{number}" for number in range(1000)]
-    values = {f"{phase}_loss": 1.0 for phase in phases}
-    began = time.process_time()
+    phases = Counted(f"val_{number}" for number in range(100))
+    values = {f"val_{number}_loss": 1.0 for number in range(100)}
     series = series_of((line(10 * step, **values) for step in range(50)), phases)
-    assert time.process_time() - began < 2  # 25 million comparisons take longer
-    assert len(series.metrics["loss"]) == 1000
+    assert len(series.metrics["loss"]) == phases.count == 100
 
 
 def test_rates_of_groups_are_curves(tmp_path: Path) -> None:
