@@ -71,7 +71,7 @@ class LoggingToCSV(EpochReport):
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
-        begin_file(self.name, self.file_path, state, self.append, self.first_line, changes=True)
+        begin_file(self.name, self.file_path, state, self.append, self.first_line)
         if self._table is not None and not self._ahead.is_of(self._table):
             self._kept = None  # the run wrote another file
         self._count_rows()

@@ -17,9 +17,7 @@ __all__ = ["begin_file"]
 _LONGEST = 10_000
 
 
-def begin_file(
-    callback: str, path: Path, state: State, append: bool, first_line: str, changes: bool = False
-) -> None:
+def begin_file(callback: str, path: Path, state: State, append: bool, first_line: str) -> None:
     """Make the folder and the file, so that a path that cannot be written fails before training.
 
     Args:
@@ -28,7 +26,6 @@ def begin_file(
         state: of the run that starts; one that is resumed keeps what the file holds.
         append: whether a new run keeps it too.
         first_line: a regular expression of how a log of this callback begins; no other file is emptied.
-        changes: whether lines that are there may be written again, so that a resumed run refuses other files.
 
     Raises:
         ArgusError: the file cannot be written, or is not a log of this callback.
@@ -39,17 +36,17 @@ def begin_file(
         mode = path.stat().st_mode if path.exists() else 0
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             raise ArgusError(f"{callback} has the path {shown(path)!r}, which is a pipe; choose a file")
-        if stat.S_ISREG(mode) and not append and (changes or not is_kept):
-            _check_is_log(callback, path, first_line, "change" if is_kept else "replace")
+        if stat.S_ISREG(mode) and not is_kept:
+            _check_is_log(callback, path, first_line)
         with open(path, "a" if is_kept else "w", encoding="utf-8", opener=opener):
             pass
 
 
-def _check_is_log(callback: str, path: Path, first_line: str, does: str) -> None:
+def _check_is_log(callback: str, path: Path, first_line: str) -> None:
     with open(path, encoding="utf-8", errors="replace", opener=opener) as file:
         begins = file.readline(_LONGEST)
     if begins.strip() and not re.match(first_line, begins):
         raise ArgusError(
-            f"{callback} would {does} {shown(path)!r}, which is not a log that it wrote; choose another "
+            f"{callback} would replace {shown(path)!r}, which is not a log that it wrote; choose another "
             "path, or remove the file"
         )

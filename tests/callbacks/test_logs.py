@@ -267,14 +267,6 @@ def test_resumed_run_removes_no_lines_of_another_table(
     assert len(second.read_text().splitlines()) == 5 + header
 
 
-def test_resumed_run_writes_no_columns_into_a_file_of_the_user(model: Model, tmp_path: Path) -> None:
-    notes = tmp_path / "notes.csv"
-    notes.write_text("name;length\nof a year\n")
-    with pytest.raises(ArgusError, match=r"logging_to_csv would change '.*notes\.csv', which is not a log"):
-        planned_engine(model, [1.0] * 2, [LoggingToCSV(notes)]).run(range(1), 2, 1)
-    assert notes.read_text() == "name;length\nof a year\n"
-
-
 @pytest.mark.parametrize(("writer", "key", "header"), TABLES)
 def test_lines_ahead_survive_a_second_run_that_goes_back(
     writer: Any, key: str, header: int, model: Model, tmp_path: Path
