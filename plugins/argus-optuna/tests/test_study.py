@@ -333,7 +333,8 @@ def test_checkpoint_that_no_sweep_has_written_is_not_replaced(study: Any) -> Non
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
     with pytest.raises(
-        ConfigError, match=r"best\.safetensors is not of a study, and a sweep writes its best checkpoint there"
+        ConfigError,
+        match=r"best\.safetensors is not of a study, and a sweep writes its best checkpoint there",
     ):
         study()
     assert mine.read_bytes() == b"mine"

@@ -628,7 +628,8 @@ def test_full_disk_ends_the_sweep_and_the_trial_goes_on_later(code: int, write: 
 
     change = callback("writes", epoch_start=epoch_start)
     with pytest.raises(
-        ArgusError, match="trial 0 is interrupted: cannot write a file: .*; free some space; then run the sweep"
+        ArgusError,
+        match="trial 0 is interrupted: cannot write a file: .*; free some space; then run the sweep",
     ):
         sweep(write(), changes=[change], trials=3)
     assert not Path("runs/digits-sweep/trial-0001").exists()
@@ -650,6 +651,7 @@ def test_best_checkpoint_that_cannot_be_copied_is_copied_by_the_next_sweep(
             sweep(write(), trials=1)
     result = sweep(write(), trials=1)
     assert states(result) == ["complete"]
-    assert result.best_checkpoint is not None and result.best is not None
+    assert result.best_checkpoint is not None
+    assert result.best is not None
     assert result.best.checkpoint is not None
     assert result.best_checkpoint.read_bytes() == result.best.checkpoint.read_bytes()
