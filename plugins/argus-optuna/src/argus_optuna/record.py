@@ -47,8 +47,8 @@ def check_record(study: optuna.Study, path: Path, direction: str, record: Mappin
         best = path / "best.safetensors"
         if best.exists():
             raise ConfigError(
-                f"{best} is not of a study, and a sweep writes its best checkpoint there; move it away, or give "
-                "another --study-dir"
+                f"{best} is not of a study, and a sweep writes its best checkpoint there; move it away, or "
+                "give another --study-dir"
             )
         study.set_user_attr(_RECORD, record)
         return
