@@ -46,7 +46,8 @@ class RunDirectory(RunFiles):
         self._made = MadeFiles(root, self.checkpoints, (*self.files(), self.checkpoints / OWNER))
         self._overwritten = MadeFiles(root, self.checkpoints, (), ".overwritten")
         self._replaced = ReplacedRun(root, self.files(), self._made, self._overwritten, first=self.last)
-        self._is_begun = self._replaces = self._overwrites = self._has_warned = False
+        self._is_begun = self._replaces = self._has_warned = False
+        self._overwrites = True
         self._lock: RunLock | None = None
 
     @classmethod

@@ -112,7 +112,7 @@ def _search(study: Study, variants: Variants, on_trial: Report | None) -> SweepR
 
 
 class _Blocked(ArgusError):
-    """A trial's run cannot go on, for a reason outside its checkpoint and its values."""
+    """A trial's run cannot continue, for a reason outside its checkpoint and its values."""
 
 
 class _Run:
