@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from argus_core.callbacks.appending import lines_of
 from argus_core.callbacks.epoch_report import EpochRecord, EpochReport, LearningRate, rates
-from argus_core.callbacks.going_back import TableAhead
+from argus_core.callbacks.going_back import TABLE, TableAhead
 from argus_core.callbacks.log_beginning import begin_file
 from argus_core.callbacks.midway import MidwayRecord
 from argus_core.callbacks.state import State
@@ -43,7 +43,7 @@ class LoggingToCSV(EpochReport):
     """
 
     name = "logging_to_csv"
-    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT}
+    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "rows": COUNT, "table": TABLE}
     reads_predictions = False
     computes = ()
     exact_types = True
@@ -65,19 +65,22 @@ class LoggingToCSV(EpochReport):
         self._columns: list[str] = []
         self._rows = 0
         self._kept: int | None = None
+        self._table: str | None = None  # that the run wrote before it was resumed
         self._is_ahead = False  # the file, of the checkpoint that the run resumes from
         self._ahead = TableAhead(self.file_path)
 
     def start(self, state: State) -> None:
         """Start the file, or read its columns."""
         begin_file(self.name, self.file_path, state, self.append, self.first_line)
+        if self._table is not None and not self._ahead.is_of(self._table):
+            self._kept = None  # the run wrote another file
         self._count_rows()
         if self._kept is not None and self._kept > self._rows and self._ahead.put_back():
             self._count_rows()
         self._is_ahead = self._kept is not None and self._kept < self._rows
         if self._kept is not None:
             self._rows = min(self._kept, self._rows)
-        self._kept = None
+        self._kept = self._table = None
 
     def _count_rows(self) -> None:
         with self._reading() as rows:
@@ -94,12 +97,12 @@ class LoggingToCSV(EpochReport):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of rows; a run that resumes from here removes later ones."""
-        return {**super().state_dict(), "rows": self._rows}
+        return {**super().state_dict(), "rows": self._rows, "table": self._ahead.identity()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; later rows are removed once there is a new one."""
         super().load_state_dict(state_dict)
-        self._kept = state_dict["rows"]
+        self._kept, self._table = state_dict["rows"], state_dict.get("table")
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's row; a new metric gets a column, which is empty in earlier rows."""

@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from argus_core.files.confinement import note_made, opener, replacing
+from argus_core.storage.stored import Rule
 
-__all__ = ["TableAhead"]
+__all__ = ["TABLE", "TableAhead"]
 
+TABLE = Rule(lambda value: isinstance(value, str), "a file's name and its first time", optional=True)
+
+_LONGEST = 100  # characters of a first line that tell tables apart
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+")
 
 
@@ -32,6 +37,18 @@ class TableAhead:
     @property
     def _path(self) -> Path:
         return self._table.with_name(f".{self._table.name}.ahead")
+
+    def identity(self) -> str:
+        """Return what tells the table from others: its name, and its first time if it has lines."""
+        first = ""
+        with suppress(OSError):
+            first = _first_time(self._table)
+        return f"{self._table.name}/{first}"
+
+    def is_of(self, identity: str) -> bool:
+        """Return whether the table is the one that had this identity; only then are its lines removed."""
+        name, _, first = identity.partition("/")
+        return name == self._table.name and first in ("", _first_time(self._table))
 
     def keep(self) -> None:
         """Keep a copy of the table, unless a killed run that went back as well has left one."""
@@ -73,4 +90,4 @@ def _first_time(path: Path) -> str:
     with open(path, "rb", opener=opener) as file:
         text = file.read(2**16)
     found = _TIME.search(text) or re.search(rb".*", text)
-    return found[0].decode("utf-8", "replace") if found else ""
+    return found[0].decode("utf-8", "replace")[:_LONGEST] if found else ""

@@ -17,7 +17,7 @@ from argus_core.callbacks.epoch_report import (
     format_midway,
     format_record,
 )
-from argus_core.callbacks.going_back import TableAhead
+from argus_core.callbacks.going_back import TABLE, TableAhead
 from argus_core.callbacks.log_beginning import begin_file
 from argus_core.callbacks.log_file import LogFile, attach
 from argus_core.callbacks.log_format import LineFormatter
@@ -125,7 +125,7 @@ class MetricsJSONL(EpochReport):
     """
 
     name = "metrics_jsonl"
-    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT}
+    state_rules: ClassVar[Mapping[str, Rule]] = {**EpochReport.state_rules, "lines": COUNT, "table": TABLE}
     reads_predictions = False
     computes = ()
     exact_types = True
@@ -137,6 +137,7 @@ class MetricsJSONL(EpochReport):
         self.append = append
         self._lines = 0
         self._kept: int | None = None
+        self._table: str | None = None  # that the run wrote before it was resumed
         self._end: int | None = None  # of the lines to keep once there is a new one
         self._ahead = TableAhead(self.file_path)
 
@@ -144,12 +145,14 @@ class MetricsJSONL(EpochReport):
         """Begin the file."""
         begin_file(self.name, self.file_path, state, self.append, _OBJECT)
         with writing(self.name, self.file_path):
+            if self._table is not None and not self._ahead.is_of(self._table):
+                self._kept = None  # the run wrote another file
             end = self._count_lines()
             if self._kept is not None and self._kept > self._lines and self._ahead.put_back():
                 end = self._count_lines()
             is_ahead = self._kept is not None and end < self.file_path.stat().st_size
         self._end = end if is_ahead else None
-        self._kept = None
+        self._kept = self._table = None
 
     def _count_lines(self) -> int:
         """Count the lines to keep, and return their end in bytes."""
@@ -171,12 +174,12 @@ class MetricsJSONL(EpochReport):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of lines; a run that resumes from here removes later ones."""
-        return {**super().state_dict(), "lines": self._lines}
+        return {**super().state_dict(), "lines": self._lines, "table": self._ahead.identity()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; later lines are removed once there is a new one."""
         super().load_state_dict(state_dict)
-        self._kept = state_dict["lines"]
+        self._kept, self._table = state_dict["lines"], state_dict.get("table")
 
     def report(self, record: EpochRecord, state: State) -> None:
         """Write the epoch's line."""

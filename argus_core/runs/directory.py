@@ -48,6 +48,7 @@ class RunDirectory(RunFiles):
         self._overwritten = MadeFiles(root, self.checkpoints, (), ".overwritten")
         self._replaced = ReplacedRun(root, self.files(), self._made, self._overwritten, first=self.last)
         self._is_begun = self._replaces = self._has_warned = False
+        self._overwrites = True
         self._lock: RunLock | None = None
 
     @classmethod
@@ -168,6 +169,7 @@ class RunDirectory(RunFiles):
         Raises:
             ConfigError: there is something that must not be lost.
         """
+        self._overwrites = overwrite
         check_run_folder(self.root, str(self.path))
         if self._replaced.is_there:
             return  # what is here is known when it has been restored
@@ -184,8 +186,10 @@ class RunDirectory(RunFiles):
         """Create the run's files; an earlier run is kept until `settle` or `give_up`.
 
         Raises:
+            ConfigError: another program has put a file there since `check`.
             ArgusError: it cannot be written.
         """
+        self.check(self._overwrites)
         self._is_begun, self._replaces = True, self.holds_run()
         with self._usable():
             if self._replaces:

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -246,6 +247,24 @@ def test_line_that_a_killed_run_has_replaced_is_back_where_its_checkpoint_is(
     assert path.read_text().startswith(before)
     assert len(path.read_text().splitlines()) == 5 + header
     assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize(("writer", "key", "header"), TABLES)
+@pytest.mark.parametrize("other", ["notes", "elsewhere/table"])
+def test_resumed_run_removes_no_lines_of_another_table(
+    other: str, writer: Any, key: str, header: int, model: Model, tmp_path: Path
+) -> None:
+    first, second = writer(tmp_path / "table"), tmp_path / other
+    planned_run(model, [1.0, 2.0, 3.0], first)
+    state = {**first.state_dict(), key: 1}
+    time.sleep(0.002)  # of two runs the first lines have other times
+    planned_run(model, [1.0, 2.0, 3.0, 4.0], writer(second))
+    before = second.read_text()
+    callback = writer(second)
+    callback.load_state_dict(state)
+    planned_engine(model, [5.0] * 2, [callback]).run(range(1), 2, 1)
+    assert second.read_text().startswith(before)
+    assert len(second.read_text().splitlines()) == 5 + header
 
 
 @pytest.mark.parametrize(("writer", "key", "header"), TABLES)

@@ -50,8 +50,8 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
         },
     ),
     "logging_to_file": ({"file_path": "a"}, REPORT),
-    "logging_to_csv": ({"file_path": "a"}, {**REPORT, "rows": NO_COUNTS}),
-    "metrics_jsonl": ({"file_path": "a"}, {**REPORT, "lines": NO_COUNTS}),
+    "logging_to_csv": ({"file_path": "a"}, {**REPORT, "rows": NO_COUNTS, "table": NO_TEXTS}),
+    "metrics_jsonl": ({"file_path": "a"}, {**REPORT, "lines": NO_COUNTS, "table": NO_TEXTS}),
     "progress": ({}, {**REPORT, **BEST}),
 }
 CASES = [
@@ -60,7 +60,7 @@ CASES = [
     for key, values in keys.items()
     for value in values
 ]
-OPTIONAL = {"monitor", "best_epoch", "best_step", "best_seconds"}
+OPTIONAL = {"monitor", "best_epoch", "best_step", "best_seconds", "table"}
 
 
 def built(name: str) -> Any:

@@ -283,3 +283,31 @@ def test_place_that_the_user_may_not_write_is_told(
         if path.exists():
             path.chmod(0o755)
     assert said.startswith(told.format(run=run, folder=open_folder))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["checkpoints/best.safetensors", "config.toml"])
+def test_file_that_is_put_there_while_a_run_is_built_is_not_replaced(
+    name: str, overwrite: bool, tmp_path: Path
+) -> None:
+    directory, file = RunDirectory(tmp_path / "run"), tmp_path / "run" / name
+    with directory.held():
+        directory.check(overwrite)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("of another program")
+        with pytest.raises(ConfigError, match=f"holds '{file.name}', which does not belong to a run"):
+            directory.create("[model]\n", {"argus-torch": "0.1.0"})
+        directory.give_up(discard=True)
+    assert file.read_text() == "of another program"
+
+
+def test_run_that_is_copied_there_while_another_is_built_is_not_replaced(tmp_path: Path) -> None:
+    make_run(tmp_path / "other")
+    directory = RunDirectory(tmp_path / "run")
+    with directory.held():
+        directory.check(overwrite=False)
+        shutil.copytree(tmp_path / "other", tmp_path / "run", dirs_exist_ok=True)
+        with pytest.raises(ConfigError, match="already holds a run; choose another with --run-dir"):
+            directory.create("[model]\n", {"argus-torch": "0.2.0"})
+        directory.give_up(discard=True)
+    assert "0.1.0" in (tmp_path / "run/versions.json").read_text()

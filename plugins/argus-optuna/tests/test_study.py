@@ -328,6 +328,18 @@ def test_folder_may_have_any_name(study: Any) -> None:
     assert [path.name for path in Path().iterdir() if path.is_dir()] == ["a ?b#c%20{d} é"]
 
 
+def test_checkpoint_that_no_sweep_has_written_is_not_replaced(study: Any) -> None:
+    mine = Path("runs/digits-sweep/best.safetensors")
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(
+        ConfigError,
+        match=r"best\.safetensors is not of a study, and a sweep writes its best checkpoint there",
+    ):
+        study()
+    assert mine.read_bytes() == b"mine"
+
+
 def test_runs_of_a_study_that_is_gone_are_left_alone(study: Any) -> None:
     Path("runs/digits-sweep/trial-0003").mkdir(parents=True)
     with pytest.raises(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -13,8 +14,17 @@ import pytest
 import torch
 
 import argus_core
+from argus_core import State
 from argus_core.config import read_config
-from argus_core.errors import ArgusError, ArgusWarning, BuildError, ConfigError, ParamsError, UnknownNameError
+from argus_core.errors import (
+    ArgusError,
+    ArgusWarning,
+    BuildError,
+    CheckpointError,
+    ConfigError,
+    ParamsError,
+    UnknownNameError,
+)
 from argus_core.registry.discovery import scan
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.run import resume
@@ -603,3 +613,45 @@ def test_another_configuration_is_another_study(write: Any, change: str) -> None
 def test_what_is_searched_and_where_it_runs_may_change(write: Any, change: str) -> None:
     sweep(write(), timeout=1e-9)
     assert sweep(write(), [change], timeout=1e-9).trials == ()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_full_disk_ends_the_sweep_and_the_trial_goes_on_later(code: int, write: Any) -> None:
+    fails = [True]
+
+    def epoch_start(self: Any, state: State) -> None:
+        if state.epoch == 1 and fails[0]:
+            try:
+                raise OSError(code, os.strerror(code))
+            except OSError as error:
+                raise CheckpointError(f"cannot write a file: {error.strerror}; free some space") from error
+
+    change = callback("writes", epoch_start=epoch_start)
+    with pytest.raises(
+        ArgusError,
+        match="trial 0 is interrupted: cannot write a file: .*; free some space; then run the sweep",
+    ):
+        sweep(write(), changes=[change], trials=3)
+    assert not Path("runs/digits-sweep/trial-0001").exists()
+    fails[0] = False
+    result = sweep(write(), changes=[change], trials=3)
+    assert states(result) == ["complete"] * 3
+    assert [line["epoch"] for line in lines(result.trials[0])] == [0, 1]
+
+
+def test_best_checkpoint_that_cannot_be_copied_is_copied_by_the_next_sweep(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*paths: Path) -> None:
+        raise CheckpointError("cannot write best.safetensors: No space left on device; free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("argus_optuna.study._copy", full)
+        with pytest.raises(ArgusError, match="trial 0 is interrupted: cannot write best"):
+            sweep(write(), trials=1)
+    result = sweep(write(), trials=1)
+    assert states(result) == ["complete"]
+    assert result.best_checkpoint is not None
+    assert result.best is not None
+    assert result.best.checkpoint is not None
+    assert result.best_checkpoint.read_bytes() == result.best.checkpoint.read_bytes()

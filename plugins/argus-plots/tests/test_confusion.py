@@ -153,6 +153,33 @@ def test_many_classes_are_drawn_without_names() -> None:
     assert "0" not in [label.get_text() for label in axis.get_yticklabels()][50:]
 
 
+def test_many_sets_are_drawn_in_rows_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = drawn(monkeypatch)
+    batch = (torch.tensor([0]), torch.tensor([0]))
+    fit(ConfusionMatrix(tmp_path / "a.png"), {f"set{number}": [batch] for number in range(100)})
+    matrices, _, title = calls[-1]
+    assert list(matrices) == [f"val_set{number}" for number in range(12)]
+    assert title == "epoch 2; 88 more validation sets are not drawn"
+    height, width, _ = imread(str(tmp_path / "a.png")).shape
+    assert max(height, width) <= 3200
+
+
+class Row(list[int]):
+    """A row that counts how often it is gone through."""
+
+    count = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.count += 1
+        return super().__iter__()
+
+
+def test_rows_are_not_gone_through_for_each_cell() -> None:
+    counts: list[list[int]] = [Row([1] * 100) for _ in range(100)]
+    draw_matrices({"val": counts}, [*map(str, range(100))], "epoch 1")
+    assert all(row.count < 10 for row in counts if isinstance(row, Row))
+
+
 def test_run_without_validation_draws_nothing(tmp_path: Path) -> None:
     model = Model(
         {"nn_module": "told", "loss": "CrossEntropyLoss", "optimizer": ("SGD", {"lr": 0.1}), "device": "cpu"}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import argus_core
-from argus_core import ArgusError, BuildError, Callback, Model, ParamsError, State
+from argus_core import ArgusError, BuildError, Callback, CheckpointError, Model, ParamsError, State
 from argus_core.config import read_config
 from argus_core.runs.run import resume, train
 from argus_example.networks import CNN
@@ -194,6 +194,35 @@ def test_file_that_is_no_such_picture_is_not_replaced(tmp_path: Path) -> None:
     ):
         make_model().fit(LOADER, num_epochs=1, callbacks=callbacks(tmp_path))
     assert mine.read_bytes() == b"\x89PNG my own"
+
+
+def test_file_that_is_no_such_picture_is_not_replaced_by_a_resumed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("digits.toml").write_text(CONFIG.format(epochs=1, options=""), "utf-8")
+    train(read_config(Path("digits.toml")), callbacks=[])
+    Path("run/curves.png").write_bytes(b"\x89PNG my own")
+    with pytest.raises(ArgusError, match=r"curves would replace 'curves\.png'"):
+        resume(Path("run"), ["num_epochs=2"])
+    assert Path("run/curves.png").read_bytes() == b"\x89PNG my own"
+
+
+@pytest.mark.parametrize(
+    "error", [CheckpointError("no space"), ValueError("of matplotlib"), MemoryError(), OSError("no disk")]
+)
+def test_picture_that_cannot_be_drawn_ends_no_run(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(curves, "draw_curves", fail)
+    model = make_model()
+    model.fit(LOADER, num_epochs=3, callbacks=callbacks(tmp_path, interval=0))
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [f"curves could not draw curves.png: {str(error) or 'MemoryError'}"]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 def test_picture_of_an_earlier_run_is_replaced(tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def check_record(study: optuna.Study, path: Path, direction: str, record: Mappin
             raise ConfigError(
                 f"{runs[0]} belongs to a study that is missing; move it away, or give another --study-dir"
             )
+        best = path / "best.safetensors"
+        if best.exists():
+            raise ConfigError(
+                f"{best} is not of a study, and a sweep writes its best checkpoint there; move it away, or "
+                "give another --study-dir"
+            )
         study.set_user_attr(_RECORD, record)
         return
     changes = [*_changes(before, record)]

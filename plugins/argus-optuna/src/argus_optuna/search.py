@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -41,6 +43,7 @@ from argus_optuna.variants import Variants
 __all__ = ["sweep"]
 
 _MOST_FAILURES = 3
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
 Report = Callable[[TrialRecord], None]
 
@@ -109,7 +112,7 @@ def _search(study: Study, variants: Variants, on_trial: Report | None) -> SweepR
 
 
 class _Blocked(ArgusError):
-    """A trial's run cannot resume, for a reason outside its checkpoint."""
+    """A trial's run cannot continue, for a reason outside its checkpoint and its values."""
 
 
 class _Run:
@@ -128,14 +131,32 @@ class _Run:
         try:
             state, value, error = self._outcome()
         except _Blocked:
-            self.study.interrupt(self.claim)
+            self._release()
             raise
         except Exception as failure:
+            if _is_of_disk(failure):  # all later trials would fail as well
+                self._release()
+                raise self._stopped(failure) from failure
             state, value, error = TrialState.FAIL, None, _described(failure)
         except BaseException:
             self.study.interrupt(self.claim)
             raise
-        return self.study.finish(self.claim, state, value, error)
+        try:
+            return self.study.finish(self.claim, state, value, error)
+        except CheckpointError as failure:  # the copy of the best checkpoint
+            self._release()
+            raise self._stopped(failure) from failure
+
+    def _release(self) -> None:
+        with suppress(ArgusError):  # the study may be on the same disk; what stopped the trial matters more
+            self.study.interrupt(self.claim)
+
+    def _stopped(self, error: Exception) -> _Blocked:
+        reason = error if isinstance(error, ArgusError) else _described(error)
+        return _Blocked(
+            f"trial {self.claim.trial.number} is interrupted: {reason}; then run the sweep again, which "
+            "resumes it"
+        )
 
     def _outcome(self) -> tuple[TrialState, float | None, str]:
         config = self.variants.config(self.changes)
@@ -212,6 +233,15 @@ class _Witness(Callback):
 
     def resumed(self, state: State) -> None:
         self.has_resumed = True
+
+
+def _is_of_disk(error: BaseException | None) -> bool:
+    """Return whether an error is, or is caused by, one of a disk, which no values of a trial cause."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OF_DISKS:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _described(error: Exception) -> str:

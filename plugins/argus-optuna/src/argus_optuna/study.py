@@ -130,20 +130,33 @@ class Study:
     def finish(
         self, claim: Claim, state: TrialState, value: float | None = None, error: str = ""
     ) -> TrialRecord:
-        """Record the result of a trial, and copy its checkpoint if it is the best."""
+        """Copy the checkpoint of a trial if it is the best, and record its result.
+
+        Raises:
+            CheckpointError: the copy cannot be written; the trial has no result then.
+        """
         with self._alone(), sentences(self.path):
+            if state is TrialState.COMPLETE and self._is_best(value, claim.trial.number):
+                self._copy_best(claim.trial.number)
             if error:
                 claim.trial.set_user_attr(_ERROR, error)
             self._study.tell(claim.trial, value, state)
             self._release(claim)
-            record = self._record(self._trials()[claim.trial.number])
-            best = self.result().best
-            if best is not None and best.number == record.number and record.checkpoint is not None:
-                with confined(self._root):
-                    _copy(
-                        self._root / record.checkpoint.relative_to(self.path), self._root / "best.safetensors"
-                    )
-            return record
+            return self._record(self._trials()[claim.trial.number])
+
+    def _is_best(self, value: float | None, number: int) -> bool:
+        best = self.result().best
+        if best is None or best.value is None or value is None:
+            return value is not None
+        if value == best.value:
+            return number < best.number
+        return (value > best.value) == (self.better == "max")
+
+    def _copy_best(self, number: int) -> None:
+        source = RunDirectory(self._root / self.directory(number).relative_to(self.path)).best
+        if source.exists():
+            with confined(self._root):
+                _copy(source, self._root / "best.safetensors")
 
     def interrupt(self, claim: Claim) -> None:
         """Release a trial, so that the next process resumes it."""

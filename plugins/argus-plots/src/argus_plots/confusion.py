@@ -17,10 +17,11 @@ from argus_plots.picture import Picture
 __all__ = ["ConfusionMatrix"]
 
 _MOST = 1000  # classes
+_MOST_SETS = 12  # that are drawn
 
 
 class ConfusionMatrix(Picture):
-    """Draws the confusion matrix of the newest validation, one for each validation set.
+    """Draws the confusion matrix of the newest validation, one for each of the first 12 validation sets.
 
     A row is a true class, a column a predicted one; colours are shares of the row. Predictions ``(batch,
     classes, ...)`` are logits or probabilities, with integer targets ``(batch, ...)``; predictions
@@ -57,19 +58,25 @@ class ConfusionMatrix(Picture):
         self.threshold = threshold
         self.ignore_index = ignore_index
         self._counts: dict[str, Tensor] = {}
+        self._left_out: set[str] = set()
         self._epoch = 0
 
     def validation_start(self, state: State) -> None:
         """Begin to count."""
-        self._counts = {}
+        self._counts, self._left_out = {}, set()
         self._epoch = state.epoch
 
     def validation_iteration_complete(self, state: State) -> None:
         """Count the predictions of a validation batch."""
-        if self._draws and state.validating is not None:
-            counts = self._count(state.validating.step_output)
-            known = self._counts.get(state.validating.phase)
-            self._counts[state.validating.phase] = counts if known is None else known + counts
+        if not self._draws or state.validating is None:
+            return
+        counts, phase = self._count(state.validating.step_output), state.validating.phase
+        if phase in self._counts:
+            self._counts[phase] += counts
+        elif len(self._counts) < _MOST_SETS:
+            self._counts[phase] = counts
+        else:
+            self._left_out.add(phase)
 
     def draw(self, state: State) -> None:
         """Draw the newest validation."""
@@ -77,6 +84,8 @@ class ConfusionMatrix(Picture):
             matrices = {phase: counts.tolist() for phase, counts in self._counts.items()}
             names = self._names(max(map(len, matrices.values())), state.model.data.classes)
             title = f"epoch {self._epoch + 1}"
+            if self._left_out:
+                title += f"; {len(self._left_out)} more validation sets are not drawn"
             write_picture(self.file_path, lambda: draw_matrices(matrices, names, title))
 
     def _names(self, number: int, described: Sequence[str] | None) -> list[str]:

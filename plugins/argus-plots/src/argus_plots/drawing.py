@@ -30,7 +30,10 @@ _MOST_PANELS = 24
 _FEW = 40  # points are marked
 _WIDE = 100  # the ratio of learning rates from which their axis is logarithmic
 _COLOURS = {"train": "C0", "val": "C1", "": "C2"}
-_MOST_NUMBERED = 20  # classes, in whose matrix each cell has its number
+_MOST_BESIDE = 4  # matrices
+_WIDEST = 32.0  # inches of a picture of matrices
+_MOST_NUMBERED = 20  # classes that have their names, and each cell its number
+_MOST_NUMBERS = 2000  # in a picture
 
 
 @contextmanager
@@ -128,24 +131,27 @@ def _title(figure: Figure, series: Series, best: Best | None, scale: _Scale) -> 
 
 
 def draw_matrices(matrices: dict[str, list[list[int]]], classes: Sequence[str], title: str) -> Figure:
-    """Return a figure of confusion matrices, side by side.
+    """Return a figure of confusion matrices, some side by side.
 
     Args:
         matrices: the counts of each set of samples: a row for each true class, a column for each predicted.
         classes: their names.
         title: of the figure.
     """
-    size = min(max(4.0, 0.45 * len(classes) + 1.5), 14.0)
-    figure = Figure(figsize=(size * len(matrices), size + 0.3), layout="constrained")
+    columns = min(len(matrices), _MOST_BESIDE)
+    rows = math.ceil(len(matrices) / columns)
+    size = min(max(4.0, 0.45 * len(classes) + 1.5), 14.0, _WIDEST / columns)
+    figure = Figure(figsize=(size * columns, (size + 0.3) * rows), layout="constrained")
     for number, (name, counts) in enumerate(matrices.items(), 1):
-        axis = figure.add_subplot(1, len(matrices), number)
-        shares = [[value / (sum(row) or 1) for value in row] for row in counts]
+        axis = figure.add_subplot(rows, columns, number)
+        shares = [[value / total for value in row] for row in counts for total in [sum(row) or 1]]
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axis.set_title(one_line(name), fontsize="medium", parse_math=False)
         axis.set_xlabel("predicted")
         axis.set_ylabel("true")
         if len(classes) <= _MOST_NUMBERED:
-            _number(axis, counts, shares)
+            if len(matrices) * len(classes) ** 2 <= _MOST_NUMBERS:
+                _number(axis, counts, shares)
             names = [one_line(each) for each in classes]
             axis.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
             axis.set_yticks(range(len(names)), names, parse_math=False)

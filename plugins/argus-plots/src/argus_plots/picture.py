@@ -24,7 +24,7 @@ class Picture(Callback):
 
     Raises:
         BuildError: at the start: the callback is used in a validation without training.
-        ArgusError: at the start of a new run: the file is there, and is not such a picture.
+        ArgusError: at the start: the file is there, and is not such a picture.
     """
 
     computes = ()
@@ -43,7 +43,7 @@ class Picture(Callback):
             )
         self.interval = interval
         self._next_time = 0.0
-        self._draws = False
+        self._draws = self._has_failed = False
 
     @abstractmethod
     def draw(self, state: State) -> None:
@@ -54,14 +54,13 @@ class Picture(Callback):
         """Check that the picture can be written, and begin the first interval."""
         if state.phase != "train":
             raise BuildError(f"{self.name} is used in a validation; list it in callbacks of fit")
-        self._draws = is_first()
+        self._draws, self._has_failed = is_first(), False
         self._next_time = time.monotonic() + self.interval
         if not self._draws:
             return
         make_folder(self.name, self.file_path.parent)
-        is_new = state.global_step == 0 and state.epoch == 0
         with writing(self.name, self.file_path):
-            if is_new and self.file_path.exists() and not self._is_ours():
+            if self.file_path.exists() and not self._is_ours():
                 raise ArgusError(
                     f"{self.name} would replace {self.file_path.name!r}, which is not a picture that it "
                     "drew; choose another file_path, or remove the file"
@@ -71,23 +70,42 @@ class Picture(Callback):
     def epoch_start(self, state: State) -> None:
         """Draw the epochs before, if the interval has passed; all callbacks are done with them."""
         if self._draws and time.monotonic() >= self._next_time:
-            self.draw(state)
+            self._try_to_draw(state)
             self._next_time = time.monotonic() + self.interval
 
     @hookimpl(trylast=True)
     def complete(self, state: State) -> None:
         """Draw the whole run."""
         if self._draws:
-            self.draw(state)
+            self._try_to_draw(state)
 
     @hookimpl(trylast=True)
     def catch_exception(self, state: State) -> None:
         """Draw the run so far; its own exception matters more than one from drawing."""
         if self._draws:
             try:
-                self.draw(state)
-            except Exception as error:  # from matplotlib or the disk
-                state.logger.warning("%s could not draw %s: %s", self.name, self.file_path.name, error)
+                self._try_to_draw(state)
+            except ParamsError as error:
+                self._warn(state, error)
+
+    def _try_to_draw(self, state: State) -> None:
+        """Draw the picture, or warn once: no run ends since it cannot be drawn.
+
+        Raises:
+            ParamsError: the callback's parameters do not fit the run.
+        """
+        try:
+            self.draw(state)
+        except ParamsError:
+            raise
+        except Exception as error:  # from matplotlib or the disk
+            self._warn(state, error)
+
+    def _warn(self, state: State, error: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            reason = str(error) or type(error).__name__
+            state.logger.warning("%s could not draw %s: %s", self.name, self.file_path.name, reason)
 
     def _is_ours(self) -> bool:
         with open(self.file_path, "rb", opener=opener) as file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,10 @@ from typing import Any
 from argus_core.authors import is_metric_name, opener
 
 __all__ = ["Curve", "Series", "read_lines", "series_of"]
+
+_LONGEST = 2**20  # characters of a line
+_MOST_RATES = 100  # parameter groups whose rates are drawn
+_MOST_UPDATES = 2**53  # of a run; a float holds each such number
 
 
 @dataclass
@@ -52,6 +55,7 @@ def series_of(lines: Iterable[Mapping[str, Any]], phases: Sequence[str]) -> Seri
         phases: of the run, such as ``train`` and ``val_clean``, the longest first.
     """
     series = Series()
+    phase_of = _Phases(phases)
     for line in lines:
         update, is_epoch = line["global_step"], "phase" not in line
         if is_epoch:
@@ -61,31 +65,62 @@ def series_of(lines: Iterable[Mapping[str, Any]], phases: Sequence[str]) -> Seri
             continue  # running means of an unfinished epoch
         for name, value in line.items():
             if is_metric_name(name):
-                phase = next((each for each in phases if name.startswith(f"{each}_")), "")
-                metric = name.removeprefix(f"{phase}_")
+                phase, metric = phase_of[name]
                 curve = series.metrics.setdefault(metric, {}).setdefault(phase, Curve())
-                _add(curve, update, float(value))
+                _add(curve, update, value)
     return series
 
 
+class _Phases(dict[str, tuple[str, str]]):
+    """The phase and the metric by name of a value, each of which is looked for once."""
+
+    def __init__(self, phases: Sequence[str]) -> None:
+        super().__init__()
+        self._phases = phases
+
+    def __missing__(self, name: str) -> tuple[str, str]:
+        phase = next((each for each in self._phases if name.startswith(f"{each}_")), "")
+        self[name] = phase, name.removeprefix(f"{phase}_")
+        return self[name]
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a file of the callback ``metrics_jsonl``."""
-    with open(path, encoding="utf-8", opener=opener) as file:
-        for line in file:
-            with suppress(json.JSONDecodeError):  # of a line that was cut off
-                yield json.loads(line)
+    """Yield the lines of a file of the callback ``metrics_jsonl``.
+
+    Lines of another form, such as one that was cut off, are left out: the file may have been changed, or
+    have come with a run from elsewhere.
+    """
+    with open(path, encoding="utf-8", errors="replace", opener=opener) as file:
+        while text := file.readline(_LONGEST):
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            update = line.get("global_step") if isinstance(line, dict) else None
+            if type(update) is int and 0 <= update <= _MOST_UPDATES:
+                yield line
 
 
-def _add_rates(series: Series, update: int, lr: float | list[float] | None) -> None:
+def _add_rates(series: Series, update: int, lr: Any) -> None:
     rates = lr if isinstance(lr, list) else [] if lr is None else [lr]
+    rates = rates[:: math.ceil(len(rates) / _MOST_RATES) or 1]
     series.rates.extend(Curve() for _ in rates[len(series.rates) :])
     for curve, rate in zip(series.rates, rates, strict=False):
-        _add(curve, update, float(rate))
+        _add(curve, update, rate)
 
 
-def _add(curve: Curve, update: int, value: float) -> None:
+def _add(curve: Curve, update: int, value: Any) -> None:
     if curve.updates and curve.updates[-1] == update:  # a validation at the end of an epoch has two lines
         curve.values.pop()
         curve.updates.pop()
     curve.updates.append(update)
-    curve.values.append(value if math.isfinite(value) else math.nan)
+    curve.values.append(_number(value))
+
+
+def _number(value: Any) -> float:
+    """Return a finite number as a float, and nan for anything else, such as the text ``"inf"``."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
