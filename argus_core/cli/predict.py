@@ -23,7 +23,7 @@ _ARRAYS, _TABLE = Path("predictions.npz"), Path("predictions.csv")
     "predict",
     cls=BuildingCommand,
     epilog=examples(
-        "argus predict runs/digits/checkpoints/best.safetensors 'new/*.csv' --top 3",
+        "argus predict runs/digits/checkpoints/best.safetensors 'new/*.npy' --top 3",
         "argus predict runs/digits/checkpoints/best.safetensors new images.npy --output answers.jsonl",
         "argus predict runs/digits/checkpoints/best.safetensors digits --param split=val --metric accuracy",
         "argus predict runs/digits/checkpoints/best.safetensors images.npy",

@@ -31,7 +31,7 @@ class ImageReader(AbstractReader):
 
     def samples(self, path: str) -> Iterator[tuple[str | int, Load]]:
         """Yield the image."""
-        yield "", partial(_image, path)
+        yield "", partial(_told, path)
 
 
 def read_image(path: str) -> Image.Image:
@@ -40,15 +40,18 @@ def read_image(path: str) -> Image.Image:
     Raises:
         BuildError: the file is not ordinary, or not an image of a supported format.
     """
+    return _told(path, f"image {path!r}")
+
+
+def _told(path: str, name: str = "the file") -> Image.Image:
+    """Return an image; an error is a sentence that begins with ``name``."""
     try:
         return _image(path)
     except UnidentifiedImageError as error:
-        raise BuildError(
-            f"image {path!r} is not one of {', '.join(_FORMATS)}; convert it or remove it"
-        ) from error
+        raise BuildError(f"{name} is not one of {', '.join(_FORMATS)}; convert it or remove it") from error
     except Exception as error:  # a damaged file may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BuildError(f"image {path!r} cannot be read: {reason}; write it again or remove it") from error
+        raise BuildError(f"{name} cannot be read: {reason}; write it again or remove it") from error
 
 
 def _image(path: str) -> Image.Image:
