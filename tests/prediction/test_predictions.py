@@ -47,7 +47,7 @@ def test_rows_get_the_class_and_its_probability_after_the_preparation_of_validat
     assert np.allclose([each["probability"] for each in found], expected.max(1).values)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2, 3])
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_order_is_that_of_files_and_rows_with_any_number_of_workers(num_workers: int) -> None:
     model = classifier()
     for name, count in (("a", 7), ("b", 1), ("c", 12)):
@@ -94,6 +94,7 @@ def test_rows_that_cannot_be_used_are_told_in_one_sentence(content: str, reason:
 def test_what_cannot_be_read_is_skipped_counted_and_listed_and_the_rest_is_done() -> None:
     model = classifier()
     rows = write_rows(Path("good.csv"), 5)
+    Path("none.xyz").touch()
     lines = Path("good.csv").read_text("utf-8").splitlines()
     Path("holes.csv").write_text(
         "\n".join([*lines[:2], "nan,1,2,3", *lines[2:4], "1,2", *lines[4:]]), "utf-8"
@@ -120,11 +121,6 @@ def test_what_cannot_be_read_is_skipped_counted_and_listed_and_the_rest_is_done(
     ]
     expected = model.predict(0.5 * rows).max(1).values
     assert np.allclose([float(each["probability"]) for each in table()][5:], expected)
-    assert (
-        sorted(os.listdir())
-        == sorted(["good.csv", "holes.csv", "odd.csv", "out.csv", "out.skipped.csv", "wrong.npy"])
-        or Path("none.xyz").exists()
-    )
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "npz", "parquet"])
@@ -135,11 +131,11 @@ def test_formats_hold_the_same_rows(suffix: str) -> None:
     write_rows(Path("new.csv"), 10)
     Path("new.csv").write_text(Path("new.csv").read_text("utf-8") + "1,,2,3\n", "utf-8")
     predictions = model.predict_on("new.csv", batch_size=4, top=2, all_classes=True)
-    assert predictions.write("out.csv").rows == predictions.write(f"out.{suffix}").rows == 10
+    assert predictions.write("out.csv").rows == predictions.write(f"other.{suffix}").rows == 10
     names = ["file", "row", "class", "probability", "class_2", "probability_2"]
     names += [f"probability {name}" for name in CLASSES]
     assert [*table()[0]] == names
-    found = _rows(f"out.{suffix}", names)
+    found = _rows(f"other.{suffix}", names)
     for row, other in zip(table(), found, strict=True):
         assert {name: str(value) for name, value in other.items()} == row
 
@@ -187,7 +183,13 @@ def test_scores_that_are_no_probabilities_are_not_called_so() -> None:
 
 
 def test_dataset_whose_plugin_is_gone_is_named_with_what_to_install() -> None:
-    record = {"as": "gone", "name": "gone", "provider": "argus-gone", "version": "1.2", "target": "a:b"}
+    record = {
+        "as": "gone",
+        "name": "argus-gone/gone",
+        "entry_point": "a:b",
+        "provider": "argus-gone",
+        "version": "1.2",
+    }
     model = classifier(specs={"val": "gone"}, components={"dataset": [record]})
     write_rows(Path("new.csv"), 3)
     with pytest.raises(MissingPluginError, match="argus-gone"):
@@ -335,12 +337,11 @@ def test_full_disk_keeps_the_rows_and_is_told(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(partial_file, "FileIO", Full)
     with pytest.raises(
         ArgusError,
-        match=r"cannot write out.csv.partial: No space left on device; its [0-9]+ rows so far are kept; free some "
-        r"space .*, and go on with --resume",
+        match=r"cannot write out.csv.partial: No space left on device; its [0-9]+ rows so far are kept; "
+        r"free some space .*, and go on with --resume",
     ):
         model.predict_on("new.csv", batch_size=3).write("out.csv")
-    monkeypatch.undo()
-    os.chdir(Path("whole.csv").parent)
+    monkeypatch.setattr(partial_file, "FileIO", FileIO)
     model.predict_on("new.csv", batch_size=3).write("out.csv", resume=True)
     assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
 
@@ -370,7 +371,7 @@ classifier().predict_on("new.csv", batch_size=3).write({output!r}, resume=True, 
 
 @pytest.mark.parametrize("suffix", ["csv", "npz"])
 def test_killed_at_any_moment_it_goes_on_to_the_same_table(suffix: str) -> None:
-    write_rows(Path("new.csv"), 900)
+    write_rows(Path("new.csv"), 450)
     Path("new.csv").write_text(Path("new.csv").read_text("utf-8").replace("1.5", "x"), "utf-8")
     classifier().predict_on("new.csv", batch_size=3).write(f"whole.{suffix}")
     program = PROGRAM.format(paths=sys.path, output=f"out.{suffix}")
@@ -384,13 +385,12 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_table(suffix: str) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
-        process.wait()
+        assert process.wait() in (0, -signal.SIGKILL)
         assert kills < 50
     assert kills >= 2
     if Path(f"out.{suffix}.partial.journal").exists():  # killed as it ended
-        subprocess.run(
-            [sys.executable, "-c", program.replace("resume", "overwrite=True, resume")], check=True
-        )
+        subprocess.run([sys.executable, "-c", program], check=True)
+    assert not [*Path().glob("out*partial*")]
     assert Path(f"out.{suffix}").read_bytes() == Path(f"whole.{suffix}").read_bytes()
     assert Path("out.skipped.csv").read_bytes() == Path("whole.skipped.csv").read_bytes()
 
