@@ -105,7 +105,7 @@ class Predictions:
         self._batches = FileBatches(
             files.paths,
             files.readers,
-            {sort: preparation.of(sort) for sort in {each.sort for each in used}},
+            {sort: preparation.of(sort) for sort in {"input", *(each.sort for each in used)}},
             preparation.collate(),
             batch_size,
             readers.missing,

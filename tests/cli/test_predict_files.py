@@ -101,7 +101,7 @@ def test_folders_and_patterns_are_expanded() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["*.jpg"], "the pattern '*.jpg' fits no file"),
+        (["*.jpeg"], "the pattern '*.jpeg' fits no file"),
         (["new.csv", "nowhere.csv"], "no data file 'nowhere.csv'; check the path"),
         (["photo.jpg"], "no reader takes '.jpg'; pip install argus-torchvision"),
         (["new.csv", "--reader", "cvs"], "no reader named 'cvs'; did you mean 'csv'"),

@@ -48,7 +48,8 @@ batch_size = 8
 name = "ImageFolder"
 root = "pets/train"
 transform = [
-    ["Resize", { size = [8, 8] }], "RandomInvert", "ToImage", ["ToDtype", { dtype = "float32", scale = true }],
+    ["Resize", { size = [8, 8] }], "RandomInvert", "ToImage",
+    ["ToDtype", { dtype = "float32", scale = true }],
 ]
 
 [data.val]
