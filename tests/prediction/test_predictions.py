@@ -7,8 +7,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from io import FileIO
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from predicting import CLASSES, FEATURES, classifier, write_rows
+from processes import running
 
 import argus_core
 from argus_core import ArgusError, MissingPluginError
@@ -357,42 +356,34 @@ class Full(FileIO):
         return super().write(data) or 0
 
 
-PROGRAM = """
-import sys, time
-sys.path[:0] = {paths!r}
-from predicting import classifier
-from argus_core.prediction import partial_file
-partial_file._EVERY = 0.0
-def slow(done, skipped):
-    time.sleep(0.002)
-classifier().predict_on("new.csv", batch_size=3).write({output!r}, resume=True, watch=slow)
-"""
+def _write(folder: str, output: str, _: Any) -> None:
+    """Write a table slowly, in a process of its own."""
+    os.chdir(folder)
+    partial_file._EVERY = 0.0
+    with argus_core.isolated_registry(builtins=True):
+        predictions = classifier().predict_on("new.csv", batch_size=3)
+        predictions.write(output, resume=True, watch=lambda done, skipped: time.sleep(0.002))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "npz"])
-def test_killed_at_any_moment_it_goes_on_to_the_same_table(suffix: str) -> None:
+def test_killed_at_any_moment_it_goes_on_to_the_same_table(suffix: str, folder: Path) -> None:
     write_rows(Path("new.csv"), 450)
     Path("new.csv").write_text(Path("new.csv").read_text("utf-8").replace("1.5", "x"), "utf-8")
     classifier().predict_on("new.csv", batch_size=3).write(f"whole.{suffix}")
-    program = PROGRAM.format(paths=sys.path, output=f"out.{suffix}")
-    random, kills = np.random.default_rng(0), 0
-    while not Path(f"out.{suffix}").exists():
-        process = subprocess.Popen([sys.executable, "-c", program])
-        sizes = _size(f"out.{suffix}.partial")
-        while process.poll() is None and _size(f"out.{suffix}.partial") == sizes:
-            time.sleep(0.001)
-        time.sleep(random.uniform(0, 0.3))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        assert process.wait() in (0, -signal.SIGKILL)
-        assert kills < 50
-    assert kills >= 2
-    if Path(f"out.{suffix}.partial.journal").exists():  # killed as it ended
-        subprocess.run([sys.executable, "-c", program], check=True)
-    assert not [*Path().glob("out*partial*")]
-    assert Path(f"out.{suffix}").read_bytes() == Path(f"whole.{suffix}").read_bytes()
+    output, random, kills = f"out.{suffix}", np.random.default_rng(0), 0
+    while not Path(output).exists() or Path(f"{output}.partial.journal").exists():  # killed as it ended
+        assert kills < 100
+        before = _size(f"{output}.partial")
+        with running(_write, str(folder), output) as (process, _):
+            while process.is_alive() and _size(f"{output}.partial") == before:
+                time.sleep(0.001)
+            process.join(random.uniform(0, 0.2))  # then it is killed
+        kills += process.exitcode == -signal.SIGKILL
+        assert process.exitcode in (0, -signal.SIGKILL)
+    assert kills > 1
+    assert Path(output).read_bytes() == Path(f"whole.{suffix}").read_bytes()
     assert Path("out.skipped.csv").read_bytes() == Path("whole.skipped.csv").read_bytes()
+    assert not [*Path().glob("*.partial*")]
 
 
 def _size(path: str) -> int:
