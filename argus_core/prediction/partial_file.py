@@ -26,7 +26,7 @@ except ImportError:  # pragma: no cover - Windows
 
 __all__ = ["PartialFile", "Progress"]
 
-_EVERY = 0.5  # seconds between lines of the journal
+_EVERY = 2.0  # seconds between lines of the journal
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
