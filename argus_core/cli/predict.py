@@ -35,7 +35,9 @@ _ARRAYS, _TABLE = Path("predictions.npz"), Path("predictions.csv")
               help="Write to PATH: .csv, .jsonl, .npz or .parquet for a table, and .npz, .npy, .csv or "
               ".safetensors for arrays.  [default: predictions.csv or predictions.npz]")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Overwrite the output if it exists.")
-@click.option("--resume", is_flag=True, help="Go on where an interrupted prediction on the same files ended.")
+@click.option(
+    "--resume", is_flag=True, help="Continue where an interrupted prediction on the same files ended."
+)
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, metavar="COUNT",
               help="Give this many classes for each sample, the likeliest first.")  # fmt: skip
 @click.option("--all-classes", is_flag=True, help="Give the probability of each class in a column.")

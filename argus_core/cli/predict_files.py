@@ -36,7 +36,7 @@ def predict_files(
     device: str,
     **options: Any,
 ) -> None:
-    """Predict for the samples of files, write the table, and tell what was skipped.
+    """Predict for the samples of files, write the table, and print the skipped samples.
 
     Args:
         checkpoint: of the model.
@@ -44,7 +44,7 @@ def predict_files(
         output: the table.
         overwrite: whether files that are there may be replaced.
         params: of the reader.
-        resume: whether to go on with an interrupted prediction.
+        resume: whether to continue with an interrupted prediction.
         reader: the name of the reader of all files, or ``None``.
         changes: of the section ``[data]`` of the checkpoint.
         device: to predict on.
@@ -70,7 +70,7 @@ def predict_files(
         written = predictions.write(output, overwrite=overwrite, resume=resume, watch=watch)
     except KeyboardInterrupt:
         echo_status()
-        echo(f"{PartialFile(output).path} has the rows so far; go on with --resume", err=True)
+        echo(f"{PartialFile(output).path} has the rows so far; continue with --resume", err=True)
         raise
     finally:
         watch.end()

@@ -1,4 +1,4 @@
-"""The table while it grows: rows in PATH.partial, and beside it a journal from which a prediction goes on.
+"""The table while it grows: rows in PATH.partial, and beside it a journal from which a prediction continues.
 
 A line of the journal says how much of the partial file is whole. It is written once these bytes are on the
 disk, so that a process, or a machine, that stops at any moment loses at most the rows since the last line.
@@ -32,7 +32,7 @@ _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(
 
 @dataclass(frozen=True)
 class Progress:
-    """What a journal line says.
+    """The progress in a line of the journal.
 
     Attributes:
         batches: that are written.
@@ -71,8 +71,8 @@ class PartialFile:
         """Open it for the block, at its end if it is resumed.
 
         Args:
-            key: what must be the same in a prediction that goes on.
-            resume: whether to go on where the journal ends; without a journal it begins.
+            key: what must be the same in a prediction that continues.
+            resume: whether to continue where the journal ends; without a journal it begins.
             overwrite: whether a partial file that is there may be replaced.
 
         Raises:
@@ -82,7 +82,7 @@ class PartialFile:
         exists = os.path.lexists(self.path) or os.path.lexists(self.journal)
         if exists and not resume and not overwrite:
             raise ArgusError(
-                f"{shown(self.path)} is of a prediction that was interrupted; add --resume to go on, or "
+                f"{shown(self.path)} is of a prediction that was interrupted; add --resume to continue, or "
                 "--overwrite to begin again"
             )
         with self._locked(self.journal) as self._lines, self._locked(self.path) as self._file:
@@ -139,7 +139,7 @@ class PartialFile:
 
     def latest(self) -> Progress:
         """Return the progress that the journal says, of a process that has ended."""
-        found = {}
+        found: dict[str, Any] = {}
         with open(self.journal, "rb") as lines:
             for line in lines:
                 record = _parsed(line) or {}
@@ -231,7 +231,7 @@ class PartialFile:
             kept = f"its {rows:,} rows so far are kept" if rows else "it has no rows yet"
             raise ArgusError(
                 f"cannot write {shown(self.path)}: {error.strerror or error}; {kept}; free some space or "
-                "allow writing there, and go on with --resume"
+                "allow writing there, and continue with --resume"
             ) from error
 
 

@@ -145,9 +145,9 @@ class Predictions:
         Args:
             output: ends in ``.csv``, ``.jsonl``, ``.npz`` or ``.parquet``.
             overwrite: whether a file that is there may be replaced.
-            resume: whether to go on where an interrupted call ended; the table is that of one call, byte for
-                byte. Without an interrupted one it begins.
-            watch: is told the progress.
+            resume: whether to continue where an interrupted call ended, if there is one; the table is that of
+                one call, byte for byte.
+            watch: receives the progress.
 
         Raises:
             ArgusError: no sample could be read, the file cannot be written, or is there.
@@ -245,7 +245,7 @@ class Predictions:
         return names | {name: as_array(tensor) for name, tensor in arrays}
 
     def _key(self, suffix: str) -> dict[str, Any]:
-        """Return what must be the same in a prediction that goes on."""
+        """Return what must be the same in a prediction that continues."""
         return {
             "format": suffix,
             "files": self.files.fingerprint(),

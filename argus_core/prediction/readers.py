@@ -47,7 +47,7 @@ class Readers:
             except ArgusError:
                 if component.provider == BUILTIN:
                     raise
-                continue  # a broken plugin; `argus plugins doctor` tells why
+                continue  # a broken plugin; see `argus plugins doctor`
             for each in reader.suffixes:
                 self._by_suffix.setdefault(each, reader)
         return self._by_suffix.get(suffix)

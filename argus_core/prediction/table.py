@@ -16,7 +16,7 @@ from argus_core.errors import ArgusError, ArgusWarning
 from argus_core.prediction.loading import FileBatch
 from argus_core.text import one_line
 
-__all__ = ["Columns", "Layout", "columns_of", "layout_of", "named_tensors", "rows_in"]
+__all__ = ["Columns", "Layout", "as_array", "columns_of", "layout_of", "named_tensors", "rows_in"]
 
 Columns = dict[str, Any]
 """The values of each column: a list of strings or integers, or an array of numbers."""

@@ -150,7 +150,7 @@ def test_interrupted_prediction_says_how_to_go_on_and_goes_on(monkeypatch: pytes
             cli.main, ["predict", "model.safetensors", "new.csv", "--batch-size", "2"], catch_exceptions=False
         )
     assert result.exit_code == 130
-    assert "predictions.csv.partial has the rows so far; go on with --resume" in result.stderr
+    assert "predictions.csv.partial has the rows so far; continue with --resume" in result.stderr
     assert argus("new.csv", "--batch-size", "2", "--resume").exit_code == 0
     assert Path("predictions.csv").read_bytes() == Path("whole.csv").read_bytes()
 

@@ -297,7 +297,7 @@ def test_resumed_table_is_that_of_one_call(suffix: str, batches: int) -> None:
     with Path(f"out.{suffix}.partial").open("ab") as file:
         file.write(b"half a ro")  # of a process that was killed as it wrote
     with pytest.raises(
-        ArgusError, match="was interrupted; add --resume to go on, or --overwrite to begin again"
+        ArgusError, match="was interrupted; add --resume to continue, or --overwrite to begin again"
     ):
         model.predict_on("new.csv", batch_size=3).write(f"out.{suffix}")
     written = model.predict_on("new.csv", batch_size=3, num_workers=2).write(f"out.{suffix}", resume=True)
@@ -337,7 +337,7 @@ def test_full_disk_keeps_the_rows_and_is_told(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(
         ArgusError,
         match=r"cannot write out.csv.partial: No space left on device; its [0-9]+ rows so far are kept; "
-        r"free some space .*, and go on with --resume",
+        r"free some space .*, and continue with --resume",
     ):
         model.predict_on("new.csv", batch_size=3).write("out.csv")
     monkeypatch.setattr(partial_file, "FileIO", FileIO)
