@@ -78,7 +78,7 @@ def model_of(sort: str) -> argus_core.Model:
 def predictions_of(model: argus_core.Model, path: str) -> Any:
     """Return the predictions on a table or on a folder of images."""
     return model.predict_on(
-        path, prepare={"image": _to_tensor} if Path(path).is_dir() else None, batch_size=64
+        path, prepare={"image": _to_tensor} if Path(path).is_dir() else None, batch_size=256
     )
 
 
