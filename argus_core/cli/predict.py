@@ -26,7 +26,7 @@ _ARRAYS, _TABLE = Path("predictions.npz"), Path("predictions.csv")
         "argus predict runs/digits/checkpoints/best.safetensors 'new/*.npy' --top 3",
         "argus predict runs/digits/checkpoints/best.safetensors new images.npy --output answers.jsonl",
         "argus predict runs/digits/checkpoints/best.safetensors digits --param split=val --metric accuracy",
-        "argus predict runs/digits/checkpoints/best.safetensors images.npy",
+        "argus predict runs/digits/checkpoints/best.safetensors images.npy --output arrays.npz",
     ),
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
