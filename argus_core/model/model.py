@@ -384,7 +384,7 @@ class Model(Assembly):
         Raises:
             ArgusError: there are no files, or it is unknown how to prepare their samples.
         """
-        from argus_core.prediction.predictions import predict_on  # lazy: few processes need it
+        from argus_core.prediction.on_files import predict_on  # lazy: few processes need it
 
         return predict_on(
             self,
