@@ -56,6 +56,9 @@ class AbstractModel(ABC):
     # Training and prediction.
 
     @abstractmethod
+    def predict(self, input: Any) -> Any: ...
+
+    @abstractmethod
     def train_step(self, batch: Any, state: Any = None) -> Mapping[str, Any]: ...
 
     @abstractmethod

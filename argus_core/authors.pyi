@@ -30,6 +30,8 @@ from argus_core.config import Config as Config
 from argus_core.config import complete_config as complete_config
 from argus_core.config import read_config as read_config
 from argus_core.config import read_document as read_document
+from argus_core.data.readers import AbstractReader as AbstractReader
+from argus_core.data.readers import Load as Load
 from argus_core.errors import near as near
 from argus_core.files.confinement import confined as confined
 from argus_core.files.confinement import opener as opener

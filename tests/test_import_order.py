@@ -33,6 +33,7 @@ READING_ORDER = (
     "data",
     "checkpoint",
     "training",
+    "prediction",
     "doctor",
     "model",
     "runs",

@@ -52,6 +52,7 @@ from argus_core.tensors.samples import batch_size
 if TYPE_CHECKING:
     from argus_core.data.description import DataDescription
     from argus_core.model.summary import Summary
+    from argus_core.prediction.predictions import Predictions
     from argus_core.training.dry_run import DryRun
 
 __all__ = ["Model"]
@@ -353,6 +354,48 @@ class Model(Assembly):
 
             note_prediction(error, self, input)
             raise
+
+    def predict_on(
+        self,
+        paths: str | Path | Iterable[str | Path],
+        *,
+        reader: Any = None,
+        prepare: Callable[[Any], Any] | Mapping[str, Callable[[Any], Any]] | None = None,
+        top: int = 1,
+        all_classes: bool = False,
+        batch_size: int = 32,
+        num_workers: int = 0,
+    ) -> Predictions:
+        """Return the predictions for the samples of files, to iterate over, or to ``write`` to a table.
+
+        Samples are prepared as those of the validation data were. An item is a dict: ``file``, ``row`` (of a
+        file with several samples), ``class`` and ``probability``, or the predicted values by their names.
+
+        Args:
+            paths: files, folders or patterns, such as ``"photos/*.jpg"``.
+            reader: the reader for all files, by name; by default the suffix of each decides.
+            prepare: a function that makes an input of a sample, or a dict of them by sort of sample, in
+                place of what the validation data did.
+            top: the number of classes for each sample, the likeliest first.
+            all_classes: whether to give the probability of each class.
+            batch_size: samples that are predicted at a time.
+            num_workers: processes that read files.
+
+        Raises:
+            ArgusError: there are no files, or it is unknown how to prepare their samples.
+        """
+        from argus_core.prediction.predictions import predict_on  # lazy: few processes need it
+
+        return predict_on(
+            self,
+            paths,
+            reader=reader,
+            prepare=prepare,
+            top=top,
+            all_classes=all_classes,
+            batch_size=batch_size,
+            num_workers=num_workers,
+        )
 
     def transform_prediction(self, prediction: Any) -> Any:
         """Return a network's prediction after prediction_transform, detached."""

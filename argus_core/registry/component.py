@@ -39,6 +39,7 @@ KINDS: tuple[str, ...] = (
     "dataset",
     "sampler",
     "collate",
+    "reader",
     "parallel",
     "model",
     "command",

@@ -27,6 +27,7 @@ _OWN_PLUGINS: dict[str, dict[str, str]] = {
     "argus-torchvision": {
         "collate": "CutMix MixUp",
         "dataset": "CIFAR10 CIFAR100 FakeData FashionMNIST ImageFolder KMNIST MNIST",
+        "reader": "image",
     },
 }
 

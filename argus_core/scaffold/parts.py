@@ -63,6 +63,9 @@ PARTS: dict[str, StartingPart] = {
         StartingPart("dataset", "datasets", "spirals", "dataset", "points on two spirals"),
         StartingPart("sampler", "samplers", "by_share", "sampler", "an epoch of a share of the samples"),
         StartingPart("collate", "collation", "NoisyBatch", "collate", "adds noise to the inputs of a batch"),
+        StartingPart(
+            "reader", "readers", "JSONLinesReader", "reader", "reads rows of numbers in .jsonl files"
+        ),
         StartingPart("config", "templates", "classification", "template", "a configuration to start from"),
     )
 }

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import calendar
+import importlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 __all__ = ["EXAMPLES", "STEP_PARAMS"]
@@ -44,6 +48,31 @@ def _texts() -> tuple[Tensor, ...]:
 
 def _sequences() -> list[tuple[Tensor, Tensor]]:
     return [(_numbers(3)[:length], _classes()[:length]) for length in (4, 2, 7)]
+
+
+def _write_csv(path: str) -> None:
+    Path(path).write_text("a,b,name\n1,2,3\n4,5,6\n", "utf-8")
+
+
+def _write_npy(path: str) -> None:
+    numpy.save(path, _numbers(2, 3).numpy())
+
+
+def _write_npz(path: str) -> None:
+    numpy.savez(path, input=_numbers(2).numpy(), target=_classes().numpy())
+
+
+def _write_parquet(path: str) -> None:
+    table = importlib.import_module("pyarrow").table({"a": [1.0, 2.0], "b": [3, 4], "name": ["c", "d"]})
+    importlib.import_module("pyarrow.parquet").write_table(table, path)
+
+
+def _write_safetensors(path: str) -> None:
+    save_file({"input": _numbers(2)}, path)
+
+
+def _write_text(path: str) -> None:
+    Path(path).write_text("one\n\ntwo\n", "utf-8")
 
 
 def _loss(batch: Callable[[], Any], **others: Any) -> dict[str, Any]:
@@ -120,5 +149,14 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any
     ("lr_scheduler", "warmup_constant"): {"params": {"warmup": 3}},
     ("sampler", "SubsetRandomSampler"): {"params": {"indices": [1, 3, 4, 9]}},
     ("sampler", "WeightedRandomSampler"): {"params": {"weights": [1.0, 2.0] * 12, "num_samples": 10}},
+    ("reader", "csv"): [
+        {"file": _write_csv},
+        {"file": _write_csv, "params": {"id": "name"}, "columns": ("b", "a")},
+    ],
+    ("reader", "npy"): {"file": _write_npy},
+    ("reader", "npz"): {"file": _write_npz},
+    ("reader", "parquet"): {"file": _write_parquet, "columns": ("b", "a")},
+    ("reader", "safetensors"): {"file": _write_safetensors},
+    ("reader", "text"): {"file": _write_text},
     ("collate", "pad"): {"params": {"target_value": -100, "lengths": True}, "samples": _sequences},
 }

@@ -26,6 +26,7 @@ _CONTRACTS = {
     "dataset": "DatasetContract",
     "sampler": "SamplerContract",
     "collate": "CollateContract",
+    "reader": "ReaderContract",
     "model": "ModelContract",
     "config": "ConfigContract",
 }

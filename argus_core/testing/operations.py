@@ -23,6 +23,7 @@ from argus_core.data.order import OrderedLoader
 from argus_core.data.samplers import build_sampler
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
+from argus_core.prediction.readers import build_reader
 from argus_core.registry.part import KIND_OF_PART
 from argus_core.testing import probe as probe  # registers the models that files name
 
@@ -36,6 +37,7 @@ __all__ = [
     "predict",
     "predictable",
     "samples",
+    "samples_of_file",
     "seeded_samples",
     "train",
     "validate",
@@ -125,6 +127,13 @@ def batch_of(spec: Any, samples: list[Any]) -> Any:
         return build_collate(spec, "collate")(samples)
 
 
+def samples_of_file(spec: Any, path: str, columns: Any) -> list[tuple[Any, Any]]:
+    """Return the name and the value of each sample that a reader gives of a file."""
+    reader = build_reader(spec, "the reader")
+    reader.columns = columns
+    return [(name, load()) for name, load in reader.samples(path)]
+
+
 def fitted(model: Model, batches: Sequence[Any], **options: Any) -> Any:
     """Return the learning rate of each update of a run, and the weights after it."""
     rates: list[Any] = []
@@ -152,5 +161,15 @@ def _has_params(value: Any) -> bool:
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     operation.__name__: operation
-    for operation in (predict, evaluate, train, validate, fit, seeded_samples, order_of_indices, batch_of)
+    for operation in (
+        predict,
+        evaluate,
+        train,
+        validate,
+        fit,
+        seeded_samples,
+        order_of_indices,
+        batch_of,
+        samples_of_file,
+    )
 }

@@ -522,7 +522,9 @@ def test_examples_of_the_help_work(command: str, folder: Path, trained: Path) ->
     checkpoints = folder / "runs" / "digits" / "checkpoints"
     if command in ("inspect", "predict"):
         checkpoints.mkdir(parents=True)
-        np.save("images.npy", torch.rand(3, 1, 8, 8).numpy())
+        Path("new").mkdir()
+        for name in ("images.npy", "new/images.npy"):
+            np.save(name, torch.rand(3, 1, 8, 8).numpy())
         with argus_core.isolated_registry(builtins=True) as registry:
             registry.update(argus_core.registry.registry.scan())
             config = read_config(ROOT / "examples" / "digits.toml", ["device=cpu"])

@@ -29,6 +29,7 @@ CHECKED = (
     "dataset",
     "sampler",
     "collate",
+    "reader",
     "config",
 )
 

@@ -18,6 +18,7 @@ __all__ = [
     "Unsuitable",
     "check_shape",
     "check_sizes",
+    "fill",
     "parts_of",
     "read_claim",
     "usual_dtype",
@@ -135,7 +136,7 @@ def read_claim(source: Source, claim: Claim) -> Tensor:
     block = memoryview(bytearray(min(count, per_block) * claim.itemsize))
     for start in range(0, count, per_block):
         part = block[: min(per_block, count - start) * claim.itemsize]
-        _fill(source, part)
+        fill(source, part)
         numbers = claim.convert(part)
         if (
             numbers.dtype is torch.uint64
@@ -149,7 +150,12 @@ def read_claim(source: Source, claim: Claim) -> Tensor:
     return flat.reshape(claim.shape)
 
 
-def _fill(source: Source, block: memoryview) -> None:
+def fill(source: Source, block: memoryview) -> None:
+    """Read bytes until a block is full.
+
+    Raises:
+        ValueError: the file ends before.
+    """
     done = 0
     while done < len(block):
         count = source.readinto(block[done:])

@@ -6,6 +6,8 @@ import importlib
 import io
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from argus_core.data.arrays.claim import (
     Claim,
+    Source,
     check_shape,
     check_sizes,
     parts_of,
@@ -24,7 +27,7 @@ from argus_core.errors import ArgusError
 from argus_core.files.archive import directory_size
 from argus_core.storage.plain_data import NUMBERS
 
-__all__ = ["numpy", "read_npy", "read_npz"]
+__all__ = ["numpy", "opened_npy", "opened_npz", "read_npy", "read_npz"]
 
 _MOST_HEADER = 10_000  # numpy's own limit for untrusted files
 _MOST_DIRECTORY = 2**20  # bytes, of some 10,000 members
@@ -50,12 +53,23 @@ def read_npy(file: FileIO) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged, or holds other values than numbers.
     """
+    with opened_npy(file) as (claim, source):
+        check_sizes([claim], file)
+        return {"input": read_claim(source, claim)}
+
+
+@contextmanager
+def opened_npy(file: FileIO) -> Iterator[tuple[Claim, Source]]:
+    """Yield the claim of the array in an .npy file, and a source at its beginning.
+
+    Raises:
+        ValueError: the file is damaged, or holds other values than numbers.
+    """
     claim, source = _claim(file, "input")
     left = os.fstat(file.fileno()).st_size - source.start
     if claim.size > left:
         raise ValueError(f"its array takes {claim.size:,} bytes, and it has {left:,}")
-    check_sizes([claim], file)
-    return {"input": read_claim(source, claim)}
+    yield claim, source
 
 
 def read_npz(file: FileIO) -> dict[str, Tensor]:
@@ -64,12 +78,7 @@ def read_npz(file: FileIO) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged, or holds other values than numbers.
     """
-    if directory_size(file) > _MOST_DIRECTORY:
-        raise ValueError(f"its table of contents takes more than {_MOST_DIRECTORY:,} bytes")
-    with zipfile.ZipFile(file) as archive:
-        members = {_array_name(member): member for member in archive.infolist()}
-        if len(members) < len(archive.infolist()):
-            raise ValueError("it has two arrays of one name")
+    with _archive(file) as (archive, members):
         parts = parts_of(members)
         claims = [_member_claim(archive, members[name], part) for name, part in parts.items()]
         check_sizes(claims, file)
@@ -77,6 +86,33 @@ def read_npz(file: FileIO) -> dict[str, Tensor]:
             part: _member_array(archive, members[name], claim)
             for (name, part), claim in zip(parts.items(), claims, strict=True)
         }
+
+
+@contextmanager
+def opened_npz(file: FileIO) -> Iterator[tuple[Claim, Source]]:
+    """Yield the claim of the array ``input`` of an .npz file, or of its only one, and a source of its bytes.
+
+    Raises:
+        ValueError: the file is damaged, or holds other values than numbers.
+    """
+    with _archive(file) as (archive, members):
+        [name] = [name for name, part in parts_of(members).items() if part == "input"]
+        _member_claim(archive, members[name], "input")
+        with _opened(archive, members[name]) as stream:
+            yield _claim(stream, "input")
+            stream.read(1)  # reading the end compares the archive's checksum
+
+
+@contextmanager
+def _archive(file: FileIO) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Yield an archive, and its members by the names of their arrays."""
+    if directory_size(file) > _MOST_DIRECTORY:
+        raise ValueError(f"its table of contents takes more than {_MOST_DIRECTORY:,} bytes")
+    with zipfile.ZipFile(file) as archive:
+        members = {_array_name(member): member for member in archive.infolist()}
+        if len(members) < len(archive.infolist()):
+            raise ValueError("it has two arrays of one name")
+        yield archive, members
 
 
 class _Rest:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from argus_core.data.arrays.claim import usual_dtype
 
-__all__ = ["read_csv"]
+__all__ = ["is_number", "read_csv", "rows_of"]
 
 _MOST_ROW = 4 * 2**20  # characters; split into cells, they take twenty times as much
 _INT64 = range(-(2**63), 2**63)
@@ -29,13 +29,13 @@ def read_csv(file: FileIO) -> dict[str, Tensor]:
         ValueError: the file has other contents; the message names the line.
     """
     with io.TextIOWrapper(io.BufferedReader(file), encoding="utf-8-sig", newline="") as text:
-        return _read(_rows(text))
+        return _read(rows_of(text))
 
 
 def _read(rows: Iterator[tuple[int, list[str]]]) -> dict[str, Tensor]:
     first = next(rows, None)
     start = [] if first is None else first[1]
-    names = [] if all(map(_is_number, start)) else [name.strip() for name in start]
+    names = [] if all(map(is_number, start)) else [name.strip() for name in start]
     if names.count(_TARGET) > 1:
         raise ValueError("two of its columns are named target")
     if names == [_TARGET]:
@@ -82,7 +82,7 @@ class _Targets:
         return _tensor(self.numbers, torch.float64).to(usual_dtype(_TARGET, torch.float64))
 
 
-def _rows(text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
+def rows_of(text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
     """Yield each non-empty row with its line number, counted from 1."""
     unread = 0
 
@@ -111,7 +111,8 @@ def _number(cell: str, line: int, width: int) -> float:
     return number
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Return whether a cell is a number, nan and inf among them."""
     try:
         float(cell)
     except ValueError:

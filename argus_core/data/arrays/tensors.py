@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from argus_core.data.arrays.claim import Claim, check_shape, check_sizes, parts_of, read_claim, usual_dtype
+from argus_core.data.arrays.claim import (
+    Claim,
+    Source,
+    check_shape,
+    check_sizes,
+    parts_of,
+    read_claim,
+    usual_dtype,
+)
 from argus_core.storage.entry import STORED_AS
 
-__all__ = ["read_safetensors"]
+__all__ = ["opened_safetensors", "read_safetensors"]
 
 _MOST_HEADER = 2**20  # bytes; parsed, it takes a dozen times as much
 _METADATA = "__metadata__"
@@ -29,6 +38,29 @@ def read_safetensors(file: FileIO) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged.
     """
+    claims, starts = _claims(file)
+    check_sizes(claims.values(), file)
+    tensors = {}
+    for part, claim in claims.items():
+        file.seek(starts[part])
+        tensors[part] = read_claim(file, claim)
+    return tensors
+
+
+@contextmanager
+def opened_safetensors(file: FileIO) -> Iterator[tuple[Claim, Source]]:
+    """Yield the claim of the tensor ``input``, or of the only one, with the file at its beginning.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    claims, starts = _claims(file)
+    file.seek(starts["input"])
+    yield claims["input"], file
+
+
+def _claims(file: FileIO) -> tuple[dict[str, Claim], dict[str, int]]:
+    """Return the claim and the place of each part."""
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8) or b"", "little")
     if not 2 <= length <= min(_MOST_HEADER, size - 8):
@@ -41,12 +73,7 @@ def read_safetensors(file: FileIO) -> dict[str, Tensor]:
     claims = {part: _claim(entries[name], part) for name, part in parts.items()}
     starts = {part: entries[name]["data_offsets"][0] for name, part in parts.items()}
     _check_places(claims, starts, size - 8 - length)
-    check_sizes(claims.values(), file)
-    tensors = {}
-    for part, claim in claims.items():
-        file.seek(8 + length + starts[part])
-        tensors[part] = read_claim(file, claim)
-    return tensors
+    return claims, {part: 8 + length + start for part, start in starts.items()}
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,10 @@ of a split. Every factory takes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import sklearn.datasets  # type: ignore[import-untyped]
@@ -113,10 +116,65 @@ def diabetes(
 
 def _standardised(values: NDArray[np.float64], splits: Mapping[str, Indices]) -> NDArray[np.float64]:
     """Return the columns scaled to mean 0 and deviation 1 on the train split."""
-    train = values[splits["train"]]
-    deviation = train.std(axis=0)
-    standardised: NDArray[np.float64] = (values - train.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    mean, deviation = _scale(values[splits["train"]])
+    standardised: NDArray[np.float64] = (values - mean) / deviation
     return standardised
+
+
+def _scale(train: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    deviation = train.std(axis=0)
+    return train.mean(axis=0), np.where(deviation > 0, deviation, 1)
+
+
+def _scaler(load: Callable[[], Any]) -> Callable[..., _Standardise]:
+    """Return what a factory declares for rows of files: the scaling of its training samples."""
+
+    def prepare(seed: int = 0, val_fraction: float = 0.2, test_fraction: float = 0.1) -> _Standardise:
+        bunch = load()
+        # The same arrays as in the factory, since they determine the split.
+        target = bunch.target if bunch.target.dtype.kind == "i" else bunch.target.reshape(-1, 1)
+        train = bunch.data[split_indices(target, seed, val_fraction, test_fraction)["train"]]
+        return _Standardise(*_scale(train))
+
+    return prepare
+
+
+class _Standardise:
+    """Makes an input of a row of numbers, standardised as the training samples were."""
+
+    def __init__(self, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
+        self.mean = mean
+        self.deviation = deviation
+
+    def __call__(self, row: Sequence[float]) -> torch.Tensor:
+        if len(row) != len(self.mean):
+            raise ValueError(f"it has {len(row)} numbers; give the {len(self.mean)} features")
+        return torch.tensor((np.asarray(row) - self.mean) / self.deviation, dtype=torch.float32)
+
+
+class _Pixels:
+    """Makes an input of the 64 pixels of a digit, 0 to 16."""
+
+    def __init__(self, flat: bool) -> None:
+        self.shape = (64,) if flat else (1, 8, 8)
+
+    def __call__(self, row: Sequence[float]) -> torch.Tensor:
+        if len(row) != math.prod(self.shape):
+            raise ValueError(f"it has {len(row)} numbers; give the 64 pixels of a digit")
+        return torch.tensor(np.asarray(row) / 16, dtype=torch.float32).reshape(self.shape)
+
+
+def _prepare_pixels(flat: bool = False) -> _Pixels:
+    return _Pixels(flat)
+
+
+digits.prepares = {"row": _prepare_pixels}  # type: ignore[attr-defined]
+for _factory, _load in (
+    (breast_cancer, sklearn.datasets.load_breast_cancer),
+    (wine, sklearn.datasets.load_wine),
+    (diabetes, partial(sklearn.datasets.load_diabetes, scaled=False)),
+):
+    _factory.prepares = {"row": _scaler(_load)}  # type: ignore[attr-defined]
 
 
 def _dataset(

@@ -5,36 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
 from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from argus_core import BuildError
-from argus_core.authors import open_ordinary
 
-__all__ = ["KMNIST", "MNIST", "FashionMNIST", "check_sizes", "images_in", "read_image"]
+__all__ = ["KMNIST", "MNIST", "FashionMNIST", "check_sizes", "images_in"]
 
-# Among the formats of torchvision's suffixes. Pillow ignores the suffix, and for EPS it runs Ghostscript.
-_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _LARGEST = 2**28  # bytes; CIFAR-100's has 155 million
-
-
-def read_image(path: str) -> Image.Image:
-    """Return an image in RGB.
-
-    Raises:
-        BuildError: the file is not ordinary, or not an image of a supported format.
-    """
-    try:
-        with open_ordinary(path) as file:
-            return Image.open(file, formats=_FORMATS).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise BuildError(
-            f"image {path!r} is not one of {', '.join(_FORMATS)}; convert it or remove it"
-        ) from error
-    except Exception as error:  # a damaged file may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BuildError(f"image {path!r} cannot be read: {reason}; write it again or remove it") from error
 
 
 def images_in(folder: str) -> list[str]:

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from torchvision import datasets
+from torchvision.transforms import v2
 
 from argus_core import BuildError, ParamsError
 from argus_core.authors import READS, FileParam, checked_path
-from argus_torchvision.data_files import KMNIST, MNIST, FashionMNIST, check_sizes, images_in, read_image
-from argus_torchvision.pipelines import build_pipeline
+from argus_torchvision.data_files import KMNIST, MNIST, FashionMNIST, check_sizes, images_in
+from argus_torchvision.images import read_image
+from argus_torchvision.pipelines import Pipeline, build_pipeline
 
 __all__ = ["cifar10", "cifar100", "fake_data", "fashion_mnist", "image_folder", "kmnist", "mnist"]
 
@@ -33,6 +35,20 @@ _CLASSES = {
     "FashionMNIST": FashionMNIST,
     "KMNIST": KMNIST,
 }
+_GREY = ("MNIST", "FashionMNIST", "KMNIST")
+
+
+def _prepare(transform: Any = None) -> Pipeline:
+    """Return what makes an input of an image in RGB."""
+    return build_pipeline(transform)
+
+
+def _prepare_grey(transform: Any = None) -> Pipeline:
+    """Return what makes an input of an image in RGB for a data set of grey images."""
+    return Pipeline([v2.Grayscale(), *build_pipeline(transform).transforms])
+
+
+_IN_COLOUR = {"image": _prepare}
 _DOWNLOAD = FileParam(
     "fetches the data set from its own address", values=(False,), in_configuration=True, writes=True
 )
@@ -69,6 +85,7 @@ def image_folder(
 
 
 image_folder.file_params = {"root": READS}  # type: ignore[attr-defined]
+image_folder.prepares = _IN_COLOUR  # type: ignore[attr-defined]
 
 
 class _ImageFolder(datasets.ImageFolder):  # type: ignore[misc]
@@ -134,6 +151,9 @@ def fake_data(
     )
 
 
+fake_data.prepares = _IN_COLOUR  # type: ignore[attr-defined]
+
+
 def _standard(name: str, files: str) -> Callable[[Callable[[], None]], Callable[..., Any]]:
     """Make the factory of a standard data set; the function has its name and the first sentence of its docs.
 
@@ -153,6 +173,7 @@ def _standard(name: str, files: str) -> Callable[[Callable[[], None]], Callable[
             return _from_files(name, files, root, train, download, _transforms(transform, target_transform))
 
         build.file_params = {"root": READS, "download": _DOWNLOAD}  # type: ignore[attr-defined]
+        build.prepares = {"image": _prepare_grey} if name in _GREY else _IN_COLOUR  # type: ignore[attr-defined]
         build.__name__ = build.__qualname__ = named.__name__
         build.__doc__ = f"{named.__doc__}\n\n{_PARAMETERS.format(files)}"
         return build
