@@ -1,5 +1,7 @@
 """Digits of which some are rare, and a metric that counts every class equally."""
 
+from typing import ClassVar
+
 import torch
 from torch.utils.data import TensorDataset
 
@@ -25,7 +27,7 @@ class BalancedAccuracy(argus_core.Metric):
 
     name = "balanced_accuracy"
     better = "max"
-    states = {"right": "sum", "targets": "sum"}
+    states: ClassVar = {"right": "sum", "targets": "sum"}
 
     def update(self, step_output):
         logits, target = step_output["prediction"], step_output["target"]

@@ -1,7 +1,8 @@
-"""The text of Python's own help, cut into sequences of characters, and a network that predicts the next one."""
+"""The characters of Python's own help, and a network that predicts the next one."""
+
+from pydoc_data.topics import topics
 
 import torch
-from pydoc_data.topics import topics
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -15,7 +16,17 @@ def characters(split: str = "train", length: int = 64) -> TensorDataset:
     cut = len(text) * 9 // 10
     codes = torch.tensor(list(text[:cut] if split == "train" else text[cut:]))
     count = (len(codes) - 1) // length
-    return TensorDataset(codes[: count * length].view(-1, length), codes[1 : count * length + 1].view(-1, length))
+    return TensorDataset(
+        codes[: count * length].view(-1, length), codes[1 : count * length + 1].view(-1, length)
+    )
+
+
+def codes_of_line(length: int = 64):
+    """Return a function that makes an input of the end of a line of text."""
+    return lambda line: torch.tensor(list(line[-length:].rjust(length).encode("ascii", "replace")))
+
+
+characters.prepares = {"text": codes_of_line}
 
 
 @argus_core.register("nn_module", "char_lstm")
