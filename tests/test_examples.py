@@ -102,6 +102,7 @@ def under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 # Projects.
 
 
+@pytest.mark.filterwarnings("ignore:the run that resumes")  # of a schedule that is over, as the pages say
 @pytest.mark.parametrize(("project", "run", "metric", "within"), [
     ("finetune", "finetune", "val_accuracy", (0.92, 1.0)),
     ("imbalance", "balanced", "val_balanced_accuracy", (0.92, 1.0)),

@@ -172,9 +172,9 @@ class Unfreeze(AbstractUnfreezing):
             names = [name for stage in late for name in self._stages[stage]]
             unit = _UNITS["ep" if self.after.unit == "ep" else "up"]
             warnings.warn(
-                f"step 'unfreeze': {_listed(names)} stay frozen, since they are due after {self._when(late[0])}, "
-                f"and the run ends after {end} {unit}{'s' * (end != 1)}; give less in after or every, or a "
-                "share of the run such as '50%'",
+                f"step 'unfreeze': {_listed(names)} stay frozen, since they are due after "
+                f"{self._when(late[0])}, and the run ends after {end} {unit}{'s' * (end != 1)}; give less in "
+                "after or every, or a share of the run such as '50%'",
                 ArgusWarning,
                 stacklevel=5,
             )

@@ -247,7 +247,8 @@ def _state_after_an_update(optimizer: Any) -> Mapping[Any, Any] | None:
     for group in optimizer.param_groups:
         options = {**group, **{name: False for name in ("foreach", "fused", "capturable") if name in group}}
         empty = [
-            nn.Parameter(torch.empty_like(each, device="meta"), each.requires_grad) for each in group["params"]
+            nn.Parameter(torch.empty_like(each, device="meta"), each.requires_grad)
+            for each in group["params"]
         ]
         groups.append({**options, "params": empty})
     try:

@@ -109,12 +109,11 @@ def test_parameters_learn_from_when_they_are_due(step: Any, stages: Any, freeze:
 
 
 @pytest.mark.parametrize(("step", "options", "words"), [
-    (unfreeze("2ep"), {}, r"backbone.0.weight and 5 more stay frozen, .* after 2 epochs, and the run ends after 2 "
-     "epochs; give less"),
+    (unfreeze("2ep"), {}, "backbone.0.weight and 5 more stay frozen, .* 2 epochs, .* 2 epochs; give"),
     (unfreeze("30ep"), {"num_epochs": 1}, "due after 30 epochs, and the run ends after 1 epoch;"),
     (unfreeze("6up"), {}, "due after 6 updates, and the run ends after 6 updates;"),
     (unfreeze("0up", every="7up"), {}, "backbone.0.weight and 3 more stay frozen, .* after 7 updates, and"),
-    (unfreeze("60%", every="50%"), {}, "backbone.0.weight and 3 more stay frozen, .* 110% of the run, and the"),
+    (unfreeze("60%", every="50%"), {}, "backbone.0.weight and 3 more stay frozen, .* 110% of the run, and"),
 ])  # fmt: skip
 def test_a_run_that_ends_before_parameters_are_due_says_so_as_it_begins(
     step: Any, options: Any, words: str
