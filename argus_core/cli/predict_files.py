@@ -56,7 +56,7 @@ def predict_files(
             "choose the reader that takes it with --reader"
         )
     check_format(output)
-    _check(checkpoint, data, output, overwrite)
+    _check(checkpoint, data, output, overwrite or (resume and PartialFile(output).has_ended()))
     unused: dict[str, Any] = {"optimizer": None, "loss": None}
     model = load_model(checkpoint, device=device, change_params_func=without_compile, **unused)
     spec = None if reader is None else (reader, params)

@@ -26,7 +26,7 @@ except ImportError:  # pragma: no cover - Windows
 
 __all__ = ["PartialFile", "Progress"]
 
-_EVERY = 0.5  # seconds between lines of the journal
+_EVERY = 2.0  # seconds between lines of the journal
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -123,6 +123,29 @@ class PartialFile:
         self._waiting = []
         self._next = time.monotonic() + _EVERY
 
+    def end(self) -> None:
+        """Say in the journal that all rows are there, before the files are moved to their places."""
+        with self._in_a_sentence():
+            self.flush()
+            self._write_line({"ended": True})
+
+    def has_ended(self) -> bool:
+        """Return whether a process that was interrupted had all rows, and moved files to their places."""
+        try:
+            with open(self.journal, "rb") as lines:
+                return any("ended" in (_parsed(line) or ()) for line in lines)
+        except OSError:
+            return False
+
+    def latest(self) -> Progress:
+        """Return the progress that the journal says, of a process that has ended."""
+        found = {}
+        with open(self.journal, "rb") as lines:
+            for line in lines:
+                record = _parsed(line) or {}
+                found = record if "batches" in record else found
+        return _progress(found)
+
     def skipped(self) -> Iterator[list[Any]]:
         """Yield the samples that were skipped, in order, from the journal."""
         with open(self.journal, "rb") as lines:
@@ -158,13 +181,14 @@ class PartialFile:
                     break
                 if end == 0:
                     self._check(record.get("key"), key)
+                elif "ended" in record:
+                    break  # its files are made once more
                 else:
                     latest = record
                 end += len(line)
         if latest is None:
             return False
-        latest.pop("new", None)
-        self.progress = Progress(**latest)
+        self.progress = _progress(latest)
         for file, place in ((self._lines, end), (self._file, self.progress.size)):
             file.truncate(place)
             file.seek(place)
@@ -209,6 +233,10 @@ class PartialFile:
                 f"cannot write {shown(self.path)}: {error.strerror or error}; {kept}; free some space or "
                 "allow writing there, and go on with --resume"
             ) from error
+
+
+def _progress(record: dict[str, Any]) -> Progress:
+    return Progress(**{name: value for name, value in record.items() if name != "new"})
 
 
 def _open(path: str, flags: int) -> int:

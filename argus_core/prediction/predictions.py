@@ -105,7 +105,7 @@ class Predictions:
         self._batches = FileBatches(
             files.paths,
             files.readers,
-            {sort: preparation.of(sort) for sort in {each.sort for each in used}},
+            {sort: preparation.of(sort) for sort in {"input", *(each.sort for each in used)}},
             preparation.collate(),
             batch_size,
             readers.missing,
@@ -155,8 +155,13 @@ class Predictions:
         output = Path(output)
         check_format(output)
         partial, listed = PartialFile(output), skipped_path(output)
+        has_ended = resume and partial.has_ended()
+        if has_ended and not partial.path.exists() and output.exists():  # only the journal is left
+            done = partial.latest()
+            partial.remove()
+            return Written(output, done.rows, done.skipped, listed if done.skipped else None)
         for path in (output, listed):
-            if os.path.lexists(path) and not overwrite:
+            if os.path.lexists(path) and not overwrite and not has_ended:
                 raise ArgusError(f"{shown(path)} exists already; choose another output file, or overwrite it")
         suffix = output.suffix.lower()
         with partial.opened(self._key(suffix), resume, overwrite):
@@ -187,7 +192,7 @@ class Predictions:
                     watch(done.rows + done.skipped, done.skipped)
 
     def _finish(self, partial: PartialFile, suffix: str, listed: Path) -> None:
-        partial.flush()
+        partial.end()
         if partial.progress.skipped:
             skipped = {"file": [], "row": [], "reason": []}  # type: dict[str, list[Any]]
             with replacement(listed, "file") as file:

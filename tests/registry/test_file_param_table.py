@@ -31,6 +31,7 @@ REVIEWED = {
     "early_stopping.patience": "a number of epochs, updates, minutes or hours",
     "ema.warmup": "a flag",
     "every": "a number of epochs, updates, minutes or hours",
+    "id": "the name of a column; no file chooses a reader",
     "line_search_fn": "a listed word",
     "monitor": "the name of a metric",
     "name": "what the values are called",

@@ -108,7 +108,7 @@ class ReaderContract(Contract):
                 for error in self._outcome(path):
                     expect(
                         not isinstance(error, MemoryError | RecursionError),
-                        f"of a damaged file it raises {type(error).__name__}; check sizes first",
+                        f"of a damaged file it raises {type(error).__name__}; check sizes before using them",
                     )
 
     def be_sent_to_worker_processes(self) -> None:

@@ -166,3 +166,25 @@ def test_data_have_the_names_of_classes_features_and_targets() -> None:
     for dataset in (digits(flat=True), breast_cancer(), wine(), diabetes()):
         assert len(vars(dataset)["feature_names"]) == dataset.tensors[0].shape[1]
     assert vars(diabetes())["target_names"] == ["progression"]
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "wine"])
+def test_rows_of_files_are_standardised_as_the_samples_are(name: str) -> None:
+    factory = getattr(datasets, name)
+    options = {"scaled": False} if name == "diabetes" else {}
+    raw = getattr(sklearn.datasets, f"load_{name}")(**options).data
+    prepare = factory.prepares["row"](seed=3)
+    expected = factory(split="all", seed=3).tensors[0]
+    found = torch.stack([prepare(row.tolist()) for row in raw])
+    torch.testing.assert_close(found.sort(0).values, expected.sort(0).values)
+    with pytest.raises(ValueError, match="it has 2 numbers; give the"):
+        prepare([1.0, 2.0])
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_pixels_of_files_are_scaled_as_those_of_digits(flat: bool) -> None:
+    prepare = datasets.digits.prepares["row"](flat=flat)  # type: ignore[attr-defined]
+    sample, _ = datasets.digits(split="all", flat=flat)[0]
+    assert torch.equal(prepare((16 * sample.flatten()).tolist()), sample)
+    with pytest.raises(ValueError, match="it has 2 numbers; give the 64 pixels"):
+        prepare([1.0, 2.0])
