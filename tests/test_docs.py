@@ -25,8 +25,9 @@ from argus_core.registry.registry import components
 from argus_core.scaffold import MADE_KINDS
 from argus_core.steps.hooks import Composition, StepHooks, composition_of
 
-# tests/installed runs the pages of plugins, where they are installed.
+# tests/installed runs the pages of plugins, where they are installed, and test_examples.py those of projects.
 PAGES = [page for page in pages.pages() if pages.DOCS in page.parents and page.parent.name != "plugins"]
+RUN_ELSEWHERE = {*pages.WITH_PLUGINS, *pages.PROJECTS.values()}
 SLOTS = [name for name in vars(StepHooks) if not name.startswith("_")]
 HOOKS = [
     *((RunHooks, name) for name in vars(RunHooks) if not name.startswith("_")),
@@ -69,7 +70,7 @@ def _id(page: Path) -> str:
 
 
 @pytest.mark.usefixtures("usual_signals")
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in RUN_ELSEWHERE], ids=_id)
 def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pages.run(page)

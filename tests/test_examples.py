@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader
 
 import argus_core
 from argus_core import cli
+from argus_core.config import read_config
 from argus_core.registry import discovery
 from argus_core.registry.registry import isolated_registry
 from argus_core.storage import CheckpointFile
@@ -94,6 +97,67 @@ def test_checkpoint_of_the_ema_example_predicts_with_the_averaged_weights(folder
 def under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+# Projects.
+
+
+@pytest.mark.filterwarnings("ignore:the run that resumes")  # of a schedule that is over, as the pages say
+@pytest.mark.parametrize(("project", "run", "metric", "within"), [
+    ("finetune", "finetune", "val_accuracy", (0.92, 1.0)),
+    ("imbalance", "balanced", "val_balanced_accuracy", (0.92, 1.0)),
+    ("segmentation", "unet", "val_loss", (0.0, 0.075)),
+    ("tabular", "diabetes", "val_mae", (0.0, 47.4)),
+    ("text", "short", "val_loss", (0.0, 2.1)),
+])  # fmt: skip
+def test_project_does_what_its_page_says_and_reaches_its_quality(
+    project: str, run: str, metric: str, within: tuple[float, float], folder: Path
+) -> None:
+    """The page trains, tests and resumes, and predicts on new files; the text's run is a shorter one."""
+    pages.run(pages.PROJECTS[project])
+    values = values_of(folder / f"examples/{project}/runs/{run}", metric)
+    best = min(values) if within[0] == 0.0 else max(values)
+    assert within[0] <= best <= within[1]
+
+
+BASELINES = [("finetune", "scratch.toml", "finetune.toml"), ("imbalance", "plain.toml", "balanced.toml")]
+
+
+@pytest.mark.parametrize(("project", "baseline", "better"), BASELINES, ids=lambda value: str(value))
+def test_baseline_of_a_project_is_its_configuration_but_for_what_the_page_is_about(
+    project: str, baseline: str, better: str
+) -> None:
+    ours = read_config(EXAMPLES / project / better)
+    theirs = read_config(EXAMPLES / project / baseline)
+    assert ours.fit | {"run_dir": ""} == theirs.fit | {"run_dir": ""}
+    differing = {key for key in ours.data if ours.data[key] != theirs.data.get(key)}
+    assert differing <= {"sampler", "shuffle"}
+
+
+def values_of(run: Path, metric: str) -> list[float]:
+    records = map(json.loads, (run / "metrics.jsonl").read_text("utf-8").splitlines())
+    return [record[metric] for record in records if metric in record]
+
+
+@pytest.mark.parametrize("project", sorted(pages.PROJECTS))
+def test_project_has_at_most_30_lines_of_code_of_its_own(project: str) -> None:
+    source = (EXAMPLES / project / "parts.py").read_text("utf-8")
+    strings = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    documented = {line for node in strings for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    lines = [
+        line
+        for number, line in enumerate(source.splitlines(), 1)
+        if line.strip() and not line.lstrip().startswith("#") and number not in documented
+    ]
+    assert len(lines) <= 30
+
+
+def test_every_project_has_a_page() -> None:
+    assert {path.parent.name for path in EXAMPLES.glob("*/parts.py")} == {*pages.PROJECTS}
 
 
 # Scripts.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +13,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.run_length import Share, parse_share
 from argus_core.callbacks.state import State
-from argus_core.errors import BuildError, ParamsError
+from argus_core.errors import ArgusWarning, BuildError, ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.registry.factory import described
 from argus_core.steps.layers import layer_numbers
@@ -99,12 +101,17 @@ class Unfreeze(AbstractUnfreezing):
         if stepped and self.after.unit != "ep":
             self.reach(model)
 
-    def begin_run(self, model: AbstractModel, updates: int | None, is_resumed: bool) -> None:
-        """Note the number of updates of a run, of which a share may be meant.
+    def begin_run(
+        self, model: AbstractModel, updates: int | None, epochs: int | None, is_resumed: bool
+    ) -> None:
+        """Note the length of a run, of which a share may be meant; warn of what it is too short for.
 
         Raises:
             ParamsError: it is not known, and a share is meant.
         """
+        end = epochs if self.after.unit == "ep" else updates
+        if self.after.unit != "%":
+            self._warn(end if end is None or is_resumed or self.after.unit == "ep" else self._updates + end)
         if self.after.unit != "%" or (is_resumed and self._length) or self._stage == len(self._stages):
             return
         if updates is None:
@@ -113,6 +120,7 @@ class Unfreeze(AbstractUnfreezing):
                 "num_updates, or after in updates such as '500up'"
             )
         self._begin, self._length = 0 if is_resumed else self._updates, updates
+        self._warn(self._begin + updates)
         self.reach(model)
 
     def reach(self, model: AbstractModel, epoch: int = 0) -> None:
@@ -132,8 +140,8 @@ class Unfreeze(AbstractUnfreezing):
             state = "trained after" if index < self._stage else "frozen for"
             yield f"unfreeze: {_listed(names)}: {state} the first {self._when(index)}"
 
-    def run_callback(self, updates: int | None) -> Callback:
-        return _RunOfUnfreeze(self, updates)
+    def run_callback(self, updates: int | None, epochs: int | None) -> Callback:
+        return _RunOfUnfreeze(self, updates, epochs)
 
     @hookimpl
     def state_dict(self) -> dict[str, Any]:
@@ -154,6 +162,21 @@ class Unfreeze(AbstractUnfreezing):
             raise ParamsError(
                 f"step 'unfreeze': match is {self.match!r}, which leaves no parameter to train in the first "
                 f"{self._when(0)}; narrow its patterns"
+            )
+
+    def _warn(self, end: int | None) -> None:
+        """Warn of parameters that are not due before a number of epochs or updates, at which the run ends."""
+        last = math.inf if end is None else end
+        late = [stage for stage in range(self._stage, len(self._stages)) if self._due(stage) >= last]
+        if late:
+            names = [name for stage in late for name in self._stages[stage]]
+            unit = _UNITS["ep" if self.after.unit == "ep" else "up"]
+            warnings.warn(
+                f"step 'unfreeze': {_listed(names)} stay frozen, since they are due after "
+                f"{self._when(late[0])}, and the run ends after {end} {unit}{'s' * (end != 1)}; give less in "
+                "after or every, or a share of the run such as '50%'",
+                ArgusWarning,
+                stacklevel=5,
             )
 
     def _put(self, model: AbstractModel) -> None:
@@ -200,13 +223,14 @@ class _RunOfUnfreeze(Callback):
     reads_predictions = False
     computes = ()
 
-    def __init__(self, strategy: Unfreeze, updates: int | None) -> None:
+    def __init__(self, strategy: Unfreeze, updates: int | None, epochs: int | None) -> None:
         self.strategy = strategy
         self.updates = updates
+        self.epochs = epochs
 
     @hookimpl(tryfirst=True)
     def start(self, state: State) -> None:
-        self.strategy.begin_run(state.model, self.updates, state.engine.is_resumed)
+        self.strategy.begin_run(state.model, self.updates, self.epochs, state.engine.is_resumed)
 
     @hookimpl(tryfirst=True)
     def epoch_start(self, state: State) -> None:

@@ -565,9 +565,9 @@ class Model(Assembly):
         """Return the names of the step strategies that act in a slot, in order."""
         return [strategy.name for strategy in self._composed.members(slot, self)]
 
-    def step_callbacks(self, updates: int | None) -> list[Any]:
-        """Return the callbacks of its step strategies for a run of so many updates; ``None``: not known."""
-        return [strategy.run_callback(updates) for strategy in self._composed.unfreezing()]
+    def step_callbacks(self, updates: int | None, epochs: int | None) -> list[Any]:
+        """Return the callbacks of its step strategies for a run of this length; ``None``: not known."""
+        return [strategy.run_callback(updates, epochs) for strategy in self._composed.unfreezing()]
 
     def step_state(self) -> dict[str, dict[str, Any]]:
         """Return the state of each step strategy with state, by name: averages, loss scale."""

@@ -246,12 +246,16 @@ def _state_after_an_update(optimizer: Any) -> Mapping[Any, Any] | None:
     groups = []
     for group in optimizer.param_groups:
         options = {**group, **{name: False for name in ("foreach", "fused", "capturable") if name in group}}
-        empty = [nn.Parameter(torch.empty_like(each, device="meta")) for each in group["params"]]
+        empty = [
+            nn.Parameter(torch.empty_like(each, device="meta"), each.requires_grad)
+            for each in group["params"]
+        ]
         groups.append({**options, "params": empty})
     try:
         trial = type(optimizer)(groups)
         for parameter in chain.from_iterable(group["params"] for group in groups):
-            parameter.grad = torch.empty_like(parameter)
+            if parameter.requires_grad:  # those that unfreeze holds get no state before they are due
+                parameter.grad = torch.empty_like(parameter)
         trial.step()
     except Exception:  # some need a closure, or values
         return None

@@ -36,5 +36,5 @@ class AbstractUnfreezing(ABC):
         """Yield lines that say which parameters are frozen, and how long."""
 
     @abstractmethod
-    def run_callback(self, updates: int | None) -> Any:
-        """Return a callback that tells the strategy of the epochs of a run of so many updates, if known."""
+    def run_callback(self, updates: int | None, epochs: int | None) -> Any:
+        """Return a callback that tells the strategy of the epochs and of the length of a run, if known."""

@@ -116,7 +116,7 @@ def _validation(
 def _callbacks(model: AbstractModel, chosen: Any, lr_scheduler: Any, length: RunLength) -> list[Any]:
     """Return the callbacks of training: those of the step strategies, those chosen, and schedules."""
     return [
-        *model.step_callbacks(length.updates),
+        *model.step_callbacks(length.updates, length.epochs),
         *build_many("callback", chosen, "callbacks"),
         *build_schedules(lr_scheduler, model, length),
     ]

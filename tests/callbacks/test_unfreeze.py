@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from small_runs import CONFIG, small_registry
 from torch import Tensor, nn
 
 import argus_core
-from argus_core import BuildError, Model, ParamsError, load_model
+from argus_core import ArgusWarning, BuildError, Model, ParamsError, load_model
 from argus_core.callbacks import Checkpoint
 from argus_core.cli import main
 
@@ -98,7 +99,6 @@ def seen(model: Model, look: Callable[[Model], Any] = learning, **options: Any) 
     (unfreeze("0ep", every="1ep"), [LAST + HEAD] * 3 + [BACKBONE + HEAD] * 3),
     (unfreeze("0up", every="1up"), [LAST + HEAD] + [BACKBONE + HEAD] * 5),
     (unfreeze("0%", every="50%"), [LAST + HEAD] * 3 + [BACKBONE + HEAD] * 3),
-    (unfreeze("9ep"), [HEAD] * 6),
 ])  # fmt: skip
 @pytest.mark.parametrize("freeze", [None, ["backbone.*"]])
 def test_parameters_learn_from_when_they_are_due(step: Any, stages: Any, freeze: Any) -> None:
@@ -108,10 +108,26 @@ def test_parameters_learn_from_when_they_are_due(step: Any, stages: Any, freeze:
     assert seen(model(step, **params)) == stages
 
 
+@pytest.mark.parametrize(("step", "options", "words"), [
+    (unfreeze("2ep"), {}, "backbone.0.weight and 5 more stay frozen, .* 2 epochs, .* 2 epochs; give"),
+    (unfreeze("30ep"), {"num_epochs": 1}, "due after 30 epochs, and the run ends after 1 epoch;"),
+    (unfreeze("6up"), {}, "due after 6 updates, and the run ends after 6 updates;"),
+    (unfreeze("0up", every="7up"), {}, "backbone.0.weight and 3 more stay frozen, .* after 7 updates, and"),
+    (unfreeze("60%", every="50%"), {}, "backbone.0.weight and 3 more stay frozen, .* 110% of the run, and"),
+])  # fmt: skip
+def test_a_run_that_ends_before_parameters_are_due_says_so_as_it_begins(
+    step: Any, options: Any, words: str
+) -> None:
+    with pytest.warns(ArgusWarning, match=words):
+        found = seen(model(step), **options)
+    assert any(name in BACKBONE for name in {*BACKBONE} - {*found[-1]})
+
+
 def test_a_frozen_part_is_as_it_was_and_then_learns_as_by_hand() -> None:
     trained = model(unfreeze("2up"))
     start = {name: value.clone() for name, value in trained.nn_module.state_dict().items()}
-    modes = seen(trained, asleep, num_updates=2)
+    with pytest.warns(ArgusWarning, match="stay frozen"):
+        modes = seen(trained, asleep, num_updates=2)
     assert all({"backbone", "backbone.1", "backbone.4"} <= set(each) for each in modes)
     for name, value in trained.nn_module.state_dict().items():
         assert torch.equal(value, start[name]) == name.startswith("backbone."), name
@@ -165,7 +181,8 @@ def test_a_share_needs_the_length_of_the_run() -> None:
 
 def test_a_second_run_of_one_model_continues_where_the_first_ended() -> None:
     trained = model(unfreeze("4up"))
-    assert seen(trained, num_epochs=1) == [HEAD] * 3
+    with pytest.warns(ArgusWarning, match="stay frozen"):
+        assert seen(trained, num_epochs=1) == [HEAD] * 3
     assert seen(trained, num_epochs=1) == [HEAD, *[BACKBONE + HEAD] * 2]
     trained = model(unfreeze("50%"))
     trained.fit(batches(), num_updates=1)  # half of one is rounded to none
@@ -262,7 +279,9 @@ def test_modes_that_a_networks_own_train_decides_stay() -> None:
             return self
 
     argus_core.register("nn_module", "deciding", Deciding)
-    modes = seen(model(unfreeze("1up", every="2up"), nn_module="deciding"), asleep, val_loader=batches())
+    trained = model(unfreeze("1up", every="2up"), nn_module="deciding")
+    with pytest.warns(ArgusWarning, match="stay frozen"):
+        modes = seen(trained, asleep, val_loader=batches())
     assert modes[1:] == [["backbone.0", "backbone.1"]] * 2
 
 
@@ -287,7 +306,8 @@ def test_a_part_that_is_built_again_is_frozen_again() -> None:
 
 def test_a_checkpoint_loads_at_its_stage_and_without_the_strategy(tmp_path: Path) -> None:
     trained = model(unfreeze("1up", every="9up"))
-    trained.fit(batches())
+    with pytest.warns(ArgusWarning, match="stay frozen"):
+        trained.fit(batches())
     trained.save(tmp_path / "model.safetensors", optimizer_state=True)
     loaded = load_model(tmp_path / "model.safetensors")
     loaded.train()
@@ -322,7 +342,8 @@ def test_explain_summary_and_log_say_what_is_frozen_until_when(caplog: pytest.Lo
         assert "\n".join(lines) in text
     assert trained.summary().to_dict()["unfreezing"] == lines
     assert trained.summary().modules[1].trainable == 0
-    trained.fit(batches(), num_epochs=2)
+    with pytest.warns(ArgusWarning, match="stay frozen"):
+        trained.fit(batches(), num_epochs=2)
     assert lines[0].replace("frozen for", "trained after") in trained.explain()
     assert "unfreeze: backbone.3.weight and 1 more: trained from now on" in caplog.text
 
@@ -347,7 +368,9 @@ def test_a_configuration_chooses_it_and_a_run_is_resumed_with_it(
         assert json.loads(argus("summary", "config.toml", "--json"))["unfreezing"] == [line]
         half = argus("explain", "config.toml", "--set", "step.unfreeze.after=50%")
         assert "frozen for the first 50% of the run" in half
-        argus("train", "config.toml", "--set", "num_epochs=1")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            assert "warning: step 'unfreeze'" in argus("train", "config.toml", "--set", "num_epochs=1")
         assert changed not in Path("run/log.txt").read_text(encoding="utf-8")
         kept = load_model("run/checkpoints/last.safetensors").nn_module.hidden.weight
         argus("resume", "run", "--set", "num_epochs=2")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pages
 import pytest
 
-PAGES = sorted((pages.DOCS / "plugins").glob("*.md"))
+PAGES = [*sorted((pages.DOCS / "plugins").glob("*.md")), *pages.WITH_PLUGINS]
 OPERATORS = pages.ROOT / "plugins/torchvision_operators"
 
 

@@ -156,3 +156,12 @@ def test_a_wrong_shape_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monke
     result = CliRunner().invoke(main, ["summary", "small.toml", "--input-shape", "2,-4"])
     assert result.exit_code == 1
     assert "--input-shape is '2,-4'; give positive integers" in result.output
+
+
+def test_parameters_that_unfreeze_holds_have_no_optimizer_state_yet() -> None:
+    params = {"nn_module": "shapes", "loss": "CrossEntropyLoss", "optimizer": "AdamW", "device": "cpu"}
+    held = Model({**params, "step": ("unfreeze", {"match": ["features.*", "unused.*"], "after": "1up"})})
+    frozen = Model({**params, "freeze": ["features.*", "unused.*"]})
+    expected = frozen.summary().optimizer_state
+    assert expected
+    assert held.summary().optimizer_state == expected

@@ -6,8 +6,8 @@ A fenced block counts by its language:
 - ``output``: what the ``python`` block before it printed; ``...`` stands for anything, and numbers with four
   decimals or more need not be the same.
 - ``toml``: is parsed; a configuration is read as ``argus`` reads one, and its names are looked up.
-- ``console``: ``$ argus ...`` runs, and what stands below it is compared like an ``output``; other
-  commands are not run.
+- ``console``: ``$ argus ...`` runs, and what stands below it is compared like an ``output``; ``$ cd ...``
+  changes the folder, from which Python imports then; other commands are not run.
 
 A ``python`` or ``toml`` block that begins with a comment of nothing but a path is also written to that
 file. ``<!-- skip: next -->`` leaves a block out.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import os
 import re
 import shlex
 import shutil
@@ -47,6 +48,16 @@ else:
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+WITH_PLUGINS = (DOCS / "tutorial/own-images.md",)
+"""Pages that need more plugins than the core's own tests have; tests/installed runs them."""
+PROJECTS = {
+    name: DOCS / f"how-to/{page}.md"
+    for name, page in (
+        ("finetune", "pretrained"), ("imbalance", "imbalance"), ("segmentation", "segmentation"),
+        ("text", "text"), ("tabular", "tabular"),
+    )
+}  # fmt: skip
+"""The page of each project in ``examples``; tests/test_examples.py runs them."""
 
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # What differs from machine to machine and from release to release.
@@ -71,6 +82,7 @@ def pages() -> list[Path]:
 
 def run(path: Path) -> None:
     """Run a page's code in the present folder, with a registry of its own of all that is installed."""
+    folder = Path.cwd()
     document = Document.parse(str(path), *_PARSERS)
     document.namespace["__name__"] = "__main__"
     shutil.copytree(ROOT / "examples", "examples")
@@ -83,6 +95,7 @@ def run(path: Path) -> None:
     finally:
         torch.set_num_threads(threads)  # which a configuration may have changed
         sys.path[:] = path_of_modules
+        _forget_modules(folder)
 
 
 def commands(path: Path) -> list[str]:
@@ -126,6 +139,13 @@ def _installed() -> Iterator[None]:
     with isolated_registry() as registry:
         registry.update(discovery.scan())
         yield
+
+
+def _forget_modules(folder: Path) -> None:
+    """Let Python import the modules in a folder again, as another process would."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(f"{folder.resolve()}{os.sep}"):
+            del sys.modules[name]
 
 
 def _commands(language: str, block: str) -> Iterator[str]:
@@ -185,8 +205,12 @@ def _run_commands(example: Example) -> str | None:
     for block in re.split(r"^(?=\$ )", lines, flags=re.MULTILINE):
         command, _, expected = block.partition("\n")
         name, *arguments = shlex.split(command.removeprefix("$ "), comments=True) or [""]
+        if name == "cd":
+            os.chdir(arguments[0])
+            sys.path.insert(0, os.getcwd())
         if name != "argus":
             continue
+        _forget_modules(Path.cwd())
         with _installed():  # as in a process of its own
             result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         if result.exit_code and not _EXPECTED_FAILURE.search(expected):
