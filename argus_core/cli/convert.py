@@ -36,7 +36,9 @@ __all__ = ["command"]
               help="Name the prediction transform, if FILE does not; none: without one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Overwrite OUT if it exists.")
 def command(file: Path, out: Path, model_name: str | None, overwrite: bool, **parts: str | None) -> None:
-    """Convert FILE to OUT, a checkpoint of argus_core: a .safetensors file or a .sharded folder.
+    """Convert FILE to OUT, a checkpoint of argus_core.
+
+    OUT is a .safetensors file or a .sharded folder.
 
     FILE may be a checkpoint of argus_core in the other form. Its contents are verified and written as they
     are; no component is needed.

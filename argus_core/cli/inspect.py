@@ -30,9 +30,9 @@ __all__ = ["command"]
 @click.argument("file", type=click.Path(path_type=Path))
 @AS_JSON
 def command(file: Path, as_json: bool) -> None:
-    """Print the contents of the checkpoint FILE, or of the folder of shards FILE.
+    """Print the contents of FILE, a checkpoint.
 
-    These are versions, components with the packages that provide them, params, and tensors. The command
+    FILE may be a folder of shards. The contents are versions, components with the packages that provide them, params, and tensors. The command
     reads and checks only the header, and imports nothing that it names.
     """
     record = _record(file, read_header(file))

@@ -52,8 +52,8 @@ def test_file_registers_names_and_its_module_is_noted() -> None:
 def test_module_that_registered_a_missing_name_is_told() -> None:
     imported("own_losses.py", registering("focal"))
     _, _, _, why = missing("loss", record_of("focal", resolve("loss", "focal")))
-    assert (
-        why == "it was builtins:dict, which the module own_losses registered: --parts gives it to a command"
+    assert why == (
+        "saved from builtins:dict, which the module own_losses registered: --parts gives it to a command"
     )
 
 

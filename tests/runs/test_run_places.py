@@ -307,7 +307,7 @@ def test_run_that_is_copied_there_while_another_is_built_is_not_replaced(tmp_pat
     with directory.held():
         directory.check(overwrite=False)
         shutil.copytree(tmp_path / "other", tmp_path / "run", dirs_exist_ok=True)
-        with pytest.raises(ConfigError, match="already holds a run; choose another with --run-dir"):
+        with pytest.raises(ConfigError, match="already holds a run; resume it"):
             directory.create("[model]\n", {"argus-torch": "0.2.0"})
         directory.give_up(discard=True)
     assert "0.1.0" in (tmp_path / "run/versions.json").read_text()

@@ -20,6 +20,7 @@ RESULTS = json.loads((HERE / "golden" / "results.json").read_text())
 
 # Sums come out a little different on other processors.
 _TOLERANCE = 2e-4
+_ROUNDING = 1e-6  # of float32, which differs between processors
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
 
@@ -39,10 +40,10 @@ def _is_same(found: Any, expected: Any) -> bool:
     if isinstance(expected, str) and isinstance(found, str):
         numbers = [list(map(float, _NUMBER.findall(text))) for text in (found, expected)]
         return _NUMBER.sub("#", found) == _NUMBER.sub("#", expected) and numbers[0] == pytest.approx(
-            numbers[1], abs=_TOLERANCE
+            numbers[1], rel=_ROUNDING, abs=_TOLERANCE
         )
     if isinstance(expected, float) and isinstance(found, float | int):
-        return found == pytest.approx(expected, abs=_TOLERANCE)
+        return found == pytest.approx(expected, rel=_ROUNDING, abs=_TOLERANCE)
     return type(found) is type(expected) and found == expected
 
 

@@ -60,7 +60,7 @@ def test_the_example_trains_on_a_folder_of_images_as_the_readme_says(files: Path
     lines = (files / "runs/digits/metrics.jsonl").read_text("utf-8").splitlines()
     accuracies = [record["val_accuracy"] for record in map(json.loads, lines) if "val_accuracy" in record]
     assert len(accuracies) == 2
-    assert max(accuracies) > 0.9
+    assert max(accuracies) > 0.85  # 0.89 to 0.93, by the processor
 
 
 def test_python_in_the_readme_prints_what_it_says() -> None:
