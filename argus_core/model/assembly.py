@@ -14,15 +14,18 @@ from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
-from argus_core.model.choice import choose, choose_steps, given_by_class, split_options
+from argus_core.model.choice import choose, choose_parallel, choose_steps, given_by_class, split_options
+from argus_core.parallel.engine import AbstractParallel
+from argus_core.parallel.single import Single
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
-from argus_core.registry.file_params import READS, Source, check_param, taken_from
+from argus_core.registry.file_params import READS, Source, check_file_params, check_param, taken_from
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.steps.composition import Composed
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
+from argus_core.tensors.single_process import started_processes
 
 if TYPE_CHECKING:
     from argus_core.model.initial_weights import InitialWeights
@@ -96,12 +99,15 @@ class Assembly(AbstractModel):
     step: Any = None
     initial_weights: InitialWeights | None = None
 
-    build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
-    """The order of building; the device comes before the optimizer, which holds the moved parameters."""
+    build_order: Sequence[str] = (
+        "nn_module", "loss", "device", "parallel", "optimizer", "prediction_transform",
+    )  # fmt: skip
+    """The order of building; device and engine come before the optimizer, which holds the final parameters."""
 
     params: dict[str, Any]
     parts: dict[str, Part | None]
     device: torch.device
+    parallel: AbstractParallel
     _composed: Composed
     _devices: list[torch.device]
     _updater: Updater | None  # of the parts on their device; built again after a move or a change
@@ -133,8 +139,25 @@ class Assembly(AbstractModel):
         """Return the step strategies that ``self.params`` or the class choose."""
         return choose_steps(type(self).step, self.params, self._resolve)
 
+    def choose_parallel(self) -> AbstractParallel:
+        """Return the engine that ``params["parallel"]`` chooses; its processes share the model from `set_part` on.
+
+        In a run of one process that is `Single`, and a file's choice is not even looked up.
+        """
+        options = self._build_options
+        if started_processes() == 1 and ("parallel" not in self.params or options.source is not None):
+            return Single()
+        from argus_core.parallel.choice import build_engine  # lazy: most runs have one process
+
+        part = choose_parallel(self.params, self._resolve)
+        check_file_params(part.label, part.factory, part.params)
+        return build_engine(part)
+
     def set_part(self, part: str) -> None:
         """Build a ``part`` of `build_order`, and set the attribute of that name."""
+        if part == "parallel":
+            self._share()
+            return
         if part == "device":
             self.set_device(self.params.get("device", "auto"))
             return
@@ -142,7 +165,7 @@ class Assembly(AbstractModel):
         if chosen is not None:
             # Set for each part: a part may itself build a whole model, whose values are not overwritten.
             wanted = part not in self._build_options.overwritten
-            with initial_values(wanted=wanted), self._limited(part, chosen.label):
+            with initial_values(wanted=wanted), self._limited(part, chosen.label), self._on_meta(part):
                 built = self.build_part(part, chosen)
             _check_built(part, chosen, built)
         setattr(self, part, built)
@@ -222,13 +245,19 @@ class Assembly(AbstractModel):
 
     def set_device(self, device: Any) -> None:
         """Move network, loss and optimizer state to a device, or to a list of CUDA devices."""
-        self.move_to(self.build_device(device))
+        devices = self.build_device(device)
+        if self.parallel.several or started_processes() > 1:
+            from argus_core.parallel.group import own_device  # lazy: most runs have one process
+
+            devices = own_device(devices, device)
+        self.move_to(devices)
 
     def move_to(self, devices: torch.device | Sequence[torch.device]) -> None:
         """Move network, loss and optimizer state to devices that have been checked to exist."""
         self._devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.device = self._devices[0]
-        module = self.get_nn_module().to(self.device)
+        module = self.get_nn_module()
+        module = module if self._awaits_values else module.to(self.device)
         several = len(self._devices) > 1
         self.nn_module = nn.DataParallel(module, device_ids=self._devices) if several else module
         self.nn_module.training = module.training  # a new wrapper's is True
@@ -239,6 +268,25 @@ class Assembly(AbstractModel):
         self._updater = None
 
     # Inside.
+
+    @property
+    def _awaits_values(self) -> bool:
+        """True while the network is on the meta device, for an engine that gives it values."""
+        return self.parallel.builds_on_meta and started_processes() > 1 and self.optimizer is None
+
+    def _on_meta(self, part: str) -> AbstractContextManager[Any]:
+        """Return the context in which a part is built: of torch's meta device, if the engine asks for that."""
+        return torch.device("meta") if part == "nn_module" and self._awaits_values else nullcontext()
+
+    def _share(self) -> None:
+        """Let the processes of the run share network and loss, which are on their device."""
+        if started_processes() == 1:
+            return
+        from argus_core.parallel.group import open_group  # lazy: most runs have one process
+
+        open_group(self.device, self.parallel.timeout)
+        self.parallel.wrap(self)
+        self._updater = None
 
     def _take_weights(self) -> None:
         """Load the weights of the file that ``init_from`` names, unless a checkpoint's overwrite them."""

@@ -19,6 +19,7 @@ __all__ = [
     "build_strategies",
     "check_params",
     "choose",
+    "choose_parallel",
     "choose_steps",
     "given_by_class",
     "split_options",
@@ -86,7 +87,7 @@ def check_params(params: Any, *, open_ended: bool) -> dict[str, Any]:
     """
     if not isinstance(params, Mapping):
         raise SpecError(f"a model takes a dict of params, not {params!r}")
-    known = (*KIND_OF_PART, "step", "device", "batch_dim", "freeze", "init_from")
+    known = (*KIND_OF_PART, "step", "device", "parallel", "batch_dim", "freeze", "init_from")
     unknown = [key for key in params if key not in known]
     if unknown and not open_ended:
         raise SpecError(
@@ -105,6 +106,12 @@ def choose_steps(offered: Any, params: Mapping[str, Any], resolve: Resolve) -> l
         return []
     where = "params['step']" if "step" in params else "class attribute step"
     return [_named("step", spec, resolve) for spec in parse_specs("step", value, where)]
+
+
+def choose_parallel(params: Mapping[str, Any], resolve: Resolve) -> Part:
+    """Return the engine of several processes that ``params["parallel"]`` chooses, ``auto`` by default."""
+    value = params.get("parallel", "auto")
+    return _named("parallel", parse_spec("parallel", value, "params['parallel']"), resolve)
 
 
 def build_strategies(parts: Iterable[Part]) -> list[Strategy]:

@@ -65,7 +65,7 @@ class Composed:
     def check(self, model: AbstractModel) -> None:
         """Raise where strategies conflict with each other or with ``model``."""
         traits = {**self.traits(model), _MODEL: model.traits()}
-        conflicts = [*_missing_closure(model, traits), *self._conflicts(traits)]
+        conflicts = [*_missing_closure(model, traits), *self._conflicts(traits), *_refused(model, traits)]
         if conflicts:
             raise ConflictError("; ".join(conflicts))
         for strategy in self.strategies:
@@ -134,6 +134,18 @@ def _missing_closure(model: AbstractModel, traits: Mapping[str, set[str]]) -> It
             f"optimizer {type(model.optimizer).__name__!r} asks for gradients several times in one step, "
             "and no step strategy hands it a closure; add 'closure' to step, or choose another optimizer"
         )
+
+
+def _refused(model: AbstractModel, traits: Mapping[str, set[str]]) -> Iterator[str]:
+    """Yield what the engine of several processes does not go with."""
+    engine = model.parallel
+    for trait, reason in engine.conflicts.items() if engine.several else ():
+        for owner in traits:
+            if trait in traits[owner]:
+                yield (
+                    f"parallel {engine.name!r} does not go with {_owner_of(trait, owner)}: {reason}; choose "
+                    "another one, or start one process"
+                )
 
 
 def _owner_of(trait: str, owner: str) -> str:

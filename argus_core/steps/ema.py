@@ -67,9 +67,11 @@ class EMA:
         self._averages: dict[str, Tensor] = {}
         self._weights: list[Tensor] = []
         self._has_narrow = False
+        self._holding: Any = None  # of the engine of several processes
 
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
+        self._holding = model.parallel.holding if model.parallel.several else None
         weights = self._averaged(model)
         _check_shapes(weights)
         # Before the first update the average equals the weights, which may have been loaded since set_up.
@@ -97,6 +99,11 @@ class EMA:
     @hookimpl
     @contextmanager
     def evaluation_context(self) -> Iterator[None]:
+        if self._holding is not None:
+            averages = [*self._averages.values()]
+            with self._holding(self._weights, averages):
+                yield
+            return
         # The tensors swap memory with their averages; no value is copied.
         kept = [(weight, weight.data) for weight in self._weights]
         try:

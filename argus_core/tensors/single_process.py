@@ -7,7 +7,12 @@ import sys
 
 from argus_core.errors import ConfigError
 
-__all__ = ["check_single_process"]
+__all__ = ["check_single_process", "started_processes"]
+
+
+def started_processes() -> int:
+    """Return how many processes the run has: those a launcher such as torchrun has started, or of the group."""
+    return max(_started(), _met())
 
 
 def check_single_process(what: str) -> None:
@@ -19,7 +24,7 @@ def check_single_process(what: str) -> None:
     Raises:
         ConfigError: a launcher such as torchrun has started several, or a process group has several.
     """
-    count = max(_started(), _met())
+    count = started_processes()
     if count > 1:
         raise ConfigError(
             f"{what} runs in {count} processes; it trains in one until several are supported; start it "
