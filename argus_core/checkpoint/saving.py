@@ -30,6 +30,7 @@ from argus_core.steps.parameters import named_parameters
 from argus_core.storage import write
 from argus_core.storage.encoding import encode
 from argus_core.storage.manifest import SCHEMA
+from argus_core.tensors.processes import is_first
 
 __all__ = ["Write", "save_model"]
 
@@ -76,7 +77,16 @@ def save_model(
         manifest["evaluated"] = evaluated
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
-    write(file_path, tensors, manifest)
+    if model.parallel.several:
+        tensors = whole_tensors(model.parallel, tensors)
+    if is_first():
+        write(file_path, tensors, manifest)
+
+
+def whole_tensors(engine: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors in full; every process of the run calls it, and only the first has all of them."""
+    found = {name: engine.whole(tensor) for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
 def _described(

@@ -282,9 +282,11 @@ class Assembly(AbstractModel):
         """Let the processes of the run share network and loss, which are on their device."""
         if started_processes() == 1:
             return
-        from argus_core.parallel.group import open_group  # lazy: most runs have one process
+        from argus_core.parallel.group import control_group, open_group  # lazy: most runs have one process
+        from argus_core.tensors.exchange import Exchange
 
         open_group(self.device, self.parallel.timeout)
+        self.parallel.exchange = Exchange(control_group())
         self.parallel.wrap(self)
         self._updater = None
 

@@ -58,10 +58,11 @@ class DDP(AbstractParallel):
             if hasattr(tensor, "detach"):
                 distributed.broadcast(tensor.detach(), 0)
 
-    def start(self, model: AbstractModel) -> None:
+    def start(self, model: AbstractModel, overlap: bool) -> None:
         if self._reducer is not None:
             self._reducer.leave()
         self._reducer = Reducer(model.get_nn_module(), parameters_of(model), self.bucket_cap_mb)
+        self._reducer.allow_overlap(overlap)
 
     @contextmanager
     def sync_context(self, last: bool) -> Iterator[None]:

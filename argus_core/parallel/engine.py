@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from argus_core.tensors.processes import process_count
 
@@ -53,6 +53,7 @@ class AbstractParallel(ABC):
         equal_forwards: whether every process must make the same number of forward passes, in evaluation too: the
             framework then adds copied micro-batches of weight 0 where a process has fewer.
         is_sharded: whether parameters, gradients and the optimizer's state are parts of tensors (``DTensor``).
+        exchange: the small reduction before each update; see `Exchange`.
         silent: for each loader batch of the current window, whether it is a copied sample of weight 0.
     """
 
@@ -61,6 +62,7 @@ class AbstractParallel(ABC):
     builds_on_meta: bool = False
     equal_forwards: bool = False
     is_sharded: bool = False
+    exchange: Any = None
 
     def __init__(self, sharded_already: bool = False, timeout: float = 30.0) -> None:
         self.sharded_already = sharded_already
@@ -86,8 +88,14 @@ class AbstractParallel(ABC):
             BuildError: the engine cannot take the network; the message says which part and why.
         """
 
-    def start(self, model: AbstractModel) -> None:
-        """Prepare for updates; called when the step strategies are set up, and again when they are set up anew."""
+    def start(self, model: AbstractModel, overlap: bool) -> None:
+        """Prepare for updates; called whenever the step strategies have been set up.
+
+        Args:
+            model: whose optimizer, if it has one, holds the final parameters.
+            overlap: whether gradients may be added during backward. Otherwise a process may start its backward
+                over, as memory is full, and all add their gradients in `reduce_gradients`.
+        """
 
     def traits(self, model: AbstractModel) -> set[str]:
         """Return the traits that step strategies may conflict with or require, ``parallel:NAME`` among them."""
@@ -110,6 +118,17 @@ class AbstractParallel(ABC):
         A gradient that is ``None`` in all processes stays ``None``. An engine whose backward adds gradients by
         itself adds the others here, such as those of the loss's parameters.
         """
+
+    def begin_evaluation(self, model: AbstractModel) -> None:
+        """Make all processes evaluate the same network, before a validation of all of them.
+
+        Buffers, such as the statistics of batch normalisation, become those of the first process.
+        """
+        buffers = [*model.get_nn_module().buffers()]
+        if isinstance(model.loss, nn.Module):
+            buffers += model.loss.buffers()
+        for buffer in buffers:
+            distributed.broadcast(buffer, 0)
 
     @contextmanager
     def holding(self, tensors: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:

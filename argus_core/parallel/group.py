@@ -16,9 +16,11 @@ from argus_core.errors import BuildError, ConfigError
 from argus_core.tensors.processes import process_count
 from argus_core.tensors.single_process import started_processes
 
-__all__ = ["close_group", "local_rank", "own_device", "open_group"]
+__all__ = ["close_group", "control_group", "local_rank", "open_group", "own_device", "shared_store"]
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
+_store: list[Any] = []  # of the group that this module opened
+_control: list[Any] = []  # the group of all processes, and its control group
 _opened_by: list[int] = []  # the process that opened the group, if this module did
 
 
@@ -56,8 +58,21 @@ def open_group(device: torch.device, timeout: float) -> None:
             f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')} within {timeout:g} s: "
             f"{reason}; start all of them with torchrun or argus train --nproc-per-node, with a free port"
         ) from error
-    _opened_by[:] = [os.getpid()]
+    _opened_by[:], _store[:] = [os.getpid()], [store]
     atexit.register(close_group)
+
+
+def control_group() -> Any:
+    """Return the group of all processes on their CPUs, for small messages beside an engine's own operations."""
+    world = distributed.group.WORLD
+    if _control[:1] != [world]:
+        _control[:] = [world, distributed.new_group(backend="gloo")]
+    return _control[1]
+
+
+def shared_store() -> Any:
+    """Return the store of keys and values that the processes share."""
+    return _store[0] if _store else distributed.distributed_c10d._get_default_store()  # type: ignore[attr-defined]
 
 
 def close_group(failed: bool = False) -> None:

@@ -1,5 +1,6 @@
 """The sum of gradients over all processes, by `DistributedDataParallel` or after backward."""
 
+import warnings
 from typing import Any
 
 # Without postponed annotations: torch compares those of a communication hook with its own classes.
@@ -80,9 +81,11 @@ class Reducer:
         options: dict[str, Any] = {}
         if self._bucket_cap_mb is not None:
             options["bucket_cap_mb"] = self._bucket_cap_mb
-        wrapper = DistributedDataParallel(
-            _Inner(self._network, self._route), broadcast_buffers=False, **options
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the option has another name in the newest torch
+            wrapper = DistributedDataParallel(
+                _Inner(self._network, self._route), broadcast_buffers=False, **options
+            )
         wrapper.register_comm_hook(self, _add)
         self._elements = sum(each.numel() for each in inside)
         self._route.target = wrapper

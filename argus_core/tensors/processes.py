@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 
 from argus_core.storage.encoding import decode, encode
 
-__all__ = ["all_agree", "gather", "is_first", "process_count"]
+__all__ = ["all_agree", "gather", "is_first", "most", "process_count"]
 
 _LENGTH = 8  # bytes, before the JSON
 _IS_AVAILABLE = distributed.is_available()  # in this build of torch
@@ -39,6 +39,13 @@ def all_agree(vote: bool | Tensor, device: torch.device) -> bool:
     verdict = torch.as_tensor(vote, device=device).int()
     distributed.all_reduce(verdict, distributed.ReduceOp.MIN)
     return bool(verdict)
+
+
+def most(number: int, device: torch.device) -> int:
+    """Return the largest of the processes' numbers; each process must call this."""
+    largest = torch.tensor(number, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
 
 
 def gather(value: Any, device: torch.device) -> list[Any]:

@@ -1,0 +1,102 @@
+"""The end of a run of several processes in which one fails: all end, and one traceback says why.
+
+The process that fails leaves a note in the store that all share and closes its connections, so that the others'
+operations fail at once. They read the note. Where there is none, they say which process did not answer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from torch import distributed
+
+from argus_core.errors import ArgusError
+from argus_core.parallel.group import close_group, shared_store
+
+__all__ = ["EndedByOtherError", "ending_together"]
+
+_FAILED, _WAITED = "argus/failed", "argus/waited"
+_PATIENCE = 3.0  # seconds, for the notes of others
+_LOST = ("Connection closed", "Connection reset", "Timed out", "timed out", "Broken pipe", "Connection refused",
+         "Socket", "timeout")  # fmt: skip
+
+
+class EndedByOtherError(ArgusError, SystemExit):
+    """Another process of the run has failed, and prints its traceback; uncaught, this one prints nothing."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = 1
+
+
+@contextmanager
+def ending_together(several: bool) -> Iterator[None]:
+    """End all processes of a run if the block fails in one.
+
+    Args:
+        several: whether the run has several.
+
+    Raises:
+        EndedByOtherError: it has failed in another process.
+        ArgusError: another process does not answer.
+    """
+    if not several:
+        yield
+        return
+    rank, count = distributed.get_rank(), distributed.get_world_size()
+    try:
+        yield
+    except Exception as error:
+        store = shared_store()
+        if not _is_lost(error):
+            _tell(store, rank, error)
+            error.__notes__ = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]  # type: ignore[attr-defined]
+            _leave()
+            raise
+        told = _others(store, rank, count)
+        _leave()
+        if isinstance(told, ArgusError):
+            raise told from None
+        raise ArgusError(f"{told}; its own log may say more, and the run can be resumed") from error
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Return whether an operation failed because another process has."""
+    if isinstance(error, distributed.DistBackendError | distributed.DistNetworkError):
+        return True
+    return type(error) is RuntimeError and any(each in str(error) for each in _LOST)
+
+
+def _tell(store: Any, rank: int, error: BaseException) -> None:
+    note = json.dumps([rank, type(error).__name__, str(error)[:2000]])
+    with suppress(Exception):
+        store.compare_set(_FAILED, "", note)
+
+
+def _others(store: Any, rank: int, count: int) -> ArgusError | str:
+    """Return what another process has told, or which did not answer."""
+    began = time.monotonic()
+    with suppress(Exception):
+        store.set(f"{_WAITED}/{rank}", "1")
+        while time.monotonic() - began < _PATIENCE:
+            if store.check([_FAILED]):
+                failed, kind, message = json.loads(store.get(_FAILED))
+                return EndedByOtherError(f"process {failed} of {count} failed: {kind}: {message}")
+            if time.monotonic() - began > _PATIENCE / 2:
+                silent = [each for each in range(count) if not store.check([f"{_WAITED}/{each}"])]
+                if silent and time.monotonic() - began > _PATIENCE - 0.5:
+                    names = ", ".join(map(str, silent))
+                    return f"process {names} of {count} did not answer: it hangs, or was killed"
+            time.sleep(0.05)
+    return f"another of the {count} processes did not answer: it hangs, or was killed"
+
+
+def _leave() -> None:
+    close_group(failed=True)
+    with suppress(Exception):
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
