@@ -16,7 +16,7 @@ from argus_core.errors import BuildError, ConfigError
 from argus_core.tensors.processes import process_count
 from argus_core.tensors.single_process import started_processes
 
-__all__ = ["close_group", "control_group", "local_rank", "open_group", "own_device", "shared_store"]
+__all__ = ["close_group", "control_group", "launcher_store", "local_rank", "open_group", "own_device", "shared_store"]
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
 _store: list[Any] = []  # of the group that this module opened
@@ -49,7 +49,7 @@ def open_group(device: torch.device, timeout: float) -> None:
     try:
         store, rank, count = next(distributed.rendezvous("env://", timeout=limit))  # type: ignore[no-untyped-call]
         prefix = f"argus/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        store = distributed.PrefixStore(prefix, store)
+        base, store = store, distributed.PrefixStore(prefix, store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=limit)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -58,7 +58,7 @@ def open_group(device: torch.device, timeout: float) -> None:
             f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')} within {timeout:g} s: "
             f"{reason}; start all of them with torchrun or argus train --nproc-per-node, with a free port"
         ) from error
-    _opened_by[:], _store[:] = [os.getpid()], [store]
+    _opened_by[:], _store[:] = [os.getpid()], [store, base]
     atexit.register(close_group)
 
 
@@ -73,6 +73,11 @@ def control_group() -> Any:
 def shared_store() -> Any:
     """Return the store of keys and values that the processes share."""
     return _store[0] if _store else distributed.distributed_c10d._get_default_store()  # type: ignore[attr-defined]
+
+
+def launcher_store() -> Any:
+    """Return the launcher's store, whose keys survive a restart; ``None`` where this module opened no group."""
+    return _store[1] if _store else None
 
 
 def close_group(failed: bool = False) -> None:

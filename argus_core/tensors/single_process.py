@@ -1,4 +1,4 @@
-"""The check that training runs in one process: several would train unrelated models into the same files."""
+"""The number of a run's processes, and the check that a command that works in one is not started in several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_single_process(what: str) -> None:
     """Check that this is the only process of a run.
 
     Args:
-        what: the subject of the message, which would train.
+        what: the subject of the message.
 
     Raises:
         ConfigError: a launcher such as torchrun has started several, or a process group has several.
@@ -27,8 +27,8 @@ def check_single_process(what: str) -> None:
     count = started_processes()
     if count > 1:
         raise ConfigError(
-            f"{what} runs in {count} processes; it trains in one until several are supported; start it "
-            "without torchrun, or with --nproc-per-node 1"
+            f"{what} runs in {count} processes; it works in one; start it without torchrun, or with "
+            "--nproc-per-node 1"
         )
 
 
