@@ -85,8 +85,18 @@ def save_model(
 
 def whole_tensors(engine: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors in full; every process of the run calls it, and only the first has all of them."""
-    found = {name: engine.whole(tensor) for name, tensor in tensors.items()}
-    return {name: tensor for name, tensor in found.items() if tensor is not None}
+    found: dict[str, torch.Tensor] = {}
+    seen: dict[tuple[Any, ...], torch.Tensor | None] = {}
+    for name, tensor in tensors.items():
+        own = engine.local(tensor)
+        if own is tensor:
+            whole = engine.whole(tensor)
+        else:  # names of one tensor get one whole
+            key = own.untyped_storage()._cdata, own.storage_offset(), tensor.shape, tensor.stride()
+            whole = seen[key] if key in seen else seen.setdefault(key, engine.whole(tensor))
+        if whole is not None:
+            found[name] = whole
+    return found
 
 
 def _described(

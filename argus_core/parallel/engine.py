@@ -147,6 +147,20 @@ class AbstractParallel(ABC):
             for tensor, data in zip(tensors, kept, strict=True):
                 tensor.data = data
 
+    def local(self, tensor: Tensor) -> Tensor:
+        """Return the part of a parameter, gradient or state that this process holds, in the same memory.
+
+        Where an operation works on single numbers, the parts are enough, and much faster than shards.
+        """
+        return tensor
+
+    def total_norm(self, tensors: Sequence[Tensor], norm_type: float) -> Tensor:
+        """Return the norm of gradients, or of tensors of their form, over all of them and all processes.
+
+        Every process calls it, with the same tensors or its shards of them.
+        """
+        return nn.utils.get_total_norm(tensors, norm_type)
+
     # Checkpoints.
 
     def whole(self, tensor: Tensor) -> Tensor | None:

@@ -1,0 +1,59 @@
+"""Shards of tensors: the part of this process, the whole from all parts, and parts of the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor, Shard
+
+__all__ = ["gathered", "local", "part_of", "rows_of"]
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return the part of this process, which shares memory with the shard, or a plain tensor itself."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    part: Tensor = tensor.detach().to_local()  # type: ignore[no-untyped-call]
+    return part
+
+
+def rows_of(length: int, number: int, count: int) -> tuple[int, int]:
+    """Return the first row of a process's part, and the one after its last, as `torch.chunk` splits."""
+    step = -(-length // count)
+    return min(number * step, length), min((number + 1) * step, length)
+
+
+def gathered(tensor: DTensor) -> Tensor | None:
+    """Return the whole tensor on the CPU in the first process, and ``None`` in the others; each calls it."""
+    rank, count = distributed.get_rank(), distributed.get_world_size()
+    if tuple(tensor.placements) != (Shard(0),):
+        full: Tensor = tensor.detach().full_tensor()  # type: ignore[no-untyped-call]
+        return full.cpu() if rank == 0 else None
+    own = local(tensor)
+    row = own.shape[1:].numel() * own.element_size()
+    step = -(-tensor.shape[0] // count)
+    # As bytes: not every backend has messages of every dtype.
+    sent = torch.zeros(step * row, dtype=torch.uint8, device=own.device)
+    sent[: own.numel() * own.element_size()] = own.contiguous().reshape(-1).view(torch.uint8)
+    boxes = [torch.empty_like(sent) for _ in range(count)] if rank == 0 else None
+    distributed.gather(sent, boxes)
+    if boxes is None:
+        return None
+    size = tensor.numel() * own.element_size()
+    joined = torch.empty(size, dtype=torch.uint8)
+    for number, box in enumerate(boxes):
+        first, last = (each * row for each in rows_of(tensor.shape[0], number, count))
+        joined[first:last].copy_(box[: last - first])
+    return joined.view(own.dtype).view(tensor.shape)
+
+
+def part_of(value: Tensor, target: DTensor) -> DTensor:
+    """Return the shard of a full tensor that has the place of ``target``, without the rest of its memory."""
+    mesh: Any = target.device_mesh
+    first, last = rows_of(value.shape[0], mesh.get_local_rank(), mesh.size())
+    part = value[first:last].to(local(target).device, copy=True, memory_format=torch.contiguous_format)
+    return DTensor.from_local(  # type: ignore[no-any-return, no-untyped-call]
+        part, mesh, target.placements, run_check=False, shape=value.shape, stride=target.stride()
+    )
