@@ -286,7 +286,7 @@ class Assembly(AbstractModel):
         from argus_core.tensors.exchange import Exchange
 
         open_group(self.device, self.parallel.timeout)
-        self.parallel.exchange = Exchange(control_group())
+        self.parallel.exchange = Exchange(control_group(self.parallel.timeout))
         self.parallel.wrap(self)
         self._updater = None
 

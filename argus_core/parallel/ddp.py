@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,6 +32,9 @@ class DDP(AbstractParallel):
     """
 
     name: ClassVar[str] = "ddp"
+    conflicts: ClassVar[Mapping[str, str]] = {
+        "optimizer:SparseAdam": "sparse gradients become dense when processes add them"
+    }
 
     def __init__(
         self, sharded_already: bool = False, timeout: float = 30.0, bucket_cap_mb: float | None = None
@@ -73,6 +76,12 @@ class DDP(AbstractParallel):
     def reduce_gradients(self, model: AbstractModel) -> None:
         assert self._reducer is not None
         self._reducer.finish()
+
+    def leave(self) -> None:
+        super().leave()
+        if self._reducer is not None:
+            self._reducer.leave()
+            self._reducer = None
 
     def notes(self, model: AbstractModel) -> Iterator[str]:
         count = distributed.get_world_size() if self.several else 1

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import distributed
 
 from argus_core.errors import ArgusError
-from argus_core.parallel.group import close_group, shared_store
+from argus_core.parallel.group import release_groups, shared_store
 
 __all__ = ["EndedByOtherError", "ending_together"]
 
@@ -34,19 +34,16 @@ class EndedByOtherError(ArgusError, SystemExit):
 
 
 @contextmanager
-def ending_together(several: bool) -> Iterator[None]:
+def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[None]:
     """End all processes of a run if the block fails in one.
 
     Args:
-        several: whether the run has several.
+        release: called when it has failed, to drop what refers to the group.
 
     Raises:
         EndedByOtherError: it has failed in another process.
         ArgusError: another process does not answer.
     """
-    if not several:
-        yield
-        return
     rank, count = distributed.get_rank(), distributed.get_world_size()
     try:
         yield
@@ -55,10 +52,12 @@ def ending_together(several: bool) -> Iterator[None]:
         if not _is_lost(error):
             _tell(store, rank, error)
             error.__notes__ = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]  # type: ignore[attr-defined]
-            _leave()
+            release()
+            release_groups()
             raise
         told = _others(store, rank, count)
-        _leave()
+        release()
+        release_groups()
         if isinstance(told, ArgusError):
             raise told from None
         raise ArgusError(f"{told}; its own log may say more, and the run can be resumed") from error
@@ -94,9 +93,3 @@ def _others(store: Any, rank: int, count: int) -> ArgusError | str:
             time.sleep(0.05)
     return f"another of the {count} processes did not answer: it hangs, or was killed"
 
-
-def _leave() -> None:
-    close_group(failed=True)
-    with suppress(Exception):
-        if distributed.is_initialized():
-            distributed.destroy_process_group()

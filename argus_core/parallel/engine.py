@@ -180,6 +180,11 @@ class AbstractParallel(ABC):
         """
         return value
 
+    def leave(self) -> None:
+        """Drop all that refers to a process group, as the run has failed: then the others' operations fail too."""
+        if self.exchange is not None:
+            self.exchange.leave()
+
     # Words.
 
     def notes(self, model: AbstractModel) -> Iterator[str]:

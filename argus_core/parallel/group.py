@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -16,7 +17,7 @@ from argus_core.errors import BuildError, ConfigError
 from argus_core.tensors.processes import process_count
 from argus_core.tensors.single_process import started_processes
 
-__all__ = ["close_group", "control_group", "launcher_store", "local_rank", "open_group", "own_device", "shared_store"]
+__all__ = ["close_group", "control_group", "launcher_store", "local_rank", "open_group", "own_device", "release_groups", "shared_store"]
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
 _store: list[Any] = []  # of the group that this module opened
@@ -62,12 +63,26 @@ def open_group(device: torch.device, timeout: float) -> None:
     atexit.register(close_group)
 
 
-def control_group() -> Any:
-    """Return the group of all processes on their CPUs, for small messages beside an engine's own operations."""
-    world = distributed.group.WORLD
-    if _control[:1] != [world]:
-        _control[:] = [world, distributed.new_group(backend="gloo")]
+def control_group(timeout: float) -> Any:
+    """Return the group of all processes on their CPUs, for small messages beside an engine's own operations.
+
+    Args:
+        timeout: seconds that an operation may take.
+    """
+    key = distributed.group.WORLD, timeout
+    if _control[:1] != [key]:
+        group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+        _control[:] = [key, group]
     return _control[1]
+
+
+def release_groups() -> None:
+    """Destroy all groups of this process: the others' operations fail once nothing refers to them."""
+    _control.clear()
+    with suppress(Exception):
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+    gc.collect()
 
 
 def shared_store() -> Any:
@@ -93,8 +108,7 @@ def close_group(failed: bool = False) -> None:
     with suppress(Exception):
         if not failed:
             distributed.barrier()
-    with suppress(Exception):
-        distributed.destroy_process_group()
+    release_groups()
 
 
 def own_device(devices: list[torch.device], given: Any) -> list[torch.device]:

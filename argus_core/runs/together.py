@@ -70,7 +70,7 @@ def in_one_group(config: Config) -> Iterator[None]:
     open_group(device, float(options.get("timeout", 30.0)))
     failed = True
     try:
-        with ending_together(True):
+        with ending_together():
             yield
         failed = False
     finally:

@@ -57,6 +57,11 @@ class Exchange:
         """Let each process have its own clock again."""
         set_shared_time(None)
 
+    def leave(self) -> None:
+        """Drop the group, as the run has failed."""
+        self._group = self._running = None
+        set_shared_time(None)
+
     def start(self, weight: float | Tensor) -> None:
         """Begin to add up the weights of the processes' windows; a weight on an accelerator stays there."""
         on_device = None

@@ -120,7 +120,7 @@ def _agree(
     if dry_run:
         raise ParamsError("a dry run has one process; start it without torchrun and --nproc-per-node")
     check_loaders(model, loaders)
-    with ending_together(True):
+    with ending_together(model.parallel.leave):
         return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))
 
 

@@ -59,7 +59,7 @@ def running_together(engine: AbstractEngine) -> Iterator[None]:
         yield
         return
     exchange = model.parallel.exchange
-    with ending_together(True), _first_speaks(model.logger):
+    with ending_together(model.parallel.leave), _first_speaks(model.logger):
         exchange.begin_run()
         try:
             yield
