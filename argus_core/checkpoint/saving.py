@@ -53,6 +53,7 @@ def save_model(
     """Write ``model`` to ``file_path``; see `Model.save`."""
     _warn_unregistered(model)
     tensors: dict[str, torch.Tensor] = {}
+    parts = _Parts(model.parallel)
     manifest = _described(model, run, tensors)
     manifest["extra"] = {}
     for part, prefix in PREFIXES.items():
@@ -62,25 +63,51 @@ def save_model(
     if optimizer_state and model.optimizer is not None:
         named = name_optimizer_state(model.optimizer, named_parameters(model))
         manifest["optimizer"] = {
-            "state": encode(named.pop("state"), "optimizer", tensors),
+            "state": encode(parts.of(named.pop("state")), "optimizer", tensors),
             "param_groups": encode(named.pop("param_groups"), "optimizer_groups", tensors),
         }
         _warn_left_out(type(model.optimizer).__name__, named)
     extra_state = _extra_state(model) if optimizer_state else {}
     if extra_state:
-        manifest["extra_state"] = encode(extra_state, "extra_state", tensors)
+        manifest["extra_state"] = encode(parts.of(extra_state), "extra_state", tensors)
     manifest["modes"] = model.module_modes()
     manifest["step_state"] = {
-        name: encode(state, _step_prefix(name), tensors) for name, state in model.step_state().items()
+        name: encode(parts.of(state), _step_prefix(name), tensors)
+        for name, state in model.step_state().items()
     }
     if evaluated := model.evaluated_state():
         manifest["evaluated"] = evaluated
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
     if model.parallel.several:
-        tensors = whole_tensors(model.parallel, tensors)
+        tensors = whole_tensors(model.parallel, parts.shards_in(tensors))
     if is_first():
         write(file_path, tensors, manifest)
+
+
+class _Parts:
+    """The parts of shards, in their place: a manifest refers to plain tensors only."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._shards: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def of(self, value: Any) -> Any:
+        """Return a value with the parts of its shards, nested at any depth; without shards the value itself."""
+        if not self._engine.is_sharded:
+            return value
+        if isinstance(value, torch.Tensor):
+            own = self._engine.local(value)
+            if own is not value:
+                self._shards[id(own)] = own, value
+            return own
+        if type(value) is dict:
+            return {key: self.of(item) for key, item in value.items()}
+        return type(value)(map(self.of, value)) if type(value) in (list, tuple) else value
+
+    def shards_in(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return named tensors with the shards whose parts are among them."""
+        return {name: self._shards.get(id(each), (each, each))[1] for name, each in tensors.items()}
 
 
 def whole_tensors(engine: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -17,6 +17,8 @@ from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.reducer import sum_gradients
 from argus_core.parallel.shards import gathered, local, part_of
 from argus_core.parallel.units import check_units, find_units, members_of
+from argus_core.tensors.batch import deep_map
+from argus_core.tensors.listing import tensors_in
 
 if TYPE_CHECKING:
     from argus_core.abstract_model import AbstractModel
@@ -95,6 +97,8 @@ class FSDP(AbstractParallel):
         narrow = _DTYPES.get(self.mixed_precision or "")
         options: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": True}
         policy = MixedPrecisionPolicy(narrow, torch.float32 if narrow else None)
+        for module in (*self._units.values(), network):
+            module.register_forward_hook(_not_a_view)
         try:
             for unit in self._units.values():
                 fully_shard(unit, **options, mp_policy=policy)
@@ -205,6 +209,13 @@ class FSDP(AbstractParallel):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_root": None, "_units": {}, "_others": []}
+
+
+def _not_a_view(module: nn.Module, args: Any, output: Any) -> Any:
+    """Return an output without views: torch loses the hook that gathers for backward if one changes in place."""
+    if not torch.is_grad_enabled() or not any(each._is_view() for each in tensors_in(output)):
+        return output
+    return deep_map(output, lambda each: each.clone() if each._is_view() else each)
 
 
 def _check(units: Any, mixed_precision: Any, reshard: Any, sharded_already: Any, timeout: Any) -> None:

@@ -166,7 +166,13 @@ def trained(model: Model, fit: dict[str, Any], samples: int, batch_size: int, wo
     loader = DataLoader(data_for(network, samples), batch_size, shuffle=True, num_workers=workers)
     metrics = model.fit(loader, val, **options)
     tensors = [*model.nn_module.state_dict().values(), *getattr(model.loss, "parameters", lambda: [])()]
-    return {"weights": [tensor.double().tolist() for tensor in tensors], "metrics": metrics, **seen}
+    return {"weights": [in_full(tensor).double().tolist() for tensor in tensors], "metrics": metrics, **seen}
+
+
+def in_full(tensor: Tensor) -> Tensor:
+    """Return a tensor of which each process may hold a shard."""
+    full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return full.detach()
 
 
 def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
