@@ -106,7 +106,7 @@ PARTS: dict[tuple[str, str], Any] = {
 def data_for(network: str, samples: int) -> TensorDataset:
     """Return samples for a network; some targets of classes are ignored."""
     generator = torch.Generator().manual_seed(samples)
-    if network == "attention":
+    if network in ("attention", "stack"):
         input = torch.randint(11, (samples, 6), generator=generator)
         target = torch.randint(5, (samples, 6), generator=generator)
         target[torch.rand(samples, 6, generator=generator) < 0.4] = IGNORED
