@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -93,7 +94,7 @@ class FSDP(AbstractParallel):
         self._shard(network, model.device)
 
     def _shard(self, network: nn.Module, device: torch.device) -> None:
-        mesh = distributed.init_device_mesh(device.type, (distributed.get_world_size(),))
+        mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
         narrow = _DTYPES.get(self.mixed_precision or "")
         options: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": True}
         policy = MixedPrecisionPolicy(narrow, torch.float32 if narrow else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed
@@ -15,7 +15,7 @@ def local(tensor: Tensor) -> Tensor:
     """Return the part of this process, which shares memory with the shard, or a plain tensor itself."""
     if not isinstance(tensor, DTensor):
         return tensor
-    part: Tensor = tensor.detach().to_local()  # type: ignore[no-untyped-call]
+    part: Tensor = cast(DTensor, tensor.detach()).to_local()
     return part
 
 
@@ -29,7 +29,7 @@ def gathered(tensor: DTensor) -> Tensor | None:
     """Return the whole tensor on the CPU in the first process, and ``None`` in the others; each calls it."""
     rank, count = distributed.get_rank(), distributed.get_world_size()
     if tuple(tensor.placements) != (Shard(0),):
-        full: Tensor = tensor.detach().full_tensor()  # type: ignore[no-untyped-call]
+        full = cast(DTensor, tensor.detach()).full_tensor()
         return full.cpu() if rank == 0 else None
     own = local(tensor)
     row = own.shape[1:].numel() * own.element_size()
@@ -54,6 +54,6 @@ def part_of(value: Tensor, target: DTensor) -> DTensor:
     mesh: Any = target.device_mesh
     first, last = rows_of(value.shape[0], mesh.get_local_rank(), mesh.size())
     part = value[first:last].to(local(target).device, copy=True, memory_format=torch.contiguous_format)
-    return DTensor.from_local(  # type: ignore[no-any-return, no-untyped-call]
+    return DTensor.from_local(
         part, mesh, target.placements, run_check=False, shape=value.shape, stride=target.stride()
     )

@@ -59,10 +59,6 @@ class Microbatch:
         self._batch_size: Callable[[Any], int] = batch_size
         self._batch_dim: BatchDim = None
 
-    def traits(self, model: AbstractModel) -> set[str]:
-        """Return ``{"halve_on_oom"}`` if an update may start over in one process alone."""
-        return {"halve_on_oom"} if self.halve_on_oom else set()
-
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
         self._logger = model.logger
