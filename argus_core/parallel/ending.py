@@ -55,7 +55,9 @@ def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[No
             release()
             release_groups()
             raise
-        told = _others(store, rank, count)
+        told: ArgusError | str = f"another of {count} processes did not answer, with the store that they share"
+        with suppress(RuntimeError):  # it is gone with the process that keeps it
+            told = _others(store, rank, count)
         release()
         release_groups()
         if isinstance(told, ArgusError):
@@ -78,18 +80,20 @@ def _tell(store: Any, rank: int, error: BaseException) -> None:
 
 def _others(store: Any, rank: int, count: int) -> ArgusError | str:
     """Return what another process has told, or which did not answer."""
-    began = time.monotonic()
-    with suppress(Exception):
-        store.set(f"{_WAITED}/{rank}", "1")
-        while time.monotonic() - began < _PATIENCE:
-            if store.check([_FAILED]):
-                failed, kind, message = json.loads(store.get(_FAILED))
-                return EndedByOtherError(f"process {failed} of {count} failed: {kind}: {message}")
-            if time.monotonic() - began > _PATIENCE / 2:
-                silent = [each for each in range(count) if not store.check([f"{_WAITED}/{each}"])]
-                if silent and time.monotonic() - began > _PATIENCE - 0.5:
-                    names = ", ".join(map(str, silent))
-                    return f"process {names} of {count} did not answer: it hangs, or was killed"
-            time.sleep(0.05)
-    return f"another of the {count} processes did not answer: it hangs, or was killed"
+    end = time.monotonic() + _PATIENCE
+    store.set(f"{_WAITED}/{rank}", "1")
+    while time.monotonic() < end:
+        if _has(store, _FAILED):
+            failed, kind, message = json.loads(store.get(_FAILED))
+            return EndedByOtherError(f"process {failed} of {count} failed: {kind}: {message}")
+        time.sleep(0.05)
+    silent = [str(each) for each in range(count) if not _has(store, f"{_WAITED}/{each}")]
+    which = f"process {', '.join(silent)} of {count}" if silent else f"another of the {count} processes"
+    return f"{which} did not answer: it hangs, or was killed"
 
+
+def _has(store: Any, key: str) -> bool:
+    try:
+        return bool(store.check([key]))
+    except RuntimeError:  # the process that keeps the store is gone
+        return False

@@ -129,7 +129,7 @@ def killed(killed_rank: int) -> None:
     @argus_core.on_iteration_complete
     def kill(state: Any) -> None:
         if state.global_step == 2 and rank() == killed_rank:
-            time.sleep(60)
+            time.sleep(25)
 
     train({"parallel": ("ddp", {"timeout": 3})}, {"callbacks": [kill]})
 

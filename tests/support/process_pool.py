@@ -92,7 +92,7 @@ def _serve(rank: int, count: int, folder: str, pipe: Connection) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_DFL if signum == signal.SIGTERM else signal.default_int_handler)
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count, timeout=timedelta(seconds=20))
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count, timeout=timedelta(seconds=15))
     while True:
         try:
             function, arguments = pipe.recv()
@@ -103,3 +103,5 @@ def _serve(rank: int, count: int, folder: str, pipe: Connection) -> None:
         except BaseException as error:
             result = Failed(type(error).__name__, str(error), traceback.format_exc())
         pipe.send(result)
+        if isinstance(result, Failed):
+            os._exit(1)  # as a script does: the others' operations fail once its connections are closed
