@@ -1,7 +1,8 @@
 """The end of a run of several processes in which one fails: all end, and one traceback says why.
 
-The process that fails leaves a note in the store that all share and closes its connections, so that the others'
-operations fail at once. They read the note. Where there is none, they say which process did not answer.
+The process that fails leaves a note in the store that all share and closes its connections, so that the
+others' operations fail at once. They read the note. Where there is none, they say which process did not
+answer.
 """
 
 from __future__ import annotations
@@ -51,11 +52,13 @@ def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[No
         store = shared_store()
         if not _is_lost(error):
             _tell(store, rank, error)
-            error.__notes__ = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]  # type: ignore[attr-defined]
-            release()
+            error.__notes__ = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]  # type:
+            ignore[attr-defined] release()
             release_groups()
             raise
-        told: ArgusError | str = f"another of {count} processes did not answer, with the store that they share"
+        told: ArgusError | str = (
+            f"another of {count} processes did not answer, with the store that they share"
+        )
         with suppress(RuntimeError):  # it is gone with the process that keeps it
             told = _others(store, rank, count)
         release()

@@ -33,7 +33,8 @@ def small():
 @argus_core.register("dataset", "rows")
 def rows(seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return TensorDataset(torch.randn(50, 6, generator=generator), torch.randint(3, (50,), generator=generator))
+    input = torch.randn(50, 6, generator=generator)
+    return TensorDataset(input, torch.randint(3, (50,), generator=generator))
 
 
 class Killer(argus_core.Callback):
@@ -76,7 +77,8 @@ from torch.utils.data import DataLoader
 from argus_core import Model
 
 torch.manual_seed(0)
-model = Model({"nn_module": "small", "loss": "CrossEntropyLoss", "optimizer": ("SGD", {"lr": 0.1}), "device": "cpu"})
+optimizer = ("SGD", {"lr": 0.1})
+model = Model({"nn_module": "small", "loss": "CrossEntropyLoss", "optimizer": optimizer, "device": "cpu"})
 metrics = model.fit(DataLoader(parts.rows(), 7, shuffle=True), num_epochs=2, seed=0)
 model.save(sys.argv[1])
 """
@@ -91,9 +93,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def finished(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "WORLD_SIZE"} | {"OMP_NUM_THREADS": "1"}
+    environment = {key: value for key, value in os.environ.items() if key != "WORLD_SIZE"} | {
+        "OMP_NUM_THREADS": "1"
+    }
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -142,19 +152,32 @@ def test_torchrun_trains_a_script(folder: Path) -> None:
 
 
 def test_a_failure_is_shown_with_its_process_and_the_run_resumes_on_three(folder: Path, alone: Path) -> None:
-    (folder / "parts.py").write_text(PARTS.replace("os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError('mine')"))
+    (folder / "parts.py").write_text(
+        PARTS.replace("os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError('mine')")
+    )
     failing = ("--set", "fit.callbacks=['killer']", "--nproc-per-node", "2")
     together = argus(folder, "train", "run.toml", "--parts", "parts.py", "--run-dir", "two", *failing)
     assert together.returncode == 1
     assert "error: ValueError: mine (" in together.stderr
     assert "in process 1 of 2" in together.stderr
-    resumed = argus(folder, "resume", "two", "--set", "fit.callbacks=[]", "--parts", "parts.py", "--nproc-per-node", "3")
+    resumed = argus(
+        folder, "resume", "two", "--set", "fit.callbacks=[]", "--parts", "parts.py", "--nproc-per-node", "3"
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert_same_weights(alone / "checkpoints/last.safetensors", folder / "two/checkpoints/last.safetensors")
 
 
 def test_arguments_of_the_launcher_are_told_from_others() -> None:
-    given = ["run.toml", "--nproc-per-node", "2", "--set", "a=1", "--rdzv_endpoint=host:1", "--standalone", "--overwrite"]
+    given = [
+        "run.toml",
+        "--nproc-per-node",
+        "2",
+        "--set",
+        "a=1",
+        "--rdzv_endpoint=host:1",
+        "--standalone",
+        "--overwrite",
+    ]
     launching, rest = split_arguments(given)
     assert launching == ["--nproc-per-node", "2", "--rdzv_endpoint=host:1", "--standalone"]
     assert rest == ["run.toml", "--set", "a=1", "--overwrite"]
