@@ -45,9 +45,8 @@ class LaunchingCommand(BuildingCommand):
         for name, about in _VALUES.items():
             metavar = _METAVARS.get(name, "VALUE")
             self.params.append(click.Option([name], metavar=metavar, expose_value=False, help=about))
-        self.params.append(click.Option(["--standalone"], is_flag=True, expose_value=False,
-                                        help="All processes are on this host; the default there."))  # fmt:
-                                        skip
+        about = "All processes are on this host; the default there."
+        self.params.append(click.Option(["--standalone"], is_flag=True, expose_value=False, help=about))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         launching, rest = split_arguments(args)

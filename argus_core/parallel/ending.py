@@ -22,8 +22,10 @@ __all__ = ["EndedByOtherError", "ending_together"]
 
 _FAILED, _WAITED = "argus/failed", "argus/waited"
 _PATIENCE = 3.0  # seconds, for the notes of others
-_LOST = ("Connection closed", "Connection reset", "Timed out", "timed out", "Broken pipe", "Connection refused",
-         "Socket", "timeout")  # fmt: skip
+_LOST = (
+    "Connection closed", "Connection reset", "Connection refused", "Broken pipe", "Timed out", "timed out",
+    "timeout", "Socket",
+)  # fmt: skip
 
 
 class EndedByOtherError(ArgusError, SystemExit):
@@ -52,8 +54,9 @@ def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[No
         store = shared_store()
         if not _is_lost(error):
             _tell(store, rank, error)
-            error.__notes__ = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]  # type:
-            ignore[attr-defined] release()
+            notes = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]
+            error.__notes__ = notes  # type: ignore[attr-defined]
+            release()
             release_groups()
             raise
         told: ArgusError | str = (

@@ -59,8 +59,8 @@ def open_group(device: torch.device, timeout: float) -> None:
     count, limit = started_processes(), timedelta(seconds=timeout)
     backend = _BACKENDS.get(device.type, "gloo")
     try:
-        store, rank, count = next(distributed.rendezvous("env://", timeout=limit))  # type:
-        ignore[no-untyped-call] prefix = f"argus/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        store, rank, count = next(rendezvous("env://", timeout=limit))
+        prefix = f"argus/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         base, store = store, PrefixStore(prefix, store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=limit)
     except (RuntimeError, ValueError) as error:

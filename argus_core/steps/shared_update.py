@@ -155,8 +155,8 @@ class SharedUpdate(Update):
             own: list[Any] = [weight / safe for weight in self._window_weights]
         elif total:
             own = [weight / total for weight in self._window_weights]
-        else:  # every target is ignored: as in one process, a whole batch's mean is nan, and a part counts
-            nothing own = [None if self._is_whole() else 0.0] * self._real
+        else:  # every target is ignored: a whole batch's mean is nan, and a part counts nothing
+            own = [None if self._is_whole() else 0.0] * self._real
         self._shares[:] = [*own, *copied]
 
     def _is_whole(self) -> bool:

@@ -210,8 +210,8 @@ def check_sliceable(phase: str, loader: Any, model: AbstractModel) -> None:
     dataset = type(getattr(loader, "dataset", loader)).__name__
     raise ParamsError(
         f"the {phase} loader ({dataset}) has no indices of which each process could read its slice; give "
-        'each process its own part and say so by parallel = ("ddp", {"sharded_already": True}), or give a
-        DataLoader ' "over a dataset with indices"
+        'each process its own part and say so by parallel = ("ddp", {"sharded_already": True}), or give a '
+        "DataLoader over a dataset with indices"
     )
 
 
