@@ -1,4 +1,4 @@
-"""Commands that train, in several processes too: options that torchrun takes start it with the rest of the command."""
+"""Commands that train, in several processes too: with torchrun's options they start themselves in it."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class LaunchingCommand(BuildingCommand):
         super().__init__(*args, **options)
         for name, about in _VALUES.items():
             metavar = _METAVARS.get(name, "VALUE")
-            self.params.append(
-                click.Option([name], metavar=metavar, expose_value=False, help=about)
-            )
-        self.params.append(click.Option(["--standalone"], is_flag=True, expose_value=False,
-                                        help="All processes are on this host; the default there."))  # fmt: skip
+            self.params.append(click.Option([name], metavar=metavar, expose_value=False, help=about))
+        about = "All processes are on this host; the default there."
+        self.params.append(click.Option(["--standalone"], is_flag=True, expose_value=False, help=about))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         launching, rest = split_arguments(args)
         if launching and not {"--help", "-h"} & {*args}:
-            super().parse_args(click.Context(self, ctx.parent, ctx.info_name, resilient_parsing=True), [*rest])
+            super().parse_args(
+                click.Context(self, ctx.parent, ctx.info_name, resilient_parsing=True), [*rest]
+            )
             if "WORLD_SIZE" in os.environ:
                 raise ConfigError(
                     f"{launching[0]} starts processes, and this is one of {os.environ['WORLD_SIZE']} that a "

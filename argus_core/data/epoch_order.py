@@ -20,8 +20,8 @@ from torch import Tensor
 
 from argus_core.data.lost_workers import Sent
 from argus_core.data.reading import Chosen
-from argus_core.data.slices import Share, slice_of
 from argus_core.data.samplers import held, is_of_torch, order_of
+from argus_core.data.slices import Share, slice_of
 from argus_core.tensors.generators import global_sources, source_of
 from argus_core.tensors.rng import kept_random_state, key_seed, seed_all, seeded
 
@@ -49,7 +49,9 @@ class EpochOrder:
         silent: for each of its batches that is not read yet, whether this process has a copied sample only.
     """
 
-    def __init__(self, batches: Any, seed: int, as_tensors: bool, waiting: int = 0, share: Share | None = None) -> None:
+    def __init__(
+        self, batches: Any, seed: int, as_tensors: bool, waiting: int = 0, share: Share | None = None
+    ) -> None:
         self.epoch = self.skip = 0
         self.sent = Sent(waiting)
         self._waiting = waiting

@@ -53,9 +53,7 @@ class OrderedLoader:
         is_sliced: whether its batches are the slices of this process.
     """
 
-    def __init__(
-        self, loader: DataLoader[Any], seed: int, phase: str, share: Share | None = None
-    ) -> None:
+    def __init__(self, loader: DataLoader[Any], seed: int, phase: str, share: Share | None = None) -> None:
         self.seed = seed
         self.dataset = loader.dataset
         batches: Any = loader.batch_sampler

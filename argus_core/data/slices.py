@@ -1,4 +1,4 @@
-"""The slices of a global batch: each process reads a contiguous one, and their sizes differ by at most one."""
+"""The slices of a global batch: each process reads one; their sizes differ by at most one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Share(NamedTuple):
     """The share of one process: its rank, and the number of processes."""
 
     rank: int
-    count: int
+    processes: int
 
 
 class Silent(NamedTuple):
@@ -21,8 +21,8 @@ class Silent(NamedTuple):
 
 
 def slice_of(samples: int, share: Share) -> tuple[int, int, bool]:
-    """Return where the slice of a process begins and ends, and whether it is a copied sample, the last one."""
-    size, more = divmod(samples, share.count)
+    """Return where a process's slice begins and ends, and whether it is a copied sample, the last."""
+    size, more = divmod(samples, share.processes)
     start = share.rank * size + min(share.rank, more)
     stop = start + size + (share.rank < more)
     return (start, stop, False) if stop > start else (max(samples - 1, 0), samples, True)

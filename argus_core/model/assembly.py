@@ -102,7 +102,7 @@ class Assembly(AbstractModel):
     build_order: Sequence[str] = (
         "nn_module", "loss", "device", "parallel", "optimizer", "prediction_transform",
     )  # fmt: skip
-    """The order of building; device and engine come before the optimizer, which holds the final parameters."""
+    """The order of building; the optimizer holds the parameters that device and engine have made."""
 
     params: dict[str, Any]
     parts: dict[str, Part | None]
@@ -140,7 +140,7 @@ class Assembly(AbstractModel):
         return choose_steps(type(self).step, self.params, self._resolve)
 
     def choose_parallel(self) -> AbstractParallel:
-        """Return the engine that ``params["parallel"]`` chooses; its processes share the model from `set_part` on.
+        """Return the engine that ``params["parallel"]`` chooses.
 
         In a run of one process that is `Single`, and a file's choice is not even looked up.
         """
@@ -275,7 +275,7 @@ class Assembly(AbstractModel):
         return self.parallel.builds_on_meta and started_processes() > 1 and self.optimizer is None
 
     def _on_meta(self, part: str) -> AbstractContextManager[Any]:
-        """Return the context in which a part is built: of torch's meta device, if the engine asks for that."""
+        """Return the context in which a part is built: torch's meta device, if the engine asks for it."""
         return torch.device("meta") if part == "nn_module" and self._awaits_values else nullcontext()
 
     def _share(self) -> None:

@@ -16,7 +16,7 @@ __all__ = ["auto", "build_engine"]
 
 
 def auto(sharded_already: bool = False, timeout: float = 30.0) -> AbstractParallel:
-    """Return the engine ``ddp`` in a run of several processes, else ``single``; its params are those of ``ddp``."""
+    """Return the engine `DDP` in a run of several processes, else `Single`; the params are those of `DDP`."""
     engine = DDP(sharded_already, timeout)
     return engine if started_processes() > 1 else Single()
 
@@ -38,7 +38,7 @@ def build_engine(part: Part) -> AbstractParallel:
         return Single()
     if isinstance(engine, Single):
         raise BuildError(
-            f"parallel is 'single' in a run of {count} processes, which would train {count} unrelated models; "
-            "leave it out, or choose 'ddp'"
+            f"parallel is 'single' in a run of {count} processes, which would train {count} unrelated "
+            "models; leave it out, or choose 'ddp'"
         )
     return engine

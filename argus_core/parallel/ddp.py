@@ -1,4 +1,4 @@
-"""The engine `ddp`: each process holds the whole model, and torch's `DistributedDataParallel` adds gradients."""
+"""The engine `ddp`: each process holds the whole model; torch's DistributedDataParallel adds gradients."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["DDP"]
 
 
 class DDP(AbstractParallel):
-    """Each process holds the whole model, runs its slice of every batch, and adds up the gradients with the others.
+    """Each process holds the whole model and runs its slice of every batch; they add up their gradients.
 
-    `torch.nn.parallel.DistributedDataParallel` adds gradients while backward runs. Where it cannot, they are added
-    after backward: in the first update, which shows which parameters get gradients, for parameters of the loss,
-    and with ``microbatch`` that halves its parts when memory is full.
+    `torch.nn.parallel.DistributedDataParallel` adds gradients while backward runs. Where it cannot, they are
+    added after backward: in the first update, which shows which parameters get gradients, for parameters of
+    the loss, and with ``microbatch`` that halves its parts when memory is full.
 
     Args:
         sharded_already: see `AbstractParallel`.
@@ -45,9 +45,7 @@ class DDP(AbstractParallel):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
                 raise ParamsError(f"parallel 'ddp': {name} is {value!r}; give a number above 0")
         if type(sharded_already) is not bool:
-            raise ParamsError(
-                f"parallel 'ddp': sharded_already is {sharded_already!r}; give True or False"
-            )
+            raise ParamsError(f"parallel 'ddp': sharded_already is {sharded_already!r}; give True or False")
         super().__init__(sharded_already, timeout)
         self.bucket_cap_mb = bucket_cap_mb
         self._reducer: Reducer | None = None
@@ -86,8 +84,8 @@ class DDP(AbstractParallel):
     def notes(self, model: AbstractModel) -> Iterator[str]:
         count = distributed.get_world_size() if self.several else 1
         yield (
-            f"parallel 'ddp' of {count} processes: each holds the whole model and reads its slice of every batch; "
-            "gradients are added while backward runs, the divisor of the loss before it"
+            f"parallel 'ddp' of {count} processes: each holds the whole model and reads its slice of every "
+            "batch; gradients are added while backward runs, the divisor of the loss before it"
         )
         yield from super().notes(model)
 

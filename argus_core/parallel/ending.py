@@ -1,7 +1,8 @@
 """The end of a run of several processes in which one fails: all end, and one traceback says why.
 
-The process that fails leaves a note in the store that all share and closes its connections, so that the others'
-operations fail at once. They read the note. Where there is none, they say which process did not answer.
+The process that fails leaves a note in the store that all share and closes its connections, so that the
+others' operations fail at once. They read the note. Where there is none, they say which process did not
+answer.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ __all__ = ["EndedByOtherError", "ending_together"]
 
 _FAILED, _WAITED = "argus/failed", "argus/waited"
 _PATIENCE = 3.0  # seconds, for the notes of others
-_LOST = ("Connection closed", "Connection reset", "Timed out", "timed out", "Broken pipe", "Connection refused",
-         "Socket", "timeout")  # fmt: skip
+_LOST = (
+    "Connection closed", "Connection reset", "Connection refused", "Broken pipe", "Timed out", "timed out",
+    "timeout", "Socket",
+)  # fmt: skip
 
 
 class EndedByOtherError(ArgusError, SystemExit):
@@ -51,11 +54,16 @@ def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[No
         store = shared_store()
         if not _is_lost(error):
             _tell(store, rank, error)
-            error.__notes__ = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]  # type: ignore[attr-defined]
+            notes = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]
+            error.__notes__ = notes  # type: ignore[attr-defined]
             release()
             release_groups()
             raise
-        told = _others(store, rank, count)
+        told: ArgusError | str = (
+            f"another of {count} processes did not answer, with the store that they share"
+        )
+        with suppress(RuntimeError):  # it is gone with the process that keeps it
+            told = _others(store, rank, count)
         release()
         release_groups()
         if isinstance(told, ArgusError):
@@ -78,18 +86,20 @@ def _tell(store: Any, rank: int, error: BaseException) -> None:
 
 def _others(store: Any, rank: int, count: int) -> ArgusError | str:
     """Return what another process has told, or which did not answer."""
-    began = time.monotonic()
-    with suppress(Exception):
-        store.set(f"{_WAITED}/{rank}", "1")
-        while time.monotonic() - began < _PATIENCE:
-            if store.check([_FAILED]):
-                failed, kind, message = json.loads(store.get(_FAILED))
-                return EndedByOtherError(f"process {failed} of {count} failed: {kind}: {message}")
-            if time.monotonic() - began > _PATIENCE / 2:
-                silent = [each for each in range(count) if not store.check([f"{_WAITED}/{each}"])]
-                if silent and time.monotonic() - began > _PATIENCE - 0.5:
-                    names = ", ".join(map(str, silent))
-                    return f"process {names} of {count} did not answer: it hangs, or was killed"
-            time.sleep(0.05)
-    return f"another of the {count} processes did not answer: it hangs, or was killed"
+    end = time.monotonic() + _PATIENCE
+    store.set(f"{_WAITED}/{rank}", "1")
+    while time.monotonic() < end:
+        if _has(store, _FAILED):
+            failed, kind, message = json.loads(store.get(_FAILED))
+            return EndedByOtherError(f"process {failed} of {count} failed: {kind}: {message}")
+        time.sleep(0.05)
+    silent = [str(each) for each in range(count) if not _has(store, f"{_WAITED}/{each}")]
+    which = f"process {', '.join(silent)} of {count}" if silent else f"another of the {count} processes"
+    return f"{which} did not answer: it hangs, or was killed"
 
+
+def _has(store: Any, key: str) -> bool:
+    try:
+        return bool(store.check([key]))
+    except RuntimeError:  # the process that keeps the store is gone
+        return False

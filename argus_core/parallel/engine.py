@@ -7,10 +7,11 @@
     update        for each micro-batch: sync_context(last)⟨ forward ─► loss ─► backward ⟩ ; reduce_gradients
     checkpoint    whole(tensor) for each tensor, in one order in all processes; place(target, tensor)
 
-Each process reads its slice of the global batch. The framework starts backward with the share that a micro-batch
-has in the *global* window, so an engine **adds** gradients and never averages them. Every process runs as many
-updates as all others, and in each calls `reduce_gradients` as often; a process without samples runs a copied
-sample of weight 0. Strategies (clipping, SAM, averages, scaling) see reduced gradients, equal in all processes.
+Each process reads its slice of the global batch. The framework starts backward with the share that a
+micro-batch has in the *global* window, so an engine **adds** gradients and never averages them. Every
+process runs as many updates as all others, and in each calls `reduce_gradients` as often; a process without
+samples runs a copied sample of weight 0. Strategies (clipping, SAM, averages, scaling) see reduced
+gradients, equal in all processes.
 """
 
 from __future__ import annotations
@@ -33,26 +34,27 @@ __all__ = ["AbstractParallel"]
 class AbstractParallel(ABC):
     """Abstract engine: how the processes of a run share one model and add up its gradients.
 
-    An engine of a package is a class with an entry point in the group ``argus_core.parallel``; the params of the
-    spec are the arguments of its constructor, which only checks and keeps them. A model makes one engine, before
-    its parts are built. In a run of one process no engine is asked: `Single` takes its place.
+    An engine of a package is a class with an entry point in the group ``argus_core.parallel``; the params of
+    the spec are the arguments of its constructor, which only checks and keeps them. A model makes one
+    engine, before its parts are built. In a run of one process no engine is asked: `Single` takes its place.
 
     Args:
-        sharded_already: whether loaders without indices (iterable datasets, and loaders whose sampler knows of
-            the processes) give each process its own part of a global batch. An ordinary DataLoader's batch is
-            global in any case, and each process reads its slice.
+        sharded_already: whether loaders without indices (iterable datasets, and loaders whose sampler knows
+            of the processes) give each process its own part of a global batch. An ordinary DataLoader's
+            batch is global in any case, and each process reads its slice.
         timeout: the seconds that a process waits for the others before the run ends.
 
     Attributes:
         name: the name in messages and in ``explain``.
-        conflicts: traits of the model and of step strategies that the engine refuses, each with the reason: the
-            traits of `Model.traits` (``optimizer:LBFGS``, ``fused_optimizer``, ``needs_closure``), the names of
-            strategies and the traits that they declare.
+        conflicts: traits of the model and of step strategies that the engine refuses, each with the reason:
+            the traits of `Model.traits` (``optimizer:LBFGS``, ``fused_optimizer``, ``needs_closure``), the
+            names of strategies and the traits that they declare.
         builds_on_meta: whether the network is built on torch's meta device, and `wrap` gives it values, from
             the seed; its parameters then have no values before that.
-        equal_forwards: whether every process must make the same number of forward passes, in evaluation too: the
-            framework then adds copied micro-batches of weight 0 where a process has fewer.
-        is_sharded: whether parameters, gradients and the optimizer's state are parts of tensors (``DTensor``).
+        equal_forwards: whether every process must make the same number of forward passes, in evaluation too:
+            the framework then adds copied micro-batches of weight 0 where a process has fewer.
+        is_sharded: whether parameters, gradients and the optimizer's state are parts of tensors
+            (``DTensor``).
         exchange: the small reduction before each update; see `Exchange`.
         silent: for each loader batch of the current window, whether it is a copied sample of weight 0.
     """
@@ -78,27 +80,27 @@ class AbstractParallel(ABC):
 
     @abstractmethod
     def wrap(self, model: AbstractModel) -> None:
-        """Give the processes one network: equal values, or a part of each; called before the optimizer is built.
+        """Give the processes one network, equal or in parts; called before the optimizer is built.
 
         ``model.nn_module`` and ``model.loss`` are on ``model.device``, or on the meta device with
-        `builds_on_meta`. They must keep their class, attributes and state-dict names for user code, so an engine
-        changes them in place.
+        `builds_on_meta`. They must keep their class, attributes and state-dict names for user code, so an
+        engine changes them in place.
 
         Raises:
             BuildError: the engine cannot take the network; the message says which part and why.
         """
 
-    def start(self, model: AbstractModel, overlap: bool) -> None:
+    def start(self, model: AbstractModel, overlap: bool) -> None:  # noqa: B027
         """Prepare for updates; called whenever the step strategies have been set up.
 
         Args:
             model: whose optimizer, if it has one, holds the final parameters.
-            overlap: whether gradients may be added during backward. Otherwise a process may start its backward
-                over, as memory is full, and all add their gradients in `reduce_gradients`.
+            overlap: whether gradients may be added during backward. Otherwise a process may start its
+                backward over, as memory is full, and all add their gradients in `reduce_gradients`.
         """
 
     def traits(self, model: AbstractModel) -> set[str]:
-        """Return the traits that step strategies may conflict with or require, ``parallel:NAME`` among them."""
+        """Return traits that step strategies may conflict with or require, such as ``parallel:NAME``."""
         return {f"parallel:{self.name}"}
 
     # An update.
@@ -115,8 +117,8 @@ class AbstractParallel(ABC):
     def reduce_gradients(self, model: AbstractModel) -> None:
         """Make every gradient the sum over all processes; called after the last backward of a window.
 
-        A gradient that is ``None`` in all processes stays ``None``. An engine whose backward adds gradients by
-        itself adds the others here, such as those of the loss's parameters.
+        A gradient that is ``None`` in all processes stays ``None``. An engine whose backward adds gradients
+        by itself adds the others here, such as those of the loss's parameters.
         """
 
     def begin_evaluation(self, model: AbstractModel) -> None:
@@ -166,8 +168,8 @@ class AbstractParallel(ABC):
     def whole(self, tensor: Tensor) -> Tensor | None:
         """Return a tensor of the model's, the optimizer's or a strategy's state in full.
 
-        Every process calls it for the same tensors in the same order. Processes other than the first may return
-        ``None``: they write nothing.
+        Every process calls it for the same tensors in the same order. Processes other than the first may
+        return ``None``: they write nothing.
         """
         return tensor
 
@@ -181,7 +183,7 @@ class AbstractParallel(ABC):
         return value
 
     def leave(self) -> None:
-        """Drop all that refers to a process group, as the run has failed: then the others' operations fail too."""
+        """Drop all references to a process group, as the run has failed: the others' operations fail then."""
         if self.exchange is not None:
             self.exchange.leave()
 
@@ -209,7 +211,7 @@ class AbstractParallel(ABC):
 
 
 def parameters_of(model: AbstractModel) -> list[nn.Parameter]:
-    """Return the parameters of network and loss that require grad, each once, in one order in all processes."""
+    """Return the parameters of network and loss that require grad, in one order in all processes."""
     network = model.get_nn_module()
     own = model.loss.parameters() if isinstance(model.loss, nn.Module) else ()
     both = {id(each): each for each in (*network.parameters(), *own)}

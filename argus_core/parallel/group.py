@@ -1,4 +1,4 @@
-"""The process group of a run: opened from the environment that torchrun sets, and closed as the process ends."""
+"""The process group of a run: opened from torchrun's environment, and closed as the process ends."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ from typing import Any
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from argus_core.errors import BuildError, ConfigError
 from argus_core.tensors.processes import process_count
 from argus_core.tensors.single_process import started_processes
 
-__all__ = ["close_group", "control_group", "launcher_store", "local_rank", "open_group", "own_device", "release_groups", "shared_store"]
+__all__ = [
+    "close_group",
+    "control_group",
+    "launcher_store",
+    "local_rank",
+    "open_group",
+    "own_device",
+    "release_groups",
+    "shared_store",
+]
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
 _store: list[Any] = []  # of the group that this module opened
@@ -33,8 +44,8 @@ def local_rank() -> int:
 def open_group(device: torch.device, timeout: float) -> None:
     """Open the process group, unless there is one.
 
-    Its store gets the number of restarts as a prefix: after a restart, torchrun gives the processes the store of
-    those before them, whose keys are still there.
+    Its store gets the number of restarts as a prefix: after a restart, torchrun gives the processes the
+    store of those before them, whose keys are still there.
 
     Args:
         device: of the collective operations; it decides the backend.
@@ -48,15 +59,16 @@ def open_group(device: torch.device, timeout: float) -> None:
     count, limit = started_processes(), timedelta(seconds=timeout)
     backend = _BACKENDS.get(device.type, "gloo")
     try:
-        store, rank, count = next(distributed.rendezvous("env://", timeout=limit))  # type: ignore[no-untyped-call]
+        store, rank, count = next(rendezvous("env://", timeout=limit))
         prefix = f"argus/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        base, store = store, distributed.PrefixStore(prefix, store)
+        base, store = store, PrefixStore(prefix, store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=limit)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
+        place = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         raise ConfigError(
-            f"process {os.environ.get('RANK', '?')} of {count} cannot meet the others at "
-            f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')} within {timeout:g} s: "
+            f"process {os.environ.get('RANK', '?')} of {count} cannot meet the others at {place} within "
+            f"{timeout:g} s: "
             f"{reason}; start all of them with torchrun or argus train --nproc-per-node, with a free port"
         ) from error
     _opened_by[:], _store[:] = [os.getpid()], [store, base]
@@ -87,11 +99,13 @@ def release_groups() -> None:
 
 def shared_store() -> Any:
     """Return the store of keys and values that the processes share."""
-    return _store[0] if _store else distributed.distributed_c10d._get_default_store()  # type: ignore[attr-defined]
+    if _store:
+        return _store[0]
+    return distributed.distributed_c10d._get_default_store()
 
 
 def launcher_store() -> Any:
-    """Return the launcher's store, whose keys survive a restart; ``None`` where this module opened no group."""
+    """Return the launcher's store, whose keys survive a restart; ``None`` if the group was open before."""
     return _store[1] if _store else None
 
 
@@ -99,7 +113,8 @@ def close_group(failed: bool = False) -> None:
     """Close the process group that `open_group` opened in this process.
 
     Args:
-        failed: whether to leave at once; else the process waits for the others, which may not be connected yet.
+        failed: whether to leave at once; else the process waits for the others, which may not be connected
+            yet.
     """
     if _opened_by != [os.getpid()] or not distributed.is_initialized():
         return
@@ -123,15 +138,15 @@ def own_device(devices: list[torch.device], given: Any) -> list[torch.device]:
     """
     if len(devices) > 1:
         raise BuildError(
-            f"device is {given!r}, a list for torch.nn.DataParallel, in one of {started_processes()} processes; "
-            "give one device, of which each process takes its own"
+            f"device is {given!r}, a list for torch.nn.DataParallel, in one of {started_processes()} "
+            "processes; give one device, of which each process takes its own"
         )
     device = devices[0]
     if device.type in ("cpu", "meta", "mps") or device.index is not None:
         if device.index is not None and _number("LOCAL_WORLD_SIZE", 1) > 1:
             raise BuildError(
-                f"device is {given!r} in each of {_number('LOCAL_WORLD_SIZE', 1)} processes of this host; give "
-                f"{device.type!r}, of which each process takes its own"
+                f"device is {given!r} in each of {_number('LOCAL_WORLD_SIZE', 1)} processes of this host; "
+                f"give {device.type!r}, of which each process takes its own"
             )
         return devices
     module = getattr(torch, device.type)

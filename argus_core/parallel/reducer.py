@@ -6,6 +6,7 @@ from typing import Any
 # Without postponed annotations: torch compares those of a communication hook with its own classes.
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
 from argus_core.errors import BuildError
@@ -19,8 +20,8 @@ class Reducer:
     """The gradients of one network in all processes.
 
     The first update adds gradients after backward and learns which parameters have some. From then on a
-    `DistributedDataParallel` adds those of the network during backward; the network itself stays the object that
-    the user's code knows, with its names: its ``forward`` takes the way through the wrapper.
+    `DistributedDataParallel` adds those of the network during backward; the network itself stays the object
+    that the user's code knows, with its names: its ``forward`` takes the way through the wrapper.
 
     Args:
         network: on its device.
@@ -28,7 +29,9 @@ class Reducer:
         bucket_cap_mb: of the wrapper.
     """
 
-    def __init__(self, network: nn.Module, parameters: list[nn.Parameter], bucket_cap_mb: float | None) -> None:
+    def __init__(
+        self, network: nn.Module, parameters: list[nn.Parameter], bucket_cap_mb: float | None
+    ) -> None:
         self._network = network
         self._parameters = parameters
         self._bucket_cap_mb = bucket_cap_mb
@@ -162,15 +165,15 @@ def _route_of(network: nn.Module) -> _Route:
         return found
     if found is not None:
         raise BuildError(
-            f"the network {type(network).__name__} has an attribute forward of its own, which several processes "
-            "cannot call through torch's DistributedDataParallel; define forward in its class"
+            f"the network {type(network).__name__} has an attribute forward of its own, which several "
+            "processes cannot call through torch's DistributedDataParallel; define forward in its class"
         )
     route = _Route(network)
     network.forward = route
     return route
 
 
-def _add(state: Reducer, bucket: distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+def _add(state: Reducer, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
     """Add a bucket of gradients over all processes; torch's own hook would average."""
     buffer = bucket.buffer()
     state._added += sum(each.numel() for each in bucket.gradients())
@@ -201,7 +204,7 @@ def sum_gradients(parameters: list[nn.Parameter]) -> bool:
         flat = torch.cat([part.detach() for part in parts])
         distributed.all_reduce(torch.view_as_real(flat) if flat.is_complex() else flat)
         used = flat[: len(members)].real.tolist() if flat.is_complex() else flat[: len(members)].tolist()
-        sums = flat[len(members) :].split([each.numel() for each in members])
+        sums = torch.split(flat[len(members) :], [each.numel() for each in members])
         for each, grad, is_used, total in zip(members, own, used, sums, strict=True):
             if not is_used:
                 continue

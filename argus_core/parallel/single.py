@@ -14,7 +14,7 @@ __all__ = ["Single"]
 
 
 class Single(AbstractParallel):
-    """One process trains the model. A run of several refuses it; every other engine is this one in one process."""
+    """One process trains the model; a run of several refuses it, and every engine is this one otherwise."""
 
     name: ClassVar[str] = "single"
 

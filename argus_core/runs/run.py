@@ -29,7 +29,14 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.naming import named_run, with_seed
 from argus_core.runs.participants import components_in, data_choices, versions
-from argus_core.runs.together import FollowedDirectory, earlier_start, in_one_group, meet, note_start, shared_choices
+from argus_core.runs.together import (
+    FollowedDirectory,
+    earlier_start,
+    in_one_group,
+    meet,
+    note_start,
+    shared_choices,
+)
 from argus_core.tensors.processes import is_first
 from argus_core.training.dry_run import DryRun, FirstBatches
 from argus_core.training.fit import seed_everything

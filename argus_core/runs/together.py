@@ -88,7 +88,9 @@ def shared_choices(config: Config | None, given: Config) -> Config:
         assert config is not None
         return config
     own = {} if config is None else {key: config.fit[key] for key in ("run_dir", "seed")}
-    first = gather(own, resolve_devices("cpu")[0] if distributed.get_backend() == "gloo" else _accelerator())[0]
+    first = gather(own, resolve_devices("cpu")[0] if distributed.get_backend() == "gloo" else _accelerator())[
+        0
+    ]
     return replace(given, fit={**given.fit, **first}) if config is None else config
 
 

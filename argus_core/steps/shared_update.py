@@ -1,8 +1,8 @@
 """One optimizer update of several processes, each of which has its slice of the window's batches.
 
-A micro-batch's backward begins with its share of the *global* window, and the engine adds the gradients. The sum of
-the weights is under way during the first forward. A process without samples runs a copied sample of weight 0, since
-every process must make as many collective operations.
+A micro-batch's backward begins with its share of the *global* window, and the engine adds the gradients. The
+sum of the weights is under way during the first forward. A process without samples runs a copied sample of
+weight 0, since every process must make as many collective operations.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class SharedUpdate(Update):
         self.micro_batches = micro_batches or self._prepared[:1]
         if self._engine.equal_forwards:
             wanted = most(len(self.micro_batches), self.model.device)
-            self.micro_batches = [*self.micro_batches, *[self.micro_batches[-1]] * (wanted - len(self.micro_batches))]
+            self.micro_batches = [
+                *self.micro_batches,
+                *[self.micro_batches[-1]] * (wanted - len(self.micro_batches)),
+            ]
         self._window_weights, self._shares = [], []
         if self._total is not None:
             self._share_out(None, None)
@@ -152,7 +155,7 @@ class SharedUpdate(Update):
             own: list[Any] = [weight / safe for weight in self._window_weights]
         elif total:
             own = [weight / total for weight in self._window_weights]
-        else:  # every target is ignored: as in one process, a whole batch's mean is nan, and a part counts nothing
+        else:  # every target is ignored: a whole batch's mean is nan, and a part counts nothing
             own = [None if self._is_whole() else 0.0] * self._real
         self._shares[:] = [*own, *copied]
 

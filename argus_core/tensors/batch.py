@@ -120,7 +120,7 @@ def deep_split(
 
 
 def deep_slice(value: Any, start: int, stop: int, samples: int, dim: BatchDim = None) -> Any:
-    """Return the samples from ``start`` to before ``stop`` of a batch of ``samples`` samples; see `deep_split`."""
+    """Return the samples ``start`` to ``stop - 1`` of a batch of ``samples`` samples; see `deep_split`."""
     if dim is None and is_itself_a_list(value, samples):
         dim = ENTRIES
     return _slice(value, slice(start, stop), samples, dim, value)

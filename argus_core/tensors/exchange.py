@@ -1,9 +1,10 @@
 """One small reduction before each update of several processes, in which all that they must agree on travels.
 
-Besides the weight of the window it carries who wants to stop, whose data have ended, a signal, and the clock of
-the first process. So stopping costs no collective operation of its own:
+Besides the weight of the window it carries who wants to stop, whose data have ended, a signal, and the clock
+of the first process. So stopping costs no collective operation of its own:
 
-- A process that wants to stop after an update asks the others before it reads another window. If all want to, the
+- A process that wants to stop after an update asks the others before it reads another window. If all want
+to, the
   run ends there. Otherwise each process makes one more update, and all end after it.
 - A process whose data end says so, and all must.
 """
@@ -72,7 +73,12 @@ class Exchange:
                 on_device, weight = weight.detach().clone(), 0.0
                 distributed.all_reduce(on_device)
         numbers = self._numbers(weight, 0, 0, 0)
-        self._running = distributed.all_reduce(numbers, group=self._group, async_op=True), numbers, weight, on_device
+        self._running = (
+            distributed.all_reduce(numbers, group=self._group, async_op=True),
+            numbers,
+            weight,
+            on_device,
+        )
 
     def finish(self) -> float | Tensor:
         """Return the sum of the weights; the processes may agree that this update is the last.

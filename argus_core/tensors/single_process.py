@@ -1,4 +1,4 @@
-"""The number of a run's processes, and the check that a command that works in one is not started in several."""
+"""The number of a run's processes, and the check that a command for one is not started in several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check_single_process", "started_processes"]
 
 
 def started_processes() -> int:
-    """Return how many processes the run has: those a launcher such as torchrun has started, or of the group."""
+    """Return how many processes the run has: those that torchrun has started, or those of the group."""
     return max(_started(), _met())
 
 

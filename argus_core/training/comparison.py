@@ -46,8 +46,8 @@ def agree_on_start(
             ours, theirs = first.get(name), other["facts"].get(name)
             if ours != theirs:
                 raise ConflictError(
-                    f"{name} is {_shown(ours)} in process 0 and {_shown(theirs)} in process {rank}; start all "
-                    "processes with the same packages, configuration, data and seed"
+                    f"{name} is {_shown(ours)} in process 0 and {_shown(theirs)} in process {rank}; start "
+                    "all processes with the same packages, configuration, data and seed"
                 )
     return int(everyones[0]["seed"]), everyones[0]["run_id"]
 
@@ -60,16 +60,20 @@ def check_loaders(model: AbstractModel, loaders: Mapping[str, Iterable[Any]]) ->
     """
     count = process_count()
     for phase, loader in loaders.items():
-        if isinstance(loader, DataLoader) and _knows_of_processes(loader) and not model.parallel.sharded_already:
+        if (
+            isinstance(loader, DataLoader)
+            and _knows_of_processes(loader)
+            and not model.parallel.sharded_already
+        ):
             raise ParamsError(
-                f"the {phase} loader has a sampler that knows of the processes, and its batch is taken for the "
-                "whole one, of which each process reads a slice; leave the sampler out"
+                f"the {phase} loader has a sampler that knows of the processes, and its batch is taken for "
+                "the whole one, of which each process reads a slice; leave the sampler out"
             )
         size = getattr(loader, "batch_size", None)
         if isinstance(loader, DataLoader) and size is not None and size < count and not _is_stream(loader):
             raise ParamsError(
-                f"batch_size of the {phase} loader is {size}, and {count} processes share each batch; give at "
-                "least one sample to each, or start fewer processes"
+                f"batch_size of the {phase} loader is {size}, and {count} processes share each batch; give "
+                "at least one sample to each, or start fewer processes"
             )
 
 
@@ -80,7 +84,11 @@ def _facts(model: AbstractModel, loaders: Mapping[str, Iterable[Any]]) -> dict[s
         "the version of torch": str(torch.__version__),
         "the version of Python": platform.python_version(),
         "the set of installed components": _digest(
-            sorted(f"{each.kind}/{each.name} {each.provider} {each.version}" for each in components() if each.provider)
+            sorted(
+                f"{each.kind}/{each.name} {each.provider} {each.version}"
+                for each in components()
+                if each.provider
+            )
         ),
         "the model's params": _digest(model.params),
         "the device": model.device.type,

@@ -115,7 +115,10 @@ def _agree(
     model: AbstractModel, loaders: Mapping[str, Any], order_seed: int, seed: int | None, dry_run: Any
 ) -> tuple[int, str]:
     """Compare the processes of a run; return the seed of its order and its identifier."""
-    from argus_core.training.comparison import agree_on_start, check_loaders  # lazy: most runs have one process
+    from argus_core.training.comparison import (
+        agree_on_start,
+        check_loaders,
+    )  # lazy: most runs have one process
 
     if dry_run:
         raise ParamsError("a dry run has one process; start it without torchrun and --nproc-per-node")
@@ -169,17 +172,19 @@ def _engine(
         model,
         "train",
         window_size=model.window_size(),
-        callbacks=taking_part([
-            *validating,
-            FiniteLoss(),
-            FirstSample(),
-            *([] if dry_run else RunBounds.of(chosen.bounds)),
-            *callbacks,
-            *RunningLog.at(chosen.log_every),
-            *following,
-            *last,
-            *(dry_run.callbacks() if dry_run else ()),
-        ]),
+        callbacks=taking_part(
+            [
+                *validating,
+                FiniteLoss(),
+                FirstSample(),
+                *([] if dry_run else RunBounds.of(chosen.bounds)),
+                *callbacks,
+                *RunningLog.at(chosen.log_every),
+                *following,
+                *last,
+                *(dry_run.callbacks() if dry_run else ()),
+            ]
+        ),
         metrics=copy.deepcopy(metrics) if is_midway(cadence) else metrics,
     )
     for part in validation:

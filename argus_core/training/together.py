@@ -1,7 +1,7 @@
 """The part of a run that its processes do together: slices, and ends on which they agree.
 
-An engine of one process has `Alone`. With `Together` each process gets its slices of the loader's batches, and all
-end after the same update: see `argus_core.tensors.exchange`.
+An engine of one process has `Alone`. With `Together` each process gets its slices of the loader's batches,
+and all end after the same update: see `argus_core.tensors.exchange`.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Together(Alone):
 
 
 def is_sharded(loader: Any, model: AbstractModel) -> bool:
-    """Return whether a loader gives each process its own part: one without indices, where the user says so."""
+    """Return whether a loader gives each process its own part, as the user says of those without indices."""
     return bool(model.parallel.sharded_already) and not isinstance(loader, Sequence)
 
 
@@ -209,9 +209,9 @@ def check_sliceable(phase: str, loader: Any, model: AbstractModel) -> None:
         return
     dataset = type(getattr(loader, "dataset", loader)).__name__
     raise ParamsError(
-        f"the {phase} loader ({dataset}) has no indices of which each process could read its slice; give each "
-        'process its own part and say so by parallel = ("ddp", {"sharded_already": True}), or give a DataLoader '
-        "over a dataset with indices"
+        f"the {phase} loader ({dataset}) has no indices of which each process could read its slice; give "
+        'each process its own part and say so by parallel = ("ddp", {"sharded_already": True}), or give a '
+        "DataLoader over a dataset with indices"
     )
 
 

@@ -97,7 +97,9 @@ class Validation(Callback):
         built = callbacks_by_phase(loaders, callbacks, argument)
         for phase, loader in loaders.items():
             own = _copied(metrics, phase) if self.engines else metrics
-            engine = Engine(model.val_step, model, phase, callbacks=taking_part([_Relay(), *built[phase]]), metrics=own)
+            engine = Engine(
+                model.val_step, model, phase, callbacks=taking_part([_Relay(), *built[phase]]), metrics=own
+            )
             engine.num_batches = loader_length(loader)  # a progress bar asks before the first validation
             self.engines[phase] = engine
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from process_pool import Failed, in_processes
-from shared_runs import train, trained, made
+from shared_runs import made, train, trained
 from torch import distributed
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -86,7 +86,9 @@ def interrupted(folder: Path, ranks: tuple[int, ...], signum: int, times: int) -
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)])
-def test_a_signal_ends_all_with_one_whole_checkpoint(ranks: tuple[int, ...], times: int, tmp_path: Path) -> None:
+def test_a_signal_ends_all_with_one_whole_checkpoint(
+    ranks: tuple[int, ...], times: int, tmp_path: Path
+) -> None:
     began = time.monotonic()
     results = in_processes(2, interrupted, tmp_path, ranks, signal.SIGTERM, times)
     assert time.monotonic() - began < 5
@@ -129,7 +131,7 @@ def killed(killed_rank: int) -> None:
     @argus_core.on_iteration_complete
     def kill(state: Any) -> None:
         if state.global_step == 2 and rank() == killed_rank:
-            time.sleep(60)
+            time.sleep(25)
 
     train({"parallel": ("ddp", {"timeout": 3})}, {"callbacks": [kill]})
 
@@ -171,7 +173,9 @@ def test_a_stream_that_is_not_said_to_be_sharded_is_refused() -> None:
 
 def test_a_loader_that_ends_early_in_one_process_is_told() -> None:
     results = in_processes(2, streamed, (16, 8), True, may_fail=True)
-    assert any("the number of train" in each.message or "has ended in 1 of 2" in each.message for each in results)
+    assert any(
+        "the number of train" in each.message or "has ended in 1 of 2" in each.message for each in results
+    )
 
 
 def differing(what: str) -> None:
@@ -191,7 +195,11 @@ def differing(what: str) -> None:
 
 @pytest.mark.parametrize(
     ("what", "named"),
-    [("seed", "seed is 3 in process 0 and 4"), ("data", "the number of train samples is 53"), ("params", "the model's params")],
+    [
+        ("seed", "seed is 3 in process 0 and 4"),
+        ("data", "the number of train samples is 53"),
+        ("params", "the model's params"),
+    ],
 )
 def test_processes_that_differ_are_refused_by_name(what: str, named: str) -> None:
     results = in_processes(2, differing, what, may_fail=True)

@@ -30,7 +30,9 @@ def whole() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, whole: dict[str, Any]) -> tuple[list[Path], list[dict[str, Any]]]:
+def files(
+    tmp_path_factory: pytest.TempPathFactory, whole: dict[str, Any]
+) -> tuple[list[Path], list[dict[str, Any]]]:
     """Return the checkpoints of a run of two processes, one for each update, and what the run came to."""
     folder = tmp_path_factory.mktemp("two")
     results = in_processes(2, run, folder)

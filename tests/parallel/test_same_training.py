@@ -44,7 +44,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "accumulation": {"params": {"step": [("accumulate", {"steps": 3})]}, "samples": 50},
     "micro-batches": {"params": {"step": [("microbatch", {"chunks": 3})]}},
     "micro-batches of a size": {"params": {"step": [("microbatch", {"size": 2})]}},
-    "micro-batches that may halve": {"params": {"step": [("microbatch", {"chunks": 1, "halve_on_oom": True})]}},
+    "micro-batches that may halve": {
+        "params": {"step": [("microbatch", {"chunks": 1, "halve_on_oom": True})]}
+    },
     "clipped norm": {"params": {"step": [("clip_grad_norm", {"max_norm": 0.1})]}},
     "clipped values": {"params": {"step": [("clip_grad_value", {"clip_value": 0.01})]}},
     "averages": {"params": {"step": [("ema", {"decay": 0.9})]}},
@@ -52,7 +54,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "finite_guard": {"params": {"step": ["finite_guard"]}},
     "channels_last": {"params": {"step": ["channels_last"], "nn_module": "convolutional"}},
     "closure": {"params": {"step": ["closure"]}},
-    "LBFGS": {"params": {"step": ["closure"], "optimizer": ("LBFGS", {"lr": 0.1, "max_iter": 3})}, "error": 1e-4},
+    "LBFGS": {
+        "params": {"step": ["closure"], "optimizer": ("LBFGS", {"lr": 0.1, "max_iter": 3})},
+        "error": 1e-4,
+    },
     "many strategies": {
         "params": {
             "step": [
@@ -76,7 +81,10 @@ RUNS: dict[str, dict[str, Any]] = {
         "fit": {"num_epochs": 9, "callbacks": [("early_stopping", {"monitor": "val_loss", "patience": 1})]},
         "error": 1e-3,
     },
-    "plateau": {"params": {}, "fit": {"lr_scheduler": ("ReduceLROnPlateau", {"monitor": "val_loss", "patience": 0})}},
+    "plateau": {
+        "params": {},
+        "fit": {"lr_scheduler": ("ReduceLROnPlateau", {"monitor": "val_loss", "patience": 0})},
+    },
     "workers": {"params": {}, "workers": 1},
 }  # fmt: skip
 
@@ -97,7 +105,9 @@ def test_four_processes_share_a_batch_of_seven() -> None:
         assert largest_difference(together, alone) <= EXACT
 
 
-@pytest.mark.parametrize("name", ["plain", "class weights", "ignored targets of a transformer", "accumulation"])
+@pytest.mark.parametrize(
+    "name", ["plain", "class weights", "ignored targets of a transformer", "accumulation"]
+)
 def test_slices_that_were_weighted_equally_would_differ(name: str) -> None:
     run = RUNS[name]
     alone = train(**run)

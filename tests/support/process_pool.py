@@ -1,7 +1,7 @@
 """Pools of living processes of one group, for the tests of several processes: a job takes milliseconds.
 
-The processes are forked, so jobs are functions of modules that are imported already. A job that fails leaves its
-pool unusable, and the next one gets another.
+The processes are forked, so jobs are functions of modules that are imported already. A job that fails leaves
+its pool unusable, and the next one gets another.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Pool:
         torch.set_num_threads(1)  # else a fork of this process would hang
         for rank in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, count, self.folder.name, theirs), daemon=True)
+            process = context.Process(
+                target=_serve, args=(rank, count, self.folder.name, theirs), daemon=True
+            )
             process.start()
             theirs.close()
             self._pipes.append(ours)
@@ -72,7 +74,9 @@ class Pool:
         self.folder.cleanup()
 
 
-def in_processes(count: int, function: Callable[..., Any], *arguments: Any, may_fail: bool = False) -> list[Any]:
+def in_processes(
+    count: int, function: Callable[..., Any], *arguments: Any, may_fail: bool = False
+) -> list[Any]:
     """Run a job in a pool of ``count`` processes; see `Pool.run`."""
     pool = _pools.get(count)
     if pool is None or not pool.is_alive:
@@ -92,7 +96,13 @@ def _serve(rank: int, count: int, folder: str, pipe: Connection) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_DFL if signum == signal.SIGTERM else signal.default_int_handler)
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count, timeout=timedelta(seconds=20))
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=count,
+        timeout=timedelta(seconds=15),
+    )
     while True:
         try:
             function, arguments = pipe.recv()
@@ -103,3 +113,5 @@ def _serve(rank: int, count: int, folder: str, pipe: Connection) -> None:
         except BaseException as error:
             result = Failed(type(error).__name__, str(error), traceback.format_exc())
         pipe.send(result)
+        if isinstance(result, Failed):
+            os._exit(1)  # as a script does: the others' operations fail once its connections are closed

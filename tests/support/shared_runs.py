@@ -67,7 +67,6 @@ class Scaled(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         return nn.functional.cross_entropy(prediction * self.scale, target) + self.scale.square()
 
-
     def divisor(self, target: Tensor) -> Tensor:
         return (target != IGNORED).sum()
 
@@ -129,7 +128,11 @@ def made(params: dict[str, Any]) -> Model:
     for (kind, name), factory in PARTS.items():
         argus_core.register(kind, name)(factory)
     torch.manual_seed(0)
-    usual = {"nn_module": "dense", "loss": "CrossEntropyLoss", "optimizer": ("SGD", {"lr": 0.1, "momentum": 0.9})}
+    usual = {
+        "nn_module": "dense",
+        "loss": "CrossEntropyLoss",
+        "optimizer": ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    }
     return Model({**usual, "device": "cpu", **params})
 
 
@@ -146,11 +149,18 @@ def train(
         return trained(model, fit or {}, samples, batch_size, workers)
 
 
-def trained(model: Model, fit: dict[str, Any], samples: int, batch_size: int, workers: int = 0) -> dict[str, Any]:
+def trained(
+    model: Model, fit: dict[str, Any], samples: int, batch_size: int, workers: int = 0
+) -> dict[str, Any]:
     part = model.parts["nn_module"]
     assert part is not None
     network = part.name
-    options = {"num_epochs": 2, "seed": 3, "metrics": ["accuracy"] if network != "regression" else ["mae"], **fit}
+    options = {
+        "num_epochs": 2,
+        "seed": 3,
+        "metrics": ["accuracy"] if network != "regression" else ["mae"],
+        **fit,
+    }
     seen: dict[str, Any] = {}
 
     @argus_core.on_complete
@@ -165,8 +175,9 @@ def trained(model: Model, fit: dict[str, Any], samples: int, batch_size: int, wo
     val = val["val"] if sets == ("val",) else val or None
     loader = DataLoader(data_for(network, samples), batch_size, shuffle=True, num_workers=workers)
     metrics = model.fit(loader, val, **options)
-    tensors = [*model.nn_module.state_dict().values(), *getattr(model.loss, "parameters", lambda: [])()]
-    return {"weights": [in_full(tensor).double().tolist() for tensor in tensors], "metrics": metrics, **seen}
+    tensors = [*model.nn_module.state_dict().values(), *getattr(model.loss, "parameters", list)()]
+    weights = [in_full(tensor).double().tolist() for tensor in tensors]
+    return {"weights": weights, "metrics": metrics, **seen}
 
 
 def in_full(tensor: Tensor) -> Tensor:
@@ -176,7 +187,7 @@ def in_full(tensor: Tensor) -> Tensor:
 
 
 def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Return the largest difference of two runs' weights and metrics; infinite where they made other updates."""
+    """Return the largest difference of two runs' weights and metrics; infinite if they made other updates."""
     if one["updates"] != other["updates"] or one["metrics"].keys() != other["metrics"].keys():
         return float("inf")
     weights = [
