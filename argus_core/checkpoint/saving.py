@@ -93,7 +93,7 @@ class _Parts:
         self._shards: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def of(self, value: Any) -> Any:
-        """Return a value with the parts of its shards, nested at any depth; without shards the value itself."""
+        """Return a value with the parts in place of its shards, which may be nested at any depth."""
         if not self._engine.is_sharded:
             return value
         if isinstance(value, torch.Tensor):

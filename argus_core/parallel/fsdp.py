@@ -1,4 +1,4 @@
-"""The engine `fsdp`: each process holds a shard of every parameter, and torch's `fully_shard` gathers them."""
+"""The engine `fsdp`: each process holds shards of all parameters, and torch's `fully_shard` gathers them."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class FSDP(AbstractParallel):
     Args:
         units: the blocks: class names, or patterns of the names of modules, or a list of them; by default the
             outermost blocks whose class occurs several times.
-        mixed_precision: ``"bfloat16"``: parameters are gathered, and the network runs, in bfloat16, while shards,
-            sums of gradients and the optimizer's state stay in float32.
-        reshard_after_forward: whether a unit is released after its forward pass and gathered again for backward;
-            otherwise it stays until then, which takes more memory and fewer messages.
+        mixed_precision: ``"bfloat16"``: parameters are gathered, and the network runs, in bfloat16, while
+            shards, sums of gradients and the optimizer's state stay in float32.
+        reshard_after_forward: whether a unit is released after its forward pass and gathered again for
+            backward; otherwise it stays until then, which takes more memory and fewer messages.
         sharded_already: see `AbstractParallel`.
         timeout: see `AbstractParallel`, in seconds.
     """
@@ -103,7 +103,9 @@ class FSDP(AbstractParallel):
         try:
             for unit in self._units.values():
                 fully_shard(unit, **options, mp_policy=policy)
-            last = MixedPrecisionPolicy(narrow, torch.float32 if narrow else None, torch.float32 if narrow else None)
+            last = MixedPrecisionPolicy(
+                narrow, torch.float32 if narrow else None, torch.float32 if narrow else None
+            )
             fully_shard(network, **options, mp_policy=last)
         except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
@@ -129,8 +131,8 @@ class FSDP(AbstractParallel):
     @contextmanager
     def sync_context(self, last: bool) -> Iterator[None]:
         self._root.set_requires_gradient_sync(last)
-        # In training the root's parameters are needed again at once. In evaluation no backward releases them, and
-        # then the network would have tensors that are not the optimizer's.
+        # In training the root's parameters are needed again at once. In evaluation no backward releases
+        # them, and then the network would have tensors that are not the optimizer's.
         self._keep(True)
         try:
             yield
@@ -187,15 +189,19 @@ class FSDP(AbstractParallel):
         return gathered(tensor) if isinstance(tensor, DTensor) else tensor
 
     def place(self, target: Tensor, value: Tensor) -> Tensor:
-        return part_of(value, target) if isinstance(target, DTensor) and not isinstance(value, DTensor) else value
+        return (
+            part_of(value, target)
+            if isinstance(target, DTensor) and not isinstance(value, DTensor)
+            else value
+        )
 
     # Words.
 
     def notes(self, model: AbstractModel) -> Iterator[str]:
         count = distributed.get_world_size() if self.several else 1
         yield (
-            f"parallel 'fsdp' of {count} processes: each holds a shard of every parameter, its gradient and the "
-            "optimizer's state, and reads its slice of every batch"
+            f"parallel 'fsdp' of {count} processes: each holds a shard of every parameter, its gradient and "
+            "the optimizer's state, and reads its slice of every batch"
         )
         network = model.get_nn_module()
         units = self._units or find_units(network, self.units)
@@ -213,7 +219,7 @@ class FSDP(AbstractParallel):
 
 
 def _not_a_view(module: nn.Module, args: Any, output: Any) -> Any:
-    """Return an output without views: torch loses the hook that gathers for backward if one changes in place."""
+    """Return an output without views: one that changes in place would lose torch's hook for backward."""
     if not torch.is_grad_enabled() or not any(each._is_view() for each in tensors_in(output)):
         return output
     return deep_map(output, lambda each: each.clone() if each._is_view() else each)

@@ -1,4 +1,4 @@
-"""The units of a network for the engine `fsdp`: the blocks whose parameters are gathered and released together."""
+"""The units of a network for the engine `fsdp`: blocks whose parameters are gathered together."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def find_units(network: nn.Module, patterns: Sequence[str] | None) -> dict[str, 
         for name, module in matching.items():
             if isinstance(module, _CONTAINERS):
                 raise BuildError(
-                    f"parallel 'fsdp': units has {pattern!r}, which matches {name!r}, a {_class(module)}; it has "
-                    f"no forward pass at which its parameters could be gathered; give {name + '.*'!r}"
+                    f"parallel 'fsdp': units has {pattern!r}, which matches {name!r}, a {_class(module)}; it "
+                    f"has no forward pass at which its parameters could be gathered; give {name + '.*'!r}"
                 )
         found |= matching
     inner_first = sorted(found.items(), key=lambda item: -item[0].count("."))
@@ -106,14 +106,14 @@ def check_units(network: nn.Module, units: Mapping[str, nn.Module], others: Sequ
     for name, parameter in names.items():
         if id(parameter) in shared:
             raise BuildError(
-                f"parallel 'fsdp': the loss uses the network's parameter {name!r}, which is whole only while the "
-                f"network's forward pass runs; {_ONE}"
+                f"parallel 'fsdp': the loss uses the network's parameter {name!r}, which is whole only while "
+                f"the network's forward pass runs; {_ONE}"
             )
     for name, module in network.named_modules():
         if getattr(module, "sparse", False) is True and isinstance(module, nn.Embedding | nn.EmbeddingBag):
             raise BuildError(
-                f"parallel 'fsdp': {name!r} has sparse gradients, of which no shards can be made; build it with "
-                "sparse=False"
+                f"parallel 'fsdp': {name!r} has sparse gradients, of which no shards can be made; build it "
+                "with sparse=False"
             )
     _check_ties(network, units)
     for unit, members in members_of(network, units).items():
@@ -121,9 +121,9 @@ def check_units(network: nn.Module, units: Mapping[str, nn.Module], others: Sequ
         if len(dtypes) > 1:
             listed = ", ".join(sorted(str(each).removeprefix("torch.") for each in dtypes))
             raise BuildError(
-                f"parallel 'fsdp': the parameters of {unit or 'the rest of the network'!r} have several dtypes "
-                f"({listed}), and those of one unit are gathered as one; name a unit for each in units, or build "
-                "the network in one dtype"
+                f"parallel 'fsdp': the parameters of {unit or 'the rest of the network'!r} have several "
+                f"dtypes ({listed}), and those of one unit are gathered as one; name a unit for each in "
+                "units, or build the network in one dtype"
             )
 
 
@@ -151,7 +151,7 @@ def _check_ties(network: nn.Module, units: Mapping[str, nn.Module]) -> None:
             within = " and ".join(repr(each) if each else "the rest of the network" for each in (where, unit))
             shown = [*units][:_SHOWN]
             raise BuildError(
-                f"parallel 'fsdp': {first!r} and {name!r} are one parameter in two units ({within}), which are not "
-                f"gathered at the same time; give units that keep them together (now {', '.join(shown)}"
+                f"parallel 'fsdp': {first!r} and {name!r} are one parameter in two units ({within}), which "
+                f"are not gathered at the same time; give units that keep them together (now {', '.join(shown)}"
                 f"{'...' if len(units) > _SHOWN else ''})"
             )

@@ -56,13 +56,17 @@ def test_the_file_of_two_processes_is_that_of_one(files: tuple[list[Path], Any],
     for ours, theirs in zip(sorted(tmp_path.glob("*.safetensors")), files[0], strict=True):
         one, two = load_file(ours), load_file(theirs)
         assert one.keys() == two.keys()
-        assert {name: each.shape for name, each in one.items()} == {name: each.shape for name, each in two.items()}
+        assert {name: each.shape for name, each in one.items()} == {
+            name: each.shape for name, each in two.items()
+        }
         for name in one:
             if one[name].is_floating_point():
                 assert (one[name] - two[name]).abs().max() <= 2e-6, name
 
 
-def test_a_checkpoint_of_shards_goes_on_under_ddp(files: tuple[list[Path], Any], whole: dict[str, Any]) -> None:
+def test_a_checkpoint_of_shards_goes_on_under_ddp(
+    files: tuple[list[Path], Any], whole: dict[str, Any]
+) -> None:
     for each in in_processes(2, on_ddp, files[0][3]):
         assert largest_difference(each, whole) <= 2e-6
 

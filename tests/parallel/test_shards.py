@@ -164,7 +164,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "strided": ({"nn_module": ("odd", {"sort": "strided"})}, "'turned' is not contiguous"),
     "tied blocks": (
         {"nn_module": ("stack", {"ties": "across units"})},
-        "'encoder.layers.0.linear1.weight' and 'encoder.layers.1.linear1.weight' are one parameter in two units",
+        "'encoder.layers.0.linear1.weight' and 'encoder.layers.1.linear1.weight' are one parameter in two",
     ),
 }
 
@@ -260,7 +260,11 @@ def test_units_are_the_outermost_blocks_that_occur_several_times() -> None:
 def test_patterns_name_units_by_class_and_by_name() -> None:
     network = Stack()
     assert [*find_units(network, ["TransformerEncoderLayer"])] == [*find_units(network, None)]
-    assert [*find_units(network, ["head", "encoder.layers.[01]"])] == ["encoder.layers.0", "encoder.layers.1", "head"]
+    assert [*find_units(network, ["head", "encoder.layers.[01]"])] == [
+        "encoder.layers.0",
+        "encoder.layers.1",
+        "head",
+    ]
 
 
 @pytest.mark.parametrize(
