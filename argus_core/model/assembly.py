@@ -165,19 +165,20 @@ class Assembly(AbstractModel):
         if chosen is not None:
             # Set for each part: a part may itself build a whole model, whose values are not overwritten.
             wanted = part not in self._build_options.overwritten
-            with initial_values(wanted=wanted), self._limited(part, chosen.label), self._on_meta(part):
-                built = self.build_part(part, chosen)
+            with initial_values(wanted=wanted), self._limited(part, chosen.label):
+                built = self._build_shared(part, chosen)
             _check_built(part, chosen, built)
         setattr(self, part, built)
         if part == "nn_module":
-            self._take_weights()
+            if not self._awaits_values:
+                self._take_weights()
             self._freeze(self.params.get("freeze"))
         self._updater = None
 
     def build_part(self, part: str, chosen: Part) -> Any:
         """Return a built part; ``build_loss`` builds the part ``loss``."""
         build, restore = getattr(self, f"build_{part}"), self._build_options.restore_network
-        if part == "nn_module" and restore is not None:
+        if part == "nn_module" and restore is not None and not self._awaits_values:
             return restore(build, chosen)
         return build(chosen.factory, dict(chosen.params))
 
@@ -271,12 +272,23 @@ class Assembly(AbstractModel):
 
     @property
     def _awaits_values(self) -> bool:
-        """True while the network is on the meta device, for an engine that gives it values."""
-        return self.parallel.builds_on_meta and started_processes() > 1 and self.optimizer is None
+        """True while the engine builds a network without values, or has yet to give it values."""
+        return self.parallel.builds_on_meta and self._is_shared
 
-    def _on_meta(self, part: str) -> AbstractContextManager[Any]:
-        """Return the context in which a part is built: torch's meta device, if the engine asks for it."""
-        return torch.device("meta") if part == "nn_module" and self._awaits_values else nullcontext()
+    @property
+    def _is_shared(self) -> bool:
+        return started_processes() > 1
+
+    def _build_shared(self, part: str, chosen: Part) -> Any:
+        """Return a built part; the engine of several processes may build the network in its own way."""
+        if part != "nn_module" or not self._awaits_values:
+            return self.build_part(part, chosen)
+        from argus_core.parallel.group import open_group, own_device  # lazy: most runs have one process
+
+        given = self.params.get("device", "auto")
+        self.device = own_device(self.build_device(given), given)[0]
+        open_group(self.device, self.parallel.timeout)
+        return self.parallel.build_network(self, lambda: self.build_part(part, chosen))
 
     def _share(self) -> None:
         """Let the processes of the run share network and loss, which are on their device."""
@@ -287,7 +299,10 @@ class Assembly(AbstractModel):
 
         open_group(self.device, self.parallel.timeout)
         self.parallel.exchange = Exchange(control_group(self.parallel.timeout))
+        has_values = not self._awaits_values
         self.parallel.wrap(self)
+        if not has_values:
+            self._take_weights()
         self._updater = None
 
     def _take_weights(self) -> None:
@@ -305,7 +320,7 @@ class Assembly(AbstractModel):
         chosen = self.parts["nn_module"]
         assert chosen is not None
         check_param(chosen.label, "init_from", READS, value)
-        self.initial_weights = take_weights(self.get_nn_module(), choice, chosen.label)
+        self.initial_weights = take_weights(self.get_nn_module(), choice, chosen.label, self.parallel)
         self.logger.info("%s", self.initial_weights)
 
     def _freeze(self, patterns: Any) -> None:
@@ -320,7 +335,8 @@ class Assembly(AbstractModel):
     def _limited(self, part: str, label: str) -> AbstractContextManager[None]:
         """Return the context that limits a part's memory; a restored network has its own limit."""
         options = self._build_options
-        if options.limit is None or (part == "nn_module" and options.restore_network is not None):
+        restores = part == "nn_module" and options.restore_network is not None and not self._awaits_values
+        if options.limit is None or restores:
             return nullcontext()
         return options.limit(part, label)
 

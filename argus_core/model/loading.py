@@ -223,7 +223,7 @@ def _load_states(
     changed = None
     if change_state_dict_func is not None:
         changed = _changed_states(change_state_dict_func, saved, with_optimizer=is_same)
-    parts = [] if network_is_loaded else ["nn_module"]
+    parts = [] if network_is_loaded and not model.parallel.is_sharded else ["nn_module"]
     parts += [part for part in ("loss", "prediction_transform") if _is_kept(part, changes)]
     has_state = load_saved(
         model,

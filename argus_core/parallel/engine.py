@@ -17,7 +17,7 @@ gradients, equal in all processes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,8 +49,8 @@ class AbstractParallel(ABC):
         conflicts: traits of the model and of step strategies that the engine refuses, each with the reason:
             the traits of `Model.traits` (``optimizer:LBFGS``, ``fused_optimizer``, ``needs_closure``), the
             names of strategies and the traits that they declare.
-        builds_on_meta: whether the network is built on torch's meta device, and `wrap` gives it values, from
-            the seed; its parameters then have no values before that.
+        builds_on_meta: whether `build_network` builds on torch's meta device, and `wrap` gives values, from
+            the seed; the parameters then have no values before that.
         equal_forwards: whether every process must make the same number of forward passes, in evaluation too:
             the framework then adds copied micro-batches of weight 0 where a process has fewer.
         is_sharded: whether parameters, gradients and the optimizer's state are parts of tensors
@@ -77,6 +77,13 @@ class AbstractParallel(ABC):
         return process_count() > 1
 
     # Building.
+
+    def build_network(self, model: AbstractModel, build: Callable[[], Any]) -> Any:
+        """Return the network that ``build`` returns; the processes have met already.
+
+        With `builds_on_meta` it may be on the meta device.
+        """
+        return build()
 
     @abstractmethod
     def wrap(self, model: AbstractModel) -> None:

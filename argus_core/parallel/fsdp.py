@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,20 +12,27 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map
 
 from argus_core.errors import BuildError, ParamsError
 from argus_core.parallel.engine import AbstractParallel
+from argus_core.parallel.group import control_group
+from argus_core.parallel.piecewise import BuiltInPieces, build_in_pieces
 from argus_core.parallel.reducer import sum_gradients
 from argus_core.parallel.shards import gathered, local, part_of
 from argus_core.parallel.units import check_units, find_units, members_of
+from argus_core.registry.factory import initial_values_wanted
 from argus_core.tensors.batch import deep_map
 from argus_core.tensors.listing import tensors_in
+from argus_core.tensors.processes import all_agree, gather
+from argus_core.tensors.rng import Generators, random_state, set_random_state
 
 if TYPE_CHECKING:
     from argus_core.abstract_model import AbstractModel
 
 __all__ = ["FSDP"]
 
+_LONGEST = 300  # characters of a reason
 _DTYPES = {"bfloat16": torch.bfloat16}
 
 
@@ -60,6 +67,7 @@ class FSDP(AbstractParallel):
         ),
     }
 
+    builds_on_meta = True
     equal_forwards = True
     is_sharded = True
 
@@ -79,19 +87,51 @@ class FSDP(AbstractParallel):
         self._root: Any = None  # the network, once it is sharded
         self._units: dict[str, Any] = {}
         self._others: list[nn.Parameter] = []  # of the loss, whole in each process
+        self._pieces: BuiltInPieces | None = None  # until they are in their places
+        self._whole_since = ""  # the reason why the network was built whole
 
     # Building.
 
+    def build_network(self, model: AbstractModel, build: Callable[[], Any]) -> Any:
+        """Build the network in pieces, with the first process's random numbers, or whole where that fails."""
+        states = gather(random_state(), model.device)[0]
+        set_random_state(tree_map(lambda each: each.cpu() if isinstance(each, Tensor) else each, states))
+        before = Generators()
+        reason = ""
+        try:
+            self._pieces = build_in_pieces(build, control_group(self.timeout))
+        except Exception as error:  # of any type, by the network's code or by torch
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST]
+        if all_agree(self._pieces is not None, model.device):
+            if not initial_values_wanted():
+                before.restore()
+            assert self._pieces is not None
+            return self._pieces.network
+        before.restore()
+        self._pieces, self.builds_on_meta = None, False
+        self._whole_since = reason or "it cannot be built on the meta device in another process"
+        return build()
+
     def wrap(self, model: AbstractModel) -> None:
-        """Give all processes the values of the first, and keep a shard of each parameter."""
+        """Keep a shard of each parameter, with the values of the first process."""
         network = model.get_nn_module()
+        pieces, self._pieces, self.builds_on_meta = self._pieces, None, False
         self._others = [*model.loss.parameters()] if isinstance(model.loss, nn.Module) else []
         self._units = find_units(network, self.units)
         check_units(network, self._units, self._others)
         own = model.loss.buffers() if isinstance(model.loss, nn.Module) else ()
-        for tensor in (*network.parameters(), *network.buffers(), *self._others, *own):
+        whole = () if pieces else (*network.parameters(), *network.buffers())
+        for tensor in (*whole, *self._others, *own):
             distributed.broadcast(tensor.detach(), 0)
         self._shard(network, model.device)
+        if pieces:
+            network.to_empty(device=model.device)
+            with torch.no_grad():
+                for name, parameter in network.named_parameters():
+                    local(parameter).copy_(pieces.rows.pop(name))
+                for name, buffer in network.named_buffers():
+                    buffer.copy_(pieces.buffers[name])
+            pieces.put_attributes()
 
     def _shard(self, network: nn.Module, device: torch.device) -> None:
         mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
@@ -212,10 +252,12 @@ class FSDP(AbstractParallel):
         precision = f", in {self.mixed_precision}" if self.mixed_precision else ""
         again = "before forward and before backward" if self.reshard_after_forward else "before forward"
         yield f"a unit is gathered {again}{precision}; its gradients are added and split while backward runs"
+        if self._whole_since:
+            yield f"the network was built whole in each process, and then split: {self._whole_since}"
         yield from super().notes(model)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_root": None, "_units": {}, "_others": []}
+        return {**vars(self), "_root": None, "_units": {}, "_others": [], "_pieces": None}
 
 
 def _not_a_view(module: nn.Module, args: Any, output: Any) -> Any:

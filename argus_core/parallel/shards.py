@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
 
-__all__ = ["gathered", "local", "part_of", "rows_of"]
+__all__ = ["gathered", "joined_rows", "local", "own_rows", "part_of", "rows_of"]
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -57,3 +58,23 @@ def part_of(value: Tensor, target: DTensor) -> DTensor:
     return DTensor.from_local(
         part, mesh, target.placements, run_check=False, shape=value.shape, stride=target.stride()
     )
+
+
+def own_rows(value: Tensor, group: Any) -> Tensor:
+    """Return a copy of the rows of this process."""
+    length = value.shape[0] if value.ndim else 1
+    first, last = rows_of(length, distributed.get_rank(group), distributed.get_world_size(group))
+    return value.reshape(length, *value.shape[1:])[first:last].clone(memory_format=torch.contiguous_format)
+
+
+def joined_rows(rows: Tensor, shape: Sequence[int], group: Any) -> Tensor:
+    """Return the whole of a tensor from the rows of all processes, each of which calls it."""
+    count = distributed.get_world_size(group)
+    step = -(-shape[0] // count)
+    sent = rows.new_zeros((step, *shape[1:]))
+    sent[: len(rows)] = rows
+    as_bytes = sent.view(-1).view(torch.uint8)
+    boxes = [torch.empty_like(as_bytes) for _ in range(count)]
+    distributed.all_gather(boxes, as_bytes, group)
+    whole = torch.cat(boxes).view(rows.dtype).view(step * count, *shape[1:])
+    return whole[: shape[0]].clone()

@@ -152,6 +152,6 @@ def _check_ties(network: nn.Module, units: Mapping[str, nn.Module]) -> None:
             shown = [*units][:_SHOWN]
             raise BuildError(
                 f"parallel 'fsdp': {first!r} and {name!r} are one parameter in two units ({within}), which "
-                f"are not gathered at the same time; give units that keep them together (now {', '.join(shown)}"
-                f"{'...' if len(units) > _SHOWN else ''})"
+                "are not gathered at the same time; give units that keep them together (now "
+                f"{', '.join(shown)}{'...' if len(units) > _SHOWN else ''})"
             )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from process_pool import in_processes
-from shared_runs import PARTS, data_for, largest_difference, made, train
+from shared_runs import PARTS, data_for, in_full, largest_difference, made, train
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
@@ -281,3 +281,21 @@ def test_patterns_name_units_by_class_and_by_name() -> None:
 def test_bad_options_are_refused(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         FSDP(**params)
+
+
+def test_initial_values_follow_from_the_seed_on_any_number_of_processes() -> None:
+    alone = weights()
+    for count in (2, 3):
+        for each in in_processes(count, weights):
+            assert each == alone
+
+
+def weights() -> dict[str, Any]:
+    found = {}
+    with isolated_registry(builtins=True):
+        for network in ("stack", "recurrent", "convolutional"):
+            model = made({"nn_module": network, "parallel": "fsdp"})
+            assert "built whole" not in model.explain()
+            state = model.nn_module.state_dict()
+            found |= {f"{network}.{name}": in_full(each).tolist() for name, each in state.items()}
+    return {**found, "next": torch.rand(1).item()}
