@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -14,12 +12,13 @@ from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
-from argus_core.model.choice import choose, choose_parallel, choose_steps, given_by_class, split_options
+from argus_core.model.build_options import USUAL, BuildOptions
+from argus_core.model.choice import choose, choose_steps, split_options
 from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.single import Single
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
-from argus_core.registry.file_params import READS, Source, check_file_params, check_param, taken_from
+from argus_core.registry.file_params import READS, check_param
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.steps.composition import Composed
 from argus_core.steps.parameters import named_parameters
@@ -30,54 +29,9 @@ from argus_core.tensors.single_process import started_processes
 if TYPE_CHECKING:
     from argus_core.model.initial_weights import InitialWeights
 
-__all__ = ["Assembly", "BuildOptions", "unchanged"]
+__all__ = ["Assembly", "unchanged"]
 
 Made = TypeVar("Made", bound="Assembly")
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """The options of building a model whose params come from a file.
-
-    Attributes:
-        source: the file, which must not set all params.
-        bindings: the components that load_model has looked up, by kind and name, so that later registrations
-            do not replace them.
-        overwritten: the parts whose initial values are overwritten, or not used, once the model is built.
-        restore_network: builds the network with its saved state; called with build_nn_module and the part.
-        limit: returns the context that limits the memory of a part; called with its name and label.
-    """
-
-    source: Source | None = None
-    bindings: Mapping[tuple[str, str], registry.Component] = field(default_factory=dict)
-    overwritten: frozenset[str] = frozenset()
-    restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
-    limit: Callable[[str, str], AbstractContextManager[None]] | None = None
-
-    def build(self, cls: type[Made], params: Mapping[str, Any]) -> Made:
-        """Return ``cls(params)``, built with these options; models that its parts build have none."""
-        source = self.source and self.source.with_given(given_by_class(cls, params))
-        token = _next.set(self)
-        try:
-            with taken_from(source):
-                model: Made = cls(params)
-        finally:
-            _next.reset(token)
-        vars(model)["_build_options"] = BuildOptions(bindings=self.bindings)  # closes the file
-        return model
-
-    @classmethod
-    def take(cls) -> BuildOptions:
-        """Return the options of the model whose instance is being made, once."""
-        options = _next.get()
-        if options is not _USUAL:
-            _next.set(_USUAL)
-        return options
-
-
-_USUAL = BuildOptions()
-
-_next: ContextVar[BuildOptions] = ContextVar("the options of the next model that is made", default=_USUAL)
 
 
 def unchanged(prediction: Any) -> Any:
@@ -111,12 +65,12 @@ class Assembly(AbstractModel):
     _composed: Composed
     _devices: list[torch.device]
     _updater: Updater | None  # of the parts on their device; built again after a move or a change
-    _build_options = _USUAL
+    _build_options = USUAL
 
     def __new__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:
         model: Made = super().__new__(cls)
         options = BuildOptions.take()
-        if options is not _USUAL:
+        if options is not USUAL:
             vars(model)["_build_options"] = options
         return model
 
@@ -147,11 +101,9 @@ class Assembly(AbstractModel):
         options = self._build_options
         if started_processes() == 1 and ("parallel" not in self.params or options.source is not None):
             return Single()
-        from argus_core.parallel.choice import build_engine  # lazy: most runs have one process
+        from argus_core.model.sharing import chosen_engine  # lazy: most runs have one process
 
-        part = choose_parallel(self.params, self._resolve)
-        check_file_params(part.label, part.factory, part.params)
-        return build_engine(part)
+        return chosen_engine(self.params, self._resolve)
 
     def set_part(self, part: str) -> None:
         """Build a ``part`` of `build_order`, and set the attribute of that name."""
@@ -273,34 +225,24 @@ class Assembly(AbstractModel):
     @property
     def _awaits_values(self) -> bool:
         """True while the engine builds a network without values, or has yet to give it values."""
-        return self.parallel.builds_on_meta and self._is_shared
-
-    @property
-    def _is_shared(self) -> bool:
-        return started_processes() > 1
+        return self.parallel.builds_on_meta and started_processes() > 1
 
     def _build_shared(self, part: str, chosen: Part) -> Any:
-        """Return a built part; the engine of several processes may build the network in its own way."""
+        """Return a built part; an engine that gives the network its values builds it in its own way."""
         if part != "nn_module" or not self._awaits_values:
             return self.build_part(part, chosen)
-        from argus_core.parallel.group import open_group, own_device  # lazy: most runs have one process
+        from argus_core.model.sharing import build_network  # lazy: most runs have one process
 
-        given = self.params.get("device", "auto")
-        self.device = own_device(self.build_device(given), given)[0]
-        open_group(self.device, self.parallel.timeout)
-        return self.parallel.build_network(self, lambda: self.build_part(part, chosen))
+        return build_network(self, lambda: self.build_part(part, chosen))
 
     def _share(self) -> None:
         """Let the processes of the run share network and loss, which are on their device."""
         if started_processes() == 1:
             return
-        from argus_core.parallel.group import control_group, open_group  # lazy: most runs have one process
-        from argus_core.tensors.exchange import Exchange
+        from argus_core.model.sharing import share  # lazy: most runs have one process
 
-        open_group(self.device, self.parallel.timeout)
-        self.parallel.exchange = Exchange(control_group(self.parallel.timeout))
         has_values = not self._awaits_values
-        self.parallel.wrap(self)
+        share(self, self.device)
         if not has_values:
             self._take_weights()
         self._updater = None

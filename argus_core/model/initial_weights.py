@@ -96,9 +96,8 @@ def take_weights(network: nn.Module, choice: InitFrom, what: str, engine: Abstra
     taken = {name: value for name, value in taken.items() if name not in differing}
     if not taken:
         raise _no_match(choice.path, state, built, what)
-    tied = _tied(
-        {name: engine.local(each) if isinstance(each, Tensor) else each for name, each in built.items()}
-    )
+    own = {name: engine.local(each) if isinstance(each, Tensor) else each for name, each in built.items()}
+    tied = _tied(own)
     _check_tied(choice.path, taken, tied)
     _check_lazy(network, built, taken, choice.path)
     _put(network, taken, what, engine.place if engine.is_sharded else None)

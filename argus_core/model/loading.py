@@ -20,7 +20,8 @@ from argus_core.checkpoint.restoring import Changed, load_saved
 from argus_core.checkpoint.sections import PREFIXES
 from argus_core.errors import ArgusError, BuildError, SpecError
 from argus_core.files.output_files import checked_path
-from argus_core.model.assembly import Assembly, BuildOptions
+from argus_core.model.assembly import Assembly
+from argus_core.model.build_options import BuildOptions
 from argus_core.model.model import Model
 from argus_core.model.resolution import Bindings, Names
 from argus_core.model.restoration import Allowance, leaves_network_alone, restore_network

@@ -206,7 +206,7 @@ class _Counterparts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return meta
 
     def _cut_oldest(self) -> None:
-        """Keep only rows of the counterparts that were used long ago, and nothing of those no longer in use."""
+        """Keep only rows of the counterparts that were used long ago; drop those no longer in use."""
         for key in [key for key, each in self._of_meta.items() if each.meta.expired()]:  # type: ignore[no-untyped-call]
             del self._of_meta[key]
         whole = [each for each in self._of_meta.values() if each.whole is not None and each.shape]

@@ -6,7 +6,7 @@ from typing import Any
 # Without postponed annotations: torch compares those of a communication hook with its own classes.
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.distributed_c10d import GradBucket
+from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
 from argus_core.errors import BuildError

@@ -18,7 +18,7 @@ from argus_core.config.changes import with_params
 from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
 from argus_core.metrics.build import build_metrics
-from argus_core.model.assembly import BuildOptions
+from argus_core.model.build_options import BuildOptions
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
 from argus_core.registry.diagnosis import naming_missing

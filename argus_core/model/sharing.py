@@ -1,0 +1,44 @@
+"""The processes of a run share one model: the choice of their engine, their devices and their group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from argus_core.model.choice import Resolve, choose_parallel
+from argus_core.parallel.choice import build_engine
+from argus_core.parallel.engine import AbstractParallel
+from argus_core.parallel.group import control_group, open_group, own_device
+from argus_core.registry.file_params import check_file_params
+from argus_core.tensors.exchange import Exchange
+
+if TYPE_CHECKING:
+    from argus_core.abstract_model import AbstractModel
+    from argus_core.model.assembly import Assembly
+
+__all__ = ["build_network", "chosen_engine", "share"]
+
+
+def chosen_engine(params: dict[str, Any], resolve: Resolve) -> AbstractParallel:
+    """Return the engine that ``params["parallel"]`` chooses."""
+    part = choose_parallel(params, resolve)
+    check_file_params(part.label, part.factory, part.params)
+    return build_engine(part)
+
+
+def build_network(model: Assembly, build: Callable[[], Any]) -> Any:
+    """Return the network that an engine builds together with other processes."""
+    given = model.params.get("device", "auto")
+    model.device = own_device(model.build_device(given), given)[0]
+    open_group(model.device, model.parallel.timeout)
+    return model.parallel.build_network(model, build)
+
+
+def share(model: AbstractModel, device: torch.device) -> None:
+    """Let the processes of the run share network and loss, which are on their device."""
+    engine = model.parallel
+    open_group(device, engine.timeout)
+    engine.exchange = Exchange(control_group(engine.timeout))
+    engine.wrap(model)
