@@ -19,7 +19,7 @@ from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.group import control_group
 from argus_core.parallel.piecewise import BuiltInPieces, build_in_pieces
 from argus_core.parallel.reducer import sum_gradients
-from argus_core.parallel.shards import gathered, local, part_of
+from argus_core.parallel.shards import gathered, local, messages, part_of
 from argus_core.parallel.units import check_units, find_units, members_of
 from argus_core.registry.factory import initial_values_wanted
 from argus_core.tensors.batch import deep_map
@@ -94,15 +94,19 @@ class FSDP(AbstractParallel):
 
     def build_network(self, model: AbstractModel, build: Callable[[], Any]) -> Any:
         """Build the network in pieces, with the first process's random numbers, or whole where that fails."""
-        states = gather(random_state(), model.device)[0]
+        with messages():
+            states = gather(random_state(), model.device)[0]
         set_random_state(tree_map(lambda each: each.cpu() if isinstance(each, Tensor) else each, states))
         before = Generators()
         reason = ""
         try:
             self._pieces = build_in_pieces(build, control_group(self.timeout))
         except Exception as error:  # of any type, by the network's code or by torch
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST]
-        if all_agree(self._pieces is not None, model.device):
+            cause = error.__cause__ or error  # of the factory's own sentence
+            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:_LONGEST]
+        with messages():
+            is_built = all_agree(self._pieces is not None, model.device)
+        if is_built:
             if not initial_values_wanted():
                 before.restore()
             assert self._pieces is not None

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
+from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["gathered", "joined_rows", "local", "own_rows", "part_of", "rows_of"]
+__all__ = ["gathered", "joined_rows", "local", "messages", "own_rows", "part_of", "rows_of"]
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """Let processes talk while operators are intercepted, as the memory of a part is limited or counted."""
+    with _disable_current_modes():  # type: ignore[no-untyped-call]
+        yield
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -75,6 +84,7 @@ def joined_rows(rows: Tensor, shape: Sequence[int], group: Any) -> Tensor:
     sent[: len(rows)] = rows
     as_bytes = sent.view(-1).view(torch.uint8)
     boxes = [torch.empty_like(as_bytes) for _ in range(count)]
-    distributed.all_gather(boxes, as_bytes, group)
+    with messages():
+        distributed.all_gather(boxes, as_bytes, group)
     whole = torch.cat(boxes).view(rows.dtype).view(step * count, *shape[1:])
     return whole[: shape[0]].clone()
