@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from argus_core.storage.pieces import Group, Piece
+
 __all__ = ["BackgroundWriter"]
 
 
@@ -23,7 +25,7 @@ class BackgroundWriter:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def __call__(self, path: Path, tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
+    def __call__(self, path: Path, tensors: Mapping[str, Tensor | Piece], manifest: dict[str, Any]) -> None:
         """Copy the tensors, and start to write them.
 
         Raises:
@@ -31,8 +33,10 @@ class BackgroundWriter:
         """
         self.wait()
         from argus_core.storage.writer import copied  # imports torch
+        from argus_core.tensors.processes import group_for
 
-        task = (path, copied(tensors), manifest)
+        # Here, not in the thread: all processes make the group at the same place of training.
+        task = (path, copied(tensors), manifest, group_for(path))
         thread = threading.Thread(target=self._write, args=task)
         try:
             thread.start()
@@ -54,10 +58,12 @@ class BackgroundWriter:
         if error is not None:
             raise error
 
-    def _write(self, path: Path, tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
+    def _write(
+        self, path: Path, tensors: Mapping[str, Tensor | Piece], manifest: dict[str, Any], group: Group
+    ) -> None:
         from argus_core.storage import write
 
         try:
-            write(path, tensors, manifest)
+            write(path, tensors, manifest, group)
         except BaseException as error:  # shown in the thread that trains
             self._error = error

@@ -19,6 +19,7 @@ from argus_core.files.output_files import check_writable, make_folder, place_to_
 from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 from argus_core.registry.file_params import WRITES, FileParam
+from argus_core.storage.forms import FOLDER, is_folder
 from argus_core.storage.stored import COUNT, Rule, check_callback_state
 from argus_core.tensors.processes import is_first, process_count
 
@@ -37,7 +38,7 @@ class Checkpoint(Callback):
         save_after_exception: save also when an exception ends the run; such a file is never deleted.
         file_format: the files' names, with the fields ``epoch`` (counting from 0), ``step`` (updates) and
             the run's metrics. By default ``model-{epoch:03d}.safetensors``, or with ``step`` where ``every``
-            is not a number of epochs.
+            is not a number of epochs. Names that end in ``.sharded`` are folders of shards.
         background: write while training continues, from a copy of the state; ``checkpoint_saved`` is raised,
             and old files are deleted, once the file is whole. An error shows at the next save or at the end.
     """
@@ -157,7 +158,8 @@ class Checkpoint(Callback):
     def exception_name(self, state: State) -> str:
         """Return the name of the file that is saved when ``state.exception`` ends the run."""
         reason = type(state.exception).__name__
-        return f"model-{state.epoch:03d}-{state.global_step:06d}-{reason}.safetensors"
+        suffix = FOLDER if is_folder(self.file_format) else ".safetensors"
+        return f"model-{state.epoch:03d}-{state.global_step:06d}-{reason}{suffix}"
 
     def save(self, state: State) -> None:
         """Save the model now, delete files beyond ``max_saves``, and raise ``checkpoint_saved``.

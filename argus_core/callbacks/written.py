@@ -16,7 +16,9 @@ from argus_core.errors import ArgusError, CheckpointError
 from argus_core.files.confinement import is_confined
 from argus_core.files.working_folder import shown
 from argus_core.storage import read_header
-from argus_core.storage.replacement import sweep
+from argus_core.storage.folder_replacement import remove_folder, strange_in
+from argus_core.storage.forms import is_folder
+from argus_core.storage.leftovers import sweep
 from argus_core.storage.stored import COUNT
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
 
 _RUN = re.compile(r"[0-9a-f]{32}")
 _Identity = tuple[int, int, int]
+_IS_KNOWN = {False: stat.S_ISREG, True: stat.S_ISDIR}  # by whether the path names a folder
 
 
 class WrittenFiles:
@@ -103,9 +106,16 @@ class WrittenFiles:
                 logger.warning("could not delete %s: another file has replaced the run's", shown(path))
                 continue
             try:
-                path.unlink(missing_ok=True)
+                _delete(path)
             except OSError as error:  # not worth ending a run for
                 logger.warning("could not delete %s: %s", shown(path), error.strerror or error)
+
+
+def _delete(path: Path) -> None:
+    if is_folder(path):
+        remove_folder(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_no_link(callback: str, path: Path) -> None:
@@ -126,12 +136,12 @@ def _check_damaged(callback: str, path: Path) -> None:
     Raises:
         ArgusError: it is a file of another program, or a model that the user has saved.
     """
-    if is_confined(path) or not path.is_file():
+    if is_confined(path) or not (path.is_dir() if is_folder(path) else path.is_file()):
         return
     try:
         manifest = read_header(path).manifest
     except CheckpointError:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or (is_folder(path) and strange_in(path) is None):
             return
     else:
         if (
@@ -199,11 +209,11 @@ def times_resumed(manifest: Mapping[str, Any]) -> int:
 
 
 def _identity(path: Path) -> _Identity | None:
-    """Return the identity of a regular file (device, inode, time of change), or ``None``."""
+    """Return the identity of a file or a folder of shards (device, inode, time of change), or None."""
     try:
         found = os.lstat(path)
     except (OSError, ValueError):
         return None
-    if not stat.S_ISREG(found.st_mode):
+    if not _IS_KNOWN[is_folder(path)](found.st_mode):
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns

@@ -21,9 +21,11 @@ from argus_core.data.description import DataDescription
 from argus_core.errors import UnsafeCheckpointError
 from argus_core.files.ordinary_files import MOST_COMPRESSED
 from argus_core.registry.part import KIND_OF_PART
-from argus_core.storage import CheckpointFile, Entry
+from argus_core.storage import Entry, open_stored, write
 from argus_core.storage.encoding import decode, references, tensor_names
+from argus_core.storage.folder_manifest import OF_STORAGE
 from argus_core.storage.payload import outline
+from argus_core.storage.pieces import Box
 
 __all__ = ["SavedFile"]
 
@@ -40,7 +42,7 @@ class SavedFile(AbstractSaved):
     """The contents of a checkpoint in our file format; tensors are read on request.
 
     Args:
-        path: the file.
+        path: the file, or the folder of shards.
         verify: whether to compare every byte that is read with its checksum.
         sha256: the expected SHA-256 of the whole file, in hexadecimal, if it must be checked.
 
@@ -54,7 +56,7 @@ class SavedFile(AbstractSaved):
     def __init__(self, path: Path, verify: bool = True, sha256: str | None = None) -> None:
         self._path = path
         self._verify = verify
-        self._file = CheckpointFile(path, sha256)
+        self._file = open_stored(path, sha256)
         self.header = self._file.header
         self._manifest = self.header.manifest
         try:
@@ -79,6 +81,27 @@ class SavedFile(AbstractSaved):
 
     def close(self) -> None:
         self._file.close()
+
+    def copy_to(self, target: Path) -> None:
+        """Write the whole checkpoint to another path, in the form that its suffix names.
+
+        Raises:
+            CheckpointError: a tensor is damaged, or writing failed.
+        """
+        names = [*self.header.entries, *self.header.aliases]
+        manifest = {key: value for key, value in self._manifest.items() if key not in OF_STORAGE}
+        write(target, self._read(names), manifest)
+
+    def read_parts(self, part: str, boxes: Mapping[str, Box]) -> dict[str, Tensor]:
+        """Return parts of the tensors in a part's state dict, by name; a folder reads little else.
+
+        Args:
+            part: the name of the part.
+            boxes: the place of each in its tensor, by name.
+        """
+        names = self._names[part]
+        stored = self._file.read_parts({names[name]: box for name, box in boxes.items()}, verify=self._verify)
+        return {name: stored[names[name]] for name in boxes}
 
     def size(self) -> int:
         return min(self.header.file_size, MOST_COMPRESSED * self._file.allocated)

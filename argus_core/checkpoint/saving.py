@@ -1,7 +1,7 @@
-"""Saving a model to one file: component names, plain parameters and tensors, written atomically.
+"""Saving a model: component names, plain parameters and tensors, written atomically.
 
-`argus_core.storage` writes the file, `argus_core.storage.manifest` its plain-data part;
-`argus_core.model.loading` loads it.
+`argus_core.storage` writes the file or the folder of shards, `argus_core.storage.manifest` its plain-data
+part; `argus_core.model.loading` loads it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,27 @@ from argus_core.registry.part import Part
 from argus_core.steps.parameters import named_parameters
 from argus_core.storage import write
 from argus_core.storage.encoding import encode
+from argus_core.storage.forms import is_folder
 from argus_core.storage.manifest import SCHEMA
 from argus_core.tensors.processes import is_first
 
-__all__ = ["Write", "save_model"]
+__all__ = ["Write", "save_model", "write_together"]
 
 Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
-"""A function that writes tensors and a manifest to a file."""
+"""A function that writes tensors and a manifest to a file or a folder of shards."""
 
 _TAKEN = {*PREFIXES.values(), "optimizer", "optimizer_groups", "params", "run", "extra", "extra_state", "rng"}
 _TAKEN |= {"callback", "running", "step"}
+
+
+def write_together(path: Path, tensors: Mapping[str, torch.Tensor], manifest: dict[str, Any]) -> None:
+    """Write a checkpoint: a folder of shards by all processes of the run, each of which calls this."""
+    if not is_folder(path):
+        write(path, tensors, manifest)
+        return
+    from argus_core.tensors.processes import group_for  # lazy: most checkpoints are files
+
+    write(path, tensors, manifest, group_for(path))
 
 
 def save_model(
@@ -48,7 +59,7 @@ def save_model(
     optimizer_state: bool,
     run: Mapping[str, Any] | None = None,
     progress: Mapping[str, Any] | None = None,
-    write: Write = write,
+    write: Write = write_together,
 ) -> None:
     """Write ``model`` to ``file_path``; see `Model.save`."""
     _warn_unregistered(model)

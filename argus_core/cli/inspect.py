@@ -14,6 +14,8 @@ from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import echo, echo_json
 from argus_core.storage import Header, read_header
 from argus_core.storage.encoding import describe
+from argus_core.storage.folder_manifest import OF_STORAGE
+from argus_core.storage.forms import is_folder
 
 __all__ = ["command"]
 
@@ -28,7 +30,7 @@ __all__ = ["command"]
 @click.argument("file", type=click.Path(path_type=Path))
 @AS_JSON
 def command(file: Path, as_json: bool) -> None:
-    """Print the contents of the checkpoint FILE.
+    """Print the contents of the checkpoint FILE, or of the folder of shards FILE.
 
     These are versions, components with the packages that provide them, params, and tensors. The command
     reads and checks only the header, and imports nothing that it names.
@@ -41,7 +43,8 @@ def command(file: Path, as_json: bool) -> None:
 
 
 def _record(file: Path, header: Header) -> dict[str, Any]:
-    manifest = {key: value for key, value in header.manifest.items() if key not in ("tensors", "aliases")}
+    manifest = {key: value for key, value in header.manifest.items() if key not in OF_STORAGE}
+    shards = header.manifest["folder"]["shards"] if is_folder(file) and not file.is_file() else None
     tensors = {
         name: {"dtype": entry.dtype, "shape": list(entry.shape), "bytes": entry.size}
         for name, entry in header.entries.items()
@@ -49,6 +52,7 @@ def _record(file: Path, header: Header) -> dict[str, Any]:
     return {
         "file": str(file),
         "bytes": header.file_size,
+        **({} if shards is None else {"shards": len(shards)}),
         **describe(manifest),
         "tensors": tensors,
         "aliases": header.aliases,

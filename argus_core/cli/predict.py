@@ -12,7 +12,9 @@ from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.errors import ArgusError
 from argus_core.runs.outputs import check_output
-from argus_core.storage.file import open_file, read_header
+from argus_core.storage import read_header
+from argus_core.storage.file import open_file
+from argus_core.storage.forms import is_folder
 
 __all__ = ["command"]
 
@@ -86,8 +88,10 @@ def command(
 
 def _check_header(checkpoint: Path) -> None:
     """Check what can be checked of a checkpoint before torch is imported, which takes seconds."""
-    with open_file(checkpoint) as file:
-        start = file.read(2)
+    start = b""
+    if not is_folder(checkpoint):
+        with open_file(checkpoint) as file:
+            start = file.read(2)
     if not start.startswith((b"PK", b"\x80")):  # of pytorch-argus
         read_header(checkpoint)
 

@@ -12,6 +12,7 @@ from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
 from argus_core.files.ordinary_files import read_ordinary
 from argus_core.files.toml import MOST_BYTES, not_toml, parse
+from argus_core.storage.forms import is_folder
 
 __all__ = ["read_alone", "read_document"]
 
@@ -94,7 +95,7 @@ def _check_not_of_run(path: Path) -> None:
             f"{path} is a run directory, not a configuration; {resume}; to start a new one, give "
             f"{path / 'config.toml'}"
         )
-    if path.suffix == ".safetensors" and os.path.isfile(path):
+    if (path.suffix == ".safetensors" and os.path.isfile(path)) or (is_folder(path) and os.path.isdir(path)):
         raise ConfigError(f"{path} is a checkpoint, not a configuration; {resume}")
 
 

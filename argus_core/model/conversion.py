@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from argus_core.checkpoint.contents import SavedFile
 from argus_core.checkpoint.formats import open_checkpoint
 from argus_core.checkpoint.weights import AVERAGE, TRAINED, chosen_weights
 from argus_core.errors import (
@@ -24,11 +25,12 @@ from argus_core.model.model import Model
 from argus_core.model.restoration import Allowance
 from argus_core.registry import registry
 from argus_core.registry.part import KIND_OF_PART
+from argus_core.storage.forms import FOLDER, is_folder
 from argus_core.storage.replacement import replacement
 from argus_core.storage.writer import write_plain
 from argus_core.text import shown
 
-__all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "convert", "export"]
+__all__ = ["AVERAGE", "EXPORTED", "NONE", "TRAINED", "change_form", "convert", "export"]
 
 EXPORTED = (".safetensors", ".pt", ".pth")
 """The suffixes of the export formats of a network's state."""
@@ -52,7 +54,7 @@ def convert(
 
     Args:
         source: read by `argus_core.checkpoint.legacy`, which runs and imports nothing in the file.
-        target: a ``.safetensors`` file, written atomically.
+        target: a ``.safetensors`` file or ``.sharded`` folder, written atomically.
         model_name: a registered model class in place of the one that the file names; ``"Model"`` is the
             plain one.
         names: a component for each of ``nn_module``, ``loss``, ``optimizer`` and
@@ -69,7 +71,10 @@ def convert(
     """
     with open_checkpoint(source) as saved:
         if saved.legacy_state is None:
-            raise CheckpointError(f"{source} is a checkpoint of argus_core already; load it with load_model")
+            raise CheckpointError(
+                f"{source} is a checkpoint of argus_core already; load it with load_model, or convert it to "
+                f"a name that ends in {'.safetensors' if is_folder(source) else FOLDER}, without options"
+            )
         state, params = saved.legacy_state, saved.params()
     cls = _model_class(source, state["model_name"] if model_name is None else model_name)
     left_out = [str(key) for key in params if cls is Model and key not in _KNOWN]
@@ -86,6 +91,29 @@ def convert(
     check()
     model.save(target, optimizer_state=bool(state.get("optimizer_state_dict")))
     return model, left_out
+
+
+def change_form(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> bool:
+    """Write our checkpoint in its other form: a file as a folder of shards, or a folder as one file.
+
+    Nothing is looked up or built, and every byte is compared with its checksum.
+
+    Args:
+        source: a checkpoint.
+        target: the file or folder, written atomically.
+        check: called once the source is open; raises if ``target`` must not be written.
+
+    Returns whether ``source`` is ours and in the other form; if not, nothing is written.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or unsafe, or writing failed.
+    """
+    with open_checkpoint(source) as saved:
+        if not isinstance(saved, SavedFile) or is_folder(source) == is_folder(target):
+            return False
+        check()
+        saved.copy_to(target)
+    return True
 
 
 def export(

@@ -66,7 +66,8 @@ def load_model(
     Nothing that the file names is imported: names are looked up among the installed plugins.
 
     Args:
-        file_path: a ``*.safetensors`` checkpoint, or a ``*.pth`` of pytorch-argus.
+        file_path: a ``*.safetensors`` checkpoint, a ``*.sharded`` folder of one, or a ``*.pth`` of
+            pytorch-argus.
         nn_module, optimizer, loss, prediction_transform, step: by default the saved part; ``None``
             omits the part, whose provider need not be installed then (not for nn_module); a dict updates
             the saved parameters; a name or ``(name, {params})`` chooses another component.
@@ -77,8 +78,8 @@ def load_model(
         change_params_func: called with the saved params; returns the params to use.
         change_state_dict_func: called with the network's state dict and the optimizer's (or ``None``);
             returns both.
-        verify: whether to check every byte that is read from a safetensors file against its checksum.
-        sha256: the expected SHA-256 of the whole file, in hexadecimal.
+        verify: whether to check every byte that is read against its checksum, where the format has them.
+        sha256: the expected SHA-256 of the whole file, in hexadecimal; not for a folder.
         **params: replace top-level params of the same name.
 
     Raises:

@@ -45,7 +45,6 @@ from argus_core.steps.reduction import mean_divisor, reduction_of
 from argus_core.steps.shares import check_loss
 from argus_core.steps.updater import Updater
 from argus_core.steps.weights import Weights, method_of
-from argus_core.storage import write
 from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
 from argus_core.tensors.single_process import started_processes
@@ -405,12 +404,14 @@ class Model(Assembly):
         optimizer_state: bool = False,
         run: Mapping[str, Any] | None = None,
         progress: Mapping[str, Any] | None = None,
-        write: checkpoint.Write = write,
+        write: checkpoint.Write = checkpoint.write_together,
     ) -> None:
         """Write the model to ``file_path`` atomically; `load_model` loads it.
 
         Args:
-            file_path: ``*.safetensors``; parent folders are made.
+            file_path: ``*.safetensors`` for one file, ``*.sharded`` for a folder of shards, which each
+                process
+                of the run writes with the others; parent folders are made.
             optimizer_state: whether to save the optimizer's state, and `extra_state`, for further training.
             run: plain data about the run (epoch, metrics) that `argus inspect` shows.
             progress: the position of the run, for ``fit(resume=...)``.

@@ -25,6 +25,7 @@ from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, usa
 from argus_core.runs.lock import RunLock, locked
 from argus_core.runs.replaced import ReplacedRun
 from argus_core.runs.run_files import RunFiles, runs_near
+from argus_core.storage.forms import SUFFIXES, is_folder
 
 __all__ = ["RunDirectory"]
 
@@ -56,7 +57,9 @@ class RunDirectory(RunFiles):
         Raises:
             ConfigError: there is no run.
         """
-        directory = cls(path if os.path.isdir(path) else Path(shown(absolute(path).parent.parent)))
+        directory = cls(
+            path if os.path.isdir(path) and not is_folder(path) else Path(shown(absolute(path).parent.parent))
+        )
         has_run = directory.holds_run() and os.path.exists(directory.config)
         if not directory._replaced.is_there and not has_run:
             if runs := runs_near(path):
@@ -85,7 +88,7 @@ class RunDirectory(RunFiles):
             return False
         path = os.path.abspath(file)
         folders = os.path.realpath(os.path.dirname(path)), os.path.dirname(os.path.realpath(path))
-        is_checkpoint = os.path.realpath(self.checkpoints) in folders and path.endswith(".safetensors")
+        is_checkpoint = os.path.realpath(self.checkpoints) in folders and path.endswith(SUFFIXES)
         if is_checkpoint and os.path.lexists(file):
             return True
         with confined(self.root):

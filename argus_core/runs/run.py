@@ -37,6 +37,7 @@ from argus_core.runs.together import (
     note_start,
     shared_choices,
 )
+from argus_core.storage.forms import is_folder
 from argus_core.tensors.processes import is_first
 from argus_core.training.dry_run import DryRun, FirstBatches
 from argus_core.training.fit import seed_everything
@@ -180,7 +181,9 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
     changed = list(config_differences(read_resolved(directory.config), config))
     _check_changes(directory, changed)
     checkpoint = (
-        find_checkpoint(directory.root, directory.last) if path.is_dir() else find_checkpoint(absolute(path))
+        find_checkpoint(directory.root, directory.last)
+        if path.is_dir() and not is_folder(path)
+        else find_checkpoint(absolute(path))
     )
     with naming_missing(directory.providers):
         _ = [*components_in(config)]  # those that only the fit would ask for, too

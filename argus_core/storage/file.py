@@ -15,13 +15,30 @@ from typing import TYPE_CHECKING
 from argus_core.errors import CheckpointError, CorruptCheckpointError, near
 from argus_core.files.ordinary_files import MOST_COMPRESSED, allocated, open_ordinary
 from argus_core.storage.header import Header, check_length, verify_header
+from argus_core.storage.pieces import Box, whole
 from argus_core.storage.text import cut_off
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["CheckpointFile", "open_file", "read_header", "verify_sha256"]
+__all__ = [
+    "FOLDER",
+    "SUFFIXES",
+    "CheckpointFile",
+    "near_files",
+    "open_file",
+    "owner_of",
+    "read_file_header",
+    "size_problem",
+    "verify_sha256",
+]
+
+FOLDER = ".sharded"
+"""The suffix of a checkpoint that is a folder."""
+
+SUFFIXES = (".safetensors", FOLDER)
+"""The suffixes of checkpoints."""
 
 _SHOWN = 3  # checkpoints listed where the path is a folder
 
@@ -95,9 +112,24 @@ class CheckpointFile:
 
         known = {**self.header.aliases, **{name: name for name in self.header.entries}}
         with self._blamed():
-            owners = {name: _owner(name, known) for name in (known if names is None else names)}
+            owners = {name: owner_of(name, known) for name in (known if names is None else names)}
             tensors = read_payload(self._file, self.header, set(owners.values()), device, verify, into or {})
         return {name: tensors[owner] for name, owner in owners.items()}
+
+    def read_parts(
+        self,
+        parts: Mapping[str, Box | None],
+        device: torch.device | str = "cpu",
+        verify: bool = True,
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return parts of tensors by name; see `folder.CheckpointFolder`. Each is read whole first."""
+        found = self.read(parts, verify=verify)
+        taken = {}
+        for name, box in parts.items():
+            tensor = found.pop(name)
+            taken[name] = tensor if box is None else tensor[box.inside(whole(tensor.shape))].clone()
+        return taken
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
@@ -115,7 +147,7 @@ class CheckpointFile:
             raise CheckpointError(f"cannot read {self.path}: {error.strerror}; use another copy") from error
 
 
-def read_header(path: str | os.PathLike[str], sha256: str | None = None) -> Header:
+def read_file_header(path: str | os.PathLike[str], sha256: str | None = None) -> Header:
     """Return the header of a checkpoint, without torch; see `CheckpointFile`."""
     with CheckpointFile(path, sha256) as file:
         return file.header
@@ -152,7 +184,7 @@ def open_file(path: Path) -> FileIO:
         if stat.S_ISREG(mode):
             return open_ordinary(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at {path}{_near_files(path) or '; check the path'}") from error
+        raise CheckpointError(f"no checkpoint at {path}{near_files(path) or '; check the path'}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
@@ -166,14 +198,20 @@ def open_file(path: Path) -> FileIO:
 def _checkpoints_in(folder: Path) -> list[str]:
     """Return a few of the checkpoints in a folder or run directory."""
     try:
-        found = sorted([*folder.glob("*.safetensors"), *folder.glob("checkpoints/*.safetensors")])
+        found = sorted(
+            path
+            for inside in ("*", "checkpoints/*")
+            for suffix in SUFFIXES
+            for path in folder.glob(inside + suffix)
+        )
     except OSError:
         return []
     more = [f"another of the {len(found)} in it"] if len(found) > _SHOWN else []
     return [*map(str, found[: _SHOWN - len(more)]), *more]
 
 
-def _near_files(path: Path) -> str:
+def near_files(path: Path) -> str:
+    """Return a suggestion of files with similar names in the path's folder, or ``""``."""
     try:
         # A broken link is in the list itself.
         return near(path.name, [name for name in os.listdir(path.parent) if name != path.name])
@@ -212,7 +250,7 @@ def _read_header(file: FileIO) -> Header:
     file.seek(0)
     header = verify_header(file, 8 + length, payload)
     if header.file_size != size:
-        raise CorruptCheckpointError(_size_problem(header, size))
+        raise CorruptCheckpointError(size_problem(header, size))
     return header
 
 
@@ -231,7 +269,8 @@ def _refuse_others(start: bytes) -> None:
         )
 
 
-def _size_problem(header: Header, size: int) -> str:
+def size_problem(header: Header, size: int) -> str:
+    """Return the message about a file that is longer or shorter than its header says."""
     if size > header.file_size:
         return f"{size - header.file_size:,} bytes follow the last tensor; use another copy"
     there = size - header.payload_start
@@ -242,7 +281,12 @@ def _size_problem(header: Header, size: int) -> str:
     )
 
 
-def _owner(name: str, known: dict[str, str]) -> str:
+def owner_of(name: str, known: Mapping[str, str]) -> str:
+    """Return the name under which a tensor is stored.
+
+    Raises:
+        CheckpointError: there is none of that name.
+    """
     if name not in known:
         hint = near(name, known) or "; see `argus inspect`"
         raise CheckpointError(f"the checkpoint holds no tensor {name!r}{hint}")

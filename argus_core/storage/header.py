@@ -22,7 +22,17 @@ from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape,
 from argus_core.storage.manifest import canonical, dumps, loads, migrate, most_bytes
 from argus_core.storage.text import AFTER, BEFORE, HeaderBytes, checksum, escaped, verify_text
 
-__all__ = ["Header", "check_length", "parse", "place", "render", "render_plain", "verify_header"]
+__all__ = [
+    "Header",
+    "aliases_in",
+    "check_length",
+    "form_in",
+    "parse",
+    "place",
+    "render",
+    "render_plain",
+    "verify_header",
+]
 
 _ALIGNMENT = 8
 
@@ -112,7 +122,7 @@ def verify_header(file: BinaryIO | io.FileIO, size: int, payload: int) -> Header
     crc, manifest = _manifest(source, payload)
     manifest = migrate(manifest)
     entries = _entries(manifest.get("tensors"))
-    aliases = _aliases(manifest.get("aliases"), entries)
+    aliases = aliases_in(manifest.get("aliases"), entries)
     if length != size - 8 or not _is_rest(source, chain([_after(crc)], _table(entries))):
         raise CorruptCheckpointError("the header is damaged (it contradicts the manifest); use another copy")
     return Header(manifest, entries, aliases, payload_start=size)
@@ -196,7 +206,7 @@ def _entries(tensors: object) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     start = 0
     for name, tensor in tensors.items():
-        entries[_checked_name(name)] = _entry(name, tensor, start)
+        entries[name] = _entry(name, tensor, start)
         start = entries[name].end
     return entries
 
@@ -207,34 +217,53 @@ def _entry(name: str, tensor: Any, start: int) -> Entry:
             pass
         case _:
             raise _unsafe(name, "lacks a dtype, a shape or checksums")
-    if dtype not in STORED_AS:
-        raise CheckpointError(f"tensor {name!r} has the unknown dtype {dtype[:40]!r}; upgrade argus-torch")
-    memory_format = str(rest["memory_format"]) if "memory_format" in rest else None
-    if memory_format is not None and MEMORY_FORMATS.get(memory_format) != len(shape):
-        raise _unsafe(name, "has a memory format that its shape cannot have")
-    if not is_shape(shape, dtype):
-        raise _unsafe(name, "has an impossible shape")
     if not all(isinstance(value, str) and _HEX.fullmatch(value) for value in sums):
         raise _unsafe(name, "has checksums that are none")
-    entry = Entry(dtype, tuple(shape), memory_format, tuple([int(value, 16) for value in sums]), start)
+    crcs = tuple([int(value, 16) for value in sums])
+    entry = form_in(name, dtype, shape, rest.get("memory_format"), crcs, start)
     if len(sums) != chunk_count(entry.size):
         raise _unsafe(name, "has too many checksums or too few")
     return entry
 
 
-def _aliases(aliases: object, entries: dict[str, Entry]) -> dict[str, str]:
+def form_in(
+    name: str,
+    dtype: str,
+    shape: list[Any],
+    memory_format: Any,
+    crcs: tuple[int, ...] = (),
+    start: int = 0,
+) -> Entry:
+    """Return the entry of a tensor that a manifest describes.
+
+    Raises:
+        CheckpointError: no tensor has such a name or form.
+    """
+    if problem := name_problem(name):
+        raise _unsafe(name, problem)
+    if dtype not in STORED_AS:
+        raise CheckpointError(f"tensor {name!r} has the unknown dtype {dtype[:40]!r}; upgrade argus-torch")
+    if memory_format is not None and MEMORY_FORMATS.get(str(memory_format)) != len(shape):
+        raise _unsafe(name, "has a memory format that its shape cannot have")
+    if not is_shape(shape, dtype):
+        raise _unsafe(name, "has an impossible shape")
+    return Entry(dtype, tuple(shape), memory_format, crcs, start)
+
+
+def aliases_in(aliases: object, entries: dict[str, Entry]) -> dict[str, str]:
+    """Return the aliases that a manifest holds.
+
+    Raises:
+        UnsafeCheckpointError: one is not a name, or does not stand for a tensor.
+    """
     if not isinstance(aliases, dict):
         raise UnsafeCheckpointError("the manifest holds no table of aliases; do not trust this file")
     for alias, name in aliases.items():
-        if _checked_name(alias) in entries or not isinstance(name, str) or name not in entries:
+        if problem := name_problem(alias):
+            raise _unsafe(alias, problem)
+        if alias in entries or not isinstance(name, str) or name not in entries:
             raise _unsafe(alias, f"stands for {str(name)[:80]!r}, which it cannot")
     return aliases
-
-
-def _checked_name(name: str) -> str:
-    if problem := name_problem(name):
-        raise _unsafe(name, problem)
-    return name
 
 
 def _unsafe(name: str, problem: str) -> UnsafeCheckpointError:

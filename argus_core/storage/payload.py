@@ -17,7 +17,7 @@ from argus_core.storage.encoding import torch_dtype
 from argus_core.storage.entry import MEMORY_FORMATS, STORED_AS, Entry, is_shape, name_problem
 from argus_core.storage.plain_data import unstorable
 
-__all__ = ["entry_of", "outline", "pieces", "restore", "room", "stored_once", "view"]
+__all__ = ["as_integers", "entry_of", "outline", "pieces", "restore", "room", "stored_once", "view"]
 
 # Integer dtypes by width: a tensor of any dtype can be viewed as one, and all devices can copy them.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -55,7 +55,7 @@ def pieces(tensor: Tensor) -> Iterator[Tensor]:
 
     Pieces of a contiguous CPU tensor share its memory; other tensors are copied, about 8 MiB at a time.
     """
-    tensor = _as_integers(tensor)
+    tensor = as_integers(tensor)
     if tensor.is_contiguous():
         tensor = tensor.flatten()
         yield from (part.cpu() for part in torch.split(tensor, CHUNK // tensor.element_size()))
@@ -111,7 +111,7 @@ def restore(tensor: Tensor, entry: Entry, device: torch.device | str) -> Tensor:
     """Return a tensor that was read, converted to its memory format and moved to ``device``."""
     if entry.memory_format:
         ordered = torch.empty_like(tensor, memory_format=getattr(torch, entry.memory_format))
-        _as_integers(ordered).copy_(_as_integers(tensor))
+        as_integers(ordered).copy_(as_integers(tensor))
         tensor = ordered
     return tensor.to(device)
 
@@ -175,7 +175,8 @@ def _strides(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def _as_integers(tensor: Tensor) -> Tensor:
+def as_integers(tensor: Tensor) -> Tensor:
+    """Return a view of a tensor's bits as integers."""
     # Every device copies integers bit by bit; floats may change (NaN).
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -16,19 +14,16 @@ from typing import BinaryIO
 from argus_core.errors import ArgusWarning, CheckpointError
 from argus_core.files.confinement import check_file, note_made
 from argus_core.files.working_folder import shown
+from argus_core.storage.leftovers import HAS_LOCKS, lock, sweep, temporary_name
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["replacement", "sweep"]
-
-# No writer leaves its file unchanged for this long.
-_ABANDONED_AFTER = 3600.0  # seconds
-
-# .NAME.PROCESS-RANDOM.tmp
-_TEMPORARY = re.compile(r"\.(.+)\.(?:([0-9]{1,9})-)?[0-9a-f]+\.tmp", re.DOTALL)
+__all__ = [
+    "make_folder_of",
+    "place_of",
+    "refusal",
+    "replacement",
+    "sync_folder",
+    "sync_folders",
+]
 
 # The errors of file systems, mostly network ones, without fsync for folders.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
@@ -59,42 +54,53 @@ def replacement(path: str | os.PathLike[str], what: str = "checkpoint") -> Itera
     Raises:
         CheckpointError: a system call failed; an existing file at ``path`` is unchanged.
     """
-    target = _target(path)
+    check_file(path)
+    target = place_of(path)
     try:
         note_made(target)
-        new_folders = _make_folder(target)
+        new_folders = make_folder_of(target)
         sweep(target.parent, target.name.__eq__)
         _forget(target)
         with _temporary(target) as (temporary, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if fcntl is None:  # pragma: no cover - Windows, where an open file cannot be renamed
+            if not HAS_LOCKS:  # pragma: no cover - Windows, where an open file cannot be renamed
                 file.close()
             os.replace(temporary, target)  # still locked: sweep() removes a file that is not
     except OSError as error:
-        raise _refusal(path, target, what, error) from error
-    for folder in (target.parent, *new_folders):
+        raise refusal(path, target, what, error) from error
+    sync_folders([target.parent, *new_folders])
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Flush folders once a file in them is complete and in place: a failure must not end a run."""
+    for folder in folders:
         try:
-            _sync_folder(folder)
-        except OSError as error:  # the file is complete and in place: no reason to end a run
+            sync_folder(folder)
+        except OSError as error:
             _warn_once(folder, error)
 
 
-def _target(path: str | os.PathLike[str]) -> Path:
-    check_file(path)
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """Return the path that is written to, without symbolic links.
+
+    Raises:
+        CheckpointError: it is not a path.
+    """
     try:
         return Path(os.path.realpath(path))
     except ValueError as error:
         raise CheckpointError(f"cannot write {os.fspath(path)!r}: {error}; give another name") from error
 
 
-def _make_folder(target: Path) -> list[Path]:
-    """Make the target's folder, and return the parents of newly made folders."""
-    if os.path.isdir(target):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise FileExistsError(errno.EEXIST, "it is not an ordinary file")
+def make_folder_of(target: Path, is_folder: bool = False) -> list[Path]:
+    """Make the folder of a file, or of a folder, and return the parents of newly made folders."""
+    if not is_folder:
+        if os.path.isdir(target):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise FileExistsError(errno.EEXIST, "it is not an ordinary file")
     missing = [folder for folder in target.parents if not os.path.exists(folder)]
     target.parent.mkdir(parents=True, exist_ok=True)
     return [folder.parent for folder in missing]
@@ -127,13 +133,12 @@ def _keep_permissions(temporary: str, target: Path) -> None:
 def _locked_file(target: Path) -> tuple[str, int]:
     """Return a new, locked file beside the target, and its descriptor."""
     while True:
-        name = f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
-        temporary = os.path.join(target.parent, name)
+        temporary = os.fspath(temporary_name(target))
         # 0o666 less the umask, as by open(); tempfile would give 0o600.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(temporary, flags, 0o666)
         # Another writer may have removed it by sweep() before it was locked.
-        if _lock(descriptor) is not False and os.path.exists(temporary):
+        if lock(descriptor) is not False and os.path.exists(temporary):
             return temporary, descriptor
         os.close(descriptor)
         with suppress(FileNotFoundError):
@@ -148,7 +153,8 @@ def _forget(target: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush a folder to the disk, where the system can."""
     if os.name == "nt":  # pragma: no cover - Windows cannot open folders
         return
     try:
@@ -175,87 +181,10 @@ def _warn_once(folder: Path, error: OSError) -> None:
         )
 
 
-def sweep(folder: Path, is_target: Callable[[str], bool], by_process: bool = True) -> None:
-    """Remove temporary files of killed writers from a folder.
-
-    Args:
-        folder: may be missing.
-        is_target: returns whether temporary files of the target of that name are removed.
-        by_process: on systems without locks, whether a writer whose process does not run on this machine
-            counts as killed; it may run on another machine.
-    """
-    try:
-        with os.scandir(folder) as files:
-            found = [
-                (file.path, match[2])
-                for file in files
-                if (match := _TEMPORARY.fullmatch(file.name)) and is_target(match[1])
-            ]
-    except (PermissionError, FileNotFoundError, NotADirectoryError):  # not to be read, or not a folder
-        return
-    for path, writer in found:
-        # Another writer may remove it at the same time, or own it.
-        with suppress(OSError):
-            # Writers make no links or devices; another program's device may have side effects on opening.
-            if stat.S_ISREG(os.lstat(path).st_mode):
-                # Locked until it is removed: its writer may have made it a moment ago, and locks it next.
-                with _locked(path) as locked:
-                    if _is_abandoned(path, writer, locked, by_process):
-                        os.unlink(path)
-
-
-@contextmanager
-def _locked(path: str) -> Iterator[bool | None]:
-    """Lock an existing file for the block, and yield what ``_lock`` returned."""
-    if fcntl is None:  # pragma: no cover - Windows, where an open file cannot be removed
-        yield None
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        yield _lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_abandoned(path: str, writer: str | None, locked: bool | None, by_process: bool) -> bool:
-    # A writer in another container, whose process is not visible here, still holds its lock. A process
-    # number from a container proves nothing, since it may always be 1.
-    if locked is False or (locked and writer is not None):
-        return bool(locked)
-    old = time.time() - os.lstat(path).st_mtime > _ABANDONED_AFTER
-    return old or (by_process and writer is not None and not _is_running(int(writer)))
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock a file until it is closed; return False if another process holds the lock.
-
-    Returns ``None`` where the file system has no locks; the writer's process and the file's age decide then.
-    """
-    if fcntl is None:  # pragma: no cover - Windows
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _is_running(process: int) -> bool:
-    if os.name == "nt":  # pragma: no cover - on Windows signal 0 is CTRL_C_EVENT
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _refusal(path: str | os.PathLike[str], target: Path, what: str, error: OSError) -> CheckpointError:
+def refusal(path: str | os.PathLike[str], target: Path, what: str, error: OSError) -> CheckpointError:
+    """Return the error to raise for a system error while ``path`` was written."""
     reason = error.strerror or str(error)
-    kept = f"the {what} that was there is untouched" if os.path.isfile(target) else "nothing was left behind"
+    there = os.path.isfile(target) or os.path.isdir(target)
+    kept = f"the {what} that was there is untouched" if there else "nothing was left behind"
     advice = _ADVICE.get(error.errno or 0, "save elsewhere")
     return CheckpointError(f"cannot write {shown(path)}: {reason}; {kept}; {advice}")

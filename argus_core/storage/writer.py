@@ -16,10 +16,11 @@ from argus_core.storage import header, linux, payload
 from argus_core.storage.crc import ChunkSums, chunk_count
 from argus_core.storage.entry import Entry, is_plain
 from argus_core.storage.manifest import SCHEMA
+from argus_core.storage.pieces import Piece
 from argus_core.storage.replacement import replacement
 from argus_core.storage.threads import Threads
 
-__all__ = ["copied", "write", "write_plain"]
+__all__ = ["copied", "outline", "put", "write_file", "write_plain"]
 
 # Bytes. A block fits into the processor's cache, so that checksum and system call are fast.
 _BLOCK = 2**20
@@ -27,7 +28,7 @@ _BLOCKS = 4
 _BEGUN_AT_ONCE = 2**23
 
 
-def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
+def write_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest: dict[str, Any]) -> None:
     """Write a checkpoint to ``path`` atomically, flushed to the disk.
 
     Args:
@@ -42,16 +43,44 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], manifest:
     """
     manifest = {"schema": SCHEMA, **manifest}
     kept, aliases = payload.stored_once(tensors)
+    blank = outline(kept, manifest, aliases)
+    with replacement(path) as file:
+        put(file, blank, kept, manifest, aliases)
+
+
+def outline(kept: Mapping[str, Tensor], manifest: dict[str, Any], aliases: dict[str, str]) -> bytes:
+    """Return the header of a file before its checksums are known.
+
+    Args:
+        kept: the tensors to store, in order; see `payload.stored_once`.
+        manifest: with its schema number.
+        aliases: other names of the tensors.
+
+    Raises:
+        ParamsError: the header could not be read back.
+    """
     entries = header.place({name: _blank(payload.entry_of(tensor)) for name, tensor in kept.items()})
     blank = header.render(manifest, entries, aliases)
     _check_readable(blank, sum(entry.size for entry in entries.values()))
-    with replacement(path) as file:
-        with _Stream(file) as stream:
-            stream.put(blank)
-            sums = {name: _put_tensor(stream, tensor) for name, tensor in kept.items()}
-        entries = {name: replace(entry, crcs=sums[name]) for name, entry in entries.items()}
-        file.seek(0)
-        file.write(header.render(manifest, entries, aliases))
+    return blank
+
+
+def put(
+    file: BinaryIO,
+    blank: bytes,
+    kept: Mapping[str, Tensor],
+    manifest: dict[str, Any],
+    aliases: dict[str, str],
+) -> bytes:
+    """Write tensors behind their header into an empty file, and return the header; see `outline`."""
+    with _Stream(file) as stream:
+        stream.put(blank)
+        sums = {name: _put_tensor(stream, tensor) for name, tensor in kept.items()}
+    entries = {name: replace(payload.entry_of(tensor), crcs=sums[name]) for name, tensor in kept.items()}
+    complete = header.render(manifest, header.place(entries), aliases)
+    file.seek(0)
+    file.write(complete)
+    return complete
 
 
 def write_plain(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
@@ -78,15 +107,20 @@ def write_plain(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> 
                 file.write(payload.view(piece))
 
 
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of tensors in host memory; names of one tensor share one copy.
+def copied(tensors: Mapping[str, Tensor | Piece]) -> dict[str, Tensor | Piece]:
+    """Return copies of tensors and pieces in host memory; names of one tensor share one copy.
 
     Raises:
         ParamsError: a tensor or its name cannot be stored.
     """
-    kept, aliases = payload.stored_once(tensors)
+    local = {name: each.tensor if isinstance(each, Piece) else each for name, each in tensors.items()}
+    kept, aliases = payload.stored_once(local)
     copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in kept.items()}
-    return copies | {alias: copies[name] for alias, name in aliases.items()}
+    copies |= {alias: copies[name] for alias, name in aliases.items()}
+    return {
+        name: replace(each, tensor=copies[name]) if isinstance(each, Piece) else copies[name]
+        for name, each in tensors.items()
+    }
 
 
 def _blank(entry: Entry) -> Entry:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, distributed
 
 from argus_core.storage.encoding import decode, encode
+from argus_core.storage.forms import is_folder
+from argus_core.storage.pieces import ALONE, Group
 
-__all__ = ["all_agree", "gather", "is_first", "most", "process_count"]
+__all__ = ["all_agree", "gather", "group_for", "is_first", "most", "process_count", "saving_group"]
 
 _LENGTH = 8  # bytes, before the JSON
 _IS_AVAILABLE = distributed.is_available()  # in this build of torch
+
+# By default group, the group that saves; weakly, since a destroyed group closes its connections once it is
+# gone.
+_beside: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 def process_count() -> int:
@@ -48,7 +56,7 @@ def most(number: int, device: torch.device) -> int:
     return int(largest)
 
 
-def gather(value: Any, device: torch.device) -> list[Any]:
+def gather(value: Any, device: torch.device, group: distributed.ProcessGroup | None = None) -> list[Any]:
     """Return the values of all processes of the run, in the order of their ranks; each must call this.
 
     A value of any size and shapes takes two messages: its length and its bytes.
@@ -56,20 +64,43 @@ def gather(value: Any, device: torch.device) -> list[Any]:
     Args:
         value: of this process, plain data with tensors.
         device: of the collective operation, and of the returned tensors.
+        group: of all processes, if not the run's default one.
     """
     if process_count() == 1:
         return [value]
     packed = torch.frombuffer(_pack(value), dtype=torch.uint8).to(device)
     length = torch.tensor([len(packed)], device=device)
     lengths = [torch.empty_like(length) for _ in range(process_count())]
-    distributed.all_gather(lengths, length)
+    distributed.all_gather(lengths, length, group)
     sizes = torch.cat(lengths).tolist()
     padded = torch.nn.functional.pad(packed, (0, max(sizes) - len(packed)))
     boxes = [torch.empty_like(padded) for _ in sizes]
-    distributed.all_gather(boxes, padded)
+    distributed.all_gather(boxes, padded, group)
     return [
         _unpack(box[:size].cpu().numpy().tobytes(), device) for box, size in zip(boxes, sizes, strict=True)
     ]
+
+
+def group_for(path: Path) -> Group:
+    """Return the processes that write a checkpoint to ``path``: all of the run's for a folder of shards."""
+    return saving_group() if is_folder(path) else ALONE
+
+
+def saving_group() -> Group:
+    """Return the run's processes as those that save a folder of shards together.
+
+    They talk through a process group of their own, on the CPU: a folder may be saved in the background,
+    beside the collective operations of training. The first call makes the group, so each process must make
+    it.
+    """
+    if process_count() == 1:
+        return ALONE
+    world = distributed.group.WORLD
+    group = _beside.get(world)
+    if group is None:  # the first call, or the first after a restart, which has another default group
+        group = _beside[world] = distributed.new_group(backend="gloo")
+    device = torch.device("cpu")
+    return Group(distributed.get_rank(), process_count(), lambda value: gather(dict(value), device, group))
 
 
 def _pack(value: Any) -> bytearray:

@@ -11,6 +11,7 @@ from argus_core.callbacks.written import run_in, times_resumed
 from argus_core.errors import ArgusWarning, CheckpointError
 from argus_core.files.output_files import checked_path
 from argus_core.storage import read_header
+from argus_core.storage.forms import checkpoints_in, is_folder
 
 __all__ = ["find_checkpoint", "most_resumed"]
 
@@ -21,7 +22,7 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
     """Return the checkpoint to resume from: the file itself, or the newest of its run in a folder.
 
     Args:
-        path: the file or folder.
+        path: the checkpoint or folder.
         own: a file in the folder; its run is resumed if it can be, and otherwise the one that saved last.
 
     Raises:
@@ -29,9 +30,9 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
         CheckpointError: the folder has none.
     """
     path = checked_path("fit", "resume", path)
-    if not path.is_dir():
+    if is_folder(path) or not path.is_dir():
         return path
-    files = sorted([*path.glob("*.safetensors"), *path.glob("checkpoints/*.safetensors")])
+    files = sorted([*checkpoints_in(path), *checkpoints_in(path / "checkpoints")])
     found = {file: place for file in files if (place := _place_of(file)) is not None}
     if not found:
         start = "if the run ended before its first, start it over with argus train and --overwrite"
@@ -58,7 +59,7 @@ def find_checkpoint(path: str | Path, own: Path | None = None) -> Path:
 def most_resumed(path: Path, run: str | None) -> int:
     """Return the number of times that a run has been resumed, as its checkpoints beside ``path`` record."""
     counts = [0]
-    for file in path.parent.glob("*.safetensors"):
+    for file in checkpoints_in(path.parent):
         with suppress(*_UNREADABLE):  # such a file records nothing about the run
             place = _read_place(file)
             counts += [place.times_resumed] if place is not None and place.run == run else []

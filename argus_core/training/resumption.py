@@ -17,6 +17,7 @@ from argus_core.checkpoint.sections import PREFIXES
 from argus_core.data.order import loader_length
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
 from argus_core.storage import read_header
+from argus_core.storage.forms import checkpoints_in
 from argus_core.tensors.rng import check_random_state
 from argus_core.training.changes import DataDrift, OptimizerDrift, ScheduleDrift, model_changes
 from argus_core.training.engine import Engine
@@ -143,7 +144,7 @@ class Resumption:
         ways = (
             f"resume with {unchanged} to the end of that epoch (num_epochs={epochs}) and change it afterwards"
         )
-        ended = [file for file in self.path.parent.glob("*.safetensors") if self._ends_an_epoch(file)]
+        ended = [file for file in checkpoints_in(self.path.parent) if self._ends_an_epoch(file)]
         if not ended:
             return ways
         newest = max(ended, key=lambda file: file.stat().st_mtime_ns)

@@ -30,7 +30,7 @@ class Slow:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> None:
         self.begun, self.may_end = threading.Event(), threading.Event()
         self.error = error
-        monkeypatch.setattr("argus_core.storage.writer.write", self)
+        monkeypatch.setattr("argus_core.storage.forms.write", self)
         monkeypatch.setattr("argus_core.storage.write", self, raising=False)
 
     def __call__(self, *arguments: Any) -> None:

@@ -221,7 +221,9 @@ def test_convert_writes_checkpoints_alone(old: Model) -> None:
 def test_convert_of_our_own_checkpoint_says_so(old: Model) -> None:
     Model({"nn_module": "net", "device": "cpu"}).save("own.safetensors")
     assert refusal("convert", "own.safetensors", "new.safetensors") == (
-        "error: own.safetensors is a checkpoint of argus_core already; load it with load_model\n"
+        "error: own.safetensors is a checkpoint of argus_core already; load it with load_model, or convert "
+        "it "
+        "to a name that ends in .sharded, without options\n"
     )
 
 
@@ -645,6 +647,15 @@ def test_export_to_another_suffix_is_refused(ours: Model) -> None:
     )
 
 
+def contents(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors of a checkpoint, and its manifest without what the storage adds."""
+    with CheckpointFile(path) as file:
+        kept = {
+            key: value for key, value in file.header.manifest.items() if key not in ("tensors", "aliases")
+        }
+        return file.read(), kept
+
+
 @pytest.mark.parametrize("command", ["convert", "export"])
 def test_examples_of_the_help_work(command: str, old: Model, ours: Model, folder: Path) -> None:
     argus_core.register("model", "OldModel", OldModel)
@@ -652,8 +663,24 @@ def test_examples_of_the_help_work(command: str, old: Model, ours: Model, folder
     save_old(old, params={**PARAMS, "prediction_transform": None})
     (folder / "runs/digits/checkpoints").mkdir(parents=True)
     (folder / "ours.safetensors").rename(folder / "runs/digits/checkpoints/best.safetensors")
+    argus_core.storage.write(
+        folder / "last.sharded", *contents(folder / "runs/digits/checkpoints/best.safetensors")
+    )
     help_text = argus(command, "--help").output
     lines = re.findall(r"^ +argus (.+)$", help_text.partition("Examples:")[2], re.MULTILINE)
-    assert len(lines) == 2
+    assert len(lines) == {"convert": 3, "export": 2}[command]
     for line in lines:
         assert argus(*shlex.split(line)).exit_code == 0, line
+
+
+def test_convert_changes_a_file_into_a_folder_and_back(ours: Model, folder: Path) -> None:
+    assert argus("convert", "ours.safetensors", "ours.sharded").exit_code == 0
+    assert argus("convert", "ours.sharded", "again.safetensors").exit_code == 0
+    (before, manifest), (after, again) = (
+        contents(folder / "ours.safetensors"),
+        contents(folder / "again.safetensors"),
+    )
+    assert manifest == again
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert "exists already" in refusal("convert", "again.safetensors", "ours.sharded")

@@ -26,6 +26,19 @@ resource = pytest.importorskip("resource", reason="the system has no resource li
 Trials = Callable[[int, int], int]
 Record = Callable[[str, object], None]
 
+NAMES = {".safetensors": "file", ".sharded": "folder"}
+
+
+@pytest.fixture(params=NAMES, ids=NAMES.get)
+def suffix(request: pytest.FixtureRequest) -> str:
+    """Return the suffix of a checkpoint's path: of one file, and of a folder of shards."""
+    return str(request.param)
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a checkpoint's largest file, which a full disk does not hold."""
+    return max(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+
 
 # Killed
 
@@ -71,11 +84,11 @@ def assert_swept(paths: list[Path]) -> int:
     return left
 
 
-def test_killed_while_overwriting_leaves_the_old_or_the_new_file(
-    tmp_path: Path, trials: Trials, record_property: Record
+def test_killed_while_overwriting_leaves_the_old_or_the_new_checkpoint(
+    tmp_path: Path, suffix: str, trials: Trials, record_property: Record
 ) -> None:
     rng, seen, count = random.Random(0), Counter[str](), trials(10, 100)
-    path = tmp_path / "model.safetensors"
+    path = tmp_path / f"model{suffix}"
     duration = seconds_of_a_save(path)
     for _ in range(count):
         save(numbered(0), path)
@@ -85,23 +98,23 @@ def test_killed_while_overwriting_leaves_the_old_or_the_new_file(
         seen.update({"amid a save": amid, "a new file": found > 0, "temporaries swept": assert_swept([path])})
     # Else the kills came in between, and would show nothing.
     assert seen["amid a save"] >= count // 2
-    record_property(f"kill -9 while overwriting, {count} times: none lost, none torn", dict(seen))
+    record_property(f"kill -9 while overwriting a {NAMES[suffix]}, {count} times: none lost", dict(seen))
 
 
-def test_killed_while_saving_leaves_whole_files_only(
-    tmp_path: Path, trials: Trials, record_property: Record
+def test_killed_while_saving_leaves_whole_checkpoints_only(
+    tmp_path: Path, suffix: str, trials: Trials, record_property: Record
 ) -> None:
     rng, seen, count = random.Random(1), Counter[str](), trials(10, 100)
-    duration = seconds_of_a_save(tmp_path / "timed")
+    duration = seconds_of_a_save(tmp_path / f"timed{suffix}")
     for number in range(count):
-        paths = [tmp_path / f"{number}" / f"{index}.safetensors" for index in range(100)]
+        paths = [tmp_path / f"{number}" / f"{index}{suffix}" for index in range(100)]
         amid = kill(paths, rng.uniform(0, 3 * duration))
         there = [path for path in paths if path.exists()]
         assert [run_of(path) for path in there] == [1 + index % 2 for index in range(len(there))]
         swept = assert_swept(paths[: len(there) + 1])
         seen.update({"amid a save": amid, "new files": len(there), "temporaries swept": swept})
     assert seen["amid a save"] >= count // 2
-    record_property(f"kill -9 while saving, {count} times: none torn", dict(seen))
+    record_property(f"kill -9 while saving a {NAMES[suffix]}, {count} times: none torn", dict(seen))
 
 
 # Out of space
@@ -118,19 +131,19 @@ def room_for(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_full_disk_is_told_and_leaves_the_old_file_whole(
-    tmp_path: Path, trials: Trials, record_property: Record
+def test_full_disk_is_told_and_leaves_the_old_checkpoint_whole(
+    tmp_path: Path, suffix: str, trials: Trials, record_property: Record
 ) -> None:
-    path, count = tmp_path / "model.safetensors", trials(20, 200)
+    path, count = tmp_path / f"model{suffix}", trials(20, 200)
     save(numbered(1), path)
-    model, size = numbered(2), path.stat().st_size
+    model, size = numbered(2), size_of(path)
     told = f"{os.strerror(errno.EFBIG)}; the checkpoint that was there is untouched; free some space"
     for room in (*(size * index // (count - 1) for index in range(count - 1)), size - 1):
         with room_for(room), pytest.raises(CheckpointError, match=told):
             save(model, path)
         assert run_of(path) == 1
         assert os.listdir(tmp_path) == [path.name]
-    record_property(f"disk full at {count} points", "the old file loads each time")
+    record_property(f"disk full at {count} points of a {NAMES[suffix]}", "the old one loads each time")
 
 
 # In a crowd
@@ -150,10 +163,10 @@ def read_often(path: Path, connection: Connection) -> None:
     connection.send(seen)
 
 
-def test_reader_beside_two_writers_reads_whole_files(
-    tmp_path: Path, trials: Trials, record_property: Record
+def test_reader_beside_two_writers_reads_whole_checkpoints(
+    tmp_path: Path, suffix: str, trials: Trials, record_property: Record
 ) -> None:
-    path, count = tmp_path / "model.safetensors", trials(200, 2000)
+    path, count = tmp_path / f"model{suffix}", trials(120, 2000)
     save(numbered(0, hidden=2000), path)
     odd, even = range(1, count + 1, 2), range(2, count + 1, 2)
     with running(read_often, path) as (_, reader):
@@ -164,5 +177,5 @@ def test_reader_beside_two_writers_reads_whole_files(
     assert len(seen) > 1
     assert run_of(path, hidden=2000) in (odd[-1], even[-1])
     assert os.listdir(tmp_path) == [path.name]
-    reads = f"{seen.total()} reads of {len(seen)} different files, all whole"
-    record_property(f"two writers and a reader, {count} saves", reads)
+    reads = f"{seen.total()} reads of {len(seen)} different ones, all whole"
+    record_property(f"two writers and a reader of a {NAMES[suffix]}, {count} saves", reads)

@@ -22,7 +22,8 @@ from processes import running, sent_by
 
 from argus_core.errors import ArgusWarning, CheckpointError
 from argus_core.storage import CheckpointFile, linux, write
-from argus_core.storage.replacement import replacement, sweep
+from argus_core.storage.leftovers import sweep
+from argus_core.storage.replacement import replacement
 
 resource = pytest.importorskip("resource", reason="the system has no resource limits")
 fcntl = pytest.importorskip("fcntl", reason="the system has no file locks")
@@ -443,7 +444,8 @@ def test_system_without_locks_goes_by_process_and_age(
 
 
 def test_system_that_knows_no_locks_and_no_advice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("argus_core.storage.replacement.fcntl", None)
+    monkeypatch.setattr("argus_core.storage.leftovers.fcntl", None)
+    monkeypatch.setattr("argus_core.storage.replacement.HAS_LOCKS", False)
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
     write(path, {"a": torch.ones(3)}, {"run": "old"})
     assert_old(path)

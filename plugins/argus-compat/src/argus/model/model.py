@@ -140,12 +140,13 @@ class Model(BuildModel, name="argus.Model"):
         """Write the model to a file, whole or not at all, to be loaded with `load_model`; log which.
 
         Args:
-            file_path: a name that ends in ``.safetensors`` gives a checkpoint of argus_core; any other name
+            file_path: a name that ends in ``.safetensors`` or ``.sharded`` gives a checkpoint of
+                argus_core; any other name
                 one of pytorch-argus, which that library can read too.
             optimizer_state: whether to keep the optimizer's state.
             run, progress, write: of a checkpoint of argus_core only; see `argus_core.Model.save`.
         """
-        if Path(file_path).suffix.lower() == ".safetensors":
+        if Path(file_path).suffix.lower() in (".safetensors", ".sharded"):
             given = {} if write is None else {"write": write}
             super().save(file_path, optimizer_state, run, progress, **given)
         else:
