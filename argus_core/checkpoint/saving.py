@@ -35,14 +35,14 @@ from argus_core.tensors.processes import is_first
 
 __all__ = ["Write", "save_model", "write_together"]
 
-Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
-"""A function that writes tensors and a manifest to a file or a folder of shards."""
+Write = Callable[[Path, Mapping[str, Any], dict[str, Any]], None]
+"""A function that writes tensors, or pieces of them, and a manifest to a file or a folder of shards."""
 
 _TAKEN = {*PREFIXES.values(), "optimizer", "optimizer_groups", "params", "run", "extra", "extra_state", "rng"}
 _TAKEN |= {"callback", "running", "step"}
 
 
-def write_together(path: Path, tensors: Mapping[str, torch.Tensor], manifest: dict[str, Any]) -> None:
+def write_together(path: Path, tensors: Mapping[str, Any], manifest: dict[str, Any]) -> None:
     """Write a checkpoint: a folder of shards by all processes of the run, each of which calls this."""
     if not is_folder(path):
         write(path, tensors, manifest)
@@ -90,8 +90,16 @@ def save_model(
         manifest["evaluated"] = evaluated
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
-    if model.parallel.several:
-        tensors = whole_tensors(model.parallel, parts.shards_in(tensors))
+    if not model.parallel.several:
+        write(file_path, tensors, manifest)
+        return
+    from argus_core.checkpoint.shared_tensors import pieces, whole_tensors  # lazy: most runs have one process
+
+    tensors = parts.shards_in(tensors)
+    if is_folder(file_path):
+        write(file_path, pieces(model, tensors), manifest)
+        return
+    tensors = whole_tensors(model.parallel, tensors)
     if is_first():
         write(file_path, tensors, manifest)
 
@@ -119,22 +127,6 @@ class _Parts:
     def shards_in(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return named tensors with the shards whose parts are among them."""
         return {name: self._shards.get(id(each), (each, each))[1] for name, each in tensors.items()}
-
-
-def whole_tensors(engine: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors in full; every process of the run calls it, and only the first has all of them."""
-    found: dict[str, torch.Tensor] = {}
-    seen: dict[tuple[Any, ...], torch.Tensor | None] = {}
-    for name, tensor in tensors.items():
-        own = engine.local(tensor)
-        if own is tensor:
-            whole = engine.whole(tensor)
-        else:  # names of one tensor get one whole
-            key = own.untyped_storage()._cdata, own.storage_offset(), tensor.shape, tensor.stride()
-            whole = seen[key] if key in seen else seen.setdefault(key, engine.whole(tensor))
-        if whole is not None:
-            found[name] = whole
-    return found
 
 
 def _described(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, distributed, nn
 
+from argus_core.storage.pieces import Piece
 from argus_core.tensors.processes import process_count
 
 if TYPE_CHECKING:  # a model imports this module
@@ -178,6 +179,10 @@ class AbstractParallel(ABC):
         Every process calls it for the same tensors in the same order. Processes other than the first may
         return ``None``: they write nothing.
         """
+        return tensor
+
+    def piece(self, tensor: Tensor) -> Tensor | Piece:
+        """Return the part of a tensor that this process writes into a folder of shards, or a whole tensor."""
         return tensor
 
     def place(self, target: Tensor, value: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.group import control_group
 from argus_core.parallel.piecewise import BuiltInPieces, build_in_pieces
 from argus_core.parallel.reducer import sum_gradients
-from argus_core.parallel.shards import gathered, local, messages, part_of
+from argus_core.parallel.shards import gathered, local, messages, part_of, piece_of
 from argus_core.parallel.units import check_units, find_units, members_of
 from argus_core.registry.factory import initial_values_wanted
+from argus_core.storage.pieces import Piece
 from argus_core.tensors.batch import deep_map
 from argus_core.tensors.listing import tensors_in
 from argus_core.tensors.processes import all_agree, gather
@@ -231,6 +232,9 @@ class FSDP(AbstractParallel):
 
     def whole(self, tensor: Tensor) -> Tensor | None:
         return gathered(tensor) if isinstance(tensor, DTensor) else tensor
+
+    def piece(self, tensor: Tensor) -> Tensor | Piece:
+        return piece_of(tensor) if isinstance(tensor, DTensor) else tensor
 
     def place(self, target: Tensor, value: Tensor) -> Tensor:
         return (

@@ -11,7 +11,9 @@ from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
 from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["gathered", "joined_rows", "local", "messages", "own_rows", "part_of", "rows_of"]
+from argus_core.storage.pieces import Piece
+
+__all__ = ["gathered", "joined_rows", "local", "messages", "own_rows", "part_of", "piece_of", "rows_of"]
 
 
 @contextmanager
@@ -57,6 +59,15 @@ def gathered(tensor: DTensor) -> Tensor | None:
         first, last = (each * row for each in rows_of(tensor.shape[0], number, count))
         joined[first:last].copy_(box[: last - first])
     return joined.view(own.dtype).view(tensor.shape)
+
+
+def piece_of(tensor: DTensor) -> Tensor | Piece:
+    """Return the part of this process and its place, or a tensor that is whole in each process."""
+    if tuple(tensor.placements) != (Shard(0),):
+        return cast(DTensor, tensor.detach()).full_tensor()
+    mesh: Any = tensor.device_mesh
+    first, _ = rows_of(tensor.shape[0], mesh.get_local_rank(), mesh.size())
+    return Piece(local(tensor), tuple(tensor.shape), (first, *[0] * (tensor.ndim - 1)))
 
 
 def part_of(value: Tensor, target: DTensor) -> DTensor:

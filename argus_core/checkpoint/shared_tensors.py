@@ -1,0 +1,66 @@
+"""The tensors of a checkpoint in a run of several processes: whole in the first, or pieces in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from argus_core.abstract_model import AbstractModel
+from argus_core.steps.parameters import named_parameters
+from argus_core.storage.pieces import Piece
+
+__all__ = ["pieces", "whole_tensors"]
+
+_Made = TypeVar("_Made")
+
+
+def whole_tensors(engine: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors in full; every process of the run calls it, and only the first has all of them."""
+    once = _Once(engine)
+    found = {name: once.made(tensor, engine.whole) for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def pieces(model: AbstractModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor | Piece]:
+    """Return this process's pieces of shards, and the other tensors with the values of the first process.
+
+    Every process of the run calls it.
+    """
+    engine = model.parallel
+    once = _Once(engine)
+    # Processes that hold whole parameters have made the same updates of them.
+    equal = {f"nn/{name}" for name in named_parameters(model)}
+    found: dict[str, Tensor | Piece] = {}
+    for name, tensor in tensors.items():
+        piece = engine.piece(tensor)
+        is_equal = name in equal or name.startswith("optimizer/")
+        if piece is tensor and not is_equal:
+            piece = once.made(tensor, lambda each: _of_first(each, model.device))
+        found[name] = piece
+    return found
+
+
+def _of_first(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a copy of the first process's tensor."""
+    copied = tensor.detach().to(device, copy=True, memory_format=torch.contiguous_format)
+    distributed.broadcast(copied.reshape(-1).view(torch.uint8), 0)  # not every dtype has messages
+    return copied.to(tensor.device)
+
+
+class _Once:
+    """Values that are made once for all names of one tensor."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._seen: dict[Hashable, Any] = {}
+
+    def made(self, tensor: Tensor, make: Callable[[Tensor], _Made]) -> _Made:
+        own = self._engine.local(tensor)
+        key = own.untyped_storage()._cdata, own.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+        if key not in self._seen:
+            self._seen[key] = make(tensor)
+        made: _Made = self._seen[key]
+        return made
