@@ -32,7 +32,7 @@ from argus_core.storage.encoding import encode
 from argus_core.storage.manifest import SCHEMA
 from argus_core.tensors.processes import is_first
 
-__all__ = ["Write", "save_model"]
+__all__ = ["Write", "save_model", "whole_tensors"]
 
 Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
 """A function that writes tensors and a manifest to a file."""
