@@ -1,7 +1,8 @@
-"""The cost of an update in two processes, beside torch's DistributedDataParallel by hand with the same mathematics.
+"""The cost of an update in two processes, beside torch's DistributedDataParallel by hand.
 
-By hand: slices, the sum of the batch's targets over both processes, a hook that adds gradients, and the loss tracked.
-Rounds are interleaved; the printed numbers are medians of the first process, in microseconds, and their ratio.
+By hand, with the same mathematics: slices, the number of targets summed over both processes, a hook that adds
+gradients, and the loss tracked. Rounds are interleaved. It prints the medians of the first process, in
+microseconds, and their ratio.
 
 ::
 

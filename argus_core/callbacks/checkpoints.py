@@ -21,7 +21,7 @@ from argus_core.hooks import hookimpl
 from argus_core.registry.file_params import WRITES, FileParam
 from argus_core.storage.forms import FOLDER, is_folder
 from argus_core.storage.stored import COUNT, Rule, check_callback_state
-from argus_core.tensors.processes import is_first, process_count
+from argus_core.tensors.single_process import is_first_process, met_processes
 
 __all__ = ["Checkpoint"]
 
@@ -92,7 +92,7 @@ class Checkpoint(Callback):
 
     def start(self, state: State) -> None:
         """Make the folder; clear the list of an earlier run's files, except after `load_state_dict`."""
-        if is_first():
+        if is_first_process():
             make_folder(self.name, self.dir_path)
             check_writable(self.name, self.dir_path)
         if self._resumed and self.max_saves is not None:
@@ -105,7 +105,7 @@ class Checkpoint(Callback):
         self._due, self._saved_step = 0, state.global_step if state.engine.is_resumed else -1
         self._layout = Layout(state.model)
         state.model.is_finite(optimizer_state=False)  # notes which buffers are not
-        if is_first():
+        if is_first_process():
             sweep_unfinished(self.dir_path, self._format.folders, self._format.matches)
             self._files.look_for_others(self._format, state.engine.run_id, state.logger)
         self._cadence.start(self._cadence.last_step)
@@ -145,7 +145,7 @@ class Checkpoint(Callback):
         # A resumed run that fails before its first batch has changed nothing since its checkpoint.
         if not self.save_after_exception or state.global_step == 0 or state.engine.is_resumed:
             return
-        if process_count() > 1:  # the others do not take part
+        if met_processes() > 1:  # the others do not take part
             return
         path = self.dir_path / self.exception_name(state)
         try:
@@ -198,7 +198,7 @@ class Checkpoint(Callback):
         state.model.save(path)
         self._saved_step = state.global_step
         self._not_finite.add(name)
-        if self.max_saves is not None and is_first():
+        if self.max_saves is not None and is_first_process():
             self._not_finite.delete_old(self.max_saves, state.logger)
 
     def _finish(self, state: State) -> None:
@@ -211,7 +211,7 @@ class Checkpoint(Callback):
         self.log_saved(state)
         self.has_kept = True
         self._files.add(name)
-        if self.max_saves is not None and is_first():
+        if self.max_saves is not None and is_first_process():
             self._files.delete_old(self.max_saves, state.logger)
         state.engine.raise_event("checkpoint_saved")
 

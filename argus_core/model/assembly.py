@@ -14,7 +14,6 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
 from argus_core.model.build_options import USUAL, BuildOptions
 from argus_core.model.choice import choose, choose_steps, split_options
-from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.single import Single
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
@@ -28,6 +27,7 @@ from argus_core.tensors.single_process import started_processes
 
 if TYPE_CHECKING:
     from argus_core.model.initial_weights import InitialWeights
+    from argus_core.parallel.engine import AbstractParallel
 
 __all__ = ["Assembly", "unchanged"]
 
@@ -61,7 +61,7 @@ class Assembly(AbstractModel):
     params: dict[str, Any]
     parts: dict[str, Part | None]
     device: torch.device
-    parallel: AbstractParallel
+    parallel: AbstractParallel | Single
     _composed: Composed
     _devices: list[torch.device]
     _updater: Updater | None  # of the parts on their device; built again after a move or a change
@@ -93,7 +93,7 @@ class Assembly(AbstractModel):
         """Return the step strategies that ``self.params`` or the class choose."""
         return choose_steps(type(self).step, self.params, self._resolve)
 
-    def choose_parallel(self) -> AbstractParallel:
+    def choose_parallel(self) -> AbstractParallel | Single:
         """Return the engine that ``params["parallel"]`` chooses.
 
         In a run of one process that is `Single`, and a file's choice is not even looked up.

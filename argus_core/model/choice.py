@@ -19,7 +19,6 @@ __all__ = [
     "build_strategies",
     "check_params",
     "choose",
-    "choose_parallel",
     "choose_steps",
     "given_by_class",
     "split_options",
@@ -106,12 +105,6 @@ def choose_steps(offered: Any, params: Mapping[str, Any], resolve: Resolve) -> l
         return []
     where = "params['step']" if "step" in params else "class attribute step"
     return [_named("step", spec, resolve) for spec in parse_specs("step", value, where)]
-
-
-def choose_parallel(params: Mapping[str, Any], resolve: Resolve) -> Part:
-    """Return the engine of several processes that ``params["parallel"]`` chooses, ``auto`` by default."""
-    value = params.get("parallel", "auto")
-    return _named("parallel", parse_spec("parallel", value, "params['parallel']"), resolve)
 
 
 def build_strategies(parts: Iterable[Part]) -> list[Strategy]:

@@ -19,6 +19,7 @@ from argus_core.errors import ParamsError, StateMismatchError, near
 from argus_core.files.working_folder import shown
 from argus_core.model.prefixes import starred, suggested_rename
 from argus_core.parallel.engine import AbstractParallel
+from argus_core.parallel.single import Single
 from argus_core.steps.parameter_patterns import is_match
 
 __all__ = ["InitialWeights", "take_weights"]
@@ -63,7 +64,9 @@ class InitialWeights:
         return f"weights from {shown(self.path)}{average}: {'; '.join(parts)}"
 
 
-def take_weights(network: nn.Module, choice: InitFrom, what: str, engine: AbstractParallel) -> InitialWeights:
+def take_weights(
+    network: nn.Module, choice: InitFrom, what: str, engine: AbstractParallel | Single
+) -> InitialWeights:
     """Load the weights of a file into a network, as far as their names agree.
 
     Args:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from argus_core.model.choice import Resolve, choose_parallel
+from argus_core.model.choice import Resolve
 from argus_core.parallel.choice import build_engine
 from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.group import control_group, open_group, own_device
+from argus_core.parallel.single import Single
 from argus_core.registry.file_params import check_file_params
+from argus_core.registry.part import Part
+from argus_core.registry.spec import parse_spec
 from argus_core.tensors.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -21,9 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["build_network", "chosen_engine", "share"]
 
 
-def chosen_engine(params: dict[str, Any], resolve: Resolve) -> AbstractParallel:
-    """Return the engine that ``params["parallel"]`` chooses."""
-    part = choose_parallel(params, resolve)
+def chosen_engine(params: dict[str, Any], resolve: Resolve) -> AbstractParallel | Single:
+    """Return the engine that ``params["parallel"]`` chooses, ``auto`` by default."""
+    spec = parse_spec("parallel", params.get("parallel", "auto"), "params['parallel']")
+    part = Part("parallel", spec.name, spec.params, resolve("parallel", spec.name))
     check_file_params(part.label, part.factory, part.params)
     return build_engine(part)
 

@@ -29,7 +29,7 @@ from argus_core.tensors.processes import process_count
 if TYPE_CHECKING:  # a model imports this module
     from argus_core.abstract_model import AbstractModel
 
-__all__ = ["AbstractParallel"]
+__all__ = ["AbstractParallel", "parameters_of"]
 
 
 class AbstractParallel(ABC):

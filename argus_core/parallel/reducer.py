@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from argus_core.errors import BuildError
 
-__all__ = ["Reducer"]
+__all__ = ["Reducer", "sum_gradients"]
 
 _Gradients = list[Tensor | None]
 

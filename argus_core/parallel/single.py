@@ -1,38 +1,45 @@
-"""The engine of one process, which adds nothing to an update."""
+"""The engine of one process, which adds nothing to an update; every model imports it, so it is small."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
-
-from argus_core.parallel.engine import AbstractParallel
-
-if TYPE_CHECKING:
-    from argus_core.abstract_model import AbstractModel
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 __all__ = ["Single"]
 
 
-class Single(AbstractParallel):
+class Single:
     """One process trains the model; a run of several refuses it, and every engine is this one otherwise."""
 
     name: ClassVar[str] = "single"
+    conflicts: ClassVar[Mapping[str, str]] = {}
+    several = builds_on_meta = equal_forwards = is_sharded = sharded_already = False
+    timeout = 30.0
+    exchange: Any = None
+    silent = ()
 
-    def __init__(self) -> None:
-        super().__init__()
+    def wrap(self, model: Any) -> None:
+        """Leave the network as it is."""
 
-    @property
-    def several(self) -> bool:
-        return False
+    def reduce_gradients(self, model: Any) -> None:
+        """Leave the gradients as they are."""
 
-    def wrap(self, model: AbstractModel) -> None:
-        pass
-
-    def reduce_gradients(self, model: AbstractModel) -> None:
-        pass
-
-    def traits(self, model: AbstractModel) -> set[str]:
+    def traits(self, model: Any) -> set[str]:
+        """Return no traits."""
         return set()
 
-    def notes(self, model: AbstractModel) -> Iterator[str]:
+    def local(self, tensor: Any) -> Any:
+        """Return the tensor itself."""
+        return tensor
+
+    def place(self, target: Any, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+    def whole(self, tensor: Any) -> Any:
+        """Return the tensor itself."""
+        return tensor
+
+    def notes(self, model: Any) -> Iterator[str]:
+        """Yield no lines."""
         return iter(())

@@ -68,7 +68,8 @@ class SAM:
         slopes = [
             _times(_gradient(parameter), size) for parameter, size in zip(parameters, sizes, strict=True)
         ]
-        length = self.rho / (engine.total_norm([entries(slope) for slope in slopes], 2.0) + _TINY)
+        norm = engine.total_norm if engine.is_sharded else nn.utils.get_total_norm
+        length = self.rho / (norm([entries(slope) for slope in slopes], 2.0) + _TINY)
         for whole, slope, size in zip(parameters, slopes, sizes, strict=True):
             climb, parameter = engine.local(_times(slope, size)), engine.local(whole)
             length = length.to(parameter.dtype)

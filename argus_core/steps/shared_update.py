@@ -17,6 +17,7 @@ from torch import Tensor, distributed
 from argus_core.errors import BuildError
 from argus_core.steps.contexts import nested
 from argus_core.steps.parameters import clear_gradients
+from argus_core.steps.reduction import TORCHS
 from argus_core.steps.shares import check_loss, joined, silence, weigh
 from argus_core.steps.shares import shares as shares_of
 from argus_core.steps.update import Update
@@ -116,8 +117,9 @@ class SharedUpdate(Update):
         """Begin to add up the weights, if they are known before the first forward."""
         if self._total is not None or self._is_under_way:
             return
-        if self.model.loss is not self._weights.known and self._weights.is_observed():
-            return
+        loss = self.model.loss
+        if loss is not None and loss is not self._weights.known and type(loss) not in TORCHS:
+            return  # its mean is known once a batch has been observed
         self._is_sum = self._weights.is_sum()
         try:
             weights = [0.0] * self._real if self._is_sum else self._own_weights(None, None)

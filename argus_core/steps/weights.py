@@ -74,10 +74,6 @@ class Weights:
         layout = self.layout_of([batch], target)
         return observe(loss, prediction, target, layout.place_in(target) if layout else 0)
 
-    def is_observed(self) -> bool:
-        """Return whether the loss's mean is known only once `observe` has seen a batch."""
-        return self._own is None and type(self._model.loss) not in TORCHS and self._model.loss is not None
-
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""
         return self._reduction() == "sum"

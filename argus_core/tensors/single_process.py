@@ -7,12 +7,12 @@ import sys
 
 from argus_core.errors import ConfigError
 
-__all__ = ["check_single_process", "started_processes"]
+__all__ = ["check_single_process", "is_first_process", "met_processes", "started_processes"]
 
 
 def started_processes() -> int:
     """Return how many processes the run has: those that torchrun has started, or those of the group."""
-    return max(_started(), _met())
+    return max(_started(), met_processes())
 
 
 def check_single_process(what: str) -> None:
@@ -38,7 +38,13 @@ def _started() -> int:
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
-def _met() -> int:
+def is_first_process() -> bool:
+    """Return whether this process has rank 0; as `processes.is_first`, without torch."""
+    return met_processes() == 1 or sys.modules["torch.distributed"].get_rank() == 0
+
+
+def met_processes() -> int:
+    """Return the number of processes in the group, without torch."""
     distributed = sys.modules.get("torch.distributed")  # without the import there is no process group
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return 1

@@ -87,7 +87,7 @@ def _first_speaks(logger: Logger) -> Iterator[None]:
 
 
 def company_of(state: State, loader: Any) -> Alone:
-    """Return how a phase is run: alone, or together with other processes."""
+    """Return the way of a phase: alone, or together with other processes."""
     share = share_of(state.model)
     return Alone() if share is None else Together(state, loader, share)
 
@@ -133,7 +133,7 @@ class Together(Alone):
         self._dim, self._count = model.batch_dim, model.batch_size
         self._is_read_sliced = isinstance(loader, OrderedLoader) and loader.is_sliced
         self._slices = not self._is_read_sliced and not is_sharded(loader, model)
-        check_sliceable(state.phase, loader, model)
+        _check_sliceable(state.phase, loader, model)
         self._trains = state.phase == "train"
 
     def windows(self, batches: Iterator[Any], size: int, most: int | None) -> Iterator[Any]:
@@ -182,7 +182,7 @@ class Together(Alone):
         return deep_slice(batch, start, stop, samples, self._dim), is_silent
 
     def _seed(self) -> None:
-        """Seed the generators anew, so that a checkpoint of the first process is enough to resume from."""
+        """Seed the generators again, so that a checkpoint of the first process is enough to resume from."""
         state, rank = self._state, self._share.rank
         seed_all(key_seed(state.engine.seed, "process", rank, state.phase, state.epoch, state.iteration))
 
@@ -199,7 +199,7 @@ def is_sharded(loader: Any, model: AbstractModel) -> bool:
     return bool(model.parallel.sharded_already) and not isinstance(loader, Sequence)
 
 
-def check_sliceable(phase: str, loader: Any, model: AbstractModel) -> None:
+def _check_sliceable(phase: str, loader: Any, model: AbstractModel) -> None:
     """Raise for a loader that is neither sliced nor said to be sharded already.
 
     Raises:
