@@ -14,6 +14,7 @@ from argus_core.errors import ConfigError
 
 __all__ = ["LaunchingCommand", "split_arguments"]
 
+_LAUNCHING = "argus_core.launching"
 _FLAGS = ("--standalone", "--no-python")
 _VALUES: dict[str, str] = {
     "--nproc-per-node": "Train in N processes on this host (also: gpu, cpu, auto).",
@@ -49,18 +50,22 @@ class LaunchingCommand(BuildingCommand):
         self.params.append(click.Option(["--standalone"], is_flag=True, expose_value=False, help=about))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if {"--help", "-h"} & {*args}:
+            return super().parse_args(ctx, args)
         launching, rest = split_arguments(args)
-        if launching and not {"--help", "-h"} & {*args}:
-            super().parse_args(
-                click.Context(self, ctx.parent, ctx.info_name, resilient_parsing=True), [*rest]
+        ctx.meta[_LAUNCHING] = launching, [*rest]
+        return super().parse_args(ctx, rest)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        launching, rest = ctx.meta.get(_LAUNCHING, ([], []))
+        if not launching:
+            return super().invoke(ctx)
+        if "WORLD_SIZE" in os.environ:
+            raise ConfigError(
+                f"{launching[0]} starts processes, and this is one of {os.environ['WORLD_SIZE']} that a "
+                "launcher has started; leave the option out"
             )
-            if "WORLD_SIZE" in os.environ:
-                raise ConfigError(
-                    f"{launching[0]} starts processes, and this is one of {os.environ['WORLD_SIZE']} that a "
-                    "launcher has started; leave the option out"
-                )
-            _start(str(self.name), launching, rest)
-        return super().parse_args(ctx, args)
+        _start(str(self.name), launching, rest)
 
 
 def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
