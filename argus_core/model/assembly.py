@@ -108,7 +108,8 @@ class Assembly(AbstractModel):
     def set_part(self, part: str) -> None:
         """Build a ``part`` of `build_order`, and set the attribute of that name."""
         if part == "parallel":
-            self._share()
+            if started_processes() > 1:
+                self._share()
             return
         if part == "device":
             self.set_device(self.params.get("device", "auto"))
@@ -224,7 +225,7 @@ class Assembly(AbstractModel):
 
     @property
     def _awaits_values(self) -> bool:
-        """True while the engine builds a network without values, or has yet to give it values."""
+        """True until the engine has given values to a network that it builds without any."""
         return self.parallel.builds_on_meta and started_processes() > 1
 
     def _build_shared(self, part: str, chosen: Part) -> Any:
@@ -237,14 +238,9 @@ class Assembly(AbstractModel):
 
     def _share(self) -> None:
         """Let the processes of the run share network and loss, which are on their device."""
-        if started_processes() == 1:
-            return
         from argus_core.model.sharing import share  # lazy: most runs have one process
 
-        has_values = not self._awaits_values
-        share(self, self.device)
-        if not has_values:
-            self._take_weights()
+        share(self, self.device, self._take_weights)
         self._updater = None
 
     def _take_weights(self) -> None:
@@ -278,9 +274,7 @@ class Assembly(AbstractModel):
         """Return the context that limits a part's memory; a restored network has its own limit."""
         options = self._build_options
         restores = part == "nn_module" and options.restore_network is not None and not self._awaits_values
-        if options.limit is None or restores:
-            return nullcontext()
-        return options.limit(part, label)
+        return nullcontext() if options.limit is None or restores else options.limit(part, label)
 
     def _resolve(self, kind: str, name: str) -> registry.Component:
         return self._build_options.bindings.get((kind, name)) or registry.resolve(kind, name)

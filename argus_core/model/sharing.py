@@ -37,12 +37,23 @@ def build_network(model: Assembly, build: Callable[[], Any]) -> Any:
     given = model.params.get("device", "auto")
     model.device = own_device(model.build_device(given), given)[0]
     open_group(model.device, model.parallel.timeout)
-    return model.parallel.build_network(model, build)
-
-
-def share(model: AbstractModel, device: torch.device) -> None:
-    """Let the processes of the run share network and loss, which are on their device."""
     engine = model.parallel
+    assert not isinstance(engine, Single)  # `build_engine` refuses it
+    return engine.build_network(model, build)
+
+
+def share(model: AbstractModel, device: torch.device, take_weights: Callable[[], None]) -> None:
+    """Let the processes of the run share network and loss.
+
+    Args:
+        model: on its device, except for a network without values.
+        device: of the model.
+        take_weights: called for a network that gets its values here, once it has some.
+    """
+    engine = model.parallel
+    awaits_values = engine.builds_on_meta
     open_group(device, engine.timeout)
     engine.exchange = Exchange(control_group(engine.timeout))
     engine.wrap(model)
+    if awaits_values:
+        take_weights()

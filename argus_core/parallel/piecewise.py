@@ -216,7 +216,7 @@ class _Counterparts(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return
             assert each.whole is not None
             size -= each.whole.nbytes()
-            values = torch.empty(0, dtype=each.dtype).set_(each.whole).view(each.shape)  # type: ignore[call-overload]
+            values = torch.empty(0, dtype=each.dtype).set_(each.whole).view(each.shape)
             each.rows, each.whole = own_rows(values, self._group), None
 
 
@@ -234,7 +234,7 @@ class _Shortcuts(TorchFunctionMode):
 
 def _view(storage: torch.UntypedStorage, like: Tensor, device: torch.device) -> Tensor:
     empty = torch.empty(0, dtype=like.dtype, device=device)
-    return empty.set_(storage, like.storage_offset(), like.shape, like.stride())  # type: ignore[call-overload, no-any-return]
+    return empty.set_(storage, like.storage_offset(), like.shape, like.stride())
 
 
 def _lies_as(tensor: Tensor, known: _Counterpart) -> bool:

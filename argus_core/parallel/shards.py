@@ -19,7 +19,7 @@ __all__ = ["gathered", "joined_rows", "local", "messages", "own_rows", "part_of"
 @contextmanager
 def messages() -> Iterator[None]:
     """Let processes talk while operators are intercepted, as the memory of a part is limited or counted."""
-    with _disable_current_modes():  # type: ignore[no-untyped-call]
+    with _disable_current_modes():
         yield
 
 
