@@ -41,6 +41,8 @@ class Checkpoint(Callback):
             is not a number of epochs. Names that end in ``.sharded`` are folders of shards.
         background: write while training continues, from a copy of the state; ``checkpoint_saved`` is raised,
             and old files are deleted, once the file is whole. An error shows at the next save or at the end.
+        sharded: write folders of shards, named ``.sharded`` in place of ``.safetensors``; ``"auto"``: if the
+            processes of the run hold shards, as those of ``fsdp`` do.
     """
 
     name = "checkpoint"
@@ -62,7 +64,10 @@ class Checkpoint(Callback):
         save_after_exception: bool = False,
         file_format: str | None = None,
         background: bool = False,
+        sharded: bool | str = False,
     ) -> None:
+        if type(sharded) is not bool and sharded != "auto":
+            raise ParamsError(f"sharded of {self.name} is {sharded!r}; give True, False or 'auto'")
         if max_saves is not None and (type(max_saves) is not int or max_saves < 1):
             raise ParamsError(
                 f"max_saves of {self.name} is {max_saves!r}; give an integer of at least 1, or None for all"
@@ -74,6 +79,9 @@ class Checkpoint(Callback):
         self.save_after_exception = save_after_exception
         self.background = background
         self.file_format = file_format or self._default_format()
+        self.sharded = sharded
+        if sharded is True:
+            self.file_format = _in_folders(self.file_format)
         self._format = FileFormat(self.name, self.file_format)
         self._files, self._not_finite = WrittenFiles(self.dir_path), WrittenFiles(self.dir_path)
         self._layout: Layout | None = None
@@ -92,6 +100,9 @@ class Checkpoint(Callback):
 
     def start(self, state: State) -> None:
         """Make the folder; clear the list of an earlier run's files, except after `load_state_dict`."""
+        if self.sharded == "auto" and state.model.parallel.is_sharded:
+            self.file_format = _in_folders(self.file_format)
+            self._format = FileFormat(self.name, self.file_format)
         if is_first_process():
             make_folder(self.name, self.dir_path)
             check_writable(self.name, self.dir_path)
@@ -281,3 +292,9 @@ class Checkpoint(Callback):
     def name_fields(self, state: State) -> dict[str, Any]:
         """Return the fields that a file's name may contain."""
         return {**state.metrics, "epoch": state.epoch, "step": state.global_step}
+
+
+def _in_folders(file_format: str) -> str:
+    """Return the names of folders in place of those of files."""
+    named = file_format.removesuffix(".safetensors")
+    return file_format if named == file_format else named + FOLDER

@@ -59,7 +59,12 @@ def load_saved(
         StateMismatchError: a state does not fit its built part; the message names the part.
     """
     parts = tuple(parts)
-    place = model.parallel.place if model.parallel.is_sharded else None
+    place = None
+    if model.parallel.is_sharded:
+        from argus_core.checkpoint.shared_tensors import Shards  # lazy: most runs have one process
+
+        place = model.parallel.place
+        saved.read_in_shards(Shards(model))
     for name in parts:
         module = model.get_nn_module() if name == "nn_module" else getattr(model, name)
         if isinstance(module, nn.Module):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.checkpoint.abstract_saved import ShardReading
 from argus_core.steps.parameters import named_parameters
-from argus_core.storage.pieces import Piece
+from argus_core.storage.pieces import Box, Piece
 
-__all__ = ["pieces", "whole_tensors"]
+__all__ = ["Shards", "pieces", "whole_tensors"]
 
 _Made = TypeVar("_Made")
 
@@ -48,6 +49,34 @@ def _of_first(tensor: Tensor, device: torch.device) -> Tensor:
     copied = tensor.detach().to(device, copy=True, memory_format=torch.contiguous_format)
     distributed.broadcast(copied.reshape(-1).view(torch.uint8), 0)  # not every dtype has messages
     return copied.to(tensor.device)
+
+
+class Shards(ShardReading):
+    """The shards of a model: parameters, their averages and the optimizer's state of them, by name."""
+
+    def __init__(self, model: AbstractModel) -> None:
+        self._engine = model.parallel
+        self._parameters = {
+            name: each
+            for name, each in named_parameters(model).items()
+            if each.numel() > 1 and isinstance(self._engine.piece(each), Piece)
+        }
+
+    def box_of(self, stored: str, shape: Sequence[int]) -> Box | None:
+        parameter = self._parameter(stored)
+        if parameter is None or tuple(parameter.shape) != tuple(shape):
+            return None
+        box: Box = self._engine.piece(parameter).box
+        return box
+
+    def shard_of(self, stored: str, part: Tensor) -> Tensor:
+        shard: Tensor = self._engine.shard(self._parameter(stored), part)
+        return shard
+
+    def _parameter(self, stored: str) -> Tensor | None:
+        """Return the parameter whose name is a part of ``optimizer/<name>/exp_avg``, for example."""
+        parts = stored.split("/")[1:]
+        return next((self._parameters[each] for each in parts if each in self._parameters), None)
 
 
 class _Once:

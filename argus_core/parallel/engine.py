@@ -185,6 +185,10 @@ class AbstractParallel(ABC):
         """Return the part of a tensor that this process writes into a folder of shards, or a whole tensor."""
         return tensor
 
+    def shard(self, target: Tensor, part: Tensor) -> Tensor:
+        """Return the shard that has the place of ``target``, from the part of this process."""
+        return part
+
     def place(self, target: Tensor, value: Tensor) -> Tensor:
         """Return the part of a full tensor that takes the place of ``target``: the value itself, or a shard.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -19,7 +19,7 @@ from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.group import control_group
 from argus_core.parallel.piecewise import BuiltInPieces, build_in_pieces
 from argus_core.parallel.reducer import sum_gradients
-from argus_core.parallel.shards import gathered, local, messages, part_of, piece_of
+from argus_core.parallel.shards import gathered, local, messages, part_of, piece_of, shard_of
 from argus_core.parallel.units import check_units, find_units, members_of
 from argus_core.registry.factory import initial_values_wanted
 from argus_core.storage.pieces import Piece
@@ -235,6 +235,9 @@ class FSDP(AbstractParallel):
 
     def piece(self, tensor: Tensor) -> Tensor | Piece:
         return piece_of(tensor) if isinstance(tensor, DTensor) else tensor
+
+    def shard(self, target: Tensor, part: Tensor) -> Tensor:
+        return shard_of(part, cast(DTensor, target))
 
     def place(self, target: Tensor, value: Tensor) -> Tensor:
         return (

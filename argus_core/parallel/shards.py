@@ -13,7 +13,17 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from argus_core.storage.pieces import Piece
 
-__all__ = ["gathered", "joined_rows", "local", "messages", "own_rows", "part_of", "piece_of", "rows_of"]
+__all__ = [
+    "gathered",
+    "joined_rows",
+    "local",
+    "messages",
+    "own_rows",
+    "part_of",
+    "piece_of",
+    "rows_of",
+    "shard_of",
+]
 
 
 @contextmanager
@@ -75,8 +85,19 @@ def part_of(value: Tensor, target: DTensor) -> DTensor:
     mesh: Any = target.device_mesh
     first, last = rows_of(value.shape[0], mesh.get_local_rank(), mesh.size())
     part = value[first:last].to(local(target).device, copy=True, memory_format=torch.contiguous_format)
+    return shard_of(part, target)
+
+
+def shard_of(part: Tensor, target: DTensor) -> DTensor:
+    """Return the shard that has the form of ``target``, and this part in this process."""
+    own = part.to(local(target).device)
     return DTensor.from_local(
-        part, mesh, target.placements, run_check=False, shape=value.shape, stride=target.stride()
+        own,
+        target.device_mesh,
+        target.placements,
+        run_check=False,
+        shape=target.shape,
+        stride=target.stride(),
     )
 
 

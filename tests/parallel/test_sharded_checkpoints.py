@@ -113,6 +113,21 @@ def test_each_process_writes_its_own_pieces(
             assert largest_difference(each, whole) <= 2e-6
 
 
+def with_two_callbacks(folder: Path) -> None:
+    last = ("checkpoint", {"dir_path": str(folder / "last"), "max_saves": 1, "sharded": "auto"})
+    best = ("monitor_checkpoint", {"dir_path": str(folder / "best"), "max_saves": 1})
+    train(ENGINE, {"callbacks": [last, best]})
+
+
+def test_the_last_checkpoint_is_a_folder_and_the_best_one_file(tmp_path: Path) -> None:
+    in_processes(2, with_two_callbacks, tmp_path)
+    assert [each.name for each in (tmp_path / "last").iterdir()] == ["model-001.sharded"]
+    (best,) = (tmp_path / "best").iterdir()
+    assert best.suffix == ".safetensors"
+    with_two_callbacks(tmp_path / "alone")
+    assert [each.name for each in (tmp_path / "alone" / "last").iterdir()] == ["model-001.safetensors"]
+
+
 def test_a_folder_holds_what_one_file_holds(tmp_path: Path, files: tuple[list[Path], Any]) -> None:
     in_processes(2, in_folders, tmp_path)
     for folder, file in zip(sorted(tmp_path.glob("*.sharded")), files[0], strict=True):

@@ -41,6 +41,7 @@ REVIEWED = {
     "reduction": "a word",
     "schedulers": "specs of parts, each held to the same file",
     "separator": "a character",
+    "sharded": "a flag, or a listed word",
     "size_average": "a flag",
     "units": "names of classes, or patterns of names",
     "unfreeze.after": "a number of epochs or updates, or a share of the run",
