@@ -27,11 +27,8 @@ from argus_core.registry.distributions import own_version
 from argus_core.registry.factory import name_of
 from argus_core.registry.part import Part
 from argus_core.steps.parameters import named_parameters
-from argus_core.storage import write
 from argus_core.storage.encoding import encode
-from argus_core.storage.forms import is_folder
 from argus_core.storage.manifest import SCHEMA
-from argus_core.tensors.processes import is_first
 
 __all__ = ["Write", "save_model", "write_together"]
 
@@ -44,6 +41,8 @@ _TAKEN |= {"callback", "running", "step"}
 
 def write_together(path: Path, tensors: Mapping[str, Any], manifest: dict[str, Any]) -> None:
     """Write a checkpoint: a folder of shards by all processes of the run, each of which calls this."""
+    from argus_core.storage.forms import is_folder, write  # lazy: not every model is saved
+
     if not is_folder(path):
         write(path, tensors, manifest)
         return
@@ -93,14 +92,10 @@ def save_model(
     if not model.parallel.several:
         write(file_path, tensors, manifest)
         return
-    from argus_core.checkpoint.shared_tensors import pieces, whole_tensors  # lazy: most runs have one process
+    from argus_core.checkpoint.shared_tensors import tensors_for  # lazy: most runs have one process
 
-    tensors = parts.shards_in(tensors)
-    if is_folder(file_path):
-        write(file_path, pieces(model, tensors), manifest)
-        return
-    tensors = whole_tensors(model.parallel, tensors)
-    if is_first():
+    tensors = tensors_for(file_path, model, parts.shards_in(tensors))
+    if tensors is not None:
         write(file_path, tensors, manifest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -11,21 +12,34 @@ from torch import Tensor, distributed
 from argus_core.abstract_model import AbstractModel
 from argus_core.checkpoint.abstract_saved import ShardReading
 from argus_core.steps.parameters import named_parameters
+from argus_core.storage.forms import is_folder
 from argus_core.storage.pieces import Box, Piece
+from argus_core.tensors.single_process import is_first_process
 
-__all__ = ["Shards", "pieces", "whole_tensors"]
+__all__ = ["Shards", "tensors_for"]
 
 _Made = TypeVar("_Made")
 
 
-def whole_tensors(engine: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def tensors_for(path: Path, model: AbstractModel, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Return the tensors that this process writes to a path; ``None`` if it writes nothing.
+
+    Every process of the run calls it.
+    """
+    if is_folder(path):
+        return dict(_pieces(model, tensors))
+    whole = _whole(model.parallel, tensors)
+    return whole if is_first_process() else None
+
+
+def _whole(engine: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors in full; every process of the run calls it, and only the first has all of them."""
     once = _Once(engine)
     found = {name: once.made(tensor, engine.whole) for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
-def pieces(model: AbstractModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor | Piece]:
+def _pieces(model: AbstractModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor | Piece]:
     """Return this process's pieces of shards, and the other tensors with the values of the first process.
 
     Every process of the run calls it.

@@ -19,7 +19,6 @@ from argus_core.tensors.exchange import Exchange
 
 if TYPE_CHECKING:
     from argus_core.abstract_model import AbstractModel
-    from argus_core.model.assembly import Assembly
 
 __all__ = ["build_network", "chosen_engine", "share"]
 
@@ -32,7 +31,7 @@ def chosen_engine(params: dict[str, Any], resolve: Resolve) -> AbstractParallel 
     return build_engine(part)
 
 
-def build_network(model: Assembly, build: Callable[[], Any]) -> Any:
+def build_network(model: Any, build: Callable[[], Any]) -> Any:
     """Return the network that an engine builds together with other processes."""
     given = model.params.get("device", "auto")
     model.device = own_device(model.build_device(given), given)[0]

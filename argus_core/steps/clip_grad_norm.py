@@ -46,7 +46,7 @@ class ClipGradNorm:
     @hookimpl
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
         if self._engine is not None:
-            clip_shards(self._engine, parameters, self.max_norm, self.norm_type)
+            _clip_shards(self._engine, parameters, self.max_norm, self.norm_type)
             return
         chosen = parameters if self._is_dense else with_entries(parameters)
         try:
@@ -58,7 +58,9 @@ class ClipGradNorm:
             self.transform_gradients(parameters)
 
 
-def clip_shards(engine: Any, parameters: tuple[nn.Parameter, ...], max_norm: float, norm_type: float) -> None:
+def _clip_shards(
+    engine: Any, parameters: tuple[nn.Parameter, ...], max_norm: float, norm_type: float
+) -> None:
     """Scale the gradients of which this process has shards to a norm over all processes."""
     gradients = [gradient for each in parameters if (gradient := each.grad) is not None]
     norm = engine.total_norm(gradients, norm_type)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,8 +12,9 @@ from safetensors.torch import load, save
 from torch import Tensor, distributed
 
 from argus_core.storage.encoding import decode, encode
-from argus_core.storage.forms import is_folder
-from argus_core.storage.pieces import ALONE, Group
+
+if TYPE_CHECKING:  # few runs save folders
+    from argus_core.storage.pieces import Group
 
 __all__ = ["all_agree", "gather", "group_for", "is_first", "most", "process_count", "saving_group"]
 
@@ -83,6 +84,9 @@ def gather(value: Any, device: torch.device, group: distributed.ProcessGroup | N
 
 def group_for(path: Path) -> Group:
     """Return the processes that write a checkpoint to ``path``: all of the run's for a folder of shards."""
+    from argus_core.storage.forms import is_folder
+    from argus_core.storage.pieces import ALONE
+
     return saving_group() if is_folder(path) else ALONE
 
 
@@ -93,6 +97,8 @@ def saving_group() -> Group:
     beside the collective operations of training. The first call makes the group, so each process must make
     it.
     """
+    from argus_core.storage.pieces import ALONE, Group
+
     if process_count() == 1:
         return ALONE
     world = distributed.group.WORLD
