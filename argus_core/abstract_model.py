@@ -27,6 +27,7 @@ class AbstractModel(ABC):
     prediction_transform: Any = None
     batch_dim: BatchDim = None
     initial_weights: Any = None
+    parallel: Any  # an `AbstractParallel`
     warned_unregistered = False
 
     data: Any

@@ -32,6 +32,7 @@ READING_ORDER = (
     "config",
     "data",
     "checkpoint",
+    "parallel",
     "training",
     "prediction",
     "doctor",

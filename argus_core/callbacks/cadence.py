@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from argus_core.errors import ParamsError
+from argus_core.tensors.clock import shared_time
 
 __all__ = ["DURATIONS", "Cadence", "Due", "is_cadence", "is_time", "parse_cadence"]
 
@@ -44,16 +44,16 @@ class Due:
     def __init__(self, cadence: Cadence) -> None:
         self.cadence = cadence
         self.last_step = 0
-        self._last_time = time.monotonic()
+        self._last_time = shared_time()
 
     def start(self, step: int) -> None:
         """Start counting after ``step`` updates; minutes are counted from this call."""
-        self.last_step, self._last_time = step, time.monotonic()
+        self.last_step, self._last_time = step, shared_time()
 
     def after_update(self, step: int) -> bool:
         """Return True if it is due after ``step`` updates; one number of updates is never due twice."""
         if self.cadence.unit == "min":
-            if time.monotonic() - self._last_time < 60 * self.cadence.count:
+            if shared_time() - self._last_time < 60 * self.cadence.count:
                 return False
         elif self.cadence.unit == "ep" or step % self.cadence.count or step == self.last_step:
             return False

@@ -62,6 +62,8 @@ class Callback:
     run_paths: ClassVar[Mapping[str, str]] = {}  # where in a run directory: for paths that are left out
     # After all others, the late ones included: `checkpoint` has 2, as its files hold the others' state.
     runs_last: int = False
+    # In a run of several processes, only the first has it: it writes, and takes no part in the run itself.
+    first_process_only: bool = False
     # Whether it may read predictions or targets of a step output; a subclass says False for itself.
     reads_predictions: bool = True
     # The names of the values that it puts into state.metrics: ("val_f1",), or () for none. With None it

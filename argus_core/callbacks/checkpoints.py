@@ -21,6 +21,7 @@ from argus_core.hooks import hookimpl
 from argus_core.registry.file_params import WRITES, FileParam
 from argus_core.storage.forms import FOLDER, is_folder
 from argus_core.storage.stored import COUNT, Rule, check_callback_state
+from argus_core.tensors.single_process import is_first_process, met_processes
 
 __all__ = ["Checkpoint"]
 
@@ -40,6 +41,8 @@ class Checkpoint(Callback):
             is not a number of epochs. Names that end in ``.sharded`` are folders of shards.
         background: write while training continues, from a copy of the state; ``checkpoint_saved`` is raised,
             and old files are deleted, once the file is whole. An error shows at the next save or at the end.
+        sharded: write folders of shards, named ``.sharded`` in place of ``.safetensors``; ``"auto"``: if the
+            processes of the run hold shards, as those of ``fsdp`` do.
     """
 
     name = "checkpoint"
@@ -61,7 +64,10 @@ class Checkpoint(Callback):
         save_after_exception: bool = False,
         file_format: str | None = None,
         background: bool = False,
+        sharded: bool | str = False,
     ) -> None:
+        if type(sharded) is not bool and sharded != "auto":
+            raise ParamsError(f"sharded of {self.name} is {sharded!r}; give True, False or 'auto'")
         if max_saves is not None and (type(max_saves) is not int or max_saves < 1):
             raise ParamsError(
                 f"max_saves of {self.name} is {max_saves!r}; give an integer of at least 1, or None for all"
@@ -73,6 +79,9 @@ class Checkpoint(Callback):
         self.save_after_exception = save_after_exception
         self.background = background
         self.file_format = file_format or self._default_format()
+        self.sharded = sharded
+        if sharded is True:
+            self.file_format = _in_folders(self.file_format)
         self._format = FileFormat(self.name, self.file_format)
         self._files, self._not_finite = WrittenFiles(self.dir_path), WrittenFiles(self.dir_path)
         self._layout: Layout | None = None
@@ -91,8 +100,12 @@ class Checkpoint(Callback):
 
     def start(self, state: State) -> None:
         """Make the folder; clear the list of an earlier run's files, except after `load_state_dict`."""
-        make_folder(self.name, self.dir_path)
-        check_writable(self.name, self.dir_path)
+        if self.sharded == "auto" and state.model.parallel.is_sharded:
+            self.file_format = _in_folders(self.file_format)
+            self._format = FileFormat(self.name, self.file_format)
+        if is_first_process():
+            make_folder(self.name, self.dir_path)
+            check_writable(self.name, self.dir_path)
         if self._resumed and self.max_saves is not None:
             self._files.adopt(self._files.names, state.engine.run_id)
         elif not self._resumed:
@@ -103,8 +116,9 @@ class Checkpoint(Callback):
         self._due, self._saved_step = 0, state.global_step if state.engine.is_resumed else -1
         self._layout = Layout(state.model)
         state.model.is_finite(optimizer_state=False)  # notes which buffers are not
-        sweep_unfinished(self.dir_path, self._format.folders, self._format.matches)
-        self._files.look_for_others(self._format, state.engine.run_id, state.logger)
+        if is_first_process():
+            sweep_unfinished(self.dir_path, self._format.folders, self._format.matches)
+            self._files.look_for_others(self._format, state.engine.run_id, state.logger)
         self._cadence.start(self._cadence.last_step)
 
     @hookimpl(trylast=True)
@@ -141,6 +155,8 @@ class Checkpoint(Callback):
             state.logger.exception("could not save the checkpoint that was being written")
         # A resumed run that fails before its first batch has changed nothing since its checkpoint.
         if not self.save_after_exception or state.global_step == 0 or state.engine.is_resumed:
+            return
+        if met_processes() > 1:  # the others do not take part
             return
         path = self.dir_path / self.exception_name(state)
         try:
@@ -193,7 +209,7 @@ class Checkpoint(Callback):
         state.model.save(path)
         self._saved_step = state.global_step
         self._not_finite.add(name)
-        if self.max_saves is not None:
+        if self.max_saves is not None and is_first_process():
             self._not_finite.delete_old(self.max_saves, state.logger)
 
     def _finish(self, state: State) -> None:
@@ -206,7 +222,7 @@ class Checkpoint(Callback):
         self.log_saved(state)
         self.has_kept = True
         self._files.add(name)
-        if self.max_saves is not None:
+        if self.max_saves is not None and is_first_process():
             self._files.delete_old(self.max_saves, state.logger)
         state.engine.raise_event("checkpoint_saved")
 
@@ -276,3 +292,9 @@ class Checkpoint(Callback):
     def name_fields(self, state: State) -> dict[str, Any]:
         """Return the fields that a file's name may contain."""
         return {**state.metrics, "epoch": state.epoch, "step": state.global_step}
+
+
+def _in_folders(file_format: str) -> str:
+    """Return the names of folders in place of those of files."""
+    named = file_format.removesuffix(".safetensors")
+    return file_format if named == file_format else named + FOLDER

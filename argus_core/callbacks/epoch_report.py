@@ -83,6 +83,7 @@ class EpochRecord:
 class EpochReport(Callback):
     """Abstract callback that reports each epoch, after all other callbacks were called."""
 
+    first_process_only = True
     state_rules: ClassVar[Mapping[str, Rule]] = {
         "lr": Rule(_is_lr, "a number, a list of them or None"),
         "skipped_before": COUNT,

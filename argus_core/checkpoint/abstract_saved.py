@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from argus_core.checkpoint.records import Record
+from argus_core.storage.pieces import Box
 
 if TYPE_CHECKING:
     from argus_core.data.description import DataDescription
 
-__all__ = ["AbstractSaved", "Numbered"]
+__all__ = ["AbstractSaved", "Numbered", "ShardReading"]
 
 Numbered = tuple[Mapping[str, Any] | None, list[str] | None]
 """An optimizer's state dict with numbered parameters, and their names by number; None where unknown."""
+
+
+class ShardReading(ABC):
+    """Abstract: the shards that tensors of a checkpoint are read into."""
+
+    @abstractmethod
+    def box_of(self, stored: str, shape: Sequence[int]) -> Box | None:
+        """Return the part that this process reads of a stored tensor; ``None`` for the whole."""
+
+    @abstractmethod
+    def shard_of(self, stored: str, part: Tensor) -> Tensor:
+        """Return the shard whose part in this process has been read."""
 
 
 class AbstractSaved(ABC):
@@ -51,6 +64,9 @@ class AbstractSaved(ABC):
 
     def close(self) -> None:  # noqa: B027 - a format that reads everything at once has nothing to close
         """Close the file."""
+
+    def read_in_shards(self, shards: ShardReading) -> None:  # noqa: B027 - a format may read all in full
+        """Read, from now on, only parts of tensors of which each process holds a shard."""
 
     @abstractmethod
     def params(self) -> dict[str, Any]:

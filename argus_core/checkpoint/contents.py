@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from argus_core.callbacks.written import run_in
-from argus_core.checkpoint.abstract_saved import AbstractSaved, Numbered
+from argus_core.checkpoint.abstract_saved import AbstractSaved, Numbered, ShardReading
 from argus_core.checkpoint.data_section import data_of
 from argus_core.checkpoint.module_state import form_of
 from argus_core.checkpoint.optimizer_state import members, number_optimizer_state
@@ -56,6 +56,7 @@ class SavedFile(AbstractSaved):
     def __init__(self, path: Path, verify: bool = True, sha256: str | None = None) -> None:
         self._path = path
         self._verify = verify
+        self._shards: ShardReading | None = None
         self._file = open_stored(path, sha256)
         self.header = self._file.header
         self._manifest = self.header.manifest
@@ -103,6 +104,9 @@ class SavedFile(AbstractSaved):
         stored = self._file.read_parts({names[name]: box for name, box in boxes.items()}, verify=self._verify)
         return {name: stored[names[name]] for name in boxes}
 
+    def read_in_shards(self, shards: ShardReading) -> None:
+        self._shards = shards
+
     def size(self) -> int:
         return min(self.header.file_size, MOST_COMPRESSED * self._file.allocated)
 
@@ -120,7 +124,7 @@ class SavedFile(AbstractSaved):
     def read(self, part: str, into: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
         names = self._names[part]
         places = {names[name]: tensor for name, tensor in (into or {}).items() if name in names}
-        stored = self._file.read(names.values(), verify=self._verify, into=places)
+        stored = self._take(names.values(), places)
         return {name: stored[full] for name, full in names.items()} | self._others(part)
 
     def module_state(self, part: str) -> dict[str, Any]:
@@ -224,7 +228,21 @@ class SavedFile(AbstractSaved):
 
     def _read(self, names: list[str]) -> dict[str, Any]:
         self._check_size(names)
-        return self._file.read(names, verify=self._verify)
+        return self._take(names)
+
+    def _take(self, names: Iterable[str], into: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return tensors by their names in the file, each whole or as the shard of this process."""
+        shards = self._shards
+        if shards is None:
+            return self._file.read(names, verify=self._verify, into=into)
+        boxes = {name: shards.box_of(name, self._entry(name).shape) for name in names}
+        whole = [name for name, box in boxes.items() if box is None]
+        found: dict[str, Tensor] = self._file.read(whole, verify=self._verify, into=into)
+        for name, box in boxes.items():
+            if box is not None:  # one after the other: a file reads each whole first
+                part = self._file.read_parts({name: box}, verify=self._verify)[name]
+                found[name] = shards.shard_of(name, part)
+        return found
 
     def _check_size(self, names: Iterable[str]) -> None:
         """Raise where tensors claim far more bytes than the disk holds: a sparse file can claim any size."""

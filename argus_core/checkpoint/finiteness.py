@@ -12,6 +12,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.steps.parameters import module_parts, named_parameters
 from argus_core.steps.sparse import entries
 from argus_core.tensors.listing import tensors_in
+from argus_core.tensors.processes import all_agree
 
 __all__ = ["Finiteness"]
 
@@ -27,12 +28,12 @@ class Finiteness:
         counting = [*named_parameters(model).values(), *_averages(model)]
         if optimizer_state and model.optimizer is not None:
             counting += tensors_in(model.optimizer.state)
-        is_finite = _are_finite(counting)
+        is_finite = _are_finite(map(model.parallel.local, counting))
         for name, buffer in _buffers(model):
             now = _are_finite([buffer])
             if self._at_first.setdefault(name, now) and not now:
                 is_finite = False
-        return is_finite
+        return all_agree(is_finite, model.device) if model.parallel.several else is_finite
 
 
 def _averages(model: AbstractModel) -> Iterator[Tensor]:

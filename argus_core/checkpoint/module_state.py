@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ __all__ = ["check_module_forms", "form_of", "load_module", "load_module_state", 
 
 _ADVICE = "build it with the parameters it was saved with, or give change_state_dict_func"
 _SHOWN = 5
+
+Place = Callable[[Tensor, Tensor], Tensor]
 _DEFAULT_DTYPES = {"float64", "float32", "bfloat16", "float16"}
 
 
@@ -86,30 +88,49 @@ def _is_fixed(name: str, built: Any) -> bool:
     return isinstance(built, Tensor) and not is_lazy and not is_extra
 
 
-def load_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
-    """Load ``state`` into ``module``, completely or not at all.
+def load_module_state(
+    module: nn.Module, state: Mapping[str, Any], what: str, place: Place | None = None
+) -> None:
+    """Load ``state`` into ``module``, completely or not at all; see `put_module_state`.
 
     Raises:
         StateMismatchError: names, shapes or dtypes differ; the message lists them.
     """
     check_module_forms(module, {name: form_of(value) for name, value in state.items()}, what)
-    put_module_state(module, state, what)
+    put_module_state(module, state, what, place)
 
 
-def load_module(saved: AbstractSaved, part: str, module: nn.Module, what: str) -> None:
-    """Load the saved state of a part into ``module``, which messages call ``what``.
+def load_module(
+    saved: AbstractSaved, part: str, module: nn.Module, what: str, place: Place | None = None
+) -> None:
+    """Load the saved state of a part into ``module``, which messages call ``what``; see `put_module_state`.
 
     Raises:
         StateMismatchError: the state does not fit; none of its tensors has been read.
     """
     check_module_forms(module, saved.forms(part), what)
-    put_module_state(module, saved.read(part), what)
+    put_module_state(module, saved.read(part), what, place)
 
 
-def put_module_state(module: nn.Module, state: Mapping[str, Any], what: str) -> None:
-    """Load a state of checked form into ``module``."""
+def put_module_state(
+    module: nn.Module, state: Mapping[str, Any], what: str, place: Place | None = None
+) -> None:
+    """Load a state of checked form into ``module``.
+
+    Args:
+        module: to change.
+        state: in full.
+        what: the module, for messages.
+        place: returns the part of a full tensor that has the place of another; see `AbstractParallel.place`.
+    """
+    built = module.state_dict()
+    if place is not None:
+        state = {
+            name: place(built[name], value) if isinstance(built.get(name), Tensor) else value
+            for name, value in state.items()
+        }
     with fitting(what, _ADVICE):  # an error of a hook, or of set_extra_state
-        module.load_state_dict(_with_versions(state, module.state_dict()))
+        module.load_state_dict(_with_versions(state, built))
 
 
 def _with_versions(state: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:

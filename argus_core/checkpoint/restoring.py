@@ -59,15 +59,21 @@ def load_saved(
         StateMismatchError: a state does not fit its built part; the message names the part.
     """
     parts = tuple(parts)
+    place = None
+    if model.parallel.is_sharded:
+        from argus_core.checkpoint.shared_tensors import Shards  # lazy: most runs have one process
+
+        place = model.parallel.place
+        saved.read_in_shards(Shards(model))
     for name in parts:
         module = model.get_nn_module() if name == "nn_module" else getattr(model, name)
         if isinstance(module, nn.Module):
             part = model.parts[name]
             title = name if part is None else f"{name} {part.name!r}"
             if changed is None or name != "nn_module":
-                load_module(saved, name, module, title)
+                load_module(saved, name, module, title, place)
             else:
-                load_module_state(module, changed[0], title)
+                load_module_state(module, changed[0], title, place)
     model.load_module_modes(
         {part: names for part, names in saved.modes().items() if part in ("nn_module", *parts)}
     )
@@ -149,7 +155,25 @@ def _load_optimizer_state(
     stored = _matched_to_parameters(model, state, names, same_loss)
     rehearse(optimizer, stored)
     with fitting(type(optimizer).__name__, "load with optimizer=None", "optimizer state"):
-        optimizer.load_state_dict(_unshared(stored, set()))
+        state = _unshared(stored, set())
+        if model.parallel.is_sharded:
+            state = _in_shards(model, state)
+        optimizer.load_state_dict(state)
+
+
+def _in_shards(model: AbstractModel, state: Any) -> dict[str, Any]:
+    """Return a numbered state with the shards of its tensors that have the shape of their parameter."""
+    parameters = parameters_of(model.optimizer)
+
+    def placed(parameter: Tensor, value: Any) -> Any:
+        has_shape = isinstance(value, Tensor) and value.shape == parameter.shape
+        return model.parallel.place(parameter, value) if has_shape else value
+
+    entries = {
+        number: {key: placed(parameters[number], value) for key, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    return {**state, "state": entries}
 
 
 def _unshared(value: Any, used: set[int]) -> Any:

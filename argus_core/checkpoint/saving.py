@@ -27,22 +27,22 @@ from argus_core.registry.distributions import own_version
 from argus_core.registry.factory import name_of
 from argus_core.registry.part import Part
 from argus_core.steps.parameters import named_parameters
-from argus_core.storage import write
 from argus_core.storage.encoding import encode
-from argus_core.storage.forms import is_folder
 from argus_core.storage.manifest import SCHEMA
 
 __all__ = ["Write", "save_model", "write_together"]
 
-Write = Callable[[Path, Mapping[str, torch.Tensor], dict[str, Any]], None]
-"""A function that writes tensors and a manifest to a file or a folder of shards."""
+Write = Callable[[Path, Mapping[str, Any], dict[str, Any]], None]
+"""A function that writes tensors, or pieces of them, and a manifest to a file or a folder of shards."""
 
 _TAKEN = {*PREFIXES.values(), "optimizer", "optimizer_groups", "params", "run", "extra", "extra_state", "rng"}
 _TAKEN |= {"callback", "running", "step"}
 
 
-def write_together(path: Path, tensors: Mapping[str, torch.Tensor], manifest: dict[str, Any]) -> None:
+def write_together(path: Path, tensors: Mapping[str, Any], manifest: dict[str, Any]) -> None:
     """Write a checkpoint: a folder of shards by all processes of the run, each of which calls this."""
+    from argus_core.storage.forms import is_folder, write  # lazy: not every model is saved
+
     if not is_folder(path):
         write(path, tensors, manifest)
         return
@@ -63,6 +63,7 @@ def save_model(
     """Write ``model`` to ``file_path``; see `Model.save`."""
     _warn_unregistered(model)
     tensors: dict[str, torch.Tensor] = {}
+    parts = _Parts(model.parallel)
     manifest = _described(model, run, tensors)
     manifest["extra"] = {}
     for part, prefix in PREFIXES.items():
@@ -72,22 +73,55 @@ def save_model(
     if optimizer_state and model.optimizer is not None:
         named = name_optimizer_state(model.optimizer, named_parameters(model))
         manifest["optimizer"] = {
-            "state": encode(named.pop("state"), "optimizer", tensors),
+            "state": encode(parts.of(named.pop("state")), "optimizer", tensors),
             "param_groups": encode(named.pop("param_groups"), "optimizer_groups", tensors),
         }
         _warn_left_out(type(model.optimizer).__name__, named)
     extra_state = _extra_state(model) if optimizer_state else {}
     if extra_state:
-        manifest["extra_state"] = encode(extra_state, "extra_state", tensors)
+        manifest["extra_state"] = encode(parts.of(extra_state), "extra_state", tensors)
     manifest["modes"] = model.module_modes()
     manifest["step_state"] = {
-        name: encode(state, _step_prefix(name), tensors) for name, state in model.step_state().items()
+        name: encode(parts.of(state), _step_prefix(name), tensors)
+        for name, state in model.step_state().items()
     }
     if evaluated := model.evaluated_state():
         manifest["evaluated"] = evaluated
     if progress is not None:
         manifest["progress"] = {key: encode(value, key, tensors) for key, value in progress.items()}
-    write(file_path, tensors, manifest)
+    if not model.parallel.several:
+        write(file_path, tensors, manifest)
+        return
+    from argus_core.checkpoint.shared_tensors import tensors_for  # lazy: most runs have one process
+
+    own = tensors_for(file_path, model, parts.shards_in(tensors))
+    if own is not None:
+        write(file_path, own, manifest)
+
+
+class _Parts:
+    """The parts of shards, in their place: a manifest refers to plain tensors only."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._shards: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def of(self, value: Any) -> Any:
+        """Return a value with the parts in place of its shards, which may be nested at any depth."""
+        if not self._engine.is_sharded:
+            return value
+        if isinstance(value, torch.Tensor):
+            own = self._engine.local(value)
+            if own is not value:
+                self._shards[id(own)] = own, value
+            return own
+        if type(value) is dict:
+            return {key: self.of(item) for key, item in value.items()}
+        return type(value)(map(self.of, value)) if type(value) in (list, tuple) else value
+
+    def shards_in(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return named tensors with the shards whose parts are among them."""
+        return {name: self._shards.get(id(each), (each, each))[1] for name, each in tensors.items()}
 
 
 def _described(

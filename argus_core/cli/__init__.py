@@ -92,6 +92,8 @@ class Commands(click.Group):
                 echo("interrupted", err=True)
                 ctx.exit(INTERRUPTED)
             except Exception as error:
+                if isinstance(error, SystemExit):  # another process of the run has failed, and says why
+                    raise
                 sentence = _sentence(error)
                 wants_traceback = os.environ.get("ARGUS_TRACEBACK", "") not in ("", "0")
                 if not sentence or ctx.meta.get(_TRACEBACK) or wants_traceback:

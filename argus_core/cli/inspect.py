@@ -32,8 +32,9 @@ __all__ = ["command"]
 def command(file: Path, as_json: bool) -> None:
     """Print the contents of FILE, a checkpoint.
 
-    FILE may be a folder of shards. The contents are versions, components with the packages that provide them, params, and tensors. The command
-    reads and checks only the header, and imports nothing that it names.
+    FILE may be a folder of shards. The contents are versions, components with the packages that provide
+    them, params, and tensors. The command reads and checks only the header, and imports nothing that it
+    names.
     """
     record = _record(file, read_header(file))
     if as_json:

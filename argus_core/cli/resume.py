@@ -6,23 +6,23 @@ from pathlib import Path
 
 import click
 
-from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
+from argus_core.cli.launching_command import LaunchingCommand
 from argus_core.cli.options import CHANGES
-from argus_core.cli.train import report, saying_how_to_resume
-from argus_core.tensors.single_process import check_single_process
+from argus_core.cli.train import is_first_started, recorded, report, saying_how_to_resume
 
 __all__ = ["command"]
 
 
 @click.command(
     "resume",
-    cls=BuildingCommand,
+    cls=LaunchingCommand,
     epilog=examples(
         "argus resume runs/digits",
         "argus resume runs/digits --set num_epochs=20",
         "argus resume runs/digits --set num_updates=20000",
         "argus resume runs/digits/checkpoints/last.safetensors --set device=cpu",
+        "argus resume runs/digits --nproc-per-node 2",
     ),
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -39,9 +39,10 @@ def command(run: Path, changes: tuple[str, ...]) -> None:
     """
     from argus_core.runs.directory import RunDirectory  # lazy: --help does not need it
 
-    check_single_process("argus resume")
     directory = RunDirectory.of(run)  # before torch is imported, which takes seconds
     from argus_core.runs.run import resume  # imports torch
 
     with saying_how_to_resume(directory) as witness:
-        report(resume(run, changes, [witness]))
+        result = recorded(resume)(run, changes, [witness])
+    if is_first_started():
+        report(result)

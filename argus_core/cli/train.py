@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
+from argus_core.cli.launching_command import LaunchingCommand
 from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo
 from argus_core.errors import ConfigError
 from argus_core.hooks import hookimpl
-from argus_core.tensors.single_process import check_single_process
+from argus_core.tensors.single_process import started_processes
 
 if TYPE_CHECKING:
     from argus_core.callbacks.state import State
@@ -25,17 +26,20 @@ if TYPE_CHECKING:
     from argus_core.runs.directory import RunDirectory
     from argus_core.runs.run import Result
 
-__all__ = ["command", "report", "saying_how_to_resume"]
+__all__ = ["command", "is_first_started", "recorded", "report", "saying_how_to_resume"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @click.command(
     "train",
-    cls=BuildingCommand,
+    cls=LaunchingCommand,
     epilog=examples(
         "argus train examples/digits.toml --dry-run",
         "argus train examples/digits.toml",
         "argus train examples/digits.toml --set optimizer.lr=0.01 --set num_epochs=3 --run-dir runs/short",
         "argus train examples/digits.toml --set step.accumulate.steps=4 --overwrite",
+        "argus train examples/digits.toml --nproc-per-node 2",
     ),
 )
 @click.argument("config", type=click.Path(path_type=Path))
@@ -70,8 +74,8 @@ def command(
     from argus_core.runs.directory import RunDirectory
     from argus_core.runs.naming import named_run
 
-    check_single_process("argus train")
-    if not dry_run:
+    is_one = started_processes() == 1
+    if not dry_run and is_one:
         RunDirectory(config.parent).recover()
     options = {"fit.run_dir": run_dir, "model.device": device}
     if (
@@ -81,7 +85,11 @@ def command(
     ):
         raise ConfigError(f"--run-dir is {run_dir!r}; it must be UTF-8, as config.toml is; choose another")
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    with named_run(read_config(config, [*changes, *given]), overwrite, claim=not dry_run) as chosen:
+    read = read_config(config, [*changes, *given])
+    if not is_one:
+        _train_together(read, overwrite, dry_run)
+        return
+    with named_run(read, overwrite, claim=not dry_run) as chosen:
         directory = RunDirectory(Path(chosen.fit["run_dir"]))
         directory.check(overwrite)  # before torch is imported, which takes seconds
         if dry_run:
@@ -93,17 +101,47 @@ def command(
             report(train(chosen, overwrite, [witness, _Announcement(directory.path)]))
 
 
+def _train_together(config: Config, overwrite: bool, dry_run: bool) -> None:
+    """Train in one of several processes; the first chooses the run directory and prints the results."""
+    from argus_core.runs.run import train  # imports torch
+
+    if dry_run:
+        raise ConfigError("--dry-run tries a run in one process; leave --nproc-per-node out")
+    with saying_how_to_resume(None) as witness:
+        result = recorded(train)(config, overwrite, [witness, _Announcement(None, is_of_several=True)])
+    if is_first_started():
+        report(result)
+
+
+def recorded(function: _Function) -> _Function:
+    """Return a function whose exception the launcher shows as the reason of the whole run's end."""
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return function
+    from torch.distributed.elastic.multiprocessing.errors import record  # lazy: most runs have one process
+
+    return cast(_Function, record(function))
+
+
+def is_first_started() -> bool:
+    """Return whether this is the first of the processes that a launcher has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class _Announcement:
     """A callback that prints the run directory and the origin of the weights once all checks have passed."""
 
     reads_predictions = False
     computes = ()
+    first_process_only = True
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, is_of_several: bool = False) -> None:
         self.path = path
+        self.is_of_several = is_of_several
 
     @hookimpl(trylast=True)
     def start(self, state: State) -> None:
+        if self.is_of_several:
+            self.path = _directory_of(state).path
         if self.path is not None:
             echo(f"run directory: {self.path}")
         if state.model.initial_weights is not None:
@@ -130,28 +168,42 @@ class _Witness:
     reads_predictions = False
     computes = ()
 
-    def __init__(self, last: Path) -> None:
-        self.last = last
+    def __init__(self, directory: RunDirectory | None) -> None:
+        self.directory = directory
         self.can_resume = False
 
+    def start(self, state: State) -> None:
+        self.directory = self.directory or _directory_of(state)
+
     def checkpoint_saved(self, state: State) -> None:
-        self.can_resume = self.can_resume or state.checkpoint_path == self.last
+        is_last = self.directory is not None and state.checkpoint_path == self.directory.last
+        self.can_resume = self.can_resume or is_last
 
     def resumed(self, state: State) -> None:
         self.can_resume = True
 
 
+def _directory_of(state: State) -> RunDirectory:
+    """Return the directory of a run, which its own callback has."""
+    run = next(each for each in state.engine.callbacks if getattr(each, "name", None) == "run")
+    return cast("RunDirectory", run.directory)
+
+
 @contextmanager
-def saying_how_to_resume(directory: RunDirectory) -> Iterator[_Witness]:
-    """Print the command that resumes a run if a signal ends it; the run needs the yielded callback."""
-    witness = _Witness(directory.last)
+def saying_how_to_resume(directory: RunDirectory | None) -> Iterator[_Witness]:
+    """Print the command that resumes a run if a signal ends it; the run needs the yielded callback.
+
+    Args:
+        directory: of the run; ``None`` where the run chooses it.
+    """
+    witness = _Witness(directory)
     try:
         yield witness
     except (KeyboardInterrupt, SystemExit) as ended:  # SystemExit: of SIGTERM
         for note in getattr(ended, "__notes__", ()):
             echo(note, err=True)
-        if witness.can_resume:
-            again = shlex.join(["argus", "resume", str(directory.path)])
+        if witness.can_resume and witness.directory is not None and is_first_started():
+            again = shlex.join(["argus", "resume", str(witness.directory.path)])
             echo(f"the run can be resumed: {again}", err=True)
         raise
 

@@ -237,6 +237,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "prediction_transform": _one("transform", "what turns the network's output into a prediction"),
         "step": _several("step", "the step strategies"),
         "device": Key("where to train", _DEVICE, "auto"),
+        "parallel": _one("parallel", "the engine of a run of several processes; auto if left out"),
         "batch_dim": Key("the dimension of the samples in a batch, where it is not the first", _BATCH_DIM),
         "freeze": Key("patterns of the names of parameters that do not learn", _PATTERNS),
         "init_from": Key(

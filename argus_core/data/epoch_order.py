@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
@@ -20,6 +21,7 @@ from torch import Tensor
 from argus_core.data.lost_workers import Sent
 from argus_core.data.reading import Chosen
 from argus_core.data.samplers import held, is_of_torch, order_of
+from argus_core.data.slices import Share, slice_of
 from argus_core.tensors.generators import global_sources, source_of
 from argus_core.tensors.rng import kept_random_state, key_seed, seed_all, seeded
 
@@ -38,17 +40,23 @@ class EpochOrder:
         seed: of the order.
         as_tensors: give indices as tensors, where they are.
         waiting: how many batches workers may have before them.
+        share: of this process in each batch, in a run of several.
 
     Attributes:
         epoch: the one whose batches an iteration gives.
         skip: how many of its batches it leaves out.
         sent: the indices of the last batches of the iteration that began last.
+        silent: for each of its batches that is not read yet, whether this process has a copied sample only.
     """
 
-    def __init__(self, batches: Any, seed: int, as_tensors: bool, waiting: int = 0) -> None:
+    def __init__(
+        self, batches: Any, seed: int, as_tensors: bool, waiting: int = 0, share: Share | None = None
+    ) -> None:
         self.epoch = self.skip = 0
         self.sent = Sent(waiting)
         self._waiting = waiting
+        self._share = share
+        self.silent: deque[bool] = deque()
         self._seed = seed
         self._batches = batches
         self._as_tensors = as_tensors
@@ -60,7 +68,7 @@ class EpochOrder:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Chosen]:
-        self.sent = Sent(self._waiting)
+        self.sent, self.silent = Sent(self._waiting), deque()
         return self._chosen(self.epoch, self.skip, self.sent)
 
     def sampler_name(self) -> str:
@@ -103,8 +111,13 @@ class EpochOrder:
             batches = read.through(self._indices(epoch))
             position = sum(map(len, islice(batches, skip)))
         for batch in batches:
-            sent.add(position, batch)
-            yield Chosen(epoch, position, batch if self._as_tensors else _listed(batch))
+            own, start = batch, position
+            if self._share is not None:
+                first, end, is_silent = slice_of(len(batch), self._share)
+                self.silent.append(is_silent)
+                own, start = batch[first:end], position + first
+            sent.add(start, own)
+            yield Chosen(epoch, start, own if self._as_tensors else _listed(own))
             position += len(batch)
 
     def _indices(self, epoch: int, skip: int = 0) -> Iterator[Sequence[Any] | Tensor]:

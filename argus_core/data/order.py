@@ -18,6 +18,7 @@ from argus_core.data.lost_workers import end_workers
 from argus_core.data.memory import MemoryReader, is_in_memory
 from argus_core.data.reading import BatchReader, as_it_is
 from argus_core.data.samplers import BatchesOfOne
+from argus_core.data.slices import Share, Silent
 from argus_core.data.streams import StreamLoader
 from argus_core.data.workers import (
     begun,
@@ -46,9 +47,13 @@ class OrderedLoader:
         loader: its dataset, sampler, workers and collation are used; it is not iterated itself.
         seed: of the order and of the samples' random numbers.
         phase: ``"train"`` or ``"val"``; the samples' random numbers differ.
+        share: of this process in each batch, in a run of several; it reads no other samples.
+
+    Attributes:
+        is_sliced: whether its batches are the slices of this process.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, phase: str) -> None:
+    def __init__(self, loader: DataLoader[Any], seed: int, phase: str, share: Share | None = None) -> None:
         self.seed = seed
         self.dataset = loader.dataset
         batches: Any = loader.batch_sampler
@@ -63,7 +68,9 @@ class OrderedLoader:
         elif loader.num_workers:
             reader.positions = shared_numbers(loader.num_workers)
         waiting = (1 + loader.num_workers) * (1 + (loader.prefetch_factor or 0))  # batches, before workers
-        self._order = EpochOrder(batches, seed, self.is_in_memory, waiting)
+        self.is_sliced = share is not None and is_batched
+        own = share if self.is_sliced else None
+        self._order = EpochOrder(batches, seed, self.is_in_memory, waiting, own)
         self._loader: DataLoader[Any] = DataLoader(
             reader,
             batch_sampler=cast(Any, self._order),
@@ -82,7 +89,12 @@ class OrderedLoader:
     def epoch_batches(self, epoch: int, skip: int) -> Iterator[Any]:
         """Return the batches of an epoch without the first ``skip``, whose samples are not read."""
         self._order.epoch, self._order.skip = epoch, skip
-        return raising(begun(self._loader))
+        batches = raising(begun(self._loader))
+        return self._marked(batches) if self.is_sliced else batches
+
+    def _marked(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            yield Silent(batch) if self._order.silent.popleft() else batch
 
     def end_workers(self) -> None:
         end_workers(self._loader)
@@ -124,12 +136,20 @@ def _end_workers(loaders: Iterable[Any], process: int) -> None:
             loader.end_workers()
 
 
-def ordered(loader: Iterable[Any], seed: int, phase: str) -> Iterable[Any]:
-    """Return an `OrderedLoader` or a `StreamLoader` for an ordinary DataLoader, else ``loader``."""
+def ordered(loader: Iterable[Any], seed: int, phase: str, share: Share | None = None) -> Iterable[Any]:
+    """Return an `OrderedLoader` or a `StreamLoader` for an ordinary DataLoader, else ``loader``.
+
+    Args:
+        loader: of batches.
+        seed: of the order.
+        phase: ``"train"`` or ``"val"``.
+        share: of this process in each batch.
+    """
     if not _is_ordinary(loader):
         return loader
-    made = StreamLoader if isinstance(loader.dataset, IterableDataset) else OrderedLoader
-    return made(loader, seed, phase)
+    if isinstance(loader.dataset, IterableDataset):
+        return StreamLoader(loader, seed, phase)
+    return OrderedLoader(loader, seed, phase, share)
 
 
 def draw_seed(loader: Iterable[Any]) -> int:

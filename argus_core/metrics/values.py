@@ -15,7 +15,7 @@ from argus_core.errors import BuildError, ConflictError
 from argus_core.metrics.metric import Metric
 from argus_core.tensors.processes import gather, process_count
 
-__all__ = ["compute_all", "epoch_values"]
+__all__ = ["compute_all", "epoch_values", "merged_states"]
 
 
 def epoch_values(metrics: Sequence[Metric], state: State) -> dict[str, float]:
@@ -53,6 +53,15 @@ def compute_all(metrics: Sequence[Metric], phase: str, device: torch.device) -> 
                     )
                 values[f"{phase}_{name}"] = _number(metric, value)
     return values
+
+
+def merged_states(metrics: Sequence[Metric], device: torch.device) -> dict[str, dict[str, Any]]:
+    """Return the state of each metric by its name, over all processes of the run; each must call this."""
+    own = {metric.name: metric.state_dict() for metric in metrics}
+    if not metrics or process_count() == 1:
+        return own
+    everyones = gather(own, device)
+    return {metric.name: metric.merge([states[metric.name] for states in everyones]) for metric in metrics}
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -14,67 +12,26 @@ from torch.optim import Optimizer
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, SpecError
-from argus_core.model.choice import choose, choose_steps, given_by_class, split_options
+from argus_core.model.build_options import USUAL, BuildOptions
+from argus_core.model.choice import choose, choose_steps, split_options
+from argus_core.parallel.single import Single
 from argus_core.registry import registry
 from argus_core.registry.factory import call_factory, initial_values
-from argus_core.registry.file_params import READS, Source, check_param, taken_from
+from argus_core.registry.file_params import READS, check_param
 from argus_core.registry.part import KIND_OF_PART, Part
 from argus_core.steps.composition import Composed
 from argus_core.steps.parameters import named_parameters
 from argus_core.steps.updater import Updater
 from argus_core.tensors.device import resolve_devices
+from argus_core.tensors.single_process import started_processes
 
 if TYPE_CHECKING:
     from argus_core.model.initial_weights import InitialWeights
+    from argus_core.parallel.engine import AbstractParallel
 
-__all__ = ["Assembly", "BuildOptions", "unchanged"]
+__all__ = ["Assembly", "unchanged"]
 
 Made = TypeVar("Made", bound="Assembly")
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """The options of building a model whose params come from a file.
-
-    Attributes:
-        source: the file, which must not set all params.
-        bindings: the components that load_model has looked up, by kind and name, so that later registrations
-            do not replace them.
-        overwritten: the parts whose initial values are overwritten, or not used, once the model is built.
-        restore_network: builds the network with its saved state; called with build_nn_module and the part.
-        limit: returns the context that limits the memory of a part; called with its name and label.
-    """
-
-    source: Source | None = None
-    bindings: Mapping[tuple[str, str], registry.Component] = field(default_factory=dict)
-    overwritten: frozenset[str] = frozenset()
-    restore_network: Callable[[Callable[..., Any], Part], Any] | None = None
-    limit: Callable[[str, str], AbstractContextManager[None]] | None = None
-
-    def build(self, cls: type[Made], params: Mapping[str, Any]) -> Made:
-        """Return ``cls(params)``, built with these options; models that its parts build have none."""
-        source = self.source and self.source.with_given(given_by_class(cls, params))
-        token = _next.set(self)
-        try:
-            with taken_from(source):
-                model: Made = cls(params)
-        finally:
-            _next.reset(token)
-        vars(model)["_build_options"] = BuildOptions(bindings=self.bindings)  # closes the file
-        return model
-
-    @classmethod
-    def take(cls) -> BuildOptions:
-        """Return the options of the model whose instance is being made, once."""
-        options = _next.get()
-        if options is not _USUAL:
-            _next.set(_USUAL)
-        return options
-
-
-_USUAL = BuildOptions()
-
-_next: ContextVar[BuildOptions] = ContextVar("the options of the next model that is made", default=_USUAL)
 
 
 def unchanged(prediction: Any) -> Any:
@@ -96,21 +53,24 @@ class Assembly(AbstractModel):
     step: Any = None
     initial_weights: InitialWeights | None = None
 
-    build_order: Sequence[str] = ("nn_module", "loss", "device", "optimizer", "prediction_transform")
-    """The order of building; the device comes before the optimizer, which holds the moved parameters."""
+    build_order: Sequence[str] = (
+        "nn_module", "loss", "device", "parallel", "optimizer", "prediction_transform",
+    )  # fmt: skip
+    """The order of building; the optimizer holds the parameters that device and engine have made."""
 
     params: dict[str, Any]
     parts: dict[str, Part | None]
     device: torch.device
+    parallel: AbstractParallel | Single
     _composed: Composed
     _devices: list[torch.device]
     _updater: Updater | None  # of the parts on their device; built again after a move or a change
-    _build_options = _USUAL
+    _build_options = USUAL
 
     def __new__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:
         model: Made = super().__new__(cls)
         options = BuildOptions.take()
-        if options is not _USUAL:
+        if options is not USUAL:
             vars(model)["_build_options"] = options
         return model
 
@@ -133,8 +93,24 @@ class Assembly(AbstractModel):
         """Return the step strategies that ``self.params`` or the class choose."""
         return choose_steps(type(self).step, self.params, self._resolve)
 
+    def choose_parallel(self) -> AbstractParallel | Single:
+        """Return the engine that ``params["parallel"]`` chooses.
+
+        In a run of one process that is `Single`, and a file's choice is not even looked up.
+        """
+        options = self._build_options
+        if started_processes() == 1 and ("parallel" not in self.params or options.source is not None):
+            return Single()
+        from argus_core.model.sharing import chosen_engine  # lazy: most runs have one process
+
+        return chosen_engine(self.params, self._resolve)
+
     def set_part(self, part: str) -> None:
         """Build a ``part`` of `build_order`, and set the attribute of that name."""
+        if part == "parallel":
+            if started_processes() > 1:
+                self._share()
+            return
         if part == "device":
             self.set_device(self.params.get("device", "auto"))
             return
@@ -143,18 +119,19 @@ class Assembly(AbstractModel):
             # Set for each part: a part may itself build a whole model, whose values are not overwritten.
             wanted = part not in self._build_options.overwritten
             with initial_values(wanted=wanted), self._limited(part, chosen.label):
-                built = self.build_part(part, chosen)
+                built = self._build_shared(part, chosen)
             _check_built(part, chosen, built)
         setattr(self, part, built)
         if part == "nn_module":
-            self._take_weights()
+            if not self._awaits_values:
+                self._take_weights()
             self._freeze(self.params.get("freeze"))
         self._updater = None
 
     def build_part(self, part: str, chosen: Part) -> Any:
         """Return a built part; ``build_loss`` builds the part ``loss``."""
         build, restore = getattr(self, f"build_{part}"), self._build_options.restore_network
-        if part == "nn_module" and restore is not None:
+        if part == "nn_module" and restore is not None and not self._awaits_values:
             return restore(build, chosen)
         return build(chosen.factory, dict(chosen.params))
 
@@ -222,13 +199,19 @@ class Assembly(AbstractModel):
 
     def set_device(self, device: Any) -> None:
         """Move network, loss and optimizer state to a device, or to a list of CUDA devices."""
-        self.move_to(self.build_device(device))
+        devices = self.build_device(device)
+        if self.parallel.several or started_processes() > 1:
+            from argus_core.parallel.group import own_device  # lazy: most runs have one process
+
+            devices = own_device(devices, device)
+        self.move_to(devices)
 
     def move_to(self, devices: torch.device | Sequence[torch.device]) -> None:
         """Move network, loss and optimizer state to devices that have been checked to exist."""
         self._devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.device = self._devices[0]
-        module = self.get_nn_module().to(self.device)
+        module = self.get_nn_module()
+        module = module if self._awaits_values else module.to(self.device)
         several = len(self._devices) > 1
         self.nn_module = nn.DataParallel(module, device_ids=self._devices) if several else module
         self.nn_module.training = module.training  # a new wrapper's is True
@@ -239,6 +222,26 @@ class Assembly(AbstractModel):
         self._updater = None
 
     # Inside.
+
+    @property
+    def _awaits_values(self) -> bool:
+        """True until the engine has given values to a network that it builds without any."""
+        return self.parallel.builds_on_meta and started_processes() > 1
+
+    def _build_shared(self, part: str, chosen: Part) -> Any:
+        """Return a built part; an engine that gives the network its values builds it in its own way."""
+        if part != "nn_module" or not self._awaits_values:
+            return self.build_part(part, chosen)
+        from argus_core.model.sharing import build_network  # lazy: most runs have one process
+
+        return build_network(self, lambda: self.build_part(part, chosen))
+
+    def _share(self) -> None:
+        """Let the processes of the run share network and loss, which are on their device."""
+        from argus_core.model.sharing import share  # lazy: most runs have one process
+
+        share(self, self.device, self._take_weights)
+        self._updater = None
 
     def _take_weights(self) -> None:
         """Load the weights of the file that ``init_from`` names, unless a checkpoint's overwrite them."""
@@ -255,7 +258,7 @@ class Assembly(AbstractModel):
         chosen = self.parts["nn_module"]
         assert chosen is not None
         check_param(chosen.label, "init_from", READS, value)
-        self.initial_weights = take_weights(self.get_nn_module(), choice, chosen.label)
+        self.initial_weights = take_weights(self.get_nn_module(), choice, chosen.label, self.parallel)
         self.logger.info("%s", self.initial_weights)
 
     def _freeze(self, patterns: Any) -> None:
@@ -270,9 +273,8 @@ class Assembly(AbstractModel):
     def _limited(self, part: str, label: str) -> AbstractContextManager[None]:
         """Return the context that limits a part's memory; a restored network has its own limit."""
         options = self._build_options
-        if options.limit is None or (part == "nn_module" and options.restore_network is not None):
-            return nullcontext()
-        return options.limit(part, label)
+        restores = part == "nn_module" and options.restore_network is not None and not self._awaits_values
+        return nullcontext() if options.limit is None or restores else options.limit(part, label)
 
     def _resolve(self, kind: str, name: str) -> registry.Component:
         return self._build_options.bindings.get((kind, name)) or registry.resolve(kind, name)

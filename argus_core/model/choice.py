@@ -86,7 +86,7 @@ def check_params(params: Any, *, open_ended: bool) -> dict[str, Any]:
     """
     if not isinstance(params, Mapping):
         raise SpecError(f"a model takes a dict of params, not {params!r}")
-    known = (*KIND_OF_PART, "step", "device", "batch_dim", "freeze", "init_from")
+    known = (*KIND_OF_PART, "step", "device", "parallel", "batch_dim", "freeze", "init_from")
     unknown = [key for key in params if key not in known]
     if unknown and not open_ended:
         raise SpecError(

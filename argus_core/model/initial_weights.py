@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from argus_core.checkpoint.module_state import form_of, put_module_state
+from argus_core.checkpoint.module_state import Place, form_of, put_module_state
 from argus_core.checkpoint.weights import read_weights
 from argus_core.config.init_from import InitFrom
 from argus_core.errors import ParamsError, StateMismatchError, near
 from argus_core.files.working_folder import shown
 from argus_core.model.prefixes import starred, suggested_rename
+from argus_core.parallel.engine import AbstractParallel
+from argus_core.parallel.single import Single
 from argus_core.steps.parameter_patterns import is_match
 
 __all__ = ["InitialWeights", "take_weights"]
@@ -62,13 +64,16 @@ class InitialWeights:
         return f"weights from {shown(self.path)}{average}: {'; '.join(parts)}"
 
 
-def take_weights(network: nn.Module, choice: InitFrom, what: str) -> InitialWeights:
+def take_weights(
+    network: nn.Module, choice: InitFrom, what: str, engine: AbstractParallel | Single
+) -> InitialWeights:
     """Load the weights of a file into a network, as far as their names agree.
 
     Args:
         network: to change in place.
         choice: the file, and what to take of it.
         what: the network, for messages.
+        engine: the processes that share the network.
 
     Raises:
         StateMismatchError: no name agrees, or a shape differs that is not skipped.
@@ -94,10 +99,11 @@ def take_weights(network: nn.Module, choice: InitFrom, what: str) -> InitialWeig
     taken = {name: value for name, value in taken.items() if name not in differing}
     if not taken:
         raise _no_match(choice.path, state, built, what)
-    tied = _tied(built)
+    own = {name: engine.local(each) if isinstance(each, Tensor) else each for name, each in built.items()}
+    tied = _tied(own)
     _check_tied(choice.path, taken, tied)
     _check_lazy(network, built, taken, choice.path)
-    _put(network, taken, what)
+    _put(network, taken, what, engine.place if engine.is_sharded else None)
     filled = {tied.get(name, name) for name in taken}
     fresh = [name for name in built if tied.get(name, name) not in filled]
     unused = [name for name in kept if name not in taken]
@@ -187,7 +193,13 @@ def _tied(built: Mapping[str, Any]) -> dict[str, str]:
     tied = {}
     for name, value in built.items():
         if isinstance(value, Tensor) and not is_lazy(value) and value.numel() and not value.is_meta:
-            place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+            place = (
+                value.untyped_storage()._cdata,
+                value.storage_offset(),
+                value.shape,
+                value.stride(),
+                value.dtype,
+            )
             tied[name] = first.setdefault(place, name)
     return tied
 
@@ -216,12 +228,12 @@ def _check_lazy(network: nn.Module, built: Mapping[str, Any], taken: Mapping[str
             )
 
 
-def _put(network: nn.Module, taken: Mapping[str, Any], what: str) -> None:
+def _put(network: nn.Module, taken: Mapping[str, Any], what: str, place: Place | None) -> None:
     """Load a part of a state: module by module the rest is what the module has."""
     rest = {name: value for name, value in network.state_dict().items() if name not in taken}
     lazy = [name for name, value in rest.items() if isinstance(value, Tensor) and is_lazy(value)]
     if not lazy:
-        put_module_state(network, {**rest, **taken}, what)
+        put_module_state(network, {**rest, **taken}, what, place)
         return
     network.load_state_dict(dict(taken), strict=False)
 

@@ -20,7 +20,8 @@ from argus_core.checkpoint.restoring import Changed, load_saved
 from argus_core.checkpoint.sections import PREFIXES
 from argus_core.errors import ArgusError, BuildError, SpecError
 from argus_core.files.output_files import checked_path
-from argus_core.model.assembly import Assembly, BuildOptions
+from argus_core.model.assembly import Assembly
+from argus_core.model.build_options import BuildOptions
 from argus_core.model.model import Model
 from argus_core.model.resolution import Bindings, Names
 from argus_core.model.restoration import Allowance, leaves_network_alone, restore_network
@@ -225,7 +226,7 @@ def _load_states(
     changed = None
     if change_state_dict_func is not None:
         changed = _changed_states(change_state_dict_func, saved, with_optimizer=is_same)
-    parts = [] if network_is_loaded else ["nn_module"]
+    parts = [] if network_is_loaded and not model.parallel.is_sharded else ["nn_module"]
     parts += [part for part in ("loss", "prediction_transform") if _is_kept(part, changes)]
     has_state = load_saved(
         model,

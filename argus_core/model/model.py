@@ -47,6 +47,7 @@ from argus_core.steps.updater import Updater
 from argus_core.steps.weights import Weights, method_of
 from argus_core.tensors.dimensions import BatchDim, check_batch_dim
 from argus_core.tensors.samples import batch_size
+from argus_core.tensors.single_process import started_processes
 
 if TYPE_CHECKING:
     from argus_core.data.description import DataDescription
@@ -63,7 +64,8 @@ class Model(Assembly):
     Args:
         params: plain data: for each of ``nn_module``, ``loss``, ``optimizer`` and
             ``prediction_transform`` a name, ``(name, {params})`` or ``None``; ``step``: a strategy or a
-            list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``batch_dim``: the
+            list of them; ``device``: ``"auto"``, a device or a list of CUDA devices; ``parallel``: the
+            engine of a run of several processes, ``"auto"`` by default; ``batch_dim``: the
             dimension of the samples in a batch, if it is not the first dimension of its tensors; ``freeze``:
             a pattern, or a list of patterns, of the names of parameters that do not learn; ``init_from``: a
             file of weights to start from, or a dict with its ``path`` and what to take of it.
@@ -86,6 +88,7 @@ class Model(Assembly):
         optimizer: over the parameters of network and loss that require grad.
         prediction_transform: called with the network's prediction; by default returns it unchanged.
         device: of batches and predictions.
+        parallel: the engine of several processes; `Single` in a run of one.
         initial_weights: what was taken from the file of ``init_from``, if any; ``print`` it.
         batch_dim: the dimension of the samples in all tensors of a batch, or a list or dict like the batch
             with one for each entry (``"entries"`` for a list of samples, ``None`` for an entry that belongs
@@ -107,6 +110,7 @@ class Model(Assembly):
         self.batch_dim = check_batch_dim(self.params.get("batch_dim", type(self).batch_dim))
         self.parts = self.choose_parts()
         self.step_parts = self.choose_steps()
+        self.parallel = self.choose_parallel()
         load_all([*self.parts.values(), *self.step_parts])
         self._check_sources()
         self._check_overrides()
@@ -555,7 +559,7 @@ class Model(Assembly):
             traits.add("needs_closure")
         if len(self._devices) > 1:
             traits.add("data_parallel")
-        return traits
+        return traits | self.parallel.traits(self)
 
     def step_traits(self) -> set[str]:
         """Return the traits of all its step strategies: their names, and others such as ``grad_scaler``."""
@@ -633,7 +637,13 @@ class Model(Assembly):
 
     def _check_overrides(self) -> None:
         others = [part.label for part in self.step_parts if part.name != "default"]
-        if others and type(self).train_step is not Model.train_step:
+        is_own = type(self).train_step is not Model.train_step
+        if is_own and self.parallel.several:
+            raise ConflictError(
+                f"{type(self).__name__} overrides train_step, which would train unrelated models in "
+                f"{started_processes()} processes; override forward_loss instead, or start one process"
+            )
+        if others and is_own:
             raise ConflictError(
                 f"{type(self).__name__} overrides train_step, so {others[0]} would never be called; "
                 "override forward_loss instead, or leave step out"

@@ -17,6 +17,7 @@ from argus_core.hooks import hookimpl
 from argus_core.registry.factory import build_component
 from argus_core.runs.chosen import check_places, chosen_callbacks
 from argus_core.runs.directory import RunDirectory
+from argus_core.tensors.single_process import met_processes
 from argus_core.training.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -170,6 +171,8 @@ class LastCheckpoint(Checkpoint):
         super().catch_exception(state)
         last, kind = self.directory.last, type(state.exception).__name__
         if isinstance(state.exception, Interruption | CheckpointError) or not self._is_gain(state):
+            return
+        if met_processes() > 1:  # the others do not take part
             return
         try:
             check_no_link(self.name, last)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from argus_core.callbacks.state import State
     from argus_core.model.model import Model
 
+from argus_core.tensors.single_process import check_single_process
+
 __all__ = ["predict_all", "without_compile"]
 
 _COMPILE = ("compile", f"{BUILTIN}/compile")
@@ -43,6 +45,7 @@ def predict_all(
         ArgusError: the predictions of the batches cannot be put together.
         BuildError: the model's tensors have no values.
     """
+    check_single_process("argus predict")
     check_has_values(model.device, "predict")
     collected = _Collected()
     if metrics:

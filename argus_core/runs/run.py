@@ -18,7 +18,7 @@ from argus_core.config.changes import with_params
 from argus_core.errors import BuildError, ConfigError
 from argus_core.files.working_folder import absolute
 from argus_core.metrics.build import build_metrics
-from argus_core.model.assembly import BuildOptions
+from argus_core.model.build_options import BuildOptions
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
 from argus_core.registry.diagnosis import naming_missing
@@ -29,8 +29,16 @@ from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.naming import named_run, with_seed
 from argus_core.runs.participants import components_in, data_choices, versions
+from argus_core.runs.together import (
+    FollowedDirectory,
+    earlier_start,
+    in_one_group,
+    meet,
+    note_start,
+    shared_choices,
+)
 from argus_core.storage.forms import is_folder
-from argus_core.tensors.single_process import check_single_process
+from argus_core.tensors.processes import is_first
 from argus_core.training.dry_run import DryRun, FirstBatches
 from argus_core.training.fit import seed_everything
 from argus_core.training.interruption import exiting
@@ -104,17 +112,29 @@ def train(
         ConfigError: the directory already holds a run, or something else that is in the way; or the run that
             would be replaced is not the one whose configuration this is.
     """
-    check_single_process("argus train")
-    with named_run(config, overwrite) as named:
-        return _train(named, overwrite, callbacks, trial)
+    with in_one_group(config):
+        before = earlier_start()
+        if before is not None and before.last.exists():
+            return resume(before.path, (), callbacks)
+        if not is_first():
+            config = shared_choices(None, config)
+            return _train(config, overwrite, callbacks, trial, FollowedDirectory(Path(config.fit["run_dir"])))
+        if before is not None:  # the processes before the restart have saved nothing yet
+            config, overwrite = replace(config, fit={**config.fit, "run_dir": str(before.path)}), True
+        with named_run(config, overwrite) as named:
+            return _train(named, overwrite, callbacks, trial, RunDirectory(Path(named.fit["run_dir"])))
 
 
-def _train(config: Config, overwrite: bool, callbacks: Iterable[Any], trial: DryRun | None) -> Result:
-    directory = RunDirectory(Path(config.fit["run_dir"]))
+def _train(
+    config: Config, overwrite: bool, callbacks: Iterable[Any], trial: DryRun | None, directory: RunDirectory
+) -> Result:
     with exiting(), directory.held():
         directory.check(overwrite)
         _check_whose(config, directory)
         config = with_seed(config)
+        if is_first():
+            note_start(directory)
+            shared_choices(config, config)
         model, loaders = _build(config)
         begin = functools.partial(directory.create, resolved_toml(config), versions(model, config))
         witness = Witness(directory, config.fit["monitor"], begin, data=data_choices(config))
@@ -145,11 +165,15 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
         ConfigError: there is no run, or a change that a resumed run cannot adopt.
         CheckpointError: there is no checkpoint to resume from.
     """
-    check_single_process("argus resume")
     directory = RunDirectory.of(path)
-    with exiting(), directory.held():
-        RunDirectory.of(path)  # also once a run that was being replaced is back
-        return _resume(directory, path, changes, callbacks)
+    with in_one_group(read_resolved(directory.config, changes)):
+        if not is_first():
+            meet()
+            return _resume(FollowedDirectory(directory.path), path, changes, callbacks)
+        with exiting(), directory.held():
+            RunDirectory.of(path)  # also once a run that was being replaced is back
+            meet()
+            return _resume(directory, path, changes, callbacks)
 
 
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
@@ -238,6 +262,7 @@ def _result(
     witness: Witness,
     metrics: dict[str, float],
 ) -> Result:
+    meet()  # the first process has written all files
     tested = _test(config, loaders.get("test"), directory)
     return Result(directory, metrics, config.fit["monitor"], witness.best_epoch, witness.best_value, tested)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import ParamsError
 from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_number
-from argus_core.steps.sparse import with_entries
+from argus_core.steps.sparse import Entries, with_entries
 
 __all__ = ["ClipGradNorm"]
 
@@ -34,9 +37,17 @@ class ClipGradNorm:
         self.max_norm = float(max_norm)
         self.norm_type = float(norm_type)
         self._is_dense = True
+        self._engine: Any = None  # of shards
+
+    @hookimpl
+    def set_up(self, model: AbstractModel) -> None:
+        self._engine = model.parallel if model.parallel.is_sharded else None
 
     @hookimpl
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
+        if self._engine is not None:
+            _clip_shards(self._engine, parameters, self.max_norm, self.norm_type)
+            return
         chosen = parameters if self._is_dense else with_entries(parameters)
         try:
             torch.nn.utils.clip_grad_norm_(chosen, self.max_norm, self.norm_type)  # type: ignore[arg-type]
@@ -45,3 +56,13 @@ class ClipGradNorm:
                 raise
             self._is_dense = False
             self.transform_gradients(parameters)
+
+
+def _clip_shards(
+    engine: Any, parameters: tuple[nn.Parameter, ...], max_norm: float, norm_type: float
+) -> None:
+    """Scale the gradients of which this process has shards to a norm over all processes."""
+    gradients = [gradient for each in parameters if (gradient := each.grad) is not None]
+    norm = engine.total_norm(gradients, norm_type)
+    own: list[Any] = [Entries(engine.local(each)) for each in gradients]
+    torch.nn.utils.clip_grads_with_norm_(own, max_norm, norm)

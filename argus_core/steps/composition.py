@@ -66,7 +66,7 @@ class Composed:
     def check(self, model: AbstractModel) -> None:
         """Raise where strategies conflict with each other or with ``model``."""
         traits = {**self.traits(model), _MODEL: model.traits()}
-        conflicts = [*_missing_closure(model, traits), *self._conflicts(traits)]
+        conflicts = [*_missing_closure(model, traits), *self._conflicts(traits), *_refused(model, traits)]
         if conflicts:
             raise ConflictError("; ".join(conflicts))
         for strategy in self.strategies:
@@ -144,6 +144,18 @@ def _left_out(strategy: str, trait: str, other: str) -> str:
     if other != _MODEL:
         return "leave one of them out"
     return f"leave {strategy!r} out" + ", or choose another optimizer" * trait.startswith("optimizer:")
+
+
+def _refused(model: AbstractModel, traits: Mapping[str, set[str]]) -> Iterator[str]:
+    """Yield what the engine of several processes does not go with."""
+    engine = model.parallel
+    for trait, reason in engine.conflicts.items() if engine.several else ():
+        for owner in traits:
+            if trait in traits[owner]:
+                yield (
+                    f"parallel {engine.name!r} does not go with {_owner_of(trait, owner)}: {reason}; choose "
+                    "another one, or start one process"
+                )
 
 
 def _owner_of(trait: str, owner: str) -> str:

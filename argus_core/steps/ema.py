@@ -67,9 +67,13 @@ class EMA:
         self._averages: dict[str, Tensor] = {}
         self._weights: list[Tensor] = []
         self._has_narrow = False
+        self._engine: Any = None  # of several processes
+        # The parts of averages and weights that this process holds:
+        self._own: tuple[list[Tensor], list[Tensor]] = [], []
 
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
+        self._engine = engine = model.parallel
         weights = self._averaged(model)
         _check_shapes(weights)
         # Before the first update the average equals the weights, which may have been loaded since set_up.
@@ -78,9 +82,10 @@ class EMA:
             averages = _fitting(averages, weights, model)
         started = {name: _wide(weight.detach()).clone() for name, weight in weights.items()}
         for name, average in averages.items():  # the layout and the device of the weights
-            started[name].copy_(average)
+            started[name].copy_(engine.place(started[name], average))
         self._averages = started
         self._weights = list(weights.values())
+        self._own = [*map(engine.local, started.values())], [*map(engine.local, self._weights)]
         self._has_narrow = any(map(_is_narrow, self._weights))
 
     @hookimpl
@@ -91,12 +96,17 @@ class EMA:
         decay = self.decay
         if self.warmup:
             decay = min(decay, (1 + self._updates) / (10 + self._updates))
-        weights = [_wide(weight) for weight in self._weights] if self._has_narrow else self._weights
-        _averaging(decay)([*self._averages.values()], weights, None)
+        averages, weights = self._own
+        weights = [_wide(weight) for weight in weights] if self._has_narrow else weights
+        _averaging(decay)(averages, weights, None)
 
     @hookimpl
     @contextmanager
     def evaluation_context(self) -> Iterator[None]:
+        if self._engine is not None and self._engine.several:
+            with self._engine.holding(self._weights, [*self._averages.values()]):
+                yield
+            return
         # The tensors swap memory with their averages; no value is copied.
         kept = [(weight, weight.data) for weight in self._weights]
         try:

@@ -52,6 +52,7 @@ def explain(model: AbstractModel, composed: Composed) -> str:
     head = "one optimizer update of " + _title(model)
     drawn = [line for text, members in rows for line in _lines(text, members, width)]
     notes = [*_declared(composed), *group_lines(model.optimizer), *unfreezing_lines(composed)]
+    notes += model.parallel.notes(model)
     return "\n".join([head, *drawn, *notes, _LEGEND])
 
 

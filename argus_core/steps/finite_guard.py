@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,16 +48,18 @@ class FiniteGuard:
         self.max_consecutive = max_consecutive
         self._skipped = 0
         self._looks_at_gradients = True
+        self._local: Callable[[Tensor], Tensor] | None = None  # of an engine of shards
         self._finite: Tensor | None = None  # whether the gradients were, before other strategies
 
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
         self._looks_at_gradients = "grad_scaler" not in model.step_traits()
+        self._local = model.parallel.local if model.parallel.is_sharded else None
 
     @hookimpl(tryfirst=True)
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
         # After clipping, an infinite gradient can no longer be detected.
-        self._finite = torch.isfinite(_largest(parameters)) if self._looks_at_gradients else None
+        self._finite = torch.isfinite(self._largest(parameters)) if self._looks_at_gradients else None
 
     @hookimpl
     def allow_update(self, loss: Tensor, parameters: tuple[nn.Parameter, ...]) -> bool:
@@ -78,6 +81,12 @@ class FiniteGuard:
                 f"{self.max_consecutive}; {_ADVICE}, or raise max_consecutive"
             )
 
+    def _largest(self, parameters: tuple[nn.Parameter, ...]) -> Tensor:
+        gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
+        if self._local is not None:  # a shard may be empty; all processes vote together afterwards
+            gradients = [own for each in gradients if (own := self._local(each)).numel()]
+        return _largest(gradients)
+
     @hookimpl
     def state_dict(self) -> dict[str, Any]:
         return {"skipped": self._skipped}
@@ -88,9 +97,8 @@ class FiniteGuard:
         self._skipped = state["skipped"]
 
 
-def _largest(parameters: tuple[nn.Parameter, ...]) -> Tensor:
+def _largest(gradients: list[Tensor]) -> Tensor:
     """Return the largest absolute value of all gradients, which unlike a sum of squares cannot overflow."""
-    gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
     try:
         return nn.utils.get_total_norm(gradients, math.inf)
     except RuntimeError:  # for a sparse gradient, or an empty one

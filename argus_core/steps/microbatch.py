@@ -64,6 +64,10 @@ class Microbatch:
         self._logger = model.logger
         self._batch_size, self._batch_dim = method_of(model, "batch_size"), model.batch_dim
 
+    def traits(self, model: AbstractModel) -> set[str]:
+        """Return ``{"halve_on_oom"}`` if an update may start over in one process alone."""
+        return {"halve_on_oom"} if self.halve_on_oom else set()
+
     @hookimpl
     def split_window(self, window: Sequence[Any]) -> Sequence[Any]:
         parts: list[Any] = []

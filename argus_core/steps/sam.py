@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,12 +47,14 @@ class SAM:
     @hookimpl
     def run_procedure(self, update: AbstractUpdate) -> bool:
         update.gradients()
+        engine = update.model.parallel
         parameters = [parameter for parameter in update.parameters() if parameter.grad is not None]
         modules = module_parts(update.model)
         kept = [*parameters, *(buffer for _, module in modules for buffer in module.buffers())]
+        kept = [*map(engine.local, kept)]
         values = [tensor.detach().clone() for tensor in kept]
         try:
-            self._climb(parameters)
+            self._climb(parameters, engine)
             update.gradients()
         finally:  # copies: adding and subtracting would leave a rounding error in every update
             with torch.no_grad():
@@ -60,14 +63,16 @@ class SAM:
         return update.apply()
 
     @torch.no_grad()
-    def _climb(self, parameters: Sequence[nn.Parameter]) -> None:
+    def _climb(self, parameters: Sequence[nn.Parameter], engine: Any) -> None:
         sizes = [parameter.abs() if self.adaptive else None for parameter in parameters]
         slopes = [
             _times(_gradient(parameter), size) for parameter, size in zip(parameters, sizes, strict=True)
         ]
-        length = self.rho / (nn.utils.get_total_norm([entries(slope) for slope in slopes]) + _TINY)
-        for parameter, slope, size in zip(parameters, slopes, sizes, strict=True):
-            climb, length = _times(slope, size), length.to(parameter.dtype)
+        norm = engine.total_norm if engine.is_sharded else nn.utils.get_total_norm
+        length = self.rho / (norm([entries(slope) for slope in slopes], 2.0) + _TINY)
+        for whole, slope, size in zip(parameters, slopes, sizes, strict=True):
+            climb, parameter = engine.local(_times(slope, size)), engine.local(whole)
+            length = length.to(parameter.dtype)
             if climb.is_sparse:
                 parameter.add_(climb * length)
             else:

@@ -50,6 +50,8 @@ class Update(AbstractUpdate):
         micro_batches: the parts of the window, on the device.
     """
 
+    _always_cuts = False
+
     def __init__(
         self, model: AbstractModel, slots: Slots, weights: Weights, usual: Any, reading: Reading | None
     ) -> None:
@@ -77,7 +79,7 @@ class Update(AbstractUpdate):
         for prepare in slots.prepare_batch:
             prepared = map(prepare, prepared, repeat(self.model.device))
         self.micro_batches = self._prepared = [*prepared]
-        if slots.split_window is not None or len(self._prepared) > 1:
+        if slots.split_window is not None or len(self._prepared) > 1 or self._always_cuts:
             self._cut()
         if slots.run_procedure is None:
             self.gradients()

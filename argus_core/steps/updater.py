@@ -7,6 +7,7 @@ Python function that runs costs a microsecond or more of cold caches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -51,6 +52,12 @@ class Updater:
         for set_up in composed.implementations("set_up", model):
             set_up(model)
         self.slots = Slots.of(composed, model)
+        self._made_by: type[Update] = Update
+        if model.parallel.several:
+            from argus_core.steps.shared_update import SharedUpdate  # lazy: most runs have one process
+
+            self._made_by, self.slots = SharedUpdate, replace(self.slots, is_plain=False)
+            model.parallel.start(model, overlap=self.slots.out_of_memory is None)
         self.window_size: int = composed.implementations("window_size", model)[0]()
         self.weights: Weights = model.build_weights(self.slots.micro_batch_weight)
         self.finish_prediction = composed.implementations("finish_prediction", model)
@@ -98,7 +105,7 @@ class Updater:
             window: of loader batches.
             reading: the metrics that read predictions; without it the output keeps them.
         """
-        return Update(self.model, self.slots, self.weights, self._usual, reading).make(window)
+        return self._made_by(self.model, self.slots, self.weights, self._usual, reading).make(window)
 
     def prepare(self, batch: Any) -> Any:
         """Return a loader batch in the form that the network takes, on the device."""

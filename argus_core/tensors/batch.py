@@ -23,6 +23,7 @@ __all__ = [
     "deep_chunk",
     "deep_detach",
     "deep_map",
+    "deep_slice",
     "deep_split",
     "deep_to",
     "is_flat",
@@ -116,6 +117,13 @@ def deep_split(
     if parts is not None:
         return parts
     return _slices(value, size, batch_size(value, dim) if count is None else count(value), dim)
+
+
+def deep_slice(value: Any, start: int, stop: int, samples: int, dim: BatchDim = None) -> Any:
+    """Return the samples ``start`` to ``stop - 1`` of a batch of ``samples`` samples; see `deep_split`."""
+    if dim is None and is_itself_a_list(value, samples):
+        dim = ENTRIES
+    return _slice(value, slice(start, stop), samples, dim, value)
 
 
 def is_flat(value: Any) -> bool:

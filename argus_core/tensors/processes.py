@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,10 +12,11 @@ from safetensors.torch import load, save
 from torch import Tensor, distributed
 
 from argus_core.storage.encoding import decode, encode
-from argus_core.storage.forms import is_folder
-from argus_core.storage.pieces import ALONE, Group
 
-__all__ = ["all_agree", "gather", "group_for", "is_first", "process_count", "saving_group"]
+if TYPE_CHECKING:  # few runs save folders
+    from argus_core.storage.pieces import Group
+
+__all__ = ["all_agree", "gather", "group_for", "is_first", "most", "process_count", "saving_group"]
 
 _LENGTH = 8  # bytes, before the JSON
 _IS_AVAILABLE = distributed.is_available()  # in this build of torch
@@ -49,6 +50,13 @@ def all_agree(vote: bool | Tensor, device: torch.device) -> bool:
     return bool(verdict)
 
 
+def most(number: int, device: torch.device) -> int:
+    """Return the largest of the processes' numbers; each process must call this."""
+    largest = torch.tensor(number, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
+
+
 def gather(value: Any, device: torch.device, group: distributed.ProcessGroup | None = None) -> list[Any]:
     """Return the values of all processes of the run, in the order of their ranks; each must call this.
 
@@ -76,6 +84,9 @@ def gather(value: Any, device: torch.device, group: distributed.ProcessGroup | N
 
 def group_for(path: Path) -> Group:
     """Return the processes that write a checkpoint to ``path``: all of the run's for a folder of shards."""
+    from argus_core.storage.forms import is_folder
+    from argus_core.storage.pieces import ALONE
+
     return saving_group() if is_folder(path) else ALONE
 
 
@@ -86,6 +97,8 @@ def saving_group() -> Group:
     beside the collective operations of training. The first call makes the group, so each process must make
     it.
     """
+    from argus_core.storage.pieces import ALONE, Group
+
     if process_count() == 1:
         return ALONE
     world = distributed.group.WORLD

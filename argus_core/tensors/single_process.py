@@ -1,4 +1,4 @@
-"""The check that training runs in one process: several would train unrelated models into the same files."""
+"""The number of a run's processes, and the check that a command for one is not started in several."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ import sys
 
 from argus_core.errors import ConfigError
 
-__all__ = ["check_single_process"]
+__all__ = ["check_single_process", "is_first_process", "met_processes", "started_processes"]
+
+
+def started_processes() -> int:
+    """Return how many processes the run has: those that torchrun has started, or those of the group."""
+    return max(_started(), met_processes())
 
 
 def check_single_process(what: str) -> None:
     """Check that this is the only process of a run.
 
     Args:
-        what: the subject of the message, which would train.
+        what: the subject of the message.
 
     Raises:
         ConfigError: a launcher such as torchrun has started several, or a process group has several.
     """
-    count = max(_started(), _met())
+    count = started_processes()
     if count > 1:
         raise ConfigError(
-            f"{what} runs in {count} processes; it trains in one until several are supported; start it "
-            "without torchrun, or with --nproc-per-node 1"
+            f"{what} runs in {count} processes; it works in one; start it without torchrun, or with "
+            "--nproc-per-node 1"
         )
 
 
@@ -33,7 +38,13 @@ def _started() -> int:
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
-def _met() -> int:
+def is_first_process() -> bool:
+    """Return whether this process has rank 0; as `processes.is_first`, without torch."""
+    return met_processes() == 1 or sys.modules["torch.distributed"].get_rank() == 0
+
+
+def met_processes() -> int:
+    """Return the number of processes in the group, without torch."""
     distributed = sys.modules.get("torch.distributed")  # without the import there is no process group
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return 1

@@ -24,7 +24,7 @@ __all__ = ["WRITE", "check_file_param_table", "file_param_table"]
 WRITE = "ARGUS_WRITE_TABLES"
 """The environment variable that makes `check_file_param_table` write the table instead of comparing it."""
 
-_LEFT_OUT = ("command", "model", "parallel")  # they have no parameters in files
+_LEFT_OUT = ("command", "model")  # they have no parameters in files
 _IN_CHECKPOINTS = ("nn_module", "loss", "optimizer", "transform", "step")
 _PLAIN_WORDS = frozenset(
     "Collection Iterable List None NoneType Number Optional Sequence Size Tensor Tuple Union abc bool "

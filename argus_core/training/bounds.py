@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from argus_core.errors import ArgusError, ParamsError
 from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 from argus_core.registry.factory import described
+from argus_core.tensors.clock import shared_time
 
 __all__ = ["Bounds", "RunBounds", "read_bounds", "warn_if_complete"]
 
@@ -80,7 +80,7 @@ class RunBounds(Callback):
     def start(self, state: State) -> None:
         """Begin to measure time; a resumed run may have reached a bound already."""
         seconds, position = self.bounds.seconds, state.engine.position
-        self._deadline = None if seconds is None else time.monotonic() + seconds - state.engine.seconds
+        self._deadline = None if seconds is None else shared_time() + seconds - state.engine.seconds
         if position.done or not position.trained:  # else the end of the epoch comes first
             self._check(state)
 
@@ -108,7 +108,7 @@ class RunBounds(Callback):
             return
         if self._updates is not None and state.global_step >= self._updates:
             self._stop(state, f"num_updates={self._updates}")
-        elif self._deadline is not None and time.monotonic() >= self._deadline:
+        elif self._deadline is not None and shared_time() >= self._deadline:
             self._stop(state, f"max_time={self.bounds.max_time}")
 
     def _stop(self, state: State, bound: str) -> None:

@@ -18,7 +18,6 @@ import copy
 import os
 import secrets
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -32,11 +31,13 @@ from argus_core.errors import ArgusError, BuildError, near
 from argus_core.metrics.metric import Metric
 from argus_core.metrics.values import epoch_values
 from argus_core.steps.reading import Reading, is_output_released, reads_predictions
+from argus_core.tensors.clock import shared_time
 from argus_core.tensors.rng import random_state, set_random_state
 from argus_core.training.exception_note import add_note
-from argus_core.training.interruption import Interruption, check_interruption, interrupting, until_interrupted
+from argus_core.training.interruption import Interruption, interrupting, until_interrupted
 from argus_core.training.position import optimizer_options, snapshot
-from argus_core.training.windows import check_loader, windows_of
+from argus_core.training.together import Alone, company_of
+from argus_core.training.windows import check_loader
 
 __all__ = ["Engine"]
 
@@ -83,7 +84,7 @@ class Engine(AbstractEngine):
         self.times_resumed = 0
         self._limit: int | None = None  # of the steps of an epoch
         self.seconds_before = 0.0  # of the run, in earlier processes
-        self._began = time.monotonic()
+        self._began = shared_time()
         self.position = Position()
         self.handlers = handlers_of(self.callbacks)
         is_kept = not is_output_released(step)  # by a step of the user's own, perhaps
@@ -95,6 +96,7 @@ class Engine(AbstractEngine):
         self._unheard: Iterator[Handler] = iter(())  # those that are still to handle the newest update
         self._random_state: dict[str, Any] | None = None
         self._loader: Iterable[Any] = ()
+        self._company = Alone()
 
     def raise_event(self, event: str) -> None:
         """Call the callbacks' handlers of ``event``, a built-in event or one that a callback declares."""
@@ -129,7 +131,7 @@ class Engine(AbstractEngine):
     @property
     def seconds(self) -> float:
         """The time that the run has taken, in earlier processes too."""
-        return self.seconds_before + time.monotonic() - self._began
+        return self.seconds_before + shared_time() - self._began
 
     def hold_position(self) -> None:
         """Let checkpoints hold the present position, whatever the rest of this run does."""
@@ -171,7 +173,8 @@ class Engine(AbstractEngine):
         state.stopped = state.is_complete = False
         state.stop_reason = state.exception = state.midway = None
         self._snapshot, self._before_end, self._unheard = None, None, iter(())
-        self.num_epochs, self._began, self._loader = num_epochs, time.monotonic(), loader
+        self.num_epochs, self._began, self._loader = num_epochs, shared_time(), loader
+        self._company = company_of(state, loader)
         self.limit_to(self._limit, loader)
         process = os.getpid()
         if not self.is_resumed:
@@ -265,17 +268,18 @@ class Engine(AbstractEngine):
                 handlers = handlers_of([each for name, each in named(self.callbacks) if name in unheard])
             for handler in handlers["epoch_complete"]:
                 handler(self.state)
+        self._company.end_epoch(self.state)
 
     def _run_iterations(self, loader: Iterable[Any]) -> None:
         state, step, position = self.state, self.step, self.position
         is_announced, after = self.handlers["iteration_start"], self.handlers["iteration_complete"]
-        through = self.reading.begin()
+        through = self._company.reading(self.reading.begin())
         with interrupting():  # workers start here
             batches = epoch_batches(loader, state.epoch, position.updates_done * self.window_size)
         batches = until_interrupted(batches, self.read_first)
         self._set_random_state()
         left = None if self._limit is None else max(self._limit - position.updates_done, 0)
-        for state.batch in windows_of(batches, self.window_size, left):
+        for state.batch in self._company.windows(batches, self.window_size, left):
             state.iteration += 1
             if is_announced:
                 self.raise_event("iteration_start")
@@ -295,6 +299,5 @@ class Engine(AbstractEngine):
                 self.raise_event("update_skipped")
             for handler in unheard:
                 handler(state)
-            check_interruption()
-            if state.stopped:
+            if self._company.ends(state):
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import secrets
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,11 +22,12 @@ from argus_core.data.order import draw_seed, ordered, with_workers
 from argus_core.errors import ParamsError
 from argus_core.metrics import Metric
 from argus_core.metrics.build import build_metrics
+from argus_core.parallel.ending import ending_together
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
+from argus_core.tensors.processes import is_first
 from argus_core.tensors.rng import is_seed
-from argus_core.tensors.single_process import check_single_process
 from argus_core.training.bounds import RunBounds, warn_if_complete
 from argus_core.training.dry_run import DryRun
 from argus_core.training.engine import Engine
@@ -36,6 +38,7 @@ from argus_core.training.lengths import Lengths
 from argus_core.training.resumption import Resumption
 from argus_core.training.running_log import RunningLog
 from argus_core.training.sole_writer import SoleWriter
+from argus_core.training.together import running_together, share_of, taking_part
 from argus_core.training.validation import Validation, warn_of_no_validation
 from argus_core.training.validation_schedule import EACH_EPOCH, is_midway, scheduled
 from argus_core.training.validation_sets import check_batched, loaders_by_phase
@@ -62,7 +65,6 @@ def fit(
 
     A dry run changes the model itself; `argus_core.training.copies` gives it copies.
     """
-    check_single_process("fit")
     check_has_values(model.device, "train")
     check_batched("train", train_loader)
     val_loaders = loaders_by_phase(val_loader)
@@ -72,8 +74,12 @@ def fit(
         seed_everything(seed)
     order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
     model.data = describe_data({"train": train_loader, **val_loaders})
-    train_loader = ordered(train_loader, order_seed, "train")
-    val_loaders = {phase: ordered(loader, order_seed, phase) for phase, loader in val_loaders.items()}
+    run_id = None
+    if model.parallel.several:
+        order_seed, run_id = _agree(model, {"train": train_loader, **val_loaders}, order_seed, seed, dry_run)
+    share = share_of(model)
+    train_loader = ordered(train_loader, order_seed, "train", share)
+    val_loaders = {phase: ordered(loader, order_seed, phase, share) for phase, loader in val_loaders.items()}
     all_metrics = build_metrics(metrics)
     if not val_loaders:
         warn_of_no_validation([] if metrics_on_train else all_metrics[1:], val_callbacks)
@@ -84,7 +90,8 @@ def fit(
     sole_writer = SoleWriter()
     engine = _engine(model, trained, own, validation, chosen, [sole_writer], dry_run)
     chosen.apply(engine, train_loader, validation)
-    engine.seed, engine.read_first = order_seed, FirstSample(model)
+    engine.seed, engine.run_id = order_seed, run_id or engine.run_id
+    engine.read_first = FirstSample(model)
     if resumption is not None:
         resumption.restore(model, engine, train_loader)
         warn_if_complete(engine, chosen.bounds, resumption.path)
@@ -94,14 +101,31 @@ def fit(
     if dry_run:
         batches, end = dry_run.shorten(engine, train_loader, validation)
     writers = [*engine.callbacks, *(each for part in validation for each in part.callbacks)]
-    with sole_writer.releasing(), listening(), workers, model.training():
-        sole_writer.lock_logs(writers, model.logger)
+    with sole_writer.releasing(), listening(), workers, model.training(), running_together(engine):
+        if is_first():
+            sole_writer.lock_logs(writers, model.logger)
         model.train()
         state = engine.run(batches, end)
         if dry_run:
             dry_run.load(engine, train_loader)
     check_kept(engine.callbacks, model.logger)
     return dict(state.metrics)
+
+
+def _agree(
+    model: AbstractModel, loaders: Mapping[str, Any], order_seed: int, seed: int | None, dry_run: Any
+) -> tuple[int, str]:
+    """Compare the processes of a run; return the seed of its order and its identifier."""
+    from argus_core.training.comparison import (
+        agree_on_start,
+        check_loaders,
+    )  # lazy: most runs have one process
+
+    if dry_run:
+        raise ParamsError("a dry run has one process; start it without torchrun and --nproc-per-node")
+    check_loaders(model, loaders)
+    with ending_together(model.parallel.leave):
+        return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))
 
 
 def _validation(
@@ -149,16 +173,18 @@ def _engine(
         model,
         "train",
         window_size=model.window_size(),
-        callbacks=[
-            *validating,
-            FiniteLoss(),
-            *([] if dry_run else RunBounds.of(chosen.bounds)),
-            *callbacks,
-            *RunningLog.at(chosen.log_every),
-            *following,
-            *last,
-            *(dry_run.callbacks() if dry_run else ()),
-        ],
+        callbacks=taking_part(
+            [
+                *validating,
+                FiniteLoss(),
+                *([] if dry_run else RunBounds.of(chosen.bounds)),
+                *callbacks,
+                *RunningLog.at(chosen.log_every),
+                *following,
+                *last,
+                *(dry_run.callbacks() if dry_run else ()),
+            ]
+        ),
         metrics=copy.deepcopy(metrics) if is_midway(cadence) else metrics,
     )
     for part in validation:

@@ -26,6 +26,7 @@ from typing import Any
 from argus_core.data.lost_workers import ignore_ended
 from argus_core.data.workers import SIGNALS, needing_workers, present_wait
 from argus_core.early_interrupt import early_interrupt
+from argus_core.tensors.processes import process_count
 
 __all__ = [
     "Interruption",
@@ -33,6 +34,7 @@ __all__ = [
     "exiting",
     "interrupting",
     "listening",
+    "received_signal",
     "until_interrupted",
 ]
 
@@ -115,6 +117,11 @@ def _handled(signums: Iterable[int], handler: _Note | _Exit) -> Iterator[list[in
         if not before:
             raise
         raise interruption.ending() from interruption
+
+
+def received_signal() -> int:
+    """Return the signal that has come to this process, or 0."""
+    return _received[0] if _received else 0
 
 
 def check_interruption() -> None:
@@ -217,7 +224,7 @@ class _Note:
     def _end_wait(self, signum: int, wait: object) -> None:
         """End the main thread's wait for a batch; a worker that is killed in a batch prints a traceback."""
         time.sleep(_LONGEST_WAIT)
-        if present_wait() is wait:
+        if present_wait() is wait and process_count() == 1:  # several end after the same update
             self._ends_wait = True
             signal.pthread_kill(threading.main_thread().ident or 0, signum)
 

@@ -13,8 +13,10 @@ from argus_core.callbacks.state import AbstractEngine, Position
 from argus_core.data.order import OrderedLoader, loader_length
 from argus_core.data.streams import StreamLoader
 from argus_core.metrics.metric import Metric
+from argus_core.metrics.values import merged_states
 from argus_core.storage.mismatch import fitting
 from argus_core.storage.stored import COUNT, DURATION
+from argus_core.tensors.processes import is_first
 from argus_core.tensors.rng import is_seed
 
 __all__ = [
@@ -65,7 +67,7 @@ def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[s
             "order": order,
         },
         "metrics": {name: float(value) for name, value in state.metrics.items()},
-        "running": {metric.name: metric.state_dict() for metric in metrics},
+        "running": merged_states(metrics, state.model.device),
         "callback": {name: kept for name, callback in _named(engine) if (kept := _callback_state(callback))},
         "rng": random_state,
     }
@@ -146,7 +148,9 @@ def restore_metrics(metrics: Iterable[Metric], progress: Mapping[str, Any]) -> N
         StateMismatchError: a metric cannot load its state.
     """
     for metric in metrics:
-        if metric.name in progress["running"]:
+        if not is_first():  # the state is that of all processes, which the first has from here on
+            metric.reset()
+        elif metric.name in progress["running"]:
             _load("metric", metric.name, metric, progress["running"][metric.name])
 
 

@@ -37,6 +37,7 @@ class SoleWriter(Callback):
     """Locks a run's logs, and the run in the folders of its checkpoints; other runs may write there, too."""
 
     name = "sole_writer"
+    first_process_only = True
     reads_predictions = False
     computes = ()
 

@@ -25,6 +25,7 @@ from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import key_seed, own_random_numbers
 from argus_core.training.engine import Engine
 from argus_core.training.interruption import listening
+from argus_core.training.together import share_of, taking_part
 from argus_core.training.validation_sets import callbacks_by_phase, check_names, loaders_by_phase
 
 __all__ = ["Validation", "validate", "warn_of_no_validation"]
@@ -54,7 +55,8 @@ def validate(
     if not loaders:
         raise ParamsError("val_loader is None; give a loader, or a dict of loaders by name")
     seeds = _seeds(loaders) if seed is None else dict.fromkeys(loaders, seed)
-    loaders = {phase: ordered(loader, seeds[phase], phase) for phase, loader in loaders.items()}
+    share = share_of(model)
+    loaders = {phase: ordered(loader, seeds[phase], phase, share) for phase, loader in loaders.items()}
     validation = Validation(model, loaders, build_metrics(metrics), callbacks, "callbacks", seeds)
     with listening(), with_workers(loaders.values()):
         return validation.run(epoch)
@@ -95,7 +97,9 @@ class Validation(Callback):
         built = callbacks_by_phase(loaders, callbacks, argument)
         for phase, loader in loaders.items():
             own = _copied(metrics, phase) if self.engines else metrics
-            engine = Engine(model.val_step, model, phase, callbacks=[_Relay(), *built[phase]], metrics=own)
+            engine = Engine(
+                model.val_step, model, phase, callbacks=taking_part([_Relay(), *built[phase]]), metrics=own
+            )
             engine.num_batches = loader_length(loader)  # a progress bar asks before the first validation
             self.engines[phase] = engine
 
@@ -116,6 +120,8 @@ class Validation(Callback):
             ConflictError: two sets compute a value of the same name.
         """
         values: dict[str, float] = {}
+        if self.model.parallel.several:
+            self.model.parallel.begin_evaluation(self.model)
         with _mode_restored(self.model), self.model.evaluation():
             for phase, engine in self.engines.items():
                 with self._random_numbers(phase, epoch):

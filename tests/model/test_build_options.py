@@ -13,7 +13,7 @@ from torch import nn
 
 import argus_core
 from argus_core import Model, UnsafeCheckpointError, load_model
-from argus_core.model.assembly import BuildOptions
+from argus_core.model.build_options import BuildOptions
 from argus_core.registry.factory import initial_values_wanted
 from argus_core.registry.file_params import Source
 

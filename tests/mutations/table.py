@@ -633,8 +633,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         Mutation(
             "The weights move by the second gradients.",
             "steps/sam.py",
-            "            self._climb(parameters)\n            update.gradients()\n",
-            "            self._climb(parameters)\n",
+            "            self._climb(parameters, engine)\n            update.gradients()\n",
+            "            self._climb(parameters, engine)\n",
             "steps/test_sam.py::test_it_equals_its_formula_by_hand",
         ),
         Mutation(

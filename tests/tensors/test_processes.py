@@ -66,15 +66,16 @@ def values(loader: list[Any]) -> dict[str, float]:
 
 
 def validate_a_share(rank: int) -> dict[str, float]:
-    before = sum(map(len, SHARES[:rank]))
-    return values(DATA[before : before + len(SHARES[rank])])
+    return values(DATA)  # of whose batches each process takes its slices
 
 
 def test_metrics_are_of_what_all_processes_have_seen(tmp_path: Path) -> None:
     expected = values(DATA)
     assert expected["val_extremes_samples"] == 64
+    del expected["val_extremes_updates"]  # of each process
     for found in run_in_processes(validate_a_share, tmp_path, 3):
-        assert found == pytest.approx(expected, rel=1e-12)
+        assert found.pop("val_extremes_updates") == 13
+        assert found == pytest.approx(expected, rel=1e-6)
 
 
 def compute_twice(rank: int) -> list[float]:

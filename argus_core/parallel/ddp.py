@@ -1,0 +1,93 @@
+"""The engine `ddp`: each process holds the whole model; torch's DistributedDataParallel adds gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import distributed
+
+from argus_core.errors import ParamsError
+from argus_core.parallel.engine import AbstractParallel, parameters_of
+from argus_core.parallel.reducer import Reducer
+
+if TYPE_CHECKING:
+    from argus_core.abstract_model import AbstractModel
+
+__all__ = ["DDP"]
+
+
+class DDP(AbstractParallel):
+    """Each process holds the whole model and runs its slice of every batch; they add up their gradients.
+
+    `torch.nn.parallel.DistributedDataParallel` adds gradients while backward runs. Where it cannot, they are
+    added after backward: in the first update, which shows which parameters get gradients, for parameters of
+    the loss, and with ``microbatch`` that halves its parts when memory is full.
+
+    Args:
+        sharded_already: see `AbstractParallel`.
+        timeout: see `AbstractParallel`, in seconds.
+        bucket_cap_mb: the size of the parts, in MiB, in which gradients are added; ``None``: torch's own.
+    """
+
+    name: ClassVar[str] = "ddp"
+    conflicts: ClassVar[Mapping[str, str]] = {
+        "optimizer:SparseAdam": "sparse gradients become dense when processes add them"
+    }
+
+    def __init__(
+        self, sharded_already: bool = False, timeout: float = 30.0, bucket_cap_mb: float | None = None
+    ) -> None:
+        for name, value, zero in (("timeout", timeout, False), ("bucket_cap_mb", bucket_cap_mb, True)):
+            if value is None and zero:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+                raise ParamsError(f"parallel 'ddp': {name} is {value!r}; give a number above 0")
+        if type(sharded_already) is not bool:
+            raise ParamsError(f"parallel 'ddp': sharded_already is {sharded_already!r}; give True or False")
+        super().__init__(sharded_already, timeout)
+        self.bucket_cap_mb = bucket_cap_mb
+        self._reducer: Reducer | None = None
+
+    def wrap(self, model: AbstractModel) -> None:
+        """Give all processes the values of the first."""
+        network = model.get_nn_module()
+        tensors = [*network.state_dict(keep_vars=True).values()]
+        tensors += [*getattr(model.loss, "parameters", lambda: ())()]
+        for tensor in tensors:
+            if hasattr(tensor, "detach"):
+                distributed.broadcast(tensor.detach(), 0)
+
+    def start(self, model: AbstractModel, overlap: bool) -> None:
+        if self._reducer is not None:
+            self._reducer.leave()
+        self._reducer = Reducer(model.get_nn_module(), parameters_of(model), self.bucket_cap_mb)
+        self._reducer.allow_overlap(overlap)
+
+    @contextmanager
+    def sync_context(self, last: bool) -> Iterator[None]:
+        assert self._reducer is not None
+        with self._reducer.armed(last):
+            yield
+
+    def reduce_gradients(self, model: AbstractModel) -> None:
+        assert self._reducer is not None
+        self._reducer.finish()
+
+    def leave(self) -> None:
+        super().leave()
+        if self._reducer is not None:
+            self._reducer.leave()
+            self._reducer = None
+
+    def notes(self, model: AbstractModel) -> Iterator[str]:
+        count = distributed.get_world_size() if self.several else 1
+        yield (
+            f"parallel 'ddp' of {count} processes: each holds the whole model and reads its slice of every "
+            "batch; gradients are added while backward runs, the divisor of the loss before it"
+        )
+        yield from super().notes(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_reducer": None}

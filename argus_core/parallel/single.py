@@ -1,0 +1,45 @@
+"""The engine of one process, which adds nothing to an update; every model imports it, so it is small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+__all__ = ["Single"]
+
+
+class Single:
+    """One process trains the model; a run of several refuses it, and every engine is this one otherwise."""
+
+    name: ClassVar[str] = "single"
+    conflicts: ClassVar[Mapping[str, str]] = {}
+    several = builds_on_meta = equal_forwards = is_sharded = sharded_already = False
+    timeout = 30.0
+    exchange: Any = None
+    silent = ()
+
+    def wrap(self, model: Any) -> None:
+        """Leave the network as it is."""
+
+    def reduce_gradients(self, model: Any) -> None:
+        """Leave the gradients as they are."""
+
+    def traits(self, model: Any) -> set[str]:
+        """Return no traits."""
+        return set()
+
+    def local(self, tensor: Any) -> Any:
+        """Return the tensor itself."""
+        return tensor
+
+    def place(self, target: Any, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+    def whole(self, tensor: Any) -> Any:
+        """Return the tensor itself."""
+        return tensor
+
+    def notes(self, model: Any) -> Iterator[str]:
+        """Yield no lines."""
+        return iter(())

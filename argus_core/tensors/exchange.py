@@ -1,0 +1,146 @@
+"""One small reduction before each update of several processes, in which all that they must agree on travels.
+
+Besides the weight of the window it carries who wants to stop, whose data have ended, a signal, and the clock
+of the first process. So stopping costs no collective operation of its own:
+
+- A process that wants to stop after an update asks the others before it reads another window. If all want
+to, the
+  run ends there. Otherwise each process makes one more update, and all end after it.
+- A process whose data end says so, and all must.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, distributed
+
+from argus_core.errors import ConflictError
+from argus_core.tensors.clock import set_shared_time
+
+__all__ = ["Exchange"]
+
+
+class _Sum(NamedTuple):
+    weight: float
+    stopping: int
+    ended: int
+    signals: int
+
+
+class Exchange:
+    """The exchanges of one run, which every process makes in the same order.
+
+    Args:
+        group: of the processes, on the CPU, so that reading the result never waits for an accelerator.
+
+    Attributes:
+        is_last: all processes end after the update of this exchange.
+        is_signalled: a process has received a signal.
+    """
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+        self._rank, self._count = distributed.get_rank(), distributed.get_world_size()
+        self._is_second = False
+        self._running: tuple[Any, Tensor, float, Tensor | None] | None = None
+        self.is_last = self.is_signalled = False
+
+    def begin_run(self) -> None:
+        """Forget what a run before this one has agreed on, and share the clock."""
+        self._is_second = self.is_last = self.is_signalled = False
+        self._running = None
+        self._reduce(0.0, 0, 0, 0)
+
+    def end_run(self) -> None:
+        """Let each process have its own clock again."""
+        set_shared_time(None)
+
+    def leave(self) -> None:
+        """Drop the group, as the run has failed."""
+        self._group = self._running = None
+        set_shared_time(None)
+
+    def start(self, weight: float | Tensor) -> None:
+        """Begin to add up the weights of the processes' windows; a weight on an accelerator stays there."""
+        on_device = None
+        if isinstance(weight, Tensor):
+            if weight.is_cpu:
+                weight = float(weight)
+            else:
+                on_device, weight = weight.detach().clone(), 0.0
+                distributed.all_reduce(on_device)
+        numbers = self._numbers(weight, 0, 0, 0)
+        self._running = (
+            distributed.all_reduce(numbers, group=self._group, async_op=True),
+            numbers,
+            weight,
+            on_device,
+        )
+
+    def finish(self) -> float | Tensor:
+        """Return the sum of the weights; the processes may agree that this update is the last.
+
+        Raises:
+            ConflictError: the data of some processes have ended.
+        """
+        assert self._running is not None
+        work, numbers, weight, on_device = self._running
+        self._running = None
+        work.wait()
+        total = self._read(numbers)
+        if total.stopping and not self._is_second:
+            self.is_last = True
+            total = self._reduce(weight, 0, 0, 0)
+        self._check_ended(total)
+        return total.weight if on_device is None else on_device
+
+    def all_stop(self, signalled: bool) -> bool:
+        """Ask the others whether they want to stop too; otherwise the update that follows is the last."""
+        total = self._reduce(0.0, 1, 0, signalled)
+        if total.stopping < self._count:
+            self._is_second = self.is_last = True
+            return False
+        return True
+
+    def end_data(self) -> None:
+        """Say that the data of this process have ended.
+
+        Raises:
+            ConflictError: those of others have not.
+        """
+        total = self._reduce(0.0, 0, 1, 0)
+        if total.stopping and not self._is_second:
+            self.is_last = True
+            total = self._reduce(0.0, 0, 1, 0)
+        self._is_second = False
+        self._check_ended(total, own=True)
+
+    def agree_to_stop(self, wants: bool, signalled: bool) -> bool:
+        """Return whether any process wants to stop; each asks, as between two epochs."""
+        total = self._reduce(0.0, int(wants), 0, signalled)
+        return total.stopping > 0
+
+    def _check_ended(self, total: _Sum, own: bool = False) -> None:
+        if total.ended not in (0, self._count) or (own and not total.ended):
+            raise ConflictError(
+                f"the training loader has ended in {total.ended} of {self._count} processes and not in the "
+                "others; give each process as many batches"
+            )
+
+    def _reduce(self, *numbers: float) -> _Sum:
+        tensor = self._numbers(*numbers)
+        distributed.all_reduce(tensor, group=self._group)
+        return self._read(tensor)
+
+    def _numbers(self, *numbers: float) -> Tensor:
+        clock = 0.0 if self._rank else time.monotonic()
+        return torch.tensor([*numbers, clock], dtype=torch.float64)
+
+    def _read(self, tensor: Tensor) -> _Sum:
+        weight, stopping, ended, signals, clock = tensor.tolist()
+        set_shared_time(clock)
+        self.is_signalled = self.is_signalled or signals > 0
+        return _Sum(weight, int(stopping), int(ended), int(signals))

@@ -1,0 +1,224 @@
+"""The part of a run that its processes do together: slices, and ends on which they agree.
+
+An engine of one process has `Alone`. With `Together` each process gets its slices of the loader's batches,
+and all end after the same update: see `argus_core.tensors.exchange`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from logging import ERROR, Logger, LogRecord
+from typing import Any
+
+from torch import distributed
+
+from argus_core.abstract_model import AbstractModel
+from argus_core.callbacks.state import AbstractEngine, State
+from argus_core.data.order import OrderedLoader
+from argus_core.data.slices import Share, Silent, slice_of
+from argus_core.errors import ArgusWarning, ParamsError
+from argus_core.parallel.ending import ending_together
+from argus_core.steps.output import Window
+from argus_core.tensors.batch import deep_slice
+from argus_core.tensors.processes import is_first
+from argus_core.tensors.rng import key_seed, seed_all
+from argus_core.training.interruption import Interruption, check_interruption, received_signal
+from argus_core.training.windows import windows_of
+
+__all__ = ["Alone", "Together", "company_of", "is_sharded", "running_together", "share_of", "taking_part"]
+
+_Read = Callable[[Any], object]
+
+
+def share_of(model: AbstractModel) -> Share | None:
+    """Return the share of this process in each batch; ``None`` in a run of one."""
+    if not _is_several(model):
+        return None
+    return Share(distributed.get_rank(), distributed.get_world_size())
+
+
+def _is_several(model: Any) -> bool:
+    engine = getattr(model, "parallel", None)  # a user's own engine may run any object
+    return engine is not None and engine.several
+
+
+def taking_part(callbacks: list[Any]) -> list[Any]:
+    """Return the callbacks that this process calls: only the first has those that write for all."""
+    if is_first():
+        return callbacks
+    return [each for each in callbacks if not getattr(each, "first_process_only", False)]
+
+
+@contextmanager
+def running_together(engine: AbstractEngine) -> Iterator[None]:
+    """Run the block in all processes of a run; if it fails in one, all end, and one traceback says why."""
+    model = engine.state.model
+    if not _is_several(model):
+        yield
+        return
+    exchange = model.parallel.exchange
+    with ending_together(model.parallel.leave), _first_speaks(model.logger):
+        exchange.begin_run()
+        try:
+            yield
+        finally:
+            exchange.end_run()
+
+
+@contextmanager
+def _first_speaks(logger: Logger) -> Iterator[None]:
+    """Let only the first process log and warn: the others have the same to say."""
+    if is_first():
+        yield
+        return
+
+    def errors_only(record: LogRecord) -> bool:
+        return record.levelno >= ERROR
+
+    logger.addFilter(errors_only)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ArgusWarning)
+            yield
+    finally:
+        logger.removeFilter(errors_only)
+
+
+def company_of(state: State, loader: Any) -> Alone:
+    """Return the way of a phase: alone, or together with other processes."""
+    share = share_of(state.model)
+    return Alone() if share is None else Together(state, loader, share)
+
+
+class Alone:
+    """A phase of a run of one process."""
+
+    def windows(self, batches: Iterator[Any], size: int, most: int | None) -> Iterator[Any]:
+        """Return the windows of ``size`` batches, at most so many."""
+        return windows_of(batches, size, most)
+
+    def reading(self, through: Sequence[_Read]) -> Sequence[_Read]:
+        """Return the functions that the output of each step passes through."""
+        return through
+
+    def ends(self, state: State) -> bool:
+        """Return whether the phase ends after this step.
+
+        Raises:
+            Interruption: a signal ends it.
+        """
+        check_interruption()
+        return state.stopped
+
+    def end_epoch(self, state: State) -> None:
+        """Do what an epoch's end asks for."""
+
+
+class Together(Alone):
+    """A phase of a run of several processes.
+
+    Args:
+        state: of the phase.
+        loader: of its batches.
+        share: of this process.
+    """
+
+    def __init__(self, state: State, loader: Any, share: Share) -> None:
+        model = state.model
+        self._engine = model.parallel
+        self._state = state
+        self._share = share
+        self._dim, self._count = model.batch_dim, model.batch_size
+        self._is_read_sliced = isinstance(loader, OrderedLoader) and loader.is_sliced
+        self._slices = not self._is_read_sliced and not is_sharded(loader, model)
+        _check_sliceable(state.phase, loader, model)
+        self._trains = state.phase == "train"
+
+    def windows(self, batches: Iterator[Any], size: int, most: int | None) -> Iterator[Any]:
+        for window in windows_of(batches, size, most):
+            is_window = isinstance(window, Window)
+            own = [self._own(batch) for batch in (window if is_window else (window,))]
+            self._engine.silent = [is_silent for _, is_silent in own]
+            if self._share.rank:
+                self._seed()
+            yield Window(batch for batch, _ in own) if is_window else own[0][0]
+        if self._trains:
+            self._engine.exchange.end_data()
+
+    def reading(self, through: Sequence[_Read]) -> Sequence[_Read]:
+        return [self._unless_silent(read) for read in through]
+
+    def ends(self, state: State) -> bool:
+        if not self._trains:
+            return state.stopped
+        exchange, signum = self._engine.exchange, received_signal()
+        if exchange.is_last:
+            is_over = True
+        elif state.stopped or signum:
+            is_over = exchange.all_stop(bool(signum))
+        else:
+            return False
+        if is_over:
+            _end(state, exchange)
+        return is_over
+
+    def end_epoch(self, state: State) -> None:
+        if not self._trains:
+            return
+        exchange, signum = self._engine.exchange, received_signal()
+        if exchange.agree_to_stop(state.stopped or bool(signum) or exchange.is_last, bool(signum)):
+            _end(state, exchange)
+
+    def _own(self, batch: Any) -> tuple[Any, bool]:
+        """Return the slice of this process, and whether it is a copied sample."""
+        if isinstance(batch, Silent):
+            return batch.batch, True
+        if not self._slices:
+            return batch, False
+        samples = self._count(batch)
+        start, stop, is_silent = slice_of(samples, self._share)
+        return deep_slice(batch, start, stop, samples, self._dim), is_silent
+
+    def _seed(self) -> None:
+        """Seed the generators again, so that a checkpoint of the first process is enough to resume from."""
+        state, rank = self._state, self._share.rank
+        seed_all(key_seed(state.engine.seed, "process", rank, state.phase, state.epoch, state.iteration))
+
+    def _unless_silent(self, read: _Read) -> _Read:
+        def read_own(output: Any) -> None:
+            if not all(self._engine.silent):
+                read(output)
+
+        return read_own
+
+
+def is_sharded(loader: Any, model: AbstractModel) -> bool:
+    """Return whether a loader gives each process its own part, as the user says of those without indices."""
+    return bool(model.parallel.sharded_already) and not isinstance(loader, Sequence)
+
+
+def _check_sliceable(phase: str, loader: Any, model: AbstractModel) -> None:
+    """Raise for a loader that is neither sliced nor said to be sharded already.
+
+    Raises:
+        ParamsError: it is one.
+    """
+    if isinstance(loader, OrderedLoader | list | tuple) or is_sharded(loader, model):
+        return
+    dataset = type(getattr(loader, "dataset", loader)).__name__
+    raise ParamsError(
+        f"the {phase} loader ({dataset}) has no indices of which each process could read its slice; give "
+        'each process its own part and say so by parallel = ("ddp", {"sharded_already": True}), or give a '
+        "DataLoader over a dataset with indices"
+    )
+
+
+def _end(state: State, exchange: Any) -> None:
+    state.stopped = True
+    if exchange.is_signalled:
+        raise Interruption(received_signal() or _SIGTERM)
+
+
+_SIGTERM = 15

@@ -1,0 +1,236 @@
+"""The end of a run of several processes: all end after the same update, or because one of them has failed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from process_pool import Failed, in_processes
+from shared_runs import made, train, trained
+from torch import distributed
+from torch.utils.data import DataLoader, IterableDataset
+
+import argus_core
+from argus_core.registry.registry import isolated_registry
+
+
+def rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def stopping_at(update: int, ranks: tuple[int, ...]) -> Any:
+    @argus_core.on_iteration_complete
+    def stop(state: Any) -> None:
+        if state.phase == "train" and state.global_step >= update and rank() in ranks:
+            state.stopped = True
+
+    return stop
+
+
+def stopped(update: int, ranks: tuple[int, ...], **fit: Any) -> int:
+    result = train({}, {"callbacks": [stopping_at(update, ranks)], **fit})
+    return int(result["updates"])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "expected"),
+    [((0, 1), 3), ((0,), 4), ((1,), 4)],
+)
+def test_all_stop_after_the_same_update(ranks: tuple[int, ...], expected: int) -> None:
+    assert in_processes(2, stopped, 3, ranks) == [expected] * 2
+
+
+def test_a_stop_in_the_last_update_of_an_epoch_ends_all() -> None:
+    assert in_processes(2, stopped, 8, (1,)) == [8, 8]
+
+
+def test_a_time_limit_ends_all_after_the_same_update() -> None:
+    results = in_processes(3, timed)
+    assert len({*results}) == 1
+
+
+def timed() -> int:
+    @argus_core.on_iteration_complete
+    def wait(state: Any) -> None:
+        time.sleep(0.01 * (1 + rank()))
+
+    return int(train({}, {"callbacks": [wait], "num_epochs": 10**4, "max_time": "0.005min"})["updates"])
+
+
+def interrupted(folder: Path, ranks: tuple[int, ...], signum: int, times: int) -> tuple[str, int]:
+    updates: list[int] = []
+
+    @argus_core.on_iteration_complete
+    def send(state: Any) -> None:
+        updates.append(state.global_step)
+        if state.phase == "train" and state.global_step == 3 and rank() in ranks:
+            for _ in range(times):
+                os.kill(os.getpid(), signum)
+
+    checkpoint = ("checkpoint", {"dir_path": str(folder), "optimizer_state": True})
+    before = signal.getsignal(signum)
+    try:
+        train({}, {"callbacks": [send, checkpoint]})
+    except (SystemExit, KeyboardInterrupt) as error:
+        return repr(error), updates[-1]
+    finally:
+        signal.signal(signum, before)
+    return "", updates[-1]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)])
+def test_a_signal_ends_all_with_one_whole_checkpoint(
+    ranks: tuple[int, ...], times: int, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    results = in_processes(2, interrupted, tmp_path, ranks, signal.SIGTERM, times)
+    assert time.monotonic() - began < 5
+    assert {ended for ended, _ in results} == {"SystemExit(143)"}
+    assert len({updates for _, updates in results}) == 1
+    (file,) = tmp_path.glob("*.safetensors")
+    resumed = in_processes(2, _resumed, file)
+    alone = train({})
+    assert resumed[0]["weights"] == resumed[1]["weights"]
+    assert resumed[0]["updates"] == alone["updates"]
+    assert resumed[0]["metrics"] == pytest.approx(alone["metrics"], abs=1e-6)
+
+
+def _resumed(file: Path) -> dict[str, Any]:
+    return train({}, {"resume": file})
+
+
+def failing(failing_rank: int) -> None:
+    @argus_core.on_iteration_complete
+    def fail(state: Any) -> None:
+        if state.global_step == 2 and rank() == failing_rank:
+            raise ZeroDivisionError("of the user's own")
+
+    train({}, {"callbacks": [fail]})
+
+
+@pytest.mark.parametrize("failing_rank", [0, 1])
+def test_an_exception_in_one_process_ends_all_within_seconds(failing_rank: int) -> None:
+    began = time.monotonic()
+    results = in_processes(2, failing, failing_rank, may_fail=True)
+    assert time.monotonic() - began < 10
+    own, other = results[failing_rank], results[1 - failing_rank]
+    assert own.kind == "ZeroDivisionError"
+    assert f"in process {failing_rank} of 2" in own.trace
+    assert other.kind == "EndedByOtherError"
+    assert other.message == f"process {failing_rank} of 2 failed: ZeroDivisionError: of the user's own"
+
+
+def killed(killed_rank: int) -> None:
+    @argus_core.on_iteration_complete
+    def kill(state: Any) -> None:
+        if state.global_step == 2 and rank() == killed_rank:
+            time.sleep(25)
+
+    train({"parallel": ("ddp", {"timeout": 3})}, {"callbacks": [kill]})
+
+
+def test_a_process_that_hangs_is_named() -> None:
+    began = time.monotonic()
+    results = in_processes(2, killed, 1, may_fail=True)
+    assert time.monotonic() - began < 90
+    assert "process 1 of 2 did not answer" in results[0].message
+
+
+class Part(IterableDataset[Any]):
+    """The part of a stream that belongs to this process."""
+
+    def __init__(self, counts: tuple[int, ...]) -> None:
+        self.count = counts[rank()]
+
+    def __iter__(self) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed(rank())
+        for _ in range(self.count):
+            yield torch.randn(6, generator=generator), torch.randint(4, (), generator=generator)
+
+
+def streamed(counts: tuple[int, ...], sharded: bool) -> dict[str, Any]:
+    with isolated_registry(builtins=True):
+        model = made({"parallel": ("ddp", {"sharded_already": sharded})})
+        return model.fit(DataLoader(Part(counts), 4), num_epochs=2, seed=1)
+
+
+def test_a_loader_that_is_sharded_already_is_not_sliced() -> None:
+    metrics = in_processes(2, streamed, (16, 16), True)
+    assert metrics[0] == metrics[1]
+
+
+def test_a_stream_that_is_not_said_to_be_sharded_is_refused() -> None:
+    results = in_processes(2, streamed, (16, 16), False, may_fail=True)
+    assert "sharded_already" in results[0].message
+
+
+def test_a_loader_that_ends_early_in_one_process_is_told() -> None:
+    results = in_processes(2, streamed, (16, 8), True, may_fail=True)
+    assert any(
+        "the number of train" in each.message or "has ended in 1 of 2" in each.message for each in results
+    )
+
+
+def differing(what: str) -> None:
+    params: dict[str, Any] = {}
+    fit: dict[str, Any] = {}
+    samples = 53
+    if rank():
+        match what:
+            case "seed":
+                fit["seed"] = 4
+            case "data":
+                samples = 50
+            case "params":
+                params["optimizer"] = ("SGD", {"lr": 0.2})
+    train(params, fit, samples)
+
+
+@pytest.mark.parametrize(
+    ("what", "named"),
+    [
+        ("seed", "seed is 3 in process 0 and 4"),
+        ("data", "the number of train samples is 53"),
+        ("params", "the model's params"),
+    ],
+)
+def test_processes_that_differ_are_refused_by_name(what: str, named: str) -> None:
+    results = in_processes(2, differing, what, may_fail=True)
+    assert {each.kind for each in results} == {"ConflictError"}
+    assert all(named in each.message for each in results)
+
+
+def refused(what: str) -> None:
+    with isolated_registry(builtins=True):
+        match what:
+            case "single":
+                made({"parallel": "single"})
+            case "batch":
+                trained(made({}), {}, samples=8, batch_size=1)
+            case "dry run":
+                trained(made({}), {"dry_run": True}, samples=8, batch_size=4)
+            case "generator":
+                made({}).fit(iter([]))  # type: ignore[arg-type]
+            case "sparse":
+                made({"optimizer": "SparseAdam"})
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("single", "parallel is 'single' in a run of 2 processes"),
+        ("batch", "batch_size of the train loader is 1, and 2 processes"),
+        ("dry run", "a dry run has one process"),
+        ("sparse", "parallel 'ddp' does not go with"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(what: str, sentence: str) -> None:
+    results = in_processes(2, refused, what, may_fail=True)
+    assert all(isinstance(each, Failed) and sentence in each.message for each in results)
