@@ -10,7 +10,7 @@ import click
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
 
-__all__ = ["BuildingCommand"]
+__all__ = ["BuildingCommand", "parts_options"]
 
 _PARTS = "argus_core.parts"
 
@@ -30,6 +30,11 @@ class BuildingCommand(TorchCommand):
         if own:
             echo(f"parts: {', '.join(part.written for part in own)} ({own[0].source})", err=True)
         import_parts([*own, *(OwnPart(each, Path(), OPTION) for each in ctx.meta.get(_PARTS, ()))])
+
+
+def parts_options() -> list[str]:
+    """Return the options by which another command gets the ``--parts`` of the present one."""
+    return [word for each in click.get_current_context().meta.get(_PARTS, ()) for word in ("--parts", each)]
 
 
 def _parts_option() -> click.Option:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from argus_core.cli.building_command import parts_options
 from argus_core.cli.examples import examples
 from argus_core.cli.launching_command import LaunchingCommand
 from argus_core.cli.options import CHANGES
@@ -203,7 +204,7 @@ def saying_how_to_resume(directory: RunDirectory | None) -> Iterator[_Witness]:
         for note in getattr(ended, "__notes__", ()):
             echo(note, err=True)
         if witness.can_resume and witness.directory is not None and is_first_started():
-            again = shlex.join(["argus", "resume", str(witness.directory.path)])
+            again = shlex.join(["argus", "resume", str(witness.directory.path), *parts_options()])
             echo(f"the run can be resumed: {again}", err=True)
         raise
 

@@ -501,6 +501,14 @@ def test_interrupted_run_says_how_to_go_on(folder: Path, number: int, status: in
     assert len((folder / "a run/metrics.jsonl").read_text("utf-8").splitlines()) == 4
 
 
+@pytest.mark.usefixtures("usual_signals")
+def test_interrupted_run_says_which_parts_resume_it(folder: Path) -> None:
+    (folder / "own.py").write_text("")
+    args = ("train", "small.toml", "--run-dir", "run", "--parts", "own.py")
+    done = signalled(folder, *args, number=signal.SIGTERM, when="start")
+    assert done.stderr == "the run can be resumed: argus resume run --parts own.py\n"
+
+
 def test_run_interrupted_before_it_began_does_not_offer_the_one_that_it_would_have_replaced(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
