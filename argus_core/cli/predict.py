@@ -11,6 +11,7 @@ from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
 from argus_core.cli.output import echo
 from argus_core.errors import ArgusError
+from argus_core.runs.best_checkpoint import checkpoint_at
 from argus_core.runs.outputs import check_output
 from argus_core.storage import read_header
 from argus_core.storage.file import open_file
@@ -63,6 +64,8 @@ def command(
 ) -> None:
     """Predict with CHECKPOINT for each sample of DATA.
 
+    CHECKPOINT is a checkpoint, or a run directory, which stands for its best checkpoint.
+
     DATA is a file, a folder or a pattern, or several: images (argus-torchvision), .csv, .parquet, .txt, .npy,
     .npz and .safetensors. The command prepares their samples as the validation data of the run were, and
     writes a table with the file, the row in it, the class and its probability, or the predicted values.
@@ -76,6 +79,7 @@ def command(
     speed and rounding.
     """
     params = _parameters(options.pop("params"))
+    checkpoint = checkpoint_at(checkpoint)
     _check_header(checkpoint)
     if _takes_arrays(checkpoint, data, output, options):
         output = output or _ARRAYS

@@ -22,11 +22,11 @@ from argus_core.model.model import Model
 from argus_core.registry.diagnosis import missing_message
 from argus_core.registry.factory import build_many
 from argus_core.registry.file_params import taken_from
+from argus_core.runs.best_checkpoint import checkpoint_at
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.prediction import without_compile
 from argus_core.storage import read_header
-from argus_core.storage.forms import is_folder
 from argus_core.storage.stored import COUNT
 from argus_core.tensors.single_process import check_single_process
 from argus_core.training.validation import validate
@@ -82,7 +82,7 @@ def evaluate(
         CheckpointError: as of `load_model`.
     """
     check_single_process("argus test")
-    path = RunDirectory.of(path).best if path.is_dir() and not is_folder(path) else path
+    path = checkpoint_at(path)
     model = load_model(path, optimizer=None, device=device, change_params_func=without_compile)
     seed = model.data.seed or 0
     specs, is_trusted = model.data.specs, _is_in_run(path)

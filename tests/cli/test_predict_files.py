@@ -166,3 +166,13 @@ def test_dataset_and_file_of_arrays_give_arrays_as_before() -> None:
         assert (written.files, written["prediction"].shape) == (["prediction"], (3, 3))
     assert argus("new.npy", "--output", "table.csv").exit_code == 0  # the model knows its classes
     assert [*table("table.csv")[0]] == ["file", "row", "class", "probability"]
+
+
+def test_run_directory_stands_for_its_best_checkpoint() -> None:
+    checkpoints = Path("run/checkpoints")
+    checkpoints.mkdir(parents=True)
+    Path("model.safetensors").rename(checkpoints / "best.safetensors")
+    Path("run/config.toml").write_text("")
+    Path("run/versions.json").write_text('{"argus-torch": "0.1.0"}')
+    result = CliRunner().invoke(cli.main, ["predict", "run", "new.csv"], catch_exceptions=False)
+    assert (result.exit_code, result.output.count("5 samples")) == (0, 1), result.output
