@@ -33,7 +33,7 @@ class BuildingCommand(TorchCommand):
 
 
 def parts_options() -> list[str]:
-    """Return the options by which another command gets the ``--parts`` of the present one."""
+    """Return the options by which another command gets the ``--parts`` of the current one."""
     return [word for each in click.get_current_context().meta.get(_PARTS, ()) for word in ("--parts", each)]
 
 

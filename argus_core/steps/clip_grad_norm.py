@@ -39,9 +39,13 @@ class ClipGradNorm:
         self._is_dense = True
         self._engine: Any = None  # of shards
 
+    def idle_slots(self, model: AbstractModel) -> tuple[str, ...]:
+        """Return ``set_up`` where gradients are whole."""
+        return () if model.parallel.is_sharded else ("set_up",)
+
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
-        self._engine = model.parallel if model.parallel.is_sharded else None
+        self._engine = model.parallel
 
     @hookimpl
     def transform_gradients(self, parameters: tuple[nn.Parameter, ...]) -> None:
