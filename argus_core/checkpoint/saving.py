@@ -94,9 +94,9 @@ def save_model(
         return
     from argus_core.checkpoint.shared_tensors import tensors_for  # lazy: most runs have one process
 
-    tensors = tensors_for(file_path, model, parts.shards_in(tensors))
-    if tensors is not None:
-        write(file_path, tensors, manifest)
+    own = tensors_for(file_path, model, parts.shards_in(tensors))
+    if own is not None:
+        write(file_path, own, manifest)
 
 
 class _Parts:
