@@ -64,7 +64,7 @@ def gathered(tensor: DTensor) -> Tensor | None:
         return None
     # One allocation, and messages into it: small ones beside it would stay in the process's heap.
     joined = own.new_empty(step * count)
-    distributed.gather(sent, [*joined.split(step)])
+    distributed.gather(sent, [*torch.split(joined, step)])
     return joined[:size].view(tensor.dtype).view(tensor.shape).cpu()
 
 
