@@ -39,6 +39,10 @@ class ClipGradNorm:
         self._is_dense = True
         self._engine: Any = None  # of shards
 
+    def idle_slots(self, model: AbstractModel) -> tuple[str, ...]:
+        """Return the slots that do nothing: only shards have to be set up."""
+        return () if model.parallel.is_sharded else ("set_up",)
+
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
         self._engine = model.parallel if model.parallel.is_sharded else None
