@@ -19,6 +19,7 @@ from argus_core.tensors.single_process import is_first_process
 __all__ = ["Shards", "tensors_for"]
 
 _Made = TypeVar("_Made")
+_VALUES = "nn/"  # the prefix of the network's own tensors
 
 
 def tensors_for(path: Path, model: AbstractModel, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -84,7 +85,13 @@ class Shards(ShardReading):
         return box
 
     def shard_of(self, stored: str, part: Tensor) -> Tensor:
-        shard: Tensor = self._engine.shard(self._parameter(stored), part)
+        parameter = self._parameter(stored)
+        assert parameter is not None
+        if stored.startswith(_VALUES):  # at once into its place, lest the process hold all parts twice
+            with torch.no_grad():
+                self._engine.local(parameter).copy_(part)
+            return parameter.detach()
+        shard: Tensor = self._engine.shard(parameter, part)
         return shard
 
     def _parameter(self, stored: str) -> Tensor | None:

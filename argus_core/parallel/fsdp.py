@@ -144,7 +144,7 @@ class FSDP(AbstractParallel):
         options: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": True}
         policy = MixedPrecisionPolicy(narrow, torch.float32 if narrow else None)
         for module in (*self._units.values(), network):
-            module.register_forward_hook(_not_a_view)
+            module.register_forward_hook(torch.compiler.disable(_not_a_view))  # type: ignore[no-untyped-call]
         try:
             for unit in self._units.values():
                 fully_shard(unit, **options, mp_policy=policy)

@@ -53,22 +53,19 @@ def gathered(tensor: DTensor) -> Tensor | None:
     if tuple(tensor.placements) != (Shard(0),):
         full = cast(DTensor, tensor.detach()).full_tensor()
         return full.cpu() if rank == 0 else None
-    own = local(tensor)
-    row = own.shape[1:].numel() * own.element_size()
-    step = -(-tensor.shape[0] // count)
-    # As bytes: not every backend has messages of every dtype.
-    sent = torch.zeros(step * row, dtype=torch.uint8, device=own.device)
-    sent[: own.numel() * own.element_size()] = own.contiguous().reshape(-1).view(torch.uint8)
-    boxes = [torch.empty_like(sent) for _ in range(count)] if rank == 0 else None
-    distributed.gather(sent, boxes)
-    if boxes is None:
+    own = local(tensor).contiguous().reshape(-1).view(torch.uint8)  # not every dtype has messages
+    size = tensor.numel() * tensor.element_size()
+    if not size:
+        return torch.empty(tensor.shape, dtype=tensor.dtype) if rank == 0 else None
+    step = -(-tensor.shape[0] // count) * (size // tensor.shape[0])
+    sent = own if len(own) == step else torch.cat([own, own.new_zeros(step - len(own))])
+    if rank:
+        distributed.gather(sent)
         return None
-    size = tensor.numel() * own.element_size()
-    joined = torch.empty(size, dtype=torch.uint8)
-    for number, box in enumerate(boxes):
-        first, last = (each * row for each in rows_of(tensor.shape[0], number, count))
-        joined[first:last].copy_(box[: last - first])
-    return joined.view(own.dtype).view(tensor.shape)
+    # One allocation, and messages into it: small ones beside it would stay in the process's heap.
+    joined = own.new_empty(step * count)
+    distributed.gather(sent, [*torch.split(joined, step)])
+    return joined[:size].view(tensor.dtype).view(tensor.shape).cpu()
 
 
 def piece_of(tensor: DTensor) -> Tensor | Piece:

@@ -40,7 +40,7 @@ class ClipGradNorm:
         self._engine: Any = None  # of shards
 
     def idle_slots(self, model: AbstractModel) -> tuple[str, ...]:
-        """Return ``set_up`` where gradients are whole."""
+        """Return the slots that do nothing: only shards have to be set up."""
         return () if model.parallel.is_sharded else ("set_up",)
 
     @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -24,3 +25,33 @@ def test_shards_train_as_one_process_does(name: str) -> None:
 def sharded(run: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Train with shards; called in each process."""
     return train(**{**run, "params": {**run["params"], "parallel": ("fsdp", options)}})
+
+
+STRATEGIES: dict[str, Any] = {
+    "accumulate": ("accumulate", {"steps": 2}),
+    "microbatch": ("microbatch", {"chunks": 2}),
+    "clip_grad_norm": ("clip_grad_norm", {"max_norm": 0.1}),
+    "clip_grad_value": ("clip_grad_value", {"clip_value": 0.01}),
+    "ema": ("ema", {"decay": 0.9}),
+    "finite_guard": "finite_guard",
+    "sam": "sam",
+    "closure": "closure",
+    "amp": ("amp", {"dtype": "bfloat16"}),
+    "unfreeze": ("unfreeze", {"match": "0.*", "after": "2up"}),
+}
+PAIRS = [pair for pair in combinations(STRATEGIES, 2) if {*pair} != {"sam", "closure"}]  # one owns the slot
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_pairs_of_strategies_take_shards(pair: tuple[str, str]) -> None:
+    run = {"params": {"step": [STRATEGIES[name] for name in pair]}, "fit": {"num_epochs": 1}, "samples": 26}
+    alone = train(**run)
+    for together in in_processes(2, sharded, run):
+        assert largest_difference(together, alone) <= (1e-2 if "amp" in pair else EXACT)
+
+
+def test_a_compiled_network_takes_shards() -> None:
+    run = {"params": {"step": [("compile", {"backend": "eager"})]}, "fit": {"num_epochs": 1}, "samples": 26}
+    alone = train({}, **{name: run[name] for name in ("fit", "samples")})
+    for together in in_processes(2, sharded, run):
+        assert largest_difference(together, alone) <= EXACT
