@@ -50,6 +50,7 @@ from argus_core.metrics.class_table import ClassResult as ClassResult
 from argus_core.metrics.class_table import read_classes as read_classes
 from argus_core.model.choice import choose as choose
 from argus_core.parallel.engine import AbstractParallel as AbstractParallel
+from argus_core.parallel.single import Single as Single
 from argus_core.registry.arguments import handed_over as handed_over
 from argus_core.registry.factory import build_component as build_component
 from argus_core.registry.factory import build_many as build_many

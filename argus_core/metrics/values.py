@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from argus_core.callbacks.state import State
+from argus_core.abstract_model import AbstractModel
 from argus_core.errors import BuildError, ConflictError
 from argus_core.metrics.metric import Metric
 from argus_core.tensors.processes import gather, process_count
@@ -55,12 +56,12 @@ def compute_all(metrics: Sequence[Metric], phase: str, device: torch.device) -> 
     return values
 
 
-def merged_states(metrics: Sequence[Metric], device: torch.device) -> dict[str, dict[str, Any]]:
+def merged_states(metrics: Sequence[Metric], model: AbstractModel) -> dict[str, dict[str, Any]]:
     """Return the state of each metric by its name, over all processes of the run; each must call this."""
     own = {metric.name: metric.state_dict() for metric in metrics}
-    if not metrics or process_count() == 1:
+    if not metrics or not model.parallel.several:
         return own
-    everyones = gather(own, device)
+    everyones = gather(own, model.device)
     return {metric.name: metric.merge([states[metric.name] for states in everyones]) for metric in metrics}
 
 

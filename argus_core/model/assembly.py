@@ -200,7 +200,7 @@ class Assembly(AbstractModel):
     def set_device(self, device: Any) -> None:
         """Move network, loss and optimizer state to a device, or to a list of CUDA devices."""
         devices = self.build_device(device)
-        if self.parallel.several or started_processes() > 1:
+        if started_processes() > 1 and not isinstance(self.parallel, Single):
             from argus_core.parallel.group import own_device  # lazy: most runs have one process
 
             devices = own_device(devices, device)

@@ -67,7 +67,7 @@ def snapshot(engine: AbstractEngine, loader: Iterable[Any], random_state: dict[s
             "order": order,
         },
         "metrics": {name: float(value) for name, value in state.metrics.items()},
-        "running": merged_states(metrics, state.model.device),
+        "running": merged_states(metrics, state.model),
         "callback": {name: kept for name, callback in _named(engine) if (kept := _callback_state(callback))},
         "rng": random_state,
     }

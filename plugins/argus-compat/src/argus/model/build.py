@@ -29,7 +29,7 @@ from argus.model.choice import (
 from argus.types import AttrMeta, Devices, InputDevices
 from argus.utils import Identity, check_pickleble, device_to_str
 from argus_core import ArgusError, BuildError, ParamsError, SpecError, resolve
-from argus_core.authors import KIND_OF_PART, LineFormatter, Part, Weights
+from argus_core.authors import KIND_OF_PART, LineFormatter, Part, Single, Weights
 
 __all__ = [
     "ATTRS_BUILD_ORDER",
@@ -55,7 +55,7 @@ _NEEDED = frozenset(
     "load_step_state module_modes move_to step_state training traits trainable_parameters "
     "transform_prediction".split()
 )
-_KEPT = frozenset({"parts", "step_parts"})
+_KEPT = frozenset({"parallel", "parts", "step_parts"})
 
 
 class _Batches(Weights):
@@ -99,6 +99,10 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
                 "attribute another name"
             )
         super().__setattr__(name, value)
+
+    def choose_parallel(self) -> Single:
+        """Return the engine of one process: a script shares its network among several by itself, or does not."""
+        return Single()
 
     def build_logger(self) -> logging.Logger:
         """Return the logger of the model, which writes to standard output."""
