@@ -461,7 +461,7 @@ def test_nothing_is_due_where_nothing_is_wanted(tmp_path: Path) -> None:
 
 def test_minutes_count_from_the_last_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(0, 10_000, 20))
-    monkeypatch.setattr("argus_core.callbacks.cadence.time.monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("argus_core.tensors.clock.time.monotonic", lambda: float(next(seconds)))
     make_model().fit(LOADER, callbacks=[TensorBoard(tmp_path, every="0.5min")])
     assert 0 < len(scalars(tmp_path, "loss/update")) < 5
 
