@@ -21,7 +21,7 @@ from argus_core.steps.output import Part, StepOutput
 from argus_core.steps.parameters import clear_gradients
 from argus_core.steps.reading import Reading
 from argus_core.steps.shares import check_loss, joined, shares, silence, weigh
-from argus_core.steps.slots import Slots
+from argus_core.steps.slots import Slots, checked_stepped
 from argus_core.steps.weights import Weights
 from argus_core.tensors.device import ran_out_of_memory
 from argus_core.tensors.joining import Layout
@@ -85,7 +85,7 @@ class Update(AbstractUpdate):
             self.gradients()
             stepped = self.apply()
         else:
-            stepped = _checked_stepped(slots.run_procedure(self), "run_procedure")
+            stepped = checked_stepped(slots.run_procedure(self), "run_procedure")
         loss = self._loss
         if loss is None:
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
@@ -159,7 +159,7 @@ class Update(AbstractUpdate):
         """
         optimizer: Any = self.model.optimizer
         if self._slots.apply_update is not None:
-            return _checked_stepped(self._slots.apply_update(optimizer, closure), "apply_update")
+            return checked_stepped(self._slots.apply_update(optimizer, closure), "apply_update")
         if closure is None:  # not every optimizer's step takes one
             optimizer.step()
         else:
@@ -294,11 +294,3 @@ class Update(AbstractUpdate):
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self._slots.backward(loss)
-
-
-def _checked_stepped(stepped: Any, slot: str) -> bool:
-    if type(stepped) is not bool:
-        raise BuildError(
-            f"a step strategy's {slot} returned {stepped!r}; return from it whether the weights moved"
-        )
-    return stepped
