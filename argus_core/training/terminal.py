@@ -1,4 +1,4 @@
-"""The terminal of a run: whether a signal may be a key that was pressed there, and what to do once it is closed."""
+"""The terminal of a run: whether a signal may be a key there, and how output survives its end."""
 
 from __future__ import annotations
 
