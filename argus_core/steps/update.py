@@ -25,7 +25,7 @@ from argus_core.steps.slots import Slots, checked_stepped
 from argus_core.steps.weights import Weights
 from argus_core.tensors.device import ran_out_of_memory
 from argus_core.tensors.joining import Layout
-from argus_core.tensors.processes import all_agree
+from argus_core.tensors.processes import verdicts
 from argus_core.tensors.samples import without_empty
 
 __all__ = ["Update"]
@@ -178,13 +178,10 @@ class Update(AbstractUpdate):
         """
         if not self._slots.allow_update:
             return True
-        allowed = True
-        for vote in self._slots.allow_update:
-            answer = vote(self._loss, parameters)
-            if answer is None:  # a forgotten return would stop the training silently
-                raise BuildError("a step strategy's allow_update returned None; return whether to update")
-            allowed = bool(answer) and allowed
-        return all_agree(allowed, self.model.device)
+        votes = [vote(self._loss, parameters) for vote in self._slots.allow_update]
+        if any(vote is None for vote in votes):  # a forgotten return would stop the training silently
+            raise BuildError("a step strategy's allow_update returned None; return whether to update")
+        return all(verdicts(votes, self.model.device))
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """Return the optimizer's parameters."""
