@@ -35,4 +35,4 @@ def synchronise(network: nn.Module, device: torch.device, engine: str) -> None:
     for module in network.modules():
         if type(module) in _KINDS:
             module.__class__ = nn.SyncBatchNorm
-            module.process_group = None  # all processes
+            vars(module)["process_group"] = None  # all processes

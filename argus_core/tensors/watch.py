@@ -67,7 +67,7 @@ class Watch:
         work, numbers = self._running
         self._running = None
         work.wait()
-        ended, signals, clock = numbers.tolist()
+        ended, signals, clock = map(float, numbers.tolist())
         seconds, self._clock = clock - self._clock, clock
         # Batches take about as long as before: the step at most doubles, and all compute the same.
         wanted = int(self._step * _INTERVAL / seconds) if seconds > 0 else 2 * self._step
