@@ -292,10 +292,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "num_threads": Key(
             "CPU threads of torch; left out, torch decides; 1 for small networks", _whole(1, _MOST_THREADS)
         ),
-        "run_dir": Key(
-            "the run directory or a pattern of it; runs/ and the file's name if left out",
-            _path,
-        ),
+        "run_dir": Key("the run directory or a pattern of it; runs/ and the file's name if left out", _path),
     },
 }
 """Every key by section; a test compares the tables of docs/reference/config.md with it."""

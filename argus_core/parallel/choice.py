@@ -16,7 +16,12 @@ __all__ = ["auto", "build_engine"]
 
 
 def auto(sharded_already: bool = False, timeout: float = 30.0) -> AbstractParallel | Single:
-    """Return the engine `DDP` in a run of several processes, else `Single`; the params are those of `DDP`."""
+    """Return the engine `DDP` in a run of several processes, else `Single`.
+
+    Args:
+        sharded_already: see `AbstractParallel`.
+        timeout: see `AbstractParallel`, in seconds.
+    """
     engine = DDP(sharded_already, timeout)
     return engine if started_processes() > 1 else Single()
 

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import distributed
 
-from argus_core.errors import ParamsError
+from argus_core.parallel.batch_norm import synchronise
 from argus_core.parallel.engine import AbstractParallel, parameters_of
+from argus_core.parallel.options import check_flags, check_number
 from argus_core.parallel.reducer import Reducer
 
 if TYPE_CHECKING:
     from argus_core.abstract_model import AbstractModel
 
 __all__ = ["DDP"]
+
+_OF_WAITING = (
+    "with sync_batchnorm a process whose memory is full leaves the others waiting for its next forward pass"
+)
 
 
 class DDP(AbstractParallel):
@@ -29,30 +34,39 @@ class DDP(AbstractParallel):
         sharded_already: see `AbstractParallel`.
         timeout: see `AbstractParallel`, in seconds.
         bucket_cap_mb: the size of the parts, in MiB, in which gradients are added; ``None``: torch's own.
+        sync_batchnorm: whether batch norm takes the statistics of all processes in training, by torch's
+            `SyncBatchNorm`, which works on a GPU alone.
     """
 
     name: ClassVar[str] = "ddp"
-    conflicts: ClassVar[Mapping[str, str]] = {
+    conflicts: Mapping[str, str] = {
         "optimizer:SparseAdam": "sparse gradients become dense when processes add them"
     }
 
     def __init__(
-        self, sharded_already: bool = False, timeout: float = 30.0, bucket_cap_mb: float | None = None
+        self,
+        sharded_already: bool = False,
+        timeout: float = 30.0,
+        bucket_cap_mb: float | None = None,
+        sync_batchnorm: bool = False,
     ) -> None:
-        for name, value, zero in (("timeout", timeout, False), ("bucket_cap_mb", bucket_cap_mb, True)):
-            if value is None and zero:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-                raise ParamsError(f"parallel 'ddp': {name} is {value!r}; give a number above 0")
-        if type(sharded_already) is not bool:
-            raise ParamsError(f"parallel 'ddp': sharded_already is {sharded_already!r}; give True or False")
+        check_number("ddp", "timeout", timeout)
+        if bucket_cap_mb is not None:
+            check_number("ddp", "bucket_cap_mb", bucket_cap_mb)
+        check_flags("ddp", sharded_already=sharded_already, sync_batchnorm=sync_batchnorm)
         super().__init__(sharded_already, timeout)
         self.bucket_cap_mb = bucket_cap_mb
+        # Each forward pass adds up statistics, so every process must make as many.
+        self.sync_batchnorm = self.equal_forwards = sync_batchnorm
+        if sync_batchnorm:
+            self.conflicts = {**type(self).conflicts, "halve_on_oom": _OF_WAITING}
         self._reducer: Reducer | None = None
 
     def wrap(self, model: AbstractModel) -> None:
         """Give all processes the values of the first."""
         network = model.get_nn_module()
+        if self.sync_batchnorm:
+            synchronise(network, model.device, self.name)
         tensors = [*network.state_dict(keep_vars=True).values()]
         tensors += [*getattr(model.loss, "parameters", lambda: ())()]
         for tensor in tensors:

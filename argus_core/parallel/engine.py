@@ -19,6 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, distributed, nn
@@ -50,6 +51,7 @@ class AbstractParallel(ABC):
         conflicts: traits of the model and of step strategies that the engine refuses, each with the reason:
             the traits of `Model.traits` (``optimizer:LBFGS``, ``fused_optimizer``, ``needs_closure``), the
             names of strategies and the traits that they declare.
+        sync_batchnorm: whether batch norm's statistics in training are those of all processes.
         builds_on_meta: whether `build_network` builds on torch's meta device, and `wrap` gives values, from
             the seed; the parameters then have no values before that.
         equal_forwards: whether every process must make the same number of forward passes, in evaluation too:
@@ -61,7 +63,8 @@ class AbstractParallel(ABC):
     """
 
     name: ClassVar[str]
-    conflicts: ClassVar[Mapping[str, str]] = {}
+    conflicts: Mapping[str, str] = MappingProxyType({})
+    sync_batchnorm: bool = False
     builds_on_meta: bool = False
     equal_forwards: bool = False
     is_sharded: bool = False
@@ -210,7 +213,12 @@ class AbstractParallel(ABC):
         modules = model.get_nn_module().modules()
         kinds = {type(each).__name__ for each in modules}
         if any("BatchNorm" in kind for kind in kinds):
-            yield "not invariant: batch norm's statistics are those of each process's slice"
+            yield (
+                "sync_batchnorm: batch norm's statistics are those of all slices; where a process has no "
+                "samples, its copied sample counts in them"
+                if self.sync_batchnorm
+                else "not invariant: batch norm's statistics are those of each process's slice"
+            )
         if any("Dropout" in kind for kind in kinds):
             yield "not invariant: dropout, whose masks are drawn in each process"
 
@@ -227,8 +235,7 @@ class AbstractParallel(ABC):
 
 
 def parameters_of(model: AbstractModel) -> list[nn.Parameter]:
-    """Return the parameters of network and loss that require grad, in one order in all processes."""
+    """Return the parameters of network and loss, in one order in all processes."""
     network = model.get_nn_module()
     own = model.loss.parameters() if isinstance(model.loss, nn.Module) else ()
-    both = {id(each): each for each in (*network.parameters(), *own)}
-    return [each for each in both.values() if each.requires_grad]
+    return [*{id(each): each for each in (*network.parameters(), *own)}.values()]

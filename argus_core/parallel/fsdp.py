@@ -15,16 +15,16 @@ from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
 
 from argus_core.errors import BuildError, ParamsError
+from argus_core.parallel.batch_norm import synchronise
 from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.group import control_group
+from argus_core.parallel.options import check_flags, check_number
 from argus_core.parallel.piecewise import BuiltInPieces, build_in_pieces
 from argus_core.parallel.reducer import sum_gradients
-from argus_core.parallel.shards import gathered, local, messages, part_of, piece_of, shard_of
+from argus_core.parallel.shards import gathered, local, messages, not_a_view, part_of, piece_of, shard_of
 from argus_core.parallel.units import check_units, find_units, members_of
 from argus_core.registry.factory import initial_values_wanted
 from argus_core.storage.pieces import Piece
-from argus_core.tensors.batch import deep_map
-from argus_core.tensors.listing import tensors_in
 from argus_core.tensors.processes import all_agree, gather
 from argus_core.tensors.rng import Generators, random_state, set_random_state
 
@@ -52,10 +52,11 @@ class FSDP(AbstractParallel):
             backward; otherwise it stays until then, which takes more memory and fewer messages.
         sharded_already: see `AbstractParallel`.
         timeout: see `AbstractParallel`, in seconds.
+        sync_batchnorm: see `DDP`.
     """
 
     name: ClassVar[str] = "fsdp"
-    conflicts: ClassVar[Mapping[str, str]] = {
+    conflicts: Mapping[str, str] = {
         "optimizer:LBFGS": "it works on all parameters as one flat vector, of which each process has parts",
         "optimizer:Rprop": "it writes to single numbers of gradients, which shards do not allow",
         "optimizer:Adafactor": "it factors whole matrices, of which each process has some rows",
@@ -79,9 +80,14 @@ class FSDP(AbstractParallel):
         reshard_after_forward: bool = True,
         sharded_already: bool = False,
         timeout: float = 30.0,
+        sync_batchnorm: bool = False,
     ) -> None:
-        _check(units, mixed_precision, reshard_after_forward, sharded_already, timeout)
+        _check(units, mixed_precision)
+        check_number("fsdp", "timeout", timeout)
+        flags = {"sharded_already": sharded_already, "sync_batchnorm": sync_batchnorm}
+        check_flags("fsdp", reshard_after_forward=reshard_after_forward, **flags)
         super().__init__(sharded_already, timeout)
+        self.sync_batchnorm = sync_batchnorm
         self.units = [units] if isinstance(units, str) else None if units is None else [*units]
         self.mixed_precision = mixed_precision
         self.reshard_after_forward = reshard_after_forward
@@ -124,6 +130,8 @@ class FSDP(AbstractParallel):
         self._others = [*model.loss.parameters()] if isinstance(model.loss, nn.Module) else []
         self._units = find_units(network, self.units)
         check_units(network, self._units, self._others)
+        if self.sync_batchnorm:
+            synchronise(network, model.device, self.name)
         own = model.loss.buffers() if isinstance(model.loss, nn.Module) else ()
         whole = () if pieces else (*network.parameters(), *network.buffers())
         for tensor in (*whole, *self._others, *own):
@@ -144,7 +152,7 @@ class FSDP(AbstractParallel):
         options: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": True}
         policy = MixedPrecisionPolicy(narrow, torch.float32 if narrow else None)
         for module in (*self._units.values(), network):
-            module.register_forward_hook(torch.compiler.disable(_not_a_view))  # type: ignore[no-untyped-call]
+            module.register_forward_hook(torch.compiler.disable(not_a_view))  # type: ignore[no-untyped-call]
         try:
             for unit in self._units.values():
                 fully_shard(unit, **options, mp_policy=policy)
@@ -271,14 +279,7 @@ class FSDP(AbstractParallel):
         return {**vars(self), "_root": None, "_units": {}, "_others": [], "_pieces": None}
 
 
-def _not_a_view(module: nn.Module, args: Any, output: Any) -> Any:
-    """Return an output without views: one that changes in place would lose torch's hook for backward."""
-    if not torch.is_grad_enabled() or not any(each._is_view() for each in tensors_in(output)):
-        return output
-    return deep_map(output, lambda each: each.clone() if each._is_view() else each)
-
-
-def _check(units: Any, mixed_precision: Any, reshard: Any, sharded_already: Any, timeout: Any) -> None:
+def _check(units: Any, mixed_precision: Any) -> None:
     listed = [units] if isinstance(units, str) else units
     if listed is not None and not (
         isinstance(listed, list | tuple) and listed and all(isinstance(each, str) and each for each in listed)
@@ -291,8 +292,3 @@ def _check(units: Any, mixed_precision: Any, reshard: Any, sharded_already: Any,
             f"parallel 'fsdp': mixed_precision is {mixed_precision!r}; give 'bfloat16' or None, or the step "
             "strategy amp"
         )
-    for name, value in (("reshard_after_forward", reshard), ("sharded_already", sharded_already)):
-        if type(value) is not bool:
-            raise ParamsError(f"parallel 'fsdp': {name} is {value!r}; give True or False")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
-        raise ParamsError(f"parallel 'fsdp': timeout is {timeout!r}; give a number above 0")

@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor, Shard
 from torch.utils._python_dispatch import _disable_current_modes
 
 from argus_core.storage.pieces import Piece
+from argus_core.tensors.batch import deep_map
+from argus_core.tensors.listing import tensors_in
 
 __all__ = [
     "gathered",
     "joined_rows",
     "local",
     "messages",
+    "not_a_view",
     "own_rows",
     "part_of",
     "piece_of",
@@ -117,3 +120,10 @@ def joined_rows(rows: Tensor, shape: Sequence[int], group: Any) -> Tensor:
         distributed.all_gather(boxes, as_bytes, group)
     whole = torch.cat(boxes).view(rows.dtype).view(step * count, *shape[1:])
     return whole[: shape[0]].clone()
+
+
+def not_a_view(module: nn.Module, args: Any, output: Any) -> Any:
+    """Return an output without views: one that changes in place would lose torch's hook for backward."""
+    if not torch.is_grad_enabled() or not any(each._is_view() for each in tensors_in(output)):
+        return output
+    return deep_map(output, lambda each: each.clone() if each._is_view() else each)

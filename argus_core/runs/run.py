@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from argus_core.registry.diagnosis import naming_missing
 from argus_core.registry.file_params import taken_from
 from argus_core.registry.registry import resolve
 from argus_core.runs.callbacks import Witness, run_callbacks, validation_callbacks
+from argus_core.runs.changed_settings import changed_measures, check_changes
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
 from argus_core.runs.naming import named_run, with_seed
@@ -179,7 +180,7 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
 def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbacks: Iterable[Any]) -> Result:
     config = replace(read_resolved(directory.config, changes), folder=str(directory.root))
     changed = list(config_differences(read_resolved(directory.config), config))
-    _check_changes(directory, changed)
+    check_changes(directory, changed)
     checkpoint = (
         find_checkpoint(directory.root, directory.last)
         if path.is_dir() and not is_folder(path)
@@ -189,7 +190,7 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
         _ = [*components_in(config)]  # those that only the fit would ask for, too
         model, loaders = _build(config, initial_values_wanted=False)
     told = [f"{key} was {was!r} and is {now!r}" for key, was, now in changed if key.startswith("data.")]
-    notes = [*_changed_measures(directory, config.fit["monitor"], [key for key, *_ in changed])]
+    notes = [*changed_measures(directory, config.fit["monitor"], [key for key, *_ in changed])]
     if told:
         data = "; ".join(told)
         notes.append(f"the run in {directory.path} resumes with other data: {data}, which holds from here")
@@ -203,35 +204,6 @@ def _resume(directory: RunDirectory, path: Path, changes: Iterable[str], callbac
     )
     metrics = _fit(model, config, loaders, witness, callbacks, checkpoint)
     return _result(config, loaders, directory, witness, metrics)
-
-
-def _changed_measures(directory: RunDirectory, monitor: str, changed: list[str]) -> Iterator[str]:
-    """Yield a sentence if the monitored metric was another measure when it chose the best checkpoint."""
-    data = "data.train" if monitor.startswith("train_") else "data.val"
-    measure = "model.loss" if monitor.endswith("_loss") else "fit.metrics"
-    measures = [key for key in changed if key in (data, measure)]
-    if measures and directory.best.exists():
-        best = directory.shown(directory.best)
-        yield (
-            f"{best} was chosen by {monitor} before {' and '.join(measures)} changed, and stays until an "
-            f"epoch has a better {monitor}; to choose again from here, move it away and resume"
-        )
-
-
-def _check_changes(directory: RunDirectory, changed: list[tuple[str, Any, Any]]) -> None:
-    """Raise for changed settings that a resumed run cannot adopt."""
-    reasons = {
-        "fit.seed": "the order of its batches and its random numbers follow from its first seed",
-        "fit.run_dir": f"a resumed run stays in {directory.path}; copy the folder to have two runs",
-        "model.init_from": "its weights are those of its checkpoint",
-        "model.name": "its checkpoints are of another class; load the weights with load_model into a new run",
-    }
-    for key, was, now in changed:
-        if key in reasons:
-            raise ConfigError(
-                f"--set {key.removeprefix('fit.')}={now}: a resumed run keeps {was!r}, as "
-                f"{reasons[key]}; leave the change out, or start a new run with argus train"
-            )
 
 
 def _check_whose(config: Config, directory: RunDirectory) -> None:

@@ -66,6 +66,9 @@ PARTS: dict[str, StartingPart] = {
         StartingPart(
             "reader", "readers", "JSONLinesReader", "reader", "reads rows of numbers in .jsonl files"
         ),
+        StartingPart(
+            "parallel", "engines", "OneMessage", "engine", "adds the gradients of processes in one message"
+        ),
         StartingPart("config", "templates", "classification", "template", "a configuration to start from"),
     )
 }
@@ -73,7 +76,6 @@ MADE_KINDS = tuple(PARTS)
 
 _ELSEWHERE = {
     "model": "write a subclass of argus_core.Model and declare it beside another part",
-    "parallel": "declare an engine of several processes beside another part",
     "command": "declare a click command beside another part",
 }
 

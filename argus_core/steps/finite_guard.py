@@ -15,7 +15,6 @@ from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_count
 from argus_core.steps.sparse import entries
 from argus_core.storage.stored import COUNT, check_fits
-from argus_core.tensors.processes import all_agree
 
 __all__ = ["FiniteGuard"]
 
@@ -50,6 +49,8 @@ class FiniteGuard:
         self._looks_at_gradients = True
         self._local: Callable[[Tensor], Tensor] | None = None  # of an engine of shards
         self._finite: Tensor | None = None  # whether the gradients were, before other strategies
+        self._loss: Tensor | None = None  # of the update's vote
+        self._vote: Tensor | None = None
 
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
@@ -62,18 +63,20 @@ class FiniteGuard:
         self._finite = torch.isfinite(self._largest(parameters)) if self._looks_at_gradients else None
 
     @hookimpl
-    def allow_update(self, loss: Tensor, parameters: tuple[nn.Parameter, ...]) -> bool:
+    def allow_update(self, loss: Tensor, parameters: tuple[nn.Parameter, ...]) -> Tensor:
         vote = torch.isfinite(loss)
-        finite = all_agree(vote if self._finite is None else vote & self._finite, loss.device)
-        if not finite and self.policy == "raise":
+        self._loss = loss
+        self._vote = vote if self._finite is None else vote & self._finite
+        return self._vote  # which holds the verdict of all processes afterwards
+
+    @hookimpl(tryfirst=True)
+    def after_update(self, model: AbstractModel, stepped: bool) -> None:
+        loss, vote, self._loss, self._vote = self._loss, self._vote, None, None
+        if not stepped and self.policy == "raise" and loss is not None and not vote:
             raise ArgusError(
                 f"the update is not finite: {_what(loss)}; the weights are as they were before it; "
                 f"{_ADVICE}, or choose finite_guard with policy='skip'"
             )
-        return finite
-
-    @hookimpl
-    def after_update(self, model: AbstractModel, stepped: bool) -> None:
         self._skipped = 0 if stepped else self._skipped + 1
         if self._skipped > self.max_consecutive:
             raise ArgusError(

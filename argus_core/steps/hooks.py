@@ -147,7 +147,10 @@ class StepHooks:
 
     @_slot(Composition.VOTE)
     def allow_update(self, loss: torch.Tensor, parameters: tuple[nn.Parameter, ...]) -> bool | torch.Tensor:
-        """Return whether this update may happen: a bool, or a 0-d bool tensor on the device."""
+        """Return whether this update may happen: a bool, or a 0-d bool tensor on the device.
+
+        Such a tensor then gets the verdict of all processes, in place.
+        """
 
     @_slot(Composition.OWNER)
     def run_procedure(self, update: AbstractUpdate) -> bool:

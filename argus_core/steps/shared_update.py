@@ -41,6 +41,7 @@ class SharedUpdate(Update):
         self._real = 0  # micro-batches that are not copied
         self._total: _Number | None = None  # the sum of the weights of all processes
         self._is_under_way = False
+        self._dtype: torch.dtype | None = None  # of the loss, in a process without samples too
 
     def gradients(self) -> Tensor:
         is_done = False
@@ -184,6 +185,7 @@ class SharedUpdate(Update):
             self._pass_back(loss if share is None else weigh(loss, share))
         else:
             loss.backward(share)  # type: ignore[no-untyped-call]
+        self._dtype = loss.dtype
         if index >= self._real:
             return
         if self._is_sum:
@@ -196,9 +198,8 @@ class SharedUpdate(Update):
 
     def _joined(self, losses: list[_Number]) -> tuple[Tensor, Tensor]:
         """Return this process's part of the window's loss, and the mean loss of its own samples."""
-        device = self.model.device
         if not losses:
-            nothing = torch.zeros((), device=device)
+            nothing = torch.zeros((), dtype=self._dtype, device=self.model.device)
             return nothing, nothing
         first = losses[0]
         assert isinstance(first, Tensor)

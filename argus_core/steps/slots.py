@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.errors import BuildError
 from argus_core.steps.composition import SLOTS, Composed
 from argus_core.steps.contexts import nested
 
-__all__ = ["Slots"]
+__all__ = ["Slots", "checked_stepped"]
 
 _Method = Callable[..., Any]
 _NOTHING = nullcontext()
@@ -82,3 +83,12 @@ def _one_context(contexts: Sequence[_Method]) -> Callable[[], AbstractContextMan
     if not contexts:
         return lambda: _NOTHING
     return contexts[0] if len(contexts) == 1 else lambda: nested(contexts)
+
+
+def checked_stepped(stepped: Any, slot: str) -> bool:
+    """Return what a strategy returned from a slot that moves the weights, or raise if it is not a bool."""
+    if type(stepped) is not bool:
+        raise BuildError(
+            f"a step strategy's {slot} returned {stepped!r}; return from it whether the weights moved"
+        )
+    return stepped

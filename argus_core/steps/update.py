@@ -21,11 +21,11 @@ from argus_core.steps.output import Part, StepOutput
 from argus_core.steps.parameters import clear_gradients
 from argus_core.steps.reading import Reading
 from argus_core.steps.shares import check_loss, joined, shares, silence, weigh
-from argus_core.steps.slots import Slots
+from argus_core.steps.slots import Slots, checked_stepped
 from argus_core.steps.weights import Weights
 from argus_core.tensors.device import ran_out_of_memory
 from argus_core.tensors.joining import Layout
-from argus_core.tensors.processes import all_agree
+from argus_core.tensors.processes import verdicts
 from argus_core.tensors.samples import without_empty
 
 __all__ = ["Update"]
@@ -85,7 +85,7 @@ class Update(AbstractUpdate):
             self.gradients()
             stepped = self.apply()
         else:
-            stepped = _checked_stepped(slots.run_procedure(self), "run_procedure")
+            stepped = checked_stepped(slots.run_procedure(self), "run_procedure")
         loss = self._loss
         if loss is None:
             raise BuildError("the step procedure took no gradients; call update.gradients() in run_procedure")
@@ -159,7 +159,7 @@ class Update(AbstractUpdate):
         """
         optimizer: Any = self.model.optimizer
         if self._slots.apply_update is not None:
-            return _checked_stepped(self._slots.apply_update(optimizer, closure), "apply_update")
+            return checked_stepped(self._slots.apply_update(optimizer, closure), "apply_update")
         if closure is None:  # not every optimizer's step takes one
             optimizer.step()
         else:
@@ -178,13 +178,10 @@ class Update(AbstractUpdate):
         """
         if not self._slots.allow_update:
             return True
-        allowed = True
-        for vote in self._slots.allow_update:
-            answer = vote(self._loss, parameters)
-            if answer is None:  # a forgotten return would stop the training silently
-                raise BuildError("a step strategy's allow_update returned None; return whether to update")
-            allowed = bool(answer) and allowed
-        return all_agree(allowed, self.model.device)
+        votes = [vote(self._loss, parameters) for vote in self._slots.allow_update]
+        if any(vote is None for vote in votes):  # a forgotten return would stop the training silently
+            raise BuildError("a step strategy's allow_update returned None; return whether to update")
+        return all(verdicts(votes, self.model.device))
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """Return the optimizer's parameters."""
@@ -294,11 +291,3 @@ class Update(AbstractUpdate):
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self._slots.backward(loss)
-
-
-def _checked_stepped(stepped: Any, slot: str) -> bool:
-    if type(stepped) is not bool:
-        raise BuildError(
-            f"a step strategy's {slot} returned {stepped!r}; return from it whether the weights moved"
-        )
-    return stepped

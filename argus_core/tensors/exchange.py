@@ -19,6 +19,7 @@ from torch import Tensor, distributed
 
 from argus_core.errors import ConflictError
 from argus_core.tensors.clock import set_shared_time
+from argus_core.tensors.watch import Watch
 
 __all__ = ["Exchange"]
 
@@ -53,6 +54,10 @@ class Exchange:
         self._is_second = self.is_last = self.is_signalled = False
         self._running = None
         self._reduce(0.0, 0, 0, 0)
+
+    def watch(self) -> Watch:
+        """Return the messages of a validation, in which the processes agree to end."""
+        return Watch(self._group)
 
     def end_run(self) -> None:
         """Let each process have its own clock again."""

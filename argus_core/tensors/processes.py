@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -16,7 +17,16 @@ from argus_core.storage.encoding import decode, encode
 if TYPE_CHECKING:  # few runs save folders
     from argus_core.storage.pieces import Group
 
-__all__ = ["all_agree", "gather", "group_for", "is_first", "most", "process_count", "saving_group"]
+__all__ = [
+    "all_agree",
+    "gather",
+    "group_for",
+    "is_first",
+    "most",
+    "process_count",
+    "saving_group",
+    "verdicts",
+]
 
 _LENGTH = 8  # bytes, before the JSON
 _IS_AVAILABLE = distributed.is_available()  # in this build of torch
@@ -48,6 +58,25 @@ def all_agree(vote: bool | Tensor, device: torch.device) -> bool:
     verdict = torch.as_tensor(vote, device=device).int()
     distributed.all_reduce(verdict, distributed.ReduceOp.MIN)
     return bool(verdict)
+
+
+def verdicts(votes: Sequence[bool | Tensor], device: torch.device) -> list[bool]:
+    """Return for each vote whether every process votes yes, in one message; each process must call this.
+
+    A vote that is a tensor holds the verdict of all processes afterwards.
+
+    Args:
+        votes: of this process, bools or 0-d bool tensors; reading a tensor waits for the device.
+        device: of the collective operation.
+    """
+    if not _is_initialized():
+        return [bool(vote) for vote in votes]
+    found = torch.stack([torch.as_tensor(vote, device=device).int() for vote in votes])
+    distributed.all_reduce(found, distributed.ReduceOp.MIN)
+    for vote, verdict in zip(votes, found, strict=True):
+        if isinstance(vote, Tensor):
+            vote.copy_(verdict)
+    return [bool(verdict) for verdict in found.tolist()]
 
 
 def most(number: int, device: torch.device) -> int:

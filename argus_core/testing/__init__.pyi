@@ -6,3 +6,4 @@ from argus_core.testing.composition import compositions as compositions
 from argus_core.testing.composition import examples as examples
 from argus_core.testing.file_param_table import check_file_param_table as check_file_param_table
 from argus_core.testing.parts import ComponentUnderTest as ComponentUnderTest
+from argus_core.testing.shared_composition import check_shared_composition as check_shared_composition

@@ -149,6 +149,7 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any
     ("lr_scheduler", "warmup_constant"): {"params": {"warmup": 3}},
     ("sampler", "SubsetRandomSampler"): {"params": {"indices": [1, 3, 4, 9]}},
     ("sampler", "WeightedRandomSampler"): {"params": {"weights": [1.0, 2.0] * 12, "num_samples": 10}},
+    ("parallel", "single"): {"processes": 1},  # a run of several refuses it
     ("reader", "csv"): [
         {"file": _write_csv},
         {"file": _write_csv, "params": {"id": "name"}, "columns": ("b", "a")},

@@ -29,6 +29,7 @@ _CONTRACTS = {
     "reader": "ReaderContract",
     "model": "ModelContract",
     "config": "ConfigContract",
+    "parallel": "ParallelContract",
 }
 _ATTRIBUTE = "checked_with"
 
@@ -39,7 +40,7 @@ def check_component(
     """Check that an installed component passes all checks of its kind.
 
     Args:
-        kind: its kind; ``parallel`` and ``command`` have no checks.
+        kind: its kind; ``command`` has no checks.
         name: its registered name.
         params: the parameters for its factory; by default those in its attribute ``checked_with``, or none.
         **checked_with: further arguments of the checks of its kind, such as ``input`` or ``batch``; by

@@ -29,7 +29,16 @@ from argus_core.testing.builtin import STEP_PARAMS
 from argus_core.testing.by_hand import BY_HAND, Loop
 from argus_core.testing.settings import LBFGS, Setting, settings
 
-__all__ = ["Example", "check_composition", "check_strategy", "compositions", "examples"]
+__all__ = [
+    "Example",
+    "check_close",
+    "check_composition",
+    "check_strategy",
+    "compositions",
+    "examples",
+    "states_by_framework",
+    "states_by_hand",
+]
 
 _EPOCHS = 2
 _LARGEST = 4
@@ -149,6 +158,28 @@ def check_composition(members: Sequence[Example], device: str = "cpu") -> str | 
     return None
 
 
+def states_by_hand(setting: Setting, members: Sequence[Example]) -> dict[str, Tensor]:
+    """Return the network's state after the hand-written loop, in float64, and that of evaluation."""
+    return _by_hand(setting, members).states
+
+
+def states_by_framework(setting: Setting, model: Model) -> dict[str, Any]:
+    """Return the same after a run of `model`, as lists; ``None`` for what this process does not get."""
+    with _seeded():
+        model.fit(setting.batches(setting.dtype), num_epochs=_EPOCHS)
+    torch.compiler.reset()
+    states = _whole(model)
+    with model.evaluation():
+        states |= {f"evaluated {name}": value for name, value in _whole(model).items()}
+    return states
+
+
+def _whole(model: Model) -> dict[str, Any]:
+    state = model.get_nn_module().state_dict()
+    whole = {name: model.parallel.whole(value.detach()) for name, value in state.items()}
+    return {name: None if value is None else value.double().tolist() for name, value in whole.items()}
+
+
 def _is_ready(name: str) -> bool:
     """Return whether a strategy can be built without parameters."""
     try:
@@ -175,11 +206,11 @@ def _compare(setting: Setting, members: Sequence[Example], model: Model) -> None
         ways = [(theirs.states[name] - value).abs().max().item() for name, value in start.items()]
         scale = max(ways)
     for name, expected in theirs.states.items():
-        _check_close(f"{title}: {name}", ours.states[name], expected, setting.tolerance * scale)
+        check_close(f"{title}: {name}", ours.states[name], expected, setting.tolerance * scale)
     size = max(theirs.losses.abs().max().item(), 1.0)
-    _check_close(f"{title}: losses", ours.losses, theirs.losses, setting.tolerance * size)
+    check_close(f"{title}: losses", ours.losses, theirs.losses, setting.tolerance * size)
     for update, (own, other) in enumerate(zip(ours.predictions, theirs.predictions, strict=True)):
-        _check_close(f"{title}: predictions of update {update}", own, other, setting.tolerance * size)
+        check_close(f"{title}: predictions of update {update}", own, other, setting.tolerance * size)
 
 
 def _by_framework(setting: Setting, model: Model) -> _Run:
@@ -231,7 +262,8 @@ def _copied(model: Model) -> dict[str, Tensor]:
     return {name: value.to("cpu", torch.float64, copy=True) for name, value in state.items()}
 
 
-def _check_close(what: str, ours: Tensor, expected: Tensor, tolerance: float) -> None:
+def check_close(what: str, ours: Tensor, expected: Tensor, tolerance: float) -> None:
+    """Check that a tensor equals the one of the loop by hand within an absolute tolerance."""
     assert ours.shape == expected.shape, f"{what}: shape {tuple(ours.shape)}, by hand {tuple(expected.shape)}"
     error = (ours - expected).abs().max().item() if ours.numel() else 0.0
     assert error <= tolerance, (

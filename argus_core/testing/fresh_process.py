@@ -12,6 +12,7 @@ import pickle
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ class _Server(Isolated):
 
 
 _servers: list[_Server] = []
+_starting = threading.Lock()
 
 
 def _address() -> str:
@@ -101,10 +103,11 @@ def _address() -> str:
     given = os.environ.get(SERVER)
     if given:
         return given
-    if not _servers or _servers[-1].owner != os.getpid() or _servers[-1].process.poll() is not None:
-        _servers[:] = [_Server()]
-        atexit.register(_servers[-1].end)
-    return str(_servers[-1].socket)
+    with _starting:
+        if not _servers or _servers[-1].owner != os.getpid() or _servers[-1].process.poll() is not None:
+            _servers[:] = [_Server()]
+            atexit.register(_servers[-1].end)
+        return str(_servers[-1].socket)
 
 
 def _from_fork(request: bytes, time_limit: float) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ from argus_core.model.model import Model
 from argus_core.prediction.readers import build_reader
 from argus_core.registry.part import KIND_OF_PART
 from argus_core.testing import probe as probe  # registers the models that files name
+from argus_core.testing.engine_jobs import train_in_group
 
 __all__ = [
     "OPERATIONS",
@@ -171,5 +172,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         order_of_indices,
         batch_of,
         samples_of_file,
+        train_in_group,
     )
 }

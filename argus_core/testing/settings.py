@@ -70,6 +70,7 @@ class Setting:
             largest change of a weight.
         half: the dtype of autocast, or "".
         device: the device to train on.
+        parallel: the engine, where the run has several processes.
     """
 
     label: str
@@ -82,6 +83,7 @@ class Setting:
     half: str = ""
 
     device: str = "cpu"
+    parallel: str = "auto"
 
     def model(self, steps: Sequence[Any], reference: bool = False) -> Model:
         """Return a model whose weights are the same in every setting."""
@@ -93,12 +95,14 @@ class Setting:
                 "optimizer": self.optimizer,
                 "step": list(steps),
                 "device": self.device,
+                "parallel": self.parallel,
             }
         )
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in model.get_nn_module().parameters():  # the same values in every dtype
-                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+                value = 0.3 * torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(model.parallel.place(parameter, value.to(parameter.device, parameter.dtype)))
         return model
 
     def batches(self, dtype: torch.dtype) -> list[Batch]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 import os
 import secrets
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -37,7 +36,7 @@ from argus_core.training.exception_note import add_note
 from argus_core.training.interruption import Interruption, interrupting, until_interrupted
 from argus_core.training.position import optimizer_options, snapshot
 from argus_core.training.together import Alone, company_of
-from argus_core.training.windows import check_loader
+from argus_core.training.windows import check_loader, check_window_size
 
 __all__ = ["Engine"]
 
@@ -66,11 +65,7 @@ class Engine(AbstractEngine):
         callbacks: Iterable[Any] = (),
         metrics: Iterable[Metric] = (),
     ) -> None:
-        if type(window_size) is not int or not 1 <= window_size <= sys.maxsize:
-            raise BuildError(
-                f"window_size is {window_size!r}; it must be an integer from 1 to {sys.maxsize} (loader "
-                "batches per update)"
-            )
+        check_window_size(window_size)
         self.step = step
         self.window_size = window_size
         self.callbacks: tuple[Any, ...] = tuple(callbacks)

@@ -13,11 +13,10 @@ import atexit
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -27,6 +26,7 @@ from argus_core.data.lost_workers import ignore_ended
 from argus_core.data.workers import SIGNALS, needing_workers, present_wait
 from argus_core.early_interrupt import early_interrupt
 from argus_core.tensors.processes import process_count
+from argus_core.training.terminal import leave_lost_terminal, may_be_key
 
 __all__ = [
     "Interruption",
@@ -219,7 +219,7 @@ class _Note:
         if hasattr(signal, "SIGCHLD") and _is_of_torch(signal.getsignal(signal.SIGCHLD)):
             # It raises when a worker dies, in the middle of the current update.
             self._child_handler = signal.signal(signal.SIGCHLD, ignore_ended)
-        _leave_lost_terminal()
+        leave_lost_terminal()
 
     def _end_wait(self, signum: int, wait: object) -> None:
         """End the main thread's wait for a batch; a worker that is killed in a batch prints a traceback."""
@@ -269,34 +269,8 @@ def _ignore_signals() -> None:
 
 
 def _longest_repeat(signum: int) -> float:
-    return _ONE_KEY if _is_key(signum) else _ONE_SIGNAL
-
-
-def _is_key(signum: int) -> bool:
-    """Return whether a signal may be Ctrl-C: the process is in the foreground of its terminal."""
-    if signum != signal.SIGINT or sys.platform == "win32":
-        return False
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY)
-    except OSError:  # it has none
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    finally:
-        os.close(terminal)
+    return _ONE_KEY if may_be_key(signum) else _ONE_SIGNAL
 
 
 def _is_of_torch(handler: Any) -> bool:
     return getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"
-
-
-def _leave_lost_terminal() -> None:
-    """Let output go nowhere that went to a terminal which is closed; writing to it would fail."""
-    for descriptor in (1, 2):
-        try:
-            os.write(descriptor, b"")
-        except OSError:
-            with suppress(OSError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, descriptor)
-                os.close(nowhere)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from logging import ERROR, Logger, LogRecord
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import distributed
 
@@ -24,6 +24,7 @@ from argus_core.steps.output import Window
 from argus_core.tensors.batch import deep_slice
 from argus_core.tensors.processes import is_first
 from argus_core.tensors.rng import key_seed, seed_all
+from argus_core.tensors.watch import Watch
 from argus_core.training.interruption import Interruption, check_interruption, received_signal
 from argus_core.training.windows import windows_of
 
@@ -135,6 +136,7 @@ class Together(Alone):
         self._slices = not self._is_read_sliced and not is_sharded(loader, model)
         _check_sliceable(state.phase, loader, model)
         self._trains = state.phase == "train"
+        self._watch = None if self._trains else self._engine.exchange.watch()
 
     def windows(self, batches: Iterator[Any], size: int, most: int | None) -> Iterator[Any]:
         for window in windows_of(batches, size, most):
@@ -144,14 +146,20 @@ class Together(Alone):
             if self._share.rank:
                 self._seed()
             yield Window(batch for batch, _ in own) if is_window else own[0][0]
-        if self._trains:
+        if self._watch is None:
             self._engine.exchange.end_data()
+        else:
+            self._end_watch(self._watch)
 
     def reading(self, through: Sequence[_Read]) -> Sequence[_Read]:
         return [self._unless_silent(read) for read in through]
 
     def ends(self, state: State) -> bool:
-        if not self._trains:
+        if self._watch is not None:
+            if self._watch.after_batch(bool(received_signal())):
+                _interrupt()
+            if state.stopped:
+                self._end_watch(self._watch)
             return state.stopped
         exchange, signum = self._engine.exchange, received_signal()
         if exchange.is_last:
@@ -170,6 +178,10 @@ class Together(Alone):
         exchange, signum = self._engine.exchange, received_signal()
         if exchange.agree_to_stop(state.stopped or bool(signum) or exchange.is_last, bool(signum)):
             _end(state, exchange)
+
+    def _end_watch(self, watch: Watch) -> None:
+        if watch.end(bool(received_signal())):
+            _interrupt()
 
     def _own(self, batch: Any) -> tuple[Any, bool]:
         """Return the slice of this process, and whether it is a copied sample."""
@@ -218,7 +230,11 @@ def _check_sliceable(phase: str, loader: Any, model: AbstractModel) -> None:
 def _end(state: State, exchange: Any) -> None:
     state.stopped = True
     if exchange.is_signalled:
-        raise Interruption(received_signal() or _SIGTERM)
+        _interrupt()
+
+
+def _interrupt() -> NoReturn:
+    raise Interruption(received_signal() or _SIGTERM)
 
 
 _SIGTERM = 15

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import reprlib
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from argus_core.errors import ParamsError
+from argus_core.errors import BuildError, ParamsError
 from argus_core.steps.output import Window
 
-__all__ = ["check_loader", "windows_of"]
+__all__ = ["check_loader", "check_window_size", "windows_of"]
 
 
 def windows_of(batches: Iterator[Any], size: int, most: int | None) -> Iterator[Any]:
@@ -22,6 +23,15 @@ def windows_of(batches: Iterator[Any], size: int, most: int | None) -> Iterator[
 def _grouped(batches: Iterator[Any], size: int) -> Iterator[Window]:
     while window := Window(islice(batches, size)):
         yield window
+
+
+def check_window_size(size: Any) -> None:
+    """Raise for what is not a number of loader batches."""
+    if type(size) is not int or not 1 <= size <= sys.maxsize:
+        raise BuildError(
+            f"window_size is {size!r}; it must be an integer from 1 to {sys.maxsize} (loader batches per "
+            "update)"
+        )
 
 
 def check_loader(loader: Any, phase: str) -> None:

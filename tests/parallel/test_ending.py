@@ -106,6 +106,113 @@ def _resumed(file: Path) -> dict[str, Any]:
     return train({}, {"resume": file})
 
 
+def interrupted_in_validation(folder: Path, ranks: tuple[int, ...], seconds: float) -> tuple[str, int, int]:
+    """Train with a validation of 120 batches, and send a signal in the third."""
+    seen = [0, 0]
+
+    @argus_core.on_iteration_complete
+    def send(state: Any) -> None:
+        seen[0] += 1
+        time.sleep(seconds)
+        if seen[0] == 3 and rank() in ranks:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    @argus_core.on_iteration_complete
+    def count(state: Any) -> None:
+        seen[1] = state.global_step
+
+    checkpoint = ("checkpoint", {"dir_path": str(folder), "optimizer_state": True})
+    before = signal.getsignal(signal.SIGTERM)
+    rows = torch.zeros(4, 6), torch.zeros(4, dtype=torch.long)
+    with isolated_registry(builtins=True):
+        model = made({})
+        try:
+            model.fit(
+                [rows] * 8,
+                [rows] * 120,
+                num_epochs=2,
+                seed=3,
+                callbacks=[count, checkpoint],
+                val_callbacks=[send],
+            )
+        except SystemExit as error:
+            return repr(error), seen[1], seen[0]
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return "", *seen
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.5])
+@pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)])
+def test_a_signal_ends_a_long_validation_of_all(
+    ranks: tuple[int, ...], seconds: float, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    results = in_processes(2, interrupted_in_validation, tmp_path, ranks, seconds)
+    assert time.monotonic() - began < 3 * seconds + 5
+    assert {ended for ended, *_ in results} == {"SystemExit(143)"}
+    assert {updates for _, updates, _ in results} == {8}
+    assert len({batches for *_, batches in results}) == 1
+    (file,) = tmp_path.glob("*.safetensors")
+    assert in_processes(2, _resumed, file)[0]["updates"] == 16
+
+
+def validation_messages(batches: int) -> int:
+    """Return how many messages a validation of quick batches takes."""
+    count = 0
+    original = distributed.all_reduce
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        return original(*args, **kwargs)
+
+    rows = torch.zeros(4, 6), torch.zeros(4, dtype=torch.long)
+    with isolated_registry(builtins=True):
+        model = made({})
+        distributed.all_reduce = counted
+        try:
+            model.validate([rows] * batches)
+        finally:
+            distributed.all_reduce = original
+    return count
+
+
+def test_a_validation_sends_few_messages() -> None:
+    few, many = in_processes(2, validation_messages, 4)[0], in_processes(2, validation_messages, 400)[0]
+    assert many - few <= 12
+
+
+def unequal(counts: tuple[int, ...]) -> dict[str, float]:
+    with isolated_registry(builtins=True):
+        model = made({"parallel": ("ddp", {"sharded_already": True})})
+        return model.validate(DataLoader(Part(counts), 4))
+
+
+def test_a_validation_of_parts_may_end_earlier_in_one_process() -> None:
+    first, second = in_processes(2, unequal, (40, 8))
+    assert first == second
+
+
+def stopped_in_validation() -> int:
+    seen = 0
+
+    @argus_core.on_iteration_complete
+    def stop(state: Any) -> None:
+        nonlocal seen
+        seen += 1
+        state.stopped = state.stopped or seen == 3
+
+    with isolated_registry(builtins=True):
+        rows = torch.zeros(4, 6), torch.zeros(4, dtype=torch.long)
+        made({}).validate([rows] * 50, callbacks=[stop])
+    return seen
+
+
+def test_a_callback_stops_a_validation() -> None:
+    assert in_processes(2, stopped_in_validation) == [3, 3]
+
+
 def failing(failing_rank: int) -> None:
     @argus_core.on_iteration_complete
     def fail(state: Any) -> None:

@@ -54,6 +54,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "finite_guard": {"params": {"step": ["finite_guard"]}},
     "channels_last": {"params": {"step": ["channels_last"], "nn_module": "convolutional"}},
     "closure": {"params": {"step": ["closure"]}},
+    "parameters that learn later": {"params": {"step": [("unfreeze", {"match": "*.bias", "after": "3up"})]}},
     "LBFGS": {
         "params": {"step": ["closure"], "optimizer": ("LBFGS", {"lr": 0.1, "max_iter": 3})},
         "error": 1e-4,

@@ -39,7 +39,7 @@ def everything(tmp_path: Path) -> Path:
 
 
 def test_there_is_a_part_of_every_kind_that_a_package_can_begin_with() -> None:
-    assert set(KINDS) - set(MADE_KINDS) == {"model", "parallel", "command"}
+    assert set(KINDS) - set(MADE_KINDS) == {"model", "command"}
 
 
 def test_a_package_has_all_that_it_needs(tmp_path: Path) -> None:
@@ -230,11 +230,6 @@ def test_the_folder_has_ordinary_permissions(tmp_path: Path) -> None:
     [
         ("nn_modul", UnknownNameError, "no kind 'nn_modul'; did you mean 'nn_module'"),
         ("model", SpecError, "kind 'model' has no template; write a subclass of argus_core.Model"),
-        (
-            "parallel",
-            SpecError,
-            "kind 'parallel' has no template; declare an engine of several processes beside another part, or",
-        ),
         ("command", SpecError, "kind 'command' has no template; declare a click command"),
     ],
 )

@@ -16,7 +16,7 @@ from argus_core.testing.builtin import EXAMPLES
 from argus_core.testing.checking import contracts_of, part_results
 
 # Each plugin checks its own, by the fixture argus_component.
-PARTS = [each for each in components() if each.provider == BUILTIN and each.kind not in ("model", "parallel")]
+PARTS = [each for each in components() if each.provider == BUILTIN and each.kind != "model"]
 CHECKED = (
     "nn_module",
     "loss",
@@ -31,6 +31,7 @@ CHECKED = (
     "collate",
     "reader",
     "config",
+    "parallel",
 )
 
 
@@ -63,11 +64,11 @@ def test_examples_are_of_parts_that_there_are() -> None:
     assert set(EXAMPLES) <= known
 
 
-def test_parallel_has_no_contract() -> None:
+def test_command_has_no_contract() -> None:
     with pytest.raises(
-        ParamsError, match="'parallel' have no checks; the kinds with checks are nn_module, loss, .*"
+        ParamsError, match="'command' have no checks; the kinds with checks are nn_module, loss, .*"
     ):
-        check_component("parallel", "ddp")
+        check_component("command", "sweep")
 
 
 def test_unknown_kind_is_told_with_near_names() -> None:
@@ -102,5 +103,5 @@ def test_checks_leave_threads_random_numbers_and_the_folder_alone() -> None:
 
 
 def test_parts_of_a_kind_without_contract_are_not_failures() -> None:
-    (result,) = part_results("parallel", "single")
-    assert (result.state, result.why) == ("not run", "there are no checks for components of kind 'parallel'")
+    (result,) = part_results("command", "sweep")
+    assert (result.state, result.why) == ("not run", "there are no checks for components of kind 'command'")
