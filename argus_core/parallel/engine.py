@@ -227,8 +227,7 @@ class AbstractParallel(ABC):
 
 
 def parameters_of(model: AbstractModel) -> list[nn.Parameter]:
-    """Return the parameters of network and loss that require grad, in one order in all processes."""
+    """Return the parameters of network and loss, frozen ones too, in one order in all processes."""
     network = model.get_nn_module()
     own = model.loss.parameters() if isinstance(model.loss, nn.Module) else ()
-    both = {id(each): each for each in (*network.parameters(), *own)}
-    return [each for each in both.values() if each.requires_grad]
+    return [*{id(each): each for each in (*network.parameters(), *own)}.values()]

@@ -23,9 +23,11 @@ class Reducer:
     `DistributedDataParallel` adds those of the network during backward; the network itself stays the object
     that the user's code knows, with its names: its ``forward`` takes the way through the wrapper.
 
+    Parameters may be frozen or trained from any update on: the next one learns again.
+
     Args:
         network: on its device.
-        parameters: of network and loss that require grad, in one order in all processes.
+        parameters: of network and loss, in one order in all processes.
         bucket_cap_mb: of the wrapper.
     """
 
@@ -33,19 +35,29 @@ class Reducer:
         self, network: nn.Module, parameters: list[nn.Parameter], bucket_cap_mb: float | None
     ) -> None:
         self._network = network
-        self._parameters = parameters
+        self._all = parameters
         self._bucket_cap_mb = bucket_cap_mb
-        own = {id(each) for each in network.parameters()}
-        self._others = [each for each in parameters if id(each) not in own]
         self._route = _route_of(network)
-        self._is_learned = self._by_hand = False
-        self._has_loose = False
+        self._by_hand = False
+        self._begin([each.requires_grad for each in parameters])
         self._elements = 0
         self._added = 0
 
     def armed(self, last: bool) -> "_Armed":
         """Return the context of a forward and backward, in which gradients are added if it is the last."""
+        learning = [each.requires_grad for each in self._all]
+        if learning != self._learning:
+            self._begin(learning)
         return _Armed(self, last)
+
+    def _begin(self, learning: list[bool]) -> None:
+        """Begin with the parameters that learn now; no update has shown which of them get gradients."""
+        self._learning = learning
+        self._parameters = [each for each, learns in zip(self._all, learning, strict=True) if learns]
+        own = {id(each) for each in self._network.parameters()}
+        self._others = [each for each in self._parameters if id(each) not in own]
+        self._is_learned = False
+        self._route.target = None
 
     def allow_overlap(self, allowed: bool) -> None:
         """Say whether gradients may be added during backward; else they are added after it."""
