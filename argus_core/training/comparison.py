@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.data.order import loader_length
+from argus_core.data.samplers import knows_of_processes
 from argus_core.errors import ConflictError, ParamsError
 from argus_core.registry.distributions import own_version
 from argus_core.registry.registry import components
@@ -60,17 +61,18 @@ def check_loaders(model: AbstractModel, loaders: Mapping[str, Iterable[Any]]) ->
     """
     count = process_count()
     for phase, loader in loaders.items():
-        if (
-            isinstance(loader, DataLoader)
-            and _knows_of_processes(loader)
-            and not model.parallel.sharded_already
-        ):
+        if not isinstance(loader, DataLoader):
+            continue
+        if knows_of_processes(loader):
+            if model.parallel.sharded_already:
+                continue
             raise ParamsError(
                 f"the {phase} loader has a sampler that knows of the processes, and its batch is taken for "
-                "the whole one, of which each process reads a slice; leave the sampler out"
+                "the whole one, of which each process reads a slice; leave the sampler out, or set "
+                "sharded_already in the params of parallel"
             )
         size = getattr(loader, "batch_size", None)
-        if isinstance(loader, DataLoader) and size is not None and size < count and not _is_stream(loader):
+        if size is not None and size < count and not _is_stream(loader):
             raise ParamsError(
                 f"batch_size of the {phase} loader is {size}, and {count} processes share each batch; give "
                 "at least one sample to each, or start fewer processes"
@@ -116,8 +118,3 @@ def _shown(value: Any) -> str:
 
 def _is_stream(loader: Any) -> bool:
     return isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
-
-
-def _knows_of_processes(loader: Any) -> bool:
-    sampler = getattr(loader, "sampler", None)
-    return hasattr(sampler, "num_replicas") and hasattr(sampler, "rank")
