@@ -31,8 +31,8 @@ __all__ = [
     "build_sampler",
     "class_balanced",
     "held",
-    "knows_of_processes",
     "is_of_torch",
+    "knows_of_processes",
     "order_of",
 ]
 
