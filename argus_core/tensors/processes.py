@@ -16,7 +16,7 @@ from argus_core.storage.encoding import decode, encode
 if TYPE_CHECKING:  # few runs save folders
     from argus_core.storage.pieces import Group
 
-__all__ = ["all_agree", "gather", "group_for", "is_first", "most", "process_count", "saving_group"]
+__all__ = ["all_agree", "gather", "group_for", "is_first", "process_count", "saving_group"]
 
 _LENGTH = 8  # bytes, before the JSON
 _IS_AVAILABLE = distributed.is_available()  # in this build of torch
@@ -48,13 +48,6 @@ def all_agree(vote: bool | Tensor, device: torch.device) -> bool:
     verdict = torch.as_tensor(vote, device=device).int()
     distributed.all_reduce(verdict, distributed.ReduceOp.MIN)
     return bool(verdict)
-
-
-def most(number: int, device: torch.device) -> int:
-    """Return the largest of the processes' numbers; each process must call this."""
-    largest = torch.tensor(number, device=device)
-    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
-    return int(largest)
 
 
 def gather(value: Any, device: torch.device, group: distributed.ProcessGroup | None = None) -> list[Any]:
