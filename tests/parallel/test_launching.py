@@ -192,4 +192,4 @@ def test_a_timeout_that_is_no_number_is_refused_in_a_sentence(folder: Path) -> N
     wrong = ("--set", "model.parallel=['ddp', {timeout='x'}]", "--nproc-per-node", "2")
     together = argus(folder, "train", "run.toml", "--parts", "parts.py", *wrong)
     assert together.returncode == 1
-    assert "error: parallel 'ddp': timeout is 'x'; give a number above 0" in together.stderr
+    assert "error: parallel 'ddp': timeout is 'x', a string; give a number" in together.stderr
