@@ -242,7 +242,7 @@ def test_a_loader_that_ends_early_in_one_process_is_told() -> None:
     )
 
 
-def differing(what: str) -> None:
+def differing(what: str, folder: str) -> None:
     params: dict[str, Any] = {}
     fit: dict[str, Any] = {}
     samples = 53
@@ -254,6 +254,12 @@ def differing(what: str) -> None:
                 samples = 50
             case "params":
                 params["optimizer"] = ("SGD", {"lr": 0.2})
+            case "epochs":
+                fit["num_epochs"] = 3
+            case "schedule":
+                fit["lr_scheduler"] = ("StepLR", {"step_size": 1})
+            case "checkpoint":
+                fit["callbacks"] = [("checkpoint", {"dir_path": folder})]
     train(params, fit, samples)
 
 
@@ -263,10 +269,13 @@ def differing(what: str) -> None:
         ("seed", "seed is 3 in process 0 and 4"),
         ("data", "the number of train samples is 53"),
         ("params", "the model's params"),
+        ("epochs", "num_epochs is '2' in process 0 and '3'"),
+        ("schedule", "the list of learning-rate schedules is [] in process 0 and ['StepLR']"),
+        ("checkpoint", "the list of checkpoint callbacks is [] in process 0 and ['checkpoint']"),
     ],
 )
-def test_processes_that_differ_are_refused_by_name(what: str, named: str) -> None:
-    results = in_processes(2, differing, what, may_fail=True)
+def test_processes_that_differ_are_refused_by_name(what: str, named: str, tmp_path: Path) -> None:
+    results = in_processes(2, differing, what, str(tmp_path), may_fail=True)
     assert {each.kind for each in results} == {"ConflictError"}
     assert all(named in each.message for each in results)
 
