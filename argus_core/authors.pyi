@@ -85,6 +85,7 @@ from argus_core.storage.stored import Rule as Rule
 from argus_core.storage.stored import check_state as check_state
 from argus_core.tensors.batch import deep_map as deep_map
 from argus_core.tensors.device import resolve_devices as resolve_devices
+from argus_core.tensors.processes import gather as gather
 from argus_core.tensors.processes import is_first as is_first
 from argus_core.text import one_line as one_line
 from argus_core.training.interruption import check_interruption as check_interruption

@@ -17,7 +17,7 @@ from argus_core.data.failures import raising
 from argus_core.data.lost_workers import end_workers
 from argus_core.data.memory import MemoryReader, is_in_memory
 from argus_core.data.reading import BatchReader, as_it_is
-from argus_core.data.samplers import BatchesOfOne
+from argus_core.data.samplers import BatchesOfOne, knows_of_processes
 from argus_core.data.slices import Share, Silent
 from argus_core.data.streams import StreamLoader
 from argus_core.data.workers import (
@@ -68,7 +68,8 @@ class OrderedLoader:
         elif loader.num_workers:
             reader.positions = shared_numbers(loader.num_workers)
         waiting = (1 + loader.num_workers) * (1 + (loader.prefetch_factor or 0))  # batches, before workers
-        self.is_sliced = share is not None and is_batched
+        self._is_own_part = share is not None and knows_of_processes(loader)
+        self.is_sliced = share is not None and is_batched and not self._is_own_part
         own = share if self.is_sliced else None
         self._order = EpochOrder(batches, seed, self.is_in_memory, waiting, own)
         self._loader: DataLoader[Any] = DataLoader(
@@ -104,8 +105,11 @@ class OrderedLoader:
         return f"other data, or {self._order.sampler_name()} draws from what neither seed nor epoch decides"
 
     def fingerprint(self, epoch: int) -> str | None:
-        """Return a fingerprint of the order of an epoch's batches so far, ``None`` before it has begun."""
-        return self._order.fingerprint(epoch)
+        """Return a fingerprint of the order of an epoch's batches so far, ``None`` before it has begun.
+
+        It is ``None`` too for the order of one process's own part.
+        """
+        return None if self._is_own_part else self._order.fingerprint(epoch)
 
     def has_order(self, epoch: int, fingerprint: str) -> bool:
         """Return whether `fingerprint` of the same epoch, in another process, was of the same order."""

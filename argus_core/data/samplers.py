@@ -32,6 +32,7 @@ __all__ = [
     "class_balanced",
     "held",
     "is_of_torch",
+    "knows_of_processes",
     "order_of",
 ]
 
@@ -135,6 +136,12 @@ def held(batches: Any) -> tuple[list[Any], list[Any]]:
             elif _is_sampler(name, value):
                 waiting.append(value)
     return samplers, generators
+
+
+def knows_of_processes(loader: Any) -> bool:
+    """Return whether a DataLoader's sampler gives each process its own part, as `DistributedSampler` does."""
+    batches = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    return any(hasattr(each, "num_replicas") and hasattr(each, "rank") for each in held(batches)[0])
 
 
 def _values(sampler: Any) -> Iterator[tuple[str, Any]]:

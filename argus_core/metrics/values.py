@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from argus_core.callbacks.state import State
 from argus_core.abstract_model import AbstractModel
+from argus_core.callbacks.state import State
 from argus_core.errors import BuildError, ConflictError
 from argus_core.metrics.metric import Metric
 from argus_core.tensors.processes import gather, process_count

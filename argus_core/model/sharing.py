@@ -52,7 +52,7 @@ def share(model: AbstractModel, device: torch.device, take_weights: Callable[[],
     engine = model.parallel
     awaits_values = engine.builds_on_meta
     open_group(device, engine.timeout)
-    engine.exchange = Exchange(control_group(engine.timeout))
+    engine.exchange = Exchange(control_group(engine.timeout), engine.equal_forwards)
     engine.wrap(model)
     if awaits_values:
         take_weights()

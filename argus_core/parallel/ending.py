@@ -51,6 +51,8 @@ def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[No
     try:
         yield
     except Exception as error:
+        if not distributed.is_initialized():  # a block inside this one has ended all processes
+            raise
         store = shared_store()
         if not _is_lost(error):
             _tell(store, rank, error)

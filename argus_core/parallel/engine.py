@@ -235,7 +235,7 @@ class AbstractParallel(ABC):
 
 
 def parameters_of(model: AbstractModel) -> list[nn.Parameter]:
-    """Return the parameters of network and loss, in one order in all processes."""
+    """Return the parameters of network and loss, frozen ones too, in one order in all processes."""
     network = model.get_nn_module()
     own = model.loss.parameters() if isinstance(model.loss, nn.Module) else ()
     return [*{id(each): each for each in (*network.parameters(), *own)}.values()]

@@ -67,7 +67,8 @@ def in_one_group(config: Config) -> Iterator[None]:
         return
     device = own_device(resolve_devices(config.model["device"]), config.model["device"])[0]
     options = with_params(config.model.get("parallel", "auto"))[1]
-    open_group(device, float(options.get("timeout", 30.0)))
+    timeout = options.get("timeout")  # the engine, which is built in the group, refuses other values
+    open_group(device, timeout if isinstance(timeout, int | float) and 0 < timeout < 1e6 else 30.0)
     failed = True
     try:
         with ending_together():

@@ -22,7 +22,7 @@ from argus_core.steps.shares import check_loss, joined, silence, weigh
 from argus_core.steps.shares import shares as shares_of
 from argus_core.steps.update import Update
 from argus_core.tensors.device import ran_out_of_memory
-from argus_core.tensors.processes import all_agree, most
+from argus_core.tensors.processes import all_agree
 from argus_core.tensors.samples import UnknownSizeError, without_empty
 
 __all__ = ["SharedUpdate"]
@@ -84,7 +84,7 @@ class SharedUpdate(Update):
         self._real = len(micro_batches)
         self.micro_batches = micro_batches or self._prepared[:1]
         if self._engine.equal_forwards:
-            wanted = most(len(self.micro_batches), self.model.device)
+            wanted = self._engine.exchange.begin_update(len(self.micro_batches))
             self.micro_batches = [
                 *self.micro_batches,
                 *[self.micro_batches[-1]] * (wanted - len(self.micro_batches)),

@@ -29,6 +29,7 @@ class _Sum(NamedTuple):
     stopping: int
     ended: int
     signals: int
+    forwards: int  # the most of any process
 
 
 class Exchange:
@@ -36,15 +37,18 @@ class Exchange:
 
     Args:
         group: of the processes, on the CPU, so that reading the result never waits for an accelerator.
+        equal_forwards: whether a forward pass is an operation of all processes. Then each update begins with
+            `begin_update`: a process that asks whether to stop waits in no forward pass of another.
 
     Attributes:
         is_last: all processes end after the update of this exchange.
         is_signalled: a process has received a signal.
     """
 
-    def __init__(self, group: Any) -> None:
+    def __init__(self, group: Any, equal_forwards: bool = False) -> None:
         self._group = group
         self._rank, self._count = distributed.get_rank(), distributed.get_world_size()
+        self._forwards = [0] * self._count if equal_forwards else []
         self._is_second = False
         self._running: tuple[Any, Tensor, float, Tensor | None] | None = None
         self.is_last = self.is_signalled = False
@@ -67,6 +71,23 @@ class Exchange:
         """Drop the group, as the run has failed."""
         self._group = self._running = None
         set_shared_time(None)
+
+    def begin_update(self, forwards: int) -> int:
+        """Return the most forward passes of any process in this update, of which this one needs some.
+
+        Raises:
+            ConflictError: the data of some processes have ended.
+        """
+        self._forwards[self._rank] = forwards
+        try:
+            total = self._reduce(0.0, 0, 0, 0)
+            if total.stopping and not self._is_second:
+                self.is_last = True
+                total = self._reduce(0.0, 0, 0, 0)
+        finally:
+            self._forwards[self._rank] = 0
+        self._check_ended(total)
+        return total.forwards
 
     def start(self, weight: float | Tensor) -> None:
         """Begin to add up the weights of the processes' windows; a weight on an accelerator stays there."""
@@ -142,10 +163,10 @@ class Exchange:
 
     def _numbers(self, *numbers: float) -> Tensor:
         clock = 0.0 if self._rank else time.monotonic()
-        return torch.tensor([*numbers, clock], dtype=torch.float64)
+        return torch.tensor([*numbers, clock, *self._forwards], dtype=torch.float64)
 
     def _read(self, tensor: Tensor) -> _Sum:
-        weight, stopping, ended, signals, clock = tensor.tolist()
+        weight, stopping, ended, signals, clock, *forwards = tensor.tolist()
         set_shared_time(clock)
         self.is_signalled = self.is_signalled or signals > 0
-        return _Sum(weight, int(stopping), int(ended), int(signals))
+        return _Sum(weight, int(stopping), int(ended), int(signals), int(max(forwards, default=0)))

@@ -22,7 +22,6 @@ __all__ = [
     "gather",
     "group_for",
     "is_first",
-    "most",
     "process_count",
     "saving_group",
     "verdicts",
@@ -77,13 +76,6 @@ def verdicts(votes: Sequence[bool | Tensor], device: torch.device) -> list[bool]
         if isinstance(vote, Tensor):
             vote.copy_(verdict)
     return [bool(verdict) for verdict in found.tolist()]
-
-
-def most(number: int, device: torch.device) -> int:
-    """Return the largest of the processes' numbers; each process must call this."""
-    largest = torch.tensor(number, device=device)
-    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
-    return int(largest)
 
 
 def gather(value: Any, device: torch.device, group: distributed.ProcessGroup | None = None) -> list[Any]:

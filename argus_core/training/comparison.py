@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -12,13 +12,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.callbacks.checkpoints import Checkpoint
+from argus_core.callbacks.lr_schedule import LRSchedule
+from argus_core.callbacks.state import AbstractEngine
 from argus_core.data.order import loader_length
+from argus_core.data.samplers import knows_of_processes
 from argus_core.errors import ConflictError, ParamsError
 from argus_core.registry.distributions import own_version
 from argus_core.registry.registry import components
 from argus_core.tensors.processes import gather, process_count
 
-__all__ = ["agree_on_start", "check_loaders"]
+__all__ = ["agree_on_parts", "agree_on_start", "check_loaders"]
 
 _LONGEST = 200  # characters of a value that a message shows
 
@@ -40,16 +44,39 @@ def agree_on_start(
     """
     facts = {**_facts(model, loaders), "seed": seed if is_given else None}
     everyones = gather({"facts": facts, "seed": str(seed), "run_id": run_id}, model.device)
-    first = everyones[0]["facts"]
+    _compare([each["facts"] for each in everyones])
+    return int(everyones[0]["seed"]), everyones[0]["run_id"]
+
+
+def agree_on_parts(engine: AbstractEngine, lengths: Mapping[str, Any]) -> None:
+    """Compare what all processes of a run need: its lengths, metrics, schedules and checkpoints.
+
+    Args:
+        engine: of training, with its callbacks.
+        lengths: of the run, as the caller has given them.
+
+    Raises:
+        ConflictError: the processes differ.
+    """
+    facts: dict[str, Any] = {name: None if value is None else str(value) for name, value in lengths.items()}
+    for what, kind in (("learning-rate schedules", LRSchedule), ("checkpoint callbacks", Checkpoint)):
+        own = [each.name for each in engine.callbacks if isinstance(each, kind)]
+        facts[f"the list of {what}"] = own
+    facts["the list of metrics"] = [each.name for each in engine.metrics]
+    _compare(gather(facts, engine.state.model.device))
+
+
+def _compare(everyones: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `ConflictError` for the first difference from the first process."""
+    first = everyones[0]
     for rank, other in enumerate(everyones):
-        for name in first.keys() | other["facts"].keys():
-            ours, theirs = first.get(name), other["facts"].get(name)
+        for name in {**first, **other}:
+            ours, theirs = first.get(name), other.get(name)
             if ours != theirs:
                 raise ConflictError(
                     f"{name} is {_shown(ours)} in process 0 and {_shown(theirs)} in process {rank}; start "
                     "all processes with the same packages, configuration, data and seed"
                 )
-    return int(everyones[0]["seed"]), everyones[0]["run_id"]
 
 
 def check_loaders(model: AbstractModel, loaders: Mapping[str, Iterable[Any]]) -> None:
@@ -60,17 +87,18 @@ def check_loaders(model: AbstractModel, loaders: Mapping[str, Iterable[Any]]) ->
     """
     count = process_count()
     for phase, loader in loaders.items():
-        if (
-            isinstance(loader, DataLoader)
-            and _knows_of_processes(loader)
-            and not model.parallel.sharded_already
-        ):
+        if not isinstance(loader, DataLoader):
+            continue
+        if knows_of_processes(loader):
+            if model.parallel.sharded_already:
+                continue
             raise ParamsError(
                 f"the {phase} loader has a sampler that knows of the processes, and its batch is taken for "
-                "the whole one, of which each process reads a slice; leave the sampler out"
+                "the whole one, of which each process reads a slice; leave the sampler out, or set "
+                "sharded_already in the params of parallel"
             )
         size = getattr(loader, "batch_size", None)
-        if isinstance(loader, DataLoader) and size is not None and size < count and not _is_stream(loader):
+        if size is not None and size < count and not _is_stream(loader):
             raise ParamsError(
                 f"batch_size of the {phase} loader is {size}, and {count} processes share each batch; give "
                 "at least one sample to each, or start fewer processes"
@@ -116,8 +144,3 @@ def _shown(value: Any) -> str:
 
 def _is_stream(loader: Any) -> bool:
     return isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
-
-
-def _knows_of_processes(loader: Any) -> bool:
-    sampler = getattr(loader, "sampler", None)
-    return hasattr(sampler, "num_replicas") and hasattr(sampler, "rank")

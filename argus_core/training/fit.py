@@ -102,6 +102,8 @@ def fit(
         batches, end = dry_run.shorten(engine, train_loader, validation)
     writers = [*engine.callbacks, *(each for part in validation for each in part.callbacks)]
     with sole_writer.releasing(), listening(), workers, model.training(), running_together(engine):
+        if model.parallel.several:
+            _agree_on_parts(engine, lengths)
         if is_first():
             sole_writer.lock_logs(writers, model.logger)
         model.train()
@@ -126,6 +128,12 @@ def _agree(
     check_loaders(model, loaders)
     with ending_together(model.parallel.leave):
         return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))
+
+
+def _agree_on_parts(engine: Engine, lengths: Mapping[str, Any]) -> None:
+    from argus_core.training.comparison import agree_on_parts  # lazy: most runs have one process
+
+    agree_on_parts(engine, lengths)
 
 
 def _validation(

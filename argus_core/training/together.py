@@ -18,17 +18,26 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.state import AbstractEngine, State
 from argus_core.data.order import OrderedLoader
 from argus_core.data.slices import Share, Silent, slice_of
-from argus_core.errors import ArgusWarning, ParamsError
+from argus_core.errors import ArgusWarning, ConflictError, ParamsError
 from argus_core.parallel.ending import ending_together
 from argus_core.steps.output import Window
 from argus_core.tensors.batch import deep_slice
-from argus_core.tensors.processes import is_first
+from argus_core.tensors.processes import gather, is_first
 from argus_core.tensors.rng import key_seed, seed_all
 from argus_core.tensors.watch import Watch
 from argus_core.training.interruption import Interruption, check_interruption, received_signal
 from argus_core.training.windows import windows_of
 
-__all__ = ["Alone", "Together", "company_of", "is_sharded", "running_together", "share_of", "taking_part"]
+__all__ = [
+    "Alone",
+    "Together",
+    "check_order",
+    "company_of",
+    "is_sharded",
+    "running_together",
+    "share_of",
+    "taking_part",
+]
 
 _Read = Callable[[Any], object]
 
@@ -134,6 +143,7 @@ class Together(Alone):
         self._dim, self._count = model.batch_dim, model.batch_size
         self._is_read_sliced = isinstance(loader, OrderedLoader) and loader.is_sliced
         self._slices = not self._is_read_sliced and not is_sharded(loader, model)
+        self._loader = loader
         _check_sliceable(state.phase, loader, model)
         self._trains = state.phase == "train"
         self._watch = None if self._trains else self._engine.exchange.watch()
@@ -150,6 +160,8 @@ class Together(Alone):
             self._engine.exchange.end_data()
         else:
             self._end_watch(self._watch)
+        if self._is_read_sliced:
+            check_order(self._state, self._loader)
 
     def reading(self, through: Sequence[_Read]) -> Sequence[_Read]:
         return [self._unless_silent(read) for read in through]
@@ -204,6 +216,23 @@ class Together(Alone):
                 read(output)
 
         return read_own
+
+
+def check_order(state: State, loader: OrderedLoader) -> None:
+    """Check that all processes have read slices of the same batches; each calls it at the end of an epoch.
+
+    Raises:
+        ConflictError: a sampler has drawn another order in one of them.
+    """
+    orders = gather(loader.fingerprint(state.epoch) or "", state.model.device)
+    for rank, order in enumerate(orders):
+        # A process that has read further ahead has the fingerprint of another number of batches.
+        if order != orders[0] and order.partition(":")[0] == orders[0].partition(":")[0]:
+            raise ConflictError(
+                f"the order of {state.phase} epoch {state.epoch + 1} differs between process 0 and process "
+                f"{rank}: {loader.changed_order()}; let it draw from torch's, numpy's or Python's own "
+                "generator, or from a generator that it holds"
+            )
 
 
 def is_sharded(loader: Any, model: AbstractModel) -> bool:

@@ -56,6 +56,10 @@ def validate(
         raise ParamsError("val_loader is None; give a loader, or a dict of loaders by name")
     seeds = _seeds(loaders) if seed is None else dict.fromkeys(loaders, seed)
     share = share_of(model)
+    if share is not None:
+        from argus_core.training.comparison import check_loaders  # lazy: most runs have one process
+
+        check_loaders(model, loaders)
     loaders = {phase: ordered(loader, seeds[phase], phase, share) for phase, loader in loaders.items()}
     validation = Validation(model, loaders, build_metrics(metrics), callbacks, "callbacks", seeds)
     with listening(), with_workers(loaders.values()):

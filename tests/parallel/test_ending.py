@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from process_pool import Failed, in_processes
-from shared_runs import made, train, trained
+from shared_runs import data_for, made, train, trained
 from torch import distributed
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
 
 import argus_core
+from argus_core.parallel.ending import ending_together
 from argus_core.registry.registry import isolated_registry
+from argus_core.tensors.processes import process_count
 
 
 def rank() -> int:
@@ -234,6 +238,18 @@ def test_an_exception_in_one_process_ends_all_within_seconds(failing_rank: int) 
     assert other.message == f"process {failing_rank} of 2 failed: ZeroDivisionError: of the user's own"
 
 
+def failing_within_a_command(failing_rank: int) -> None:
+    with ending_together():
+        failing(failing_rank)
+
+
+def test_an_exception_has_one_note_of_its_process_and_the_others_none() -> None:
+    own, other = in_processes(2, failing_within_a_command, 0, may_fail=True)
+    assert own.trace.count("in process 0 of 2") == 1
+    assert other.kind == "EndedByOtherError"
+    assert "in process 1 of 2" not in other.trace
+
+
 def killed(killed_rank: int) -> None:
     @argus_core.on_iteration_complete
     def kill(state: Any) -> None:
@@ -278,6 +294,54 @@ def test_a_stream_that_is_not_said_to_be_sharded_is_refused() -> None:
     assert "sharded_already" in results[0].message
 
 
+class Unseeded(Sampler[int]):
+    """Draws an order from a generator that nothing seeds."""
+
+    def __len__(self) -> int:
+        return 53
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(numpy.random.default_rng().permutation(53).tolist())
+
+
+def sampled(kind: str, sharded: bool, batched: bool = False) -> dict[str, Any]:
+    with isolated_registry(builtins=True):
+        model = made({"parallel": ("ddp", {"sharded_already": sharded})})
+        if kind == "unseeded":
+            loader = DataLoader(data_for("dense", 53), 7, sampler=Unseeded())
+            return model.fit(loader, num_epochs=1, seed=1)
+        samples = data_for("dense", 48)
+        sampler: Any = DistributedSampler(samples, process_count(), rank(), shuffle=False)
+        if not distributed.is_initialized():
+            sampler = SequentialSampler(samples)
+        size = 6 // process_count()
+        loader = DataLoader(samples, size, sampler=sampler, drop_last=True)
+        if batched:
+            loader = DataLoader(samples, batch_sampler=BatchSampler(sampler, size, True))
+        return model.fit(loader, num_epochs=1, seed=1)
+
+
+def test_processes_whose_samplers_draw_other_orders_are_refused() -> None:
+    results = in_processes(2, sampled, "unseeded", False, may_fail=True)
+    assert {each.kind for each in results} == {"ConflictError"}
+    assert "the order of train epoch 1 differs between process 0 and process 1" in results[0].message
+    assert "Unseeded draws from what neither seed nor epoch decides" in results[0].message
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_sampler_that_knows_of_the_processes_is_refused(batched: bool) -> None:
+    results = in_processes(2, sampled, "distributed", False, batched, may_fail=True)
+    assert all("has a sampler that knows of the processes" in each.message for each in results)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_parts_of_such_a_sampler_are_not_sliced_again(count: int, batched: bool) -> None:
+    alone = sampled("distributed", True, batched)
+    for together in in_processes(count, sampled, "distributed", True, batched):
+        assert together == pytest.approx(alone, abs=1e-6)
+
+
 def test_a_loader_that_ends_early_in_one_process_is_told() -> None:
     results = in_processes(2, streamed, (16, 8), True, may_fail=True)
     assert any(
@@ -285,7 +349,7 @@ def test_a_loader_that_ends_early_in_one_process_is_told() -> None:
     )
 
 
-def differing(what: str) -> None:
+def differing(what: str, folder: str) -> None:
     params: dict[str, Any] = {}
     fit: dict[str, Any] = {}
     samples = 53
@@ -297,6 +361,12 @@ def differing(what: str) -> None:
                 samples = 50
             case "params":
                 params["optimizer"] = ("SGD", {"lr": 0.2})
+            case "epochs":
+                fit["num_epochs"] = 3
+            case "schedule":
+                fit["lr_scheduler"] = ("StepLR", {"step_size": 1})
+            case "checkpoint":
+                fit["callbacks"] = [("checkpoint", {"dir_path": folder})]
     train(params, fit, samples)
 
 
@@ -306,10 +376,13 @@ def differing(what: str) -> None:
         ("seed", "seed is 3 in process 0 and 4"),
         ("data", "the number of train samples is 53"),
         ("params", "the model's params"),
+        ("epochs", "num_epochs is '2' in process 0 and '3'"),
+        ("schedule", "the list of learning-rate schedules is [] in process 0 and ['StepLR']"),
+        ("checkpoint", "the list of checkpoint callbacks is [] in process 0 and ['checkpoint']"),
     ],
 )
-def test_processes_that_differ_are_refused_by_name(what: str, named: str) -> None:
-    results = in_processes(2, differing, what, may_fail=True)
+def test_processes_that_differ_are_refused_by_name(what: str, named: str, tmp_path: Path) -> None:
+    results = in_processes(2, differing, what, str(tmp_path), may_fail=True)
     assert {each.kind for each in results} == {"ConflictError"}
     assert all(named in each.message for each in results)
 

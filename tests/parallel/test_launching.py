@@ -186,3 +186,10 @@ def test_arguments_of_the_launcher_are_told_from_others() -> None:
 def test_an_option_without_its_value_is_told() -> None:
     with pytest.raises(ConfigError, match="--nproc-per-node has no value"):
         split_arguments(["run.toml", "--nproc-per-node"])
+
+
+def test_a_timeout_that_is_no_number_is_refused_in_a_sentence(folder: Path) -> None:
+    wrong = ("--set", "model.parallel=['ddp', {timeout='x'}]", "--nproc-per-node", "2")
+    together = argus(folder, "train", "run.toml", "--parts", "parts.py", *wrong)
+    assert together.returncode == 1
+    assert "error: parallel 'ddp': timeout is 'x', a string; give a number" in together.stderr

@@ -87,6 +87,18 @@ RUNS: dict[str, dict[str, Any]] = {
         "fit": {"lr_scheduler": ("ReduceLROnPlateau", {"monitor": "val_loss", "patience": 0})},
     },
     "workers": {"params": {}, "workers": 1},
+    "frozen, and trained from the second epoch on": {
+        "params": {"step": [("unfreeze", {"match": "0.*", "after": "1ep"})]}
+    },
+    "one layer after the other": {
+        "params": {
+            "optimizer": ("AdamW", {"lr": 0.01}),
+            "step": [
+                ("unfreeze", {"match": ["0.*", "2.weight"], "after": "2up", "every": "3up"}),
+                ("accumulate", {"steps": 2}),
+            ],
+        }
+    },
 }  # fmt: skip
 
 

@@ -256,8 +256,8 @@ NAMES = re.findall(r"`(\w+)`", README.partition("These names mean something ther
 
 REFUSED = """
     build_weights evaluation extra_state forward_loss held_parameters is_finite load_module_modes
-    load_step_state module_modes move_to parallel parts step_parts step_state trainable_parameters training traits
-    transform_prediction
+    load_step_state module_modes move_to parallel parts step_parts step_state trainable_parameters training
+    traits transform_prediction
 """.split()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.image import imread
-from torch import Tensor, nn
+from torch import Tensor, distributed, multiprocessing, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import argus_core
@@ -188,3 +189,21 @@ def test_run_without_validation_draws_nothing(tmp_path: Path) -> None:
         [(torch.tensor([0]), torch.tensor([0]))], num_epochs=1, callbacks=ConfusionMatrix(tmp_path / "a.png")
     )
     assert not (tmp_path / "a.png").exists()
+
+
+def draw_in_processes(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    meeting = f"file://{folder}/meeting"
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=3)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        calls = drawn(monkeypatch)
+        several = (torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 2]))
+        fit(ConfusionMatrix(folder / "a.png"), [several, (torch.tensor([0]), torch.tensor([2]))])
+    distributed.destroy_process_group()
+    (folder / f"{rank}.json").write_text(json.dumps([matrices for matrices, *_ in calls]))
+
+
+def test_counts_of_several_processes_are_added(tmp_path: Path) -> None:
+    multiprocessing.start_processes(draw_in_processes, (tmp_path,), nprocs=3, start_method="fork")
+    calls = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
+    assert calls == [[{"val": [[1, 0, 0], [0, 1, 1], [1, 0, 1]]}], [], []]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from argus_core import ParamsError, State
-from argus_core.authors import read_classes
+from argus_core.authors import gather, read_classes
 from argus_plots.drawing import draw_matrices, write_picture
 from argus_plots.picture import Picture
 
@@ -22,6 +22,8 @@ _MOST_SETS = 12  # that are drawn
 
 class ConfusionMatrix(Picture):
     """Draws the confusion matrix of the newest validation, one for each of the first 12 validation sets.
+
+    In a run of several processes the counts are those of all.
 
     A row is a true class, a column a predicted one; colours are shares of the row. Predictions ``(batch,
     classes, ...)`` are logits or probabilities, with integer targets ``(batch, ...)``; predictions
@@ -68,7 +70,8 @@ class ConfusionMatrix(Picture):
 
     def validation_iteration_complete(self, state: State) -> None:
         """Count the predictions of a validation batch."""
-        if not self._draws or state.validating is None:
+        silent = state.model.parallel.silent
+        if state.validating is None or (silent and all(silent)):  # a copied sample, which counts nothing
             return
         counts, phase = self._count(state.validating.step_output), state.validating.phase
         if phase in self._counts:
@@ -77,6 +80,15 @@ class ConfusionMatrix(Picture):
             self._counts[phase] = counts
         else:
             self._left_out.add(phase)
+
+    def validation_complete(self, state: State) -> None:
+        """Add up the counts of all processes."""
+        own, *others = gather(self._counts, state.model.device)
+        for phase, counts in own.items():
+            for other in others:
+                if phase in other:  # else it has had no samples of its own
+                    counts += other[phase]
+        self._counts = own
 
     def draw(self, state: State) -> None:
         """Draw the newest validation."""

@@ -101,7 +101,7 @@ class BuildModel(argus_core.Model, name="argus.BuildModel"):
         super().__setattr__(name, value)
 
     def choose_parallel(self) -> Single:
-        """Return the engine of one process: a script shares its network among several by itself, or does not."""
+        """Return the engine of one process: a script that runs in several shares its network by itself."""
         return Single()
 
     def build_logger(self) -> logging.Logger:
