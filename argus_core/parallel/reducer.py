@@ -25,7 +25,8 @@ class Reducer:
 
     Args:
         network: on its device.
-        parameters: of network and loss that require grad, in one order in all processes.
+        parameters: of network and loss, in one order in all processes; those that require grad may change
+            between two updates.
         bucket_cap_mb: of the wrapper.
     """
 
@@ -33,18 +34,27 @@ class Reducer:
         self, network: nn.Module, parameters: list[nn.Parameter], bucket_cap_mb: float | None
     ) -> None:
         self._network = network
-        self._parameters = parameters
+        self._all = parameters
         self._bucket_cap_mb = bucket_cap_mb
-        own = {id(each) for each in network.parameters()}
-        self._others = [each for each in parameters if id(each) not in own]
+        self._own = {id(each) for each in network.parameters()}
         self._route = _route_of(network)
-        self._is_learned = self._by_hand = False
-        self._has_loose = False
+        self._by_hand = False
         self._elements = 0
         self._added = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with the parameters that require grad now, of which the next update shows which get one."""
+        self._flags = [each.requires_grad for each in self._all]
+        self._parameters = [each for each in self._all if each.requires_grad]
+        self._others = [each for each in self._parameters if id(each) not in self._own]
+        self._is_learned = False
+        self._route.target = None
 
     def armed(self, last: bool) -> "_Armed":
         """Return the context of a forward and backward, in which gradients are added if it is the last."""
+        if last and self._flags != [each.requires_grad for each in self._all]:
+            self._begin()
         return _Armed(self, last)
 
     def allow_overlap(self, allowed: bool) -> None:
@@ -73,8 +83,7 @@ class Reducer:
         if self._is_learned or self._by_hand:
             return
         self._is_learned = True
-        network = {id(each) for each in self._network.parameters() if each.requires_grad}
-        inside = [each for each in self._parameters if id(each) in network]
+        inside = [each for each in self._parameters if id(each) in self._own]
         is_used = {id(each): each.grad is not None for each in self._parameters}
         is_sparse = any(each.grad is not None and each.grad.layout is not torch.strided for each in inside)
         if used and inside and all(is_used[id(each)] for each in inside) and not is_sparse:
