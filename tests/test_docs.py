@@ -285,7 +285,7 @@ def test_each_kind_has_a_page_on_publishing_with_a_part_its_entry_point_its_chec
 
 def test_kinds_are_listed_where_publishing_is_explained_and_where_words_are() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", text_of("how-to/publish/index.md"), re.MULTILINE)
-    assert set(listed) == set(KINDS) - {"parallel"}
+    assert set(listed) == set(KINDS)
     (words,) = re.findall(r"^\| kind \| a category of parts: (.*) \|$", text_of("index.md"), re.MULTILINE)
     assert words == ", ".join(f"`{kind}`" for kind in KINDS)
 

@@ -1,4 +1,4 @@
-"""What each process of a group does to check an engine of several processes, and its result as plain data."""
+"""The part of each process of a group in a check of an engine, and its result as plain data."""
 
 from __future__ import annotations
 
