@@ -21,7 +21,7 @@ _VALUES: dict[str, str] = {
     "--nnodes": "The number of hosts, or MIN:MAX.",
     "--node-rank": "The number of this host, without a rendezvous.",
     "--rdzv-backend": "c10d, where hosts meet at an endpoint.",
-    "--rdzv-endpoint": "HOST:PORT of one of the hosts.",
+    "--rdzv-endpoint": "The address HOST:PORT of one of the hosts.",
     "--rdzv-id": "A name that all hosts of the run give.",
     "--rdzv-conf": "Further options of the rendezvous.",
     "--max-restarts": "Restart all processes at most so many times after one has died.",

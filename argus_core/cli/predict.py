@@ -107,7 +107,7 @@ def _takes_arrays(checkpoint: Path, data: tuple[str, ...], output: Path | None, 
     if each in names("dataset") or options["metrics"]:
         return True
     if not is_data_file(each):
-        return not (is_pattern(each) or Path(each).exists() or Path(each).suffix)
+        return not (is_pattern(each) or Path(each).exists() or Path(each).suffix or each.endswith("/"))
     if is_pattern(each) or Path(each).is_dir() or suffix in (".jsonl", ".parquet"):
         return False
     if Path(each).suffix.lower() != ".csv" and suffix in ("", *SUFFIXES) and suffix != ".csv":

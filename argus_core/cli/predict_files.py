@@ -65,7 +65,7 @@ def predict_files(
     _check_inputs(predictions, output)
     if predictions.files.left_out:
         others = counted(predictions.files.left_out, "file")
-        echo(f"left out: {others} in folders that are not for this model", err=True)
+        echo(f"left out: {others} with nothing for this model", err=True)
     watch = _Watch(predictions.files.count())
     try:
         written = predictions.write(output, overwrite=overwrite, resume=resume, watch=watch)

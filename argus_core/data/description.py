@@ -11,9 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from argus_core.errors import ArgusWarning
+from argus_core.errors import ArgusWarning, StateMismatchError
 
-__all__ = ["NAMES", "DataDescription", "are_names", "are_samples", "are_units", "describe_data"]
+__all__ = [
+    "NAMES",
+    "DataDescription",
+    "are_names",
+    "are_samples",
+    "are_units",
+    "check_classes",
+    "describe_data",
+]
 
 NAMES = ("classes", "feature_names", "target_names")
 """The attributes of a dataset that hold names, in order."""
@@ -81,6 +89,27 @@ def describe_data(loaders: Mapping[str, Any]) -> DataDescription:
         units=dict(units) if are_units(units) else {},
         **named,
     )
+
+
+def check_classes(name: str, loader: Any, trained_on: DataDescription) -> None:
+    """Check that data have the classes that a model was trained on, in their order, where both name theirs.
+
+    Args:
+        name: of the set, for the message.
+        loader: of the data.
+        trained_on: the description that the model's checkpoint keeps.
+
+    Raises:
+        StateMismatchError: a class is another one, or has another number.
+    """
+    classes, known = describe_data({"train": loader}).classes, trained_on.classes
+    if classes and known and classes != known:
+        pairs = enumerate(zip([*classes, None], [*known, None], strict=False))
+        number, (one, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+        raise StateMismatchError(
+            f"class {number} of {name} is {one!r}, and of the data that the model was trained on {other!r}; "
+            "give data with the same classes in the same order"
+        )
 
 
 def are_names(value: Any) -> bool:

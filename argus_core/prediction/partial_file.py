@@ -228,6 +228,11 @@ class PartialFile:
             yield
         except OSError as error:
             rows = self.progress.rows
+            if not self.path.parent.is_dir():
+                folder = shown(self.path.parent)
+                raise ArgusError(
+                    f"cannot write {shown(self.path)}: there is no folder {folder}; make it first"
+                ) from error
             kept = f"its {rows:,} rows so far are kept" if rows else "it has no rows yet"
             raise ArgusError(
                 f"cannot write {shown(self.path)}: {error.strerror or error}; {kept}; free some space or "

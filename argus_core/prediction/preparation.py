@@ -90,10 +90,10 @@ class Preparation:
                     return Chain(_transforms(spec.params["transform"], label))
         if sort == "row":
             return as_row
-        which = "the model does not know its data" if spec is None else f"dataset {spec.name!r} does not say"
+        which = "the data of the model do" if spec is None else f"dataset {spec.name!r} does"
         raise ParamsError(
-            f"{which}, so it is unknown how to make an input of {_article(sort)}; pass prepare=FUNCTION to "
-            f"predict_on, or declare {_ATTRIBUTE} of the dataset's factory"
+            f"{which} not say how to make an input of {_article(sort)}; leave such files out, pass "
+            f"prepare=FUNCTION to predict_on, or declare {_ATTRIBUTE} of the dataset's factory"
         )
 
     def collate(self) -> Callable[[list[Any]], Any] | None:

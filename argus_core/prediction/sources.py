@@ -23,7 +23,7 @@ class Files:
     Attributes:
         paths: as the user gave them, or below a folder that the user gave.
         readers: the reader of each path, `None` if no reader takes it.
-        left_out: the number of files in folders that no reader takes, or that the model cannot use.
+        left_out: the number of files of folders and patterns that no reader takes, or the model cannot use.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -100,6 +100,8 @@ def _expanded(
         for path in found:
             if os.path.isdir(path):
                 yield from _in_folder(path, readers, sorts, files, may_be_empty=True)
+            elif len(found) > 1 and ((reader := readers.of(path)) is None or reader.sort not in sorts):
+                files.left_out += 1
             else:
                 yield path, readers.of(path)
     elif os.path.lexists(text):

@@ -13,8 +13,8 @@ from argus_core.config import Config, validation_phases
 from argus_core.config.changes import with_params
 from argus_core.config.split import PARTS
 from argus_core.config.stored_data import stored_data
-from argus_core.data.description import DataDescription, describe_data
-from argus_core.errors import ArgusError, ArgusWarning, ConfigError, MissingPluginError, near
+from argus_core.data.description import DataDescription, check_classes, describe_data
+from argus_core.errors import ArgusWarning, ConfigError, MissingPluginError, near
 from argus_core.metrics import Accuracy, Metric
 from argus_core.metrics.class_table import ClassResult, ClassTable
 from argus_core.model.loading import load_model
@@ -78,7 +78,7 @@ def evaluate(
         MissingPluginError: no installed package provides a dataset or metric.
         ConfigError: there is no such set, or a change is not allowed.
         UnsafeCheckpointError: a checkpoint in no run directory sets a parameter that only the caller may set.
-        ArgusError: a set has other classes than the data that the model was trained on.
+        StateMismatchError: a set has other classes than the data that the model was trained on.
         CheckpointError: as of `load_model`.
     """
     check_single_process("argus test")
@@ -90,7 +90,7 @@ def evaluate(
     _check_installed(config, model.data)
     loaders = _by_set(build_loaders(config), config, sets)
     for name, loader in loaders.items():
-        _check_classes(name, loader, model.data)
+        check_classes(name, loader, model.data)
     return {name: _evaluated(model, config, name, loader, metrics) for name, loader in loaders.items()}
 
 
@@ -145,20 +145,6 @@ def _by_set(loaders: Mapping[str, Any], config: Config, sets: Sequence[str]) -> 
     if isinstance(val, dict):
         found |= {f"val_{name}": each for name, each in val.items()}
     return {name: found[name] for name in _sets(config) if name in sets or not sets}
-
-
-def _check_classes(name: str, loader: Loader, data: DataDescription) -> None:
-    classes = describe_data({"train": loader}).classes
-    if classes and data.classes and classes != data.classes:
-        number, (one, other) = next(
-            (number, pair)
-            for number, pair in enumerate(zip([*classes, None], [*data.classes, None], strict=False))
-            if pair[0] != pair[1]
-        )
-        raise ArgusError(
-            f"class {number} of {name} is {one!r}, and of the data that the model was trained on {other!r}; "
-            "give data with the same classes in the same order"
-        )
 
 
 def _evaluated(model: Model, config: Config, name: str, loader: Loader, metrics: Sequence[Any]) -> SetResult:

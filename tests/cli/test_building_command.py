@@ -110,7 +110,7 @@ def test_checkpoint_says_which_module_registered_a_missing_name(project: Path, t
     told = argus("summary", best)
     assert told.returncode == 1
     assert (
-        "it was parts:TwoLayers, which the module parts registered: --parts gives it to a command"
+        "saved from parts:TwoLayers, which the module parts registered: --parts gives it to a command"
         in told.stderr
     )
     assert argus("summary", best, *parts).returncode == 0

@@ -94,8 +94,16 @@ def test_folders_and_patterns_are_expanded() -> None:
         write_rows(Path(f"more/{name}.csv"), 2)
     Path("more/readme.md").touch()
     result = argus("more", "n*.csv")
-    assert result.stderr == "left out: 1 file in folders that are not for this model\n"
+    assert result.stderr == "left out: 1 file with nothing for this model\n"
     assert [row["file"] for row in table()] == ["more/a.csv"] * 2 + ["more/b.csv"] * 2 + ["new.csv"] * 5
+
+
+def test_pattern_leaves_out_what_the_model_does_not_take() -> None:
+    Path("new.txt").write_text("some text\n")
+    Path("new.unknown").touch()
+    result = argus("new.*")
+    assert result.stderr == "left out: 2 files with nothing for this model\n"
+    assert [row["file"] for row in table()] == ["new.csv"] * 5
 
 
 @pytest.mark.parametrize(
@@ -109,7 +117,8 @@ def test_folders_and_patterns_are_expanded() -> None:
             ["new.csv", "--output", "out.txt"],
             "cannot write a table to 'out.txt'; give a name that ends in one of",
         ),
-        (["new.csv", "--output", "no/out.csv"], "cannot write"),
+        (["new.csv", "--output", "no/out.csv"], "there is no folder no; make it first"),
+        (["nowhere/"], "no data file 'nowhere'; check the path"),
         (["new.csv", "--output", "model.safetensors"], "cannot write a table to 'model.safetensors'"),
         (
             ["new.csv", "--output", "new.csv", "--overwrite"],

@@ -207,7 +207,7 @@ def test_image_that_the_model_cannot_prepare_is_refused_with_what_to_do() -> Non
     argus_core.register("reader", "pictures", Pictures)
     Path("a.pic").touch()
     with pytest.raises(
-        ArgusError, match="dataset 'described' does not say, .* an input of an image; pass prep"
+        ArgusError, match="dataset 'described' does not say how to make an input of an image; leave"
     ):
         classifier().predict_on("a.pic")
     (found,) = classifier().predict_on("a.pic", prepare={"image": lambda image: 2 * image})

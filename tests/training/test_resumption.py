@@ -657,3 +657,18 @@ def test_a_folder_with_a_damaged_checkpoint_names_it(tmp_path: Path) -> None:
         ),
     ):
         build().fit(batches(), resume=tmp_path)
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "b", "c"), ("a", "other")])
+def test_data_with_other_classes_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    data = torch.utils.data.TensorDataset(torch.randn(8, 4), torch.arange(8) % 2)
+    data.classes = ["a", "b"]  # type: ignore[attr-defined]
+    loader = DataLoader(data, 4)
+    keep = ("checkpoint", {"dir_path": str(tmp_path), "optimizer_state": True})
+    build().fit(loader, num_epochs=1, callbacks=[keep])
+    build().fit(loader, num_epochs=2, resume=tmp_path)
+    data.classes = names  # type: ignore[attr-defined]
+    with pytest.raises(
+        StateMismatchError, match="of the training data is .*; give data with the same classes"
+    ):
+        build().fit(loader, num_epochs=3, resume=tmp_path)
