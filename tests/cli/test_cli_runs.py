@@ -525,8 +525,20 @@ def test_run_interrupted_before_it_began_does_not_offer_the_one_that_it_would_ha
 
 
 @pytest.mark.parametrize("command", ["train", "resume", "show", "explain", "inspect", "predict"])
-def test_examples_of_the_help_work(command: str, folder: Path, trained: Path) -> None:
-    """Every example is called as it stands there, where the files that it names are."""
+def test_examples_of_the_help_work(
+    command: str, folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every example is called as it stands there, where the files that it names are.
+
+    Those of several processes stop where torchrun takes over; tests/parallel/test_launching.py starts it.
+    """
+    started: list[list[str]] = []
+
+    def start(_: str, program: list[str]) -> None:
+        started.append(program)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execv", start)
     (folder / "examples").symlink_to(ROOT / "examples")
     checkpoints = folder / "runs" / "digits" / "checkpoints"
     if command in ("inspect", "predict"):
@@ -551,6 +563,8 @@ def test_examples_of_the_help_work(command: str, folder: Path, trained: Path) ->
             )
             result = argus(*shlex.split(line), *fewer)
             assert result.exit_code == 0, (line, result.stderr)
+    several = [line for line in lines if "--nproc-per-node" in line]
+    assert [program[1:3] for program in started] == [["-m", "torch.distributed.run"]] * len(several)
 
 
 def wide_points() -> torch.utils.data.TensorDataset:
