@@ -113,7 +113,7 @@ def train(
         ConfigError: the directory already holds a run, or something else that is in the way; or the run that
             would be replaced is not the one whose configuration this is.
     """
-    with in_one_group(config):
+    with in_one_group(lambda: config):
         before = earlier_start()
         if before is not None and before.last.exists():
             return resume(before.path, (), callbacks)
@@ -167,7 +167,7 @@ def resume(path: Path, changes: Iterable[str] = (), callbacks: Iterable[Any] = (
         CheckpointError: there is no checkpoint to resume from.
     """
     directory = RunDirectory.of(path)
-    with in_one_group(read_resolved(directory.config, changes)):
+    with in_one_group(lambda: read_resolved(directory.config, changes)):
         if not is_first():
             meet()
             return _resume(FollowedDirectory(directory.path), path, changes, callbacks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -60,11 +60,16 @@ class FollowedDirectory(RunDirectory):
 
 
 @contextmanager
-def in_one_group(config: Config) -> Iterator[None]:
-    """Open the group of the processes that a launcher has started, and close it after the block."""
+def in_one_group(read: Callable[[], Config]) -> Iterator[None]:
+    """Open the group of the processes that a launcher has started, and close it after the block.
+
+    Args:
+        read: returns the configuration; called in a run of several processes only.
+    """
     if started_processes() == 1:
         yield
         return
+    config = read()
     device = own_device(resolve_devices(config.model["device"]), config.model["device"])[0]
     options = with_params(config.model.get("parallel", "auto"))[1]
     timeout = options.get("timeout")  # the engine, which is built in the group, refuses other values

@@ -184,7 +184,7 @@ def _warn_once(folder: Path, error: OSError) -> None:
 def refusal(path: str | os.PathLike[str], target: Path, what: str, error: OSError) -> CheckpointError:
     """Return the error to raise for a system error while ``path`` was written."""
     reason = error.strerror or str(error)
-    there = os.path.isfile(target) or os.path.isdir(target)
+    there = os.path.isfile(target) or (os.path.isdir(target) and error.errno != errno.EISDIR)
     kept = f"the {what} that was there is untouched" if there else "nothing was left behind"
     advice = _ADVICE.get(error.errno or 0, "save elsewhere")
     return CheckpointError(f"cannot write {shown(path)}: {reason}; {kept}; {advice}")

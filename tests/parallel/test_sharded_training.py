@@ -40,7 +40,7 @@ STRATEGIES: dict[str, Any] = {
     "sam": "sam",
     "closure": "closure",
     "amp": ("amp", {"dtype": "bfloat16"}),
-    "unfreeze": ("unfreeze", {"match": "0.*", "after": "2up"}),
+    "unfreeze": ("unfreeze", {"match": "0.*", "after": "1up"}),
 }
 PAIRS = [pair for pair in combinations(STRATEGIES, 2) if {*pair} != {"sam", "closure"}]  # one owns the slot
 

@@ -100,7 +100,9 @@ def test_input_of_another_shape_names_the_layer() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
         model().predict(torch.zeros(2, 5))
     assert (
-        note(caught.value) == "raised by the network's layer 'hidden' (Linear), from the input (2, 5) float32"
+        note(caught.value)
+        == "raised by the network's layer 'hidden' (Linear(in_features=4, out_features=8, bias=True)), "
+        "from the input (2, 5) float32"
     )
 
 

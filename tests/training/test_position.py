@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from networks import batches, make_model, same_weights
+from torch.nn.utils import parameters_to_vector
 
 import argus_core
 from argus_core import Callback, Model, State
@@ -101,7 +103,8 @@ def test_a_half_heard_event_of_an_earlier_version_is_raised_for_the_others(
         {"updates": last.updates - (event == "update"), "epochs": last.epochs},
     ]
     assert resumed.get_lr() == whole.get_lr()
-    assert same_weights(resumed, whole)
+    found, expected = (parameters_to_vector(each.nn_module.parameters()) for each in (resumed, whole))
+    assert torch.allclose(found, expected, atol=1e-6)  # the files are from another processor
 
 
 def test_callbacks_that_come_after_one_which_fails_still_handle_the_update(tmp_path: Path) -> None:
