@@ -107,7 +107,7 @@ def test_photos_are_named_with_the_transform_of_validation(trained: Path) -> Non
     assert skipped[2] == (
         'photos/text.jpg,,"the file is not one of BMP, JPEG, PNG, PPM, TIFF, WEBP; convert it or remove it"'
     )
-    assert "left out: 1 file in folders that are not for this model" in result.stderr
+    assert "left out: 1 file with nothing for this model" in result.stderr
 
 
 def test_prediction_needs_no_training_data(trained: Path) -> None:
@@ -160,5 +160,5 @@ def test_reader_keeps_its_contract() -> None:
 def test_model_trained_in_python_says_what_to_pass(tmp_path: Path) -> None:
     Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
     model = argus_core.Model({"nn_module": ("resnet18", {"num_classes": 2}), "device": "cpu"})
-    with pytest.raises(ArgusError, match="the model does not know its data, .*; pass prepare=FUNCTION"):
+    with pytest.raises(ArgusError, match="the data of the model do not say how .*, pass prepare=FUNCTION"):
         model.predict_on(tmp_path / "a.png")
