@@ -15,7 +15,7 @@ from argus_core.errors import ConfigError
 __all__ = ["LaunchingCommand", "split_arguments"]
 
 _LAUNCHING = "argus_core.launching"
-_FLAGS = ("--standalone", "--no-python")
+_FLAGS = ("--standalone",)
 _VALUES: dict[str, str] = {
     "--nproc-per-node": "Train in N processes on this host (also: gpu, cpu, auto).",
     "--nnodes": "The number of hosts, or MIN:MAX.",
@@ -109,8 +109,8 @@ def _start(command: str, launching: list[str], rest: list[str]) -> None:
 def _count(launching: list[str]) -> int:
     """Return the number of processes on this host, if it is a number."""
     for number, each in enumerate(launching):
-        name, _, value = each.partition("=")
+        name, has_value, value = each.partition("=")
         if name.replace("_", "-") == "--nproc-per-node":
-            value = value or launching[number + 1]
+            value = value if has_value else launching[number + 1]
             return max(1, int(value)) if value.isdecimal() else 1
     return 1

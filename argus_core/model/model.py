@@ -34,6 +34,7 @@ from argus_core.files.output_files import checked_path
 from argus_core.model.assembly import Assembly, unchanged
 from argus_core.model.choice import build_strategies, check_params
 from argus_core.model.untrained import warn_of_untrained
+from argus_core.parallel.single import Single
 from argus_core.registry import registry
 from argus_core.registry.file_params import check_file_params
 from argus_core.registry.part import load_all
@@ -638,7 +639,7 @@ class Model(Assembly):
     def _check_overrides(self) -> None:
         others = [part.label for part in self.step_parts if part.name != "default"]
         is_own = type(self).train_step is not Model.train_step
-        if is_own and self.parallel.several:
+        if is_own and not isinstance(self.parallel, Single):  # its group opens later
             raise ConflictError(
                 f"{type(self).__name__} overrides train_step, which would train unrelated models in "
                 f"{started_processes()} processes; override forward_loss instead, or start one process"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import distributed
 
 from argus_core.parallel.batch_norm import synchronise
-from argus_core.parallel.engine import AbstractParallel, parameters_of
+from argus_core.parallel.engine import AbstractParallel, buffers_of, parameters_of
 from argus_core.parallel.options import check_flags, check_number
 from argus_core.parallel.reducer import Reducer
 
@@ -67,11 +67,8 @@ class DDP(AbstractParallel):
         network = model.get_nn_module()
         if self.sync_batchnorm:
             synchronise(network, model.device, self.name)
-        tensors = [*network.state_dict(keep_vars=True).values()]
-        tensors += [*getattr(model.loss, "parameters", lambda: ())()]
-        for tensor in tensors:
-            if hasattr(tensor, "detach"):
-                distributed.broadcast(tensor.detach(), 0)
+        for tensor in (*parameters_of(model), *buffers_of(model)):
+            distributed.broadcast(tensor.detach(), 0)
 
     def start(self, model: AbstractModel, overlap: bool) -> None:
         if self._reducer is not None:

@@ -77,7 +77,10 @@ def _is_lost(error: BaseException) -> bool:
     """Return whether an operation failed because another process has."""
     if isinstance(error, distributed.DistBackendError | distributed.DistNetworkError):
         return True
-    return type(error) is RuntimeError and any(each in str(error) for each in _LOST)
+    text = str(error)
+    if type(error) is not RuntimeError or text.startswith("DataLoader"):  # whose workers are of this process
+        return False
+    return any(each in text for each in _LOST)
 
 
 def _tell(store: Any, rank: int, error: BaseException) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +26,7 @@ from torch import Tensor, distributed, nn
 
 from argus_core.storage.pieces import Piece
 from argus_core.tensors.processes import process_count
+from argus_core.tensors.swapped import swapped
 
 if TYPE_CHECKING:  # a model imports this module
     from argus_core.abstract_model import AbstractModel
@@ -137,28 +138,17 @@ class AbstractParallel(ABC):
 
         Buffers, such as the statistics of batch normalisation, become those of the first process.
         """
-        buffers = [*model.get_nn_module().buffers()]
-        if isinstance(model.loss, nn.Module):
-            buffers += model.loss.buffers()
-        for buffer in buffers:
+        for buffer in buffers_of(model):
             distributed.broadcast(buffer, 0)
 
-    @contextmanager
-    def holding(self, tensors: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+    def holding(self, tensors: Sequence[Tensor], values: Sequence[Tensor]) -> AbstractContextManager[None]:
         """Let parameters and buffers hold other values while the block runs, such as averages in evaluation.
 
         Args:
             tensors: parameters or buffers, on the device.
             values: of the same shapes, and shards where ``tensors`` are.
         """
-        kept = [tensor.data for tensor in tensors]
-        try:
-            for tensor, value in zip(tensors, values, strict=True):
-                tensor.data = value.to(tensor.dtype)
-            yield
-        finally:
-            for tensor, data in zip(tensors, kept, strict=True):
-                tensor.data = data
+        return swapped(tensors, values)
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return the part of a parameter, gradient or state that this process holds, in the same memory.
@@ -239,3 +229,9 @@ def parameters_of(model: AbstractModel) -> list[nn.Parameter]:
     network = model.get_nn_module()
     own = model.loss.parameters() if isinstance(model.loss, nn.Module) else ()
     return [*{id(each): each for each in (*network.parameters(), *own)}.values()]
+
+
+def buffers_of(model: AbstractModel) -> list[Tensor]:
+    """Return the buffers of network and loss, in one order in all processes."""
+    own = model.loss.buffers() if isinstance(model.loss, nn.Module) else ()
+    return [*model.get_nn_module().buffers(), *own]

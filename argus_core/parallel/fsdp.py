@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from argus_core.errors import BuildError, ParamsError
 from argus_core.parallel.batch_norm import synchronise
-from argus_core.parallel.engine import AbstractParallel
+from argus_core.parallel.engine import AbstractParallel, buffers_of
 from argus_core.parallel.group import control_group
 from argus_core.parallel.options import check_flags, check_number
 from argus_core.parallel.piecewise import BuiltInPieces, build_in_pieces
@@ -132,10 +132,8 @@ class FSDP(AbstractParallel):
         check_units(network, self._units, self._others)
         if self.sync_batchnorm:
             synchronise(network, model.device, self.name)
-        own = model.loss.buffers() if isinstance(model.loss, nn.Module) else ()
-        whole = () if pieces else (*network.parameters(), *network.buffers())
-        for tensor in (*whole, *self._others, *own):
-            distributed.broadcast(tensor.detach(), 0)
+        for parameter in (*(() if pieces else network.parameters()), *self._others):
+            distributed.broadcast(parameter.detach(), 0)
         self._shard(network, model.device)
         if pieces:
             network.to_empty(device=model.device)
@@ -145,21 +143,21 @@ class FSDP(AbstractParallel):
                 for name, buffer in network.named_buffers():
                     buffer.copy_(pieces.buffers[name])
             pieces.put_attributes()
+        for buffer in buffers_of(model):
+            distributed.broadcast(buffer, 0)
 
     def _shard(self, network: nn.Module, device: torch.device) -> None:
         mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
         narrow = _DTYPES.get(self.mixed_precision or "")
         options: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": True}
-        policy = MixedPrecisionPolicy(narrow, torch.float32 if narrow else None)
+        wide = torch.float32 if narrow else None
+        policy = MixedPrecisionPolicy(narrow, wide)
         for module in (*self._units.values(), network):
             module.register_forward_hook(torch.compiler.disable(not_a_view))  # type: ignore[no-untyped-call]
         try:
             for unit in self._units.values():
                 fully_shard(unit, **options, mp_policy=policy)
-            last = MixedPrecisionPolicy(
-                narrow, torch.float32 if narrow else None, torch.float32 if narrow else None
-            )
-            fully_shard(network, **options, mp_policy=last)
+            fully_shard(network, **options, mp_policy=MixedPrecisionPolicy(narrow, wide, wide))
         except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise BuildError(
@@ -224,11 +222,11 @@ class FSDP(AbstractParallel):
 
     def total_norm(self, tensors: Sequence[Tensor], norm_type: float) -> Tensor:
         """Return the norm over shards of all processes, and whole tensors once."""
-        sharded = [local(each) for each in tensors if isinstance(each, DTensor)]
+        sharded = [own for each in tensors if isinstance(each, DTensor) and (own := local(each)).numel()]
         whole = [each for each in tensors if not isinstance(each, DTensor)]
-        device = next((each.device for each in tensors), torch.device("cpu"))
+        device, dtype = next(((each.device, each.dtype) for each in tensors), (torch.device("cpu"), None))
         is_largest = math.isinf(norm_type)
-        found = nn.utils.get_total_norm(sharded, norm_type).to(device)
+        found = nn.utils.get_total_norm(sharded, norm_type).to(device, dtype)
         found = found if is_largest else found**norm_type
         distributed.all_reduce(found, distributed.ReduceOp.MAX if is_largest else distributed.ReduceOp.SUM)
         if whole:

@@ -195,12 +195,10 @@ def sum_gradients(parameters: list[nn.Parameter]) -> bool:
 
     A parameter without a gradient in any process keeps none. Which have one travels with the numbers.
     """
-    strided = [each for each in parameters if each.grad is None or each.grad.layout is torch.strided]
+    _densify(parameters)
     groups: dict[Any, list[nn.Parameter]] = {}
     for each in parameters:
         groups.setdefault((each.dtype, each.device), []).append(each)
-    if len(strided) < len(parameters):
-        _densify(parameters)
     found = False
     for (dtype, device), members in groups.items():
         own = [each.grad for each in members]

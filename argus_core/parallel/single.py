@@ -40,6 +40,12 @@ class Single:
         """Return the tensor itself."""
         return tensor
 
+    def holding(self, tensors: Any, values: Any) -> Any:
+        """Let tensors hold other values for a while; see `AbstractParallel.holding`."""
+        from argus_core.tensors.swapped import swapped  # lazy: this module is in every import of a model
+
+        return swapped(tensors, values)
+
     def notes(self, model: Any) -> Iterator[str]:
         """Yield no lines."""
         return iter(())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from argus_core.runs.together import (
     in_one_group,
     meet,
     note_start,
+    of_the_first,
     shared_choices,
 )
 from argus_core.storage.forms import is_folder
@@ -115,7 +115,8 @@ def train(
     """
     with in_one_group(lambda: config):
         before = earlier_start()
-        if before is not None and before.last.exists():
+        if of_the_first(before is not None and before.last.exists()):
+            assert before is not None
             return resume(before.path, (), callbacks)
         if not is_first():
             config = shared_choices(None, config)
@@ -134,10 +135,14 @@ def _train(
         _check_whose(config, directory)
         config = with_seed(config)
         if is_first():
-            note_start(directory)
             shared_choices(config, config)
         model, loaders = _build(config)
-        begin = functools.partial(directory.create, resolved_toml(config), versions(model, config))
+        resolved, used = resolved_toml(config), versions(model, config)
+
+        def begin() -> None:
+            directory.create(resolved, used)
+            note_start(directory)  # not before: what is there may be a run that this one replaces
+
         witness = Witness(directory, config.fit["monitor"], begin, data=data_choices(config))
         try:
             metrics = _fit(model, config, loaders, witness, callbacks, trial=trial)

@@ -17,12 +17,22 @@ from argus_core.config.changes import with_params
 from argus_core.errors import ConfigError
 from argus_core.parallel.ending import ending_together
 from argus_core.parallel.group import close_group, launcher_store, open_group, own_device
+from argus_core.parallel.options import is_number
+from argus_core.parallel.single import Single
 from argus_core.runs.directory import RunDirectory
 from argus_core.tensors.device import resolve_devices
 from argus_core.tensors.processes import gather, is_first, process_count
 from argus_core.tensors.single_process import started_processes
 
-__all__ = ["FollowedDirectory", "earlier_start", "in_one_group", "meet", "note_start", "shared_choices"]
+__all__ = [
+    "FollowedDirectory",
+    "earlier_start",
+    "in_one_group",
+    "meet",
+    "note_start",
+    "of_the_first",
+    "shared_choices",
+]
 
 _RUN = "argus/run_dir"  # in the launcher's store, which survives restarts
 
@@ -73,7 +83,7 @@ def in_one_group(read: Callable[[], Config]) -> Iterator[None]:
     device = own_device(resolve_devices(config.model["device"]), config.model["device"])[0]
     options = with_params(config.model.get("parallel", "auto"))[1]
     timeout = options.get("timeout")  # the engine, which is built in the group, refuses other values
-    open_group(device, timeout if isinstance(timeout, int | float) and 0 < timeout < 1e6 else 30.0)
+    open_group(device, timeout if is_number(timeout) else Single.timeout)
     failed = True
     try:
         with ending_together():
@@ -94,10 +104,13 @@ def shared_choices(config: Config | None, given: Config) -> Config:
         assert config is not None
         return config
     own = {} if config is None else {key: config.fit[key] for key in ("run_dir", "seed")}
-    first = gather(own, resolve_devices("cpu")[0] if distributed.get_backend() == "gloo" else _accelerator())[
-        0
-    ]
+    first = gather(own, _device())[0]
     return replace(given, fit={**given.fit, **first}) if config is None else config
+
+
+def of_the_first(choice: bool) -> bool:
+    """Return the choice of the first process; each must call this."""
+    return choice if process_count() == 1 else bool(gather(choice, _device())[0])
 
 
 def meet() -> None:
@@ -125,5 +138,6 @@ def earlier_start() -> RunDirectory | None:
         raise ConfigError(f"the launcher's store is lost: {error}; start the run again") from error
 
 
-def _accelerator() -> Any:
-    return resolve_devices("auto")[0]
+def _device() -> Any:
+    """Return a device on which the group of the run sends messages."""
+    return resolve_devices("cpu" if distributed.get_backend() == "gloo" else "auto")[0]

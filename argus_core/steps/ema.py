@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -19,6 +19,7 @@ from argus_core.hooks import hookimpl
 from argus_core.steps.numbers import is_number
 from argus_core.steps.parameters import PREFIX, loss_parameters
 from argus_core.storage.stored import COUNT, Rule, check_fits
+from argus_core.tensors.swapped import swapped
 
 __all__ = ["EMA"]
 
@@ -67,13 +68,14 @@ class EMA:
         self._averages: dict[str, Tensor] = {}
         self._weights: list[Tensor] = []
         self._has_narrow = False
-        self._engine: Any = None  # of several processes
+        self._hold: Callable[..., AbstractContextManager[None]] = swapped  # an engine may have another way
         # The parts of averages and weights that this process holds:
         self._own: tuple[list[Tensor], list[Tensor]] = [], []
 
     @hookimpl
     def set_up(self, model: AbstractModel) -> None:
-        self._engine = engine = model.parallel
+        engine = model.parallel
+        self._hold = engine.holding
         weights = self._averaged(model)
         _check_shapes(weights)
         # Before the first update the average equals the weights, which may have been loaded since set_up.
@@ -103,19 +105,8 @@ class EMA:
     @hookimpl
     @contextmanager
     def evaluation_context(self) -> Iterator[None]:
-        if self._engine is not None and self._engine.several:
-            with self._engine.holding(self._weights, [*self._averages.values()]):
-                yield
-            return
-        # The tensors swap memory with their averages; no value is copied.
-        kept = [(weight, weight.data) for weight in self._weights]
-        try:
-            for (weight, _), average in zip(kept, self._averages.values(), strict=True):
-                weight.data = average.to(weight.dtype)
+        with self._hold(self._weights, [*self._averages.values()]):
             yield
-        finally:
-            for weight, data in kept:
-                weight.data = data
 
     @hookimpl
     def state_dict(self) -> dict[str, Any]:

@@ -127,16 +127,21 @@ class SharedUpdate(Update):
         except UnknownSizeError:  # the prediction may tell
             return
         self._window_weights[:] = weights
-        self._engine.exchange.start(sum(weights))
+        self._engine.exchange.start(self._own_total())
         self._is_under_way = True
 
+    def _own_total(self) -> _Number:
+        """Return the weight of this process's samples; 0 without any, where the others' are."""
+        total: _Number = sum(self._window_weights)
+        return total if self._real else 0 * total
+
     def _own_weights(self, prediction: Any, target: Any) -> list[_Number]:
-        own = self.micro_batches[: self._real]
+        own = self.micro_batches[: self._real or 1]  # of a copied sample, to be on the others' device
         if self._is_sum:  # `_run_one` sets them
             return [0.0] * self._real
         if prediction is not None:
             return [self._weights.of_batch(each, prediction, target, False) for each in own]
-        return [*self._weights.of_window(own)] if own else []
+        return [*self._weights.of_window(own)]
 
     def _share_out(self, prediction: Any, target: Any) -> None:
         """Set the shares of the micro-batches in the global window, once its weight is known."""
@@ -146,18 +151,18 @@ class SharedUpdate(Update):
             self._window_weights[:] = self._own_weights(*((None, None) if many else (prediction, target)))
         if self._total is None:
             if not self._is_under_way:
-                self._engine.exchange.start(sum(self._window_weights))
+                self._engine.exchange.start(self._own_total())
             self._total, self._is_under_way = self._engine.exchange.finish(), False
         copied: list[Any] = [0.0] * (len(self.micro_batches) - self._real)
         if self._is_sum:
             self._shares[:] = [*[None] * self._real, *copied]
             return
-        total = self._total
+        total, weights = self._total, self._window_weights[: self._real]
         if isinstance(total, Tensor):
             safe = total + (total == 0)
-            own: list[Any] = [weight / safe for weight in self._window_weights]
+            own: list[Any] = [weight / safe for weight in weights]
         elif total:
-            own = [weight / total for weight in self._window_weights]
+            own = [weight / total for weight in weights]
         else:  # every target is ignored: a whole batch's mean is nan, and a part counts nothing
             own = [None if self._is_whole() else 0.0] * self._real
         self._shares[:] = [*own, *copied]

@@ -61,6 +61,7 @@ class Update(AbstractUpdate):
         self._weights = weights
         self._usual = usual
         self._reading = reading
+        weights.is_new(model.loss)
         self._is_sum = weights.is_sum()
         self._prepared: Sequence[Any] = ()
         self._window_weights: list[Any] = [None]  # None where it is computed after the loss

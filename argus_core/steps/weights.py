@@ -117,8 +117,6 @@ class Weights:
 
     def is_sum(self) -> bool:
         """Return whether losses are summed rather than averaged."""
-        if self._form is not None:
-            self.is_new(self.known)
         return self._reduction() == "sum"
 
     def of_window(self, micro_batches: Sequence[Any]) -> Sequence[float | Tensor]:

@@ -109,6 +109,18 @@ def test_an_overridden_train_step_refuses_named_strategies() -> None:
     assert Own({"step": "default"}).step_parts[0].name == "default"
 
 
+def test_a_train_step_of_ones_own_is_refused_in_several_processes_before_they_meet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Own(Model):
+        def train_step(self, batch: Any, state: Any = None) -> Any:
+            raise NotImplementedError
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConflictError, match="Own overrides train_step, which would train unrelated models"):
+        Own(PARAMS)
+
+
 def test_forward_loss_is_all_that_another_computation_needs() -> None:
     class Auto(Model):
         nn_module = nn.Linear

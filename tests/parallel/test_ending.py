@@ -19,7 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler,
 from torch.utils.data.distributed import DistributedSampler
 
 import argus_core
-from argus_core.parallel.ending import ending_together
+from argus_core.parallel.ending import _is_lost, ending_together
 from argus_core.registry.registry import isolated_registry
 from argus_core.tensors.processes import process_count
 
@@ -254,7 +254,7 @@ def killed(killed_rank: int) -> None:
     @argus_core.on_iteration_complete
     def kill(state: Any) -> None:
         if state.global_step == 2 and rank() == killed_rank:
-            time.sleep(25)
+            time.sleep(21)
 
     train({"parallel": ("ddp", {"timeout": 3})}, {"callbacks": [kill]})
 
@@ -264,6 +264,19 @@ def test_a_process_that_hangs_is_named() -> None:
     results = in_processes(2, killed, 1, may_fail=True)
     assert time.monotonic() - began < 90
     assert "process 1 of 2 did not answer" in results[0].message
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_others"),
+    [
+        (RuntimeError("Connection closed by peer [127.0.0.1]:4711"), True),
+        (RuntimeError("Timed out waiting 5000ms for recv operation to complete"), True),
+        (RuntimeError("DataLoader timed out after 5 seconds"), False),
+        (ValueError("timed out"), False),
+    ],
+)
+def test_only_the_loss_of_a_connection_is_blamed_on_others(error: Exception, is_of_others: bool) -> None:
+    assert _is_lost(error) == is_of_others
 
 
 class Part(IterableDataset[Any]):

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from process_pool import in_processes
-from shared_runs import largest_difference, train
+from shared_runs import largest_difference, made, train
 
+import argus_core
+from argus_core.registry.registry import isolated_registry
 from argus_core.tensors.exchange import Exchange
 
 EXACT = 2e-6
@@ -48,6 +50,9 @@ RUNS: dict[str, dict[str, Any]] = {
         "params": {"step": [("microbatch", {"chunks": 1, "halve_on_oom": True})]}
     },
     "clipped norm": {"params": {"step": [("clip_grad_norm", {"max_norm": 0.1})]}},
+    "clipped largest entry": {
+        "params": {"step": [("clip_grad_norm", {"max_norm": 0.1, "norm_type": float("inf")})]}
+    },
     "clipped values": {"params": {"step": [("clip_grad_value", {"clip_value": 0.01})]}},
     "averages": {"params": {"step": [("ema", {"decay": 0.9})]}},
     "sam": {"params": {"step": ["sam"]}},
@@ -154,3 +159,38 @@ def _train_with_equal_weights(run: dict[str, Any]) -> dict[str, Any]:
         return train(**run)
     finally:
         Exchange.start, Exchange.finish = start, finish  # type: ignore[method-assign]
+
+
+class Drifting(torch.nn.Module):
+    """A network with a buffer that no checkpoint has, drawn by its process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(6, 4)
+        self.register_buffer("noise", torch.randn(4, generator=own_generator()), persistent=False)
+
+
+class Shifted(torch.nn.CrossEntropyLoss):
+    """A loss with such a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.randn(4, generator=own_generator()))
+
+
+def own_generator() -> torch.Generator:
+    return torch.Generator().manual_seed(torch.distributed.get_rank())
+
+
+def buffers(engine: str) -> list[list[float]]:
+    with isolated_registry(builtins=True):
+        argus_core.register("nn_module", "drifting", Drifting)
+        argus_core.register("loss", "shifted", Shifted)
+        model = made({"nn_module": "drifting", "loss": "shifted", "parallel": engine})
+        return [model.nn_module.noise.tolist(), model.loss.shift.tolist()]
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_all_buffers_begin_with_the_values_of_the_first_process(engine: str) -> None:
+    first, second = in_processes(2, buffers, engine)
+    assert first == second

@@ -25,6 +25,12 @@ def test_shards_train_as_one_process_does(name: str) -> None:
         assert largest_difference(together, alone) <= error
 
 
+def test_a_process_with_an_empty_shard_clips_as_the_others_do() -> None:
+    run = RUNS["clipped largest entry"]  # the bias of 4 numbers has none in the third process
+    for together in in_processes(3, sharded, run):
+        assert largest_difference(together, train(**run)) <= EXACT
+
+
 def sharded(run: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Train with shards; called in each process."""
     return train(**{**run, "params": {**run["params"], "parallel": ("fsdp", options)}})
