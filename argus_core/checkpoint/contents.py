@@ -25,7 +25,6 @@ from argus_core.storage import Entry, open_stored, write
 from argus_core.storage.encoding import decode, references, tensor_names
 from argus_core.storage.folder_manifest import OF_STORAGE
 from argus_core.storage.payload import outline
-from argus_core.storage.pieces import Box
 
 __all__ = ["SavedFile"]
 
@@ -92,17 +91,6 @@ class SavedFile(AbstractSaved):
         names = [*self.header.entries, *self.header.aliases]
         manifest = {key: value for key, value in self._manifest.items() if key not in OF_STORAGE}
         write(target, self._read(names), manifest)
-
-    def read_parts(self, part: str, boxes: Mapping[str, Box]) -> dict[str, Tensor]:
-        """Return parts of the tensors in a part's state dict, by name; a folder reads little else.
-
-        Args:
-            part: the name of the part.
-            boxes: the place of each in its tensor, by name.
-        """
-        names = self._names[part]
-        stored = self._file.read_parts({names[name]: box for name, box in boxes.items()}, verify=self._verify)
-        return {name: stored[names[name]] for name in boxes}
 
     def read_in_shards(self, shards: ShardReading) -> None:
         self._shards = shards

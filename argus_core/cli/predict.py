@@ -82,6 +82,11 @@ def command(
     checkpoint = checkpoint_at(checkpoint)
     _check_header(checkpoint)
     if _takes_arrays(checkpoint, data, output, options):
+        if options["top"] > 1 or options["all_classes"] or options["changes"]:
+            raise click.UsageError(
+                "--top, --all-classes and --set are for a table; give --output a name that ends in .csv or "
+                ".jsonl"
+            )
         output = output or _ARRAYS
         check_output(output, checkpoint, Path(data[0]), overwrite=overwrite)
         _predict_arrays(checkpoint, data[0], params, output, overwrite, options)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from argus_core.cli.output import counted, echo, echo_status, is_terminal
+from argus_core.errors import MissingPluginError
 from argus_core.model.loading import load_model
 from argus_core.prediction.formats import check_format
 from argus_core.prediction.on_files import predict_on
@@ -58,8 +60,11 @@ def predict_files(
         )
     check_format(output)
     _check(checkpoint, data, output, overwrite or (resume and PartialFile(output).has_ended()))
-    unused: dict[str, Any] = {"optimizer": None, "loss": None}
-    model = load_model(checkpoint, device=device, change_params_func=without_compile, **unused)
+    load = partial(load_model, checkpoint, device=device, change_params_func=without_compile, optimizer=None)
+    try:
+        model = load()
+    except MissingPluginError:
+        model = load(loss=None)  # it says only whether the network gives probabilities
     spec = None if reader is None else (reader, params)
     predictions = predict_on(model, data, reader=spec, changes=changes, source=checkpoint, **options)
     _check_inputs(predictions, output)

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from io import FileIO
 from pathlib import Path
@@ -21,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from argus_core.data.arrays import Unsuitable, read_csv, read_npy, read_npz, read_safetensors
+from argus_core.data.arrays.claim import FAULTS, shortened
 from argus_core.data.arrays.npy import numpy
 from argus_core.errors import ArgusError
 from argus_core.files.ordinary_files import open_ordinary
@@ -31,11 +29,6 @@ __all__ = ["SUFFIXES", "check_writable", "is_data_file", "read_dataset", "write_
 SUFFIXES = (".npy", ".npz", ".csv", ".safetensors")
 
 _KNOWN = ", ".join(SUFFIXES)
-# The errors that the readers of formats raise for damaged files.
-_FAULTS = (
-    EOFError, NotImplementedError, RecursionError, ValueError, csv.Error, struct.error, zipfile.BadZipFile,
-    zlib.error,
-)  # fmt: skip
 
 
 def is_data_file(data: str) -> bool:
@@ -94,15 +87,10 @@ def _read(file: FileIO, path: Path) -> dict[str, Tensor]:
         return _READERS[path.suffix.lower()](file)
     except Unsuitable as error:
         raise ArgusError(f"{path} {error}") from error
-    except _FAULTS as error:
+    except FAULTS as error:
         raise ArgusError(
-            f"{path} does not hold plain arrays of numbers ({_shortened(error)}); write it again"
+            f"{path} does not hold plain arrays of numbers ({shortened(error)}); write it again"
         ) from error
-
-
-def _shortened(error: Exception) -> str:
-    """Return an error about a file on one line, cut short: the file may determine its length."""
-    return " ".join((str(error) or type(error).__name__)[:200].split())
 
 
 def _dataset(tensors: Mapping[str, Tensor], path: Path) -> TensorDataset:

@@ -31,7 +31,7 @@ from argus_core.tensors.swapped import swapped
 if TYPE_CHECKING:  # a model imports this module
     from argus_core.abstract_model import AbstractModel
 
-__all__ = ["AbstractParallel", "parameters_of"]
+__all__ = ["AbstractParallel", "buffers_of", "parameters_of"]
 
 
 class AbstractParallel(ABC):

@@ -12,11 +12,13 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy
 
+from argus_core.data.readers.tables import parquet_of
 from argus_core.errors import ArgusError
 from argus_core.prediction.table import Columns
 
@@ -40,7 +42,7 @@ def check_format(path: Path) -> None:
             f"cannot write a table to {str(path)!r}; give a name that ends in one of {', '.join(SUFFIXES)}"
         )
     if suffix == ".parquet":
-        _pyarrow()
+        parquet_of("a table in .parquet")
 
 
 def encoded(suffix: str, columns: Columns, is_first: bool) -> bytes:
@@ -122,15 +124,10 @@ def _batches(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _write_npz(batches: Callable[[], Iterator[dict[str, Any]]], rows: int, file: BinaryIO) -> None:
-    dtypes: dict[str, Any] = {}
+    dtypes = _dtypes(batches)
     shapes: dict[str, tuple[int, ...]] = {}
     for batch in batches():
         for name, array in batch.items():
-            known = dtypes.get(name, array.dtype)
-            kinds = {known.kind, array.dtype.kind}
-            dtypes[name] = (
-                numpy.dtype("U20") if kinds == {"U", "i"} else numpy.promote_types(known, array.dtype)
-            )
             if shapes.setdefault(name, array.shape[1:]) != array.shape[1:]:
                 raise ArgusError(
                     f"{name} has the shape {shapes[name]} for one sample and {array.shape[1:]} for "
@@ -145,25 +142,28 @@ def _write_npz(batches: Callable[[], Iterator[dict[str, Any]]], rows: int, file:
                     member.write(numpy.ascontiguousarray(batch[name].astype(dtypes[name])).tobytes())
 
 
-def _write_parquet(batches: Callable[[], Iterator[dict[str, Any]]], rows: int, file: BinaryIO) -> None:
-    parquet, pyarrow = _pyarrow(), importlib.import_module("pyarrow")
-    writer = None
+def _dtypes(batches: Callable[[], Iterator[dict[str, Any]]]) -> dict[str, Any]:
+    """Return for each column the dtype that holds it in all batches; names of rows may be numbers in some."""
+    dtypes: dict[str, Any] = {}
     for batch in batches():
-        arrays = [
-            pyarrow.array(array.tolist() if array.dtype.kind == "U" else array) for array in batch.values()
-        ]
-        table = pyarrow.table(arrays, names=[*batch])
-        writer = writer or parquet.ParquetWriter(file, table.schema)
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
+        for name, array in batch.items():
+            dtypes[name] = numpy.promote_types(dtypes.get(name, array.dtype), array.dtype)
+    return dtypes
 
 
-def _pyarrow() -> Any:
-    try:
-        return importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise ArgusError("a table in .parquet needs pyarrow: pip install pyarrow") from error
+def _write_parquet(batches: Callable[[], Iterator[dict[str, Any]]], rows: int, file: BinaryIO) -> None:
+    parquet, pyarrow = parquet_of("a table in .parquet"), importlib.import_module("pyarrow")
+    dtypes, writer = _dtypes(batches), None
+    with ExitStack() as stack:
+        for batch in batches():
+            arrays = [
+                pyarrow.array(array.tolist() if array.dtype.kind == "U" else array)
+                for array in (array.astype(dtypes[name]) for name, array in batch.items())
+            ]
+            table = pyarrow.table(arrays, names=[*batch])
+            if writer is None:
+                writer = stack.enter_context(parquet.ParquetWriter(file, table.schema))
+            writer.write_table(table)
 
 
 _ENCODERS: dict[str, Callable[[Columns, bool], bytes]] = {".csv": _csv, ".jsonl": _json_lines}

@@ -18,11 +18,7 @@ from typing import Any
 
 from argus_core.errors import ArgusError
 from argus_core.files.working_folder import shown
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows
-    fcntl = None  # type: ignore[assignment]
+from argus_core.storage.leftovers import lock
 
 __all__ = ["PartialFile", "Progress"]
 
@@ -137,10 +133,15 @@ class PartialFile:
         except OSError:
             return False
 
-    def latest(self) -> Progress:
-        """Return the progress that the journal says, of a process that has ended."""
+    def latest(self, key: dict[str, Any]) -> Progress:
+        """Return the progress that the journal says, of a process that has ended.
+
+        Raises:
+            ArgusError: it is of another prediction.
+        """
         found: dict[str, Any] = {}
         with open(self.journal, "rb") as lines:
+            self._check((_parsed(next(lines)) or {}).get("key"), key)
             for line in lines:
                 record = _parsed(line) or {}
                 found = record if "batches" in record else found
@@ -210,16 +211,11 @@ class PartialFile:
         with self._in_a_sentence():
             file = FileIO(path, "r+", opener=_open)
         with file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise ArgusError(
-                        f"{shown(self.path)} is being written by another process; wait for it, or choose "
-                        "another output file"
-                    ) from None
-                except OSError:  # a file system without locks
-                    pass
+            if lock(file.fileno()) is False:
+                raise ArgusError(
+                    f"{shown(self.path)} is being written by another process; wait for it, or choose another "
+                    "output file"
+                )
             yield file
 
     @contextmanager

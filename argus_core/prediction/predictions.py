@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from argus_core.abstract_model import AbstractModel
@@ -30,11 +30,10 @@ from argus_core.prediction.table import (
     as_array,
     columns_of,
     layout_of,
-    named_tensors,
     rows_in,
 )
 from argus_core.storage.replacement import replacement
-from argus_core.tensors.listing import first_tensor
+from argus_core.tensors.listing import first_tensor, named_tensors
 from argus_core.training.shapes import shape_of
 
 __all__ = ["Predictions", "Written", "skipped_path"]
@@ -156,7 +155,7 @@ class Predictions:
         partial, listed = PartialFile(output), skipped_path(output)
         has_ended = resume and partial.has_ended()
         if has_ended and not partial.path.exists() and output.exists():  # only the journal is left
-            done = partial.latest()
+            done = partial.latest(self._key(output.suffix.lower()))
             partial.remove()
             return Written(output, done.rows, done.skipped, listed if done.skipped else None)
         for path in (output, listed):
@@ -232,7 +231,12 @@ class Predictions:
 
     def _layout(self, prediction: Any) -> Layout:
         return layout_of(
-            self.model.data, prediction, self._has_rows, self._sizes["top"], bool(self._sizes["all_classes"])
+            self.model.data,
+            prediction,
+            self._has_rows,
+            self._sizes["top"],
+            bool(self._sizes["all_classes"]),
+            _gives_probabilities(self.model),
         )
 
     def _columns(self, layout: Layout, batch: FileBatch, prediction: Any, is_packed: bool = False) -> Columns:
@@ -270,14 +274,19 @@ def _nothing(skipped: int, first: Sequence[Any] | None) -> ArgusError:
     return ArgusError(f"none of {skipped:,} samples can be read; the first is {where}: {reason}")
 
 
+def _gives_probabilities(model: AbstractModel) -> bool:
+    """Return whether a transform, or the network itself, makes probabilities."""
+    return model.parts.get("prediction_transform") is not None or isinstance(model.loss, nn.BCELoss)
+
+
 def _fingerprint(model: AbstractModel) -> int:
     """Return a checksum of the weights with which the model predicts."""
     checksum = 0
     with model.evaluation():
         for name, value in model.get_nn_module().state_dict().items():
             checksum = zlib.crc32(name.encode(), checksum)
-            if isinstance(value, Tensor):
+            is_plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
+            if is_plain and value.numel():
                 plain = value.detach().cpu().contiguous().flatten()
-                if plain.layout is torch.strided and not plain.is_quantized and plain.numel():
-                    checksum = zlib.crc32(plain.view(torch.uint8).numpy().data, checksum)
+                checksum = zlib.crc32(plain.view(torch.uint8).numpy().data, checksum)
     return checksum

@@ -126,11 +126,16 @@ def _in_folder(
         raise ArgusError(f"folder {folder!r} holds no file to predict on{others}; give another")
 
 
+def _refuse(error: OSError) -> None:
+    reason = error.strerror or error
+    raise ArgusError(f"cannot read folder {error.filename!r}: {reason}; check its permissions")
+
+
 def _walk(folder: str) -> Iterator[str]:
     """Yield the files in a folder and below, sorted; without hidden ones, and a folder by a link once."""
     seen: set[tuple[int, int]] = set()
     found: list[str] = []
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()  # by a link, perhaps without end

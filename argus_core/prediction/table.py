@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from argus_core.data.description import DataDescription
 from argus_core.errors import ArgusError, ArgusWarning
 from argus_core.prediction.loading import FileBatch
+from argus_core.tensors.listing import named_tensors
 from argus_core.text import one_line
 
-__all__ = ["Columns", "Layout", "as_array", "columns_of", "layout_of", "named_tensors", "rows_in"]
+__all__ = ["Columns", "Layout", "as_array", "columns_of", "layout_of", "rows_in"]
 
 Columns = dict[str, Any]
 """The values of each column: a list of strings or integers, or an array of numbers."""
@@ -56,9 +57,23 @@ class Layout:
 
 
 def layout_of(
-    data: DataDescription, prediction: Any, has_rows: bool, top: int = 1, all_classes: bool = False
+    data: DataDescription,
+    prediction: Any,
+    has_rows: bool,
+    top: int = 1,
+    all_classes: bool = False,
+    gives_probabilities: bool = True,
 ) -> Layout:
     """Return the layout for a model's predictions, of which the first batch is given.
+
+    Args:
+        data: that the model was trained on.
+        prediction: of the first batch.
+        has_rows: whether files have several samples.
+        top: the classes for each sample.
+        all_classes: whether each class has a column.
+        gives_probabilities: whether one number for two classes may be a probability; otherwise it is a logit,
+            as of a batch of which all logits are between 0 and 1.
 
     Columns are those of classes if the prediction is one number for each class that the model knows, or one
     for two classes; or if it is a probability for each of several classes, which are numbered then.
@@ -68,7 +83,7 @@ def layout_of(
     classes = data.classes or ()
     is_probability = scores is not None and _are_probabilities(scores)
     if scores is not None and classes and number == 1 and len(classes) == 2 and not data.target_names:
-        is_single = bool(((scores >= 0) & (scores <= 1)).all())
+        is_single = gives_probabilities and _are_between_0_and_1(scores)
         return Layout(has_rows, classes, is_single, None, min(top, 2), all_classes)
     if number > 1 and classes and number != len(classes):
         warnings.warn(
@@ -98,6 +113,11 @@ def columns_of(layout: Layout, batch: FileBatch, prediction: Any) -> Columns:
     if layout.classes:
         scores = _scores(prediction)
         if scores is not None and scores.shape[1] == 1 and len(layout.classes) == 2:
+            if layout.is_probability and not _are_between_0_and_1(scores):
+                raise ArgusError(
+                    "a later prediction is not between 0 and 1, as the first ones were; train with a "
+                    "prediction_transform that makes probabilities, such as Sigmoid"
+                )
             other = 1 - scores if layout.is_probability else -scores
             scores = numpy.concatenate([other, scores], 1)
         if scores is None or scores.shape[1] != len(layout.classes):
@@ -114,16 +134,8 @@ def columns_of(layout: Layout, batch: FileBatch, prediction: Any) -> Columns:
     return columns | _of_values(layout.names, prediction)
 
 
-def named_tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in a value with their names."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from named_tensors(f"{name}.{key}", item)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from named_tensors(f"{name}.{index}", item)
+def _are_between_0_and_1(scores: Any) -> bool:
+    return bool(((scores >= 0) & (scores <= 1)).all())
 
 
 def rows_in(columns: Columns) -> Iterator[tuple[Any, ...]]:

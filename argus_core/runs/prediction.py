@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from argus_core.errors import ArgusError
 from argus_core.registry.component import BUILTIN
 from argus_core.registry.spec import parse_specs
 from argus_core.tensors.device import check_has_values
+from argus_core.tensors.listing import named_tensors
 from argus_core.training.exception_note import note_prediction
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class _Collected(Callback):
         self.add(state.step_output["prediction"], state.step_output["target"])
 
     def add(self, prediction: Any, target: Any) -> None:
-        for name, value in [*_named("prediction", prediction), *_named("target", target)]:
+        for name, value in [*named_tensors("prediction", prediction), *named_tensors("target", target)]:
             self.parts.setdefault(name, []).append(_plain(name, value.detach()))
 
     def joined(self) -> dict[str, Tensor]:
@@ -116,15 +117,3 @@ def _split(batch: Any) -> tuple[Any, Any]:
     if isinstance(batch, list | tuple) and len(batch) in (1, 2):
         return batch[0], batch[1] if len(batch) == 2 else None
     return batch, None
-
-
-def _named(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in a value with their names."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _named(f"{name}.{key}", item)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _named(f"{name}.{index}", item)

@@ -154,7 +154,9 @@ class FolderFiles:
         except CheckpointError as error:
             raise type(error)(f"{self.path}: {error}") from error
         except OSError as error:
-            raise CheckpointError(f"cannot read {self.path}: {error.strerror}; use another copy") from error
+            few = error.errno == errno.EMFILE
+            action = "allow more by ulimit -n, one for each shard" if few else "use another copy"
+            raise CheckpointError(f"cannot read {self.path}: {error.strerror}; {action}") from error
 
     def _found(self) -> dict[str, os.stat_result]:
         """Return the files of the folder, of which none is a link or belongs to something else."""

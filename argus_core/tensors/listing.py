@@ -19,6 +19,7 @@ __all__ = [
     "is_array",
     "is_namedtuple",
     "kind_of",
+    "named_tensors",
     "tensors_in",
 ]
 
@@ -133,3 +134,15 @@ def _form(value: Any) -> tuple[Any, ...]:
 def _has_scalar(values: Iterable[Any]) -> bool:
     """Return whether a value belongs to a single sample: default_collate turns numbers into tensors."""
     return any(isinstance(each, SCALARS) or (isinstance(each, Tensor) and not each.ndim) for each in values)
+
+
+def named_tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in a value, in dicts, lists and tuples too, with names such as ``target.boxes.0``."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from named_tensors(f"{name}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from named_tensors(f"{name}.{index}", item)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from argus_core.errors import ConflictError
 from argus_core.model.loading import load_model
 from argus_core.model.model import Model
 from argus_core.testing.probe import Dense, OptimizerProbe, regression_batches
+from argus_core.testing.process_pool import join_group
 
 __all__ = [
     "EngineResult",
@@ -116,14 +116,7 @@ def largest_difference(one: EngineResult, other: EngineResult) -> float:
 
 def train_in_group(rank: int, count: int, folder: str, spec: Spec) -> tuple[Any, Any]:
     """Train as one process of a group that is made for it; return weights and metrics."""
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=count,
-        timeout=timedelta(seconds=30),
-    )
+    join_group(rank, count, folder, 30)
     result = trained(spec, [])
     return result.weights, result.metrics
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed
 
-__all__ = ["Failed", "Pool", "close_all", "in_processes"]
+__all__ = ["Failed", "Pool", "close_all", "in_processes", "join_group"]
 
 _PATIENCE = 60.0  # seconds, for a job
 _pools: dict[int, Pool] = {}
@@ -112,6 +112,18 @@ def in_processes(
     return pool.run(function, *arguments, may_fail=may_fail)
 
 
+def join_group(rank: int, count: int, folder: str, seconds: float) -> None:
+    """Join the group of processes that meet in a folder, with a timeout, in a process of one thread."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=count,
+        timeout=timedelta(seconds=seconds),
+    )
+
+
 def close_all() -> None:
     """End all processes of `in_processes`."""
     while _pools:
@@ -132,14 +144,7 @@ def _end(owner: int, processes: list[Any], pipes: list[Connection], folder: str)
 def _serve(rank: int, count: int, folder: str, pipe: Connection) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_DFL if signum == signal.SIGTERM else signal.default_int_handler)
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=count,
-        timeout=timedelta(seconds=15),
-    )
+    join_group(rank, count, folder, 15)
     while True:
         try:
             function, arguments = pipe.recv()

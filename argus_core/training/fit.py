@@ -85,8 +85,7 @@ def fit(
         warn_of_no_validation([] if metrics_on_train else all_metrics[1:], val_callbacks)
     validation = _validation(model, val_loaders, all_metrics, val_callbacks, order_seed)
     trained = all_metrics if metrics_on_train else all_metrics[:1]
-    length = chosen.of_run(train_loader, model.window_size())
-    own = _callbacks(model, callbacks, lr_scheduler, length)
+    own = _callbacks(model, callbacks, lr_scheduler, chosen.of_run(train_loader, model.window_size()))
     sole_writer = SoleWriter()
     engine = _engine(model, trained, own, validation, chosen, [sole_writer], dry_run)
     chosen.apply(engine, train_loader, validation)
@@ -96,17 +95,13 @@ def fit(
         resumption.restore(model, engine, train_loader)
         warn_if_complete(engine, chosen.bounds, resumption.path)
     check_steps(engine)
-    workers = with_workers([train_loader, *val_loaders.values()])
     batches, end = train_loader, chosen.bounds.num_epochs
     if dry_run:
         batches, end = dry_run.shorten(engine, train_loader, validation)
     writers = [*engine.callbacks, *(each for part in validation for each in part.callbacks)]
+    workers = with_workers([train_loader, *val_loaders.values()])
     with sole_writer.releasing(), listening(), workers, model.training(), running_together(engine):
-        if model.parallel.several:
-            _agree_on_parts(engine, lengths)
-        if is_first():
-            sole_writer.lock_logs(writers, model.logger)
-        model.train()
+        _begin(model, engine, sole_writer, writers, lengths)
         state = engine.run(batches, end)
         if dry_run:
             dry_run.load(engine, train_loader)
@@ -114,26 +109,35 @@ def fit(
     return dict(state.metrics)
 
 
+def _begin(
+    model: AbstractModel,
+    engine: Engine,
+    sole_writer: SoleWriter,
+    writers: list[Any],
+    lengths: Mapping[str, Any],
+) -> None:
+    """Prepare the model and its logs for a run, in which all processes have the same parts."""
+    if model.parallel.several:
+        from argus_core.training.comparison import agree_on_parts  # lazy: most runs have one process
+
+        agree_on_parts(engine, lengths)
+    if is_first():
+        sole_writer.lock_logs(writers, model.logger)
+    model.train()
+
+
 def _agree(
     model: AbstractModel, loaders: Mapping[str, Any], order_seed: int, seed: int | None, dry_run: Any
 ) -> tuple[int, str]:
     """Compare the processes of a run; return the seed of its order and its identifier."""
-    from argus_core.training.comparison import (
-        agree_on_start,
-        check_loaders,
-    )  # lazy: most runs have one process
+    # lazy: most runs have one process
+    from argus_core.training.comparison import agree_on_start, check_loaders
 
     if dry_run:
         raise ParamsError("a dry run has one process; start it without torchrun and --nproc-per-node")
     check_loaders(model, loaders)
     with ending_together(model.parallel.leave):
         return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))
-
-
-def _agree_on_parts(engine: Engine, lengths: Mapping[str, Any]) -> None:
-    from argus_core.training.comparison import agree_on_parts  # lazy: most runs have one process
-
-    agree_on_parts(engine, lengths)
 
 
 def _validation(

@@ -1,5 +1,6 @@
 """The characters of Python's own help, and a network that predicts the next one."""
 
+from functools import partial
 from pydoc_data.topics import topics
 
 import torch
@@ -21,9 +22,14 @@ def characters(split: str = "train", length: int = 64) -> TensorDataset:
     )
 
 
+def codes_of(length: int, line: str) -> torch.Tensor:
+    """Return the codes of the last characters of a line."""
+    return torch.tensor(list(line[-length:].rjust(length).encode("ascii", "replace")))
+
+
 def codes_of_line(length: int = 64):
     """Return a function that makes an input of the end of a line of text."""
-    return lambda line: torch.tensor(list(line[-length:].rjust(length).encode("ascii", "replace")))
+    return partial(codes_of, length)
 
 
 characters.prepares = {"text": codes_of_line}

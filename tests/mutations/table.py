@@ -684,9 +684,9 @@ MUTATIONS: Mapping[str, tuple[Mutation, ...]] = {
         ),
         Mutation(
             "The weights are restored when an evaluation fails.",
-            "steps/ema.py",
-            "        finally:\n",
-            "        except ZeroDivisionError:\n            raise\n        else:\n",
+            "tensors/swapped.py",
+            "    finally:\n",
+            "    except ZeroDivisionError:\n        raise\n    else:\n",
             "steps/test_ema.py::test_a_failed_evaluation_puts_the_weights_back",
         ),
         Mutation(

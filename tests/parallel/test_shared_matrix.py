@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from refusals import check_refusal, labels
 
 from argus_core.testing import Example, check_shared_composition, compositions, examples
 
 EXAMPLES = examples()
-REFUSED = {
-    ("amp(bfloat16)", "amp(float16)"): "step strategy 'amp' is listed twice",
-    ("amp(float16)", "closure"): "does not go with 'amp' (grad_scaler): torch.amp.GradScaler steps without",
-    ("closure", "sam"): "both own the slot 'run_procedure'",
-}
-
-
-def labels(subset: tuple[Example, ...]) -> str:
-    return "+".join(each.label for each in subset) or "default"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -35,8 +27,4 @@ def has_compile(subset: tuple[Example, ...]) -> bool:
 def test_combination_in_two_processes_equals_the_loop_by_hand_or_is_refused(
     subset: tuple[Example, ...],
 ) -> None:
-    present = {each.label for each in subset}
-    expected = [reason for pair, reason in REFUSED.items() if present.issuperset(pair)]
-    reason = check_shared_composition(subset)
-    assert (reason is not None) == bool(expected)
-    assert reason is None or any(each in reason for each in expected)
+    check_refusal(subset, check_shared_composition(subset))

@@ -436,3 +436,108 @@ def test_checkpoint_chooses_no_path_by_its_data() -> None:
 
 def test_features_are_those_of_the_table() -> None:
     assert classifier().data.feature_names == FEATURES
+
+
+def binary(**params: Any) -> argus_core.Model:
+    """Return a model of two classes whose one output is the first feature."""
+
+    class First(torch.nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return rows[:, :1]
+
+    argus_core.register("nn_module", "first", First, override=True)
+    model = argus_core.Model({"nn_module": "first", "device": "cpu", **params})
+    model.data = argus_core.data.description.DataDescription(classes=("no", "yes"), feature_names=FEATURES)
+    return model
+
+
+@pytest.mark.parametrize("value", [0.3, 4.0, -0.1])
+def test_logit_is_a_logit_beside_any_others(value: float) -> None:
+    np.save("one.npy", np.full((1, 4), value, dtype="float32"))
+    [row] = binary(loss="BCEWithLogitsLoss").predict_on("one.npy")
+    assert (row["class"], round(abs(row["score"]), 3)) == ("yes" if value > 0 else "no", abs(value))
+
+
+@pytest.mark.parametrize("params", [{"prediction_transform": "Identity"}, {"loss": "BCELoss"}])
+def test_one_number_is_a_probability_where_something_makes_one(params: dict[str, Any]) -> None:
+    np.save("one.npy", np.full((1, 4), 0.3, dtype="float32"))
+    [row] = binary(**params).predict_on("one.npy")
+    assert (row["class"], round(row["probability"], 3)) == ("no", 0.7)
+    np.save("later.npy", np.full((1, 4), 3.0, dtype="float32"))
+    with pytest.raises(ArgusError, match="a later prediction is not between 0 and 1"):
+        list(binary(**params).predict_on(["one.npy", "later.npy"], batch_size=1))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_names_of_rows_of_any_length_and_numbers_stand_in_one_table(suffix: str) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    name = "customer-2024-000000000000000000000042"
+    for each in ("named", "rows"):
+        Path(f"{each}.either").touch()
+    model = classifier()
+    argus_core.register("reader", "any", Either)
+    written = model.predict_on(["named.either", "rows.either"], batch_size=1)
+    written.write(f"out.{suffix}")
+    if suffix == "npz":
+        rows = np.load("out.npz")["row"].tolist()
+    else:
+        import pyarrow.parquet
+
+        rows = pyarrow.parquet.read_table("out.parquet")["row"].to_pylist()
+    assert rows == [name, "1", "2"]
+
+
+class Either(AbstractReader):
+    """Reads samples that have names in one file and numbers in another."""
+
+    suffixes, sort = (".either",), "row"
+
+    def samples(self, path: str) -> Any:
+        names = ["customer-2024-000000000000000000000042"] if "named" in path else [1, 2]
+        for name in names:
+            yield name, lambda: [0.0, 1.0, 2.0, 3.0]
+
+
+def test_resumption_of_another_prediction_is_refused_even_if_that_has_ended() -> None:
+    write_rows(Path("new.csv"), 4)
+    predictions = classifier().predict_on("new.csv", batch_size=2)
+    written = partial_file.PartialFile.remove
+    partial_file.PartialFile.remove = lambda self: None  # type: ignore[method-assign]  # killed before it
+    try:
+        predictions.write("out.csv")
+    finally:
+        partial_file.PartialFile.remove = written  # type: ignore[method-assign]
+    with pytest.raises(ArgusError, match="was begun with other"):
+        classifier().predict_on("new.csv", batch_size=3).write("out.csv", resume=True)
+    assert classifier().predict_on("new.csv", batch_size=2).write("out.csv", resume=True).rows == 4
+
+
+def test_model_with_a_sparse_buffer_writes_a_table() -> None:
+    write_rows(Path("new.csv"), 2)
+    model = classifier()
+    model.nn_module.register_buffer("graph", torch.eye(3).to_sparse())
+    assert model.predict_on("new.csv").write("out.csv").rows == 2
+
+
+def test_folder_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    os.makedirs("photos/closed")
+    write_rows(Path("photos/new.csv"), 2)
+    scan = os.scandir
+
+    def closed(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(ArgusError, match="cannot read folder 'photos/closed': Permission denied; check"):
+        classifier().predict_on("photos")
+
+
+def test_archive_in_the_order_of_fortran_that_expands_is_refused_before_memory_is_taken() -> None:
+    array = np.asfortranarray(np.zeros((4, 20 * 2**20), dtype="uint8"))
+    np.savez_compressed("bomb.npz", input=array)
+    predictions = classifier().predict_on("bomb.npz")
+    assert not list(predictions)
+    assert "expands to 83,886,080 bytes" in predictions.skipped[0].reason

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from refusals import check_refusal, labels
 from torch import Tensor, nn
 
 import argus_core
@@ -17,15 +18,6 @@ from argus_core.testing import Example, check_composition, check_strategy, compo
 from argus_core.testing.by_hand import BY_HAND
 
 EXAMPLES = examples()
-REFUSED = {
-    ("amp(bfloat16)", "amp(float16)"): "step strategy 'amp' is listed twice",
-    ("amp(float16)", "closure"): "does not go with 'amp' (grad_scaler): torch.amp.GradScaler steps without",
-    ("closure", "sam"): "both own the slot 'run_procedure'",
-}
-
-
-def labels(subset: tuple[Example, ...]) -> str:
-    return "+".join(each.label for each in subset) or "default"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,11 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_combination_equals_the_loop_by_hand_or_is_refused(subset: tuple[Example, ...]) -> None:
-    present = {each.label for each in subset}
-    expected = [reason for pair, reason in REFUSED.items() if present.issuperset(pair)]
-    reason = check_composition(subset)
-    assert (reason is not None) == bool(expected)
-    assert reason is None or any(each in reason for each in expected)
+    check_refusal(subset, check_composition(subset))
 
 
 def test_the_matrix_has_every_built_in_strategy_and_the_installed_plugins() -> None:

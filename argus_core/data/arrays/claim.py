@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from io import FileIO
 from typing import NamedTuple, Protocol
@@ -13,6 +17,7 @@ from torch import Tensor
 from argus_core.files.ordinary_files import MOST_COMPRESSED, allocated
 
 __all__ = [
+    "FAULTS",
     "Claim",
     "Source",
     "Unsuitable",
@@ -21,8 +26,15 @@ __all__ = [
     "fill",
     "parts_of",
     "read_claim",
+    "shortened",
     "usual_dtype",
 ]
+
+FAULTS = (
+    EOFError, NotImplementedError, RecursionError, ValueError, csv.Error, struct.error, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+"""The errors that the readers of formats raise for damaged files."""
 
 # Bytes that the arrays of even the smallest file may take.
 _FREE = 64 * 2**20
@@ -162,3 +174,8 @@ def fill(source: Source, block: memoryview) -> None:
         if not count:
             raise ValueError("it is cut off in an array")
         done += count
+
+
+def shortened(error: Exception) -> str:
+    """Return an error about a file on one line, cut short: the file may determine its length."""
+    return " ".join((str(error) or type(error).__name__)[:200].split())

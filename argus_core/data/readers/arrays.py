@@ -6,10 +6,6 @@ depend on the size of a file.
 
 from __future__ import annotations
 
-import csv
-import struct
-import zipfile
-import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +14,16 @@ from io import FileIO
 
 from torch import Tensor
 
-from argus_core.data.arrays.claim import Claim, Source, Unsuitable, check_sizes, fill, read_claim
+from argus_core.data.arrays.claim import (
+    FAULTS,
+    Claim,
+    Source,
+    Unsuitable,
+    check_sizes,
+    fill,
+    read_claim,
+    shortened,
+)
 from argus_core.data.arrays.npy import opened_npy, opened_npz
 from argus_core.data.arrays.tensors import opened_safetensors
 from argus_core.data.readers.abstract_reader import AbstractReader, Load
@@ -26,12 +31,6 @@ from argus_core.errors import ArgusError
 from argus_core.files.ordinary_files import open_ordinary
 
 __all__ = ["NpyReader", "NpzReader", "SafetensorsReader"]
-
-# The errors that the readers of formats raise for damaged files.
-_FAULTS = (
-    EOFError, NotImplementedError, RecursionError, ValueError, csv.Error, struct.error, zipfile.BadZipFile,
-    zlib.error,
-)  # fmt: skip
 
 
 class _ArrayReader(AbstractReader):
@@ -43,10 +42,10 @@ class _ArrayReader(AbstractReader):
             sample = claim._replace(shape=claim.shape[1:])
             if not claim.shape or not sample.size:
                 raise Unsuitable(f"holds an array of shape {claim.shape}; give one or more samples")
+            check_sizes([claim if claim.columns_first else sample], file)
             if claim.columns_first:
                 yield from _entries(read_claim(source, claim))
                 return
-            check_sizes([sample], file)
             for number in range(1, claim.shape[0] + 1):
                 data = bytearray(sample.size)
                 fill(source, memoryview(data))
@@ -98,9 +97,10 @@ def _in_a_sentence() -> Iterator[None]:
         yield
     except Unsuitable:
         raise
-    except _FAULTS as error:
-        reason = " ".join((str(error) or type(error).__name__)[:200].split())
-        raise ArgusError(f"it does not hold plain arrays of numbers ({reason}); write it again") from error
+    except FAULTS as error:
+        raise ArgusError(
+            f"it does not hold plain arrays of numbers ({shortened(error)}); write it again"
+        ) from error
 
 
 def _entries(array: Tensor) -> Iterator[tuple[int, Load]]:

@@ -15,7 +15,7 @@ from argus_core.data.readers.abstract_reader import AbstractReader, Load
 from argus_core.errors import ArgusError, near
 from argus_core.files.ordinary_files import open_ordinary
 
-__all__ = ["CSVReader", "ParquetReader", "chosen_columns", "count_lines"]
+__all__ = ["CSVReader", "ParquetReader", "chosen_columns", "count_lines", "parquet_of"]
 
 _TARGET = "target"
 _BLOCK = 2**20  # bytes
@@ -86,7 +86,7 @@ class ParquetReader(AbstractReader):
     def samples(self, path: str) -> Iterator[tuple[str | int, Load]]:
         """Yield each row."""
         with open_ordinary(path) as file:
-            table = _pyarrow().ParquetFile(file)
+            table = parquet_of("a file in .parquet").ParquetFile(file)
             header = [*table.schema_arrow.names]
             names, places, id_place = chosen_columns(header, len(header), self.columns, self.id)
             wanted = [header[place] for place in places]
@@ -103,7 +103,7 @@ class ParquetReader(AbstractReader):
     def count(self, path: str) -> int | None:
         """Return the number of rows that the file states."""
         with open_ordinary(path) as file:
-            return int(_pyarrow().ParquetFile(file).metadata.num_rows)
+            return int(parquet_of("a file in .parquet").ParquetFile(file).metadata.num_rows)
 
 
 def count_lines(path: str) -> int:
@@ -187,8 +187,9 @@ def _checked(row: Sequence[Any], names: list[str]) -> list[float]:
     return numbers
 
 
-def _pyarrow() -> Any:
+def parquet_of(what: str) -> Any:
+    """Return the module ``pyarrow.parquet``; without it, `ArgusError` says what needs it."""
     try:
         return importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise ArgusError("files in .parquet need pyarrow: pip install pyarrow") from error
+        raise ArgusError(f"{what} needs pyarrow: pip install pyarrow") from error
