@@ -46,9 +46,10 @@ class Pool:
 
     Args:
         count: the number of processes.
+        timeout: the longest wait for each other, in seconds.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, timeout: float = 15) -> None:
         folder = tempfile.mkdtemp(prefix="argus-")
         context = multiprocessing.get_context("fork")
         self._pipes: list[Connection] = []
@@ -57,7 +58,7 @@ class Pool:
         torch.set_num_threads(1)  # else a fork of this process would hang
         for rank in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, count, folder, theirs), daemon=True)
+            process = context.Process(target=_serve, args=(rank, count, folder, timeout, theirs), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
@@ -141,10 +142,10 @@ def _end(owner: int, processes: list[Any], pipes: list[Connection], folder: str)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(rank: int, count: int, folder: str, pipe: Connection) -> None:
+def _serve(rank: int, count: int, folder: str, timeout: float, pipe: Connection) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_DFL if signum == signal.SIGTERM else signal.default_int_handler)
-    join_group(rank, count, folder, 15)
+    join_group(rank, count, folder, timeout)
     while True:
         try:
             function, arguments = pipe.recv()

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import torch
 from networks import batches, make_model
 from processes import sent_by
 from small_runs import contents, small_config, small_registry
@@ -52,6 +53,7 @@ def forking(event: str, then: Callable[[], None], connection: Connection) -> arg
 
 def within(work: Callable[[], None]) -> None:
     """Do what makes a fork, and end the fork without what the test's process ends with."""
+    torch.set_num_threads(1)  # a fork has none of OpenMP's threads, and would wait for them for ever
     process = os.getpid()
     try:
         work()
