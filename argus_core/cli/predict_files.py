@@ -15,7 +15,8 @@ from argus_core.model.loading import load_model
 from argus_core.prediction.formats import check_format
 from argus_core.prediction.on_files import predict_on
 from argus_core.prediction.partial_file import PartialFile
-from argus_core.prediction.predictions import Predictions, skipped_path
+from argus_core.prediction.predictions import Predictions
+from argus_core.prediction.written import skipped_path
 from argus_core.runs.outputs import check_output
 from argus_core.runs.prediction import without_compile
 
