@@ -130,13 +130,13 @@ def _predict_arrays(
     from argus_core.data import files as data_files  # imports torch, as do those below
     from argus_core.data.datasets import make_loader
     from argus_core.model.loading import load_model
-    from argus_core.runs.prediction import predict_all, without_compile
+    from argus_core.runs.prediction import for_evaluation, predict_all
 
     data_files.check_writable(output)
     metrics = options["metrics"]
     dataset = _dataset(data, params, needs_targets=bool(metrics))
     unused: dict[str, Any] = {"optimizer": None} if metrics else {"optimizer": None, "loss": None}
-    model = load_model(checkpoint, device=options["device"], change_params_func=without_compile, **unused)
+    model = load_model(checkpoint, device=options["device"], change_params_func=for_evaluation, **unused)
     loader = make_loader(dataset, options["batch_size"], num_workers=options["num_workers"])
     tensors, measured = predict_all(model, loader, list(metrics))
     # Again, since another program may have written there.

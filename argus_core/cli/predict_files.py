@@ -18,7 +18,7 @@ from argus_core.prediction.partial_file import PartialFile
 from argus_core.prediction.predictions import Predictions
 from argus_core.prediction.written import skipped_path
 from argus_core.runs.outputs import check_output
-from argus_core.runs.prediction import without_compile
+from argus_core.runs.prediction import for_evaluation
 
 __all__ = ["predict_files"]
 
@@ -61,7 +61,7 @@ def predict_files(
         )
     check_format(output)
     _check(checkpoint, data, output, overwrite or (resume and PartialFile(output).has_ended()))
-    load = partial(load_model, checkpoint, device=device, change_params_func=without_compile, optimizer=None)
+    load = partial(load_model, checkpoint, device=device, change_params_func=for_evaluation, optimizer=None)
     try:
         model = load()
     except MissingPluginError:
