@@ -19,7 +19,7 @@ from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo
 from argus_core.errors import ConfigError
 from argus_core.hooks import hookimpl
-from argus_core.tensors.single_process import started_processes
+from argus_core.tensors.single_process import is_first_started, started_processes
 
 if TYPE_CHECKING:
     from argus_core.callbacks.state import State
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from argus_core.runs.directory import RunDirectory
     from argus_core.runs.run import Result
 
-__all__ = ["command", "is_first_started", "recorded", "report", "saying_how_to_resume"]
+__all__ = ["command", "recorded", "report", "saying_how_to_resume"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -121,11 +121,6 @@ def recorded(function: _Function) -> _Function:
     from torch.distributed.elastic.multiprocessing.errors import record  # lazy: most runs have one process
 
     return cast(_Function, record(function))
-
-
-def is_first_started() -> bool:
-    """Return whether this is the first of the processes that a launcher has started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class _Announcement:

@@ -97,7 +97,7 @@ def _own_batches(model: Model, loader: Iterable[Any]) -> Iterator[Any]:
     if share is None:
         yield from batches
         return
-    model.parallel.begin_evaluation(model)
+    model.parallel.begin_evaluation(model)  # type: ignore[union-attr]  # of several processes
     is_sliced = isinstance(batches, OrderedLoader) and batches.is_sliced
     for batch in batches:
         own, is_silent = own_slice(batch, model, None if is_sliced else share)
