@@ -80,24 +80,23 @@ def command(
     speed and rounding.
     """
     params = _parameters(options.pop("params"))
-    checkpoint = checkpoint_at(checkpoint)
-    _check_header(checkpoint)
-    is_of_arrays = _takes_arrays(checkpoint, data, output, options)
-    if is_of_arrays and (options["top"] > 1 or options["all_classes"] or options["changes"]):
-        raise click.UsageError(
-            "--top, --all-classes and --set are for a table; give --output a name that ends in .csv or .jsonl"
-        )
-    if not is_of_arrays and options["metrics"]:
-        raise click.UsageError(
-            "--metric is for a dataset, or for one file of arrays; use argus test for others"
-        )
     with in_all_processes(options["device"]) as is_first:
-        if is_of_arrays:
+        checkpoint = checkpoint_at(checkpoint)
+        _check_header(checkpoint)
+        if _takes_arrays(checkpoint, data, output, options):
+            if options["top"] > 1 or options["all_classes"] or options["changes"]:
+                raise click.UsageError(
+                    "--top, --all-classes and --set are for a table; give --output a name that ends in .csv "
+                    "or .jsonl"
+                )
             _predict_arrays(checkpoint, data[0], params, output or _ARRAYS, overwrite, options, is_first)
             return
         from argus_core.cli.predict_files import predict_files  # lazy: it imports torch
 
-        del options["metrics"]
+        if options.pop("metrics"):
+            raise click.UsageError(
+                "--metric is for a dataset, or for one file of arrays; use argus test for others"
+            )
         predict_files(checkpoint, data, output or _TABLE, overwrite, params, is_first=is_first, **options)
 
 
