@@ -107,7 +107,8 @@ def _train_together(config: Config, overwrite: bool, dry_run: bool) -> None:
     from argus_core.runs.run import train  # imports torch
 
     if dry_run:
-        raise ConfigError("--dry-run tries a run in one process; leave --nproc-per-node out")
+        _dry_run_together(config, overwrite)
+        return
     with saying_how_to_resume(None) as witness:
         result = recorded(train)(config, overwrite, [witness, _Announcement(None, is_of_several=True)])
     if is_first_started():
@@ -121,6 +122,22 @@ def recorded(function: _Function) -> _Function:
     from torch.distributed.elastic.multiprocessing.errors import record  # lazy: most runs have one process
 
     return cast(_Function, record(function))
+
+
+def _dry_run_together(config: Config, overwrite: bool) -> None:
+    from argus_core.runs.directory import RunDirectory
+    from argus_core.runs.dry_run import dry_run  # imports torch
+    from argus_core.runs.naming import named_run
+    from argus_core.runs.together import in_one_group
+
+    with in_one_group(lambda: config):
+        if not is_first_started():
+            dry_run(config, [_Announcement(None)])
+            return
+        with named_run(config, overwrite, claim=False) as chosen:
+            directory = RunDirectory(Path(chosen.fit["run_dir"]))
+            directory.check(overwrite)
+            _dry_run(chosen, directory)
 
 
 class _Announcement:

@@ -30,6 +30,7 @@ from argus_core.errors import ArgusWarning
 
 __all__ = [
     "OrderedLoader",
+    "Shortened",
     "can_skip",
     "changed_numbers",
     "draw_seed",
@@ -114,6 +115,17 @@ class OrderedLoader:
     def has_order(self, epoch: int, fingerprint: str) -> bool:
         """Return whether `fingerprint` of the same epoch, in another process, was of the same order."""
         return self._order.has(epoch, fingerprint)
+
+
+class Shortened:
+    """Abstract: the first batches of a loader.
+
+    Args:
+        loader: that gives the batches.
+    """
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        self.loader = loader
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import distributed
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.state import AbstractEngine, State
-from argus_core.data.order import OrderedLoader
+from argus_core.data.order import OrderedLoader, Shortened
 from argus_core.data.slices import Share, Silent, slice_of
 from argus_core.errors import ArgusWarning, ConflictError, ParamsError
 from argus_core.parallel.ending import ending_together
@@ -152,6 +152,8 @@ class Together(Alone):
         self._engine = model.parallel
         self._state = state
         self._share = share
+        if isinstance(loader, Shortened):
+            loader = loader.loader
         self._is_read_sliced = isinstance(loader, OrderedLoader) and loader.is_sliced
         self._slices = not self._is_read_sliced and not is_sharded(loader, model)
         self._loader = loader
