@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -134,7 +135,8 @@ def with_workers(loaders: Iterable[Any]) -> Iterator[None]:
 
     References from one part of a run to another would keep them until Python collects the garbage.
     """
-    loaders, process = [*loaders], os.getpid()
+    loaders = [each.loader if isinstance(each, Shortened) else each for each in loaders]
+    process = os.getpid()
     try:
         with with_workers_that_leave_signals(*loaders):
             yield
@@ -161,6 +163,10 @@ def ordered(loader: Iterable[Any], seed: int, phase: str, share: Share | None = 
         phase: ``"train"`` or ``"val"``.
         share: of this process in each batch.
     """
+    if isinstance(loader, Shortened):
+        shortened = copy.copy(loader)
+        shortened.loader = ordered(loader.loader, seed, phase, share)
+        return shortened
     if not _is_ordinary(loader):
         return loader
     if isinstance(loader.dataset, IterableDataset):

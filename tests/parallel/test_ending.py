@@ -407,8 +407,6 @@ def refused(what: str) -> None:
                 made({"parallel": "single"})
             case "batch":
                 trained(made({}), {}, samples=8, batch_size=1)
-            case "dry run":
-                trained(made({}), {"dry_run": True}, samples=8, batch_size=4)
             case "generator":
                 made({}).fit(iter([]))  # type: ignore[arg-type]
             case "sparse":
@@ -420,7 +418,6 @@ def refused(what: str) -> None:
     [
         ("single", "parallel is 'single' in a run of 2 processes"),
         ("batch", "batch_size of the train loader is 1, and 2 processes"),
-        ("dry run", "a dry run has one process"),
         ("sparse", "parallel 'ddp' does not go with"),
     ],
 )

@@ -156,13 +156,6 @@ def test_an_exception_in_one_process_ends_all_and_keeps_the_rows_so_far(folder: 
     assert Path("out.csv.partial").exists()
 
 
-def test_table_that_exists_is_refused_by_the_first_process_alone(folder: Path) -> None:
-    Path("two.csv").touch()
-    first, second = in_processes(2, write, folder, "two.csv", "auto", 0, False, {}, may_fail=True)
-    assert first.message == "two.csv exists already; choose another output file, or overwrite it"
-    assert second.kind == "EndedByOtherError"
-
-
 def all_predicted(sort: str, engine: str, metrics: list[str] | None, samples: int) -> Any:
     """Return the predictions for a loader, or a list of batches, as lists."""
     with isolated_registry(builtins=True):
