@@ -35,13 +35,13 @@ def rehearse(
         options: its other arguments.
 
     Raises:
-        ParamsError: a loader gives its batches only once, or something cannot be copied, as a model in shards.
+        ParamsError: a loader gives its batches only once, or something cannot be copied.
     """
     _check_readable_again(loaders)
     if model.parallel.is_sharded:
         raise ParamsError(
-            f"a dry run in Python works on a copy of the model, and parallel {model.parallel.name!r} keeps it in "
-            "shards, which cannot be copied; try the run by argus train --dry-run, or with parallel='ddp'"
+            f"a dry run in Python works on a copy of the model, and parallel {model.parallel.name!r} has it "
+            "in shards, which cannot be copied; try it by argus train --dry-run, or with parallel='ddp'"
         )
     with trial_folder() as folder, _generators_restored(loaders):
         trial = DryRun(folder)

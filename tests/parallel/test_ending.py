@@ -420,7 +420,7 @@ def refused(what: str) -> None:
     [
         ("single", "parallel is 'single' in a run of 2 processes"),
         ("batch", "batch_size of the train loader is 1, and 2 processes"),
-        ("dry run of shards", "parallel 'fsdp' keeps it in shards, which cannot be copied; try the run by"),
+        ("dry run of shards", "parallel 'fsdp' has it in shards, which cannot be copied; try it by argus"),
         ("sparse", "parallel 'ddp' does not go with"),
     ],
 )
