@@ -156,6 +156,21 @@ def test_an_exception_in_one_process_ends_all_and_keeps_the_rows_so_far(folder: 
     assert Path("out.csv.partial").exists()
 
 
+def leaving(folder: Path) -> None:
+    """Predict, once the second process is gone."""
+    os.chdir(folder)
+    with isolated_registry(builtins=True):
+        predictions = classifier().predict_on(["a.csv"])
+        if rank() == 1:
+            os._exit(1)
+        predictions.write("out.csv")
+
+
+def test_process_that_is_gone_is_noticed_though_the_others_would_wait_long(folder: Path) -> None:
+    first, _ = in_processes(2, leaving, folder, may_fail=True)  # a pool waits for a minute
+    assert "process 1 of 2 did not answer" in first.message
+
+
 def all_predicted(sort: str, engine: str, metrics: list[str] | None, samples: int) -> Any:
     """Return the predictions for a loader, or a list of batches, as lists."""
     with isolated_registry(builtins=True):
