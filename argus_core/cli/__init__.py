@@ -26,6 +26,7 @@ from argus_core.cli.output import (
 from argus_core.early_interrupt import INTERRUPTED, early_interrupt
 from argus_core.errors import ArgusError, near
 from argus_core.files.standard_streams import lasting
+from argus_core.tensors.single_process import is_first_started
 
 __all__ = ["Commands", "PluggableCommands", "main"]
 
@@ -89,7 +90,8 @@ class Commands(click.Group):
                 with early_interrupt.running(), usage_errors():
                     return super().invoke(ctx)
             except KeyboardInterrupt:
-                echo("interrupted", err=True)
+                if is_first_started():
+                    echo("interrupted", err=True)
                 ctx.exit(INTERRUPTED)
             except Exception as error:
                 if isinstance(error, SystemExit):  # another process of the run has failed, and says why

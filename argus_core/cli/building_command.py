@@ -9,6 +9,7 @@ import click
 
 from argus_core.cli.output import echo
 from argus_core.cli.torch_command import TorchCommand
+from argus_core.tensors.single_process import is_first_started
 
 __all__ = ["BuildingCommand", "parts_options"]
 
@@ -27,7 +28,7 @@ class BuildingCommand(TorchCommand):
         from argus_core.registry.own_parts import OPTION, OwnPart, import_parts, project_parts  # lazy
 
         own = project_parts()
-        if own:
+        if own and is_first_started():
             echo(f"parts: {', '.join(part.written for part in own)} ({own[0].source})", err=True)
         import_parts([*own, *(OwnPart(each, Path(), OPTION) for each in ctx.meta.get(_PARTS, ()))])
 

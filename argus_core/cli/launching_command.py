@@ -1,23 +1,26 @@
-"""Commands that train, in several processes too: with torchrun's options they start themselves in it."""
+"""Commands of several processes, too: with torchrun's options they start themselves in it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from argus_core.cli.building_command import BuildingCommand
-from argus_core.errors import ConfigError
+from argus_core.errors import ArgusWarning, ConfigError
+from argus_core.tensors.single_process import is_first_started, started_processes
 
-__all__ = ["LaunchingCommand", "split_arguments"]
+__all__ = ["LaunchingCommand", "in_all_processes", "split_arguments"]
 
 _LAUNCHING = "argus_core.launching"
 _FLAGS = ("--standalone",)
 _VALUES: dict[str, str] = {
-    "--nproc-per-node": "Train in N processes on this host (also: gpu, cpu, auto).",
+    "--nproc-per-node": "Start N processes on this host (also: gpu, cpu, auto).",
     "--nnodes": "The number of hosts, or MIN:MAX.",
     "--node-rank": "The number of this host, without a rendezvous.",
     "--rdzv-backend": "c10d, where hosts meet at an endpoint.",
@@ -39,7 +42,7 @@ _TOGETHER = ("--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint", "--
 
 
 class LaunchingCommand(BuildingCommand):
-    """A command that trains; with torchrun's options it starts itself in several processes."""
+    """A command that trains or evaluates; with torchrun's options it starts itself in several processes."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -66,6 +69,24 @@ class LaunchingCommand(BuildingCommand):
                 "launcher has started; leave the option out"
             )
         _start(str(self.name), launching, rest)
+
+
+@contextmanager
+def in_all_processes(device: str) -> Iterator[bool]:
+    """Run the block in all processes that a launcher has started; yield whether this one prints and writes.
+
+    Args:
+        device: the user's choice.
+    """
+    if started_processes() == 1:
+        yield True
+        return
+    from argus_core.runs.together import in_group_on  # imports torch
+
+    with in_group_on(device), warnings.catch_warnings():
+        if not is_first_started():
+            warnings.simplefilter("ignore", ArgusWarning)
+        yield is_first_started()
 
 
 def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:

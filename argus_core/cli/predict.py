@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
+from argus_core.cli.launching_command import LaunchingCommand, in_all_processes
 from argus_core.cli.output import echo
 from argus_core.errors import ArgusError
 from argus_core.runs.best_checkpoint import checkpoint_at
@@ -24,12 +24,13 @@ _ARRAYS, _TABLE = Path("predictions.npz"), Path("predictions.csv")
 
 @click.command(
     "predict",
-    cls=BuildingCommand,
+    cls=LaunchingCommand,
     epilog=examples(
         "argus predict runs/digits/checkpoints/best.safetensors 'new/*.npy' --top 3",
         "argus predict runs/digits/checkpoints/best.safetensors new images.npy --output answers.jsonl",
         "argus predict runs/digits/checkpoints/best.safetensors digits --param split=val --metric accuracy",
         "argus predict runs/digits/checkpoints/best.safetensors images.npy --output arrays.npz",
+        "argus predict runs/digits/checkpoints/best.safetensors photos/ --nproc-per-node 4",
     ),
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
@@ -79,25 +80,24 @@ def command(
     speed and rounding.
     """
     params = _parameters(options.pop("params"))
-    checkpoint = checkpoint_at(checkpoint)
-    _check_header(checkpoint)
-    if _takes_arrays(checkpoint, data, output, options):
-        if options["top"] > 1 or options["all_classes"] or options["changes"]:
-            raise click.UsageError(
-                "--top, --all-classes and --set are for a table; give --output a name that ends in .csv or "
-                ".jsonl"
-            )
-        output = output or _ARRAYS
-        check_output(output, checkpoint, Path(data[0]), overwrite=overwrite)
-        _predict_arrays(checkpoint, data[0], params, output, overwrite, options)
-        return
-    from argus_core.cli.predict_files import predict_files  # lazy: it imports torch
+    with in_all_processes(options["device"]) as is_first:
+        checkpoint = checkpoint_at(checkpoint)
+        _check_header(checkpoint)
+        if _takes_arrays(checkpoint, data, output, options):
+            if options["top"] > 1 or options["all_classes"] or options["changes"]:
+                raise click.UsageError(
+                    "--top, --all-classes and --set are for a table; give --output a name that ends in .csv "
+                    "or .jsonl"
+                )
+            _predict_arrays(checkpoint, data[0], params, output or _ARRAYS, overwrite, options, is_first)
+            return
+        from argus_core.cli.predict_files import predict_files  # lazy: it imports torch
 
-    if options.pop("metrics"):
-        raise click.UsageError(
-            "--metric is for a dataset, or for one file of arrays; use argus test for others"
-        )
-    predict_files(checkpoint, data, output or _TABLE, overwrite, params, **options)
+        if options.pop("metrics"):
+            raise click.UsageError(
+                "--metric is for a dataset, or for one file of arrays; use argus test for others"
+            )
+        predict_files(checkpoint, data, output or _TABLE, overwrite, params, is_first=is_first, **options)
 
 
 def _takes_arrays(checkpoint: Path, data: tuple[str, ...], output: Path | None, options: Any) -> bool:
@@ -125,20 +125,30 @@ def _takes_arrays(checkpoint: Path, data: tuple[str, ...], output: Path | None, 
 
 
 def _predict_arrays(
-    checkpoint: Path, data: str, params: dict[str, Any], output: Path, overwrite: bool, options: Any
+    checkpoint: Path,
+    data: str,
+    params: dict[str, Any],
+    output: Path,
+    overwrite: bool,
+    options: Any,
+    is_first: bool,
 ) -> None:
+    if is_first:
+        check_output(output, checkpoint, Path(data), overwrite=overwrite)
     from argus_core.data import files as data_files  # imports torch, as do those below
     from argus_core.data.datasets import make_loader
     from argus_core.model.loading import load_model
-    from argus_core.runs.prediction import predict_all, without_compile
+    from argus_core.runs.prediction import for_evaluation, predict_all
 
     data_files.check_writable(output)
     metrics = options["metrics"]
     dataset = _dataset(data, params, needs_targets=bool(metrics))
     unused: dict[str, Any] = {"optimizer": None} if metrics else {"optimizer": None, "loss": None}
-    model = load_model(checkpoint, device=options["device"], change_params_func=without_compile, **unused)
+    model = load_model(checkpoint, device=options["device"], change_params_func=for_evaluation, **unused)
     loader = make_loader(dataset, options["batch_size"], num_workers=options["num_workers"])
     tensors, measured = predict_all(model, loader, list(metrics))
+    if not is_first:
+        return
     # Again, since another program may have written there.
     check_output(output, checkpoint, Path(data), overwrite=overwrite)
     data_files.write_tensors(output, tensors)

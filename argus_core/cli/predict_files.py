@@ -15,9 +15,11 @@ from argus_core.model.loading import load_model
 from argus_core.prediction.formats import check_format
 from argus_core.prediction.on_files import predict_on
 from argus_core.prediction.partial_file import PartialFile
-from argus_core.prediction.predictions import Predictions, skipped_path
+from argus_core.prediction.predictions import Predictions
+from argus_core.prediction.written import skipped_path
 from argus_core.runs.outputs import check_output
-from argus_core.runs.prediction import without_compile
+from argus_core.runs.prediction import for_evaluation
+from argus_core.tensors.single_process import is_restarted
 
 __all__ = ["predict_files"]
 
@@ -33,6 +35,7 @@ def predict_files(
     overwrite: bool,
     params: dict[str, Any],
     *,
+    is_first: bool,
     resume: bool,
     reader: str | None,
     changes: tuple[str, ...],
@@ -47,6 +50,7 @@ def predict_files(
         output: the table.
         overwrite: whether files that are there may be replaced.
         params: of the reader.
+        is_first: whether this process prints and writes; in a run of several the others predict for it.
         resume: whether to continue with an interrupted prediction.
         reader: the name of the reader of all files, or ``None``.
         changes: of the section ``[data]`` of the checkpoint.
@@ -59,14 +63,19 @@ def predict_files(
             "choose the reader that takes it with --reader"
         )
     check_format(output)
-    _check(checkpoint, data, output, overwrite or (resume and PartialFile(output).has_ended()))
-    load = partial(load_model, checkpoint, device=device, change_params_func=without_compile, optimizer=None)
+    resume = resume or is_restarted()
+    if is_first:
+        _check(checkpoint, data, output, overwrite or (resume and PartialFile(output).has_ended()))
+    load = partial(load_model, checkpoint, device=device, change_params_func=for_evaluation, optimizer=None)
     try:
         model = load()
     except MissingPluginError:
         model = load(loss=None)  # it says only whether the network gives probabilities
     spec = None if reader is None else (reader, params)
     predictions = predict_on(model, data, reader=spec, changes=changes, source=checkpoint, **options)
+    if not is_first:
+        predictions.write(output, overwrite=overwrite, resume=resume)
+        return
     _check_inputs(predictions, output)
     if predictions.files.left_out:
         others = counted(predictions.files.left_out, "file")

@@ -9,7 +9,8 @@ import click
 from argus_core.cli.examples import examples
 from argus_core.cli.launching_command import LaunchingCommand
 from argus_core.cli.options import CHANGES
-from argus_core.cli.train import is_first_started, recorded, report, saying_how_to_resume
+from argus_core.cli.train import recorded, report, saying_how_to_resume
+from argus_core.tensors.single_process import is_first_started
 
 __all__ = ["command"]
 

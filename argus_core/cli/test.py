@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from argus_core.cli.building_command import BuildingCommand
 from argus_core.cli.examples import examples
+from argus_core.cli.launching_command import LaunchingCommand, in_all_processes
 from argus_core.cli.options import AS_JSON
 from argus_core.cli.output import counted, echo, echo_json
 from argus_core.cli.table import print_table
@@ -28,10 +28,11 @@ _SHARES = ("precision", "recall", "f1")
 
 @click.command(
     "test",
-    cls=BuildingCommand,
+    cls=LaunchingCommand,
     epilog=examples(
         "argus test runs/digits/checkpoints/best.safetensors",
         "argus test runs/digits/checkpoints/best.safetensors --metric mse --csv results.csv",
+        "argus test runs/digits --nproc-per-node 2",
     ),
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
@@ -64,11 +65,19 @@ def command(
     the digits of the run if its validation was not limited. For a classifier, a table has the results of each
     class.
     """
-    if table is not None:
-        check_output(table, checkpoint, overwrite=overwrite)
-    from argus_core.runs.evaluation import evaluate  # imports torch
+    with in_all_processes(device) as is_first:
+        if table is not None and is_first:
+            check_output(table, checkpoint, overwrite=overwrite)
+        from argus_core.runs.evaluation import evaluate  # imports torch
 
-    results = evaluate(checkpoint, changes, metrics, sets, device)
+        results = evaluate(checkpoint, changes, metrics, sets, device)
+        if is_first:
+            _report(checkpoint, results, table, overwrite, as_json)
+
+
+def _report(
+    checkpoint: Path, results: Mapping[str, SetResult], table: Path | None, overwrite: bool, as_json: bool
+) -> None:
     if as_json:
         sets_of = {name: _record(each) for name, each in results.items()}
         echo_json({"checkpoint": str(checkpoint), "sets": sets_of})

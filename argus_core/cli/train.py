@@ -19,7 +19,7 @@ from argus_core.cli.options import CHANGES
 from argus_core.cli.output import echo
 from argus_core.errors import ConfigError
 from argus_core.hooks import hookimpl
-from argus_core.tensors.single_process import started_processes
+from argus_core.tensors.single_process import is_first_started, started_processes
 
 if TYPE_CHECKING:
     from argus_core.callbacks.state import State
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from argus_core.runs.directory import RunDirectory
     from argus_core.runs.run import Result
 
-__all__ = ["command", "is_first_started", "recorded", "report", "saying_how_to_resume"]
+__all__ = ["command", "recorded", "report", "saying_how_to_resume"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -107,7 +107,8 @@ def _train_together(config: Config, overwrite: bool, dry_run: bool) -> None:
     from argus_core.runs.run import train  # imports torch
 
     if dry_run:
-        raise ConfigError("--dry-run tries a run in one process; leave --nproc-per-node out")
+        _dry_run_together(config, overwrite)
+        return
     with saying_how_to_resume(None) as witness:
         result = recorded(train)(config, overwrite, [witness, _Announcement(None, is_of_several=True)])
     if is_first_started():
@@ -123,9 +124,20 @@ def recorded(function: _Function) -> _Function:
     return cast(_Function, record(function))
 
 
-def is_first_started() -> bool:
-    """Return whether this is the first of the processes that a launcher has started."""
-    return os.environ.get("RANK", "0") == "0"
+def _dry_run_together(config: Config, overwrite: bool) -> None:
+    from argus_core.runs.directory import RunDirectory
+    from argus_core.runs.dry_run import dry_run  # imports torch
+    from argus_core.runs.naming import named_run
+    from argus_core.runs.together import in_one_group
+
+    with in_one_group(lambda: config):
+        if not is_first_started():
+            dry_run(config, [_Announcement(None)])
+            return
+        with named_run(config, overwrite, claim=False) as chosen:
+            directory = RunDirectory(Path(chosen.fit["run_dir"]))
+            directory.check(overwrite)
+            _dry_run(chosen, directory)
 
 
 class _Announcement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ from argus_core.errors import ArgusWarning
 
 __all__ = [
     "OrderedLoader",
+    "Shortened",
     "can_skip",
     "changed_numbers",
     "draw_seed",
@@ -116,13 +118,25 @@ class OrderedLoader:
         return self._order.has(epoch, fingerprint)
 
 
+class Shortened:
+    """Abstract: the first batches of a loader.
+
+    Args:
+        loader: that gives the batches.
+    """
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        self.loader = loader
+
+
 @contextmanager
 def with_workers(loaders: Iterable[Any]) -> Iterator[None]:
     """Let workers leave signals to a run, and end those of loaders that `ordered` made when the block ends.
 
     References from one part of a run to another would keep them until Python collects the garbage.
     """
-    loaders, process = [*loaders], os.getpid()
+    loaders = [each.loader if isinstance(each, Shortened) else each for each in loaders]
+    process = os.getpid()
     try:
         with with_workers_that_leave_signals(*loaders):
             yield
@@ -149,6 +163,10 @@ def ordered(loader: Iterable[Any], seed: int, phase: str, share: Share | None = 
         phase: ``"train"`` or ``"val"``.
         share: of this process in each batch.
     """
+    if isinstance(loader, Shortened):
+        shortened = copy.copy(loader)
+        shortened.loader = ordered(loader.loader, seed, phase, share)
+        return shortened
     if not _is_ordinary(loader):
         return loader
     if isinstance(loader.dataset, IterableDataset):

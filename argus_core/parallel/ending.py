@@ -18,7 +18,7 @@ from torch import distributed
 from argus_core.errors import ArgusError
 from argus_core.parallel.group import release_groups, shared_store
 
-__all__ = ["EndedByOtherError", "ending_together"]
+__all__ = ["EndedByOtherError", "ending_together", "once_said"]
 
 _FAILED, _WAITED = "argus/failed", "argus/waited"
 _PATIENCE = 3.0  # seconds, for the notes of others
@@ -73,6 +73,28 @@ def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[No
         raise ArgusError(f"{told}; its own log may say more, and the run can be resumed") from error
 
 
+@contextmanager
+def once_said() -> Iterator[None]:
+    """End this process quietly if another one has failed with the same message, and says it.
+
+    Raises:
+        EndedByOtherError: another has.
+    """
+    rank, store = distributed.get_rank(), shared_store()
+    try:
+        yield
+    except ArgusError as error:
+        if isinstance(error, EndedByOtherError):
+            raise
+        first, kind, message = -1, "", ""
+        with suppress(RuntimeError):  # the process that keeps the store may be gone
+            if _has(store, _FAILED):
+                first, kind, message = json.loads(store.get(_FAILED))
+        if first not in (-1, rank) and (kind, message) == _described(error):
+            raise EndedByOtherError(f"process {first} failed for the same reason") from error
+        raise
+
+
 def _is_lost(error: BaseException) -> bool:
     """Return whether an operation failed because another process has."""
     if isinstance(error, distributed.DistBackendError | distributed.DistNetworkError):
@@ -84,9 +106,13 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def _tell(store: Any, rank: int, error: BaseException) -> None:
-    note = json.dumps([rank, type(error).__name__, str(error)[:2000]])
+    note = json.dumps([rank, *_described(error)])
     with suppress(Exception):
         store.compare_set(_FAILED, "", note)
+
+
+def _described(error: BaseException) -> tuple[str, str]:
+    return type(error).__name__, str(error)[:2000]
 
 
 def _others(store: Any, rank: int, count: int) -> ArgusError | str:

@@ -32,7 +32,7 @@ __all__ = [
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
 _store: list[Any] = []  # of the group that this module opened
-_control: list[Any] = []  # the group of all processes, and its control group
+_control: dict[float, tuple[Any, Any]] = {}  # by timeout: the group of all processes, and its control group
 _opened_by: list[int] = []  # the process that opened the group, if this module did
 
 
@@ -81,11 +81,15 @@ def control_group(timeout: float) -> Any:
     Args:
         timeout: seconds that an operation may take.
     """
-    key = distributed.group.WORLD, timeout
-    if _control[:1] != [key]:
+    world = distributed.group.WORLD
+    if timeout not in _control or _control[timeout][0] is not world:
+        for known, other in _control.values():
+            if known is world:  # a process that is gone is noticed here, and only by its timeout below
+                distributed.barrier(other)
+                break
         group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        _control[:] = [key, group]
-    return _control[1]
+        _control[timeout] = world, group
+    return _control[timeout][1]
 
 
 def release_groups() -> None:

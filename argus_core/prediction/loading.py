@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 
 from argus_core.data.readers import AbstractReader, Load
 from argus_core.data.reading import as_it_is
+from argus_core.data.slices import Share
 from argus_core.errors import ArgusError
 from argus_core.text import one_line
 
@@ -54,9 +55,10 @@ class FileBatch(NamedTuple):
 class FileBatches(IterableDataset[FileBatch]):
     """The batches of the samples of files, in order.
 
-    Every worker process goes through all samples, and reads those of its own batches. A batch is made of the
-    next ``batch_size`` samples, less those that cannot be read. So batches do not depend on the number of
-    workers, nor on where the first one begins.
+    Every process goes through all samples, and reads those of its own batches: each process of a run every
+    N-th, each of its workers every M-th of these. A batch is made of the next ``batch_size`` samples, less
+    those that cannot be read. So batches do not depend on the number of processes or workers, nor on where
+    the first one begins.
 
     Args:
         paths: the files.
@@ -67,6 +69,9 @@ class FileBatches(IterableDataset[FileBatch]):
         missing: the reason for skipping a file without a reader.
         columns: the names of features, for messages.
         start: the number of the first batch.
+
+    Attributes:
+        share: of this process in the batches, by default all.
     """
 
     def __init__(
@@ -92,13 +97,15 @@ class FileBatches(IterableDataset[FileBatch]):
         }
         self.columns = columns
         self.start = start
+        self.share = Share(0, 1)
 
     def __iter__(self) -> Iterator[FileBatch]:
         worker = get_worker_info()
         own, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         samples, number = self._samples(), 0
         while batch := [*islice(samples, self.batch_size)]:
-            if number >= self.start and (number - self.start) % workers == own:
+            turn, process = divmod(number - self.start, self.share.processes)
+            if turn >= 0 and process == self.share.rank and turn % workers == own:
                 yield self._read(number, batch)
             number += 1
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from argus_core.abstract_model import AbstractModel
+from argus_core.data.slices import Share
 from argus_core.data.workers import begun, with_workers_that_leave_signals
 from argus_core.errors import ArgusError
 from argus_core.files.working_folder import shown
-from argus_core.prediction.formats import APPENDED, check_format, encoded, write_packed
+from argus_core.prediction.formats import check_format, encoded
 from argus_core.prediction.loading import FileBatch, FileBatches, Skipped, batch_loader
 from argus_core.prediction.partial_file import PartialFile
 from argus_core.prediction.preparation import Preparation
@@ -32,38 +32,23 @@ from argus_core.prediction.table import (
     layout_of,
     rows_in,
 )
-from argus_core.storage.replacement import replacement
+from argus_core.prediction.turns import Turns, taking_turns
+from argus_core.prediction.written import Written, finish, nothing_read, skipped_path
 from argus_core.tensors.listing import first_tensor, named_tensors
 from argus_core.training.shapes import shape_of
 
-__all__ = ["Predictions", "Written", "skipped_path"]
+__all__ = ["Predictions"]
 
 Watch = Callable[[int, int], None]
 """Called after each batch with the numbers of samples and of skipped ones so far."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """A table that was written.
-
-    Attributes:
-        path: of the table.
-        rows: in it.
-        skipped: the samples that could not be read.
-        skipped_path: the list of them, ``None`` if there are none.
-    """
-
-    path: Path
-    rows: int
-    skipped: int
-    skipped_path: Path | None
 
 
 class Predictions:
     """The predictions of a model for the samples of files, which are read while it is iterated.
 
     An item is a dict of plain values with the keys ``file``, ``row`` (for files of several samples) and the
-    columns of the table: ``class`` and ``probability``, or the values by their names.
+    columns of the table: ``class`` and ``probability``, or the values by their names. In a run of several
+    processes they take turns to predict; each process must iterate, and gets all items.
 
     Args:
         model: in any mode.
@@ -113,18 +98,26 @@ class Predictions:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.skipped = []
         layout = None
-        with closing(self._predicted(0)) as predicted:
+        with (
+            taking_turns(self.model, self._facts) as turns,
+            closing(self._predicted(0, turns, everywhere=True)) as predicted,
+        ):
             for batch, prediction in predicted:
                 self.skipped += batch.skipped
-                if batch.input is None:
+                if not batch.files:
                     continue
                 layout = layout or self._layout(prediction)
                 columns = self._columns(layout, batch, prediction)
                 yield from (dict(zip(columns, row, strict=True)) for row in rows_in(columns))
 
-    def loader(self, start: int = 0) -> DataLoader[FileBatch]:
-        """Return the loader of the batches that are predicted, from the batch with number ``start``."""
-        self._batches.start = start
+    def loader(self, start: int = 0, share: Share | None = None) -> DataLoader[FileBatch]:
+        """Return the loader of the batches that are predicted.
+
+        Args:
+            start: the number of the first batch.
+            share: of this process, in a run of several.
+        """
+        self._batches.start, self._batches.share = start, share or Share(0, 1)
         return batch_loader(self._batches, self._num_workers, self.model.device.type == "cuda")
 
     def write(
@@ -138,7 +131,7 @@ class Predictions:
         """Write a table to a file, and the samples that were skipped to a second one.
 
         The rows are kept in ``OUTPUT.partial`` until all are there; then that becomes the table. Memory does
-        not grow with their number.
+        not grow with their number. In a run of several processes each must call it; the first writes.
 
         Args:
             output: ends in ``.csv``, ``.jsonl``, ``.npz`` or ``.parquet``.
@@ -152,33 +145,58 @@ class Predictions:
         """
         output = Path(output)
         check_format(output)
+        with taking_turns(self.model, self._facts) as turns:
+            key = self._key(output.suffix.lower())
+            if turns is None:
+                return self._write(output, key, overwrite, resume, watch)
+            if turns.is_first:
+                done = self._write(output, key, overwrite, resume, watch, turns)
+                turns.of_first([done.rows, done.skipped])
+                return done
+            self._take_part(turns)
+            rows, skipped = turns.of_first(None)
+        return Written(output, rows, skipped, skipped_path(output) if skipped else None)
+
+    def _write(
+        self,
+        output: Path,
+        key: dict[str, Any],
+        overwrite: bool,
+        resume: bool,
+        watch: Watch | None,
+        turns: Turns | None = None,
+    ) -> Written:
         partial, listed = PartialFile(output), skipped_path(output)
         has_ended = resume and partial.has_ended()
         if has_ended and not partial.path.exists() and output.exists():  # only the journal is left
-            done = partial.latest(self._key(output.suffix.lower()))
+            done = partial.latest(key)
             partial.remove()
+            if turns is not None:
+                turns.of_first(None)
             return Written(output, done.rows, done.skipped, listed if done.skipped else None)
         for path in (output, listed):
             if os.path.lexists(path) and not overwrite and not has_ended:
                 raise ArgusError(f"{shown(path)} exists already; choose another output file, or overwrite it")
         suffix = output.suffix.lower()
-        with partial.opened(self._key(suffix), resume, overwrite):
-            self._fill(partial, suffix, watch)
+        with partial.opened(key, resume, overwrite):
+            if turns is not None:
+                turns.of_first(partial.progress.batches)
+            self._fill(partial, suffix, watch, turns)
             done = partial.progress
             if done.rows:
-                self._finish(partial, suffix, listed)
+                finish(partial, suffix, listed)
             first = next(partial.skipped(), None)
         partial.remove()
         if not done.rows:
-            raise _nothing(done.skipped, first)
+            raise nothing_read(done.skipped, first)
         return Written(output, done.rows, done.skipped, listed if done.skipped else None)
 
-    def _fill(self, partial: PartialFile, suffix: str, watch: Watch | None) -> None:
+    def _fill(self, partial: PartialFile, suffix: str, watch: Watch | None, turns: Turns | None) -> None:
         layout = None if partial.progress.layout is None else Layout(**partial.progress.layout)
-        with closing(self._predicted(partial.progress.batches)) as predicted:
+        with closing(self._predicted(partial.progress.batches, turns)) as predicted:
             for batch, prediction in predicted:
                 data, record = b"", None
-                if batch.input is not None:
+                if batch.files:
                     if layout is None:
                         layout = self._layout(prediction)
                         record = layout.record()
@@ -189,30 +207,30 @@ class Predictions:
                     done = partial.progress
                     watch(done.rows + done.skipped, done.skipped)
 
-    def _finish(self, partial: PartialFile, suffix: str, listed: Path) -> None:
-        partial.end()
-        if partial.progress.skipped:
-            skipped = {"file": [], "row": [], "reason": []}  # type: dict[str, list[Any]]
-            with replacement(listed, "file") as file:
-                file.write(b"file,row,reason\n")
-                for each in partial.skipped():
-                    for name, value in zip(skipped, each, strict=True):
-                        skipped[name] = [value]
-                    file.write(encoded(".csv", skipped, is_first=False))
-        elif os.path.lexists(listed):
-            os.unlink(listed)  # of the table that is replaced
-        if suffix in APPENDED:
-            partial.move()
-        else:
-            with replacement(partial.output, "file") as file:
-                write_packed(partial.path, suffix, partial.progress.rows, file)
+    def _take_part(self, turns: Turns) -> None:
+        """Predict for the first process, which writes."""
+        start = turns.of_first(None)
+        if start is not None:
+            for _ in self._predicted(start, turns):
+                pass
 
-    def _predicted(self, start: int) -> Generator[tuple[FileBatch, Any], None, None]:
-        """Yield each batch and its prediction, ``None`` if no sample of it could be read."""
-        loader = self.loader(start)
+    def _predicted(
+        self, start: int, turns: Turns | None, everywhere: bool = False
+    ) -> Generator[tuple[FileBatch, Any], None, None]:
+        """Yield each batch and its prediction, ``None`` if no sample of it could be read.
+
+        Args:
+            start: the number of the first batch.
+            turns: of the processes, in a run of several.
+            everywhere: whether all of them get the batches, or the first alone.
+        """
+        loader = self.loader(start, None if turns is None else turns.share)
         with self.model.evaluation(), with_workers_that_leave_signals(loader):
+            if turns is not None:
+                yield from turns.rounds(begun(loader), self._prediction, everywhere)
+                return
             for batch in begun(loader):
-                yield batch, None if batch.input is None else self._prediction(batch)
+                yield batch, self._prediction(batch) if batch.files else None
 
     def _prediction(self, batch: FileBatch) -> Any:
         try:
@@ -249,29 +267,12 @@ class Predictions:
 
     def _key(self, suffix: str) -> dict[str, Any]:
         """Return what must be the same in a prediction that continues."""
-        return {
-            "format": suffix,
-            "files": self.files.fingerprint(),
-            "readers": self._readers,
-            "data": self._spec,
-            **self._sizes,
-            "weights": _fingerprint(self.model),
-        }
+        return {"format": suffix, **self._facts(), "weights": _fingerprint(self.model)}
 
-
-def skipped_path(output: Path) -> Path:
-    """Return the path of the list of samples that were skipped, beside a table."""
-    return output.with_name(f"{output.stem}.skipped.csv")
-
-
-def _nothing(skipped: int, first: Sequence[Any] | None) -> ArgusError:
-    if first is None:
-        return ArgusError("the files hold no samples to predict on; give others")
-    file, row, reason = first
-    where = f"{file}, row {row}" if row != "" else file
-    if skipped == 1:
-        return ArgusError(f"{where} cannot be read: {reason}")
-    return ArgusError(f"none of {skipped:,} samples can be read; the first is {where}: {reason}")
+    def _facts(self) -> dict[str, Any]:
+        """Return what must be the same in all processes of a run, too."""
+        files = self.files.fingerprint()
+        return {"files": files, "readers": self._readers, "data": self._spec, **self._sizes}
 
 
 def _gives_probabilities(model: AbstractModel) -> bool:
@@ -280,10 +281,11 @@ def _gives_probabilities(model: AbstractModel) -> bool:
 
 
 def _fingerprint(model: AbstractModel) -> int:
-    """Return a checksum of the weights with which the model predicts."""
+    """Return a checksum of the weights with which the model predicts; each process of a run must call it."""
     checksum = 0
     with model.evaluation():
-        for name, value in model.get_nn_module().state_dict().items():
+        for name, part in model.get_nn_module().state_dict().items():
+            value = model.parallel.whole(part) if isinstance(part, Tensor) else part
             checksum = zlib.crc32(name.encode(), checksum)
             is_plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
             if is_plain and value.numel():

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from argus_core.config import Config
 from argus_core.runs.run import train
+from argus_core.runs.together import in_one_group
 from argus_core.training.dry_run import DryRun
 from argus_core.training.interruption import exiting
+from argus_core.training.trial_folder import trial_folder
 
 __all__ = ["DryRunResult", "dry_run"]
 
@@ -47,11 +47,8 @@ def dry_run(config: Config, callbacks: Iterable[Any] = ()) -> DryRunResult:
         ArgusError: the run would fail.
     """
     began = time.monotonic()
-    with (
-        exiting(),
-        tempfile.TemporaryDirectory(prefix="argus-dry-run-", ignore_cleanup_errors=True) as folder,
-    ):
-        trial = DryRun(Path(folder).resolve())
+    with in_one_group(lambda: config), exiting(), trial_folder() as folder:
+        trial = DryRun(folder)
         placed = {key: trial.placed(config.fit[key]) for key in _CALLBACKS if key in config.fit}
         run_dir = str(trial.place(config.fit["run_dir"]))
         placed_config = replace(config, fit={**config.fit, **placed, "run_dir": run_dir})

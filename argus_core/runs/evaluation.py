@@ -25,10 +25,9 @@ from argus_core.registry.file_params import taken_from
 from argus_core.runs.best_checkpoint import checkpoint_at
 from argus_core.runs.directory import RunDirectory
 from argus_core.runs.loaders import Loader, build_loaders
-from argus_core.runs.prediction import without_compile
+from argus_core.runs.prediction import for_evaluation
 from argus_core.storage import read_header
 from argus_core.storage.stored import COUNT
-from argus_core.tensors.single_process import check_single_process
 from argus_core.training.validation import validate
 
 __all__ = ["SetResult", "evaluate"]
@@ -81,9 +80,8 @@ def evaluate(
         StateMismatchError: a set has other classes than the data that the model was trained on.
         CheckpointError: as of `load_model`.
     """
-    check_single_process("argus test")
     path = checkpoint_at(path)
-    model = load_model(path, optimizer=None, device=device, change_params_func=without_compile)
+    model = load_model(path, optimizer=None, device=device, change_params_func=for_evaluation)
     seed = model.data.seed or 0
     specs, is_trusted = model.data.specs, _is_in_run(path)
     config = _with_sets(stored_data(specs, path, seed, device, changes, is_trusted), sets)

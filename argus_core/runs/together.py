@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,18 +14,19 @@ from torch import distributed
 from argus_core.config import Config
 from argus_core.config.changes import with_params
 from argus_core.errors import ConfigError
-from argus_core.parallel.ending import ending_together
+from argus_core.parallel.ending import ending_together, once_said
 from argus_core.parallel.group import close_group, launcher_store, open_group, own_device
 from argus_core.parallel.options import is_number
 from argus_core.parallel.single import Single
 from argus_core.runs.directory import RunDirectory
 from argus_core.tensors.device import resolve_devices
 from argus_core.tensors.processes import gather, is_first, process_count
-from argus_core.tensors.single_process import started_processes
+from argus_core.tensors.single_process import is_restarted, started_processes
 
 __all__ = [
     "FollowedDirectory",
     "earlier_start",
+    "in_group_on",
     "in_one_group",
     "meet",
     "note_start",
@@ -80,17 +80,33 @@ def in_one_group(read: Callable[[], Config]) -> Iterator[None]:
         yield
         return
     config = read()
-    device = own_device(resolve_devices(config.model["device"]), config.model["device"])[0]
     options = with_params(config.model.get("parallel", "auto"))[1]
     timeout = options.get("timeout")  # the engine, which is built in the group, refuses other values
-    open_group(device, timeout if is_number(timeout) else Single.timeout)
+    with in_group_on(config.model["device"], timeout if is_number(timeout) else Single.timeout):
+        yield
+
+
+@contextmanager
+def in_group_on(given: Any, timeout: float = Single.timeout) -> Iterator[None]:
+    """Open the group of processes, each on its own device, and close it after the block.
+
+    A group that is open stays so. If the block fails in one process, all end. Of several that fail for the
+    same reason, such as a file that is missing, one says so.
+
+    Args:
+        given: the device that the user chooses.
+        timeout: seconds that an operation may take.
+    """
+    is_open = distributed.is_initialized()
+    open_group(own_device(resolve_devices(given), given)[0], timeout)
     failed = True
     try:
-        with ending_together():
+        with once_said(), ending_together():
             yield
         failed = False
     finally:
-        close_group(failed)
+        if not is_open:
+            close_group(failed)
 
 
 def shared_choices(config: Config | None, given: Config) -> Config:
@@ -130,7 +146,7 @@ def note_start(directory: RunDirectory) -> None:
 def earlier_start() -> RunDirectory | None:
     """Return the run directory of the processes before a restart; ``None`` without a restart."""
     store = launcher_store()
-    if store is None or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+    if store is None or not is_restarted():
         return None
     try:
         return RunDirectory(Path(json.loads(store.get(_RUN)))) if store.check([_RUN]) else None

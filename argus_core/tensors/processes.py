@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # few runs save folders
 __all__ = [
     "all_agree",
     "gather",
+    "gather_to_first",
     "group_for",
     "is_first",
     "process_count",
@@ -90,17 +91,22 @@ def gather(value: Any, device: torch.device, group: distributed.ProcessGroup | N
     """
     if process_count() == 1:
         return [value]
-    packed = torch.frombuffer(_pack(value), dtype=torch.uint8).to(device)
-    length = torch.tensor([len(packed)], device=device)
-    lengths = [torch.empty_like(length) for _ in range(process_count())]
-    distributed.all_gather(lengths, length, group)
-    sizes = torch.cat(lengths).tolist()
-    padded = torch.nn.functional.pad(packed, (0, max(sizes) - len(packed)))
+    padded, sizes = _padded(value, device, group)
     boxes = [torch.empty_like(padded) for _ in sizes]
     distributed.all_gather(boxes, padded, group)
-    return [
-        _unpack(box[:size].cpu().numpy().tobytes(), device) for box, size in zip(boxes, sizes, strict=True)
-    ]
+    return _unpadded(boxes, sizes, device)
+
+
+def gather_to_first(
+    value: Any, device: torch.device, group: distributed.ProcessGroup | None = None
+) -> list[Any]:
+    """Return the values of all processes in the first, and nothing in the others; see `gather`."""
+    if process_count() == 1:
+        return [value]
+    padded, sizes = _padded(value, device, group)
+    boxes = [torch.empty_like(padded) for _ in sizes] if is_first() else []
+    distributed.gather(padded, boxes or None, 0, group)
+    return _unpadded(boxes, sizes, device) if boxes else []
 
 
 def group_for(path: Path) -> Group:
@@ -128,6 +134,22 @@ def saving_group() -> Group:
         group = _beside[world] = distributed.new_group(backend="gloo")
     device = torch.device("cpu")
     return Group(distributed.get_rank(), process_count(), lambda value: gather(dict(value), device, group))
+
+
+def _padded(value: Any, device: torch.device, group: Any) -> tuple[Tensor, list[int]]:
+    """Return the bytes of a value, as many as the longest of all processes has, and the lengths of all."""
+    packed = torch.frombuffer(_pack(value), dtype=torch.uint8).to(device)
+    length = torch.tensor([len(packed)], device=device)
+    lengths = [torch.empty_like(length) for _ in range(process_count())]
+    distributed.all_gather(lengths, length, group)
+    sizes = torch.cat(lengths).tolist()
+    return torch.nn.functional.pad(packed, (0, max(sizes) - len(packed))), sizes
+
+
+def _unpadded(boxes: Sequence[Tensor], sizes: Sequence[int], device: torch.device) -> list[Any]:
+    return [
+        _unpack(box[:size].cpu().numpy().tobytes(), device) for box, size in zip(boxes, sizes, strict=True)
+    ]
 
 
 def _pack(value: Any) -> bytearray:

@@ -7,7 +7,14 @@ import sys
 
 from argus_core.errors import ConfigError
 
-__all__ = ["check_single_process", "is_first_process", "met_processes", "started_processes"]
+__all__ = [
+    "check_single_process",
+    "is_first_process",
+    "is_first_started",
+    "is_restarted",
+    "met_processes",
+    "started_processes",
+]
 
 
 def started_processes() -> int:
@@ -36,6 +43,16 @@ def _started() -> int:
     """Return the number of processes that the environment declares, as torchrun sets it."""
     text = os.environ.get("WORLD_SIZE", "")
     return int(text) if text.isascii() and text.isdigit() else 1
+
+
+def is_first_started() -> bool:
+    """Return whether this is the first of the processes that a launcher has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_restarted() -> bool:
+    """Return whether the launcher has started the processes again, after one has died."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def is_first_process() -> bool:

@@ -18,11 +18,12 @@ from argus_core.callbacks.state import AbstractEngine
 from argus_core.data.order import loader_length
 from argus_core.data.samplers import knows_of_processes
 from argus_core.errors import ConflictError, ParamsError
+from argus_core.parallel.ending import ending_together
 from argus_core.registry.distributions import own_version
 from argus_core.registry.registry import components
 from argus_core.tensors.processes import gather, process_count
 
-__all__ = ["agree_on_parts", "agree_on_start", "check_loaders"]
+__all__ = ["agree_on_parts", "agree_on_seeds", "agree_on_start", "check_loaders"]
 
 _LONGEST = 200  # characters of a value that a message shows
 
@@ -64,6 +65,24 @@ def agree_on_parts(engine: AbstractEngine, lengths: Mapping[str, Any]) -> None:
         facts[f"the list of {what}"] = own
     facts["the list of metrics"] = [each.name for each in engine.metrics]
     _compare(gather(facts, engine.state.model.device))
+
+
+def agree_on_seeds(model: AbstractModel, seeds: Mapping[str, int]) -> dict[str, int]:
+    """Return the seeds of the first process: the generators of the others have other states after training.
+
+    Args:
+        model: to validate.
+        seeds: of the validation sets, by phase.
+
+    Raises:
+        ConflictError: the processes validate on other sets.
+    """
+    with ending_together(model.parallel.leave):
+        everyones = gather(
+            {"the list of validation sets": [*seeds], "seeds": [*map(str, seeds.values())]}, model.device
+        )
+        _compare([{name: value for name, value in each.items() if name != "seeds"} for each in everyones])
+    return dict(zip(seeds, map(int, everyones[0]["seeds"]), strict=True))
 
 
 def _compare(everyones: Sequence[Mapping[str, Any]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from argus_core.errors import ParamsError
 from argus_core.tensors.rng import Generators
 from argus_core.training.dry_run import DryRun, written_paths
+from argus_core.training.trial_folder import trial_folder
 
 __all__ = ["rehearse"]
 
@@ -38,11 +38,13 @@ def rehearse(
         ParamsError: a loader gives its batches only once, or something cannot be copied.
     """
     _check_readable_again(loaders)
-    with (
-        tempfile.TemporaryDirectory(prefix="argus-dry-run-", ignore_cleanup_errors=True) as folder,
-        _generators_restored(loaders),
-    ):
-        trial = DryRun(Path(folder).resolve())
+    if model.parallel.is_sharded:
+        raise ParamsError(
+            f"a dry run in Python works on a copy of the model, and parallel {model.parallel.name!r} has it "
+            "in shards, which cannot be copied; try it by argus train --dry-run, or with parallel='ddp'"
+        )
+    with trial_folder() as folder, _generators_restored(loaders):
+        trial = DryRun(folder)
         placed = {name: trial.placed(options[name]) for name in ("callbacks", "val_callbacks")}
         model, copied = _copies(model, {**options, **placed}, trial)
         return run(model, **loaders, **copied, dry_run=trial)

@@ -15,7 +15,7 @@ from typing import Any
 
 from argus_core.callbacks import Callback, Checkpoint
 from argus_core.callbacks.state import Position, State
-from argus_core.data.order import epoch_batches, loader_length
+from argus_core.data.order import Shortened, epoch_batches, loader_length
 from argus_core.errors import ArgusError, ArgusWarning
 from argus_core.files.working_folder import absolute
 from argus_core.hooks import hookimpl
@@ -105,7 +105,7 @@ class DryRun:
         restore_callbacks(engine, Resumption(self._end.dir_path).progress)
 
 
-class FirstBatches:
+class FirstBatches(Shortened):
     """The first batches of each epoch of a loader.
 
     Args:
@@ -116,7 +116,7 @@ class FirstBatches:
     """
 
     def __init__(self, loader: Iterable[Any], most: int, counts: dict[str, int], phase: str) -> None:
-        self.loader = loader
+        super().__init__(loader)
         self.most = most
         self.counts = counts
         self.phase = phase
@@ -131,11 +131,11 @@ class FirstBatches:
             yield batch
 
 
-class _UntilMoved:
+class _UntilMoved(Shortened):
     """The batches of a loader until an update has moved the weights: mixed precision skips some at first."""
 
     def __init__(self, loader: Iterable[Any], counts: dict[str, int], engine: Engine) -> None:
-        self.loader = loader
+        super().__init__(loader)
         self.counts = counts
         self.engine = engine
 

@@ -76,7 +76,7 @@ def fit(
     model.data = describe_data({"train": train_loader, **val_loaders})
     run_id = None
     if model.parallel.several:
-        order_seed, run_id = _agree(model, {"train": train_loader, **val_loaders}, order_seed, seed, dry_run)
+        order_seed, run_id = _agree(model, {"train": train_loader, **val_loaders}, order_seed, seed)
     share = share_of(model)
     train_loader = ordered(train_loader, order_seed, "train", share)
     val_loaders = {phase: ordered(loader, order_seed, phase, share) for phase, loader in val_loaders.items()}
@@ -127,14 +127,12 @@ def _begin(
 
 
 def _agree(
-    model: AbstractModel, loaders: Mapping[str, Any], order_seed: int, seed: int | None, dry_run: Any
+    model: AbstractModel, loaders: Mapping[str, Any], order_seed: int, seed: int | None
 ) -> tuple[int, str]:
     """Compare the processes of a run; return the seed of its order and its identifier."""
     # lazy: most runs have one process
     from argus_core.training.comparison import agree_on_start, check_loaders
 
-    if dry_run:
-        raise ParamsError("a dry run has one process; start it without torchrun and --nproc-per-node")
     check_loaders(model, loaders)
     with ending_together(model.parallel.leave):
         return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))

@@ -16,7 +16,7 @@ from torch import distributed
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.state import AbstractEngine, State
-from argus_core.data.order import OrderedLoader
+from argus_core.data.order import OrderedLoader, Shortened
 from argus_core.data.slices import Share, Silent, slice_of
 from argus_core.errors import ArgusWarning, ConflictError, ParamsError
 from argus_core.parallel.ending import ending_together
@@ -33,7 +33,9 @@ __all__ = [
     "Together",
     "check_order",
     "company_of",
+    "evaluating_together",
     "is_sharded",
+    "own_slice",
     "running_together",
     "share_of",
     "taking_part",
@@ -69,12 +71,22 @@ def running_together(engine: AbstractEngine) -> Iterator[None]:
         yield
         return
     exchange = model.parallel.exchange
-    with ending_together(model.parallel.leave), _first_speaks(model.logger):
+    with evaluating_together(model):
         exchange.begin_run()
         try:
             yield
         finally:
             exchange.end_run()
+
+
+@contextmanager
+def evaluating_together(model: AbstractModel) -> Iterator[None]:
+    """Evaluate or predict in all processes of a run; if one fails, all end, and one traceback says why."""
+    if not _is_several(model):
+        yield
+        return
+    with ending_together(model.parallel.leave), _first_speaks(model.logger):
+        yield
 
 
 @contextmanager
@@ -140,7 +152,8 @@ class Together(Alone):
         self._engine = model.parallel
         self._state = state
         self._share = share
-        self._dim, self._count = model.batch_dim, model.batch_size
+        if isinstance(loader, Shortened):
+            loader = loader.loader
         self._is_read_sliced = isinstance(loader, OrderedLoader) and loader.is_sliced
         self._slices = not self._is_read_sliced and not is_sharded(loader, model)
         self._loader = loader
@@ -197,13 +210,7 @@ class Together(Alone):
 
     def _own(self, batch: Any) -> tuple[Any, bool]:
         """Return the slice of this process, and whether it is a copied sample."""
-        if isinstance(batch, Silent):
-            return batch.batch, True
-        if not self._slices:
-            return batch, False
-        samples = self._count(batch)
-        start, stop, is_silent = slice_of(samples, self._share)
-        return deep_slice(batch, start, stop, samples, self._dim), is_silent
+        return own_slice(batch, self._state.model, self._share if self._slices else None)
 
     def _seed(self) -> None:
         """Seed the generators again, so that a checkpoint of the first process is enough to resume from."""
@@ -216,6 +223,23 @@ class Together(Alone):
                 read(output)
 
         return read_own
+
+
+def own_slice(batch: Any, model: AbstractModel, share: Share | None) -> tuple[Any, bool]:
+    """Return the slice of this process, and whether it is a copied sample that counts nothing.
+
+    Args:
+        batch: of a loader.
+        model: says how many samples it has.
+        share: of this process; ``None`` for a batch that is its slice already.
+    """
+    if isinstance(batch, Silent):
+        return batch.batch, True
+    if share is None:
+        return batch, False
+    samples = model.batch_size(batch)
+    start, stop, is_silent = slice_of(samples, share)
+    return deep_slice(batch, start, stop, samples, model.batch_dim), is_silent
 
 
 def check_order(state: State, loader: OrderedLoader) -> None:

@@ -25,7 +25,7 @@ from argus_core.tensors.device import check_has_values
 from argus_core.tensors.rng import key_seed, own_random_numbers
 from argus_core.training.engine import Engine
 from argus_core.training.interruption import listening
-from argus_core.training.together import share_of, taking_part
+from argus_core.training.together import evaluating_together, share_of, taking_part
 from argus_core.training.validation_sets import callbacks_by_phase, check_names, loaders_by_phase
 
 __all__ = ["Validation", "validate", "warn_of_no_validation"]
@@ -57,12 +57,16 @@ def validate(
     seeds = _seeds(loaders) if seed is None else dict.fromkeys(loaders, seed)
     share = share_of(model)
     if share is not None:
-        from argus_core.training.comparison import check_loaders  # lazy: most runs have one process
+        from argus_core.training.comparison import (
+            agree_on_seeds,
+            check_loaders,
+        )  # lazy, as most runs have one
 
         check_loaders(model, loaders)
+        seeds = agree_on_seeds(model, seeds)
     loaders = {phase: ordered(loader, seeds[phase], phase, share) for phase, loader in loaders.items()}
     validation = Validation(model, loaders, build_metrics(metrics), callbacks, "callbacks", seeds)
-    with listening(), with_workers(loaders.values()):
+    with listening(), with_workers(loaders.values()), evaluating_together(model):
         return validation.run(epoch)
 
 

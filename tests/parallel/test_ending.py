@@ -409,8 +409,8 @@ def refused(what: str) -> None:
                 made({"parallel": "single"})
             case "batch":
                 trained(made({}), {}, samples=8, batch_size=1)
-            case "dry run":
-                trained(made({}), {"dry_run": True}, samples=8, batch_size=4)
+            case "dry run of shards":
+                trained(made({"parallel": "fsdp"}), {"dry_run": True}, samples=8, batch_size=4)
             case "generator":
                 made({}).fit(iter([]))  # type: ignore[arg-type]
             case "sparse":
@@ -422,7 +422,7 @@ def refused(what: str) -> None:
     [
         ("single", "parallel is 'single' in a run of 2 processes"),
         ("batch", "batch_size of the train loader is 1, and 2 processes"),
-        ("dry run", "a dry run has one process"),
+        ("dry run of shards", "parallel 'fsdp' has it in shards, which cannot be copied; try it by argus"),
         ("sparse", "parallel 'ddp' does not go with"),
     ],
 )

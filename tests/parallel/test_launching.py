@@ -75,12 +75,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from argus_core import Model
+from argus_core.runs.prediction import predict_all
 
 torch.manual_seed(0)
 optimizer = ("SGD", {"lr": 0.1})
 model = Model({"nn_module": "small", "loss": "CrossEntropyLoss", "optimizer": optimizer, "device": "cpu"})
 metrics = model.fit(DataLoader(parts.rows(), 7, shuffle=True), num_epochs=2, seed=0)
 model.save(sys.argv[1])
+tensors, values = predict_all(model, DataLoader(parts.rows(1), 7), ["accuracy"])
+if tensors:
+    print(len(tensors["prediction"]), round(values["loss"], 5), values["accuracy"])
 """
 
 
@@ -143,12 +147,15 @@ def test_a_killed_process_restarts_all_and_the_run_is_that_of_one(folder: Path, 
     assert together.stdout.count("best val_loss") == 1
 
 
-def test_torchrun_trains_a_script(folder: Path) -> None:
-    assert finished(folder, "script.py", "one.safetensors").returncode == 0
+def test_torchrun_trains_and_predicts_in_a_script(folder: Path) -> None:
+    alone = finished(folder, "script.py", "one.safetensors")
+    assert alone.returncode == 0
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     together = finished(folder, *launcher, "script.py", "two.safetensors")
     assert together.returncode == 0, together.stderr
     assert_same_weights(folder / "one.safetensors", folder / "two.safetensors")
+    assert together.stdout == alone.stdout
+    assert together.stdout.startswith("50 ")
 
 
 def test_a_failure_is_shown_with_its_process_and_the_run_resumes_on_three(folder: Path, alone: Path) -> None:

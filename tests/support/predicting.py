@@ -37,13 +37,18 @@ def _scaled(scale: float = 1.0) -> Scaled:
 described.prepares = {"row": _scaled}  # type: ignore[attr-defined]
 
 
-def classifier(**changes: Any) -> argus_core.Model:
-    """Return a model of three classes and four features, of random weights that are always the same."""
+def classifier(parallel: Any = "auto", **changes: Any) -> argus_core.Model:
+    """Return a model of three classes and four features, of random weights that are always the same.
+
+    Args:
+        parallel: the engine of several processes.
+        **changes: of what it knows of its data.
+    """
     argus_core.register("nn_module", "net", Net, override=True)
     argus_core.register("dataset", "described", described, override=True)
     torch.manual_seed(0)
     params = {"nn_module": ("net", {"hidden": 8}), "prediction_transform": ("Softmax", {"dim": 1})}
-    model = argus_core.Model({**params, "device": "cpu"})
+    model = argus_core.Model({**params, "device": "cpu", "parallel": parallel})
     known: dict[str, Any] = {
         "specs": {"train": "described", "val": ("described", {"scale": 0.5}), "batch_size": 4},
         "classes": CLASSES,
