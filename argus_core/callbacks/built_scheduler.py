@@ -35,9 +35,7 @@ class BuiltScheduler:
     falling: tuple[LRScheduler, ...] = ()
 
 
-def build_scheduler(
-    name: str, params: Mapping[str, Any], optimizer: Optimizer, span: Span
-) -> BuiltScheduler:
+def build_scheduler(name: str, params: Mapping[str, Any], optimizer: Optimizer, span: Span) -> BuiltScheduler:
     """Build one scheduler. Those inside `SequentialLR` and `ChainedScheduler` are specs as well."""
     filled = span.filled(name, resolve("lr_scheduler", name).load(), params)
     of_run = frozenset(key for key, value in filled.items() if params.get(key) != value)

@@ -143,8 +143,9 @@ class LRSchedule(Callback):
         """Return what is told of a schedule over the length of a run, which has another length now."""
         was, is_now = (", ".join(f"{name} {each[name]!r}" for name in names) for each in (before, now))
         is_longer = "total_steps" in names and now["total_steps"] > before["total_steps"]
-        stays = isinstance(self.scheduler, AbstractWarmup) and is_longer
-        then = f", and {self.scheduler.after_end(stored)}" if stays else ""
+        scheduler, then = self.scheduler, ""
+        if is_longer and isinstance(scheduler, AbstractWarmup):
+            then = f", and {scheduler.after_end(stored)}"
         return (
             f"lr_scheduler {self.name!r} follows the curve that the run began with ({was}) and not one over "
             f"the present length ({is_now}){then}; for another curve, start a new run from the weights, by "

@@ -109,6 +109,7 @@ class WarmupConstant(AbstractWarmup):
     def curve(self, progress: float) -> float:
         return 1.0
 
+
 def one_cycle(
     optimizer: Optimizer, total_steps: int, warmup: int | str = "30%", min_lr: float | None = None
 ) -> OneCycleLR:

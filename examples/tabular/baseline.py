@@ -21,5 +21,7 @@ models = {
 }
 for name, model in models.items():
     model.fit(*rows("train"))
-    errors = [np.abs(model.predict(inputs) - targets).mean() for inputs, targets in map(rows, ("val", "test"))]
+    errors = [
+        np.abs(model.predict(inputs) - targets).mean() for inputs, targets in map(rows, ("val", "test"))
+    ]
     print(f"{name:34}val {errors[0]:.1f}  test {errors[1]:.1f}")

@@ -15,7 +15,7 @@ def text(split: str) -> np.ndarray:
 def contexts(codes: np.ndarray, length: int) -> np.ndarray:
     """Return a number for the ``length`` characters before each one; at the beginning, for 0s."""
     padded = np.concatenate([np.zeros(length, np.int64), codes])
-    return sum((padded[shift : shift + len(codes)] * CODES ** shift for shift in range(length)), 0 * codes)
+    return sum((padded[shift : shift + len(codes)] * CODES**shift for shift in range(length)), 0 * codes)
 
 
 def counted(keys: np.ndarray, asked: np.ndarray) -> np.ndarray:

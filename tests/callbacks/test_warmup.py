@@ -207,8 +207,8 @@ def test_more_epochs_keep_the_curve_that_the_run_began_with(tmp_path: Path) -> N
     assert found == pytest.approx([0.01] * 6)
     assert str(warned[0].message).endswith(
         "has changed: lr_scheduler 'WarmupLinear' follows the curve that the run began with (warmup 0, "
-        "total_steps 6) and not one over the present length (warmup 1, total_steps 12), and its rate stays at "
-        "0.01 after step 6; for another curve, start a new run from the weights, by init_from"
+        "total_steps 6) and not one over the present length (warmup 1, total_steps 12), and its rate stays "
+        "at 0.01 after step 6; for another curve, start a new run from the weights, by init_from"
     )
 
 
@@ -221,7 +221,9 @@ def test_more_epochs_at_a_rate_of_zero_are_told_to_train_nothing(tmp_path: Path)
 
 def test_more_epochs_of_a_constant_rate_keep_it(tmp_path: Path) -> None:
     rates("warmup_constant", num_epochs=4, callbacks=[Checkpoint(tmp_path, optimizer_state=True)])
-    with pytest.warns(ArgusWarning, match=r"\(warmup 1\) and not one over the present length \(warmup 2\); for"):
+    with pytest.warns(
+        ArgusWarning, match=r"\(warmup 1\) and not one over the present length \(warmup 2\); for"
+    ):
         found = rates("warmup_constant", num_epochs=12, resume=tmp_path)
     assert found == pytest.approx([0.1] * 24)
 
@@ -234,7 +236,7 @@ def test_more_epochs_in_which_a_cosine_over_the_run_would_rise_again_are_refused
     schedule: Any, tmp_path: Path
 ) -> None:
     rates(schedule, num_epochs=4, callbacks=[Checkpoint(tmp_path, optimizer_state=True)])
-    refused = r"0 steps left, and the run makes up to \d+, in which its rate would rise again; resume with fewer"
+    refused = r"0 steps left, and the run makes up to \d+, in which its rate would rise again; resume"
     with pytest.warns(ArgusWarning), pytest.raises(StateMismatchError, match=refused):
         rates(schedule, num_epochs=6, resume=tmp_path)
 
