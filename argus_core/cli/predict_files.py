@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import click
 
 from argus_core.cli.output import counted, echo, echo_status, is_terminal
-from argus_core.errors import MissingPluginError
+from argus_core.errors import ArgusError, MissingPluginError
 from argus_core.model.loading import load_model
 from argus_core.prediction.formats import check_format
 from argus_core.prediction.on_files import predict_on
@@ -59,7 +61,9 @@ def predict_files(
             "choose the reader that takes it with --reader"
         )
     check_format(output)
-    _check(checkpoint, data, output, overwrite or (resume and PartialFile(output).has_ended()))
+    table = PartialFile(output)
+    is_done = resume and not overwrite and output.is_file() and not table.exists()
+    _check(checkpoint, data, output, overwrite or is_done or (resume and table.has_ended()))
     load = partial(load_model, checkpoint, device=device, change_params_func=without_compile, optimizer=None)
     try:
         model = load()
@@ -68,6 +72,9 @@ def predict_files(
     spec = None if reader is None else (reader, params)
     predictions = predict_on(model, data, reader=spec, changes=changes, source=checkpoint, **options)
     _check_inputs(predictions, output)
+    if is_done:
+        _tell_complete(output, checkpoint, predictions.files.paths)
+        return
     if predictions.files.left_out:
         others = counted(predictions.files.left_out, "file")
         echo(f"left out: {others} with nothing for this model", err=True)
@@ -76,7 +83,7 @@ def predict_files(
         written = predictions.write(output, overwrite=overwrite, resume=resume, watch=watch)
     except KeyboardInterrupt:
         echo_status()
-        echo(f"{PartialFile(output).path} has the rows so far; continue with --resume", err=True)
+        echo(f"{table.path} has the rows so far; continue with --resume", err=True)
         raise
     finally:
         watch.end()
@@ -99,6 +106,19 @@ def _check(checkpoint: Path, data: tuple[str, ...], output: Path, overwrite: boo
 def _check_inputs(predictions: Predictions, output: Path) -> None:
     if output.exists():
         check_output(output, *map(Path, predictions.files.paths), overwrite=True)
+
+
+def _tell_complete(output: Path, checkpoint: Path, paths: list[str]) -> None:
+    """Print that there is nothing to resume, if the table is newer than all that it would be made of."""
+    written = os.stat(output).st_mtime_ns
+    for path in (checkpoint, *paths):
+        with suppress(OSError):  # a file that is gone is reported when it is read
+            if os.stat(path).st_mtime_ns > written:
+                raise ArgusError(
+                    f"{output} exists, no prediction of it was interrupted, and {path} has changed since; "
+                    "add --overwrite to predict again, or choose another output file"
+                )
+    echo(f"predictions: {output} is complete, so there is nothing to resume; --overwrite predicts again")
 
 
 def _tell_skipped(count: int, path: Path | None) -> None:
