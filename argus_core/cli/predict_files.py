@@ -111,7 +111,7 @@ def _check_inputs(predictions: Predictions, output: Path) -> None:
 def _tell_complete(output: Path, checkpoint: Path, paths: list[str]) -> None:
     """Print that there is nothing to resume, if the table is newer than all that it would be made of."""
     written = os.stat(output).st_mtime_ns
-    for path in (checkpoint, *paths):
+    for path in (str(checkpoint), *paths):
         with suppress(OSError):  # a file that is gone is reported when it is read
             if os.stat(path).st_mtime_ns > written:
                 raise ArgusError(
