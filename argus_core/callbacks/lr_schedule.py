@@ -140,7 +140,7 @@ class LRSchedule(Callback):
     def _kept_lengths(
         self, names: list[str], before: Mapping[str, Any], now: Mapping[str, Any], stored: Mapping[str, Any]
     ) -> str:
-        """Return what is told of a schedule over the length of a run, which has another length now."""
+        """Return the words for a schedule over the length of a run that has another length now."""
         was, is_now = (", ".join(f"{name} {each[name]!r}" for name in names) for each in (before, now))
         is_longer = "total_steps" in names and now["total_steps"] > before["total_steps"]
         scheduler, then = self.scheduler, ""

@@ -129,6 +129,10 @@ def one_cycle(
         raise ParamsError(
             f"one_cycle has a warmup of {rise} of its {total} steps; give fewer, so that the rate can fall"
         )
+    if rise == 1:  # torch divides by the steps that follow the first
+        raise ParamsError(
+            f"one_cycle has a warmup of 1 of its {total} steps; give at least 2, 0 for none, or a longer run"
+        )
     least = _share(optimizer, min_lr)
     fall = _FALL if min_lr is None else 1 / (_FIRST * least) if least else math.inf
     has_momentum = all("betas" in group or group.get("momentum") for group in optimizer.param_groups)

@@ -109,7 +109,7 @@ def _check_inputs(predictions: Predictions, output: Path) -> None:
 
 
 def _tell_complete(output: Path, checkpoint: Path, paths: list[str]) -> None:
-    """Print that there is nothing to resume, if the table is newer than all that it would be made of."""
+    """Print that the table is complete, if it is newer than the checkpoint and the files."""
     written = os.stat(output).st_mtime_ns
     for path in (str(checkpoint), *paths):
         with suppress(OSError):  # a file that is gone is reported when it is read

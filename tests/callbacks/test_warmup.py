@@ -13,7 +13,7 @@ from strategies import Veto
 
 import argus_core
 from argus_core import Model, ParamsError, SpecError, StateMismatchError
-from argus_core.callbacks import Checkpoint
+from argus_core.callbacks import Checkpoint, warmup
 from argus_core.errors import ArgusWarning
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -176,6 +176,13 @@ def test_a_run_by_updates_needs_no_length_of_the_loader() -> None:
 def test_options_that_do_not_fit_are_refused(params: Any, message: str) -> None:
     with pytest.raises(argus_core.ArgusError, match=message):
         rates(("warmup_cosine", params))
+
+
+@pytest.mark.parametrize("total", [3, 4, 7])
+def test_one_cycle_needs_two_steps_to_rise(total: int) -> None:
+    with pytest.raises(ParamsError, match=f"warmup of 1 of its {total} steps; give at least 2, 0 for none"):
+        warmup.one_cycle(make_model().optimizer, total, 1)
+    assert warmup.one_cycle(make_model().optimizer, total, 0).get_last_lr()[0] > 0
 
 
 def test_one_cycle_must_fall() -> None:

@@ -107,6 +107,31 @@ def test_a_file_that_is_not_there_is_one_sentence() -> None:
         csv_table("no.csv", "y")
 
 
+def test_a_model_that_is_loaded_matches_the_columns_of_another_table_by_name() -> None:
+    rows = "".join(f"{a},{b},{'big' if a > b else 'small'}\n" for a in range(6) for b in range(6))
+    dataset = table("a,b,size\n" + rows, "size")
+    with argus_core.isolated_registry(builtins=True):
+        model = linear(2)
+        model.fit(DataLoader(dataset, 4), num_epochs=40, seed=0)
+        model.save("model.safetensors")
+        loaded = argus_core.load_model("model.safetensors", device="cpu")
+        Path("new.csv").write_text("id,b,a\nx,0,5\ny,5,0\n", "utf-8")
+        found = [*loaded.predict_on("new.csv")]
+    assert [(each["row"], each["class"]) for each in found] == [(1, "big"), (2, "small")]
+
+
+def linear(features: int) -> argus_core.Model:
+    argus_core.register("nn_module", "linear", torch.nn.Linear)
+    return argus_core.Model(
+        {
+            "nn_module": ("linear", {"in_features": features, "out_features": 2}),
+            "loss": "CrossEntropyLoss",
+            "optimizer": ("SGD", {"lr": 0.1}),
+            "device": "cpu",
+        }
+    )
+
+
 @pytest.mark.parametrize(("train", "val", "target", "message"), [
     ("a,b,y\n1,2,3\n", "b,a,y\n1,2,3\n", "y", "feature 0 of val is 'b', and of the data .* 'a'; give"),
     (KINDS, "width,kind\n1,round\n", "kind", "class 0 of val is 'round', and of the data .* 'flat'"),
@@ -117,14 +142,6 @@ def test_validation_data_of_other_columns_or_classes_are_refused(
     datasets = [table(text, target) for text in (train, val)]
     features = datasets[0].tensors[0].shape[1]
     with argus_core.isolated_registry(builtins=True):
-        argus_core.register("nn_module", "linear", torch.nn.Linear)
-        model = argus_core.Model(
-            {
-                "nn_module": ("linear", {"in_features": features, "out_features": 2}),
-                "loss": "CrossEntropyLoss",
-                "optimizer": "SGD",
-                "device": "cpu",
-            }
-        )
+        model = linear(features)
         with pytest.raises(StateMismatchError, match=message):
             model.fit(*map(DataLoader, datasets))
