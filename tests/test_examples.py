@@ -6,6 +6,8 @@ import ast
 import importlib.util
 import json
 import re
+import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,48 @@ def test_project_does_what_its_page_says_and_reaches_its_quality(
     values = values_of(folder / f"examples/{project}/runs/{run}", metric)
     best = min(values) if within[0] == 0.0 else max(values)
     assert within[0] <= best <= within[1]
+    if project in PERCENT:
+        told = re.findall(
+            r"\b(\d+) %", pages.PROJECTS[project].read_text("utf-8").partition("## The project")[0]
+        )
+        found = [
+            100 * reached(folder / f"examples/{project}/runs/{name}", what) for name, what in PERCENT[project]
+        ]
+        assert np.allclose(found, [*map(float, told)], atol=1.5)
+
+
+@pytest.mark.parametrize("project", sorted(path.parent.name for path in EXAMPLES.glob("*/baseline.py")))
+def test_baseline_of_a_project_prints_the_numbers_of_its_page(
+    project: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / project)
+    monkeypatch.delitem(sys.modules, "parts", raising=False)
+    runpy.run_path(str(EXAMPLES / project / "baseline.py"))
+    monkeypatch.delitem(sys.modules, "parts", raising=False)
+    page = pages.PROJECTS[project].read_text("utf-8")
+    shown = re.search(r"^\$ python baseline.py\n((?:[^$`].*\n)+)", page, re.MULTILINE)
+    assert shown is not None
+    printed, expected = capsys.readouterr().out, shown[1]
+    number = re.compile(r"\d+\.\d+")
+    assert number.sub("", printed) == number.sub("", expected)
+    values, theirs = ([*map(float, number.findall(text))] for text in (printed, expected))
+    assert np.allclose(values, theirs, rtol=0.02)  # another version of scikit-learn or of Python's help
+    table = page.partition("## The project")[0]
+    stated = [value for value in number.findall(expected) if f" {value} " in table]
+    assert len(stated) >= 2
+
+
+PERCENT = {
+    "finetune": [
+        ("scratch", "val_accuracy"), ("finetune", "val_accuracy"),
+        ("scratch", "test_accuracy"), ("finetune", "test_accuracy"),
+    ],
+    "imbalance": [
+        ("plain", "val_balanced_accuracy"), ("plain", "test_balanced_accuracy"),
+        ("balanced", "val_balanced_accuracy"), ("balanced", "test_balanced_accuracy"),
+    ],
+}  # fmt: skip
+"""The runs and metrics whose values a page states in per cent, in order."""
 
 
 BASELINES = [("finetune", "scratch.toml", "finetune.toml"), ("imbalance", "plain.toml", "balanced.toml")]
@@ -137,6 +181,14 @@ def test_baseline_of_a_project_is_its_configuration_but_for_what_the_page_is_abo
 def values_of(run: Path, metric: str) -> list[float]:
     records = map(json.loads, (run / "metrics.jsonl").read_text("utf-8").splitlines())
     return [record[metric] for record in records if metric in record]
+
+
+def reached(run: Path, metric: str) -> float:
+    """Return the value of the best checkpoint."""
+    if metric.startswith("test_"):
+        value: float = json.loads((run / "test.json").read_text("utf-8"))[metric]
+        return value
+    return max(values_of(run, metric))
 
 
 @pytest.mark.parametrize("project", sorted(pages.PROJECTS))

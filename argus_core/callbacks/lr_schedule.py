@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from argus_core.callbacks.built_scheduler import BuiltScheduler, build_scheduler
 from argus_core.callbacks.cadence import DURATIONS, Due, is_cadence, parse_cadence
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.monitor import NewValues, check_monitor, monitored_value
@@ -20,10 +21,10 @@ from argus_core.callbacks.scheduler_state import (
     shown_option,
 )
 from argus_core.callbacks.state import State
-from argus_core.errors import ArgusError, BuildError, SpecError
-from argus_core.registry.factory import build_component
+from argus_core.callbacks.warmup import AbstractWarmup
+from argus_core.errors import ArgusError, SpecError
 from argus_core.registry.registry import resolve
-from argus_core.registry.spec import parse_spec, parse_specs
+from argus_core.registry.spec import parse_specs
 from argus_core.storage.stored import FLAG, Rule, check_state
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LRSchedule", "build_schedules"]
 
-_Rebuild = Callable[[int, int], tuple[LRScheduler, dict[str, Any]]]
+_Build = Callable[[int, int], BuiltScheduler]
 
 _NO_EFFECT = (
     "which has no effect, as the schedule continues with its saved state; for another schedule, load the "
@@ -52,11 +53,10 @@ class LRSchedule(Callback):
     """Steps a scheduler after each epoch or each update that moved the weights.
 
     Args:
-        scheduler: built for the model's optimizer.
+        built: a scheduler of the model's optimizer.
         interval: ``"epoch"``, ``"update"`` or a cadence such as ``"500up"``.
         monitor: the metric that `ReduceLROnPlateau` follows.
-        options: what the scheduler was built with, where that is known.
-        rebuild: returns it built again for the rest of a run, with its options.
+        build: builds it again for the rest of a run, after some epochs and updates.
     """
 
     reads_predictions = False
@@ -64,20 +64,23 @@ class LRSchedule(Callback):
 
     def __init__(
         self,
-        scheduler: LRScheduler,
+        built: BuiltScheduler,
         interval: str = "epoch",
         monitor: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        rebuild: _Rebuild | None = None,
+        build: _Build | None = None,
     ) -> None:
-        self.scheduler = scheduler
-        self._rebuild = rebuild
+        self.built = built
+        self._build = build
         self.interval = interval
         self.monitor = monitor
-        self.options = options
         self._stepped = False
         self._new = NewValues(monitor or "")
         self.due = Due(parse_cadence("lr_scheduler", _CADENCES.get(interval, interval), "interval"))
+
+    @property
+    def scheduler(self) -> LRScheduler:
+        """The scheduler that it steps."""
+        return self.built.scheduler
 
     @property
     def name(self) -> str:
@@ -117,19 +120,37 @@ class LRSchedule(Callback):
     def changes(self, state_dict: Mapping[str, Any]) -> Iterator[str]:
         """Yield the options that differ from those in a state, and the effect."""
         before, now = state_dict.get("chosen"), self._chosen()
-        if not isinstance(before, Mapping) or self.options is None:
+        options = self.built.options
+        if not isinstance(before, Mapping) or options is None:
             return
         # A state holds neither these two, which say when to step, nor functions.
-        held = {"interval", "monitor"} | {
-            name for name, value in self.options.items() if _has_function(value)
-        }
-        for name in {**before, **now}:
-            if before.get(name) != now.get(name):
+        held = {"interval", "monitor"} | {name for name, value in options.items() if _has_function(value)}
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        lengths = [name for name in changed if name in self.built.of_run and name in before]
+        if lengths:
+            yield self._kept_lengths(lengths, before, now, state_dict["scheduler"])
+        for name in changed:
+            if name not in lengths:
                 meaning = "which holds from now on" if name in held else _NO_EFFECT
                 yield (
                     f"{name} of lr_scheduler {self.name!r} was {before.get(name)!r} and is "
                     f"{now.get(name)!r}, {meaning}"
                 )
+
+    def _kept_lengths(
+        self, names: list[str], before: Mapping[str, Any], now: Mapping[str, Any], stored: Mapping[str, Any]
+    ) -> str:
+        """Return the words for a schedule over the length of a run that has another length now."""
+        was, is_now = (", ".join(f"{name} {each[name]!r}" for name in names) for each in (before, now))
+        is_longer = "total_steps" in names and now["total_steps"] > before["total_steps"]
+        scheduler, then = self.scheduler, ""
+        if is_longer and isinstance(scheduler, AbstractWarmup):
+            then = f", and {scheduler.after_end(stored)}"
+        return (
+            f"lr_scheduler {self.name!r} follows the curve that the run began with ({was}) and not one over "
+            f"the present length ({is_now}){then}; for another curve, start a new run from the weights, by "
+            "init_from"
+        )
 
     def restart(self, alone: bool, epochs: int, updates: int) -> None:
         """Start from the optimizer's present rates, those of a checkpoint, for the rest of the run.
@@ -139,16 +160,16 @@ class LRSchedule(Callback):
             epochs: that the run has made.
             updates: that it has made.
         """
-        if self._rebuild is not None:
+        if self._build is not None:
             for group in self.scheduler.optimizer.param_groups if alone else ():
                 group.pop("initial_lr", None)
-            self.scheduler, self.options = self._rebuild(epochs, updates)
+            self.built = self._build(epochs, updates)
         else:  # an instance, which was built for the rates of before
             self.scheduler.base_lrs = [group["lr"] for group in self.scheduler.optimizer.param_groups]
 
     def _chosen(self) -> dict[str, Any]:
         chosen = {"interval": self.interval, "monitor": self.monitor}
-        return chosen | {name: shown_option(value) for name, value in (self.options or {}).items()}
+        return chosen | {name: shown_option(value) for name, value in (self.built.options or {}).items()}
 
     def start(self, state: State) -> None:
         self.due.start(state.global_step)
@@ -212,7 +233,7 @@ def build_schedules(value: Any, model: AbstractModel, length: RunLength = UNKNOW
                 f"lr_scheduler is a scheduler ({type(value).__name__}) of another model's optimizer; "
                 f"build it with model.optimizer, or give a name or (name, {{params}}), such as {_SUCH_AS}"
             )
-        return [LRSchedule(value)]
+        return [LRSchedule(BuiltScheduler(value))]
     if model.optimizer is None:
         raise SpecError("lr_scheduler needs the model to have an optimizer; name one in params")
     specs = parse_specs("lr_scheduler", value, "lr_scheduler")
@@ -241,51 +262,15 @@ def _build_schedule(name: str, params: dict[str, Any], optimizer: Optimizer, len
         )
     cadence = parse_cadence("lr_scheduler", _CADENCES.get(interval, interval), "interval")
 
-    def build(epochs: int = 0, updates: int = 0) -> tuple[LRScheduler, dict[str, Any]]:
-        span = Span.of(length.after(epochs, updates), cadence)
-        return _build_scheduler(name, params, optimizer, span)
+    def build(epochs: int = 0, updates: int = 0) -> BuiltScheduler:
+        return build_scheduler(name, params, optimizer, Span.of(length.after(epochs, updates), cadence))
 
-    scheduler, filled = build()
-    if isinstance(scheduler, ReduceLROnPlateau):
+    built = build()
+    if isinstance(built.scheduler, ReduceLROnPlateau):
         if monitor is None:
             raise SpecError(f"lr_scheduler {name!r} needs a metric to follow; give monitor='val_loss'")
         if interval != "epoch":
             raise SpecError(f"lr_scheduler {name!r} follows a metric of the epoch; leave interval out")
     elif monitor is not None:
         raise SpecError(f"lr_scheduler {name!r} follows no metric; leave monitor={monitor!r} out")
-    return LRSchedule(scheduler, interval, monitor, filled, build)
-
-
-def _build_scheduler(
-    name: str, params: Mapping[str, Any], optimizer: Optimizer, span: Span
-) -> tuple[LRScheduler, dict[str, Any]]:
-    """Build one scheduler, and return it with its options, whose lengths are numbers of steps.
-
-    Those inside `SequentialLR` and `ChainedScheduler` are specs as well.
-    """
-    filled = span.filled(name, resolve("lr_scheduler", name).load(), params)
-    nested = filled.pop("schedulers", None)
-    if nested is None:
-        scheduler: LRScheduler = build_component("lr_scheduler", (name, filled), "lr_scheduler", optimizer)
-        if not callable(getattr(scheduler, "step", None)):
-            raise BuildError(
-                f"lr_scheduler {name!r} built {scheduler!r}, which has no step(); its factory must return a "
-                "scheduler like those of torch.optim.lr_scheduler"
-            )
-        return scheduler, filled
-    if not isinstance(nested, list | tuple):
-        raise SpecError(f"lr_scheduler {name!r} has schedulers {nested!r}; give a list of specs")
-    specs = [parse_spec("lr_scheduler", item, "lr_scheduler schedulers") for item in nested]
-    spans = span.parts(filled["milestones"]) if "milestones" in filled else [span] * len(specs)
-    spans += [spans[-1]] * (len(specs) - len(spans))  # torch refuses too few milestones
-    built = [
-        _build_scheduler(spec.name, spec.params, optimizer, each)
-        for spec, each in zip(specs, spans, strict=False)
-    ]
-    own = {**filled, "optimizer": optimizer, "schedulers": [scheduler for scheduler, _ in built]}
-    scheduler = build_component("lr_scheduler", (name, own), "lr_scheduler")
-    inner = [
-        item if options == spec.params else (spec.name, options)
-        for item, spec, (_, options) in zip(nested, specs, built, strict=True)
-    ]
-    return scheduler, {**filled, "schedulers": inner}
+    return LRSchedule(built, interval, monitor, build)

@@ -21,6 +21,8 @@ __all__ = ["MonitorCheckpoint"]
 class MonitorCheckpoint(Checkpoint):
     """Saves the model whenever the monitored metric reaches a new best value of the run.
 
+    Of epochs with equal values, the first is the best.
+
     Args:
         dir_path: the folder of the files.
         monitor: a name among the run's metrics.

@@ -24,7 +24,7 @@ def check_steps(engine: AbstractEngine) -> None:
         StateMismatchError: one ends before, as it follows the curve that a resumed run began with.
     """
     for schedule in (each for each in engine.callbacks if isinstance(each, LRSchedule)):
-        left = steps_left(schedule.scheduler)
+        left = steps_left(schedule.scheduler, schedule.built.falling)
         if left == math.inf:
             continue
         needed = min(_steps_of(schedule, engine), default=None)
@@ -62,6 +62,8 @@ def _steps_of(schedule: LRSchedule, engine: AbstractEngine) -> Iterator[int]:
 def _refuse(schedule: LRSchedule, left: float, needed: float, engine: AbstractEngine) -> None:
     """Raise an error for a schedule that ends before the run."""
     has = f"lr_scheduler {schedule.name!r} has {left:g} steps left, and the run makes up to {needed:g}"
+    if schedule.built.falling:
+        has += ", in which its rate would rise again"
     bound = "num_updates" if engine.num_epochs is None else "num_epochs"
     if engine.is_resumed:
         raise StateMismatchError(

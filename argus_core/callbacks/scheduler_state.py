@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -56,22 +56,31 @@ def check_scheduler_state(name: str, scheduler: Any, stored: Mapping[str, Any]) 
         )
 
 
-def steps_left(scheduler: Any) -> float:
-    """Return the number of steps that a scheduler has left; only ``OneCycleLR`` of torch's has an end."""
-    end = _end(scheduler)
+def steps_left(scheduler: Any, falling: Collection[Any] = ()) -> float:
+    """Return the number of steps that a scheduler has left.
+
+    Of torch's, only ``OneCycleLR`` has an end.
+
+    Args:
+        scheduler: perhaps with others inside.
+        falling: those of ``CosineAnnealingLR`` that end at their ``T_max``, and do not rise again.
+    """
+    end = _end(scheduler, falling)
     return end if end == math.inf else end - _position(scheduler)
 
 
-def _end(scheduler: Any) -> float:
+def _end(scheduler: Any, falling: Collection[Any]) -> float:
     """Return the total number of steps."""
     parts = list(getattr(scheduler, "_schedulers", ()))
     if type(scheduler).__name__ == "OneCycleLR":
         return float(scheduler.total_steps)
+    if any(scheduler is each for each in falling):
+        return float(scheduler.T_max)
     if type(scheduler).__name__ != "SequentialLR":
-        return min(map(_end, parts), default=math.inf)
+        return min((_end(part, falling) for part in parts), default=math.inf)
     starts: list[int] = [0, *scheduler._milestones]
     ends: list[float] = [*(start - 1 for start in starts[1:]), math.inf]  # each part's last step
-    lasting = [start + _end(part) for start, part in zip(starts, parts, strict=True)]
+    lasting = [start + _end(part, falling) for start, part in zip(starts, parts, strict=True)]
     return min((last for last, end in zip(lasting, ends, strict=True) if last < end), default=math.inf)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch.optim import Optimizer
@@ -65,6 +66,12 @@ class AbstractWarmup(LRScheduler):
         progress = min((step - self.warmup) / max(self.total_steps - self.warmup, 1), 1.0)
         return self.least + (1 - self.least) * self.curve(progress)
 
+    def after_end(self, state: Mapping[str, Any]) -> str:
+        """Return the words for the rate after the end of a schedule with this state."""
+        lowest = state["least"] * max(map(float, state["base_lrs"]))
+        weights = ", which trains no weights" if lowest == 0 else ""
+        return f"its rate stays at {lowest:g} after step {state['total_steps']}{weights}"
+
     @abstractmethod
     def curve(self, progress: float) -> float:
         """Return the height of the curve, from 1 to 0, where ``progress`` goes from 0 to 1."""
@@ -121,6 +128,10 @@ def one_cycle(
     if rise >= total:
         raise ParamsError(
             f"one_cycle has a warmup of {rise} of its {total} steps; give fewer, so that the rate can fall"
+        )
+    if rise == 1:  # torch divides by the steps that follow the first
+        raise ParamsError(
+            f"one_cycle has a warmup of 1 of its {total} steps; give at least 2, 0 for none, or a longer run"
         )
     least = _share(optimizer, min_lr)
     fall = _FALL if min_lr is None else 1 / (_FIRST * least) if least else math.inf

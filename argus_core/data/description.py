@@ -19,7 +19,7 @@ __all__ = [
     "are_names",
     "are_samples",
     "are_units",
-    "check_classes",
+    "check_names",
     "describe_data",
 ]
 
@@ -91,25 +91,27 @@ def describe_data(loaders: Mapping[str, Any]) -> DataDescription:
     )
 
 
-def check_classes(name: str, loader: Any, trained_on: DataDescription) -> None:
-    """Check that data have the classes that a model was trained on, in their order, where both name theirs.
+def check_names(name: str, loader: Any, trained_on: DataDescription) -> None:
+    """Check that data have the classes and features that a model is trained on, where both name theirs.
 
     Args:
         name: of the set, for the message.
         loader: of the data.
-        trained_on: the description that the model's checkpoint keeps.
+        trained_on: the description of the training data.
 
     Raises:
-        StateMismatchError: a class is another one, or has another number.
+        StateMismatchError: a class or feature is another one, or has another number.
     """
-    classes, known = describe_data({"train": loader}).classes, trained_on.classes
-    if classes and known and classes != known:
-        pairs = enumerate(zip([*classes, None], [*known, None], strict=False))
-        number, (one, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-        raise StateMismatchError(
-            f"class {number} of {name} is {one!r}, and of the data that the model was trained on {other!r}; "
-            "give data with the same classes in the same order"
-        )
+    described = describe_data({"train": loader})
+    for one, several in (("class", "classes"), ("feature", "feature_names")):
+        found, known = getattr(described, several), getattr(trained_on, several)
+        if found and known and found != known:
+            pairs = enumerate(zip([*found, None], [*known, None], strict=False))
+            number, (its, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+            raise StateMismatchError(
+                f"{one} {number} of {name} is {its!r}, and of the data that the model was trained on "
+                f"{other!r}; give data with the same {several.removesuffix('_names')} in the same order"
+            )
 
 
 def are_names(value: Any) -> bool:

@@ -75,8 +75,7 @@ class PartialFile:
             ArgusError: there is one of an interrupted prediction, another process writes it, it is of another
                 prediction, or a disk is full.
         """
-        exists = os.path.lexists(self.path) or os.path.lexists(self.journal)
-        if exists and not resume and not overwrite:
+        if self.exists() and not resume and not overwrite:
             raise ArgusError(
                 f"{shown(self.path)} is of a prediction that was interrupted; add --resume to continue, or "
                 "--overwrite to begin again"
@@ -124,6 +123,10 @@ class PartialFile:
         with self._in_a_sentence():
             self.flush()
             self._write_line({"ended": True})
+
+    def exists(self) -> bool:
+        """Return whether there is a partial file, or its journal."""
+        return os.path.lexists(self.path) or os.path.lexists(self.journal)
 
     def has_ended(self) -> bool:
         """Return whether a process that was interrupted had all rows, and moved files to their places."""

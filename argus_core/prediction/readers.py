@@ -15,6 +15,7 @@ from argus_core.registry.registry import components
 __all__ = ["Readers", "build_reader"]
 
 _IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_OTHER_IMAGES = (".avif", ".gif", ".heic", ".heif", ".ico", ".jp2", ".jxl", ".svg")
 
 
 class Readers:
@@ -57,6 +58,9 @@ class Readers:
         suffix = os.path.splitext(path)[1].lower()
         if suffix in _IMAGES:
             return f"no reader takes {suffix!r}; pip install argus-torchvision"
+        if suffix in _OTHER_IMAGES:
+            plugin = "" if ".png" in self._by_suffix else ", and pip install argus-torchvision"
+            return f"no reader takes {suffix!r}; convert the image to .png or .jpg{plugin}"
         known = ", ".join(sorted(self._by_suffix))
         return f"no reader takes {suffix!r} (known: {known}); choose one with --reader NAME"
 

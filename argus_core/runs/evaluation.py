@@ -13,7 +13,7 @@ from argus_core.config import Config, validation_phases
 from argus_core.config.changes import with_params
 from argus_core.config.split import PARTS
 from argus_core.config.stored_data import stored_data
-from argus_core.data.description import DataDescription, check_classes, describe_data
+from argus_core.data.description import DataDescription, check_names, describe_data
 from argus_core.errors import ArgusWarning, ConfigError, MissingPluginError, near
 from argus_core.metrics import Accuracy, Metric
 from argus_core.metrics.class_table import ClassResult, ClassTable
@@ -88,7 +88,7 @@ def evaluate(
     _check_installed(config, model.data)
     loaders = _by_set(build_loaders(config), config, sets)
     for name, loader in loaders.items():
-        check_classes(name, loader, model.data)
+        check_names(name, loader, model.data)
     return {name: _evaluated(model, config, name, loader, metrics) for name, loader in loaders.items()}
 
 

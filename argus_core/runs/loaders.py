@@ -13,6 +13,7 @@ from argus_core.config.changes import with_params
 from argus_core.config.split import PARTS
 from argus_core.data.collation import build_collate
 from argus_core.data.datasets import build_dataset, make_loader
+from argus_core.data.description import check_names, describe_data
 from argus_core.data.samplers import build_sampler
 from argus_core.data.splits import split_indices
 from argus_core.errors import BuildError, ConfigError
@@ -47,6 +48,8 @@ def build_loaders(config: Config) -> dict[str, Any]:
             if isinstance(dataset, dict)
             else make_loader(dataset, **options, **shared)
         )
+    if {"train", "test"} <= loaders.keys():  # the run itself compares its validation data
+        check_names("test", loaders["test"], describe_data({"train": loaders["train"]}))
     return loaders
 
 

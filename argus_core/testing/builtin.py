@@ -16,6 +16,7 @@ from torch import Tensor
 __all__ = ["EXAMPLES", "STEP_PARAMS"]
 
 _SAMPLES = 7
+_TABLE = Path(__file__).with_name("table.csv")
 
 
 def _numbers(*sizes: int, seed: int = 0) -> Tensor:
@@ -150,6 +151,10 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any] | Sequence[Mapping[str, Any
     ("sampler", "SubsetRandomSampler"): {"params": {"indices": [1, 3, 4, 9]}},
     ("sampler", "WeightedRandomSampler"): {"params": {"weights": [1.0, 2.0] * 12, "num_samples": 10}},
     ("parallel", "single"): {"processes": 1},  # a run of several refuses it
+    ("dataset", "csv"): [
+        {"params": {"path": str(_TABLE), "target": "kind", "ignore": ["name"]}},
+        {"params": {"path": str(_TABLE), "target": ["width", "height"], "features": ["weight"]}},
+    ],
     ("reader", "csv"): [
         {"file": _write_csv},
         {"file": _write_csv, "params": {"id": "name"}, "columns": ("b", "a")},

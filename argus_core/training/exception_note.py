@@ -174,7 +174,7 @@ def _place(
         return None
     if isinstance(owner, nn.Module) and function in _CALLS:
         if owner is model.loss:
-            return _Origin(f"by the loss {type(owner).__name__}", loss_note(error, owner))
+            return _Origin(f"by the loss {type(owner).__name__}", loss_note(error, owner, model.data.classes))
         layers = model.get_nn_module().named_modules()
         name = next((name for name, layer in layers if layer is owner), None)
         if name is not None:

@@ -17,7 +17,7 @@ from argus_core.callbacks.keeping import check_apart, check_kept
 from argus_core.callbacks.lr_schedule import build_schedules
 from argus_core.callbacks.run_length import RunLength
 from argus_core.callbacks.schedule_steps import check_steps
-from argus_core.data.description import describe_data
+from argus_core.data.description import check_names, describe_data
 from argus_core.data.order import draw_seed, ordered, with_workers
 from argus_core.errors import ParamsError
 from argus_core.metrics import Metric
@@ -74,6 +74,8 @@ def fit(
         seed_everything(seed)
     order_seed = resumption.seed if resumption else draw_seed(train_loader) if seed is None else seed
     model.data = describe_data({"train": train_loader, **val_loaders})
+    for phase, loader in val_loaders.items():
+        check_names(phase, loader, model.data)
     run_id = None
     if model.parallel.several:
         order_seed, run_id = _agree(model, {"train": train_loader, **val_loaders}, order_seed, seed)

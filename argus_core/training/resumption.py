@@ -14,7 +14,7 @@ from argus_core.checkpoint.contents import SavedFile
 from argus_core.checkpoint.module_state import check_module_forms
 from argus_core.checkpoint.restoring import load_saved
 from argus_core.checkpoint.sections import PREFIXES
-from argus_core.data.description import check_classes
+from argus_core.data.description import check_names
 from argus_core.data.order import loader_length
 from argus_core.errors import ArgusWarning, CheckpointError, StateMismatchError, UnsafeCheckpointError
 from argus_core.storage import read_header
@@ -95,7 +95,7 @@ class Resumption:
             if saved.header != self._header:
                 raise CheckpointError(f"{self.path} was replaced after its header was read; resume again")
             self._check_window(engine, loader)
-            check_classes("the training data", loader, saved.data())
+            check_names("the training data", loader, saved.data())
             data = DataDrift(loader, progress, self._is_midway)
             schedules = ScheduleDrift(engine, progress["callback"])
             changes = [*data, *model_changes(saved, progress["device"], model, schedules), *schedules]

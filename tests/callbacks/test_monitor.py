@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from networks import batches
 from planned_runs import planned_run, small_model
 
 from argus_core import BuildError, Callback, Engine, Model, ParamsError, State, on_epoch_complete
-from argus_core.callbacks import EarlyStopping
+from argus_core.callbacks import EarlyStopping, MonitorCheckpoint
 from argus_core.callbacks.monitor import Monitor, check_monitor, monitored_value
 from argus_core.metrics import Accuracy
 
@@ -160,6 +161,20 @@ def test_slip_is_told_at_the_start_with_each_option_of_a_run(options: Any, model
             batches(), batches(), callbacks=[EarlyStopping("val_los", better="min"), counter], **options
         )
     assert counter.updates == 0
+
+
+@pytest.mark.parametrize(("better", "values"), [
+    ("min", [3.0, 2.0, 2.0, 2.5, 2.0]), ("max", [1.0, 4.0, 4.0, 3.0, 4.0]),
+])  # fmt: skip
+def test_of_equal_values_the_first_is_the_best(
+    better: str, values: list[float], model: Model, tmp_path: Path
+) -> None:
+    keep = MonitorCheckpoint(tmp_path, "train_loss", better, max_saves=1, file_format="{epoch}.safetensors")
+    stop = EarlyStopping("train_loss", patience=3, better=better)
+    state = planned_run(model, values, keep, stop)
+    assert keep.monitor.epoch == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["1.safetensors"]
+    assert state.stop_reason is not None  # an equal value is no improvement
 
 
 def test_subclass_says_for_itself_what_it_computes(model: Model) -> None:

@@ -13,7 +13,7 @@ from strategies import Veto
 
 import argus_core
 from argus_core import Model, ParamsError, SpecError, StateMismatchError
-from argus_core.callbacks import Checkpoint
+from argus_core.callbacks import Checkpoint, warmup
 from argus_core.errors import ArgusWarning
 
 pytestmark = pytest.mark.usefixtures("net_registry")
@@ -178,6 +178,13 @@ def test_options_that_do_not_fit_are_refused(params: Any, message: str) -> None:
         rates(("warmup_cosine", params))
 
 
+@pytest.mark.parametrize("total", [3, 4, 7])
+def test_one_cycle_needs_two_steps_to_rise(total: int) -> None:
+    with pytest.raises(ParamsError, match=f"warmup of 1 of its {total} steps; give at least 2, 0 for none"):
+        warmup.one_cycle(make_model().optimizer, total, 1)
+    assert warmup.one_cycle(make_model().optimizer, total, 0).get_last_lr()[0] > 0
+
+
 def test_one_cycle_must_fall() -> None:
     with pytest.raises(argus_core.ArgusError, match="one_cycle has a warmup of 12 of its 12 steps"):
         rates(("one_cycle", {"warmup": "100%"}))
@@ -202,18 +209,57 @@ def test_more_epochs_keep_the_curve_that_the_run_began_with(tmp_path: Path) -> N
     keep = Checkpoint(tmp_path, optimizer_state=True)
     schedule = ("warmup_linear", {"min_lr": 0.01})
     rates(schedule, num_epochs=2, callbacks=[keep])
-    with pytest.warns(ArgusWarning, match=(
-        "total_steps of lr_scheduler 'WarmupLinear' was 6 and is 12, which has no effect"
-    )):  # fmt: skip
+    with pytest.warns(ArgusWarning) as warned:
         found = rates(schedule, num_epochs=4, resume=tmp_path)
     assert found == pytest.approx([0.01] * 6)
+    assert str(warned[0].message).endswith(
+        "has changed: lr_scheduler 'WarmupLinear' follows the curve that the run began with (warmup 0, "
+        "total_steps 6) and not one over the present length (warmup 1, total_steps 12), and its rate stays "
+        "at 0.01 after step 6; for another curve, start a new run from the weights, by init_from"
+    )
+
+
+def test_more_epochs_at_a_rate_of_zero_are_told_to_train_nothing(tmp_path: Path) -> None:
+    rates("warmup_cosine", num_epochs=2, callbacks=[Checkpoint(tmp_path, optimizer_state=True)])
+    with pytest.warns(ArgusWarning, match="its rate stays at 0 after step 6, which trains no weights; for"):
+        found = rates("warmup_cosine", num_epochs=4, resume=tmp_path)
+    assert found == [0.0] * 6
+
+
+def test_more_epochs_of_a_constant_rate_keep_it(tmp_path: Path) -> None:
+    rates("warmup_constant", num_epochs=4, callbacks=[Checkpoint(tmp_path, optimizer_state=True)])
+    with pytest.warns(
+        ArgusWarning, match=r"\(warmup 1\) and not one over the present length \(warmup 2\); for"
+    ):
+        found = rates("warmup_constant", num_epochs=12, resume=tmp_path)
+    assert found == pytest.approx([0.1] * 24)
+
+
+@pytest.mark.parametrize("schedule", [
+    "CosineAnnealingLR", ("CosineAnnealingLR", {"interval": "update"}),
+    ("SequentialLR", {"milestones": ["50%"], "schedulers": ["ConstantLR", "CosineAnnealingLR"]}),
+])  # fmt: skip
+def test_more_epochs_in_which_a_cosine_over_the_run_would_rise_again_are_refused(
+    schedule: Any, tmp_path: Path
+) -> None:
+    rates(schedule, num_epochs=4, callbacks=[Checkpoint(tmp_path, optimizer_state=True)])
+    refused = r"0 steps left, and the run makes up to \d+, in which its rate would rise again; resume"
+    with pytest.warns(ArgusWarning), pytest.raises(StateMismatchError, match=refused):
+        rates(schedule, num_epochs=6, resume=tmp_path)
+
+
+def test_a_cosine_of_a_given_length_rises_again_as_in_torch(tmp_path: Path) -> None:
+    schedule = ("CosineAnnealingLR", {"T_max": 2})
+    rates(schedule, num_epochs=2, callbacks=[Checkpoint(tmp_path, optimizer_state=True)])
+    found = rates(schedule, num_epochs=4, resume=tmp_path)
+    assert found == pytest.approx([0.0] * 3 + [0.05] * 3)
 
 
 def test_more_epochs_of_one_cycle_are_refused(tmp_path: Path) -> None:
     rates("one_cycle", num_epochs=2, callbacks=[Checkpoint(tmp_path, optimizer_state=True)])
     refused = "0 steps left, and the run makes up to 6; resume with fewer"
     with (
-        pytest.warns(ArgusWarning, match="total_steps of lr_scheduler 'OneCycleLR' was 6 and is 12"),
+        pytest.warns(ArgusWarning, match=r"\(warmup 2, total_steps 6\) and not one over the present length"),
         pytest.raises(StateMismatchError, match=refused),
     ):
         rates("one_cycle", num_epochs=4, resume=tmp_path)

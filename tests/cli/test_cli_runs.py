@@ -151,6 +151,21 @@ def test_resume_deletes_no_file_that_a_checkpoint_names(folder: Path) -> None:
     assert thesis.read_text() == "years"
 
 
+@pytest.mark.filterwarnings("default::argus_core.ArgusWarning")  # the command prints them
+@pytest.mark.parametrize(("schedule", "status", "told"), [
+    ("warmup_cosine", 0, "follows the curve that the run began with"),
+    ('["one_cycle", { warmup = 2 }]', 1, "has 0 steps left, and the run makes up to"),
+    ("CosineAnnealingLR", 1, "in which its rate would rise again; resume with fewer num_epochs"),
+])  # fmt: skip
+def test_resume_with_more_epochs_does_what_the_schedule_allows(
+    schedule: str, status: int, told: str, folder: Path
+) -> None:
+    begun = argus("train", "small.toml", "--set", f"lr_scheduler={schedule}", "--set", "num_epochs=2")
+    assert begun.exit_code == 0, begun.stderr
+    result = argus("resume", "run", "--set", "num_epochs=4")
+    assert (result.exit_code, told in result.stderr) == (status, True)
+
+
 def test_train_that_keeps_no_checkpoint_ends_with_an_error(folder: Path) -> None:
     result = argus("train", "small.toml", "--set", "optimizer.lr=1e38", "--set", "monitor=val_loss")
     assert result.exit_code == 1

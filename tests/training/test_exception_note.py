@@ -11,7 +11,7 @@ import torch
 from crafted import crafted
 from networks import batches, make_model
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import argus_core
 from argus_core import Callback, State, on_epoch_complete
@@ -44,6 +44,18 @@ def test_wrong_target_in_validation_names_the_loss() -> None:
         "[(4, 4) float32, (4,) int64]; prediction is (4, 3) float32, target is (4,) int64; "
         "the prediction has 3 classes, so targets are from 0 to 2; number the classes from 0, or give the "
         "network as many outputs as there are classes"
+    )
+
+
+def test_classes_of_the_data_that_the_network_lacks_are_named() -> None:
+    samples = [(torch.zeros(4), number) for number in range(4)]
+    data = Subset(samples, range(4))  # type: ignore[var-annotated, arg-type]
+    data.classes = ["ant", "bee", "cat", "dog"]  # type: ignore[attr-defined]
+    with pytest.raises(IndexError, match="out of bounds") as caught:
+        make_model().fit(DataLoader(data, 4))
+    assert note(caught.value).endswith(
+        "the prediction has 3 classes, and the data have 4 ('ant', 'bee', 'cat', 'dog'); give the network as "
+        "many outputs as there are classes, or leave the others out of the data"
     )
 
 

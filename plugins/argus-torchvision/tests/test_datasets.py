@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from argus_core import ArgusError, BuildError, ParamsError, SpecError, resolve
+from argus_core import ArgusError, ArgusWarning, BuildError, ParamsError, SpecError, resolve
 from argus_core.data.datasets import build_dataset
 from argus_core.data.order import epoch_batches, ordered
 from argus_torchvision import datasets
@@ -173,6 +173,20 @@ def test_labels_follow_the_classes_that_are_named_even_where_one_has_no_folder(f
 def test_classes_that_do_not_name_each_folder_are_refused(folder: Path, classes: list[str]) -> None:
     with pytest.raises(ParamsError, match=r"do not name each folder of '.*' once; it has 'cat', 'dog'"):
         datasets.image_folder(folder, classes=classes)
+
+
+def test_number_of_classes_in_the_place_of_their_names_is_told_with_the_folders(folder: Path) -> None:
+    message = r"has classes=2; give the names of the folders in the order of their labels: \['cat', 'dog'\]$"
+    with pytest.raises(ParamsError, match=message):
+        datasets.image_folder(folder, classes=2)  # type: ignore[arg-type]
+
+
+def test_images_of_formats_that_are_not_read_are_left_out_with_a_warning(folder: Path) -> None:
+    for name in ("cat/a.gif", "dog/b.GIF", "dog/c.heic", "dog/notes.txt"):
+        (folder / name).write_bytes(b"")
+    message = r"leaves out 2 \.gif, 1 \.heic in '.*images', whose format it does not read; convert them to"
+    with pytest.warns(ArgusWarning, match=message):
+        assert len(datasets.image_folder(folder)) == 6
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from torchvision import datasets
@@ -10,8 +11,9 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from argus_core import BuildError
 
-__all__ = ["KMNIST", "MNIST", "FashionMNIST", "check_sizes", "images_in"]
+__all__ = ["KMNIST", "MNIST", "FashionMNIST", "check_sizes", "images_in", "unread_images"]
 
+_OTHER_FORMATS = frozenset(".avif .gif .heic .heif .ico .jp2 .jxl .psd .svg .tga".split())
 _LARGEST = 2**28  # bytes; CIFAR-100's has 155 million
 
 
@@ -30,6 +32,16 @@ def images_in(folder: str) -> list[str]:
             raise BuildError(f"folder {place!r} is a link to {first!r}; remove the link")
         found.append((place, [name for name in names if name.lower().endswith(IMG_EXTENSIONS)]))
     return [os.path.join(place, name) for place, names in sorted(found) for name in sorted(names)]
+
+
+def unread_images(folder: str | Path) -> dict[str, int]:
+    """Return the number of images in a folder, and in those below, of each format that is not read."""
+    found: Counter[str] = Counter()
+    for _, _, names in os.walk(folder):  # without the folders of links: images_in refuses loops of them
+        found.update(
+            suffix for name in names if (suffix := os.path.splitext(name)[1].lower()) in _OTHER_FORMATS
+        )
+    return dict(sorted(found.items()))
 
 
 def check_sizes(folder: Path) -> None:

@@ -12,6 +12,7 @@ Nothing is downloaded unless ``download`` is true.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from typing import Any
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from argus_core import BuildError, ParamsError
+from argus_core import ArgusWarning, BuildError, ParamsError
 from argus_core.authors import READS, FileParam, checked_path
-from argus_torchvision.data_files import KMNIST, MNIST, FashionMNIST, check_sizes, images_in
+from argus_torchvision.data_files import KMNIST, MNIST, FashionMNIST, check_sizes, images_in, unread_images
 from argus_torchvision.images import read_image
 from argus_torchvision.pipelines import Pipeline, build_pipeline
 
@@ -74,6 +75,20 @@ def image_folder(
         raise BuildError(
             f"dataset 'ImageFolder' finds no folder {str(root)!r} (from {str(Path.cwd())!r}); "
             "give root a folder with one folder of images for each class"
+        )
+    if classes is not None and (isinstance(classes, str) or not isinstance(classes, Sequence)):
+        folders = sorted(each.name for each in root.iterdir() if each.is_dir())
+        raise ParamsError(
+            f"dataset 'ImageFolder' has classes={classes!r}; give the names of the folders in the order of "
+            f"their labels: {folders!r}"
+        )
+    if left_out := unread_images(root):
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in left_out.items())
+        warnings.warn(
+            f"dataset 'ImageFolder' leaves out {counts} in {str(root)!r}, whose format it does not read; "
+            "convert them to .png or .jpg to train on them",
+            ArgusWarning,
+            stacklevel=2,
         )
     try:
         return _ImageFolder(root, classes, **_transforms(transform, target_transform))
