@@ -106,6 +106,11 @@ def check_classes(name: str, loader: Any, trained_on: DataDescription) -> None:
     if classes and known and classes != known:
         pairs = enumerate(zip([*classes, None], [*known, None], strict=False))
         number, (one, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+        if one is None or other is None:
+            raise StateMismatchError(
+                f"{name} has {len(classes)} classes, and the data that the model was trained on had "
+                f"{len(known)}; give data with the same classes in the same order"
+            )
         raise StateMismatchError(
             f"class {number} of {name} is {one!r}, and of the data that the model was trained on {other!r}; "
             "give data with the same classes in the same order"

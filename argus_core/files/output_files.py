@@ -20,6 +20,7 @@ _REMEDIES = {
     **dict.fromkeys(
         (errno.ENOENT, errno.ESTALE), "put its folder back"
     ),  # removed while the run was going on
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
     errno.EROFS: "make its disk writable",
 }
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.torchfree
         (errno.ESTALE, "put its folder back"),
         (errno.EACCES, "let this user write there"),
         (errno.EROFS, "make its disk writable"),
+        (errno.EMFILE, r"raise the limit of open files \(ulimit -n\)"),
         (errno.ENOSPC, "make room there"),
     ],
 )

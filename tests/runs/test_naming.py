@@ -10,11 +10,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from programs import run_program
 from small_runs import small_config, small_registry
 
+from argus_core.cli import main
 from argus_core.config import Config, complete_config, read_config
 from argus_core.errors import ConfigError
+from argus_core.runs import run
 from argus_core.runs.naming import named_run
 from argus_core.runs.run import resume, train
 from argus_core.scaffold.project import make_project
@@ -164,3 +167,22 @@ def test_command_numbers_runs_and_a_dry_run_leaves_no_folder(tmp_path: Path) -> 
         assert done.returncode == 0, done.stderr
         assert "runs/train-1" in done.stdout
         assert (project / "runs").exists() == ("--dry-run" not in words)
+
+
+def test_command_numbers_a_run_when_nothing_that_takes_seconds_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal while torch is imported ends the process at once, and must leave no numbered folder."""
+    project = make_project("flowers", tmp_path)[0]
+    monkeypatch.chdir(project)
+    seen = []
+
+    def begin(config: Config, *_: object) -> None:
+        seen.append(config.fit["run_dir"])
+        assert not (project / "runs").exists()
+        raise ConfigError("that is enough")
+
+    monkeypatch.setattr(run, "train", begin)
+    result = CliRunner().invoke(main, ["train", "train.toml", "--run-dir", "runs/{name}-{n}"])
+    assert "error: that is enough" in result.output
+    assert seen == ["runs/{name}-{n}"]
