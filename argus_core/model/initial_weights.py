@@ -83,7 +83,7 @@ def take_weights(
     state, average = read_weights(choice.path, choice.weights)
     built = network.state_dict()
     stored = _renamed(state, choice)
-    # Compiled here: fnmatch remembers 256 patterns, and compiles more of them anew for each name.
+    # Compiled here: fnmatch remembers 256 patterns, and compiles more of them again for each name.
     skips = {pattern: re.compile(translate(pattern)).match for pattern in choice.skip}
     for pattern, matches in skips.items():
         if not any(map(matches, (*stored, *built))):

@@ -165,7 +165,7 @@ class RunDirectory(RunFiles):
         """Check that a new run may use this folder.
 
         Raises:
-            ConfigError: there is something that must not be lost, or a run that is going on.
+            ConfigError: there is something that must not be lost, or another process has a run there.
         """
         self._overwrites = overwrite
         check_run_folder(self.root, str(self.path))
@@ -173,7 +173,7 @@ class RunDirectory(RunFiles):
             return  # what is here is known when it has been restored
         found = [file.name for file in self.files() if os.path.lexists(file)]
         if self._lock is None and found and not (overwrite and self.holds_run()):
-            check_free(self.root)  # first, for advice about a run that is going on would be of no use
+            check_free(self.root)  # first: any other advice would be wrong during a run
         if found and not self.holds_run():
             raise ConfigError(f"{self.path} holds {found[0]!r}, which does not belong to a run; {OTHER}")
         if found and not overwrite:

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.torchfree
 @pytest.mark.parametrize(
     ("number", "action"),
     [
-        (errno.ENOENT, "put its folder back"),
-        (errno.ESTALE, "put its folder back"),
+        (errno.ENOENT, "restore its folder"),
+        (errno.ESTALE, "restore its folder"),
         (errno.EACCES, "let this user write there"),
         (errno.EROFS, "make its disk writable"),
         (errno.EMFILE, r"raise the limit of open files \(ulimit -n\)"),
