@@ -17,7 +17,7 @@ __all__ = ["check_writable", "checked_path", "make_folder", "making_files", "pla
 
 _REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "let this user write there"),
-    **dict.fromkeys((errno.ENOENT, errno.ESTALE), "put its folder back"),  # removed during the run
+    **dict.fromkeys((errno.ENOENT, errno.ESTALE), "restore its folder"),  # removed during the run
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
     errno.EROFS: "make its disk writable",
 }
