@@ -18,6 +18,7 @@ from argus_core.checkpoint.sections import has_names
 from argus_core.errors import CheckpointError, UnsafeCheckpointError
 from argus_core.files.archive import check_archive
 from argus_core.storage.file import open_file, verify_sha256
+from argus_core.storage.plain_file import unchanged
 
 __all__ = ["SavedState", "check_legacy_state", "read_legacy", "read_pickled"]
 
@@ -136,10 +137,10 @@ def read_pickled(file_path: Path, sha256: str | None = None) -> Any:
     plain data. The checked file is the one that is read, even if another file takes its name meanwhile.
 
     Raises:
-        CorruptCheckpointError: the archive is damaged.
+        CorruptCheckpointError: the archive is damaged, or was written to meanwhile.
         UnsafeCheckpointError: the archive is compressed, declares a wrong size, or names other objects.
     """
-    with open_file(file_path) as file:
+    with open_file(file_path) as file, unchanged(file, file_path):
         if sha256 is not None:
             verify_sha256(file_path, sha256, file)
         check_archive(file_path, file)
@@ -174,9 +175,11 @@ def _unpickled(file: _Measured, file_path: Path) -> Any:
     except Exception as error:  # of any type: the unpickler raises many, all for a bad file
         if file.left < 0:
             raise _claims_too_much(file_path) from error
+        # Without what torch says around it, which is to try weights_only=False.
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
         raise UnsafeCheckpointError(
-            f"{file_path} does not hold tensors and plain data as torch.save writes them "
-            f"({str(error).partition(chr(10))[0]}); save it again from code that you trust"
+            f"{file_path} does not hold tensors and plain data as torch.save writes them ({reason}); save it "
+            "again from code that you trust"
         ) from error
 
 

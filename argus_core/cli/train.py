@@ -90,16 +90,18 @@ def command(
     if not is_one:
         _train_together(read, overwrite, dry_run)
         return
-    with named_run(read, overwrite, claim=not dry_run) as chosen:
+    # The run claims a numbered directory itself: a signal may end the process while it imports torch.
+    with named_run(read, overwrite, claim=False) as chosen:
         directory = RunDirectory(Path(chosen.fit["run_dir"]))
         directory.check(overwrite)  # before torch is imported, which takes seconds
-        if dry_run:
-            _dry_run(chosen, directory)
-            return
-        from argus_core.runs.run import train  # imports torch
+    if dry_run:
+        _dry_run(chosen, directory)
+        return
+    from argus_core.runs.run import train  # imports torch
 
-        with saying_how_to_resume(directory) as witness:
-            report(train(chosen, overwrite, [witness, _Announcement(directory.path)]))
+    is_named = chosen.fit["run_dir"] == read.fit["run_dir"]
+    with saying_how_to_resume(directory if is_named else None) as witness:
+        report(train(read, overwrite, [witness, _Announcement(finds_path=True)]))
 
 
 def _train_together(config: Config, overwrite: bool, dry_run: bool) -> None:
@@ -110,7 +112,7 @@ def _train_together(config: Config, overwrite: bool, dry_run: bool) -> None:
         _dry_run_together(config, overwrite)
         return
     with saying_how_to_resume(None) as witness:
-        result = recorded(train)(config, overwrite, [witness, _Announcement(None, is_of_several=True)])
+        result = recorded(train)(config, overwrite, [witness, _Announcement(finds_path=True)])
     if is_first_started():
         report(result)
 
@@ -147,16 +149,13 @@ class _Announcement:
     computes = ()
     first_process_only = True
 
-    def __init__(self, path: Path | None, is_of_several: bool = False) -> None:
-        self.path = path
-        self.is_of_several = is_of_several
+    def __init__(self, finds_path: bool) -> None:
+        self.finds_path = finds_path
 
     @hookimpl(trylast=True)
     def start(self, state: State) -> None:
-        if self.is_of_several:
-            self.path = _directory_of(state).path
-        if self.path is not None:
-            echo(f"run directory: {self.path}")
+        if self.finds_path:
+            echo(f"run directory: {_directory_of(state).path}")
         if state.model.initial_weights is not None:
             echo(str(state.model.initial_weights))
 
@@ -165,7 +164,7 @@ def _dry_run(config: Config, directory: RunDirectory) -> None:
     from argus_core.runs.dry_run import dry_run  # imports torch
 
     echo(f"dry run of {config.file}: its files go into a temporary folder, which is removed")
-    result = dry_run(config, [_Announcement(None)])
+    result = dry_run(config, [_Announcement(finds_path=False)])
     for phase, count in result.batches.items():
         echo(f"{phase}: {count} batch{'es' * (count != 1)}")
     for name, value in result.metrics.items():

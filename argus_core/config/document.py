@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from argus_core.config.schema import EXTENDS
 from argus_core.config.values import check_values
 from argus_core.errors import ConfigError, near
-from argus_core.files.ordinary_files import read_ordinary
+from argus_core.files.ordinary_files import as_path, kind_of, read_ordinary
 from argus_core.files.toml import MOST_BYTES, not_toml, parse
 from argus_core.storage.forms import is_folder
 
@@ -35,18 +36,27 @@ def read_alone(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing or not TOML, or holds a value of a type that no key takes.
     """
+    return _parsed(_read(path), path)
+
+
+def _read(path: Path) -> bytes:
     _check_not_of_run(path)
     try:
-        text = read_ordinary(path, MOST_BYTES).decode("utf-8-sig")
+        return read_ordinary(path, MOST_BYTES)
     except FileNotFoundError:
         raise ConfigError(f"no configuration {str(path)!r}{_near_files(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or error
         raise ConfigError(f"{path} cannot be read: {reason}; give a TOML file in UTF-8") from error
     except ValueError as error:
-        raise ConfigError(f"configuration {str(path)!r} {error}") from error
+        raise ConfigError(f"configuration {str(path)!r} {error}; give a TOML file") from error
+
+
+def _parsed(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        document = parse(text)
+        document = parse(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read: {error}; give a TOML file in UTF-8") from error
     except ValueError as error:
         raise ConfigError(not_toml(path, error)) from error
     check_values(document, str(path))
@@ -61,12 +71,13 @@ def _read_all(path: Path, below: list[Path], read: list[int]) -> dict[str, Any]:
         below: the files that extend it, directly and indirectly.
         read: the sizes of the files that have been read so far, in bytes.
     """
-    document = read_alone(path)
+    content = _read(path)
+    document = _parsed(content, path)
     names = document.get(EXTENDS, [])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"{path}: {EXTENDS} is {names!r}; give the path of a TOML file, or a list of them")
-    read.append(path.stat().st_size)
+    read.append(len(content))
     if len(read) > _MOST_FILES:
         raise ConfigError(f"{path} is one of over {_MOST_FILES} files that extend each other; give fewer")
     if sum(read) > MOST_BYTES:
@@ -74,17 +85,35 @@ def _read_all(path: Path, below: list[Path], read: list[int]) -> dict[str, Any]:
             f"{path} and the files before it are larger than {MOST_BYTES >> 10:,} KiB together; shorten them"
         )
     bases = []
-    for name in names:
-        base = path.parent / name
-        if not os.path.isfile(base):  # of a path that is too long, too
-            raise ConfigError(
-                f"{path} extends {name!r}, and there is no file {str(base)!r}; correct the path"
-            )
-        if any(os.path.samefile(base, each) for each in [*below, path]):
+    for base in [_base(path, name) for name in names]:
+        if any(_is_same(base, each) for each in [*below, path]):
             circle = " -> ".join(map(str, [*below, path, base]))
             raise ConfigError(f"{path} extends itself: {circle}; remove one of these from {EXTENDS}")
         bases.append((str(base), _read_all(base, [*below, path], read)))
     return {**document, EXTENDS: bases} if bases else document
+
+
+def _base(path: Path, name: str) -> Path:
+    """Return the file of a name in ``extends`` of the file at ``path``."""
+    try:
+        base = path.parent / as_path(name)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {EXTENDS} is {name!r}, which {error}") from error
+    if os.path.isfile(base):
+        return base
+    try:
+        what = f"{str(base)!r} is {kind_of(base)}; name a TOML file"
+    except FileNotFoundError:
+        what = f"there is no file {str(base)!r}; correct the path"
+    except OSError as error:  # a path that is too long, a link to itself
+        what = f"{str(base)!r} cannot be read: {error.strerror or error}; correct the path"
+    raise ConfigError(f"{path} extends {name!r}, and {what}")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    with suppress(OSError):  # a file that has been removed since is not read again
+        return os.path.samefile(one, other)
+    return False
 
 
 def _check_not_of_run(path: Path) -> None:

@@ -199,7 +199,7 @@ def _complete(sections: Sections, stem: str) -> Config:
     if not {"num_updates", "max_time"} & fit.keys():
         fit.setdefault("num_epochs", 1)
     fit.setdefault("monitor", f"{[*validation_phases(data), 'train'][0]}_loss")
-    fit.setdefault("run_dir", f"runs/{stem}")
+    fit.setdefault("run_dir", f"runs/{stem if stem.strip('.') else 'run'}")
     return Config(model, data, fit, {name: sections[name] for name in sections if name not in SECTIONS})
 
 

@@ -103,15 +103,22 @@ def check_names(name: str, loader: Any, trained_on: DataDescription) -> None:
         StateMismatchError: a class or feature is another one, or has another number.
     """
     described = describe_data({"train": loader})
-    for one, several in (("class", "classes"), ("feature", "feature_names")):
-        found, known = getattr(described, several), getattr(trained_on, several)
-        if found and known and found != known:
-            pairs = enumerate(zip([*found, None], [*known, None], strict=False))
-            number, (its, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    for one, words, attribute in (("class", "classes", "classes"), ("feature", "features", "feature_names")):
+        found, known = getattr(described, attribute), getattr(trained_on, attribute)
+        if not found or not known or found == known:
+            continue
+        advice = f"give data with the same {words} in the same order"
+        pairs = enumerate(zip([*found, None], [*known, None], strict=False))
+        number, (its, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+        if its is None or other is None:
             raise StateMismatchError(
-                f"{one} {number} of {name} is {its!r}, and of the data that the model was trained on "
-                f"{other!r}; give data with the same {several.removesuffix('_names')} in the same order"
+                f"{name} has {len(found)} {words}, and the data that the model was trained on had "
+                f"{len(known)}; {advice}"
             )
+        raise StateMismatchError(
+            f"{one} {number} of {name} is {its!r}, and of the data that the model was trained on {other!r}; "
+            f"{advice}"
+        )
 
 
 def are_names(value: Any) -> bool:

@@ -10,7 +10,15 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["MOST_COMPRESSED", "allocated", "as_path", "open_ordinary", "read_beginning", "read_ordinary"]
+__all__ = [
+    "MOST_COMPRESSED",
+    "allocated",
+    "as_path",
+    "kind_of",
+    "open_ordinary",
+    "read_beginning",
+    "read_ordinary",
+]
 
 MOST_COMPRESSED = 16
 """The most times that a file's size may exceed its bytes on the disk, as in a compressed or sparse file."""
@@ -45,6 +53,15 @@ def as_path(value: str | os.PathLike[str]) -> Path:
             f"begins with {folder!r}, which is not a home folder; for such a name write ./{folder}"
         )
     return Path(path)
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Return what is at a path, following links, for a message: "a FIFO", "a directory".
+
+    Raises:
+        OSError: the system cannot say, or nothing is there.
+    """
+    return _kind(os.stat(path).st_mode)
 
 
 def open_ordinary(path: str | os.PathLike[str]) -> FileIO:
@@ -125,4 +142,8 @@ def _open(path: str | os.PathLike[str], flags: int) -> int:
 
 def _check_kind(mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise ValueError(f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}; it must be an ordinary file")
+        raise ValueError(f"is {_kind(mode)}; it must be an ordinary file")
+
+
+def _kind(mode: int) -> str:
+    return "an ordinary file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")

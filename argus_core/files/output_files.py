@@ -15,6 +15,13 @@ from argus_core.files.working_folder import absolute, shown
 
 __all__ = ["check_writable", "checked_path", "make_folder", "making_files", "place_to_write", "writing"]
 
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "let this user write there"),
+    **dict.fromkeys((errno.ENOENT, errno.ESTALE), "restore its folder"),  # removed during the run
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
+    errno.EROFS: "make its disk writable",
+}
+
 
 def checked_path(callback: str, argument: str, value: object) -> Path:
     """Return ``value`` as a path; ``~`` is the home folder.
@@ -77,7 +84,7 @@ def writing(callback: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "let this user write there" if isinstance(error, PermissionError) else "make room there"
+        remedy = _REMEDIES.get(error.errno or 0, "make room there")
         raise ArgusError(
             f"{callback} cannot write {shown(path)!r}: {error.strerror or error}; "
             f"{remedy} or choose another path"

@@ -70,6 +70,13 @@ class _Outlasting(io.FileIO):
             return len(data)
 
 
+class _Open(io.TextIOWrapper):
+    """A stream that stays open for the command when other code, such as a project's own parts, closes it."""
+
+    def close(self) -> None:
+        self.flush()
+
+
 def _outlasting(stream: Any, errors: list[OSError]) -> Any:
     """Return a stream that ignores write errors, for the descriptor of ``stream``, or ``stream`` itself."""
     buffer = getattr(stream, "buffer", None)
@@ -77,7 +84,7 @@ def _outlasting(stream: Any, errors: list[OSError]) -> Any:
     if type(stream) is not io.TextIOWrapper or type(raw) is not io.FileIO:
         return stream
     stream.flush()
-    return io.TextIOWrapper(
+    return _Open(
         io.BufferedWriter(_Outlasting(raw.fileno(), errors)),
         encoding=stream.encoding,
         errors=stream.errors,

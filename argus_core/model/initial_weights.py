@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from argus_core.files.working_folder import shown
 from argus_core.model.prefixes import starred, suggested_rename
 from argus_core.parallel.engine import AbstractParallel
 from argus_core.parallel.single import Single
-from argus_core.steps.parameter_patterns import is_match
 
 __all__ = ["InitialWeights", "take_weights"]
 
@@ -83,11 +83,15 @@ def take_weights(
     state, average = read_weights(choice.path, choice.weights)
     built = network.state_dict()
     stored = _renamed(state, choice)
-    for pattern in choice.skip:
-        if not any(fnmatchcase(name, pattern) for name in (*stored, *built)):
+    # Compiled here: fnmatch remembers 256 patterns, and compiles more of them again for each name.
+    skips = {pattern: re.compile(translate(pattern)).match for pattern in choice.skip}
+    for pattern, matches in skips.items():
+        if not any(map(matches, (*stored, *built))):
             hint = near(pattern, [*stored, *built]) or f"; the network has {_listed(built)}"
             raise ParamsError(f"init_from.skip: {pattern!r} matches no name{hint}")
-    kept = {name: value for name, value in stored.items() if not is_match(name, choice.skip)}
+    kept = {
+        name: value for name, value in stored.items() if not any(matches(name) for matches in skips.values())
+    }
     taken = {name: value for name, value in kept.items() if name in built}
     differing = [
         name

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from argus_core.errors import BrokenPluginError, ConfigError, near
+from argus_core.files.working_folder import working_folder
 from argus_core.registry.project import nearest_pyproject
 from argus_core.registry.registering import registering
 from argus_core.text import shown
@@ -146,12 +147,19 @@ def _not_own(file: Path, path: Path) -> ConfigError:
 def _module_name(part: OwnPart) -> str:
     file = part.file
     if file is None:
+        if not all(each.isidentifier() for each in part.written.split(".")):
+            raise ConfigError(
+                f"{part.subject} is not the name of a module; give one, such as 'mypkg.networks', or the "
+                "path of a file that ends in .py"
+            )
         return part.written
     if file.is_dir():
         raise ConfigError(
             f"{part.subject} is a folder; name a file in it, or a module: {shown(file.name + '.networks')}"
         )
     if not file.is_file():
+        if os.path.lexists(file):
+            raise ConfigError(f"{part.subject} is not an ordinary file; name a file of Python code")
         raise ConfigError(f"{part.subject} does not exist{_near_file(file)}")
     if not file.stem.isidentifier() or file.suffix != ".py":
         raise ConfigError(
@@ -169,6 +177,7 @@ def _import(part: OwnPart) -> None:
         # are spawned get the same path, and import the module by its name.
         sys.path.append(folder)
     importlib.invalidate_caches()
+    began = working_folder()
     try:
         module = importlib.import_module(name)
     except KeyboardInterrupt:
@@ -179,6 +188,11 @@ def _import(part: OwnPart) -> None:
         raise ConfigError(f"{part.subject} is not a module{_near_module(part)}") from error
     except BaseException as error:  # SystemExit too: a part never ends the program silently
         raise _raised(part, error) from error
+    if os.getcwd() != str(began):
+        raise ConfigError(
+            f"{part.subject} changes the current folder to {shown(os.getcwd())}, from which the command's "
+            "paths would lead elsewhere; leave os.chdir out of it, and give absolute paths"
+        )
     _check_place(part, module, folder)
 
 
@@ -189,10 +203,10 @@ def _check_place(part: OwnPart, module: ModuleType, folder: str) -> None:
     own = part.file or next(
         (path for path in (Path(folder, root), Path(folder, f"{root}.py")) if path.exists()), None
     )
-    if own is None or (file and _lies_in(file, own)):
+    if own is None or (isinstance(file, str) and _lies_in(file, own)):
         return
     raise ConfigError(
-        f"{part.subject} has the name of {'the module ' + file if file else 'a module of Python'}, which is "
+        f"{part.subject} has the name of {f'the module {file}' if file else 'a module of Python'}, which is "
         f"imported in its place; rename {own.name}"
     )
 

@@ -21,8 +21,8 @@ from argus_core.files.confinement import check_file, confined, replacing
 from argus_core.files.made_files import MadeFiles
 from argus_core.files.working_folder import absolute, beginning_in, shown, working_folder
 from argus_core.runs.checkpoints_link import OWNER, check_checkpoints, mark, read_owner
-from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, usable
-from argus_core.runs.lock import RunLock, locked
+from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, remove_empty, usable
+from argus_core.runs.lock import RunLock, check_free, locked
 from argus_core.runs.replaced import ReplacedRun
 from argus_core.runs.run_files import RunFiles, runs_near
 from argus_core.storage.forms import SUFFIXES, is_folder
@@ -139,9 +139,7 @@ class RunDirectory(RunFiles):
                             check_file(file)
                     yield
         finally:
-            for folder in made:
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+            remove_empty(made)
 
     def _note(self, path: str | os.PathLike[str], is_folder: bool = False, is_there: bool = False) -> None:
         if self._replaces and not (is_folder or is_there or self._made.has_noted(path)):
@@ -167,13 +165,15 @@ class RunDirectory(RunFiles):
         """Check that a new run may use this folder.
 
         Raises:
-            ConfigError: there is something that must not be lost.
+            ConfigError: there is something that must not be lost, or another process has a run there.
         """
         self._overwrites = overwrite
         check_run_folder(self.root, str(self.path))
         if self._replaced.is_there:
             return  # what is here is known when it has been restored
         found = [file.name for file in self.files() if os.path.lexists(file)]
+        if self._lock is None and found and not (overwrite and self.holds_run()):
+            check_free(self.root)  # first: any other advice would be wrong during a run
         if found and not self.holds_run():
             raise ConfigError(f"{self.path} holds {found[0]!r}, which does not belong to a run; {OTHER}")
         if found and not overwrite:
@@ -292,8 +292,8 @@ class RunDirectory(RunFiles):
         if self.checkpoints.is_symlink():
             if all(file.name == OWNER for file in self.checkpoints.iterdir()):
                 (self.checkpoints / OWNER).unlink(missing_ok=True)
-        elif self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
-            self.checkpoints.rmdir()
+        else:
+            remove_empty([self.checkpoints])
 
 
 def _is_file(path: Path) -> bool:

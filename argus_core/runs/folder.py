@@ -6,14 +6,14 @@ import errno
 import os
 import reprlib
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from argus_core.errors import ArgusError, ConfigError
 from argus_core.files.working_folder import shown
 
-__all__ = ["OTHER", "check_run_folder", "make_run_folder", "remedy", "usable"]
+__all__ = ["OTHER", "check_run_folder", "make_run_folder", "remedy", "remove_empty", "usable"]
 
 OTHER = "choose another with --run-dir"
 
@@ -75,6 +75,13 @@ def make_run_folder(path: Path, name: str) -> None:
         raise ArgusError(
             f"run directory {name!r} cannot be made: {reason}; {remedy(error, str(there))}"
         ) from error
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders in which nothing is left, and leave the others."""
+    for folder in folders:
+        with suppress(OSError):  # it is not empty, or another run has just removed it or put a file into it
+            folder.rmdir()
 
 
 @contextmanager

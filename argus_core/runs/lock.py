@@ -29,7 +29,7 @@ except ImportError:  # pragma: no cover - Windows
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["RunLock", "locked"]
+__all__ = ["RunLock", "check_free", "locked"]
 
 _PATIENCE = 0.2  # seconds, for one that is just being given back
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
@@ -124,6 +124,25 @@ def locked(folder: Path) -> Iterator[RunLock]:
         lock.release()
 
 
+def check_free(folder: Path) -> None:
+    """Check that no process holds the lock of a run directory, without taking it.
+
+    Raises:
+        ConfigError: one holds it.
+    """
+    path = folder / ".lock"
+    if fcntl is None:  # pragma: no cover - Windows
+        return
+    with suppress(OSError):  # without a file no run is on; one that cannot be opened is reported by `locked`
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(path, folder) from None
+        finally:
+            os.close(descriptor)
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return the identity of a file or folder (device and inode), or ``None`` if it is missing.
 
@@ -146,10 +165,7 @@ def _acquired(path: Path, folder: Path) -> FileLock | None:
         _remove_second_name(path)
         lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 4)
     except (Timeout, BlockingIOError):
-        raise ConfigError(
-            f"{shown(folder)} is in use by {_holder(path)}; wait until that run ends, stop it, or choose "
-            "another run directory"
-        ) from None
+        raise _in_use(path, folder) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise _refusal(path, folder, error) from error
@@ -180,6 +196,13 @@ def _remove_second_name(path: Path) -> None:
             path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _in_use(path: Path, folder: Path) -> ConfigError:
+    return ConfigError(
+        f"{shown(folder)} is in use by {_holder(path)}; wait until that run ends, stop it, or choose another "
+        "run directory"
+    )
 
 
 def _refusal(path: Path, folder: Path, error: OSError) -> ArgusError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from argus_core.config import Config
 from argus_core.errors import ConfigError, near
 from argus_core.files.working_folder import absolute
-from argus_core.runs.folder import OTHER, usable
+from argus_core.runs.folder import OTHER, check_run_folder, remove_empty, usable
 
 __all__ = ["PLACEHOLDERS", "named_run", "with_seed"]
 
@@ -27,6 +27,7 @@ PLACEHOLDERS = {
 """The placeholders of a pattern, each with a description."""
 
 _LARGEST_SEED = 2**32
+_MOST_FAILURES = 100
 _FIELD = re.compile(r"\{([^{}/]*)\}|[{}]")
 _NUMBER = "{n}"
 _DIGITS = "(?P<n>[1-9][0-9]{0,17})"
@@ -59,6 +60,8 @@ def named_run(config: Config, overwrite: bool, claim: bool = True) -> Iterator[C
     if "{seed}" in pattern:
         config = with_seed(config)
     path = _filled(pattern, config)
+    if re.search("[\ud800-\udfff]", path):
+        raise ConfigError(f"run_dir is {path!r}; it must be UTF-8, as config.toml is; {OTHER}")
     if _NUMBER not in pattern:
         yield replace(config, fit={**config.fit, "run_dir": path})
         return
@@ -69,9 +72,8 @@ def named_run(config: Config, overwrite: bool, claim: bool = True) -> Iterator[C
     try:
         yield replace(config, fit={**config.fit, "run_dir": str(before / name / after)})
     finally:
-        for folder in (absolute(before / name), *missing) if claim else ():
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        if claim:
+            remove_empty((absolute(before / name), *missing))
 
 
 def _check(pattern: str, overwrite: bool) -> None:
@@ -84,6 +86,11 @@ def _check(pattern: str, overwrite: bool) -> None:
         raise ConfigError(
             f"run_dir is {pattern!r}, which numbers several folders; write {{n}} in one of them"
         )
+    if ".." in Path(pattern.rpartition(_NUMBER)[2]).parts:
+        raise ConfigError(
+            f"run_dir is {pattern!r}, which leads out of the folder that {{n}} numbers; leave out the .. "
+            "after it"
+        )
     if _NUMBER in pattern and overwrite:
         raise ConfigError(
             f"run_dir is {pattern!r}, which gives each run a directory of its own, so there is none for "
@@ -93,7 +100,8 @@ def _check(pattern: str, overwrite: bool) -> None:
 
 def _filled(pattern: str, config: Config) -> str:
     """Return the pattern with everything but the number."""
-    name = Path(config.file).stem or "run"
+    stem = Path(config.file).stem
+    name = stem if stem.strip(".") else "run"  # of a file such as ...toml, too
     if "{name}" in pattern and re.search(r"[{}]", name):
         raise ConfigError(
             f"run_dir is {pattern!r}, and the name of {config.file} has braces; rename the file, or {OTHER}"
@@ -121,13 +129,20 @@ def _numbered(name: str, number: int) -> str:
 def _claimed(folder: Path, name: str) -> str:
     """Make the folder of the next free number, and return its name."""
     root = absolute(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    number = _next(folder, name)
+    check_run_folder(root, str(folder))
+    number = failures = 0
     while True:
         try:
+            root.mkdir(parents=True, exist_ok=True)
+            number = number + 1 if number else _next(folder, name)
             (root / _numbered(name, number)).mkdir()
         except FileExistsError:  # of a run that has started since
-            number += 1
+            if not root.is_dir():
+                raise
+        except FileNotFoundError:  # another run, which failed to start, has just removed the empty folder
+            failures += 1
+            if failures > _MOST_FAILURES:
+                raise
         else:
             return _numbered(name, number)
 

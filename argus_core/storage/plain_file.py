@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from argus_core.storage.header import Header, check_length
 from argus_core.storage.reader import read_payload
 from argus_core.storage.text import BEFORE
 
-__all__ = ["is_plain_file", "read_plain"]
+__all__ = ["is_plain_file", "read_plain", "unchanged"]
 
 _METADATA = "__metadata__"
 _FREE = 8 * 2**20  # bytes that the tensors of even a sparse file may take
@@ -39,11 +41,11 @@ def read_plain(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a plain safetensors file by name, on the CPU.
 
     Raises:
-        CorruptCheckpointError: the file is damaged.
+        CorruptCheckpointError: the file is damaged, or was written to meanwhile.
         UnsafeCheckpointError: it claims more memory than it has bytes, or has names that it must not have.
         CheckpointError: the file is missing, cannot be read, or holds a dtype that torch lacks.
     """
-    with open_file(path) as file:
+    with open_file(path) as file, unchanged(file, path):
         try:
             header = _header(file)
             return read_payload(file, header, {*header.entries}, "cpu", verify=False, into={})
@@ -54,6 +56,26 @@ def read_plain(path: Path) -> dict[str, Tensor]:
                 f"{path} is not a safetensors file, or is damaged ({' '.join(str(error)[:200].split())}); "
                 "use another copy"
             ) from error
+
+
+@contextmanager
+def unchanged(file: FileIO, path: Path) -> Iterator[None]:
+    """Check that nothing writes to a file while the block reads it: its format has no checksums of its own.
+
+    Raises:
+        CorruptCheckpointError: something has written to it.
+    """
+    before = _last_write(file)
+    yield
+    if _last_write(file) != before:
+        raise CorruptCheckpointError(
+            f"{path} was written to while it was read; wait until it is complete, and read it again"
+        )
+
+
+def _last_write(file: FileIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def _header(file: FileIO) -> Header:

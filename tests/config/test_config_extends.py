@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 import argus_core
 from argus_core.config import complete_config, read_config, read_document, resolved_toml
+from argus_core.config import document as documents
 from argus_core.errors import ConfigError
 
 pytestmark = pytest.mark.torchfree
@@ -95,7 +97,7 @@ def test_later_edits_of_an_extended_file_have_no_effect_on_a_read_document(tmp_p
             "b.toml extends itself: .*mine.toml -> .*a.toml -> .*b.toml -> .*mine.toml; remove one",
         ),
         ({"mine": 'extends = "other.toml"'}, "mine.toml extends 'other.toml', and there is no file"),
-        ({"mine": 'extends = "."'}, "there is no file"),
+        ({"mine": 'extends = "."'}, "is a directory; name a TOML file"),
         ({"mine": f'extends = "{"a/" * 3000}b"'}, "mine.toml extends .*a/a/a/.*; correct the path"),
         ({"mine": f'extends = "{"x" * 5000}"'}, "mine.toml extends .*xxx.*; correct the path"),
         ({"mine": "extends = 3"}, "extends is 3; give the path of a TOML file, or a list of them"),
@@ -127,10 +129,49 @@ def test_files_that_are_large_together_are_refused(tmp_path: Path) -> None:
         read_config(path)
 
 
-def test_a_link_to_itself_is_not_extended(tmp_path: Path) -> None:
+def test_what_is_there_and_is_not_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "loop.toml").symlink_to("loop.toml")
-    with pytest.raises(ConfigError, match="extends 'loop.toml', and there is no file"):
-        read_config(written(tmp_path, mine='extends = "loop.toml"'))
+    os.mkfifo(tmp_path / "fifo.toml")
+    for name, reason in {
+        "loop.toml": "cannot be read: Too many levels of symbolic links; correct the path",
+        "fifo.toml": "is a FIFO; name a TOML file",
+        "..": "is a directory; name a TOML file",
+        "/dev/null": "is a device; name a TOML file",
+        "x" * 300: "cannot be read: File name too long; correct the path",
+    }.items():
+        path = tmp_path / name
+        with pytest.raises(ConfigError, match=rf"mine.toml extends '{name}', and '{path}' {reason}$"):
+            read_config(written(tmp_path, mine=f'extends = "{name}"'))
+
+
+def test_home_folder_and_addresses_are_as_for_other_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = written(tmp_path, mine='extends = "~/base.toml"', home__base=BASE)
+    assert read_config(path).data["batch_size"] == 8
+    with pytest.raises(ConfigError, match=r"extends is 's3://b/k', which is an address; give a path"):
+        read_config(written(tmp_path, mine='extends = "s3://b/k"'))
+
+
+def test_files_that_are_removed_while_they_are_read_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, mine='extends = ["a.toml", "b.toml"]', a="", b="[data]\nbatch_size = 3\n")
+    read = documents.read_ordinary
+
+    def read_and_remove(path: Path, most: int) -> bytes:
+        content = read(path, most)
+        for file in tmp_path.glob("[ma]*.toml"):
+            file.unlink()
+        return content
+
+    monkeypatch.setattr(documents, "read_ordinary", read_and_remove)
+    with pytest.raises(ConfigError, match="mine.toml extends 'a.toml', and there is no file"):
+        read_config(path)
+    path = written(tmp_path, mine='extends = "b.toml"')
+    with pytest.raises(ConfigError, match="no 'nn_module'"):
+        read_config(path)
 
 
 def test_a_file_that_extends_itself_by_another_name_is_refused(tmp_path: Path) -> None:

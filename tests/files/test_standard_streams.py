@@ -144,3 +144,17 @@ def test_what_is_read_is_complete(tmp_path: Path) -> None:
         printed = read.result()
     assert printed.count("x") >= 300_000
     assert printed.rstrip().splitlines()[-1].startswith("best val_accuracy: ")
+
+
+def test_stream_that_other_code_closes_stays_open_for_the_command(tmp_path: Path) -> None:
+    done = run_program(
+        "import sys\n"
+        "from argus_core.files.standard_streams import lasting\n"
+        "with lasting():\n"
+        "    sys.stdout.close()\n"
+        "    print('still there')\n"
+        "print('and afterwards')",
+        folder=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[:2] == ["still there", "and afterwards"]

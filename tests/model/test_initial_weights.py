@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from torch import nn
 import argus_core
 from argus_core import ArgusError, CheckpointError, Model, ParamsError, StateMismatchError, load_model
 from argus_core.callbacks import Checkpoint
+from argus_core.checkpoint import legacy
 from argus_core.errors import ArgusWarning, CorruptCheckpointError, SpecError, UnsafeCheckpointError
+from argus_core.storage import plain_file
 
 BATCHES = [(torch.randn(8, 4), torch.randint(2, (8,))) for _ in range(3)]
 
@@ -131,6 +135,32 @@ def test_safetensors_of_other_programs_are_taken_and_cast() -> None:
     assert weight.dtype is torch.float32
     assert torch.equal(weight, narrow["head.weight"].float())
     assert str(built.initial_weights) == "weights from base.safetensors: 9 of 9 tensors taken"
+
+
+@pytest.mark.parametrize(
+    ("name", "reader"), [("base.safetensors", plain_file), ("base.pth", legacy)], ids=["safetensors", "pth"]
+)
+def test_file_that_is_written_to_while_it_is_read_gives_no_mixed_weights(
+    name: str, reader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (save_file if reader is plain_file else torch.save)(base(), name)  # type: ignore[operator]
+    os.utime(name, (0, 0))
+    read = "read_payload" if reader is plain_file else "_unpickled"
+    original = getattr(reader, read)
+
+    def write_and_read(*args: Any, **options: Any) -> Any:
+        with open(name, "r+b") as file:
+            first = file.read(1)
+            file.seek(0)
+            file.write(first)
+        return original(*args, **options)
+
+    assert_taken(model(name), base())
+    monkeypatch.setattr(reader, read, write_and_read)
+    with pytest.raises(
+        CorruptCheckpointError, match=f"^{name} was written to while it was read; wait until it is complete"
+    ):
+        model(name)
 
 
 @pytest.mark.parametrize("weights", [None, "average", "trained"])
@@ -319,3 +349,13 @@ def test_no_checkpoint_chooses_a_file_of_weights() -> None:
     ):
         load_model("outer.safetensors")
     load_model("outer.safetensors", nn_module=("outer", {"inner": inner}))
+
+
+def test_more_patterns_than_a_cache_holds_are_compared_in_seconds() -> None:
+    many = {f"other.{index}": torch.zeros(1) for index in range(2000)}
+    save_file({**base(), **many}, "base.safetensors")
+    began = time.process_time()
+    built = model({"path": "base.safetensors", "skip": [f"other.{index}" for index in range(1000)]})
+    assert time.process_time() - began < 4  # three times that, if each pattern were compiled for each name
+    assert built.initial_weights is not None
+    assert len(built.initial_weights.skipped) == len(built.initial_weights.unused) == 1000

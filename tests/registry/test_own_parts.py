@@ -118,6 +118,11 @@ def test_file_that_raises_is_one_sentence_with_its_line(text: str, message: str)
         ("own-parts.py", "cannot be imported, as Python imports it by its name; rename it"),
         ("ownfolder.netwroks", "is not a module .*; did you mean 'networks'"),
         ("absent_package.networks", "is not a module in .*; correct the name, or write the file's path"),
+        ("own_fifo.py", "^'own_fifo.py' of --parts is not an ordinary file; name a file of Python code$"),
+        ("own_loop.py", "is not an ordinary file"),
+        ("...", "is not the name of a module; give one, such as 'mypkg.networks', or the path of a file"),
+        (".own_parts", "is not the name of a module"),
+        ("", "^'' of --parts is not the name of a module"),
     ],
 )
 def test_part_that_cannot_be_found_is_told_with_the_next_action(
@@ -127,8 +132,25 @@ def test_part_that_cannot_be_found_is_told_with_the_next_action(
     (folder / "own-parts.py").write_text("")
     (folder / "ownfolder").mkdir()
     (folder / "ownfolder" / "networks.py").write_text("")
+    os.mkfifo(folder / "own_fifo.py")
+    (folder / "own_loop.py").symlink_to("own_loop.py")
     with pytest.raises(ConfigError, match=message):
         imported(written)
+
+
+def test_part_that_changes_the_folder_of_the_commands_paths_is_told() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"^'own_moving\.py' of --parts changes the current folder to '/', .*leave os.chdir out",
+    ):
+        imported("own_moving.py", "import os\nos.chdir('/')")
+
+
+def test_part_that_claims_another_place_of_any_type_is_told() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^'own_placed\.py' of --parts has the name of .*; rename own_placed"
+    ):
+        imported("own_placed.py", "__file__ = 3")
 
 
 @pytest.mark.parametrize("value", ['"parts.py"', "[1]", '[""]', "{ a = 1 }"])

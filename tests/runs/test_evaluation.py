@@ -185,7 +185,7 @@ def test_other_classes_than_in_training_are_refused(run: RunResult) -> None:
         evaluate(run.directory.best, [other])
     fewer = other.replace('"green", "red", "blue"', '"red", "green"')
     with pytest.raises(
-        ArgusError, match="class 2 of val is None, and of the data .* was trained on 'blue'; give"
+        ArgusError, match="val has 2 classes, and the data .* was trained on had 3; give data with the same"
     ):
         evaluate(run.directory.best, [fewer])
 

@@ -17,7 +17,8 @@ from processes import running, sent_by
 
 from argus_core.errors import ArgusError, ArgusWarning, ConfigError
 from argus_core.files.confinement import confined
-from argus_core.runs.lock import locked
+from argus_core.runs.directory import RunDirectory
+from argus_core.runs.lock import check_free, locked
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows shows nobody what another has locked")
 
@@ -54,6 +55,34 @@ def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path: Path) -
         for _ in range(2):  # being refused harms neither lock nor text
             with pytest.raises(ConfigError, match=reason):
                 is_free(tmp_path)
+
+
+@pytest.mark.parametrize("files", [["versions.json", "config.toml"], ["metrics.jsonl"]])
+def test_run_that_is_going_on_is_told_before_what_it_has_written(tmp_path: Path, files: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    directory = RunDirectory(tmp_path)
+    with running(hold, tmp_path) as (_, connection):
+        connection.recv()
+        with pytest.raises(ConfigError, match="is in use by process"):
+            directory.check(overwrite=False)
+        assert (tmp_path / ".lock").read_text()
+    with pytest.raises(ConfigError, match="already holds a run|does not belong to a run"):
+        directory.check(overwrite=False)
+
+
+def test_looking_whether_a_lock_is_free_neither_takes_nor_follows_it(tmp_path: Path) -> None:
+    for place in (tmp_path / "none", tmp_path):
+        check_free(place)
+    assert not [*tmp_path.iterdir()]
+    os.mkfifo(tmp_path / ".lock")
+    check_free(tmp_path)
+    (tmp_path / ".lock").unlink()
+    with running(hold, tmp_path) as (_, connection):
+        connection.recv()
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other/.lock").symlink_to(tmp_path / ".lock")
+        check_free(tmp_path / "other")
 
 
 def test_second_run_of_one_process_is_refused(tmp_path: Path) -> None:

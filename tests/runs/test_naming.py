@@ -10,11 +10,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from programs import run_program
 from small_runs import small_config, small_registry
 
-from argus_core.config import Config, read_config
+from argus_core.cli import main
+from argus_core.config import Config, complete_config, read_config
 from argus_core.errors import ConfigError
+from argus_core.runs import run
 from argus_core.runs.naming import named_run
 from argus_core.runs.run import resume, train
 from argus_core.scaffold.project import make_project
@@ -65,9 +68,58 @@ def test_processes_at_once_never_share_a_number(tmp_path: Path) -> None:
     assert sorted(names) == sorted(f"small-{number}" for number in range(1, 201))
 
 
+def claimed_and_left(run_dir: str) -> str:
+    with named_run(configured(run_dir), overwrite=False) as config:
+        return config.fit["run_dir"]
+
+
+def test_processes_at_once_that_leave_nothing_do_not_disturb_each_other(tmp_path: Path) -> None:
+    patterns = [str(tmp_path / "a/b/{name}-{n}")] * 1000
+    with ProcessPoolExecutor(4, multiprocessing.get_context("fork")) as processes:
+        assert len([*processes.map(claimed_and_left, patterns, chunksize=50)]) == 1000
+    assert not [*tmp_path.glob("a/b/*")]
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_what_is_in_the_place_of_the_folder_of_numbers_is_told(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "runs"
+    place.touch() if what == "file" else place.symlink_to(tmp_path / "nothing")
+    message = (
+        "is a file; choose another" if what == "file" else "which does not exist; make that folder first"
+    )
+    with (
+        pytest.raises(ConfigError, match=f"^run directory {str(place)!r} .*{message}"),
+        named_run(configured(place / "{n}"), overwrite=False),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("file", ["...toml", "..toml"])
+def test_file_whose_name_is_a_place_does_not_name_the_run(tmp_path: Path, file: str) -> None:
+    config = configured(tmp_path / "runs/{name}")
+    with named_run(replace(config, file=file), overwrite=False) as named:
+        assert named.fit["run_dir"] == str(tmp_path / "runs/run")
+    document = {"model": {"name": "mine"}, "data": {"train": "digits"}}
+    assert complete_config(document, Path(file)).fit["run_dir"] == "runs/run"
+
+
+@pytest.mark.parametrize("run_dir", ["{name}", "{name}-{n}", "runs/\udcff"])
+def test_name_that_no_configuration_can_hold_is_refused_before_anything_is_built(run_dir: str) -> None:
+    config = replace(configured(run_dir), file=rb"configs/\udcff.toml".decode("unicode_escape"))
+    with (
+        pytest.raises(
+            ConfigError, match="it must be UTF-8, as config.toml is; choose another with --run-dir"
+        ),
+        named_run(config, overwrite=False),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     ("run_dir", "overwrite", "message"),
     [
+        ("runs/{n}/..", False, "which leads out of the folder that {n} numbers; leave out the .. after it"),
+        ("runs/{n}/x/../../y", False, "which leads out of the folder that {n} numbers"),
         ("runs/{nam}", False, "where {nam} is not a placeholder; did you mean 'name'"),
         ("runs/{time}", False, "where {time} is not a placeholder; .*choose another with --run-dir"),
         ("runs/{}", False, "where {} is not a placeholder; the placeholders are {name}, {n}, {date}, {seed}"),
@@ -115,3 +167,22 @@ def test_command_numbers_runs_and_a_dry_run_leaves_no_folder(tmp_path: Path) -> 
         assert done.returncode == 0, done.stderr
         assert "runs/train-1" in done.stdout
         assert (project / "runs").exists() == ("--dry-run" not in words)
+
+
+def test_command_numbers_a_run_when_nothing_that_takes_seconds_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal while torch is imported ends the process at once, and must leave no numbered folder."""
+    project = make_project("flowers", tmp_path)[0]
+    monkeypatch.chdir(project)
+    seen = []
+
+    def begin(config: Config, *_: object) -> None:
+        seen.append(config.fit["run_dir"])
+        assert not (project / "runs").exists()
+        raise ConfigError("that is enough")
+
+    monkeypatch.setattr(run, "train", begin)
+    result = CliRunner().invoke(main, ["train", "train.toml", "--run-dir", "runs/{name}-{n}"])
+    assert "error: that is enough" in result.output
+    assert seen == ["runs/{name}-{n}"]
