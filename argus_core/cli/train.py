@@ -69,7 +69,7 @@ def command(
     """Train the model of CONFIG, a TOML file.
 
     The run directory receives the complete configuration (config.toml), versions.json, metrics.jsonl, log.txt
-    and the folder checkpoints/ with best.safetensors and last.safetensors.
+    and the folder checkpoints/ with best.safetensors and last.safetensors (last.sharded under fsdp).
     """
     from argus_core.config import read_config  # lazy: --help does not need it
     from argus_core.runs.directory import RunDirectory
@@ -177,7 +177,7 @@ class _Witness:
         self.directory = self.directory or _directory_of(state)
 
     def checkpoint_saved(self, state: State) -> None:
-        is_last = self.directory is not None and state.checkpoint_path == self.directory.last
+        is_last = self.directory is not None and state.checkpoint_path in self.directory.lasts
         self.can_resume = self.can_resume or is_last
 
     def resumed(self, state: State) -> None:

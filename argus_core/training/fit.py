@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.callbacks.keeping import check_apart, check_kept
+from argus_core.callbacks.keeping import check_apart, check_kept, choose_forms
 from argus_core.callbacks.lr_schedule import build_schedules
 from argus_core.callbacks.run_length import RunLength
 from argus_core.callbacks.schedule_steps import check_steps
@@ -203,7 +203,9 @@ def _engine(
         _connect(engine, part)
     if validating is not validation:  # a schedule validates
         engine.state.validated_at = -1
-    check_apart([*engine.callbacks, *(each for part in validation for each in part.callbacks)])
+    all_callbacks = [*engine.callbacks, *(each for part in validation for each in part.callbacks)]
+    choose_forms(all_callbacks, model.parallel.is_sharded)  # before their files are compared or restored
+    check_apart(all_callbacks)
     return engine
 
 
