@@ -16,12 +16,11 @@ from safetensors.torch import load_file
 from small_runs import CONFIG, small_registry
 
 import argus_core
-from argus_core import ConfigError, load_model
+from argus_core import ArgusWarning, ConfigError, load_model
 from argus_core.config import read_config
-from argus_core.model.conversion import convert
+from argus_core.model.conversion import change_form
 from argus_core.runs.best_checkpoint import checkpoint_at
 from argus_core.runs.directory import RunDirectory
-from argus_core.runs.evaluation import evaluate
 from argus_core.runs.run import resume, train
 
 FSDP = CONFIG.replace('device = "cpu"', 'device = "cpu"\nparallel = "fsdp"')
@@ -61,7 +60,9 @@ def resumed(folder: Path, until: int | None = None) -> dict[str, Any]:
 
 def on(count: int, job: Any, *arguments: Any, **options: Any) -> Any:
     """Return what a job returns, in so many processes."""
-    return job(*arguments, **options) if count == 1 else in_processes(count, called, job, arguments, options)[0]
+    return (
+        job(*arguments, **options) if count == 1 else in_processes(count, called, job, arguments, options)[0]
+    )
 
 
 def called(job: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -95,7 +96,9 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     if path.is_dir():
         with small_registry():
             return dict(load_model(path, device="cpu").nn_module.state_dict())
-    return {name.removeprefix("nn/"): each for name, each in load_file(path).items() if name.startswith("nn/")}
+    return {
+        name.removeprefix("nn/"): each for name, each in load_file(path).items() if name.startswith("nn/")
+    }
 
 
 def names(folder: Path) -> list[str]:
@@ -118,3 +121,95 @@ def test_a_run_of_shards_resumes_from_its_folder_and_keeps_one_last_checkpoint(
     assert metrics == pytest.approx(whole[0], abs=2e-6)
     for name, each in weights(folder / "run/checkpoints" / last).items():
         torch.testing.assert_close(each, whole[1][name], rtol=0, atol=2e-6)
+
+
+def test_a_run_killed_between_two_forms_resumes_from_the_newer_one(
+    begun: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = copied(begun, tmp_path)
+    resumed(folder, until=5)
+    shutil.copytree(begun / "run/checkpoints/last.sharded", folder / "run/checkpoints/last.sharded")
+    run = RunDirectory(folder / "run")
+    os.utime(run.lasts[1])  # its time says that it is the newer one, as that of a copy may
+    assert run.last == run.lasts[1]
+    with caplog.at_level("INFO"):
+        resumed(folder, until=6)
+    assert "last.safetensors, after 5 updates" in caplog.text
+    assert names(folder) == ["best.safetensors", "last.safetensors"]
+
+
+def test_a_run_that_resumes_from_another_checkpoint_keeps_one_last_checkpoint(
+    begun: Path, tmp_path: Path
+) -> None:
+    folder = copied(begun, tmp_path)
+    assert change_form(folder / "run/checkpoints/last.sharded", folder / "run/checkpoints/own.safetensors")
+    with inside(folder):
+        resume(Path("run/checkpoints/own.safetensors"), (), [Stop(5)])
+    assert names(folder) == ["best.safetensors", "last.safetensors", "own.safetensors"]
+
+
+def test_a_run_in_one_file_resumes_in_a_folder(tmp_path: Path, folder: Path, whole: Any) -> None:
+    trained(folder, until=3)
+    assert names(folder) == ["best.safetensors", "last.safetensors"]
+    assert on(2, resumed, folder) == pytest.approx(whole[0], abs=2e-6)
+    assert names(folder) == ["best.safetensors", "last.sharded"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("moment", ["begun", "saved", "settled"])
+def test_a_replaced_run_is_whole_until_the_new_one_has_a_checkpoint(
+    moment: str, begun: Path, tmp_path: Path
+) -> None:
+    folder = copied(begun, tmp_path)
+    before = contents(folder)
+    run = RunDirectory(folder / "run")
+    with run.held():
+        run.check(overwrite=True)
+        run.create(run.config.read_text(), {"argus-torch": "1"})
+        assert not run.last.exists()
+        if moment != "begun":
+            shutil.copytree(begun / "run/checkpoints/last.sharded", run.lasts[1])
+        if moment == "settled":
+            run.settle()
+    if moment == "begun":
+        with pytest.warns(ArgusWarning, match="the earlier run is restored$"):
+            RunDirectory(folder / "run").recover()  # as the next command does
+        assert contents(folder) == before
+    else:
+        RunDirectory(folder / "run").recover()
+        assert names(folder) == ["last.sharded"]
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_earlier_one(
+    begun: Path, tmp_path: Path
+) -> None:
+    folder = copied(begun, tmp_path)
+    before = contents(folder)
+    with pytest.raises(ZeroDivisionError), inside(folder):
+        train(read_config(Path("fsdp.toml"), ()), True, [Failing()])
+    assert contents(folder) == before
+    trained(folder, overwrite=True, until=3)
+    assert names(folder) == ["best.safetensors", "last.safetensors"]
+    on(2, trained, folder, overwrite=True, until=3)
+    assert names(folder) == ["best.safetensors", "last.sharded"]
+
+
+class Failing(argus_core.Callback):
+    def iteration_complete(self, state: Any) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_callback_cannot_take_the_folders_name(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="may give a checkpoint the name of run/checkpoints/last.sharded"):
+        trained(folder, "fit.callbacks=[['checkpoint', {file_format='last.sharded'}]]")
+
+
+def test_commands_take_the_run_and_its_folder(begun: Path) -> None:
+    assert checkpoint_at(begun / "run") == begun / "run/checkpoints/best.safetensors"
+    last = begun / "run/checkpoints/last.sharded"
+    assert checkpoint_at(last) == last
+    assert RunDirectory.of(last).root == begun / "run"
