@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from itertools import count as counting
+from typing import Any, NoReturn
 
 from torch import distributed
 
 from argus_core.errors import ArgusError
 from argus_core.parallel.group import release_groups, shared_store
 
-__all__ = ["EndedByOtherError", "ending_together"]
+__all__ = ["EndedByOtherError", "ending_together", "ending_unless_alike", "is_told_by_other"]
 
-_FAILED, _WAITED = "argus/failed", "argus/waited"
+_FAILED, _WAITED, _ALIKE = "argus/failed", "argus/waited", "argus/alike"
 _PATIENCE = 3.0  # seconds, for the notes of others
 _LOST = (
     "Connection closed", "Connection reset", "Connection refused", "Broken pipe", "Timed out", "timed out",
@@ -36,41 +37,79 @@ class EndedByOtherError(ArgusError, SystemExit):
         self.code = 1
 
 
-@contextmanager
-def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """End all processes of a run if the block fails in one.
+_failures = counting()  # of blocks that may fail in all processes alike
 
-    Args:
-        release: called when it has failed, to drop what refers to the group.
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """End all processes of a run if the block fails in one.
 
     Raises:
         EndedByOtherError: it has failed in another process.
         ArgusError: another process does not answer.
     """
-    rank, count = distributed.get_rank(), distributed.get_world_size()
     try:
         yield
     except Exception as error:
         if not distributed.is_initialized():  # a block inside this one has ended all processes
             raise
-        store = shared_store()
-        if not _is_lost(error):
-            _tell(store, rank, error)
-            notes = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]
-            error.__notes__ = notes  # type: ignore[attr-defined]
-            release()
-            release_groups()
+        _end_all(error)
+
+
+@contextmanager
+def ending_unless_alike() -> Iterator[None]:
+    """End all processes of a run if the block fails in some; where it fails in all, each may go on.
+
+    Such a block loads a checkpoint, or builds a part of a model, and a script may try another one then. The
+    group need not be open yet.
+
+    Raises:
+        EndedByOtherError: it has failed in another process.
+        ArgusError: another process does not answer.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not distributed.is_initialized() or (not _is_lost(error) and _have_all_failed()):
             raise
-        told: ArgusError | str = (
-            f"another of {count} processes did not answer, with the store that they share"
-        )
-        with suppress(RuntimeError):  # it is gone with the process that keeps it
-            told = _others(store, rank, count)
-        release()
+        _end_all(error)
+
+
+def is_told_by_other(error: BaseException) -> bool:
+    """Return whether another process has failed for the same reason before, and says so."""
+    return getattr(error, "_is_told_by_other", False)
+
+
+def _end_all(error: Exception) -> NoReturn:
+    store, rank, count = shared_store(), distributed.get_rank(), distributed.get_world_size()
+    if not _is_lost(error):
+        first = _tell(store, rank, error)
+        error._is_told_by_other = first[:1] != [rank] and first[1:] == _said(error)  # type: ignore[attr-defined]
+        notes = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]
+        error.__notes__ = notes  # type: ignore[attr-defined]
         release_groups()
-        if isinstance(told, ArgusError):
-            raise told from None
-        raise ArgusError(f"{told}; its own log may say more, and the run can be resumed") from error
+        raise error
+    told: ArgusError | str = f"another of {count} processes did not answer, with the store that they share"
+    with suppress(RuntimeError):  # it is gone with the process that keeps it
+        told = _others(store, rank, count)
+    release_groups()
+    if isinstance(told, ArgusError):
+        raise told from None
+    raise ArgusError(f"{told}; its own log may say more, and the run can be resumed") from error
+
+
+def _have_all_failed() -> bool:
+    """Return whether the same block has failed in all processes, which wait a moment for each other."""
+    store, own = shared_store(), f"{_ALIKE}/{next(_failures)}"
+    end = time.monotonic() + _PATIENCE
+    with suppress(RuntimeError):
+        store.set(f"{own}/{distributed.get_rank()}", "1")
+        others = [f"{own}/{each}" for each in range(distributed.get_world_size())]
+        while time.monotonic() < end:
+            if all(_has(store, each) for each in others):
+                return True
+            time.sleep(0.02)
+    return False
 
 
 def _is_lost(error: BaseException) -> bool:
@@ -83,10 +122,17 @@ def _is_lost(error: BaseException) -> bool:
     return any(each in text for each in _LOST)
 
 
-def _tell(store: Any, rank: int, error: BaseException) -> None:
-    note = json.dumps([rank, type(error).__name__, str(error)[:2000]])
+def _tell(store: Any, rank: int, error: BaseException) -> list[Any]:
+    """Leave a note of this process's failure, unless there is one, and return the one that is there."""
+    note = json.dumps([rank, *_said(error)])
     with suppress(Exception):
-        store.compare_set(_FAILED, "", note)
+        first: list[Any] = json.loads(store.compare_set(_FAILED, "", note))
+        return first
+    return []
+
+
+def _said(error: BaseException) -> list[str]:
+    return [type(error).__name__, str(error)[:2000]]
 
 
 def _others(store: Any, rank: int, count: int) -> ArgusError | str:

@@ -22,7 +22,6 @@ from argus_core.data.order import draw_seed, ordered, with_workers
 from argus_core.errors import ParamsError
 from argus_core.metrics import Metric
 from argus_core.metrics.build import build_metrics
-from argus_core.parallel.ending import ending_together
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
@@ -38,7 +37,7 @@ from argus_core.training.lengths import Lengths
 from argus_core.training.resumption import Resumption
 from argus_core.training.running_log import RunningLog
 from argus_core.training.sole_writer import SoleWriter
-from argus_core.training.together import running_together, share_of, taking_part
+from argus_core.training.together import running_together, share_of, taking_part, together
 from argus_core.training.validation import Validation, warn_of_no_validation
 from argus_core.training.validation_schedule import EACH_EPOCH, is_midway, scheduled
 from argus_core.training.validation_sets import check_batched, loaders_by_phase
@@ -46,6 +45,7 @@ from argus_core.training.validation_sets import check_batched, loaders_by_phase
 __all__ = ["fit", "seed_everything"]
 
 
+@together
 def fit(
     model: AbstractModel,
     train_loader: Iterable[Any],
@@ -136,8 +136,7 @@ def _agree(
     if dry_run:
         raise ParamsError("a dry run has one process; start it without torchrun and --nproc-per-node")
     check_loaders(model, loaders)
-    with ending_together(model.parallel.leave):
-        return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))
+    return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))
 
 
 def _validation(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import wraps
 from logging import ERROR, Logger, LogRecord
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 from torch import distributed
 
@@ -37,9 +38,11 @@ __all__ = [
     "running_together",
     "share_of",
     "taking_part",
+    "together",
 ]
 
 _Read = Callable[[Any], object]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def share_of(model: AbstractModel) -> Share | None:
@@ -61,6 +64,17 @@ def taking_part(callbacks: list[Any]) -> list[Any]:
     return [each for each in callbacks if not getattr(each, "first_process_only", False)]
 
 
+def together(function: _Function) -> _Function:
+    """Return a function of a model that ends all processes of a run if it fails in one of several."""
+
+    @wraps(function)
+    def called(model: AbstractModel, *args: Any, **kwargs: Any) -> Any:
+        with ending_together() if _is_several(model) else nullcontext():
+            return function(model, *args, **kwargs)
+
+    return cast(_Function, called)
+
+
 @contextmanager
 def running_together(engine: AbstractEngine) -> Iterator[None]:
     """Run the block in all processes of a run; if it fails in one, all end, and one traceback says why."""
@@ -69,7 +83,7 @@ def running_together(engine: AbstractEngine) -> Iterator[None]:
         yield
         return
     exchange = model.parallel.exchange
-    with ending_together(model.parallel.leave), _first_speaks(model.logger):
+    with ending_together(), _first_speaks(model.logger):
         exchange.begin_run()
         try:
             yield
