@@ -101,8 +101,8 @@ class TensorBoard(Callback):
             )
         if self.graph and state.model.parallel.is_sharded:
             raise BuildError(
-                f"{self.name} has graph=True in a run of shards; tracing the network takes all processes, and "
-                "one writes; leave graph out, or write the graph in a run of one process"
+                f"{self.name} has graph=True in a run of shards, whose network one process cannot trace alone; "
+                "leave graph out, or write the graph in a run of one process"
             )
         if not is_first():
             return
