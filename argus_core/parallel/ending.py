@@ -19,9 +19,9 @@ from torch import distributed
 from argus_core.errors import ArgusError
 from argus_core.parallel.group import release_groups, shared_store
 
-__all__ = ["EndedByOtherError", "ending_together", "ending_unless_alike", "is_told_by_other"]
+__all__ = ["EndedByOtherError", "ending_together", "ending_unless_alike", "note_signal", "noted_signal"]
 
-_FAILED, _WAITED, _ALIKE = "argus/failed", "argus/waited", "argus/alike"
+_FAILED, _WAITED, _ALIKE, _SIGNAL = "argus/failed", "argus/waited", "argus/alike", "argus/signal"
 _PATIENCE = 3.0  # seconds, for the notes of others
 _LOST = (
     "Connection closed", "Connection reset", "Connection refused", "Broken pipe", "Timed out", "timed out",
@@ -75,16 +75,24 @@ def ending_unless_alike() -> Iterator[None]:
         _end_all(error)
 
 
-def is_told_by_other(error: BaseException) -> bool:
-    """Return whether another process has failed for the same reason before, and says so."""
-    return getattr(error, "_is_told_by_other", False)
+def note_signal(signum: int) -> None:
+    """Tell the other processes of the run which signal has ended it here."""
+    with suppress(RuntimeError):
+        shared_store().set(_SIGNAL, str(signum))
+
+
+def noted_signal() -> int:
+    """Return the signal that another process has noted, or 0."""
+    store = shared_store()
+    return int(store.get(_SIGNAL)) if _has(store, _SIGNAL) else 0
 
 
 def _end_all(error: Exception) -> NoReturn:
     store, rank, count = shared_store(), distributed.get_rank(), distributed.get_world_size()
     if not _is_lost(error):
         first = _tell(store, rank, error)
-        error._is_told_by_other = first[:1] != [rank] and first[1:] == _said(error)  # type: ignore[attr-defined]
+        # Of several that fail alike, one says why on a command line.
+        error.told_by_other = first[:1] != [rank] and first[1:] == _said(error)  # type: ignore[attr-defined]
         notes = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]
         error.__notes__ = notes  # type: ignore[attr-defined]
         release_groups()

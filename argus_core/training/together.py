@@ -20,7 +20,7 @@ from argus_core.callbacks.state import AbstractEngine, State
 from argus_core.data.order import OrderedLoader
 from argus_core.data.slices import Share, Silent, slice_of
 from argus_core.errors import ArgusWarning, ConflictError, ParamsError
-from argus_core.parallel.ending import ending_together
+from argus_core.parallel.ending import ending_together, note_signal, noted_signal
 from argus_core.steps.output import Window
 from argus_core.tensors.batch import deep_slice
 from argus_core.tensors.processes import gather, is_first
@@ -182,12 +182,12 @@ class Together(Alone):
 
     def ends(self, state: State) -> bool:
         if self._watch is not None:
-            if self._watch.after_batch(bool(received_signal())):
+            if self._watch.after_batch(bool(_own_signal())):
                 _interrupt()
             if state.stopped:
                 self._end_watch(self._watch)
             return state.stopped
-        exchange, signum = self._engine.exchange, received_signal()
+        exchange, signum = self._engine.exchange, _own_signal()
         if exchange.is_last:
             is_over = True
         elif state.stopped or signum:
@@ -201,12 +201,12 @@ class Together(Alone):
     def end_epoch(self, state: State) -> None:
         if not self._trains:
             return
-        exchange, signum = self._engine.exchange, received_signal()
+        exchange, signum = self._engine.exchange, _own_signal()
         if exchange.agree_to_stop(state.stopped or bool(signum) or exchange.is_last, bool(signum)):
             _end(state, exchange)
 
     def _end_watch(self, watch: Watch) -> None:
-        if watch.end(bool(received_signal())):
+        if watch.end(bool(_own_signal())):
             _interrupt()
 
     def _own(self, batch: Any) -> tuple[Any, bool]:
@@ -277,7 +277,15 @@ def _end(state: State, exchange: Any) -> None:
 
 
 def _interrupt() -> NoReturn:
-    raise Interruption(received_signal() or _SIGTERM)
+    raise Interruption(received_signal() or noted_signal() or _SIGTERM)
+
+
+def _own_signal() -> int:
+    """Return the signal that has come to this process, or 0; the others learn which one it is."""
+    signum = received_signal()
+    if signum:
+        note_signal(signum)
+    return signum
 
 
 _SIGTERM = 15

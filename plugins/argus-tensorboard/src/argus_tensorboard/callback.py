@@ -101,7 +101,7 @@ class TensorBoard(Callback):
             )
         if self.graph and state.model.parallel.is_sharded:
             raise BuildError(
-                f"{self.name} has graph=True in a run of shards, whose network one process cannot trace alone; "
+                f"{self.name} has graph=True in a run of shards, which one process cannot trace alone; "
                 "leave graph out, or write the graph in a run of one process"
             )
         if not is_first():
