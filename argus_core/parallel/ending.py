@@ -58,7 +58,7 @@ def ending_together() -> Iterator[None]:
 
 @contextmanager
 def ending_unless_alike() -> Iterator[None]:
-    """End all processes of a run if the block fails in some; where it fails in all, each may go on.
+    """End all processes of a run if the block fails in some; where it fails in all, each may continue.
 
     Such a block loads a checkpoint, or builds a part of a model, and a script may try another one then. The
     group need not be open yet.
