@@ -21,10 +21,11 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: a process has failed, or a signal has ended the launcher.
     """
-    from torch.distributed import run  # lazy: it takes seconds
+    import torch.distributed.run as torchrun  # lazy: it takes seconds
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    run: Any = torchrun  # which has no types
     options = run.parse_args(list(arguments))
     if not options.max_restarts:
         _be_quiet()

@@ -126,7 +126,8 @@ def new_group(timeout: float | None = None) -> distributed.ProcessGroup:
     with _disable_current_modes():  # which count operators, or limit their memory
         distributed.barrier()  # fails at once then; the opening of a group would wait for its timeout
     limit = None if timeout is None else timedelta(seconds=timeout)
-    return distributed.new_group(backend="gloo", timeout=limit)
+    group: distributed.ProcessGroup = distributed.new_group(backend="gloo", timeout=limit)
+    return group
 
 
 def saving_group() -> Group:
