@@ -11,7 +11,7 @@ from argus_core.callbacks.cadence import Due, parse_cadence
 from argus_core.callbacks.callback import Callback
 from argus_core.callbacks.epoch_report import plain_metrics
 from argus_core.callbacks.layout import Layout
-from argus_core.callbacks.names import FileFormat, Pattern, is_plain_name
+from argus_core.callbacks.names import Pattern, formats_of, is_plain_name
 from argus_core.callbacks.state import State
 from argus_core.callbacks.written import WrittenFiles, check_no_link, sweep_unfinished
 from argus_core.errors import ParamsError
@@ -78,11 +78,9 @@ class Checkpoint(Callback):
         self.optimizer_state = optimizer_state
         self.save_after_exception = save_after_exception
         self.background = background
-        self.file_format = file_format or self._default_format()
         self.sharded = sharded
-        if sharded is True:
-            self.file_format = _in_folders(self.file_format)
-        self._format = FileFormat(self.name, self.file_format)
+        self._formats = formats_of(self.name, file_format or self._default_format(), sharded)
+        self._format = self._formats[0]
         self._files, self._not_finite = WrittenFiles(self.dir_path), WrittenFiles(self.dir_path)
         self._layout: Layout | None = None
         self._pending: str | None = None  # is being written
@@ -94,15 +92,22 @@ class Checkpoint(Callback):
         self._resumed = False
 
     @property
+    def file_format(self) -> str:
+        """The format of the files' names."""
+        return self._format.text
+
+    def choose_form(self, has_shards: bool) -> None:
+        """Choose files or folders, with ``sharded="auto"``, by whether the run's processes hold shards."""
+        self._format = self._formats[has_shards]
+
+    @property
     def saved(self) -> list[Path]:
         """The files that the run has written and kept, oldest first."""
         return [self.dir_path / name for name in self._files.names]
 
     def start(self, state: State) -> None:
         """Make the folder; clear the list of an earlier run's files, except after `load_state_dict`."""
-        if self.sharded == "auto" and state.model.parallel.is_sharded:
-            self.file_format = _in_folders(self.file_format)
-            self._format = FileFormat(self.name, self.file_format)
+        self.choose_form(state.model.parallel.is_sharded)
         if is_first_process():
             make_folder(self.name, self.dir_path)
             check_writable(self.name, self.dir_path)
@@ -117,7 +122,7 @@ class Checkpoint(Callback):
         self._layout = Layout(state.model)
         state.model.is_finite(optimizer_state=False)  # notes which buffers are not
         if is_first_process():
-            sweep_unfinished(self.dir_path, self._format.folders, self._format.matches)
+            sweep_unfinished(self.dir_path, self._format.folders, self._matches)
             self._files.look_for_others(self._format, state.engine.run_id, state.logger)
         self._cadence.start(self._cadence.last_step)
 
@@ -233,9 +238,9 @@ class Checkpoint(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the written files, oldest first, and the update of the last save."""
-        saved = [name for name in self._files.names if name != self._pending]
-        saved += [] if self._pending is None else [self._pending]  # whose own list of files it belongs to
-        return {"saved": saved, "last_step": self._cadence.last_step}
+        pending = [] if self._pending is None else [self._pending]  # whose own list of files it belongs to
+        saved = [name for name in self._files.names if name not in pending]
+        return {"saved": saved + pending, "last_step": self._cadence.last_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, for the next run.
@@ -246,7 +251,7 @@ class Checkpoint(Callback):
         """
         check_callback_state(self, state_dict, self.state_rules())
         # Another callback may have had this one's name before, and `start` looks which files are the run's.
-        self._files.names = [name for name in state_dict["saved"] if self._format.matches(name)]
+        self._files.names = [name for name in state_dict["saved"] if self._matches(name)]
         self.has_kept = bool(self._files.names)
         self._cadence.last_step = state_dict["last_step"]
         self._resumed = True
@@ -267,6 +272,9 @@ class Checkpoint(Callback):
     def _why_none(self) -> str:
         saves = "its only save" if self._due == 1 else f"each of its {self._due} saves"
         return f"{self.name} kept no file in {shown(self.dir_path)}: the weights were not finite at {saves}"
+
+    def _matches(self, name: str) -> bool:
+        return any(each.matches(name) for each in self._formats)  # the run may have had shards before
 
     def _are_names(self, value: Any) -> bool:
         return isinstance(value, list) and all(is_plain_name(name, self._format.folders) for name in value)
@@ -292,9 +300,3 @@ class Checkpoint(Callback):
     def name_fields(self, state: State) -> dict[str, Any]:
         """Return the fields that a file's name may contain."""
         return {**state.metrics, "epoch": state.epoch, "step": state.global_step}
-
-
-def _in_folders(file_format: str) -> str:
-    """Return the names of folders in place of those of files."""
-    named = file_format.removesuffix(".safetensors")
-    return file_format if named == file_format else named + FOLDER

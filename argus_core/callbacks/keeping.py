@@ -15,7 +15,13 @@ from argus_core.callbacks.names import may_coincide, path_pattern
 from argus_core.errors import CheckpointError, ConflictError
 from argus_core.files.working_folder import shown
 
-__all__ = ["check_apart", "check_kept"]
+__all__ = ["check_apart", "check_kept", "choose_forms"]
+
+
+def choose_forms(callbacks: Iterable[Any], has_shards: bool) -> None:
+    """Let checkpoint callbacks choose files or folders, by whether the processes of the run hold shards."""
+    for each in _checkpoints(callbacks):
+        each.choose_form(has_shards)
 
 
 def check_apart(callbacks: Iterable[Any]) -> None:

@@ -11,9 +11,18 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from argus_core.errors import ArgusError, ParamsError, near
+from argus_core.storage.forms import FOLDER
 from argus_core.text import shown
 
-__all__ = ["FileFormat", "Pattern", "in_one_case", "is_plain_name", "may_coincide", "path_pattern"]
+__all__ = [
+    "FileFormat",
+    "Pattern",
+    "formats_of",
+    "in_one_case",
+    "is_plain_name",
+    "may_coincide",
+    "path_pattern",
+]
 
 Pattern = list[tuple[frozenset[str] | None, bool]]
 """For each character of a name: the allowed ones (None: all except a slash), and whether it may repeat."""
@@ -104,6 +113,21 @@ class FileFormat:
             if field is not None:
                 units += _number(field, spec or "")
         return units
+
+
+def formats_of(callback: str, text: Any, sharded: bool | str) -> tuple[FileFormat, FileFormat]:
+    """Return the formats of a callback's names in a run of whole tensors, and in one of shards.
+
+    Args:
+        callback: for messages.
+        text: the format that the user gives.
+        sharded: whether the names are those of folders; ``"auto"``: in a run of shards.
+    """
+    in_folders = text
+    if isinstance(text, str) and sharded and text.endswith(".safetensors"):
+        in_folders = text.removesuffix(".safetensors") + FOLDER
+    of_shards = FileFormat(callback, in_folders)
+    return of_shards if sharded is True else FileFormat(callback, text), of_shards
 
 
 def is_plain_name(name: object, folders: int = 0) -> bool:

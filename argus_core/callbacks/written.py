@@ -24,6 +24,7 @@ from argus_core.storage.stored import COUNT
 __all__ = [
     "WrittenFiles",
     "check_no_link",
+    "delete_written",
     "run_in",
     "run_of",
     "run_record",
@@ -105,17 +106,18 @@ class WrittenFiles:
             if now is None or now != written:
                 logger.warning("could not delete %s: another file has replaced the run's", shown(path))
                 continue
-            try:
-                _delete(path)
-            except OSError as error:  # not worth ending a run for
-                logger.warning("could not delete %s: %s", shown(path), error.strerror or error)
+            delete_written(path, logger)
 
 
-def _delete(path: Path) -> None:
-    if is_folder(path):
-        remove_folder(path)
-    else:
-        path.unlink(missing_ok=True)
+def delete_written(path: Path, logger: Logger) -> None:
+    """Delete a checkpoint that a run has written; log why, if that fails."""
+    try:
+        if is_folder(path):
+            remove_folder(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:  # not worth ending a run for
+        logger.warning("could not delete %s: %s", shown(path), error.strerror or error)
 
 
 def check_no_link(callback: str, path: Path) -> None:

@@ -100,7 +100,8 @@ class Commands(click.Group):
                 wants_traceback = os.environ.get("ARGUS_TRACEBACK", "") not in ("", "0")
                 if not sentence or ctx.meta.get(_TRACEBACK) or wants_traceback:
                     raise
-                echo_sentence(f"error: {sentence}")
+                if not getattr(error, "told_by_other", False):  # by a process of the same run
+                    echo_sentence(f"error: {sentence}")
                 ctx.exit(1)
 
 

@@ -114,7 +114,7 @@ def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _start(command: str, launching: list[str], rest: list[str]) -> None:
-    """Replace this process by torchrun, which starts the command in each process."""
+    """Replace this process by the launcher, which starts the command in each process."""
     names = {each.partition("=")[0].replace("_", "-") for each in launching if each.startswith("--")}
     if not names & {*_TOGETHER, "--standalone"}:
         launching = ["--standalone", *launching]
@@ -123,7 +123,16 @@ def _start(command: str, launching: list[str], rest: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     sys.stdout.flush()
     sys.stderr.flush()
-    program = [sys.executable, "-m", "torch.distributed.run", *launching, "-m", "argus_core", command, *rest]
+    program = [
+        sys.executable,
+        "-m",
+        "argus_core.cli.launcher",
+        *launching,
+        "-m",
+        "argus_core",
+        command,
+        *rest,
+    ]
     os.execv(sys.executable, program)
 
 

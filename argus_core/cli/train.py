@@ -69,7 +69,7 @@ def command(
     """Train the model of CONFIG, a TOML file.
 
     The run directory receives the complete configuration (config.toml), versions.json, metrics.jsonl, log.txt
-    and the folder checkpoints/ with best.safetensors and last.safetensors.
+    and the folder checkpoints/ with best.safetensors and last.safetensors (last.sharded under fsdp).
     """
     from argus_core.config import read_config  # lazy: --help does not need it
     from argus_core.runs.directory import RunDirectory
@@ -134,7 +134,7 @@ def _dry_run_together(config: Config, overwrite: bool) -> None:
 
     with in_one_group(lambda: config):
         if not is_first_started():
-            dry_run(config, [_Announcement(None)])
+            dry_run(config, [_Announcement(finds_path=False)])
             return
         with named_run(config, overwrite, claim=False) as chosen:
             directory = RunDirectory(Path(chosen.fit["run_dir"]))
@@ -188,7 +188,7 @@ class _Witness:
         self.directory = self.directory or _directory_of(state)
 
     def checkpoint_saved(self, state: State) -> None:
-        is_last = self.directory is not None and state.checkpoint_path == self.directory.last
+        is_last = self.directory is not None and state.checkpoint_path in self.directory.lasts
         self.can_resume = self.can_resume or is_last
 
     def resumed(self, state: State) -> None:

@@ -29,7 +29,7 @@ class MadeFiles:
     Args:
         folder: the run directory.
         linked: the folder in it that may be a symbolic link.
-        others: the files that are not listed, since every run has them.
+        others: the files that are not listed, since every run has them; folders of files among them.
         name: of the list's file.
 
     Attributes:
@@ -61,7 +61,12 @@ class MadeFiles:
             if is_there or not os.path.lexists(place):
                 made.append((place, is_folder))
             others = {_place(other) for other in self._others}
-            listed = [(self._name(each), folder) for each, folder in made if each not in others]
+            whole = others - {_place(self._linked)}  # a checkpoint may be a folder
+            listed = [
+                (self._name(each), folder)
+                for each, folder in made
+                if each not in others and each.parent not in whole
+            ]
             self._append([f"{each}/" if folder else each for each, folder in listed if each])
             self._noted.add(name)
 

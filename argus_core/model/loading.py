@@ -25,6 +25,7 @@ from argus_core.model.build_options import BuildOptions
 from argus_core.model.model import Model
 from argus_core.model.resolution import Bindings, Names
 from argus_core.model.restoration import Allowance, leaves_network_alone, restore_network
+from argus_core.parallel.single import alike_in_all
 from argus_core.registry.file_params import Source
 from argus_core.registry.part import KIND_OF_PART
 from argus_core.registry.spec import parse_spec, parse_specs
@@ -109,7 +110,7 @@ def load_model(
     if device is not AS_SAVED:
         params["device"] = device
     path = checked_path("load_model", "file_path", file_path)
-    with _opened(path, state_load_func, verify, sha256) as saved:
+    with alike_in_all(), _opened(path, state_load_func, verify, sha256) as saved:
         values = _changed_params(saved, change_params_func) | params
         names = Names(saved)
         cls = names.model_class(model_name)

@@ -34,7 +34,7 @@ from argus_core.files.output_files import checked_path
 from argus_core.model.assembly import Assembly, unchanged
 from argus_core.model.choice import build_strategies, check_params
 from argus_core.model.untrained import warn_of_untrained
-from argus_core.parallel.single import Single
+from argus_core.parallel.single import Single, alike_in_all
 from argus_core.registry import registry
 from argus_core.registry.file_params import check_file_params
 from argus_core.registry.part import load_all
@@ -118,8 +118,9 @@ class Model(Assembly):
         with self._limited("step", "step"):
             self._composed = Composed(build_strategies(self.step_parts))
         self._updater: Updater | None = None
-        for part in self.build_order:
-            self.set_part(part)
+        with alike_in_all():
+            for part in self.build_order:
+                self.set_part(part)
         if self.prediction_transform is None:
             self.prediction_transform = unchanged
         self._modes = Modes(self)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from itertools import count as counting
+from typing import Any, NoReturn
 
 from torch import distributed
 
 from argus_core.errors import ArgusError
 from argus_core.parallel.group import release_groups, shared_store
 
-__all__ = ["EndedByOtherError", "ending_together", "once_said"]
+__all__ = ["EndedByOtherError", "ending_together", "ending_unless_alike", "note_signal", "noted_signal"]
 
-_FAILED, _WAITED = "argus/failed", "argus/waited"
+_FAILED, _WAITED, _ALIKE, _SIGNAL = "argus/failed", "argus/waited", "argus/alike", "argus/signal"
 _PATIENCE = 3.0  # seconds, for the notes of others
 _LOST = (
     "Connection closed", "Connection reset", "Connection refused", "Broken pipe", "Timed out", "timed out",
@@ -36,63 +37,87 @@ class EndedByOtherError(ArgusError, SystemExit):
         self.code = 1
 
 
-@contextmanager
-def ending_together(release: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """End all processes of a run if the block fails in one.
+_failures = counting()  # of blocks that may fail in all processes alike
 
-    Args:
-        release: called when it has failed, to drop what refers to the group.
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """End all processes of a run if the block fails in one.
 
     Raises:
         EndedByOtherError: it has failed in another process.
         ArgusError: another process does not answer.
     """
-    rank, count = distributed.get_rank(), distributed.get_world_size()
     try:
         yield
     except Exception as error:
         if not distributed.is_initialized():  # a block inside this one has ended all processes
             raise
-        store = shared_store()
-        if not _is_lost(error):
-            _tell(store, rank, error)
-            notes = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]
-            error.__notes__ = notes  # type: ignore[attr-defined]
-            release()
-            release_groups()
-            raise
-        told: ArgusError | str = (
-            f"another of {count} processes did not answer, with the store that they share"
-        )
-        with suppress(RuntimeError):  # it is gone with the process that keeps it
-            told = _others(store, rank, count)
-        release()
-        release_groups()
-        if isinstance(told, ArgusError):
-            raise told from None
-        raise ArgusError(f"{told}; its own log may say more, and the run can be resumed") from error
+        _end_all(error)
 
 
 @contextmanager
-def once_said() -> Iterator[None]:
-    """End this process quietly if another one has failed with the same message, and says it.
+def ending_unless_alike() -> Iterator[None]:
+    """End all processes of a run if the block fails in some; where it fails in all, each may continue.
+
+    Such a block loads a checkpoint, or builds a part of a model, and a script may try another one then. The
+    group need not be open yet.
 
     Raises:
-        EndedByOtherError: another has.
+        EndedByOtherError: it has failed in another process.
+        ArgusError: another process does not answer.
     """
-    rank, store = distributed.get_rank(), shared_store()
     try:
         yield
-    except ArgusError as error:
-        if isinstance(error, EndedByOtherError):
+    except Exception as error:
+        if not distributed.is_initialized() or (not _is_lost(error) and _have_all_failed()):
             raise
-        first, kind, message = -1, "", ""
-        with suppress(RuntimeError):  # the process that keeps the store may be gone
-            if _has(store, _FAILED):
-                first, kind, message = json.loads(store.get(_FAILED))
-        if first not in (-1, rank) and (kind, message) == _described(error):
-            raise EndedByOtherError(f"process {first} failed for the same reason") from error
-        raise
+        _end_all(error)
+
+
+def note_signal(signum: int) -> None:
+    """Tell the other processes of the run which signal has ended it here."""
+    with suppress(RuntimeError):
+        shared_store().set(_SIGNAL, str(signum))
+
+
+def noted_signal() -> int:
+    """Return the signal that another process has noted, or 0."""
+    store = shared_store()
+    return int(store.get(_SIGNAL)) if _has(store, _SIGNAL) else 0
+
+
+def _end_all(error: Exception) -> NoReturn:
+    store, rank, count = shared_store(), distributed.get_rank(), distributed.get_world_size()
+    if not _is_lost(error):
+        first = _tell(store, rank, error)
+        # Of several that fail alike, one says why on a command line.
+        error.told_by_other = first[:1] != [rank] and first[1:] == _said(error)  # type: ignore[attr-defined]
+        notes = [*getattr(error, "__notes__", ()), f"in process {rank} of {count}"]
+        error.__notes__ = notes  # type: ignore[attr-defined]
+        release_groups()
+        raise error
+    told: ArgusError | str = f"another of {count} processes did not answer, with the store that they share"
+    with suppress(RuntimeError):  # it is gone with the process that keeps it
+        told = _others(store, rank, count)
+    release_groups()
+    if isinstance(told, ArgusError):
+        raise told from None
+    raise ArgusError(f"{told}; its own log may say more, and the run can be resumed") from error
+
+
+def _have_all_failed() -> bool:
+    """Return whether the same block has failed in all processes, which wait a moment for each other."""
+    store, own = shared_store(), f"{_ALIKE}/{next(_failures)}"
+    end = time.monotonic() + _PATIENCE
+    with suppress(RuntimeError):
+        store.set(f"{own}/{distributed.get_rank()}", "1")
+        others = [f"{own}/{each}" for each in range(distributed.get_world_size())]
+        while time.monotonic() < end:
+            if all(_has(store, each) for each in others):
+                return True
+            time.sleep(0.02)
+    return False
 
 
 def _is_lost(error: BaseException) -> bool:
@@ -105,14 +130,17 @@ def _is_lost(error: BaseException) -> bool:
     return any(each in text for each in _LOST)
 
 
-def _tell(store: Any, rank: int, error: BaseException) -> None:
-    note = json.dumps([rank, *_described(error)])
+def _tell(store: Any, rank: int, error: BaseException) -> list[Any]:
+    """Leave a note of this process's failure, unless there is one, and return the one that is there."""
+    note = json.dumps([rank, *_said(error)])
     with suppress(Exception):
-        store.compare_set(_FAILED, "", note)
+        first: list[Any] = json.loads(store.compare_set(_FAILED, "", note))
+        return first
+    return []
 
 
-def _described(error: BaseException) -> tuple[str, str]:
-    return type(error).__name__, str(error)[:2000]
+def _said(error: BaseException) -> list[str]:
+    return [type(error).__name__, str(error)[:2000]]
 
 
 def _others(store: Any, rank: int, count: int) -> ArgusError | str:

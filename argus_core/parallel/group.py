@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import distributed
@@ -16,10 +17,11 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from argus_core.errors import BuildError, ConfigError
-from argus_core.tensors.processes import process_count
+from argus_core.tensors.processes import new_group, process_count
 from argus_core.tensors.single_process import started_processes
 
 __all__ = [
+    "add_user",
     "close_group",
     "control_group",
     "launcher_store",
@@ -33,6 +35,7 @@ __all__ = [
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
 _store: list[Any] = []  # of the group that this module opened
 _control: dict[float, tuple[Any, Any]] = {}  # by timeout: the group of all processes, and its control group
+_users: WeakSet[Any] = WeakSet()  # engines, which refer to groups
 _opened_by: list[int] = []  # the process that opened the group, if this module did
 
 
@@ -83,17 +86,20 @@ def control_group(timeout: float) -> Any:
     """
     world = distributed.group.WORLD
     if timeout not in _control or _control[timeout][0] is not world:
-        for known, other in _control.values():
-            if known is world:  # a process that is gone is noticed here, and only by its timeout below
-                distributed.barrier(other)
-                break
-        group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        _control[timeout] = world, group
+        _control[timeout] = world, new_group(timeout)
     return _control[timeout][1]
+
+
+def add_user(engine: Any) -> None:
+    """Note an engine that refers to groups until its method ``leave`` is called."""
+    _users.add(engine)
 
 
 def release_groups() -> None:
     """Destroy all groups of this process: the others' operations fail once nothing refers to them."""
+    for engine in [*_users]:
+        with suppress(Exception):
+            engine.leave()
     _control.clear()
     with suppress(Exception):
         if distributed.is_initialized():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
-__all__ = ["Single"]
+from argus_core.tensors.single_process import started_processes
+
+__all__ = ["Single", "alike_in_all"]
 
 
 class Single:
@@ -49,3 +52,12 @@ class Single:
     def notes(self, model: Any) -> Iterator[str]:
         """Yield no lines."""
         return iter(())
+
+
+def alike_in_all() -> AbstractContextManager[None]:
+    """Return a context that ends all processes of a run if it fails in some, and not if it fails in all."""
+    if started_processes() == 1:
+        return nullcontext()
+    from argus_core.parallel.ending import ending_unless_alike  # lazy: most runs have one process
+
+    return ending_unless_alike()

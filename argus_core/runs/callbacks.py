@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argus_core.callbacks import Callback, Checkpoint, LoggingToFile, MetricsJSONL, Progress
-from argus_core.callbacks.written import check_no_link
+from argus_core.callbacks.written import check_no_link, delete_written, run_of
 from argus_core.errors import ArgusWarning, CheckpointError
 from argus_core.files.working_folder import shown
 from argus_core.hooks import hookimpl
 from argus_core.registry.factory import build_component
 from argus_core.runs.chosen import check_places, chosen_callbacks
 from argus_core.runs.directory import RunDirectory
-from argus_core.tensors.single_process import met_processes
+from argus_core.tensors.single_process import is_first_process, met_processes
 from argus_core.training.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Witness(Callback):
             self.directory.change_versions(self.versions)
 
     def checkpoint_saved(self, state: State) -> None:
-        if state.checkpoint_path == self.directory.last:
+        if state.checkpoint_path in self.directory.lasts:
             self.directory.settle()
 
 
@@ -148,10 +148,11 @@ class LastCheckpoint(Checkpoint):
             every,
             max_saves=1,
             optimizer_state=True,
-            file_format=directory.last.name,
+            file_format=directory.lasts[0].name,
+            sharded="auto",
         )
         self.directory = directory
-        self._keeps = resumed not in (None, directory.last) and directory.last.exists()
+        self._keeps = resumed not in (None, *directory.lasts) and directory.last.exists()
 
     def save(self, state: State) -> None:
         if not (self._keeps and state.global_step == self._saved_step):
@@ -169,7 +170,7 @@ class LastCheckpoint(Checkpoint):
     def catch_exception(self, state: State) -> None:
         """Save the current position, unless an update or the disk raised the exception."""
         super().catch_exception(state)
-        last, kind = self.directory.last, type(state.exception).__name__
+        last, kind = self.dir_path / self.file_format, type(state.exception).__name__
         if isinstance(state.exception, Interruption | CheckpointError) or not self._is_gain(state):
             return
         if met_processes() > 1:  # the others do not take part
@@ -178,9 +179,21 @@ class LastCheckpoint(Checkpoint):
             check_no_link(self.name, last)
             if state.model.is_finite(optimizer_state=True):
                 self.save_model(state, last)
+                self._remove_other_form(state)
                 state.logger.warning("saved %s after %s; the run resumes from there", shown(last), kind)
         except Exception as error:  # the run's own matters more
             state.logger.warning("could not save %s after %s: %s", shown(last), kind, error)
+
+    def log_saved(self, state: State) -> None:
+        super().log_saved(state)
+        if is_first_process():
+            self._remove_other_form(state)
+
+    def _remove_other_form(self, state: State) -> None:
+        """Remove the last checkpoint of this run that it saved as a folder and saves as a file now, or so."""
+        for other in self.directory.lasts:
+            if other.name != self.file_format and run_of(other) == state.engine.run_id:
+                delete_written(other, state.logger)
 
     def _is_gain(self, state: State) -> bool:
         """Return whether the run has advanced since its last checkpoint and can be resumed."""

@@ -21,10 +21,18 @@ from argus_core.files.confinement import check_file, confined, replacing
 from argus_core.files.made_files import MadeFiles
 from argus_core.files.working_folder import absolute, beginning_in, shown, working_folder
 from argus_core.runs.checkpoints_link import OWNER, check_checkpoints, mark, read_owner
-from argus_core.runs.folder import OTHER, check_run_folder, make_run_folder, remove_empty, usable
+from argus_core.runs.folder import (
+    OTHER,
+    check_place,
+    check_run_folder,
+    make_run_folder,
+    remove_empty,
+    usable,
+)
 from argus_core.runs.lock import RunLock, check_free, locked
 from argus_core.runs.replaced import ReplacedRun
 from argus_core.runs.run_files import RunFiles, runs_near
+from argus_core.storage.folder_replacement import restore_moved
 from argus_core.storage.forms import SUFFIXES, is_folder
 
 __all__ = ["RunDirectory"]
@@ -46,7 +54,7 @@ class RunDirectory(RunFiles):
         root = self.root
         self._made = MadeFiles(root, self.checkpoints, (*self.files(), self.checkpoints / OWNER))
         self._overwritten = MadeFiles(root, self.checkpoints, (), ".overwritten")
-        self._replaced = ReplacedRun(root, self.files(), self._made, self._overwritten, first=self.last)
+        self._replaced = ReplacedRun(root, self.files(), self._made, self._overwritten, firsts=self.lasts)
         self._is_begun = self._replaces = self._has_warned = False
         self._overwrites = True
         self._lock: RunLock | None = None
@@ -132,11 +140,11 @@ class RunDirectory(RunFiles):
                     with self._usable():
                         check_checkpoints(self.checkpoints, self.holds_run())
                         for file in self._replaced.places:
-                            check_file(file)
+                            check_place(file)
                         self._sweep()
                         self._recover()
                         for file in self.files():
-                            check_file(file)
+                            check_place(file)
                     yield
         finally:
             remove_empty(made)
@@ -255,10 +263,11 @@ class RunDirectory(RunFiles):
         own = {*self.files(), *self._made.files(), *self._overwritten.files()}
         for file in self.root.glob(".*.tmp"):
             name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", file.name)
-            if name and self.root / name[1] in own and _is_file(file):
+            if name and self.root / name[1] in own and stat.S_ISREG(file.lstat().st_mode):
                 file.unlink(missing_ok=True)
 
     def _recover(self) -> None:
+        restore_moved(self.lasts[1])
         is_back = self._replaced.put_back()
         self._remove_replaced()
         if is_back:
@@ -294,7 +303,3 @@ class RunDirectory(RunFiles):
                 (self.checkpoints / OWNER).unlink(missing_ok=True)
         else:
             remove_empty([self.checkpoints])
-
-
-def _is_file(path: Path) -> bool:
-    return stat.S_ISREG(path.lstat().st_mode)

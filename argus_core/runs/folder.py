@@ -11,9 +11,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from argus_core.errors import ArgusError, ConfigError
+from argus_core.files.confinement import check_file, check_folder
 from argus_core.files.working_folder import shown
+from argus_core.storage.forms import is_folder
 
-__all__ = ["OTHER", "check_run_folder", "make_run_folder", "remedy", "remove_empty", "usable"]
+__all__ = [
+    "OTHER",
+    "check_place",
+    "check_run_folder",
+    "make_run_folder",
+    "remedy",
+    "remove_empty",
+    "usable",
+]
 
 OTHER = "choose another with --run-dir"
 
@@ -59,6 +69,18 @@ def check_run_folder(path: Path, name: str) -> None:
     if not stat.S_ISDIR(mode):
         kind = "a file" if stat.S_ISREG(mode) else "not a folder"
         raise ConfigError(f"run directory {name!r} is {kind}; {OTHER}")
+
+
+def check_place(path: Path) -> None:
+    """Check that a path of a run is that of a file, or of a folder of shards, to which no link leads.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if is_folder(path.name.removesuffix(".old")):
+        check_folder(path)
+    else:
+        check_file(path)
 
 
 def make_run_folder(path: Path, name: str) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from argus_core.files.made_files import MadeFiles
+from argus_core.storage.folder_replacement import remove_at_once
 
 __all__ = ["ReplacedRun"]
 
@@ -30,10 +31,10 @@ class ReplacedRun:
 
     Args:
         folder: the run directory.
-        files: those that every run has there.
+        files: those that every run has there; some are folders of shards.
         made: the list of those that only the run in question has.
         overwritten: the list of other files that a new run overwrites.
-        first: the one by which the new run has a checkpoint; from then on the old one is not restored.
+        firsts: those by any of which the new run has a checkpoint; from then on the old one is not restored.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class ReplacedRun:
         files: Sequence[Path],
         made: MadeFiles,
         overwritten: MadeFiles,
-        first: Path | None = None,
+        firsts: Sequence[Path] = (),
     ) -> None:
         self._files = files
         self._made = made
         self._overwritten = overwritten
-        self._first = first
+        self._firsts = firsts
         self._replacing = folder / ".replacing"
         self._replaced = folder / ".replaced"
         self._discarded = folder / ".discarded"
@@ -60,7 +61,7 @@ class ReplacedRun:
     @property
     def is_returnable(self) -> bool:
         """True if there is an old run that can be restored: the new one has no checkpoint."""
-        has_first = self._first is not None and os.path.lexists(self._first)
+        has_first = any(map(os.path.lexists, self._firsts))
         return os.path.lexists(self._replacing) or (os.path.lexists(self._replaced) and not has_first)
 
     @property
@@ -74,7 +75,7 @@ class ReplacedRun:
         """Rename the old run's files to ``.NAME.old``."""
         files = [*self._files, *self._made.files(), self._made.path]
         for file in files:
-            _aside(file).unlink(missing_ok=True)  # of no run that could be restored
+            _remove(_aside(file))  # of no run that could be restored
         self._overwritten.begin()
         self._replacing.open("x").close()
         for file in files:
@@ -84,7 +85,8 @@ class ReplacedRun:
 
     def keep(self, path: Path) -> None:
         """Keep the content of a file that the new run is about to overwrite, until it has a checkpoint."""
-        if not os.path.lexists(self._replaced) or path in self._files or not _is_file(path):
+        is_own = path in self._files or path.parent in self._files
+        if not os.path.lexists(self._replaced) or is_own or not _is_file(path):
             return
         if self._overwritten.add(path):
             aside = _aside(path)
@@ -116,7 +118,7 @@ class ReplacedRun:
     def remove_new(self) -> None:
         """Remove the new run's files."""
         for file in (*self._files, *self._made.files()):
-            file.unlink(missing_ok=True)
+            _remove(file)
         self._made.remove()
 
     def remove_old(self) -> None:
@@ -125,7 +127,7 @@ class ReplacedRun:
             self._replaced.replace(self._discarded)
         if os.path.lexists(self._discarded):
             for file in (*self._files_aside(), *self._overwritten.files()):
-                _aside(file).unlink(missing_ok=True)
+                _remove(_aside(file))
             self._overwritten.begin()
             self._discarded.unlink()
 
@@ -138,6 +140,14 @@ class ReplacedRun:
 
 def _aside(file: Path) -> Path:
     return file.with_name(f".{file.name}.old")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder of shards, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        remove_at_once(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_file(path: Path) -> bool:

@@ -115,7 +115,7 @@ def train(
     """
     with in_one_group(lambda: config):
         before = earlier_start()
-        if of_the_first(before is not None and before.last.exists()):
+        if of_the_first(before is not None and before.has_last):
             assert before is not None
             return resume(before.path, (), callbacks)
         if not is_first():

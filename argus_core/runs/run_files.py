@@ -7,7 +7,7 @@
     metrics.jsonl     the metrics of each epoch
     log.txt
     test.json         the best checkpoint's metrics on the test data, if there are any
-    checkpoints/      best.safetensors and last.safetensors
+    checkpoints/      best.safetensors, and last.safetensors or, where processes hold shards, last.sharded
     .made             the list of other files that this run made
 """
 
@@ -23,6 +23,7 @@ from argus_core.errors import near
 from argus_core.files.confinement import confined, opener, replacing
 from argus_core.files.output_files import writing
 from argus_core.files.working_folder import absolute
+from argus_core.storage.folder_replacement import place_aside
 from argus_core.text import strict_json
 
 __all__ = ["RunFiles", "runs_near"]
@@ -40,6 +41,7 @@ class RunFiles:
     Attributes:
         path: as it is given, for messages.
         root: the same from the root; where the process works may change.
+        lasts: the paths that the last checkpoint may have: of a file, and of a folder of shards.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +54,18 @@ class RunFiles:
         self.test = root / "test.json"
         self.checkpoints = root / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
-        self.last = self.checkpoints / "last.safetensors"
+        self.lasts = (self.checkpoints / "last.safetensors", self.checkpoints / "last.sharded")
+
+    @property
+    def last(self) -> Path:
+        """The last checkpoint; the newer one if a process was killed between two forms of it."""
+        there = [each for each in self.lasts if os.path.lexists(each)]
+        return max(there, key=_changed, default=self.lasts[0])
+
+    @property
+    def has_last(self) -> bool:
+        """True if there is a last checkpoint, or one that `restore_moved` brings back."""
+        return any(map(os.path.lexists, (*self.lasts, place_aside(self.lasts[1]))))
 
     def shown(self, file: Path) -> Path:
         """Return the path of a file of the run, relative or absolute as the run's own path."""
@@ -62,7 +75,7 @@ class RunFiles:
         """Return the files that a run writes, ``versions.json``, which marks the folder as a run's, last."""
         checkpoints = [
             file
-            for best in (self.best, self.last)
+            for best in (self.best, *self.lasts)
             for file in (best, best.with_stem(f"{best.stem}-not-finite"))
         ]
         return [*checkpoints, self.test, self.log, self.metrics, self.config, self.versions]
@@ -135,6 +148,13 @@ def runs_near(path: Path) -> list[Path]:
         inside = sorted(each for each in folder.iterdir() if os.path.isdir(each))
         folders += [each for each in inside if is_there or near(path.name, [each.name])]
     return [each for each in folders if RunFiles(each).config.exists() and RunFiles(each).holds_run()]
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _as_text(value: Any) -> str:

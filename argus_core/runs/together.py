@@ -14,7 +14,7 @@ from torch import distributed
 from argus_core.config import Config
 from argus_core.config.changes import with_params
 from argus_core.errors import ConfigError
-from argus_core.parallel.ending import ending_together, once_said
+from argus_core.parallel.ending import ending_together
 from argus_core.parallel.group import close_group, launcher_store, open_group, own_device
 from argus_core.parallel.options import is_number
 from argus_core.parallel.single import Single
@@ -101,7 +101,7 @@ def in_group_on(given: Any, timeout: float = Single.timeout) -> Iterator[None]:
     open_group(own_device(resolve_devices(given), given)[0], timeout)
     failed = True
     try:
-        with once_said(), ending_together():
+        with ending_together():
             yield
         failed = False
     finally:

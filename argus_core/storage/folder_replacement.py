@@ -3,7 +3,7 @@
 A new folder is filled under a temporary name beside its place, and locked meanwhile, as temporary files are.
 Where nothing has its name, it is renamed; else both folders exchange their names at once, and the old one is
 removed. A system that cannot exchange names has a moment without the folder: the old one waits beside it as
-``.NAME.old`` and is restored by the next save if the process is killed just then.
+``.NAME.moved`` and is restored by the next save if the process is killed just then.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ from argus_core.storage.replacement import (
     sync_folders,
 )
 
-__all__ = ["is_part", "new_folder", "remove_folder", "strange_in"]
+__all__ = [
+    "is_part",
+    "new_folder",
+    "place_aside",
+    "remove_at_once",
+    "remove_folder",
+    "restore_moved",
+    "strange_in",
+]
 
 
 def is_part(name: str) -> bool:
@@ -65,7 +73,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = place_of(path)
     try:
         new_parents = make_folder_of(target, is_folder=True)
-        _restore(target)
+        restore_moved(target)
         sweep(target.parent, target.name.__eq__)
         _check_replaceable(path, target)
         with _temporary(target) as temporary:
@@ -84,12 +92,22 @@ def remove_folder(path: Path) -> None:
     Raises:
         OSError: a system call failed, or the folder holds something else, which is kept.
     """
-    strange = strange_in(path)
-    if strange is not None:
-        raise OSError(errno.ENOTEMPTY, f"it holds {shown(path / strange)}, which is not part of a checkpoint")
+    _check_removable(path)
     temporary = temporary_name(path)
     os.rename(path, temporary)
     _empty(temporary)
+
+
+def remove_at_once(path: Path) -> None:
+    """Remove a folder of shards that has no readers, in its place; see `remove_folder`."""
+    _check_removable(path)
+    _empty(path)
+
+
+def _check_removable(path: Path) -> None:
+    strange = strange_in(path)
+    if strange is not None:
+        raise OSError(errno.ENOTEMPTY, f"it holds {shown(path / strange)}, which is not part of a checkpoint")
 
 
 def _check_replaceable(path: str | os.PathLike[str], target: Path) -> None:
@@ -170,7 +188,7 @@ def _put(temporary: Path, target: Path) -> None:
 
 
 def _put_after_old(temporary: Path, target: Path) -> None:
-    aside = _aside(target)
+    aside = place_aside(target)
     os.rename(target, aside)
     try:
         os.rename(temporary, target)
@@ -180,9 +198,9 @@ def _put_after_old(temporary: Path, target: Path) -> None:
     os.rename(aside, temporary)  # to be removed
 
 
-def _restore(target: Path) -> None:
+def restore_moved(target: Path) -> None:
     """Restore the folder that a process was replacing when it was killed, where names cannot be exchanged."""
-    aside = _aside(target)
+    aside = place_aside(target)
     if os.path.isdir(aside) and not aside.is_symlink():
         if os.path.lexists(target):
             with suppress(OSError):
@@ -191,8 +209,9 @@ def _restore(target: Path) -> None:
             os.rename(aside, target)
 
 
-def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
+def place_aside(target: Path) -> Path:
+    """Return where a folder waits while another takes its place, if names cannot be exchanged."""
+    return target.with_name(f".{target.name}.moved")
 
 
 def _move_hidden(old: Path, new: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -11,6 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, distributed
+from torch.utils._python_dispatch import _disable_current_modes
 
 from argus_core.storage.encoding import decode, encode
 
@@ -23,6 +25,7 @@ __all__ = [
     "gather_to_first",
     "group_for",
     "is_first",
+    "new_group",
     "process_count",
     "saving_group",
     "verdicts",
@@ -117,6 +120,22 @@ def group_for(path: Path) -> Group:
     return saving_group() if is_folder(path) else ALONE
 
 
+def new_group(timeout: float | None = None) -> distributed.ProcessGroup:
+    """Return a new group of all processes on their CPUs; each must call this.
+
+    Args:
+        timeout: seconds that an operation may take; ``None`` for half an hour, in which a disk may write.
+
+    Raises:
+        RuntimeError: another process has ended.
+    """
+    with _disable_current_modes():  # which count operators, or limit their memory
+        distributed.barrier()  # fails at once then; the opening of a group would wait for its timeout
+    limit = None if timeout is None else timedelta(seconds=timeout)
+    group: distributed.ProcessGroup = distributed.new_group(backend="gloo", timeout=limit)
+    return group
+
+
 def saving_group() -> Group:
     """Return the run's processes as those that save a folder of shards together.
 
@@ -131,7 +150,7 @@ def saving_group() -> Group:
     world = distributed.group.WORLD
     group = _beside.get(world)
     if group is None:  # the first call, or the first after a restart, which has another default group
-        group = _beside[world] = distributed.new_group(backend="gloo")
+        group = _beside[world] = new_group()
     device = torch.device("cpu")
     return Group(distributed.get_rank(), process_count(), lambda value: gather(dict(value), device, group))
 

@@ -6,6 +6,7 @@ only this process has registered are there. A job that fails leaves its pool unu
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import shutil
@@ -50,6 +51,7 @@ class Pool:
     """
 
     def __init__(self, count: int, timeout: float = 15) -> None:
+        importlib.import_module("torch._dynamo")  # else each process does at its optimizer's first step
         folder = tempfile.mkdtemp(prefix="argus-")
         context = multiprocessing.get_context("fork")
         self._pipes: list[Connection] = []

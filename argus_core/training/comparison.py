@@ -77,7 +77,7 @@ def agree_on_seeds(model: AbstractModel, seeds: Mapping[str, int]) -> dict[str, 
     Raises:
         ConflictError: the processes validate on other sets.
     """
-    with ending_together(model.parallel.leave):
+    with ending_together():
         everyones = gather(
             {"the list of validation sets": [*seeds], "seeds": [*map(str, seeds.values())]}, model.device
         )

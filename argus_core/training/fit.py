@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from argus_core.abstract_model import AbstractModel
-from argus_core.callbacks.keeping import check_apart, check_kept
+from argus_core.callbacks.keeping import check_apart, check_kept, choose_forms
 from argus_core.callbacks.lr_schedule import build_schedules
 from argus_core.callbacks.run_length import RunLength
 from argus_core.callbacks.schedule_steps import check_steps
@@ -22,7 +22,6 @@ from argus_core.data.order import draw_seed, ordered, with_workers
 from argus_core.errors import ParamsError
 from argus_core.metrics import Metric
 from argus_core.metrics.build import build_metrics
-from argus_core.parallel.ending import ending_together
 from argus_core.registry.factory import build_many, described
 from argus_core.steps.reading import reads_predictions
 from argus_core.tensors.device import check_has_values
@@ -38,7 +37,7 @@ from argus_core.training.lengths import Lengths
 from argus_core.training.resumption import Resumption
 from argus_core.training.running_log import RunningLog
 from argus_core.training.sole_writer import SoleWriter
-from argus_core.training.together import running_together, share_of, taking_part
+from argus_core.training.together import running_together, share_of, taking_part, together
 from argus_core.training.validation import Validation, warn_of_no_validation
 from argus_core.training.validation_schedule import EACH_EPOCH, is_midway, scheduled
 from argus_core.training.validation_sets import check_batched, loaders_by_phase
@@ -46,6 +45,7 @@ from argus_core.training.validation_sets import check_batched, loaders_by_phase
 __all__ = ["fit", "seed_everything"]
 
 
+@together
 def fit(
     model: AbstractModel,
     train_loader: Iterable[Any],
@@ -136,8 +136,7 @@ def _agree(
     from argus_core.training.comparison import agree_on_start, check_loaders
 
     check_loaders(model, loaders)
-    with ending_together(model.parallel.leave):
-        return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))
+    return agree_on_start(model, loaders, order_seed, seed is not None, secrets.token_hex(16))
 
 
 def _validation(
@@ -203,7 +202,9 @@ def _engine(
         _connect(engine, part)
     if validating is not validation:  # a schedule validates
         engine.state.validated_at = -1
-    check_apart([*engine.callbacks, *(each for part in validation for each in part.callbacks)])
+    all_callbacks = [*engine.callbacks, *(each for part in validation for each in part.callbacks)]
+    choose_forms(all_callbacks, model.parallel.is_sharded)  # before their files are compared or restored
+    check_apart(all_callbacks)
     return engine
 
 

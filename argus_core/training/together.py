@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import wraps
 from logging import ERROR, Logger, LogRecord
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 from torch import distributed
 
@@ -19,7 +20,7 @@ from argus_core.callbacks.state import AbstractEngine, State
 from argus_core.data.order import OrderedLoader, Shortened
 from argus_core.data.slices import Share, Silent, slice_of
 from argus_core.errors import ArgusWarning, ConflictError, ParamsError
-from argus_core.parallel.ending import ending_together
+from argus_core.parallel.ending import ending_together, note_signal, noted_signal
 from argus_core.steps.output import Window
 from argus_core.tensors.batch import deep_slice
 from argus_core.tensors.processes import gather, is_first
@@ -39,9 +40,11 @@ __all__ = [
     "running_together",
     "share_of",
     "taking_part",
+    "together",
 ]
 
 _Read = Callable[[Any], object]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def share_of(model: AbstractModel) -> Share | None:
@@ -61,6 +64,17 @@ def taking_part(callbacks: list[Any]) -> list[Any]:
     if is_first():
         return callbacks
     return [each for each in callbacks if not getattr(each, "first_process_only", False)]
+
+
+def together(function: _Function) -> _Function:
+    """Return a function of a model that ends all processes of a run if it fails in one of several."""
+
+    @wraps(function)
+    def called(model: AbstractModel, *args: Any, **kwargs: Any) -> Any:
+        with ending_together() if _is_several(model) else nullcontext():
+            return function(model, *args, **kwargs)
+
+    return cast(_Function, called)
 
 
 @contextmanager
@@ -85,7 +99,7 @@ def evaluating_together(model: AbstractModel) -> Iterator[None]:
     if not _is_several(model):
         yield
         return
-    with ending_together(model.parallel.leave), _first_speaks(model.logger):
+    with ending_together(), _first_speaks(model.logger):
         yield
 
 
@@ -181,12 +195,12 @@ class Together(Alone):
 
     def ends(self, state: State) -> bool:
         if self._watch is not None:
-            if self._watch.after_batch(bool(received_signal())):
+            if self._watch.after_batch(bool(_own_signal())):
                 _interrupt()
             if state.stopped:
                 self._end_watch(self._watch)
             return state.stopped
-        exchange, signum = self._engine.exchange, received_signal()
+        exchange, signum = self._engine.exchange, _own_signal()
         if exchange.is_last:
             is_over = True
         elif state.stopped or signum:
@@ -200,12 +214,12 @@ class Together(Alone):
     def end_epoch(self, state: State) -> None:
         if not self._trains:
             return
-        exchange, signum = self._engine.exchange, received_signal()
+        exchange, signum = self._engine.exchange, _own_signal()
         if exchange.agree_to_stop(state.stopped or bool(signum) or exchange.is_last, bool(signum)):
             _end(state, exchange)
 
     def _end_watch(self, watch: Watch) -> None:
-        if watch.end(bool(received_signal())):
+        if watch.end(bool(_own_signal())):
             _interrupt()
 
     def _own(self, batch: Any) -> tuple[Any, bool]:
@@ -287,7 +301,15 @@ def _end(state: State, exchange: Any) -> None:
 
 
 def _interrupt() -> NoReturn:
-    raise Interruption(received_signal() or _SIGTERM)
+    raise Interruption(received_signal() or noted_signal() or _SIGTERM)
+
+
+def _own_signal() -> int:
+    """Return the signal that has come to this process, or 0; the others learn which one it is."""
+    signum = received_signal()
+    if signum:
+        note_signal(signum)
+    return signum
 
 
 _SIGTERM = 15

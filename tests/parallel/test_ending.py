@@ -106,6 +106,12 @@ def test_a_signal_ends_all_with_one_whole_checkpoint(
     assert resumed[0]["metrics"] == pytest.approx(alone["metrics"], abs=1e-6)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_process_is_the_signal_of_all(rank: int, tmp_path: Path) -> None:
+    results = in_processes(2, interrupted, tmp_path, (rank,), signal.SIGINT, 1)
+    assert {ended for ended, _ in results} == {"KeyboardInterrupt()"}
+
+
 def _resumed(file: Path) -> dict[str, Any]:
     return train({}, {"resume": file})
 

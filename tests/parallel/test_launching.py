@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from argus_core.cli.launcher import exit_status
 from argus_core.cli.launching_command import split_arguments
 from argus_core.errors import ConfigError
+from argus_core.model.conversion import change_form
 
 PARTS = """
 import os
@@ -140,9 +142,10 @@ def losses(run: Path) -> list[float]:
 def test_a_killed_process_restarts_all_and_the_run_is_that_of_one(folder: Path, alone: Path) -> None:
     train = ("train", "run.toml", "--parts", "parts.py")
     killing = ("--set", "fit.callbacks=['killer']", "--max-restarts", "1", "--nproc-per-node=2")
-    together = argus(folder, *train, "--run-dir", "two", *killing)
+    together = argus(folder, *train, "--run-dir", "two", "--set", "model.parallel=fsdp", *killing)
     assert together.returncode == 0, together.stderr
-    assert_same_weights(alone / "checkpoints/last.safetensors", folder / "two/checkpoints/last.safetensors")
+    assert change_form(folder / "two/checkpoints/last.sharded", folder / "last.safetensors")
+    assert_same_weights(alone / "checkpoints/last.safetensors", folder / "last.safetensors")
     assert losses(folder / "two") == pytest.approx(losses(alone), abs=1e-6)
     assert together.stdout.count("best val_loss") == 1
 
@@ -167,6 +170,9 @@ def test_a_failure_is_shown_with_its_process_and_the_run_resumes_on_three(folder
     assert together.returncode == 1
     assert "error: ValueError: mine (" in together.stderr
     assert "in process 1 of 2" in together.stderr
+    assert together.stderr.count("error:") == 1
+    assert "Traceback" not in together.stderr  # of torchrun
+    assert "torch" not in together.stderr
     resumed = argus(
         folder, "resume", "two", "--set", "fit.callbacks=[]", "--parts", "parts.py", "--nproc-per-node", "3"
     )
@@ -190,6 +196,11 @@ def test_arguments_of_the_launcher_are_told_from_others() -> None:
     assert rest == ["run.toml", "--set", "a=1", "--overwrite"]
 
 
+@pytest.mark.parametrize(("exitcode", "status"), [(1, 1), (130, 130), (-9, 137), (-15, 143)])
+def test_the_launcher_ends_as_its_process_did(exitcode: int, status: int) -> None:
+    assert exit_status(exitcode) == status
+
+
 def test_an_option_without_its_value_is_told() -> None:
     with pytest.raises(ConfigError, match="--nproc-per-node has no value"):
         split_arguments(["run.toml", "--nproc-per-node"])
@@ -199,4 +210,4 @@ def test_a_timeout_that_is_no_number_is_refused_in_a_sentence(folder: Path) -> N
     wrong = ("--set", "model.parallel=['ddp', {timeout='x'}]", "--nproc-per-node", "2")
     together = argus(folder, "train", "run.toml", "--parts", "parts.py", *wrong)
     assert together.returncode == 1
-    assert "error: parallel 'ddp': timeout is 'x', a string; give a number" in together.stderr
+    assert together.stderr.count("error: parallel 'ddp': timeout is 'x', a string; give a number") == 1

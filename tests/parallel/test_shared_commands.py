@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from process_pool import in_processes
+from process_pool import Pool, in_processes
 from small_runs import Points, points, small_config, small_registry
 from torch import distributed
 from torch.utils.data import DataLoader
@@ -19,7 +19,7 @@ import argus_core
 from argus_core.cli import main
 from argus_core.config import read_config
 from argus_core.errors import ConfigError
-from argus_core.parallel.ending import ending_together, once_said
+from argus_core.parallel.ending import ending_together
 from argus_core.runs.dry_run import dry_run
 from argus_core.runs.prediction import for_evaluation
 from argus_core.runs.run import train
@@ -177,14 +177,21 @@ def test_validation_that_fails_in_one_process_ends_all() -> None:
     assert (first.kind, second.kind) == ("EndedByOtherError", "OSError")
 
 
-def own_mistake(message: str) -> None:
-    with once_said(), ending_together():
-        raise ConfigError(message.format(distributed.get_rank()))
+def told_by_other(message: str) -> bool:
+    try:
+        with ending_together():
+            raise ConfigError(message.format(distributed.get_rank()))
+    except ConfigError as error:
+        return bool(error.told_by_other)  # type: ignore[attr-defined]
 
 
-def test_messages_that_differ_are_said_by_each() -> None:
-    results = in_processes(2, own_mistake, "no file in process {}", may_fail=True)
-    assert [each.kind for each in results] == ["ConfigError", "ConfigError"]
+@pytest.mark.parametrize(
+    ("message", "count"), [("no file in process {}", 0), ("no file", 1)], ids=["differ", "alike"]
+)
+def test_one_says_what_all_have_to_say(message: str, count: int) -> None:
+    pool = Pool(2)
+    assert sum(pool.run(told_by_other, message)) == count
+    pool.close()
 
 
 def test_engine_single_of_a_run_is_left_out_of_an_evaluation() -> None:

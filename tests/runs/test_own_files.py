@@ -19,7 +19,7 @@ from argus_core.runs.run import resume, train
 OWN = [
     "config.toml", "versions.json", "metrics.jsonl", "log.txt", "test.json", "checkpoints/last.safetensors",
     "checkpoints/best.safetensors", "checkpoints/best-not-finite.safetensors", ".lock", ".made", ".replaced",
-    ".config.toml.old",
+    ".config.toml.old", "checkpoints/last.sharded", "checkpoints/.last.sharded.old",
 ]  # fmt: skip
 
 

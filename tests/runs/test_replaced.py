@@ -14,12 +14,18 @@ from argus_core.runs.replaced import ReplacedRun
 
 pytestmark = pytest.mark.torchfree
 
-NAMES = ["checkpoints/last.safetensors", "log.txt", "config.toml"]
+FOLDER = "checkpoints/last.sharded"
+SHARDS = [f"{FOLDER}/00000-of-00001.safetensors", f"{FOLDER}/manifest.json"]
+NAMES = ["checkpoints/last.safetensors", *SHARDS, "log.txt", "config.toml"]
 LISTED = ["table.csv", "checkpoints/model-000.safetensors", "own/epochs/1.txt"]
 OLD = dict.fromkeys([*NAMES, *LISTED], "old")
 NEW = dict.fromkeys(
-    ["checkpoints/last.safetensors", "config.toml", "metrics.jsonl", "table.csv", "val/epochs/1.txt"], "new"
-)
+    [
+        "checkpoints/last.safetensors", *SHARDS, "config.toml", "metrics.jsonl", "table.csv",
+        "val/epochs/1.txt",
+    ],
+    "new",
+)  # fmt: skip
 
 
 class Killed(BaseException):
@@ -27,13 +33,19 @@ class Killed(BaseException):
 
 
 def run_in(folder: Path, first: Path | None = None) -> ReplacedRun:
-    files = [folder / name for name in [*NAMES, "metrics.jsonl"]]
+    files = own_in(folder)
     overwritten = MadeFiles(folder, folder / "checkpoints", (), ".overwritten")
-    return ReplacedRun(folder, files, made_in(folder), overwritten, first)
+    return ReplacedRun(folder, files, made_in(folder), overwritten, [] if first is None else [first])
 
 
 def made_in(folder: Path) -> MadeFiles:
-    return MadeFiles(folder, folder / "checkpoints", [folder / name for name in [*NAMES, "metrics.jsonl"]])
+    return MadeFiles(folder, folder / "checkpoints", own_in(folder))
+
+
+def own_in(folder: Path) -> list[Path]:
+    """Return the files that every run has, one of which is a folder."""
+    names = [*NAMES, "metrics.jsonl"]
+    return [folder / name for name in dict.fromkeys(FOLDER if name in SHARDS else name for name in names)]
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -165,7 +177,7 @@ def test_checkpoints_on_another_disk_are_replaced_there(tmp_path: Path) -> None:
     (folder / "checkpoints").symlink_to(tmp_path / "disk")
     write(folder, OLD)
     run_in(folder).set_aside()
-    names = ["last.safetensors", "model-000.safetensors"]
+    names = ["last.safetensors", "last.sharded", "model-000.safetensors"]
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == [f".{name}.old" for name in names]
     run_in(folder).put_back()
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == names
@@ -209,7 +221,7 @@ def test_overwritten_files_are_back_with_their_run_wherever_the_process_is_kille
     assert not (tmp_path / ".overwritten").exists()
     texts = {name: (tmp_path / name).read_text("utf-8") for name in files if (tmp_path / name).exists()}
     whole = dict.fromkeys(files, "old")
-    replaced = {name: "new" for name in files if name != "log.txt"}
+    replaced = {name: "new" for name in files if name not in ("log.txt", *SHARDS)}
     assert texts in ([whole, replaced] if is_kept else [whole])
 
 

@@ -433,7 +433,7 @@ def test_folder_without_exchange_is_replaced(folder: Path, monkeypatch: pytest.M
 
 
 def test_folder_that_was_being_replaced_without_exchange_is_restored(folder: Path) -> None:
-    folder.rename(folder.with_name(f".{folder.name}.old"))  # killed at this moment
+    folder.rename(folder.with_name(f".{folder.name}.moved"))  # killed at this moment
     with pytest.raises(ParamsError):
         write(folder, {"w": torch.zeros(2, device="meta")}, {})
     write(folder.with_name("next.sharded"), {}, {})

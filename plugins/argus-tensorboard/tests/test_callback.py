@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,15 @@ def test_the_graph_is_that_of_the_network(tmp_path: Path) -> None:
     fit(tmp_path, graph=True)
     operations = {node.op for node in _graph(tmp_path).node}
     assert {"aten::dropout", "aten::linear", "aten::batch_norm"} <= operations
+
+
+def test_the_graph_of_a_network_of_shards_is_refused(tmp_path: Path) -> None:
+    state: Any = SimpleNamespace(
+        phase="train", model=SimpleNamespace(parallel=SimpleNamespace(is_sharded=True))
+    )
+    with pytest.raises(BuildError, match="has graph=True in a run of shards.* leave graph out"):
+        TensorBoard(tmp_path, graph=True).start(state)
+    assert not list(tmp_path.iterdir())
 
 
 def _graph(folder: Path) -> Any:

@@ -51,7 +51,7 @@ class TensorBoard(Callback):
         samples: the interval of some predictions of the last validation batch, or of the last training batch
             without validation.
         max_samples: the number of these predictions.
-        graph: whether to write the network's graph, after the first update.
+        graph: whether to write the network's graph, after the first update; refused for a run of shards.
         hparams: whether to write the model's params as hyperparameters.
     """
 
@@ -91,12 +91,18 @@ class TensorBoard(Callback):
         """Open an event file; TensorBoard no longer shows an earlier run in the folder.
 
         Raises:
-            BuildError: the callback is used in a validation without training.
+            BuildError: the callback is used in a validation without training, or asked for the graph of a
+                network of which each process holds shards.
         """
         self._close()  # of a run that did not end properly
         if state.phase != "train":
             raise BuildError(
                 f"{self.name} is used in a validation; list it in callbacks of fit, which also validates"
+            )
+        if self.graph and state.model.parallel.is_sharded:
+            raise BuildError(
+                f"{self.name} has graph=True in a run of shards, which one process cannot trace alone; "
+                "leave graph out, or write the graph in a run of one process"
             )
         if not is_first():
             return
