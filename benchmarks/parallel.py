@@ -1,128 +1,230 @@
-"""The cost of an update in two processes, beside torch's DistributedDataParallel by hand.
+"""The cost of an update of two processes under `ddp` and `fsdp`, beside torch's engines by hand.
 
-By hand, with the same mathematics: slices, the number of targets summed over both processes, a hook that adds
-gradients, and the loss tracked. Rounds are interleaved. It prints the medians of the first process, in
-microseconds, and their ratio.
+    OMP_NUM_THREADS=1 python benchmarks/parallel.py [--rounds 15] [--updates 200] [--only fsdp] [--sizes mlp]
 
-::
-
-    python benchmarks/parallel.py [--updates 300] [--rounds 7]
+By hand, the usual loop: `DistributedDataParallel` or `fully_shard` of each block, each process reads its half
+of a batch from a list, gradients are averaged, the loss is tracked. argus_core fits the list of whole batches.
+The processes start once, and the loops take turns in them, in another order in every round. A round's CPU time
+is that of all processes with all their threads; ratios are taken within rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import gc
+import random
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
+from statistics import median
 from typing import Any
 
 import torch
+from interleave import ratio
 from torch import Tensor, distributed, multiprocessing, nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import argus_core
-from argus_core import Model
+from argus_core import Callback, Model
+
+Batches = list[tuple[Tensor, Tensor]]
+Seconds = tuple[float, float]  # of CPU time in this process, and of wall-clock time
 
 BATCH = 32
+CLASSES = 10
 
 
-def network() -> nn.Module:
-    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+class Dense(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, outputs), nn.ReLU())
 
 
-def by_hand() -> Callable[[Any], None]:
+class Convolution(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+
+
+class Transformer(nn.Module):
+    """4 layers of width 128 over 32 tokens: 3.2 MB of parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(64, 128)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True) for _ in range(4)
+        )
+        self.head = nn.Linear(128, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden = self.embedding(tokens)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return self.head(hidden.mean(1))  # type: ignore[no-any-return]
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(Dense(32, 64), Dense(64, 64), nn.Linear(64, CLASSES))
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(Convolution(1, 16), Convolution(16, 32), nn.Flatten(), nn.Linear(128, CLASSES))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"mlp": mlp, "cnn": cnn, "transformer": Transformer}
+BLOCKS = (Dense, Convolution, nn.TransformerEncoderLayer)
+INPUTS: dict[str, Callable[[], Tensor]] = {
+    "mlp": lambda: torch.randn(BATCH, 32),
+    "cnn": lambda: torch.randn(BATCH, 1, 8, 8),
+    "transformer": lambda: torch.randint(64, (BATCH, 32)),
+}
+
+
+def batches_of(size: str) -> Batches:
     torch.manual_seed(0)
-    wrapped = DistributedDataParallel(network())
-    loss_of = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.01)
-    wrapped.register_comm_hook(None, add)
-    total, count = 0.0, 0.0
-
-    def update(batch: Any) -> None:
-        nonlocal total, count
-        input, target = batch
-        own = float(len(target) - target.tolist().count(-100))
-        weight = torch.tensor([own], dtype=torch.float64)
-        work = distributed.all_reduce(weight, async_op=True)
-        optimizer.zero_grad()
-        loss = loss_of(wrapped(input), target)
-        work.wait()
-        loss.backward(torch.tensor(own / weight.item()))
-        optimizer.step()
-        total += loss.item() * own
-        count += own
-
-    return update
+    return [(INPUTS[size](), torch.randint(CLASSES, (BATCH,))) for _ in range(16)]
 
 
-def add(state: Any, bucket):  # type: ignore[no-untyped-def] # torch compares annotations with its classes
-    work = distributed.all_reduce(bucket.buffer(), async_op=True)
-    return work.get_future().then(lambda done: done.value()[0])
+def by_hand(engine: str, size: str, updates: int) -> Callable[[], Seconds]:
+    network = NETWORKS[size]()
+    if engine == "ddp":
+        network = DistributedDataParallel(network)
+    else:
+        for module in network.modules():
+            if isinstance(module, BLOCKS):
+                fully_shard(module)
+        fully_shard(network)
+    optimizer = torch.optim.AdamW(network.parameters())
+    loss_function = nn.CrossEntropyLoss()
+    rank, count = distributed.get_rank(), distributed.get_world_size()
+    own = [tuple(each.tensor_split(count)[rank] for each in batch) for batch in batches_of(size)]
+
+    def run() -> Seconds:
+        began = now()
+        total, samples = 0.0, 0
+        for number in range(updates):
+            input, target = own[number % len(own)]
+            optimizer.zero_grad()
+            loss = loss_function(network(input), target)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(target)
+            samples += len(target)
+        sums = torch.tensor([total, samples])
+        distributed.all_reduce(sums)
+        return since(began)
+
+    return run
 
 
-def with_argus() -> Callable[[Any], None]:
-    torch.manual_seed(0)
+def by_argus(engine: str, size: str, updates: int) -> Callable[[], Seconds]:
+    blocks = [each.__name__ for each in BLOCKS]
+    units = [each for each in blocks if any(type(m).__name__ == each for m in NETWORKS[size]().modules())]
     model = Model(
         {
-            "nn_module": "perceptron",
+            "nn_module": size,
             "loss": "CrossEntropyLoss",
-            "optimizer": ("SGD", {"lr": 0.01}),
+            "optimizer": "AdamW",
             "device": "cpu",
+            "parallel": ("fsdp", {"units": units}) if engine == "fsdp" else engine,
         }
     )
-    total, count = 0.0, 0.0
+    batches = batches_of(size)
+    batches = [batches[number % len(batches)] for number in range(updates)]
+    clock = Stopwatch()
 
-    def update(batch: Any) -> None:
-        nonlocal total, count
-        output: Any = model.train_step(batch)
-        total += output.loss_tensor.item() * output.samples
-        count += output.samples
+    def run() -> Seconds:
+        model.fit(batches, callbacks=[clock])
+        return clock.taken
 
-    return update
+    return run
 
 
-def measure(rank: int, processes: int, folder: str, updates: int, rounds: int) -> None:
+class Stopwatch(Callback):
+    """The time of one epoch, without the start of a run, in which the processes compare what they have."""
+
+    taken: Seconds
+
+    def epoch_start(self, state: Any) -> None:
+        self._began = now()
+
+    def epoch_complete(self, state: Any) -> None:
+        self.taken = since(self._began)
+
+
+def now() -> Seconds:
+    return time.process_time(), time.perf_counter()
+
+
+def since(began: Seconds) -> Seconds:
+    cpu, wall = now()
+    return cpu - began[0], wall - began[1]
+
+
+def measure(rank: int, folder: str, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    argus_core.register("nn_module", "perceptron")(network)
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=options.processes
     )
-    generator = torch.Generator().manual_seed(rank)
-    batches: list[tuple[Tensor, Tensor]] = [
-        (
-            torch.randn(BATCH // processes, 32, generator=generator),
-            torch.randint(10, (BATCH // processes,), generator=generator),
-        )
-        for _ in range(16)
-    ]
-    ways = {"by hand": by_hand(), "argus_core": with_argus()}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):
-        for name, update in ways.items():
-            distributed.barrier()
-            began = time.perf_counter()
-            for number in range(updates):
-                update(batches[number % len(batches)])
-            times[name].append((time.perf_counter() - began) / updates * 1e6)
-    if rank == 0:
-        medians = {name: statistics.median(each[1:]) for name, each in times.items()}  # the first warms up
-        for name, median in medians.items():
-            print(f"{name:<12}{median:8.0f} us per update")
-        print(f"ratio       {medians['argus_core'] / medians['by hand']:8.3f}")
+    for size, network in NETWORKS.items():
+        argus_core.register("nn_module", size, override=True)(network)
+    for engine, size in product(options.only, options.sizes):
+        ways = {
+            "by hand": by_hand(engine, size, options.updates),
+            "argus_core": by_argus(engine, size, options.updates),
+        }
+        report(engine, size, measured(ways, options.rounds), options)
     distributed.barrier()
     distributed.destroy_process_group()
 
 
+def measured(ways: dict[str, Callable[[], Seconds]], rounds: int) -> dict[str, list[Tensor]]:
+    """Return the CPU time of all processes, and wall-clock time, of each way in each round."""
+    times: dict[str, list[Tensor]] = {name: [] for name in ways}
+    order = list(ways)
+    for turn in range(rounds + 1):
+        random.Random(turn).shuffle(order)
+        for name in order:
+            gc.collect()
+            distributed.barrier()
+            taken = torch.tensor(ways[name](), dtype=torch.float64)
+            distributed.all_reduce(taken)
+            if turn:  # the first warms up
+                times[name].append(taken / torch.tensor([1.0, distributed.get_world_size()]))
+    return times
+
+
+def report(engine: str, size: str, times: dict[str, list[Tensor]], options: argparse.Namespace) -> None:
+    if distributed.get_rank():
+        return
+    cells = [engine, size]
+    for index in range(2):
+        seconds = {name: [float(each[index]) for each in rounds] for name, rounds in times.items()}
+        per_update = [f"{median(seconds[name]) / options.updates * 1e6:.0f}" for name in seconds]
+        cells += [*per_update, ratio(seconds, "argus_core", "by hand")]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure updates in two processes.")
-    parser.add_argument("--updates", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=["ddp", "fsdp"], default=["ddp", "fsdp"])
+    parser.add_argument("--sizes", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     options = parser.parse_args()
+    print(
+        f"{options.rounds} rounds of {options.updates} updates, {options.processes} processes, "
+        f"torch {torch.__version__}\n\n"
+        "| engine | network | by hand, CPU us | argus_core, CPU us | over by hand (middle half) | "
+        "by hand, us | argus_core, us | over by hand (middle half) |\n|---|---|---:|---:|---:|---:|---:|---:|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.start_processes(
-            measure, (2, folder, options.updates, options.rounds), nprocs=2, start_method="fork"
+            measure, (folder, options), nprocs=options.processes, start_method="fork"
         )
 
 
