@@ -27,6 +27,7 @@ from torch import Tensor, distributed, nn
 from argus_core.storage.pieces import Piece
 from argus_core.tensors.processes import process_count
 from argus_core.tensors.swapped import swapped
+from argus_core.tensors.wholes import Whole
 
 if TYPE_CHECKING:  # a model imports this module
     from argus_core.abstract_model import AbstractModel
@@ -61,6 +62,7 @@ class AbstractParallel(ABC):
             (``DTensor``).
         exchange: the small reduction before each update; see `Exchange`.
         silent: for each loader batch of the current window, whether it is a copied sample of weight 0.
+        wholes: for each of them the facts about the batch of all processes; empty where they are not known.
     """
 
     name: ClassVar[str]
@@ -75,6 +77,7 @@ class AbstractParallel(ABC):
         self.sharded_already = sharded_already
         self.timeout = timeout
         self.silent: Sequence[bool] = ()
+        self.wholes: Sequence[Whole] = ()
 
     @property
     def several(self) -> bool:

@@ -16,6 +16,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from argus_core.errors import BuildError, ConfigError
+from argus_core.parallel.shared_memory import close_board, open_board
 from argus_core.tensors.processes import process_count
 from argus_core.tensors.single_process import started_processes
 
@@ -27,12 +28,13 @@ __all__ = [
     "open_group",
     "own_device",
     "release_groups",
+    "shared_board",
     "shared_store",
 ]
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
 _store: list[Any] = []  # of the group that this module opened
-_control: list[Any] = []  # the group of all processes, and its control group
+_control: list[Any] = []  # the group of all processes, its control group, and their board
 _opened_by: list[int] = []  # the process that opened the group, if this module did
 
 
@@ -84,13 +86,20 @@ def control_group(timeout: float) -> Any:
     key = distributed.group.WORLD, timeout
     if _control[:1] != [key]:
         group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        _control[:] = [key, group]
+        _control[:] = [key, group, open_board(group, timeout)]
     return _control[1]
+
+
+def shared_board(timeout: float) -> Any:
+    """Return the board of all processes, ``None`` if they are on several hosts; see `control_group`."""
+    control_group(timeout)
+    return _control[2]
 
 
 def release_groups() -> None:
     """Destroy all groups of this process: the others' operations fail once nothing refers to them."""
     _control.clear()
+    close_board()
     with suppress(Exception):
         if distributed.is_initialized():
             distributed.destroy_process_group()

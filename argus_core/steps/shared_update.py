@@ -83,7 +83,7 @@ class SharedUpdate(Update):
         micro_batches = without_empty(micro_batches) if own else ()
         self._real = len(micro_batches)
         self.micro_batches = micro_batches or self._prepared[:1]
-        if self._engine.equal_forwards:
+        if self._engine.equal_forwards and (split is not None or not self._engine.wholes):
             wanted = self._engine.exchange.begin_update(len(self.micro_batches))
             self.micro_batches = [
                 *self.micro_batches,
@@ -122,11 +122,17 @@ class SharedUpdate(Update):
         if loss is not None and loss is not self._weights.known and type(loss) not in TORCHS:
             return  # its mean is known once a batch has been observed
         self._is_sum = self._weights.is_sum()
+        if len(self._slots.prepare_batch) == 1:  # else a strategy may replace targets
+            self._total = self._weights.of_wholes(self._engine.wholes, self._prepared)
         try:
             weights = [0.0] * self._real if self._is_sum else self._own_weights(None, None)
         except UnknownSizeError:  # the prediction may tell
+            self._total = None
             return
         self._window_weights[:] = weights
+        if self._total is not None:
+            self._share_out(None, None)
+            return
         self._engine.exchange.start(self._own_total())
         self._is_under_way = True
 

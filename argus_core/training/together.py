@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from logging import ERROR, Logger, LogRecord
 from typing import Any, NoReturn
 
-from torch import distributed
+from torch import Tensor, distributed
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.state import AbstractEngine, State
@@ -25,6 +25,7 @@ from argus_core.tensors.batch import deep_slice
 from argus_core.tensors.processes import gather, is_first
 from argus_core.tensors.rng import key_seed, seed_all
 from argus_core.tensors.watch import Watch
+from argus_core.tensors.wholes import Whole
 from argus_core.training.interruption import Interruption, check_interruption, received_signal
 from argus_core.training.windows import windows_of
 
@@ -147,16 +148,24 @@ class Together(Alone):
         _check_sliceable(state.phase, loader, model)
         self._trains = state.phase == "train"
         self._watch = None if self._trains else self._engine.exchange.watch()
+        is_planned = self._trains and (self._slices or self._is_read_sliced)
+        self._board = self._engine.exchange.board if is_planned else None
 
     def windows(self, batches: Iterator[Any], size: int, most: int | None) -> Iterator[Any]:
         for window in windows_of(batches, size, most):
             is_window = isinstance(window, Window)
             own = [self._own(batch) for batch in (window if is_window else (window,))]
-            self._engine.silent = [is_silent for _, is_silent in own]
+            self._engine.silent = [is_silent for _, is_silent, _ in own]
             if self._share.rank:
                 self._seed()
-            yield Window(batch for batch, _ in own) if is_window else own[0][0]
-        if self._watch is None:
+            if self._board is not None:
+                self._engine.wholes = [whole for _, _, whole in own]
+                self._board.begin_update()
+            yield Window(batch for batch, _, _ in own) if is_window else own[0][0]
+            self._engine.wholes = ()
+        if self._board is not None:
+            self._board.end_data()
+        elif self._watch is None:
             self._engine.exchange.end_data()
         else:
             self._end_watch(self._watch)
@@ -174,6 +183,11 @@ class Together(Alone):
                 self._end_watch(self._watch)
             return state.stopped
         exchange, signum = self._engine.exchange, received_signal()
+        if self._board is not None:
+            is_over = self._board.ends(state.stopped or bool(signum), bool(signum))
+            if is_over:
+                _end(state, self._board)
+            return is_over
         if exchange.is_last:
             is_over = True
         elif state.stopped or signum:
@@ -195,15 +209,20 @@ class Together(Alone):
         if watch.end(bool(received_signal())):
             _interrupt()
 
-    def _own(self, batch: Any) -> tuple[Any, bool]:
-        """Return the slice of this process, and whether it is a copied sample."""
-        if isinstance(batch, Silent):
-            return batch.batch, True
+    def _own(self, batch: Any) -> tuple[Any, bool, Whole | None]:
+        """Return the slice of this process, whether it is a copied sample, and facts about all slices."""
+        if self._is_read_sliced:
+            whole = self._loader.wholes.popleft()
+            if self._dim is not None:
+                whole = whole._replace(is_regular=False)
+            return (batch.batch, True, whole) if isinstance(batch, Silent) else (batch, False, whole)
         if not self._slices:
-            return batch, False
+            return batch, False, None
         samples = self._count(batch)
         start, stop, is_silent = slice_of(samples, self._share)
-        return deep_slice(batch, start, stop, samples, self._dim), is_silent
+        target = batch[1] if isinstance(batch, tuple | list) and len(batch) == 2 else None
+        whole = Whole(samples, target if type(target) is Tensor else None, True)
+        return deep_slice(batch, start, stop, samples, self._dim), is_silent, whole
 
     def _seed(self) -> None:
         """Seed the generators again, so that a checkpoint of the first process is enough to resume from."""
