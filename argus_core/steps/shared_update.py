@@ -8,7 +8,6 @@ weight 0, since every process must make as many collective operations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -83,8 +82,11 @@ class SharedUpdate(Update):
         micro_batches = without_empty(micro_batches) if own else ()
         self._real = len(micro_batches)
         self.micro_batches = micro_batches or self._prepared[:1]
-        if self._engine.equal_forwards and (split is not None or not self._engine.wholes):
-            wanted = self._engine.exchange.begin_update(len(self.micro_batches))
+        if self._engine.equal_forwards:
+            if split is None and self._agrees_on_board():
+                wanted = len(self._prepared)  # each has samples in some process
+            else:
+                wanted = self._engine.exchange.begin_update(len(self.micro_batches))
             self.micro_batches = [
                 *self.micro_batches,
                 *[self.micro_batches[-1]] * (wanted - len(self.micro_batches)),
@@ -104,8 +106,12 @@ class SharedUpdate(Update):
         sync = self._slots.sync_context
         for index in range(len(self.micro_batches)):
             is_last = index == len(self.micro_batches) - 1
-            with nested(sync, is_last) if sync else nullcontext(), self._engine.sync_context(is_last):
-                self._run_one(index, losses)
+            if sync:
+                with nested(sync, is_last), self._engine.sync_context(is_last):
+                    self._run_one(index, losses)
+            else:
+                with self._engine.sync_context(is_last):
+                    self._run_one(index, losses)
         loss, own_loss = self._joined(losses)
         if is_first:
             self._loss, self._counts = own_loss, self._window_weights[: self._real]
@@ -130,11 +136,16 @@ class SharedUpdate(Update):
             self._total = None
             return
         self._window_weights[:] = weights
-        if self._total is not None:
+        if self._total is not None and (self._engine.equal_forwards or self._agrees_on_board()):
             self._share_out(None, None)
             return
+        self._total = None  # the message is needed to agree on the end anyway
         self._engine.exchange.start(self._own_total())
         self._is_under_way = True
+
+    def _agrees_on_board(self) -> bool:
+        """Return whether the processes agree on a board, and know as many forward passes of each other."""
+        return bool(self._engine.wholes) and self._engine.exchange.board is not None
 
     def _own_total(self) -> _Number:
         """Return the weight of this process's samples; 0 without any, where the others' are."""
@@ -218,9 +229,11 @@ class SharedUpdate(Update):
         if self._is_sum or shares[0] is None:
             whole = first if len(losses) == 1 else joined(losses, [None] * len(losses))
             return whole, whole
-        part = joined(losses, shares)
-        own = shares_of(self._window_weights[: self._real])
-        return part, joined(losses, own)
+        own, weight = first, self._window_weights[0]
+        if len(losses) > 1 or isinstance(weight, Tensor) or not weight or first.is_complex():
+            own = joined(losses, shares_of(self._window_weights[: self._real]))
+        # Only a procedure reads the part.
+        return (own if self._slots.run_procedure is None else joined(losses, shares)), own
 
     def _global(self, part: Tensor) -> Tensor:
         """Return the loss of the whole window, for a procedure that reads it, such as a closure."""

@@ -148,8 +148,8 @@ class Together(Alone):
         _check_sliceable(state.phase, loader, model)
         self._trains = state.phase == "train"
         self._watch = None if self._trains else self._engine.exchange.watch()
-        is_planned = self._trains and (self._slices or self._is_read_sliced)
-        self._board = self._engine.exchange.board if is_planned else None
+        self._is_planned = self._trains and (self._slices or self._is_read_sliced)
+        self._board = self._engine.exchange.board if self._is_planned else None
 
     def windows(self, batches: Iterator[Any], size: int, most: int | None) -> Iterator[Any]:
         for window in windows_of(batches, size, most):
@@ -158,8 +158,9 @@ class Together(Alone):
             self._engine.silent = [is_silent for _, is_silent, _ in own]
             if self._share.rank:
                 self._seed()
-            if self._board is not None:
+            if self._is_planned:
                 self._engine.wholes = [whole for _, _, whole in own]
+            if self._board is not None:
                 self._board.begin_update()
             yield Window(batch for batch, _, _ in own) if is_window else own[0][0]
             self._engine.wholes = ()
