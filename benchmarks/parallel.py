@@ -1,18 +1,17 @@
 """The cost of an update of two processes under `ddp` and `fsdp`, beside torch's engines by hand.
 
-    OMP_NUM_THREADS=1 python benchmarks/parallel.py [--rounds 15] [--updates 200] [--only fsdp] [--sizes mlp]
+    OMP_NUM_THREADS=1 python benchmarks/parallel.py [--turns 60] [--block 25] [--only fsdp] [--sizes mlp]
 
 By hand, the usual loop: `DistributedDataParallel` or `fully_shard` of each block, each process reads its half
-of a batch from a list, gradients are averaged, the loss is tracked. argus_core fits the list of whole batches.
-The processes start once, and the loops take turns in them, in another order in every round. A round's CPU time
-is that of all processes with all their threads; ratios are taken within rounds.
+of a batch from a list, gradients are averaged, the loss is tracked. argus_core fits the list of whole
+batches. The processes start once, and the loops take turns of a few updates in them. CPU time is that of all
+processes with all their threads; the ratio is that of neighbouring turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import random
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,14 +33,19 @@ Seconds = tuple[float, float]  # of CPU time in this process, and of wall-clock 
 
 BATCH = 32
 CLASSES = 10
+WARM_UP = 3  # turns
 
 
 class Dense(nn.Sequential):
+    """A layer of the multilayer perceptron."""
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(nn.Linear(inputs, outputs), nn.ReLU())
 
 
 class Convolution(nn.Sequential):
+    """A layer of the convolutional network."""
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
 
@@ -86,7 +90,8 @@ def batches_of(size: str) -> Batches:
     return [(INPUTS[size](), torch.randint(CLASSES, (BATCH,))) for _ in range(16)]
 
 
-def by_hand(engine: str, size: str, updates: int) -> Callable[[], Seconds]:
+def by_hand(engine: str, size: str) -> Callable[[int], object]:
+    """Return the loop by hand over so many batches."""
     network = NETWORKS[size]()
     if engine == "ddp":
         network = DistributedDataParallel(network)
@@ -100,8 +105,7 @@ def by_hand(engine: str, size: str, updates: int) -> Callable[[], Seconds]:
     rank, count = distributed.get_rank(), distributed.get_world_size()
     own = [tuple(each.tensor_split(count)[rank] for each in batch) for batch in batches_of(size)]
 
-    def run() -> Seconds:
-        began = now()
+    def run(updates: int) -> float:
         total, samples = 0.0, 0
         for number in range(updates):
             input, target = own[number % len(own)]
@@ -111,17 +115,15 @@ def by_hand(engine: str, size: str, updates: int) -> Callable[[], Seconds]:
             optimizer.step()
             total += loss.item() * len(target)
             samples += len(target)
-        sums = torch.tensor([total, samples])
-        distributed.all_reduce(sums)
-        return since(began)
+        return total / samples
 
     return run
 
 
-def by_argus(engine: str, size: str, updates: int) -> Callable[[], Seconds]:
-    blocks = [each.__name__ for each in BLOCKS]
-    units = [each for each in blocks if any(type(m).__name__ == each for m in NETWORKS[size]().modules())]
-    model = Model(
+def by_argus(engine: str, size: str) -> Model:
+    names = {type(each).__name__ for each in NETWORKS[size]().modules()}
+    units = [each.__name__ for each in BLOCKS if each.__name__ in names]
+    return Model(
         {
             "nn_module": size,
             "loss": "CrossEntropyLoss",
@@ -130,27 +132,34 @@ def by_argus(engine: str, size: str, updates: int) -> Callable[[], Seconds]:
             "parallel": ("fsdp", {"units": units}) if engine == "fsdp" else engine,
         }
     )
-    batches = batches_of(size)
-    batches = [batches[number % len(batches)] for number in range(updates)]
-    clock = Stopwatch()
-
-    def run() -> Seconds:
-        model.fit(batches, callbacks=[clock])
-        return clock.taken
-
-    return run
 
 
-class Stopwatch(Callback):
-    """The time of one epoch, without the start of a run, in which the processes compare what they have."""
+class Turns(Callback):
+    """Lets the loop by hand take turns with a fit, and takes the time of both.
 
-    taken: Seconds
+    Args:
+        other: the loop by hand.
+        block: the updates of each turn.
+    """
+
+    def __init__(self, other: Callable[[int], object], block: int) -> None:
+        self._other, self._block = other, block
+        self.taken: dict[str, list[Seconds]] = {"argus_core": [], "by hand": []}
 
     def epoch_start(self, state: Any) -> None:
         self._began = now()
 
-    def epoch_complete(self, state: Any) -> None:
-        self.taken = since(self._began)
+    def iteration_complete(self, state: Any) -> None:
+        if state.global_step % self._block:
+            return
+        self.taken["argus_core"].append(since(self._began))
+        distributed.barrier()
+        began = now()
+        self._other(self._block)
+        self.taken["by hand"].append(since(began))
+        gc.collect()
+        distributed.barrier()
+        self._began = now()
 
 
 def now() -> Seconds:
@@ -170,54 +179,40 @@ def measure(rank: int, folder: str, options: argparse.Namespace) -> None:
     for size, network in NETWORKS.items():
         argus_core.register("nn_module", size, override=True)(network)
     for engine, size in product(options.only, options.sizes):
-        ways = {
-            "by hand": by_hand(engine, size, options.updates),
-            "argus_core": by_argus(engine, size, options.updates),
-        }
-        report(engine, size, measured(ways, options.rounds), options)
+        turns = Turns(by_hand(engine, size), options.block)
+        batches = batches_of(size)
+        updates = options.block * (options.turns + WARM_UP)
+        by_argus(engine, size).fit([batches[i % len(batches)] for i in range(updates)], callbacks=[turns])
+        report(engine, size, turns.taken, options)
     distributed.barrier()
     distributed.destroy_process_group()
 
 
-def measured(ways: dict[str, Callable[[], Seconds]], rounds: int) -> dict[str, list[Tensor]]:
-    """Return the CPU time of all processes, and wall-clock time, of each way in each round."""
-    times: dict[str, list[Tensor]] = {name: [] for name in ways}
-    order = list(ways)
-    for turn in range(rounds + 1):
-        random.Random(turn).shuffle(order)
-        for name in order:
-            gc.collect()
-            distributed.barrier()
-            taken = torch.tensor(ways[name](), dtype=torch.float64)
-            distributed.all_reduce(taken)
-            if turn:  # the first warms up
-                times[name].append(taken / torch.tensor([1.0, distributed.get_world_size()]))
-    return times
-
-
-def report(engine: str, size: str, times: dict[str, list[Tensor]], options: argparse.Namespace) -> None:
-    if distributed.get_rank():
-        return
+def report(engine: str, size: str, taken: dict[str, list[Seconds]], options: argparse.Namespace) -> None:
+    """Print the CPU time of all processes, and wall-clock time, of both loops."""
     cells = [engine, size]
-    for index in range(2):
-        seconds = {name: [float(each[index]) for each in rounds] for name, rounds in times.items()}
-        per_update = [f"{median(seconds[name]) / options.updates * 1e6:.0f}" for name in seconds]
-        cells += [*per_update, ratio(seconds, "argus_core", "by hand")]
-    print(f"| {' | '.join(cells)} |", flush=True)
+    times = torch.tensor([taken["by hand"][WARM_UP:], taken["argus_core"][WARM_UP:]], dtype=torch.float64)
+    distributed.all_reduce(times)
+    for cpu_or_wall in (times[..., 0], times[..., 1] / options.processes):
+        seconds = dict(zip(["by hand", "argus_core"], cpu_or_wall.tolist(), strict=True))
+        cells += [f"{median(each) / options.block * 1e6:.0f}" for each in seconds.values()]
+        cells.append(ratio(seconds, "argus_core", "by hand"))
+    if not distributed.get_rank():
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--turns", type=int, default=60, help="of each loop")
+    parser.add_argument("--block", type=int, default=25, help="updates of a turn")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=["ddp", "fsdp"], default=["ddp", "fsdp"])
     parser.add_argument("--sizes", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     options = parser.parse_args()
     print(
-        f"{options.rounds} rounds of {options.updates} updates, {options.processes} processes, "
+        f"{options.turns} turns of {options.block} updates, {options.processes} processes, "
         f"torch {torch.__version__}\n\n"
         "| engine | network | by hand, CPU us | argus_core, CPU us | over by hand (middle half) | "
         "by hand, us | argus_core, us | over by hand (middle half) |\n|---|---|---:|---:|---:|---:|---:|---:|"

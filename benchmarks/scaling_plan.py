@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/scaling_plan.py [--processes 64 1024]
 
-A Llama-like network is built on the meta device, so its tensors have shapes and no values. One process plays
-the first of many, in a group of torch's backend `fake`, whose operations do nothing: `fully_shard` splits the
-parameters, and the layout of a folder of shards is computed as a checkpoint does it. The collective operations
-of an update are counted in a network of the same depth, and of a width that fits. Nothing is trained or sent.
+A Llama-like network is built on the meta device, so its tensors have shapes and no values. One process
+plays the first of many, in a group of torch's backend `fake`, whose operations do nothing: `fully_shard`
+splits the parameters, and the layout of a folder of shards is computed as a checkpoint does it. The
+collective operations of an update are counted in a network of the same depth, and of a width that fits.
+Nothing is trained or sent.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Block(nn.Module):
 
 
 class Llama(nn.Module):
+    """32 blocks between an embedding and a head of their own."""
+
     def __init__(self, width: int, hidden: int, vocabulary: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
@@ -170,7 +173,7 @@ def measured(processes: int) -> Row:
     layout = first.layout(described)
     seconds = time.process_time() - began
     last = plan_of(shapes, processes - 1, processes)
-    assert last.description() == {**described[0], "aliases": {}} and not described[0]["aliases"]
+    assert last.description() == described[0]
     shards = (Shard(size_of(layout), 0),) * processes
     manifest = render_folder({"schema": 1}, layout.entries, layout.places, layout.aliases, "0" * 32, shards)
     parse_folder(manifest, sum(shard.size for shard in shards))

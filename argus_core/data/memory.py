@@ -65,7 +65,6 @@ class MemoryReader:
             return self._usual.__getitems__(chosen._replace(indices=_listed(chosen.indices)))
         return rows(index)
 
-
     def target_of(self, indices: Any) -> Tensor | None:
         """Return the targets of samples where they are at hand: single numbers, the second of two tensors."""
         dataset: Any = self.dataset

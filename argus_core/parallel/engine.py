@@ -62,7 +62,8 @@ class AbstractParallel(ABC):
             (``DTensor``).
         exchange: the small reduction before each update; see `Exchange`.
         silent: for each loader batch of the current window, whether it is a copied sample of weight 0.
-        wholes: for each of them the facts about the batch of all processes; empty where they are not known.
+        wholes: for each loader batch of the next update, the facts about the batch of all processes; empty
+            where they are not known.
     """
 
     name: ClassVar[str]
@@ -72,12 +73,12 @@ class AbstractParallel(ABC):
     equal_forwards: bool = False
     is_sharded: bool = False
     exchange: Any = None
+    wholes: Sequence[Whole] = ()
 
     def __init__(self, sharded_already: bool = False, timeout: float = 30.0) -> None:
         self.sharded_already = sharded_already
         self.timeout = timeout
         self.silent: Sequence[bool] = ()
-        self.wholes: Sequence[Whole] = ()
 
     @property
     def several(self) -> bool:

@@ -46,6 +46,7 @@ class Reducer:
         self._elements = 0
         self._added = 0
         self._under_way: list[Any] = []
+        self._done: dict[int, Any] = {}  # by bucket: its place in memory, and a future with it
         self._begin()
 
     def _begin(self) -> None:
@@ -86,6 +87,7 @@ class Reducer:
         """Give the network its own forward back."""
         self._route.target = None
         self._under_way.clear()
+        self._done.clear()
 
     def _add_all(self) -> None:
         used = sum_gradients(self._parameters)
@@ -104,6 +106,7 @@ class Reducer:
             options["bucket_cap_mb"] = self._bucket_cap_mb
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the option has another name in the newest torch
+            self._done.clear()
             wrapper = DistributedDataParallel(
                 _Inner(self._network, self._route),
                 broadcast_buffers=False,
@@ -201,12 +204,17 @@ def _add(state: Reducer, bucket: GradBucket) -> torch.futures.Future[torch.Tenso
     thread that computes: torch calls it in the thread of the communication.
     """
     buffer = bucket.buffer()
-    state._added += buffer.numel()
+    size = buffer.numel()
+    state._added += size
     # Not distributed.all_reduce, whose checks and logging take longer than a small sum.
     state._under_way.append(state.group.allreduce([buffer]))
-    done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
-    done.set_result(buffer)
-    return done
+    place = buffer.data_ptr(), size, buffer.dtype
+    kept = state._done.get(bucket.index())
+    if kept is None or kept[0] != place:  # torch has made other buckets
+        done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        done.set_result(buffer)
+        kept = state._done[bucket.index()] = place, done
+    return kept[1]
 
 
 def sum_gradients(parameters: list[nn.Parameter]) -> bool:

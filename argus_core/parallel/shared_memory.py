@@ -58,7 +58,7 @@ def close_board() -> None:
 
 
 def _made(size: int) -> list[str] | None:
-    """Return the path of a new file and the token at its end; ``None`` where the system has no such folder."""
+    """Return the path of a new file and the token at its end; ``None`` if the system has no such folder."""
     try:
         descriptor, path = tempfile.mkstemp(prefix="argus-", dir=_FOLDER)
     except OSError:

@@ -37,6 +37,8 @@ class SharedUpdate(Update):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._engine = self.model.parallel
+        self._wholes = self._engine.wholes
+        self._engine.wholes = ()  # another update, of a callback, has other batches
         self._real = 0  # micro-batches that are not copied
         self._total: _Number | None = None  # the sum of the weights of all processes
         self._is_under_way = False
@@ -127,9 +129,8 @@ class SharedUpdate(Update):
         loss = self.model.loss
         if loss is not None and loss is not self._weights.known and type(loss) not in TORCHS:
             return  # its mean is known once a batch has been observed
-        self._is_sum = self._weights.is_sum()
         if len(self._slots.prepare_batch) == 1:  # else a strategy may replace targets
-            self._total = self._weights.of_wholes(self._engine.wholes, self._prepared)
+            self._total = self._weights.of_wholes(self._wholes, self._prepared, self._is_sum)
         try:
             weights = [0.0] * self._real if self._is_sum else self._own_weights(None, None)
         except UnknownSizeError:  # the prediction may tell
@@ -145,7 +146,7 @@ class SharedUpdate(Update):
 
     def _agrees_on_board(self) -> bool:
         """Return whether the processes agree on a board, and know as many forward passes of each other."""
-        return bool(self._engine.wholes) and self._engine.exchange.board is not None
+        return bool(self._wholes) and self._engine.exchange.board is not None
 
     def _own_total(self) -> _Number:
         """Return the weight of this process's samples; 0 without any, where the others' are."""
@@ -199,10 +200,13 @@ class SharedUpdate(Update):
         if not self._shares:
             self._share_out(prediction, target)
         share = self._shares[index]
-        if share is not None:
-            share = loss.new_full((), share) if type(share) is float else share.to(loss, copy=True)
-            if not share.is_cpu or not share:
+        if type(share) is float:
+            if not share:
                 silence(prediction, share)
+            share = loss.new_full((), share)
+        elif share is not None:
+            share = share.to(loss, copy=True)
+            silence(prediction, share)
         if slots.scale_loss or slots.backward:
             self._pass_back(loss if share is None else weigh(loss, share))
         else:

@@ -134,7 +134,7 @@ class Weights:
             return mean_divisors(self._model.loss, micro_batches, self._batch_size)
         return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
 
-    def of_wholes(self, wholes: Sequence[Whole], own: Sequence[Any]) -> float | None:
+    def of_wholes(self, wholes: Sequence[Whole], own: Sequence[Any], is_sum: bool) -> float | None:
         """Return the weight of a window in all processes, or ``None`` if they have to add up theirs.
 
         All of them decide alike, by what does not depend on their slices.
@@ -142,9 +142,12 @@ class Weights:
         Args:
             wholes: what is known of the whole batches.
             own: the slices of this process.
+            is_sum: whether losses are summed, of whose weights there is no use.
         """
         if not wholes or self._own is not None or self._place is not None or not self.divisors:
             return None
+        if is_sum:
+            return 0.0
         total = 0.0
         for whole, batch in zip(wholes, own, strict=True):
             weight = self._of_whole(whole, batch)
@@ -159,7 +162,7 @@ class Weights:
             return None
         target = batch[1] if isinstance(batch, tuple | list) and len(batch) == _PAIR else None
         by_samples = whole.samples if self._counts_samples and whole.is_regular else None
-        if type(target) is not Tensor or self.is_sum():
+        if type(target) is not Tensor:
             return by_samples
         if isinstance(loss, CLASS_WEIGHTED):
             known = whole.target

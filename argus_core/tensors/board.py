@@ -119,9 +119,10 @@ class Board:
             return True
         for rank in self._others:
             word = self._words[rank]
-            if word & (_NEW | _OLD) and word >> _BITS > self._base:
-                if word & _OLD or word >> _BITS < self._position:
-                    return True
+            position = word >> _BITS
+            is_old = word & _OLD or (word & _NEW and position < self._position)
+            if is_old and position > self._base:
+                return True
         return False
 
     def _all_are(self, kind: int) -> bool:

@@ -12,21 +12,22 @@ from contextlib import contextmanager
 from logging import ERROR, Logger, LogRecord
 from typing import Any, NoReturn
 
-from torch import Tensor, distributed
+from torch import distributed
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.state import AbstractEngine, State
 from argus_core.data.order import OrderedLoader
-from argus_core.data.slices import Share, Silent, slice_of
+from argus_core.data.slices import Share, Silent
 from argus_core.errors import ArgusWarning, ConflictError, ParamsError
 from argus_core.parallel.ending import ending_together
 from argus_core.steps.output import Window
-from argus_core.tensors.batch import deep_slice
+from argus_core.tensors.board import Board
 from argus_core.tensors.processes import gather, is_first
 from argus_core.tensors.rng import key_seed, seed_all
 from argus_core.tensors.watch import Watch
 from argus_core.tensors.wholes import Whole
 from argus_core.training.interruption import Interruption, check_interruption, received_signal
+from argus_core.training.slicing import sliced
 from argus_core.training.windows import windows_of
 
 __all__ = [
@@ -149,7 +150,7 @@ class Together(Alone):
         self._trains = state.phase == "train"
         self._watch = None if self._trains else self._engine.exchange.watch()
         self._is_planned = self._trains and (self._slices or self._is_read_sliced)
-        self._board = self._engine.exchange.board if self._is_planned else None
+        self._board: Board | None = self._engine.exchange.board if self._is_planned else None
 
     def windows(self, batches: Iterator[Any], size: int, most: int | None) -> Iterator[Any]:
         for window in windows_of(batches, size, most):
@@ -163,7 +164,6 @@ class Together(Alone):
             if self._board is not None:
                 self._board.begin_update()
             yield Window(batch for batch, _, _ in own) if is_window else own[0][0]
-            self._engine.wholes = ()
         if self._board is not None:
             self._board.end_data()
         elif self._watch is None:
@@ -219,11 +219,7 @@ class Together(Alone):
             return (batch.batch, True, whole) if isinstance(batch, Silent) else (batch, False, whole)
         if not self._slices:
             return batch, False, None
-        samples = self._count(batch)
-        start, stop, is_silent = slice_of(samples, self._share)
-        target = batch[1] if isinstance(batch, tuple | list) and len(batch) == 2 else None
-        whole = Whole(samples, target if type(target) is Tensor else None, True)
-        return deep_slice(batch, start, stop, samples, self._dim), is_silent, whole
+        return sliced(batch, self._count(batch), self._share, self._dim)
 
     def _seed(self) -> None:
         """Seed the generators again, so that a checkpoint of the first process is enough to resume from."""

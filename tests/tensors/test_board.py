@@ -50,9 +50,7 @@ def together(made: list[Board], wants: Wants, reduce: Callable[[], object], **op
         return [each.result(20) for each in running]
 
 
-@pytest.mark.parametrize(
-    ("ranks", "expected"), [((0, 1, 2), 3), ((0,), 4), ((2,), 4), ((0, 2), 4), ((), 50)]
-)
+@pytest.mark.parametrize(("ranks", "expected"), [((0, 1, 2), 3), ((0,), 4), ((2,), 4), ((0, 2), 4), ((), 50)])
 def test_all_end_after_the_update_or_the_next_one(ranks: tuple[int, ...], expected: int) -> None:
     made = boards(3)
     barrier = Barrier(3)
