@@ -66,7 +66,7 @@ class MemoryReader:
         return rows(index)
 
     def target_of(self, indices: Any) -> Tensor | None:
-        """Return the targets of samples where they are at hand: single numbers, the second of two tensors."""
+        """Return the targets of samples if they are single numbers, the second of two tensors."""
         dataset: Any = self.dataset
         if type(dataset) is not TensorDataset or not isinstance(indices, Tensor):
             return None

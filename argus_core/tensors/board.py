@@ -4,7 +4,7 @@ Reading it costs no message, so an update needs none to agree on the end of a ru
 
 - A process that wants to stop after an update halts. It waits until each other has halted too, or has begun
   another update. If all have halted, the run ends there. Otherwise it makes one more update.
-- A process that reads a wish from before its update halts likewise.
+- A process that reads a wish from before its update halts too.
 - A process that has begun an update never takes it back, so all decide alike.
 
 A process has one word of 8 bytes, written at once: its position, what it does there, and what it wants. The
@@ -23,7 +23,7 @@ from argus_core.tensors.clock import set_shared_time
 __all__ = ["Board"]
 
 _BEGUN, _HALTED, _ENDED = range(3)  # an update, after an update, the data
-_NEW, _OLD, _SIGNALLED = 4, 8, 16  # a wish to stop after the present update, one from before, for a signal
+_NEW, _OLD, _SIGNALLED = 4, 8, 16  # a wish to stop after the current update, one from before, for a signal
 _BITS = 5  # of the above, below the position
 _RUN = 1 << 32  # updates, more than a run has: a process of a run before this one is behind its beginning
 _CLOCKS, _TAGS = 1024, 4096
@@ -41,7 +41,7 @@ class Board:
         timeout: seconds that a process waits for another.
 
     Attributes:
-        is_last: all processes end after the present update.
+        is_last: all processes end after the current update.
         is_signalled: a process has received a signal.
     """
 
@@ -78,7 +78,7 @@ class Board:
         set_shared_time(self._clock)
 
     def ends(self, wants: bool, signalled: bool) -> bool:
-        """Return whether all processes end after the present update; it may need their answers.
+        """Return whether all processes end after the current update; it may need their answers.
 
         Args:
             wants: whether this process wants to.
@@ -126,7 +126,7 @@ class Board:
         return False
 
     def _all_are(self, kind: int) -> bool:
-        """Wait for each other process; return whether all have done ``kind`` after the present update.
+        """Wait for each other process; return whether all have done ``kind`` after the current update.
 
         A process that has halted waits for one that has begun another update, or whose data have ended.
         """
@@ -155,7 +155,7 @@ class Board:
             raise RuntimeError(f"Timed out waiting {self._timeout:g} s for process {rank}")
 
     def _clock(self) -> float:
-        """Return the time at which the first process has begun the present update."""
+        """Return the time at which the first process has begun the current update."""
         begun, position = time.monotonic(), self._position
         for number in range(10**9):
             word: int = self._words[self._count + position % _CLOCKS]
