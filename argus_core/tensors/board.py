@@ -5,7 +5,7 @@ Reading it costs no message, so an update needs none to agree on the end of a ru
 - A process that wants to stop after an update halts. It waits until each other has halted too, or has begun
   another update. If all have halted, the run ends there. Otherwise it makes one more update.
 - A process that reads a wish from before its update halts too.
-- A process that has begun an update never takes it back, so all decide alike.
+- A process that has begun an update makes it in any case, so all decide alike.
 
 A process has one word of 8 bytes, written at once: its position, what it does there, and what it wants. The
 first one's clock is beside it, for the last updates.
@@ -114,7 +114,7 @@ class Board:
         self._words[self._rank] = self._position << _BITS | self._wish | kind
 
     def _is_wished_before(self) -> bool:
-        """Return whether a process has wanted to stop after an update before the present one."""
+        """Return whether a process has wanted to stop after an update before the current one."""
         if self._wish:
             return True
         for rank in self._others:
