@@ -46,7 +46,8 @@ class EpochOrder:
         epoch: the one whose batches an iteration gives.
         skip: how many of its batches it leaves out.
         sent: the indices of the last batches of the iteration that began last.
-        silent: for each of its batches that is not read yet, whether this process has a copied sample only.
+        cut: for each of its batches that is not read yet, the indices of all processes, and whether this one
+            has a copied sample only.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class EpochOrder:
         self.sent = Sent(waiting)
         self._waiting = waiting
         self._share = share
-        self.silent: deque[bool] = deque()
+        self.cut: deque[tuple[Any, bool]] = deque()
         self._seed = seed
         self._batches = batches
         self._as_tensors = as_tensors
@@ -68,7 +69,7 @@ class EpochOrder:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Chosen]:
-        self.sent, self.silent = Sent(self._waiting), deque()
+        self.sent, self.cut = Sent(self._waiting), deque()
         return self._chosen(self.epoch, self.skip, self.sent)
 
     def sampler_name(self) -> str:
@@ -114,7 +115,7 @@ class EpochOrder:
             own, start = batch, position
             if self._share is not None:
                 first, end, is_silent = slice_of(len(batch), self._share)
-                self.silent.append(is_silent)
+                self.cut.append((batch, is_silent))
                 own, start = batch[first:end], position + first
             sent.add(start, own)
             yield Chosen(epoch, start, own if self._as_tensors else _listed(own))

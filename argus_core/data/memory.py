@@ -65,6 +65,16 @@ class MemoryReader:
             return self._usual.__getitems__(chosen._replace(indices=_listed(chosen.indices)))
         return rows(index)
 
+    def target_of(self, indices: Any) -> Tensor | None:
+        """Return the targets of samples if they are single numbers, the second of two tensors."""
+        dataset: Any = self.dataset
+        if type(dataset) is not TensorDataset or not isinstance(indices, Tensor):
+            return None
+        tensors = dataset.tensors
+        if len(tensors) != 2 or tensors[1].ndim != 1 or not tensors[1].is_cpu or not _is_plain(tensors[1]):
+            return None
+        return tensors[1].index_select(0, indices)
+
 
 def _listed(indices: Any) -> Sequence[Any]:
     return indices.tolist() if isinstance(indices, Tensor) else indices

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeGuard, cast
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
+from torch.utils.data import DataLoader, IterableDataset, IterDataPipe, default_collate
 
 from argus_core.data.epoch_order import EpochOrder
 from argus_core.data.failures import raising
@@ -28,6 +29,7 @@ from argus_core.data.workers import (
     with_workers_that_leave_signals,
 )
 from argus_core.errors import ArgusWarning
+from argus_core.tensors.wholes import Whole
 
 __all__ = [
     "OrderedLoader",
@@ -53,7 +55,10 @@ class OrderedLoader:
 
     Attributes:
         is_sliced: whether its batches are the slices of this process.
+        wholes: the facts about the global batches of those slices that it has given.
     """
+
+    _memory: MemoryReader | None = None
 
     def __init__(self, loader: DataLoader[Any], seed: int, phase: str, share: Share | None = None) -> None:
         self.seed = seed
@@ -67,12 +72,15 @@ class OrderedLoader:
         self.is_in_memory = is_in_memory(loader)
         if self.is_in_memory:
             reader = MemoryReader(loader.dataset, reader)
+            self._memory = reader
         elif loader.num_workers:
             reader.positions = shared_numbers(loader.num_workers)
         waiting = (1 + loader.num_workers) * (1 + (loader.prefetch_factor or 0))  # batches, before workers
         self._is_own_part = share is not None and knows_of_processes(loader)
         self.is_sliced = share is not None and is_batched and not self._is_own_part
         own = share if self.is_sliced else None
+        self.wholes: deque[Whole] = deque()
+        self._is_regular = loader.collate_fn is default_collate
         self._order = EpochOrder(batches, seed, self.is_in_memory, waiting, own)
         self._loader: DataLoader[Any] = DataLoader(
             reader,
@@ -92,12 +100,16 @@ class OrderedLoader:
     def epoch_batches(self, epoch: int, skip: int) -> Iterator[Any]:
         """Return the batches of an epoch without the first ``skip``, whose samples are not read."""
         self._order.epoch, self._order.skip = epoch, skip
+        self.wholes.clear()
         batches = raising(begun(self._loader))
         return self._marked(batches) if self.is_sliced else batches
 
     def _marked(self, batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
-            yield Silent(batch) if self._order.silent.popleft() else batch
+            indices, is_silent = self._order.cut.popleft()
+            target = self._memory.target_of(indices) if self._memory is not None else None
+            self.wholes.append(Whole(len(indices), target, self._is_regular))
+            yield Silent(batch) if is_silent else batch
 
     def end_workers(self) -> None:
         end_workers(self._loader)

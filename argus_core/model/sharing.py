@@ -10,7 +10,7 @@ import torch
 from argus_core.model.choice import Resolve
 from argus_core.parallel.choice import build_engine
 from argus_core.parallel.engine import AbstractParallel
-from argus_core.parallel.group import add_user, control_group, open_group, own_device
+from argus_core.parallel.group import add_user, control_group, open_group, own_device, shared_board
 from argus_core.parallel.single import Single
 from argus_core.registry.file_params import check_file_params
 from argus_core.registry.part import Part
@@ -53,7 +53,8 @@ def share(model: AbstractModel, device: torch.device, take_weights: Callable[[],
     awaits_values = engine.builds_on_meta
     open_group(device, engine.timeout)
     add_user(engine)
-    engine.exchange = Exchange(control_group(engine.timeout), engine.equal_forwards)
+    board = shared_board(engine.timeout)
+    engine.exchange = Exchange(control_group(engine.timeout), engine.equal_forwards, board)
     engine.wrap(model)
     if awaits_values:
         take_weights()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import distributed
@@ -76,11 +76,9 @@ class DDP(AbstractParallel):
         self._reducer = Reducer(model.get_nn_module(), parameters_of(model), self.bucket_cap_mb)
         self._reducer.allow_overlap(overlap)
 
-    @contextmanager
-    def sync_context(self, last: bool) -> Iterator[None]:
+    def sync_context(self, last: bool) -> AbstractContextManager[None]:
         assert self._reducer is not None
-        with self._reducer.armed(last):
-            yield
+        return self._reducer.armed(last)
 
     def reduce_gradients(self, model: AbstractModel) -> None:
         assert self._reducer is not None

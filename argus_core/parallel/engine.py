@@ -27,6 +27,7 @@ from torch import Tensor, distributed, nn
 from argus_core.storage.pieces import Piece
 from argus_core.tensors.processes import process_count
 from argus_core.tensors.swapped import swapped
+from argus_core.tensors.wholes import Whole
 
 if TYPE_CHECKING:  # a model imports this module
     from argus_core.abstract_model import AbstractModel
@@ -61,6 +62,8 @@ class AbstractParallel(ABC):
             (``DTensor``).
         exchange: the small reduction before each update; see `Exchange`.
         silent: for each loader batch of the current window, whether it is a copied sample of weight 0.
+        wholes: for each loader batch of the next update, the facts about the batch of all processes; empty
+            where they are not known.
     """
 
     name: ClassVar[str]
@@ -70,6 +73,7 @@ class AbstractParallel(ABC):
     equal_forwards: bool = False
     is_sharded: bool = False
     exchange: Any = None
+    wholes: Sequence[Whole] = ()
 
     def __init__(self, sharded_already: bool = False, timeout: float = 30.0) -> None:
         self.sharded_already = sharded_already

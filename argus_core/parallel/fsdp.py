@@ -92,6 +92,7 @@ class FSDP(AbstractParallel):
         self.mixed_precision = mixed_precision
         self.reshard_after_forward = reshard_after_forward
         self._root: Any = None  # the network, once it is sharded
+        self._syncs: bool | None = None  # whether backward adds gradients, as last set
         self._units: dict[str, Any] = {}
         self._others: list[nn.Parameter] = []  # of the loss, whole in each process
         self._pieces: BuiltInPieces | None = None  # until they are in their places
@@ -168,7 +169,7 @@ class FSDP(AbstractParallel):
             if isinstance(module, FSDPModule):  # each of them: those of the root alone would average silently
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
-        self._root = network
+        self._root, self._syncs = network, None
 
     def traits(self, model: AbstractModel) -> set[str]:
         traits = super().traits(model)
@@ -181,7 +182,9 @@ class FSDP(AbstractParallel):
 
     @contextmanager
     def sync_context(self, last: bool) -> Iterator[None]:
-        self._root.set_requires_gradient_sync(last)
+        if last is not self._syncs:  # setting it goes through all modules
+            self._root.set_requires_gradient_sync(last)
+            self._syncs = last
         # In training the root's parameters are needed again at once. In evaluation no backward releases
         # them, and then the network would have tensors that are not the optimizer's.
         self._keep(True)

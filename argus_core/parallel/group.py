@@ -17,6 +17,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from argus_core.errors import BuildError, ConfigError
+from argus_core.parallel.shared_memory import close_board, open_board
 from argus_core.tensors.processes import new_group, process_count
 from argus_core.tensors.single_process import started_processes
 
@@ -29,12 +30,14 @@ __all__ = [
     "open_group",
     "own_device",
     "release_groups",
+    "shared_board",
     "shared_store",
 ]
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
 _store: list[Any] = []  # of the group that this module opened
 _control: dict[float, tuple[Any, Any]] = {}  # by timeout: the group of all processes, and its control group
+_board: list[Any] = []  # the group of all processes with a timeout, and their board
 _users: WeakSet[Any] = WeakSet()  # engines, which refer to groups
 _opened_by: list[int] = []  # the process that opened the group, if this module did
 
@@ -95,12 +98,22 @@ def add_user(engine: Any) -> None:
     _users.add(engine)
 
 
+def shared_board(timeout: float) -> Any:
+    """Return the board of all processes, ``None`` if they are on several hosts; see `control_group`."""
+    key = distributed.group.WORLD, timeout
+    if _board[:1] != [key]:
+        _board[:] = [key, open_board(control_group(timeout), timeout)]
+    return _board[1]
+
+
 def release_groups() -> None:
     """Destroy all groups of this process: the others' operations fail once nothing refers to them."""
     for engine in [*_users]:
         with suppress(Exception):
             engine.leave()
     _control.clear()
+    _board.clear()
+    close_board()
     with suppress(Exception):
         if distributed.is_initialized():
             distributed.destroy_process_group()

@@ -28,12 +28,16 @@ class Reducer:
         parameters: of network and loss, in one order in all processes; those that require grad may change
             between two updates.
         bucket_cap_mb: of the wrapper.
+
+    Attributes:
+        group: of the processes.
     """
 
     def __init__(
         self, network: nn.Module, parameters: list[nn.Parameter], bucket_cap_mb: float | None
     ) -> None:
         self._network = network
+        self.group: Any = distributed.group.WORLD
         self._all = parameters
         self._bucket_cap_mb = bucket_cap_mb
         self._own = {id(each) for each in network.parameters()}
@@ -41,6 +45,8 @@ class Reducer:
         self._by_hand = False
         self._elements = 0
         self._added = 0
+        self._under_way: list[Any] = []
+        self._done: dict[int, Any] = {}  # by bucket: its place in memory, and a future with it
         self._begin()
 
     def _begin(self) -> None:
@@ -64,6 +70,9 @@ class Reducer:
     def finish(self) -> None:
         """Add what backward has not added."""
         added, self._added = self._added, 0
+        under_way, self._under_way = self._under_way, []
+        for work in under_way:
+            work.wait()
         if not added:
             self._add_all()
         elif added != self._elements:
@@ -77,6 +86,8 @@ class Reducer:
     def leave(self) -> None:
         """Give the network its own forward back."""
         self._route.target = None
+        self._under_way.clear()
+        self._done.clear()
 
     def _add_all(self) -> None:
         used = sum_gradients(self._parameters)
@@ -95,8 +106,12 @@ class Reducer:
             options["bucket_cap_mb"] = self._bucket_cap_mb
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the option has another name in the newest torch
+            self._done.clear()
             wrapper = DistributedDataParallel(
-                _Inner(self._network, self._route), broadcast_buffers=False, **options
+                _Inner(self._network, self._route),
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,  # what is added to a bucket after backward is in the gradients
+                **options,
             )
         wrapper.register_comm_hook(self, _add)
         self._elements = sum(each.numel() for each in inside)
@@ -183,11 +198,23 @@ def _route_of(network: nn.Module) -> _Route:
 
 
 def _add(state: Reducer, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
-    """Add a bucket of gradients over all processes; torch's own hook would average."""
+    """Begin to add a bucket of gradients over all processes; torch's own hook would average.
+
+    `Reducer.finish` waits. A function that runs once the sum is there would take Python's lock from the
+    thread that computes: torch calls it in the thread of the communication.
+    """
     buffer = bucket.buffer()
-    state._added += sum(each.numel() for each in bucket.gradients())
-    work: Any = distributed.all_reduce(buffer, async_op=True)
-    return work.get_future().then(lambda done: done.value()[0])  # type: ignore[no-any-return]
+    size = buffer.numel()
+    state._added += size
+    # Not distributed.all_reduce, whose checks and logging take longer than a small sum.
+    state._under_way.append(state.group.allreduce([buffer]))
+    place = buffer.data_ptr(), size, buffer.dtype
+    kept = state._done.get(bucket.index())
+    if kept is None or kept[0] != place:  # torch has made other buckets
+        done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        done.set_result(buffer)
+        kept = state._done[bucket.index()] = place, done
+    return kept[1]
 
 
 def sum_gradients(parameters: list[nn.Parameter]) -> bool:

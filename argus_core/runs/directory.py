@@ -21,14 +21,7 @@ from argus_core.files.confinement import check_file, confined, replacing
 from argus_core.files.made_files import MadeFiles
 from argus_core.files.working_folder import absolute, beginning_in, shown, working_folder
 from argus_core.runs.checkpoints_link import OWNER, check_checkpoints, mark, read_owner
-from argus_core.runs.folder import (
-    OTHER,
-    check_place,
-    check_run_folder,
-    make_run_folder,
-    remove_empty,
-    usable,
-)
+from argus_core.runs.folder import OTHER, check_place, check_run_folder, make_run_folder, remove_empty, usable
 from argus_core.runs.lock import RunLock, check_free, locked
 from argus_core.runs.replaced import ReplacedRun
 from argus_core.runs.run_files import RunFiles, runs_near

@@ -11,6 +11,7 @@ from torch import Tensor
 from argus_core.callbacks.callback import Callback
 from argus_core.data.order import OrderedLoader, ordered
 from argus_core.data.samplers import knows_of_processes
+from argus_core.data.slices import Silent
 from argus_core.errors import ArgusError, ParamsError
 from argus_core.parallel.group import control_group
 from argus_core.prediction.turns import PATIENCE
@@ -20,7 +21,8 @@ from argus_core.tensors.device import check_has_values
 from argus_core.tensors.listing import named_tensors
 from argus_core.tensors.processes import gather_to_first, is_first
 from argus_core.training.exception_note import note_prediction
-from argus_core.training.together import evaluating_together, own_slice, share_of
+from argus_core.training.slicing import sliced
+from argus_core.training.together import evaluating_together, share_of
 
 if TYPE_CHECKING:
     from argus_core.callbacks.state import State
@@ -100,7 +102,11 @@ def _own_batches(model: Model, loader: Iterable[Any]) -> Iterator[Any]:
     model.parallel.begin_evaluation(model)  # type: ignore[union-attr]  # of several processes
     is_sliced = isinstance(batches, OrderedLoader) and batches.is_sliced
     for batch in batches:
-        own, is_silent = own_slice(batch, model, None if is_sliced else share)
+        if is_sliced:
+            batches.wholes.clear()  # type: ignore[attr-defined]  # facts for training
+            own, is_silent = (batch.batch, True) if isinstance(batch, Silent) else (batch, False)
+        else:
+            own, is_silent, _ = sliced(batch, model.batch_size(batch), share, model.batch_dim)
         model.parallel.silent = [is_silent]
         yield own
 

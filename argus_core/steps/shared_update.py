@@ -8,7 +8,6 @@ weight 0, since every process must make as many collective operations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -38,6 +37,8 @@ class SharedUpdate(Update):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._engine = self.model.parallel
+        self._wholes = self._engine.wholes
+        self._engine.wholes = ()  # another update, of a callback, has other batches
         self._real = 0  # micro-batches that are not copied
         self._total: _Number | None = None  # the sum of the weights of all processes
         self._is_under_way = False
@@ -84,7 +85,10 @@ class SharedUpdate(Update):
         self._real = len(micro_batches)
         self.micro_batches = micro_batches or self._prepared[:1]
         if self._engine.equal_forwards:
-            wanted = self._engine.exchange.begin_update(len(self.micro_batches))
+            if split is None and self._agrees_on_board():
+                wanted = len(self._prepared)  # each has samples in some process
+            else:
+                wanted = self._engine.exchange.begin_update(len(self.micro_batches))
             self.micro_batches = [
                 *self.micro_batches,
                 *[self.micro_batches[-1]] * (wanted - len(self.micro_batches)),
@@ -104,8 +108,12 @@ class SharedUpdate(Update):
         sync = self._slots.sync_context
         for index in range(len(self.micro_batches)):
             is_last = index == len(self.micro_batches) - 1
-            with nested(sync, is_last) if sync else nullcontext(), self._engine.sync_context(is_last):
-                self._run_one(index, losses)
+            if sync:
+                with nested(sync, is_last), self._engine.sync_context(is_last):
+                    self._run_one(index, losses)
+            else:
+                with self._engine.sync_context(is_last):
+                    self._run_one(index, losses)
         loss, own_loss = self._joined(losses)
         if is_first:
             self._loss, self._counts = own_loss, self._window_weights[: self._real]
@@ -121,14 +129,24 @@ class SharedUpdate(Update):
         loss = self.model.loss
         if loss is not None and loss is not self._weights.known and type(loss) not in TORCHS:
             return  # its mean is known once a batch has been observed
-        self._is_sum = self._weights.is_sum()
+        if len(self._slots.prepare_batch) == 1:  # else a strategy may replace targets
+            self._total = self._weights.of_wholes(self._wholes, self._prepared, self._is_sum)
         try:
             weights = [0.0] * self._real if self._is_sum else self._own_weights(None, None)
         except UnknownSizeError:  # the prediction may tell
+            self._total = None
             return
         self._window_weights[:] = weights
+        if self._total is not None and (self._engine.equal_forwards or self._agrees_on_board()):
+            self._share_out(None, None)
+            return
+        self._total = None  # the message is needed to agree on the end anyway
         self._engine.exchange.start(self._own_total())
         self._is_under_way = True
+
+    def _agrees_on_board(self) -> bool:
+        """Return whether the processes agree on a board, and know as many forward passes of each other."""
+        return bool(self._wholes) and self._engine.exchange.board is not None
 
     def _own_total(self) -> _Number:
         """Return the weight of this process's samples; 0 without any, where the others' are."""
@@ -182,10 +200,13 @@ class SharedUpdate(Update):
         if not self._shares:
             self._share_out(prediction, target)
         share = self._shares[index]
-        if share is not None:
-            share = loss.new_full((), share) if type(share) is float else share.to(loss, copy=True)
-            if not share.is_cpu or not share:
+        if type(share) is float:
+            if not share:
                 silence(prediction, share)
+            share = loss.new_full((), share)
+        elif share is not None:
+            share = share.to(loss, copy=True)
+            silence(prediction, share)
         if slots.scale_loss or slots.backward:
             self._pass_back(loss if share is None else weigh(loss, share))
         else:
@@ -212,9 +233,11 @@ class SharedUpdate(Update):
         if self._is_sum or shares[0] is None:
             whole = first if len(losses) == 1 else joined(losses, [None] * len(losses))
             return whole, whole
-        part = joined(losses, shares)
-        own = shares_of(self._window_weights[: self._real])
-        return part, joined(losses, own)
+        own, weight = first, self._window_weights[0]
+        if len(losses) > 1 or isinstance(weight, Tensor) or not weight or first.is_complex():
+            own = joined(losses, shares_of(self._window_weights[: self._real]))
+        # Only a procedure reads the part.
+        return (own if self._slots.run_procedure is None else joined(losses, shares)), own
 
     def _global(self, part: Tensor) -> Tensor:
         """Return the loss of the whole window, for a procedure that reads it, such as a closure."""

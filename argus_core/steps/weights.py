@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 from torch import Tensor
 
 from argus_core.abstract_model import AbstractModel
 from argus_core.steps.reduction import (
+    CLASS_WEIGHTED,
     DIVISORS,
     OBSERVED,
+    OF_ELEMENTS,
     TORCHS,
+    count_targets,
     exact,
     mean_divisor,
     mean_divisors,
@@ -19,10 +23,12 @@ from argus_core.steps.reduction import (
 )
 from argus_core.tensors.joining import Layout, layout_of
 from argus_core.tensors.samples import UnknownSizeError, batch_size
+from argus_core.tensors.wholes import Whole
 
 __all__ = ["Weights", "method_of"]
 
 _PAIR = 2
+_MOST_COUNTED = 1 << 16  # targets, above which each process counts its own
 
 
 def method_of(model: AbstractModel, name: str) -> Any:
@@ -65,6 +71,7 @@ class Weights:
         self._form: Any = None  # of the known loss, if it is the user's own
         self._place: Any = None  # of the target in batches that are not pairs, where `observe` saw it
         self._own = own if own or _is(loss_weight, usual.loss_weight) else loss_weight
+        self._counts_samples = _is(self._batch_size, usual.batch_size)
         is_usual = self._own is None and _is(self._reduction, usual.loss_reduction)
         self.divisors = DIVISORS if is_usual else {}
 
@@ -126,6 +133,47 @@ class Weights:
         if self._own is None:
             return mean_divisors(self._model.loss, micro_batches, self._batch_size)
         return [exact(self._own(micro_batch)) for micro_batch in micro_batches]
+
+    def of_wholes(self, wholes: Sequence[Whole], own: Sequence[Any], is_sum: bool) -> float | None:
+        """Return the weight of a window in all processes, or ``None`` if they have to add up theirs.
+
+        All of them decide alike, by what does not depend on their slices.
+
+        Args:
+            wholes: what is known of the whole batches.
+            own: the slices of this process.
+            is_sum: whether losses are summed, of whose weights there is no use.
+        """
+        if not wholes or self._own is not None or self._place is not None or not self.divisors:
+            return None
+        if is_sum:
+            return 0.0
+        total = 0.0
+        for whole, batch in zip(wholes, own, strict=True):
+            weight = self._of_whole(whole, batch)
+            if weight is None:
+                return None
+            total += weight
+        return total
+
+    def _of_whole(self, whole: Whole, batch: Any) -> float | None:
+        loss = uncompiled(self._model.loss)
+        if type(loss) not in TORCHS:
+            return None
+        target = batch[1] if isinstance(batch, tuple | list) and len(batch) == _PAIR else None
+        by_samples = whole.samples if self._counts_samples and whole.is_regular else None
+        if type(target) is not Tensor:
+            return by_samples
+        if isinstance(loss, CLASS_WEIGHTED):
+            known = whole.target
+            if known is None or not known.is_cpu or loss.weight is not None or known.numel() > _MOST_COUNTED:
+                return None
+            return float(count_targets(loss, known))
+        if type(loss).forward in OF_ELEMENTS and loss.reduction == "mean":
+            if whole.target is not None:
+                return whole.target.numel()
+            return whole.samples * prod(target.shape[1:]) if whole.is_regular and target.ndim else None
+        return by_samples
 
     def layout_of(self, micro_batches: Sequence[Any], target: Any) -> Layout | None:
         """Return where the samples of micro-batches are, if the model declares it; see `layout_of`.

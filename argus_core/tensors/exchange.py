@@ -1,11 +1,12 @@
-"""One small reduction before each update of several processes, in which all that they must agree on travels.
+"""One small reduction before an update of several processes, in which all that they must agree on travels.
 
-Besides the weight of the window it carries who wants to stop, whose data have ended, a signal, and the clock
-of the first process. So stopping costs no collective operation of its own:
+Where the processes have a board (`argus_core.tensors.board`) and slices of one loader's batches, they agree
+there, and the reduction is left out unless it adds up weights that they cannot know. Otherwise each update
+has one: besides the weight of the window it carries who wants to stop, whose data have ended, a signal, and
+the clock of the first process. So stopping costs no collective operation of its own:
 
-- A process that wants to stop after an update asks the others before it reads another window. If all want
-to, the
-  run ends there. Otherwise each process makes one more update, and all end after it.
+- A process that wants to stop after an update asks the others before it reads another window. If all want to,
+  the run ends there. Otherwise each process makes one more update, and all end after it.
 - A process whose data end says so, and all must.
 """
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, distributed
 
 from argus_core.errors import ConflictError
+from argus_core.tensors.board import Board
 from argus_core.tensors.clock import set_shared_time
 from argus_core.tensors.watch import Watch
 
@@ -39,14 +41,17 @@ class Exchange:
         group: of the processes, on the CPU, so that reading the result never waits for an accelerator.
         equal_forwards: whether a forward pass is an operation of all processes. Then each update begins with
             `begin_update`: a process that asks whether to stop waits in no forward pass of another.
+        board: of the processes, if they are on one host.
 
     Attributes:
+        board: see above.
         is_last: all processes end after the update of this exchange.
         is_signalled: a process has received a signal.
     """
 
-    def __init__(self, group: Any, equal_forwards: bool = False) -> None:
+    def __init__(self, group: Any, equal_forwards: bool = False, board: Board | None = None) -> None:
         self._group = group
+        self.board = board
         self._rank, self._count = distributed.get_rank(), distributed.get_world_size()
         self._forwards = [0] * self._count if equal_forwards else []
         self._is_second = False
@@ -58,6 +63,9 @@ class Exchange:
         self._is_second = self.is_last = self.is_signalled = False
         self._running = None
         self._reduce(0.0, 0, 0, 0)
+        if self.board is not None:
+            self.board.begin_run()
+            self._reduce(0.0, 0, 0, 0)
 
     def watch(self) -> Watch:
         """Return the messages of a validation, in which the processes agree to end."""
@@ -69,7 +77,7 @@ class Exchange:
 
     def leave(self) -> None:
         """Drop the group, as the run has failed."""
-        self._group = self._running = None
+        self._group = self._running = self.board = None
         set_shared_time(None)
 
     def begin_update(self, forwards: int) -> int:

@@ -32,10 +32,10 @@ from argus_core.metrics.values import epoch_values
 from argus_core.steps.reading import Reading, is_output_released, reads_predictions
 from argus_core.tensors.clock import shared_time
 from argus_core.tensors.rng import random_state, set_random_state
+from argus_core.training.company import Alone, company_of
 from argus_core.training.exception_note import add_note
 from argus_core.training.interruption import Interruption, interrupting, until_interrupted
 from argus_core.training.position import optimizer_options, snapshot
-from argus_core.training.together import Alone, company_of
 from argus_core.training.windows import check_loader, check_window_size
 
 __all__ = ["Engine"]

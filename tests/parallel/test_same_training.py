@@ -11,6 +11,7 @@ from shared_runs import largest_difference, made, train
 
 import argus_core
 from argus_core.registry.registry import isolated_registry
+from argus_core.steps.weights import Weights
 from argus_core.tensors.exchange import Exchange
 
 EXACT = 2e-6
@@ -155,10 +156,13 @@ def _train_with_equal_weights(run: dict[str, Any]) -> dict[str, Any]:
         return own[0] * exchange._count
 
     Exchange.start, Exchange.finish = keep, equal  # type: ignore[method-assign, assignment]
+    planned = Weights.of_wholes
+    Weights.of_wholes = lambda *_: None  # type: ignore[method-assign, assignment]
     try:
         return train(**run)
     finally:
         Exchange.start, Exchange.finish = start, finish  # type: ignore[method-assign]
+        Weights.of_wholes = planned  # type: ignore[method-assign]
 
 
 class Drifting(torch.nn.Module):
