@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from argus_core.cli.output import echo_sentence
+
 __all__ = ["exit_status", "main"]
 
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:  # it could not say anything itself
-            print(_killed(rank, -failure.exitcode, failure.pid), file=sys.stderr)
+            echo_sentence(_killed(rank, -failure.exitcode, failure.pid))
         raise SystemExit(exit_status(failure.exitcode)) from None
     except SignalException as ended:
         raise SystemExit(128 + ended.sigval) from None

@@ -213,6 +213,7 @@ class Model(Assembly):
             warn_of_untrained(self)
         from argus_core.training.copies import rehearse  # lazy: prediction does not need them
         from argus_core.training.fit import fit
+        from argus_core.training.together import fitting_together
 
         options = {
             "num_epochs": num_epochs,
@@ -230,9 +231,10 @@ class Model(Assembly):
             "resume": resume,
             "seed": seed,
         }
-        if dry_run is True:
-            return rehearse(fit, self, {"train_loader": train_loader, "val_loader": val_loader}, options)
-        return fit(self, train_loader, val_loader, **options, dry_run=dry_run or None)
+        with fitting_together(self):
+            if dry_run is True:
+                return rehearse(fit, self, {"train_loader": train_loader, "val_loader": val_loader}, options)
+            return fit(self, train_loader, val_loader, **options, dry_run=dry_run or None)
 
     def validate(
         self,

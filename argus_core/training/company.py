@@ -1,4 +1,4 @@
-"""How the steps of a phase are taken: alone, or together with the other processes of a run.
+"""Phases of a run of one process, and of one of several, which end each step together.
 
 An engine of one process has `Alone`. With `Together` each process gets its slices of the loader's batches,
 and all end after the same update: see `argus_core.tensors.board` and `argus_core.tensors.exchange`.

@@ -37,7 +37,7 @@ from argus_core.training.lengths import Lengths
 from argus_core.training.resumption import Resumption
 from argus_core.training.running_log import RunningLog
 from argus_core.training.sole_writer import SoleWriter
-from argus_core.training.together import running_together, share_of, taking_part, together
+from argus_core.training.together import running_together, share_of, taking_part
 from argus_core.training.validation import Validation, warn_of_no_validation
 from argus_core.training.validation_schedule import EACH_EPOCH, is_midway, scheduled
 from argus_core.training.validation_sets import check_batched, loaders_by_phase
@@ -45,7 +45,6 @@ from argus_core.training.validation_sets import check_batched, loaders_by_phase
 __all__ = ["fit", "seed_everything"]
 
 
-@together
 def fit(
     model: AbstractModel,
     train_loader: Iterable[Any],

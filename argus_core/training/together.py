@@ -1,13 +1,12 @@
-"""What the processes of a run do together: each takes its share, one speaks, and all end if one fails."""
+"""The rules of several processes: each takes its share, one speaks, and all end if one fails."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import wraps
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from logging import ERROR, Logger, LogRecord
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from torch import distributed
 
@@ -20,13 +19,11 @@ from argus_core.tensors.processes import is_first
 
 __all__ = [
     "evaluating_together",
+    "fitting_together",
     "running_together",
     "share_of",
     "taking_part",
-    "together",
 ]
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def share_of(model: AbstractModel) -> Share | None:
@@ -48,15 +45,9 @@ def taking_part(callbacks: list[Any]) -> list[Any]:
     return [each for each in callbacks if not getattr(each, "first_process_only", False)]
 
 
-def together(function: _Function) -> _Function:
-    """Return a function of a model that ends all processes of a run if it fails in one of several."""
-
-    @wraps(function)
-    def called(model: AbstractModel, *args: Any, **kwargs: Any) -> Any:
-        with ending_together() if _is_several(model) else nullcontext():
-            return function(model, *args, **kwargs)
-
-    return cast(_Function, called)
+def fitting_together(model: AbstractModel) -> AbstractContextManager[None]:
+    """Return a context that ends all processes of a run if it fails in one of several."""
+    return ending_together() if _is_several(model) else nullcontext()
 
 
 @contextmanager

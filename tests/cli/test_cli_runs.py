@@ -579,7 +579,7 @@ def test_examples_of_the_help_work(
             result = argus(*shlex.split(line), *fewer)
             assert result.exit_code == 0, (line, result.stderr)
     several = [line for line in lines if "--nproc-per-node" in line]
-    assert [program[1:3] for program in started] == [["-m", "torch.distributed.run"]] * len(several)
+    assert [program[1:3] for program in started] == [["-m", "argus_core.cli.launcher"]] * len(several)
 
 
 def wide_points() -> torch.utils.data.TensorDataset:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import argus_core
 from argus_core.parallel import group, shared_memory
+from argus_core.parallel.single import Single
 from argus_core.tensors.exchange import Exchange
 
 
@@ -71,16 +72,16 @@ def left_over() -> list[str]:
 
 @contextmanager
 def reopened(change: Callable[[], None]) -> Iterator[None]:
-    """Open another control group for the block."""
+    """Open another board for the block."""
     change()
     distributed.barrier()
-    group._control.clear()
-    group.control_group(30.0)
+    group._board.clear()
+    group.shared_board(Single.timeout)
     distributed.barrier()
     try:
         yield
     finally:
-        group._control.clear()
+        group._board.clear()
 
 
 def test_no_file_stays() -> None:
@@ -100,7 +101,7 @@ def apart(which: str, function: Callable[..., Any], *args: Any) -> Any:
     mapped = shared_memory._mapped
     try:
         with reopened(change):
-            assert group._control[2] is None
+            assert group._board[1] is None
             return function(*args)
     finally:
         shared_memory._FOLDER, shared_memory._mapped = folder, mapped

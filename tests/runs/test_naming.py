@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from programs import run_program
 from small_runs import small_config, small_registry
 
+from argus_core import isolated_registry
 from argus_core.cli import main
 from argus_core.config import Config, complete_config, read_config
 from argus_core.errors import ConfigError
@@ -183,6 +185,10 @@ def test_command_numbers_a_run_when_nothing_that_takes_seconds_is_left(
         raise ConfigError("that is enough")
 
     monkeypatch.setattr(run, "train", begin)
-    result = CliRunner().invoke(main, ["train", "train.toml", "--run-dir", "runs/{name}-{n}"])
+    try:
+        with isolated_registry(builtins=True):
+            result = CliRunner().invoke(main, ["train", "train.toml", "--run-dir", "runs/{name}-{n}"])
+    finally:
+        del sys.modules["parts"]
     assert "error: that is enough" in result.output
     assert seen == ["runs/{name}-{n}"]
