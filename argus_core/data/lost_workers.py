@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ __all__ = ["Sent", "end_workers", "ignore_ended", "naming_lost_workers", "watche
 
 _LONGEST_END = 1.0  # seconds, until a process that is gone has an exit code
 _SHOWN = 8  # samples in a message
+_LOST = "DataLoader worker"  # the beginning of torch's message
 
 _watched: WeakSet[Any] = WeakSet()  # torch's iterators with worker processes
 
@@ -56,20 +58,36 @@ def watched(batches: Iterator[Any]) -> Iterator[Any]:
 def _to_their_end(batches: Iterator[Any]) -> Iterator[Any]:
     """Yield batches; torch raises the exception of a worker here, also one that would pass for their end.
 
+    Where they are not read to their end, the workers end at once: if they were left to the garbage
+    collector, torch would wait 5 s for each, since the queues to them may be gone by then.
+
     Raises:
         ArgusError: a worker has raised StopIteration.
     """
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration as end:
-            if not str(end).startswith("Caught StopIteration"):
-                return
-            raise ArgusError(
-                "the loader's worker_init_fn raised StopIteration in a worker, as next() does at the end of "
-                "an iterator; catch it there"
-            ) from end
-        yield batch
+    try:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration as end:
+                if not str(end).startswith("Caught StopIteration"):
+                    return
+                raise ArgusError(
+                    "the loader's worker_init_fn raised StopIteration in a worker, as next() does at the end "
+                    "of an iterator; catch it there"
+                ) from end
+            yield batch
+    except (Exception, GeneratorExit) as error:
+        if batches in _watched and not str(error).startswith(_LOST):  # else their exit codes are still read
+            _end_own(batches)
+        raise
+
+
+def _end_own(batches: Any) -> None:
+    is_own = (
+        batches._workers and batches._workers[0]._parent_pid == os.getpid()
+    )  # not those of a fork's parent
+    if is_own and not batches._persistent_workers:
+        batches._shutdown_workers()
 
 
 def end_workers(loader: DataLoader[Any]) -> None:
@@ -91,7 +109,7 @@ def naming_lost_workers() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:
-        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+        if isinstance(error, RuntimeError) and not str(error).startswith(_LOST):
             raise
         with _unheard_ends():
             lost = [each for each in map(_lost, list(_watched)) if each]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import pickle
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -22,7 +24,7 @@ from torch.utils.data import (
 )
 
 import argus_core
-from argus_core.data.order import epoch_batches, ordered
+from argus_core.data.order import epoch_batches, ordered, with_workers
 from argus_core.errors import ArgusError
 
 PARAMS = {"nn_module": ("net", {}), "loss": "CrossEntropyLoss", "optimizer": ("SGD", {"lr": 0.1})}
@@ -87,7 +89,9 @@ def end(worker: int) -> None:
 
 
 def read(loader: Iterable[Any]) -> None:
-    list(epoch_batches(ordered(loader, 0, "train"), 0))
+    loader = ordered(loader, 0, "train")
+    with with_workers([loader]):  # torch waits for workers for seconds when it is garbage that ends them
+        list(epoch_batches(loader, 0))
 
 
 X = torch.zeros(4)
@@ -264,6 +268,20 @@ def test_a_worker_init_fn_that_raises_stop_iteration_does_not_end_the_epoch_in_s
 ) -> None:
     with pytest.raises(ArgusError, match="^the loader's worker_init_fn raised StopIteration in a worker, as"):
         read(kind(data, 2, num_workers=2, worker_init_fn=end))
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("is_persistent", [False, True])
+def test_workers_of_a_loader_that_is_left_early_end_at_once(is_persistent: bool) -> None:
+    loader = Loader(Points(), 2, num_workers=2, persistent_workers=is_persistent)
+    batches = epoch_batches(ordered(loader, 0, "train"), 0)
+    next(batches)
+    del batches
+    assert len(multiprocessing.active_children()) == (2 if is_persistent else 0)
+    del loader
+    gc.collect()
+    for process in multiprocessing.active_children():
+        process.join()
 
 
 @pytest.mark.parametrize(
