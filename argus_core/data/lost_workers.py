@@ -83,9 +83,8 @@ def _to_their_end(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _end_own(batches: Any) -> None:
-    is_own = (
-        batches._workers and batches._workers[0]._parent_pid == os.getpid()
-    )  # not those of a fork's parent
+    # A fork has the workers of its parent.
+    is_own = batches._workers and batches._workers[0]._parent_pid == os.getpid()
     if is_own and not batches._persistent_workers:
         batches._shutdown_workers()
 

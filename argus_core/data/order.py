@@ -152,9 +152,7 @@ def with_workers(loaders: Iterable[Any]) -> Iterator[None]:
     try:
         with with_workers_that_leave_signals(*loaders):
             yield
-    except (KeyboardInterrupt, SystemExit):  # the process ends, without waiting for one that hangs
-        raise
-    except BaseException:
+    except Exception:  # anything else ends the process, without waiting for a worker that hangs
         _end_workers(loaders, process)
         raise
     _end_workers(loaders, process)

@@ -260,14 +260,14 @@ def killed(killed_rank: int) -> None:
     @argus_core.on_iteration_complete
     def kill(state: Any) -> None:
         if state.global_step == 2 and rank() == killed_rank:
-            time.sleep(9)
+            time.sleep(5)
 
     train({"parallel": "ddp"}, {"callbacks": [kill]})
 
 
 def test_a_process_that_hangs_is_named() -> None:
     began = time.monotonic()
-    pool = Pool(2, timeout=4)
+    pool = Pool(2, timeout=2)
     results = pool.run(killed, 1, may_fail=True)
     pool.close()
     assert time.monotonic() - began < 60

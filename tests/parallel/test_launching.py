@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,12 @@ from safetensors.torch import load_file
 
 from argus_core.cli.launcher import exit_status
 from argus_core.cli.launching_command import split_arguments
+from argus_core.config import Config
 from argus_core.errors import ConfigError
 from argus_core.model.conversion import change_form
+from argus_core.parallel.single import Single
+from argus_core.runs import together
+from argus_core.runs.together import in_one_group
 
 PARTS = """
 import os
@@ -206,8 +212,20 @@ def test_an_option_without_its_value_is_told() -> None:
         split_arguments(["run.toml", "--nproc-per-node"])
 
 
-def test_a_timeout_that_is_no_number_is_refused_in_a_sentence(folder: Path) -> None:
-    wrong = ("--set", "model.parallel=['ddp', {timeout='x'}]", "--nproc-per-node", "2")
-    together = argus(folder, "train", "run.toml", "--parts", "parts.py", *wrong)
-    assert together.returncode == 1
-    assert together.stderr.count("error: parallel 'ddp': timeout is 'x', a string; give a number") == 1
+@pytest.mark.parametrize(("given", "expected"), [(7, 7), ("x", Single.timeout), (None, Single.timeout)])
+def test_the_group_has_the_timeout_of_the_configuration(
+    given: Any, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine, which is built in the group, refuses one that is no number."""
+    opened = []
+
+    def open_group(device: str, timeout: float) -> AbstractContextManager[None]:
+        opened.append((device, timeout))
+        return nullcontext()
+
+    monkeypatch.setattr(together, "in_group_on", open_group)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    options = {} if given is None else {"timeout": given}
+    config = Config({"device": "cpu", "parallel": ("ddp", options)}, {}, {}, file="run.toml")
+    with in_one_group(lambda: config):
+        assert opened == [("cpu", expected)]
