@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from argus_core.prediction.predictions import Predictions
 from argus_core.prediction.written import skipped_path
 from argus_core.runs.outputs import check_output
 from argus_core.runs.prediction import for_evaluation
-from argus_core.runs.together import of_the_first
 from argus_core.tensors.single_process import is_restarted
 
 __all__ = ["predict_files"]
@@ -68,9 +65,13 @@ def predict_files(
     check_format(output)
     resume = resume or is_restarted()
     table = PartialFile(output)
-    is_done = of_the_first(resume and not overwrite and output.is_file() and not table.exists())
+    if is_first and resume and not overwrite and output.is_file() and not table.exists():
+        raise ArgusError(
+            f"{output} exists, and no prediction of it was interrupted; add --overwrite to predict again, or "
+            "choose another output file"
+        )
     if is_first:
-        _check(checkpoint, data, output, overwrite or is_done or (resume and table.has_ended()))
+        _check(checkpoint, data, output, overwrite or (resume and table.has_ended()))
     load = partial(load_model, checkpoint, device=device, change_params_func=for_evaluation, optimizer=None)
     try:
         model = load()
@@ -78,11 +79,6 @@ def predict_files(
         model = load(loss=None)  # it says only whether the network gives probabilities
     spec = None if reader is None else (reader, params)
     predictions = predict_on(model, data, reader=spec, changes=changes, source=checkpoint, **options)
-    if is_done and is_first:
-        _check_inputs(predictions, output)
-        _tell_complete(output, checkpoint, predictions.files.paths)
-    if is_done:
-        return
     if not is_first:
         predictions.write(output, overwrite=overwrite, resume=resume)
         return
@@ -118,19 +114,6 @@ def _check(checkpoint: Path, data: tuple[str, ...], output: Path, overwrite: boo
 def _check_inputs(predictions: Predictions, output: Path) -> None:
     if output.exists():
         check_output(output, *map(Path, predictions.files.paths), overwrite=True)
-
-
-def _tell_complete(output: Path, checkpoint: Path, paths: list[str]) -> None:
-    """Print that the table is complete, if it is newer than the checkpoint and the files."""
-    written = os.stat(output).st_mtime_ns
-    for path in (str(checkpoint), *paths):
-        with suppress(OSError):  # a file that is gone is reported when it is read
-            if os.stat(path).st_mtime_ns > written:
-                raise ArgusError(
-                    f"{output} exists, no prediction of it was interrupted, and {path} has changed since; "
-                    "add --overwrite to predict again, or choose another output file"
-                )
-    echo(f"predictions: {output} is complete, so there is nothing to resume; --overwrite predicts again")
 
 
 def _tell_skipped(count: int, path: Path | None) -> None:

@@ -105,7 +105,7 @@ def check_names(name: str, loader: Any, trained_on: DataDescription) -> None:
     described = describe_data({"train": loader})
     for one, words, attribute in (("class", "classes", "classes"), ("feature", "features", "feature_names")):
         found, known = getattr(described, attribute), getattr(trained_on, attribute)
-        if not found or not known or found == known:
+        if found == known or not _are_words(found) or not _are_words(known):
             continue
         advice = f"give data with the same {words} in the same order"
         pairs = enumerate(zip([*found, None], [*known, None], strict=False))
@@ -119,6 +119,11 @@ def check_names(name: str, loader: Any, trained_on: DataDescription) -> None:
             f"{one} {number} of {name} is {its!r}, and of the data that the model was trained on {other!r}; "
             f"{advice}"
         )
+
+
+def _are_words(names: tuple[str, ...] | None) -> bool:
+    """Return whether names belong to numbers: labels say themselves which they are, and may stand twice."""
+    return names is not None and len({*names}) == len(names) and not all(map(str.isdecimal, names))
 
 
 def are_names(value: Any) -> bool:

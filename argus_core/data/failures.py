@@ -5,7 +5,7 @@ What is certain becomes one sentence, an `ArgusError`. Other exceptions keep the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NoReturn
 
@@ -47,6 +47,8 @@ def raising(batches: Iterator[Any], skip: int = 0) -> Iterator[Any]:
     """Yield batches without the first ``skip``; raise the failures among them."""
     for number, batch in enumerate(batches):
         if type(batch) is Failure:
+            if isinstance(batches, Generator):
+                batches.close()  # which ends the workers, though the exception refers to them
             batch.raise_again()
         if number >= skip:
             yield batch

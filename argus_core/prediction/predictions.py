@@ -37,6 +37,8 @@ from argus_core.prediction.written import Written, finish, nothing_read, skipped
 from argus_core.tensors.listing import first_tensor, named_tensors
 from argus_core.training.shapes import shape_of
 
+_OF_LOGITS = (nn.BCEWithLogitsLoss, nn.SoftMarginLoss, nn.MultiLabelSoftMarginLoss, nn.HingeEmbeddingLoss)
+
 __all__ = ["Predictions"]
 
 Watch = Callable[[int, int], None]
@@ -275,9 +277,11 @@ class Predictions:
         return {"files": files, "readers": self._readers, "data": self._spec, **self._sizes}
 
 
-def _gives_probabilities(model: AbstractModel) -> bool:
-    """Return whether a transform, or the network itself, makes probabilities."""
-    return model.parts.get("prediction_transform") is not None or isinstance(model.loss, nn.BCELoss)
+def _gives_probabilities(model: AbstractModel) -> bool | None:
+    """Return whether a transform, or the network itself, makes probabilities; ``None`` if nothing says so."""
+    if model.parts.get("prediction_transform") is not None or isinstance(model.loss, nn.BCELoss):
+        return True
+    return False if isinstance(model.loss, _OF_LOGITS) else None
 
 
 def _fingerprint(model: AbstractModel) -> int:

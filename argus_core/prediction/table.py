@@ -62,7 +62,7 @@ def layout_of(
     has_rows: bool,
     top: int = 1,
     all_classes: bool = False,
-    gives_probabilities: bool = True,
+    gives_probabilities: bool | None = None,
 ) -> Layout:
     """Return the layout for a model's predictions, of which the first batch is given.
 
@@ -72,8 +72,8 @@ def layout_of(
         has_rows: whether files have several samples.
         top: the classes for each sample.
         all_classes: whether each class has a column.
-        gives_probabilities: whether one number for two classes may be a probability; otherwise it is a logit,
-            as of a batch of which all logits are between 0 and 1.
+        gives_probabilities: whether one number for two classes is a probability; if not, it is a logit, also
+            in a batch of which all are between 0 and 1. ``None`` lets the first batch decide.
 
     Columns are those of classes if the prediction is one number for each class that the model knows, or one
     for two classes; or if it is a probability for each of several classes, which are numbered then.
@@ -83,7 +83,7 @@ def layout_of(
     classes = data.classes or ()
     is_probability = scores is not None and _are_probabilities(scores)
     if scores is not None and classes and number == 1 and len(classes) == 2 and not data.target_names:
-        is_single = gives_probabilities and _are_between_0_and_1(scores)
+        is_single = gives_probabilities is not False and _are_between_0_and_1(scores)
         return Layout(has_rows, classes, is_single, None, min(top, 2), all_classes)
     if number > 1 and classes and number != len(classes):
         warnings.warn(

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 import argus_core
 from argus_core.data.csv_table import csv_table
-from argus_core.data.description import describe_data
+from argus_core.data.description import check_names, describe_data
 from argus_core.errors import ArgusError, StateMismatchError
 
 HOUSES = "id,rooms,area,price\nx,3,50.5,100\ny,4,80,150.5\nz,1,20,60\n"
@@ -145,3 +145,17 @@ def test_validation_data_of_other_columns_or_classes_are_refused(
         model = linear(features)
         with pytest.raises(StateMismatchError, match=message):
             model.fit(*map(DataLoader, datasets))
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [([0, 1, 2, 3], [0, 1, 2]), (["a", "a", "b"], ["a", "b"]), (["a", "b"], [0, 1]), (None, ["a"])],
+    ids=["labels", "of each sample", "names and labels", "none"],
+)
+def test_classes_that_are_labels_are_not_compared(train: Any, val: Any) -> None:
+    loaders = []
+    for classes in (train, val):
+        dataset = TensorDataset(torch.zeros(2, 1))
+        dataset.classes = classes  # type: ignore[attr-defined]
+        loaders.append(DataLoader(dataset))
+    check_names("val", loaders[1], describe_data({"train": loaders[0]}))

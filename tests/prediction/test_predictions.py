@@ -458,7 +458,9 @@ def test_logit_is_a_logit_beside_any_others(value: float) -> None:
     assert (row["class"], round(abs(row["score"]), 3)) == ("yes" if value > 0 else "no", abs(value))
 
 
-@pytest.mark.parametrize("params", [{"prediction_transform": "Identity"}, {"loss": "BCELoss"}])
+@pytest.mark.parametrize(
+    "params", [{"prediction_transform": "Identity"}, {"loss": "BCELoss"}, {"loss": None}, {"loss": "MSELoss"}]
+)
 def test_one_number_is_a_probability_where_something_makes_one(params: dict[str, Any]) -> None:
     np.save("one.npy", np.full((1, 4), 0.3, dtype="float32"))
     [row] = binary(**params).predict_on("one.npy")
@@ -541,3 +543,12 @@ def test_archive_in_the_order_of_fortran_that_expands_is_refused_before_memory_i
     predictions = classifier().predict_on("bomb.npz")
     assert not list(predictions)
     assert "expands to 83,886,080 bytes" in predictions.skipped[0].reason
+
+
+def test_first_row_with_the_names_of_the_features_is_a_header_though_they_are_numbers() -> None:
+    model = classifier(feature_names=("0", "1", "2", "3"))
+    Path("plain.csv").write_text("0,1,2,3\n5,6,7,8\n1,-1,2,-2\n")
+    Path("turned.csv").write_text("3,2,1,0\n8,7,6,5\n-2,2,-1,1\n")
+    plain, turned = list(model.predict_on("plain.csv")), list(model.predict_on("turned.csv"))
+    assert len(plain) == len(turned) == 2
+    assert [row["probability"] for row in plain] == [row["probability"] for row in turned]

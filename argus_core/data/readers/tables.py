@@ -53,7 +53,9 @@ class CSVReader(AbstractReader):
         first = next(rows, None)
         if first is None:
             raise ArgusError("it is empty; give a table of at least one row")
-        header = None if all(map(is_number, first[1])) else [name.strip() for name in first[1]]
+        words = [name.strip() for name in first[1]]
+        names_features = bool(self.columns) and {*(self.columns or ())} <= {*words}  # names may be numbers
+        header = words if names_features or not all(map(is_number, words)) else None
         names, places, id_place = chosen_columns(header, len(first[1]), self.columns, self.id)
         width, number = len(first[1]), 0
         if header is None:
