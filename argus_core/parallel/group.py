@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import torch
 from torch import distributed
@@ -38,7 +38,7 @@ _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
 _store: list[Any] = []  # of the group that this module opened
 _control: dict[float, tuple[Any, Any]] = {}  # by timeout: the group of all processes, and its control group
 _board: list[Any] = []  # the group of all processes with a timeout, and their board
-_users: WeakSet[Any] = WeakSet()  # engines, which refer to groups
+_users: WeakValueDictionary[int, Any] = WeakValueDictionary()  # engines, which refer to groups
 _opened_by: list[int] = []  # the process that opened the group, if this module did
 
 
@@ -89,13 +89,15 @@ def control_group(timeout: float) -> Any:
     """
     world = distributed.group.WORLD
     if timeout not in _control or _control[timeout][0] is not world:
+        if any(known is not world for known, _ in _control.values()):
+            _control.clear()  # of a group that is gone, whose connections would stay open
         _control[timeout] = world, new_group(timeout)
     return _control[timeout][1]
 
 
 def add_user(engine: Any) -> None:
     """Note an engine that refers to groups until its method ``leave`` is called."""
-    _users.add(engine)
+    _users[id(engine)] = engine
 
 
 def shared_board(timeout: float) -> Any:
@@ -108,7 +110,7 @@ def shared_board(timeout: float) -> Any:
 
 def release_groups() -> None:
     """Destroy all groups of this process: the others' operations fail once nothing refers to them."""
-    for engine in [*_users]:
+    for engine in [*_users.values()]:
         with suppress(Exception):
             engine.leave()
     _control.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from argus_core.config import Config
@@ -56,6 +57,11 @@ def dry_run(config: Config, callbacks: Iterable[Any] = ()) -> DryRunResult:
         return DryRunResult(
             batches=trial.batches,
             metrics={**result.metrics, **result.test_metrics},
-            checkpoint_size=result.directory.last.stat().st_size,
+            checkpoint_size=_size(result.directory.last),
             seconds=time.monotonic() - began,
         )
+
+
+def _size(checkpoint: Path) -> int:
+    files = checkpoint.iterdir() if checkpoint.is_dir() else [checkpoint]
+    return sum(file.stat().st_size for file in files)

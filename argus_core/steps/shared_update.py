@@ -20,6 +20,7 @@ from argus_core.steps.reduction import TORCHS
 from argus_core.steps.shares import check_loss, joined, silence, weigh
 from argus_core.steps.shares import shares as shares_of
 from argus_core.steps.update import Update
+from argus_core.steps.weights import is_pair
 from argus_core.tensors.device import ran_out_of_memory
 from argus_core.tensors.processes import all_agree
 from argus_core.tensors.samples import UnknownSizeError, without_empty
@@ -127,7 +128,7 @@ class SharedUpdate(Update):
         if self._total is not None or self._is_under_way:
             return
         loss = self.model.loss
-        if loss is not None and loss is not self._weights.known and type(loss) not in TORCHS:
+        if loss is not None and loss is not self._weights.known and not self._is_usual(loss):
             return  # its mean is known once a batch has been observed
         if len(self._slots.prepare_batch) == 1:  # else a strategy may replace targets
             self._total = self._weights.of_wholes(self._wholes, self._prepared, self._is_sum)
@@ -143,6 +144,10 @@ class SharedUpdate(Update):
         self._total = None  # the message is needed to agree on the end anyway
         self._engine.exchange.start(self._own_total())
         self._is_under_way = True
+
+    def _is_usual(self, loss: Any) -> bool:
+        """Return whether a loss is torch's, of pairs of input and target."""
+        return type(loss) in TORCHS and is_pair(self._prepared[0])
 
     def _agrees_on_board(self) -> bool:
         """Return whether the processes agree on a board, and know as many forward passes of each other."""

@@ -25,7 +25,7 @@ from argus_core.tensors.joining import Layout, layout_of
 from argus_core.tensors.samples import UnknownSizeError, batch_size
 from argus_core.tensors.wholes import Whole
 
-__all__ = ["Weights", "method_of"]
+__all__ = ["Weights", "is_pair", "method_of"]
 
 _PAIR = 2
 _MOST_COUNTED = 1 << 16  # targets, above which each process counts its own
@@ -160,10 +160,10 @@ class Weights:
         loss = uncompiled(self._model.loss)
         if type(loss) not in TORCHS:
             return None
-        target = batch[1] if isinstance(batch, tuple | list) and len(batch) == _PAIR else None
+        target = batch[1] if is_pair(batch) else None
         by_samples = whole.samples if self._counts_samples and whole.is_regular else None
-        if type(target) is not Tensor:
-            return by_samples
+        if type(target) is not Tensor:  # of a derived class, only a process's own weight is known
+            return None if isinstance(target, Tensor) else by_samples
         if isinstance(loss, CLASS_WEIGHTED):
             known = whole.target
             if known is None or not known.is_cpu or loss.weight is not None or known.numel() > _MOST_COUNTED:
@@ -204,9 +204,14 @@ class Weights:
             return 1
 
 
+def is_pair(batch: Any) -> bool:
+    """Return whether a batch is an input and a target."""
+    return isinstance(batch, tuple | list) and len(batch) == _PAIR
+
+
 def _place_of(target: Any, batch: Any) -> Any:
     """Return the key of the target in a batch that is not a pair, or ``None`` if it is not there."""
-    if not isinstance(target, Tensor) or (isinstance(batch, tuple | list) and len(batch) == _PAIR):
+    if not isinstance(target, Tensor) or is_pair(batch):
         return None
     entries: Iterable[tuple[Any, Any]] = batch.items() if isinstance(batch, Mapping) else ()
     entries = enumerate(batch) if isinstance(batch, tuple | list) else entries

@@ -14,7 +14,7 @@ from argus_core.abstract_model import AbstractModel
 from argus_core.callbacks.state import AbstractEngine
 from argus_core.data.slices import Share
 from argus_core.errors import ArgusWarning
-from argus_core.parallel.ending import ending_together
+from argus_core.parallel.ending import ending_together, ending_unless_alike
 from argus_core.tensors.processes import is_first
 
 __all__ = [
@@ -46,8 +46,8 @@ def taking_part(callbacks: list[Any]) -> list[Any]:
 
 
 def fitting_together(model: AbstractModel) -> AbstractContextManager[None]:
-    """Return a context that ends all processes of a run if it fails in one of several."""
-    return ending_together() if _is_several(model) else nullcontext()
+    """Return a context that ends all processes of a run if it fails in some; if in all, they may go on."""
+    return ending_unless_alike() if _is_several(model) else nullcontext()
 
 
 @contextmanager

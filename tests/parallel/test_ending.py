@@ -260,7 +260,7 @@ def killed(killed_rank: int) -> None:
     @argus_core.on_iteration_complete
     def kill(state: Any) -> None:
         if state.global_step == 2 and rank() == killed_rank:
-            time.sleep(5)
+            time.sleep(8)
 
     train({"parallel": "ddp"}, {"callbacks": [kill]})
 

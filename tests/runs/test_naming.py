@@ -185,6 +185,7 @@ def test_command_numbers_a_run_when_nothing_that_takes_seconds_is_left(
         raise ConfigError("that is enough")
 
     monkeypatch.setattr(run, "train", begin)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the command adds the folder of its parts
     try:
         with isolated_registry(builtins=True):
             result = CliRunner().invoke(main, ["train", "train.toml", "--run-dir", "runs/{name}-{n}"])
