@@ -137,7 +137,7 @@ def test_baseline_of_a_project_prints_the_numbers_of_its_page(
     monkeypatch.syspath_prepend(EXAMPLES / project)
     monkeypatch.delitem(sys.modules, "parts", raising=False)
     runpy.run_path(str(EXAMPLES / project / "baseline.py"))
-    monkeypatch.delitem(sys.modules, "parts", raising=False)
+    sys.modules.pop("parts", None)
     page = pages.PROJECTS[project].read_text("utf-8")
     shown = re.search(r"^\$ python baseline.py\n((?:[^$`].*\n)+)", page, re.MULTILINE)
     assert shown is not None
