@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 
 import argus_core
 from argus_core.errors import ParamsError
-from argus_core.tensors.board import Board
 
 IGNORED = -100
 
@@ -106,13 +105,3 @@ def test_a_fit_that_is_refused_in_all_processes_can_be_called_again() -> None:
     for is_shared, weight in results:
         assert is_shared
         torch.testing.assert_close(torch.tensor(weight), torch.tensor(alone), rtol=0, atol=1e-6)
-
-
-def test_times_of_the_last_run_are_none_of_the_next() -> None:
-    words = memoryview(bytearray(8 * Board.size_for(2))).cast("q")
-    first = Board(words, 0, 2, lambda rank: False, 1.0)
-    first.begin_run()
-    first.begin_update()
-    assert any(words[2:])
-    first.begin_run()
-    assert not any(words[2:])

@@ -136,3 +136,13 @@ def test_all_have_the_time_at_which_the_first_has_begun_the_update() -> None:
             times.add(shared_time())
         assert len(times) == 1
     assert abs(times.pop() - time.monotonic()) < 5
+
+
+def test_times_of_the_last_run_are_none_of_the_next() -> None:
+    words = memoryview(bytearray(8 * Board.size_for(2))).cast("q")
+    first = Board(words, 0, 2, lambda rank: False, 1.0)
+    first.begin_run()
+    first.begin_update()
+    assert any(words[2:])
+    first.begin_run()
+    assert not any(words[2:])
