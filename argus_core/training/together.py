@@ -46,7 +46,7 @@ def taking_part(callbacks: list[Any]) -> list[Any]:
 
 
 def fitting_together(model: AbstractModel) -> AbstractContextManager[None]:
-    """Return a context that ends all processes of a run if it fails in some; if in all, they may go on."""
+    """Return a context that ends all processes of a run if it fails in some; if in all, they continue."""
     return ending_unless_alike() if _is_several(model) else nullcontext()
 
 
